@@ -1,0 +1,158 @@
+"""Every exception that mlc_serve raises on purpose.
+
+    MLCServeError
+    ├── RequestError              one client's request is at fault, or can't be served now
+    │   ├── InvalidRequestError     400  a field is malformed, out of range or contradictory
+    │   ├── UnsupportedFieldError   400  a field asks for what this server does not do
+    │   ├── ContextLengthError      400  the prompt can never fit
+    │   ├── AuthenticationError     401
+    │   ├── ModelNotFoundError      404
+    │   ├── UnknownPathError        404
+    │   ├── MethodNotAllowedError   405
+    │   ├── BodyTooLargeError       413
+    │   ├── QueueFullError          429  retry later
+    │   ├── RequestFailedError      500  this request broke while it ran; others go on
+    │   ├── EngineDeadError         500  the engine loop has ended; nothing more is computed
+    │   └── ShuttingDownError       503  the server drains
+    └── StartupError              the server can't start; its text is the one line the user sees
+        ├── ConfigError             a flag, an --overrides key or a value
+        ├── CheckpointError         a model directory, its files or its download
+        ├── DeviceError             a device that is not there
+        ├── CompileError            a model that can't be compiled
+        └── PortInUseError          the address is taken
+
+Request errors know the HTTP status and the wire fields of OpenAI's error object; nothing here knows HTTP.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MLCServeError(Exception):
+    """Base of all errors raised by mlc_serve."""
+
+
+class RequestError(MLCServeError):
+    """A request is refused or has failed.
+
+    `param` names the field at fault, as a path (`messages.0.content`).
+    """
+
+    status: ClassVar[int] = 400
+    type: ClassVar[str] = "invalid_request_error"
+    code: ClassVar[str | None] = None
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class InvalidRequestError(RequestError):
+    """A field is malformed, out of range, or contradicts another."""
+
+    code = "invalid_value"
+
+
+class UnsupportedFieldError(RequestError):
+    """A field asks for something that this server does not do."""
+
+    code = "unsupported"
+
+
+class ContextLengthError(RequestError):
+    """A prompt that could never be computed, however long it waited."""
+
+    code = "context_length_exceeded"
+
+
+class AuthenticationError(RequestError):
+    """The API key is missing or wrong."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
+class ModelNotFoundError(RequestError):
+    """No engine serves the model that the request names."""
+
+    status = 404
+    code = "model_not_found"
+
+
+class UnknownPathError(RequestError):
+    """The server answers nothing at this path."""
+
+    status = 404
+    code = "unknown_path"
+
+
+class MethodNotAllowedError(RequestError):
+    """The path is known, but not with this HTTP method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class BodyTooLargeError(RequestError):
+    """The request's body is longer than the server reads."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class QueueFullError(RequestError):
+    """More requests wait than the server is configured to hold."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "queue_full"
+
+
+class RequestFailedError(RequestError):
+    """This request broke while it ran. Others are not affected."""
+
+    status = 500
+    type = "server_error"
+    code = "request_failed"
+
+
+class EngineDeadError(RequestError):
+    """The engine loop has ended: nothing more will be computed by this process."""
+
+    status = 500
+    type = "server_error"
+    code = "engine_dead"
+
+
+class ShuttingDownError(RequestError):
+    """The server finishes what runs and takes nothing new."""
+
+    status = 503
+    type = "server_error"
+    code = "shutting_down"
+
+
+class StartupError(MLCServeError):
+    """The server can't start. The text is one line that says what to change."""
+
+
+class ConfigError(StartupError):
+    """A flag, an --overrides key, or a value of one."""
+
+
+class CheckpointError(StartupError):
+    """A model directory that is missing, incomplete, inconsistent or of an unknown architecture."""
+
+
+class DeviceError(StartupError):
+    """A device that is not there, or that this build of TVM can't drive."""
+
+
+class CompileError(StartupError):
+    """A model that can't be compiled for the device."""
+
+
+class PortInUseError(StartupError):
+    """Another process listens on the wanted address."""
