@@ -1,0 +1,90 @@
+"""What an architecture is assembled from. The compiler supplies it, made for a device and a quantization scheme.
+
+Activations have the shape `(1, s, width)`: the tokens of all sequences of a batch, one after another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tvm import tirx
+from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary embedding. `scaling` is TVM's description of frequency scaling; positions are multiplied by `position_scale`."""
+
+    theta: float
+    scaling: dict[str, Any] = field(default_factory=dict)
+    position_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class AttentionShape:
+    """The dimensions that the KV cache and its kernels are made for."""
+
+    num_layers: int
+    num_q_heads: int
+    num_kv_heads: int
+    head_dim: int
+    rope: Rope
+
+    @property
+    def qkv_width(self) -> int:
+        """Columns of the fused QKV product."""
+        return (self.num_q_heads + 2 * self.num_kv_heads) * self.head_dim
+
+
+@dataclass(frozen=True)
+class CacheSize:
+    """The symbolic sizes that a KV cache is created with at run time."""
+
+    max_batch_size: tirx.Var
+    max_total_seq_len: tirx.Var
+    prefill_chunk_size: tirx.Var
+    page_size: tirx.Var
+    support_sliding_window: tirx.Var
+
+
+class Linear(Protocol):
+    """A product with a weight, plus a bias if it was made with one."""
+
+    def __call__(self, x: nn.Tensor) -> nn.Tensor:
+        """`(1, s, in)` -> `(1, s, out)`."""
+
+    def add_to(self, residual: nn.Tensor, x: nn.Tensor) -> nn.Tensor:
+        """residual + self(x)."""
+
+
+class Embedding(Protocol):
+    """Token embeddings, which can be the LM head as well."""
+
+    def __call__(self, ids: nn.Tensor) -> nn.Tensor:
+        """ids `(s,)` -> `(s, width)`."""
+
+    def logits(self, x: nn.Tensor) -> nn.Tensor:
+        """`(1, s, width)` -> `(1, s, vocab)`, with the embeddings as weights."""
+
+
+class Layers(Protocol):
+    """The maker of all parts."""
+
+    dtype: str  # of activations
+
+    def linear(self, in_features: int, out_features: int, *, bias: bool = False) -> Linear:
+        """A linear layer."""
+
+    def embedding(self, vocab_size: int, width: int) -> Embedding:
+        """An embedding table."""
+
+    def rms_norm(self, width: int, epsilon: float) -> nn.Module:
+        """`(1, s, width)` -> the same, normalised and scaled."""
+
+    def silu_multiply(self, gate_up: nn.Tensor) -> nn.Tensor:
+        """`(1, s, 2 n)`, gate before up -> SiLU(gate) * up, `(1, s, n)`."""
+
+    def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
+        """The cache object, with the attention kernels that read it."""
