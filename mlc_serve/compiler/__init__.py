@@ -1,0 +1,1 @@
+"""Architecture + quantization + target -> a library that the Relax VM runs."""

@@ -1,0 +1,73 @@
+"""Layers for GPUs: Relax's own operators, scheduled by dlight, and the attention kernels that TVM brings for GPUs."""
+
+from __future__ import annotations
+
+from tvm import relax
+from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache, RopeMode, TIRPagedKVCache
+from tvm.target import Target
+
+from mlc_serve.models.layers import AttentionShape, CacheSize
+from mlc_serve.quantization.scheme import Scheme
+
+
+class PlainLinear(nn.Linear):  # type: ignore[misc]  # TVM's classes are untyped
+    """A product with a row-major weight."""
+
+    def add_to(self, residual: nn.Tensor, x: nn.Tensor) -> nn.Tensor:
+        return residual + self.forward(x)
+
+
+class PlainEmbedding(nn.Embedding):  # type: ignore[misc]  # TVM's classes are untyped
+    """A row-major embedding table."""
+
+    def logits(self, x: nn.Tensor) -> nn.Tensor:
+        return nn.op.matmul(x, nn.op.permute_dims(self.weight), out_dtype="float32")
+
+
+class GPULayers:
+    """Implements models.layers.Layers."""
+
+    def __init__(self, scheme: Scheme, target: Target) -> None:
+        self.dtype = scheme.weight_dtype
+        self._target = target
+
+    def linear(self, in_features: int, out_features: int, *, bias: bool = False) -> PlainLinear:
+        return PlainLinear(in_features, out_features, bias=bias, dtype=self.dtype)
+
+    def embedding(self, vocab_size: int, width: int) -> PlainEmbedding:
+        return PlainEmbedding(vocab_size, width, dtype=self.dtype)
+
+    def rms_norm(self, width: int, epsilon: float) -> nn.RMSNorm:
+        return nn.RMSNorm(width, -1, epsilon, bias=False, dtype=self.dtype)
+
+    def silu_multiply(self, gate_up: nn.Tensor) -> nn.Tensor:
+        gate, up = nn.op.split(gate_up, 2, axis=-1)
+        return nn.op.silu(gate) * up
+
+    def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
+        return TIRPagedKVCache(
+            attn_kind="mha",
+            max_batch_size=size.max_batch_size,
+            max_total_seq_len=size.max_total_seq_len,
+            prefill_chunk_size=size.prefill_chunk_size,
+            page_size=size.page_size,
+            support_sliding_window=size.support_sliding_window,
+            layer_partition=relax.ShapeExpr([0, shape.num_layers]),
+            num_hidden_layers=shape.num_layers,
+            num_attention_heads=shape.num_q_heads,
+            num_key_value_heads=shape.num_kv_heads,
+            qk_head_dim=shape.head_dim,
+            v_head_dim=shape.head_dim,
+            mla_original_qk_head_dim=0,
+            mla_original_v_head_dim=0,
+            rope_mode=RopeMode.NORMAL,
+            rope_scale=shape.rope.position_scale,
+            rope_theta=shape.rope.theta,
+            rope_scaling=shape.rope.scaling,
+            rope_ext_factors=relax.prim_value(0),  # none
+            rotary_dim=shape.head_dim,
+            enable_disaggregation=False,
+            dtype=self.dtype,
+            target=self._target,
+        )

@@ -1,0 +1,71 @@
+"""Compiling an architecture into a shared library. Knows no weights, no cache directory and no device: only a target."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.target import Target
+
+from mlc_serve.compiler.cpu_layers import CPULayers
+from mlc_serve.compiler.gpu_layers import GPULayers
+from mlc_serve.compiler.metadata import describe
+from mlc_serve.models.layers import Layers
+from mlc_serve.models.llama import LlamaForCausalLM
+from mlc_serve.models.table import read_config
+from mlc_serve.quantization.scheme import find_scheme
+
+# Bounds of one forward pass: memory for activations is planned for these. A server may choose less.
+MAX_PREFILL_CHUNK = 2048
+MAX_BATCH_SIZE = 128
+
+
+def compile_library(
+    model_type: str, config: Mapping[str, Any], quantization: str, target: Target, output: Path
+) -> dict[str, Any]:
+    """Compile a model for a target, write the library to `output`, and return its metadata.
+
+    Raises CheckpointError for a configuration that can't be compiled, ConfigError for an unknown quantization.
+    """
+    module, metadata = export_model(model_type, config, quantization, target)
+    with target:
+        executable = tvm.compile(module, target=target, relax_pipeline=relax.get_default_pipeline(target))
+    executable.export_library(str(output))
+    return metadata
+
+
+def export_model(
+    model_type: str, config: Mapping[str, Any], quantization: str, target: Target
+) -> tuple[tvm.IRModule, dict[str, Any]]:
+    """The model as an IRModule, ready for TVM's pipeline of that target, and its metadata."""
+    dimensions, scheme = read_config(model_type, config), find_scheme(quantization)
+    layers: Layers = CPULayers(scheme) if target.kind.name == "llvm" else GPULayers(scheme, target)
+    model = LlamaForCausalLM(dimensions, layers)
+    prefill_chunk_size = min(MAX_PREFILL_CHUNK, dimensions.context_window_size)
+    with target:
+        module, params, _ = model.export_tvm(spec=model.spec(), allow_extern=True)
+    activation_bytes = 4 if layers.dtype == "float32" else 2
+    metadata = describe(
+        model_type, dimensions, scheme, params, activation_bytes, prefill_chunk_size, MAX_BATCH_SIZE
+    )
+    bounds = {"seq_len": prefill_chunk_size, "batch_size": MAX_BATCH_SIZE}
+    return _with_metadata(_with_bounds(module, bounds), metadata), metadata
+
+
+def _with_bounds(module: tvm.IRModule, bounds: dict[str, int]) -> tvm.IRModule:
+    """State the largest batch, so that TVM plans memory once and every pass reuses it."""
+    for name, function in module.functions.items():
+        if isinstance(function, relax.Function):
+            module[name] = function.with_attr("tir_var_upper_bound", bounds)
+    return module
+
+
+def _with_metadata(module: tvm.IRModule, metadata: dict[str, Any]) -> tvm.IRModule:
+    builder = relax.BlockBuilder(module)
+    with builder.function("_metadata", params=[]):
+        builder.emit_func_output(tvm.ir.StringImm(json.dumps(metadata)))
+    return builder.finalize()

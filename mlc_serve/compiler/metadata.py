@@ -1,0 +1,64 @@
+"""What a library says of itself: MLC's `_metadata`, with the layout of each parameter beside its shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm.relax.frontend import nn
+
+from mlc_serve.models.llama import LlamaConfig
+from mlc_serve.quantization.scheme import Scheme
+
+
+def describe(
+    model_type: str,
+    config: LlamaConfig,
+    scheme: Scheme,
+    params: list[tuple[str, nn.Parameter]],
+    activation_bytes: int,
+    prefill_chunk_size: int,
+    max_batch_size: int,
+) -> dict[str, Any]:
+    """The metadata of a library. Parameters are listed in the order in which its functions take them."""
+    shape = config.attention
+    workspace = activation_bytes * prefill_chunk_size * (
+        3 * config.hidden_size + 2 * shape.qkv_width + 3 * config.intermediate_size
+    )
+    return {
+        "model_type": model_type,
+        "quantization": scheme.name,
+        "context_window_size": config.context_window_size,
+        "sliding_window_size": -1,
+        "attention_sink_size": -1,
+        "prefill_chunk_size": prefill_chunk_size,
+        "tensor_parallel_shards": 1,
+        "pipeline_parallel_stages": 1,
+        "disaggregation": False,
+        "kv_state_kind": "kv_cache",
+        "max_batch_size": max_batch_size,
+        "vocab_size": config.vocab_size,
+        "active_vocab_size": config.vocab_size,
+        "model_task": "chat",
+        "kv_cache": {
+            "num_hidden_layers": shape.num_layers,
+            "num_attention_heads": shape.num_q_heads,
+            "num_key_value_heads": shape.num_kv_heads,
+            "head_dim": shape.head_dim,
+            "dtype_bytes": activation_bytes,
+        },
+        "memory_usage": {"batch_prefill": workspace},
+        "params": [_parameter(name, param) for name, param in params],
+    }
+
+
+def _parameter(name: str, param: nn.Parameter) -> dict[str, Any]:
+    shape = [int(extent) for extent in param.shape]
+    return {
+        "name": name,
+        "shape": shape,
+        "dtype": str(param.dtype),
+        "layout": param.attrs.get("layout", "plain"),
+        "logical_shape": param.attrs.get("logical_shape", shape),
+        "preprocs": [],
+        "pipeline_stages": [0],
+    }

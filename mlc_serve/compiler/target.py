@@ -1,0 +1,31 @@
+"""The TVM target of a device kind."""
+
+from __future__ import annotations
+
+import tvm
+from tvm.target import Target
+
+from mlc_serve.errors import CompileError
+
+
+def target_for(kind: str, arch: str | None = None) -> Target:
+    """The target to compile for; `arch` is the CPU's or GPU's architecture, by default that of this machine.
+
+    Raises CompileError if TVM knows no such target, or can't tell its architecture.
+    """
+    try:
+        return _target(kind, arch)
+    except (ValueError, RuntimeError) as error:
+        raise CompileError(f"TVM has no target for {kind!r}: {str(error).splitlines()[0]}") from error
+
+
+def _target(kind: str, arch: str | None) -> Target:
+    if kind == "cpu":
+        return Target({"kind": "llvm", "mcpu": arch or tvm.target.codegen.llvm_get_system_cpu()})
+    host = {"kind": "llvm"}
+    if arch is not None:
+        return Target({"kind": kind, "arch": arch, "host": host})
+    device = tvm.device(kind, 0)
+    if device.exist:
+        return Target.from_device(device)
+    return Target({"kind": kind, "host": host})
