@@ -1,0 +1,81 @@
+"""Which device to run on. A kind is first asked of TVM, which may not be built for it, and then of the driver.
+
+The driver is asked in a process of its own, because one that is broken can end the process that asks.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import tvm
+import tvm_ffi
+
+from mlc_serve.errors import DeviceError
+
+# In order of preference.
+KINDS = ("cuda", "rocm", "metal", "vulkan", "opencl", "cpu")
+_PROBE_SECONDS = 60
+_PROBE = "import sys, tvm; sys.exit(0 if tvm.device(sys.argv[1], int(sys.argv[2])).exist else 1)"
+_PROVIDERS = {
+    "cuda": "an NVIDIA driver and a TVM built with USE_CUDA (the Linux wheel of apache-tvm is)",
+    "rocm": "a TVM built with USE_ROCM",
+    "metal": "a TVM built with USE_METAL (on macOS)",
+    "vulkan": "a TVM built with USE_VULKAN",
+    "opencl": "a TVM built with USE_OPENCL",
+}
+
+
+@dataclass(frozen=True)
+class DeviceName:
+    """A kind of device and which one of them."""
+
+    kind: str
+    index: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.index}" if self.index else self.kind
+
+    def open(self) -> tvm.runtime.Device:
+        """TVM's handle."""
+        return tvm.device(self.kind, self.index)
+
+
+def find_device(wanted: str) -> DeviceName:
+    """The device that `wanted` names: `auto`, a kind, or `kind:index`.
+
+    Raises DeviceError for a name that is none, and for a device that is not there, saying what would provide it.
+    """
+    if wanted == "auto":
+        return next(DeviceName(kind) for kind in KINDS if _is_built_in(kind) and _exists(DeviceName(kind)))
+    device = _parse(wanted)
+    if not _is_built_in(device.kind):
+        raise DeviceError(
+            f"device {wanted!r}: this TVM can't drive {device.kind} devices; it takes {_PROVIDERS[device.kind]}"
+        )
+    if not _exists(device):
+        raise DeviceError(f"device {wanted!r}: there is no such device on this machine")
+    return device
+
+
+def _parse(wanted: str) -> DeviceName:
+    kind, _, index = wanted.partition(":")
+    if kind not in KINDS or (index and not index.isdecimal()):
+        raise DeviceError(f"device {wanted!r} is not auto, {', '.join(KINDS)}, or one of these with :index")
+    return DeviceName(kind, int(index or 0))
+
+
+def _is_built_in(kind: str) -> bool:
+    return tvm_ffi.get_global_func(f"device_api.{kind}", allow_missing=True) is not None
+
+
+def _exists(device: DeviceName) -> bool:
+    if device.kind == "cpu":
+        return device.index == 0
+    command = [sys.executable, "-c", _PROBE, device.kind, str(device.index)]
+    try:
+        probe = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return probe.returncode == 0

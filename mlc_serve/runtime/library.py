@@ -1,0 +1,103 @@
+"""A compiled model library, opened on a device: its functions by name, and what it says of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm.runtime.vm import VirtualMachine
+
+from mlc_serve.engine.limits import ModelInfo
+from mlc_serve.errors import CheckpointError
+
+_NEEDED = ("embed", "batch_prefill", "batch_decode")
+_CACHES = ("create_tir_paged_kv_cache", "create_flashinfer_paged_kv_cache")
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """One weight as the library's functions take it; `layout` says how the `logical_shape` is packed into `shape`."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str
+    logical_shape: tuple[int, ...]
+
+    @classmethod
+    def from_metadata(cls, entry: dict[str, Any]) -> ParameterSpec:
+        """Read an entry of `params`. Libraries that MLC built name no layout: their weights are as checkpoints have them."""
+        shape = tuple(entry["shape"])
+        return cls(entry["name"], shape, entry["dtype"], entry.get("layout", "plain"), tuple(entry.get("logical_shape", shape)))
+
+
+class Library:
+    """The Relax virtual machine of one model.
+
+    Raises CheckpointError if the file can't be loaded or is no model library.
+    """
+
+    def __init__(self, path: Path, device: tvm.runtime.Device) -> None:
+        self.device = device
+        try:
+            self._vm = VirtualMachine(tvm.runtime.load_module(str(path)), device)
+            self.metadata: dict[str, Any] = json.loads(self._vm["_metadata"]())
+        except (RuntimeError, AttributeError, ValueError, OSError) as error:
+            raise CheckpointError(f"{path} can't be loaded as a model library: {_first_line(error)}") from error
+        missing = [name for name in _NEEDED if not self.has(name)]
+        if missing:
+            raise CheckpointError(f"{path} lacks the functions {', '.join(missing)}: it is no library of a chat model")
+
+    def has(self, name: str) -> bool:
+        """Whether there is a function of that name."""
+        try:
+            self._vm[name]
+        except (RuntimeError, AttributeError, ValueError):
+            return False
+        return True
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """A function by name."""
+        return self._vm[name]  # type: ignore[no-any-return]  # TVM is untyped
+
+    def cache_constructor(self) -> Callable[..., Any]:
+        """The function that creates the paged KV cache."""
+        return self.function(next(name for name in _CACHES if self.has(name)))
+
+    @property
+    def parameters(self) -> list[ParameterSpec]:
+        """The weights, in the order in which the functions take them."""
+        return [ParameterSpec.from_metadata(entry) for entry in self.metadata["params"]]
+
+    def info(self) -> ModelInfo:
+        """The facts that limits are inferred from."""
+        cache, chunk = self.metadata["kv_cache"], self.metadata["prefill_chunk_size"]
+        activation_bytes = cache.get("dtype_bytes", 2)
+        return ModelInfo(
+            context_window_size=self.metadata["context_window_size"],
+            prefill_chunk_size=chunk,
+            max_batch_size=self.metadata["max_batch_size"],
+            vocab_size=self.metadata.get("vocab_size") or self.metadata["active_vocab_size"],
+            param_bytes=sum(_num_bytes(spec) for spec in self.parameters),
+            kv_bytes_per_token=2
+            * cache["num_hidden_layers"]
+            * cache["num_key_value_heads"]
+            * cache["head_dim"]
+            * activation_bytes,
+            workspace_bytes_per_token=-(-max(self.metadata["memory_usage"].values(), default=0) // chunk),
+        )
+
+
+def _num_bytes(spec: ParameterSpec) -> int:
+    count = 1
+    for extent in spec.shape:
+        count *= extent
+    return count * int(tvm.DataType(spec.dtype).bits) // 8
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,69 @@
+"""TVM's paged KV cache behind the engine's interface. It owns the pages; nothing here keeps a page table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tvm_ffi
+
+from mlc_serve.engine.limits import EngineLimits
+from mlc_serve.runtime.library import Library
+
+PAGE_SIZE = 16
+
+
+def _builtin(name: str) -> Any:
+    return tvm_ffi.get_global_func(f"vm.builtin.{name}")
+
+
+class PagedKV:
+    """Implements engine.backend.KVCache."""
+
+    page_size = PAGE_SIZE
+
+    def __init__(self, library: Library, limits: EngineLimits) -> None:
+        sizes = (limits.max_num_sequence, limits.max_total_sequence_length, limits.prefill_chunk_size, PAGE_SIZE, 0)
+        self.handle = library.cache_constructor()(*(tvm_ffi.Shape([size]) for size in sizes))
+        self._add = _builtin("kv_state_add_sequence")
+        self._fork = _builtin("kv_state_fork_sequence")
+        self._remove = _builtin("kv_state_remove_sequence")
+        self._pop = _builtin("kv_state_popn")
+        self._clear = _builtin("kv_state_clear")
+        self._begin = _builtin("kv_state_begin_forward")
+        self._end = _builtin("kv_state_end_forward")
+        self._free = _builtin("attention_kv_cache_get_num_available_pages")
+        self.num_pages = self.num_free_pages
+
+    @property
+    def num_free_pages(self) -> int:
+        """Pages that belong to no sequence."""
+        return int(self._free(self.handle))
+
+    def add_sequence(self, seq_id: int) -> None:
+        """Start an empty sequence."""
+        self._add(self.handle, seq_id)
+
+    def fork_sequence(self, parent: int, child: int, length: int) -> None:
+        """Start `child` with the first `length` tokens of `parent`."""
+        self._fork(self.handle, parent, child, length)
+
+    def remove_sequence(self, seq_id: int) -> None:
+        """Forget a sequence."""
+        self._remove(self.handle, seq_id)
+
+    def pop(self, seq_id: int, num_tokens: int) -> None:
+        """Take the last tokens off a sequence."""
+        self._pop(self.handle, seq_id, num_tokens)
+
+    def clear(self) -> None:
+        """Forget all sequences."""
+        self._clear(self.handle)
+
+    def begin_forward(self, seq_ids: Sequence[int], lengths: Sequence[int]) -> None:
+        """Reserve room for the tokens of one forward pass. There must be pages enough: on failure TVM's state is torn."""
+        self._begin(self.handle, tvm_ffi.Shape(seq_ids), tvm_ffi.Shape(lengths))
+
+    def end_forward(self) -> None:
+        """Close the forward pass."""
+        self._end(self.handle)

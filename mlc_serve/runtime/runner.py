@@ -1,0 +1,98 @@
+"""Forward passes: the only call into the model. On the engine's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tvm
+
+from mlc_serve.engine.backend import SequenceStep, StepResult, TokenLogprobs
+from mlc_serve.engine.limits import EngineLimits
+from mlc_serve.runtime.library import Library
+from mlc_serve.runtime.paged_kv import PagedKV
+from mlc_serve.runtime.sampler import sample, score
+
+Logits = npt.NDArray[np.float32]
+
+
+class TVMBackend:
+    """Implements engine.backend.Backend.
+
+    Steps that ask for the logprobs of known tokens run on their own, a slice at a time: they want the logits of every row,
+    which for a whole chunk would take more memory than the model.
+    """
+
+    def __init__(self, library: Library, params: list[tvm.runtime.Tensor], limits: EngineLimits) -> None:
+        self.kv = PagedKV(library, limits)
+        self._device = library.device
+        self._params = params
+        self._max_rows = library.info().max_batch_size
+        self._embed = library.function("embed")
+        self._prefill = library.function("batch_prefill")
+        self._decode = library.function("batch_decode")
+
+    def run(self, steps: Sequence[SequenceStep]) -> list[StepResult]:
+        """One forward pass over all steps, and a draw for each that wants one."""
+        results: dict[int, StepResult] = {}
+        plain = [i for i, step in enumerate(steps) if step.targets is None]
+        if plain:
+            results.update(zip(plain, self._run_plain([steps[i] for i in plain]), strict=True))
+        for i, step in enumerate(steps):
+            if step.targets is not None:
+                results[i] = self._run_scored(step, step.targets)
+        return [results[i] for i in range(len(steps))]
+
+    def _run_plain(self, steps: list[SequenceStep]) -> list[StepResult]:
+        ends = np.cumsum([len(step.token_ids) for step in steps]) - 1
+        wanted = [i for i, step in enumerate(steps) if step.draw is not None]
+        logits = self._forward(steps, [int(ends[i]) for i in wanted])
+        drawn = iter(sample(logits, [step.draw for step in steps if step.draw is not None]))
+        return [StepResult() if step.draw is None else next(drawn) for step in steps]
+
+    def _run_scored(self, step: SequenceStep, targets: Sequence[int | None]) -> StepResult:
+        scores: list[TokenLogprobs] = []
+        logits = np.empty((0, 0), np.float32)
+        for start in range(0, len(step.token_ids), self._max_rows):
+            ids = step.token_ids[start : start + self._max_rows]
+            logits = self._forward([SequenceStep(step.seq_id, ids)], list(range(len(ids))))
+            scores += score(logits, targets[start : start + self._max_rows], step.num_top_logprobs)
+        if step.draw is None:
+            return StepResult(target_logprobs=tuple(scores))
+        (drawn,) = sample(logits[-1:], [step.draw])
+        return StepResult(drawn.token_id, drawn.logprobs, tuple(scores), drawn.error)
+
+    def _forward(self, steps: Sequence[SequenceStep], rows: list[int]) -> Logits:
+        """Append the steps' tokens to their sequences; logits `(len(rows), vocab)` of the given rows of the batch."""
+        ids = np.concatenate([np.asarray(step.token_ids, np.int32) for step in steps])
+        embeddings = self._embed(self._tensor(ids), self._params)
+        self.kv.begin_forward([step.seq_id for step in steps], [len(step.token_ids) for step in steps])
+        try:
+            logits = self._logits(embeddings, rows, is_decode=len(ids) == len(steps) == len(rows))
+        finally:
+            self.kv.end_forward()
+        return logits
+
+    def _logits(self, embeddings: Any, rows: list[int], *, is_decode: bool) -> Logits:
+        num_tokens, width = embeddings.shape
+        if is_decode:
+            logits, _ = self._decode(_view(embeddings, (num_tokens, 1, width)), self.kv.handle, self._params)
+        else:
+            positions = self._tensor(np.asarray(rows or [num_tokens - 1], np.int32))
+            embeddings = _view(embeddings, (1, num_tokens, width))
+            logits, _ = self._prefill(embeddings, positions, self.kv.handle, self._params)
+        return self._to_host(logits).reshape(-1, logits.shape[-1])[: len(rows)]
+
+    def _tensor(self, array: npt.NDArray[np.int32]) -> tvm.runtime.Tensor:
+        return tvm.runtime.tensor(array, self._device)
+
+    def _to_host(self, tensor: Any) -> Logits:
+        if self._device.type == "cpu":
+            return np.from_dlpack(tensor)
+        return tensor.numpy()  # type: ignore[no-any-return]  # TVM is untyped
+
+
+def _view(tensor: Any, shape: tuple[int, ...]) -> Any:
+    return tensor._create_view(shape)  # noqa: SLF001  TVM's only way to reshape without a copy

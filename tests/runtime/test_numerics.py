@@ -1,0 +1,156 @@
+"""Logits and greedy output against transformers, in float32, for random weights in several shapes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForCausalLM
+
+from mlc_serve.config import EngineConfig
+from mlc_serve.engine.backend import SequenceStep
+from mlc_serve.engine.core import EngineCore
+from mlc_serve.engine.metrics import EngineMetrics
+from mlc_serve.engine.request import EngineRequest
+from mlc_serve.engine.sampling import SamplingParams
+from mlc_serve.engine.trace import NullTrace
+from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.loading import load_model
+from tests.checkpoints import Shape, write_checkpoint
+
+LLAMA3_SCALING = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+SHAPES = {
+    "llama": Shape(),
+    "llama-tied-gqa3": Shape(
+        tied=True, hidden_size=96, num_heads=6, num_kv_heads=2, intermediate_size=192, vocab_size=500
+    ),
+    "llama-head-dim-mqa": Shape(num_heads=4, num_kv_heads=1, head_dim=48, num_layers=3),
+    "llama-rope-llama3": Shape(rope_scaling=LLAMA3_SCALING, rope_theta=500000.0),
+    "llama-rope-linear": Shape(rope_scaling={"rope_type": "linear", "factor": 4.0}),
+    "qwen2": Shape(architecture="qwen2", norm_eps=1e-6, rope_theta=1000000.0),
+    "qwen2-tied-padded": Shape(architecture="qwen2", tied=True, num_heads=8, num_kv_heads=8, num_unused_ids=24),
+}
+PROMPT_LENGTHS = (1, 5, 16, 17, 40, 97)
+NUM_GREEDY = 64
+
+
+class Pair:
+    """A checkpoint in our runtime and in transformers."""
+
+    def __init__(self, directory: Path, shape: Shape) -> None:
+        write_checkpoint(directory, shape, seed=1)
+        config = EngineConfig(max_num_sequence=8, max_total_sequence_length=2048, verbose=False)
+        self.ours: LoadedModel = load_model(str(directory), "cpu", config=config, report=lambda line: None)
+        self.theirs = AutoModelForCausalLM.from_pretrained(str(directory), dtype=torch.float32).eval()
+
+    def their_logprobs(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """`(len(ids), vocab)`."""
+        with torch.no_grad():
+            logits = self.theirs(torch.tensor([list(ids)])).logits[0]
+        result: NDArray[np.float32] = torch.log_softmax(logits, dim=-1).numpy()
+        return result
+
+    def their_greedy(self, prompt: Sequence[int]) -> list[int]:
+        """The likeliest token, NUM_GREEDY times."""
+        ids = torch.tensor([list(prompt)])
+        with torch.no_grad():
+            output = self.theirs.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=NUM_GREEDY,
+                min_new_tokens=NUM_GREEDY,
+                do_sample=False,
+                eos_token_id=None,
+                pad_token_id=0,
+            )
+        return [int(token) for token in output[0, len(prompt) :]]
+
+    def our_greedy(self, prompts: Sequence[Sequence[int]], chunk_size: int, mode: str) -> list[list[int]]:
+        """The same for prompts that run together."""
+        limits = replace(self.ours.limits, prefill_chunk_size=chunk_size, prefill_mode=mode)  # type: ignore[arg-type]
+        self.ours.backend.kv.clear()
+        core = EngineCore(self.ours.backend, limits, EngineMetrics("numerics"), NullTrace())
+        params = SamplingParams(temperature=0.0, max_tokens=NUM_GREEDY)
+        for i, prompt in enumerate(prompts):
+            core.submit(EngineRequest(str(i), tuple(prompt), params, seed=0, arrival=time.monotonic()))
+        outputs: list[list[int]] = [[] for _ in prompts]
+        while core.has_work:
+            for delta in core.step():
+                outputs[int(delta.request_id)] += delta.token_ids
+        return outputs
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """One of the shapes, loaded in both."""
+    yield Pair(tmp_path_factory.mktemp("checkpoint"), SHAPES[request.param])
+
+
+def prompts_for(shape_vocab: int) -> list[list[int]]:
+    """Random prompts of mixed lengths."""
+    rng = np.random.default_rng(7)
+    return [[int(token) for token in rng.integers(3, shape_vocab, length)] for length in PROMPT_LENGTHS]
+
+
+def scored(pair: Pair, pieces: Sequence[Sequence[int]]) -> list[float]:
+    """Our logprob of each token after the first, when the pieces are appended one after another."""
+    ids = [token for piece in pieces for token in piece]
+    backend = pair.ours.backend
+    backend.kv.clear()
+    backend.kv.add_sequence(0)
+    logprobs: list[float] = []
+    position = 0
+    for piece in pieces:
+        position += len(piece)
+        targets = [*ids[position - len(piece) + 1 : position], ids[position] if position < len(ids) else None]
+        (result,) = backend.run([SequenceStep(0, list(piece), targets=targets)])
+        logprobs += [score.logprob for score in result.target_logprobs]
+    backend.kv.clear()
+    return logprobs
+
+
+@pytest.mark.parametrize("prefill", [120, 37, 1])
+def test_logprobs_are_transformers_at_every_position(pair: Pair, prefill: int) -> None:
+    """Every token's logprob is within 1e-3, whether it is computed by prefill, in chunks, or by decode."""
+    ids = prompts_for(pair.ours.tokenizer.vocab_size)[-1] + prompts_for(pair.ours.tokenizer.vocab_size)[-2][:23]
+    pieces = [ids[start : start + prefill] for start in range(0, len(ids), prefill)]
+    theirs = pair.their_logprobs(ids)
+    expected = [float(theirs[i, token]) for i, token in enumerate(ids[1:])]
+    ours = scored(pair, pieces)
+    assert len(ours) == len(expected)
+    assert max(abs(a - b) for a, b in zip(ours, expected, strict=True)) < 1e-3
+    assert all(math.isfinite(value) for value in ours)
+
+
+@pytest.fixture(scope="module")
+def expected_greedy(pair: Pair) -> list[list[int]]:
+    """What transformers generates for each prompt, alone."""
+    return [pair.their_greedy(prompt) for prompt in prompts_for(pair.ours.tokenizer.vocab_size)]
+
+
+@pytest.mark.parametrize(("chunk_size", "mode"), [(1024, "hybrid"), (24, "hybrid"), (24, "chunked")])
+def test_greedy_output_of_a_batch_is_transformers(
+    pair: Pair, expected_greedy: list[list[int]], chunk_size: int, mode: str
+) -> None:
+    """64 greedy tokens of prompts of mixed lengths that run together are those of transformers, in any chunks."""
+    prompts = prompts_for(pair.ours.tokenizer.vocab_size)
+    assert pair.our_greedy(prompts, chunk_size, mode) == expected_greedy
+
+
+def test_greedy_output_alone_is_transformers(pair: Pair, expected_greedy: list[list[int]]) -> None:
+    """The same tokens come when each prompt runs alone."""
+    prompts = prompts_for(pair.ours.tokenizer.vocab_size)
+    assert [pair.our_greedy([prompt], 1024, "hybrid")[0] for prompt in prompts] == expected_greedy
