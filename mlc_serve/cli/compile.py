@@ -1,0 +1,34 @@
+"""`mlc_serve compile MODEL --output FILE`: flags in, one call of interface.compile.compile_model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mlc_serve.cli.parser import CommandParser
+
+
+def add_parser(commands: Any) -> CommandParser:
+    """Add this command to `commands`, what argparse's add_subparsers returned."""
+    parser: CommandParser = commands.add_parser(
+        "compile",
+        help="compile a model's library",
+        description="Compile the library of a model, to be served with --model-lib.",
+        epilog="example: mlc_serve compile ./my-model --device cuda --arch sm_90a --output my-model.so",
+    )
+    parser.add_argument("model", metavar="MODEL", help="directory in Hugging Face or MLC format, or org/name on the hub")
+    parser.add_argument("--output", metavar="FILE", type=Path, required=True, help="the library to write, such as model.so")
+    parser.add_argument("--quantization", metavar="SCHEME", help="such as q0f32; without it, the model's own")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, rocm, metal, vulkan or opencl (default: cpu)")
+    parser.add_argument("--arch", help="architecture, such as sm_90a or znver5; without it, this machine's")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compile, and return the exit code."""
+    # Imported here because it loads TVM's compiler, and only after the flags were found good.
+    from mlc_serve.interface.compile import compile_model
+
+    compile_model(arguments.model, arguments.quantization, arguments.device, arguments.arch, arguments.output)
+    return 0

@@ -1,0 +1,184 @@
+"""From what a user names a model by to a model in memory.
+
+    locate -> open -> library (compiled once, by another process) -> weights (converted once) -> limits -> backend
+
+What takes long is done on first use and kept, see `artifacts`; after that no compiler and no checkpoint tensor is touched.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mlc_serve.artifacts import artifact, host_cpu, source_hash
+from mlc_serve.checkpoint.checkpoint import Checkpoint
+from mlc_serve.checkpoint.conversion import convert
+from mlc_serve.checkpoint.directory import open_checkpoint
+from mlc_serve.checkpoint.locate import locate
+from mlc_serve.config import EngineConfig, Mode
+from mlc_serve.engine.limit_inference import infer_limits
+from mlc_serve.engine.limits import EngineLimits, ModelInfo
+from mlc_serve.errors import CheckpointError, CompileError, ConfigError
+from mlc_serve.host_memory import free_host_bytes
+from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.quantization.scheme import find_scheme
+from mlc_serve.runtime.device import DeviceName, find_device
+from mlc_serve.runtime.library import Library
+from mlc_serve.runtime.runner import TVMBackend
+from mlc_serve.runtime.weights import load_weights
+from mlc_serve.text.tokenizer import Tokenizer
+
+Report = Callable[[str], None]
+
+_LIBRARY_NAME = "model.so"
+
+
+def load_model(
+    model: str,
+    device: str = "auto",
+    *,
+    model_lib: str | None = None,
+    mode: Mode = "local",
+    config: EngineConfig,
+    report: Report,
+) -> LoadedModel:
+    """Load a model, compiling and converting it if that has not been done. `report` is told in lines what was chosen.
+
+    Raises StartupError: CheckpointError, ConfigError, DeviceError or CompileError.
+    """
+    checkpoint = open_checkpoint(locate(model))
+    place = find_device(device)
+    quantization = _quantization(config.quantization, checkpoint, place)
+    tokenizer = Tokenizer.from_directory(checkpoint.tokenizer_directory)
+    library = Library(_library_path(model_lib, checkpoint, quantization, place, report), place.open())
+    info = library.info()
+    _check_vocabulary(tokenizer, info, checkpoint)
+    limits = _limits(config, mode, info, place, report)
+    return LoadedModel(
+        name=model,
+        backend=_backend(library, checkpoint, limits),
+        info=info,
+        limits=limits,
+        tokenizer=tokenizer,
+        chat_template=checkpoint.chat_template(),
+        defaults=checkpoint.generation_defaults(),
+    )
+
+
+def _quantization(wanted: str | None, checkpoint: Checkpoint, place: DeviceName) -> str:
+    own = checkpoint.quantization
+    if wanted and own and wanted != own:
+        raise ConfigError(f"the weights in {checkpoint.directory} are {own}; they can't be served as {wanted}")
+    default = "q0f32" if place.kind == "cpu" else "q0f16"
+    return find_scheme(wanted or own or default).name
+
+
+def _check_vocabulary(tokenizer: Tokenizer, info: ModelInfo, checkpoint: Checkpoint) -> None:
+    if tokenizer.vocab_size > info.vocab_size:
+        raise CheckpointError(
+            f"{checkpoint.directory}: the tokenizer has {tokenizer.vocab_size} tokens and the model {info.vocab_size}"
+        )
+
+
+def _limits(config: EngineConfig, mode: Mode, info: ModelInfo, place: DeviceName, report: Report) -> EngineLimits:
+    free = free_host_bytes() if place.kind == "cpu" else int(place.open().total_global_memory)
+    inferred = infer_limits(config, mode, info, free)
+    if config.verbose:
+        for line in inferred.explanation:
+            report(line)
+    return inferred.limits
+
+
+# ---------------------------------------------------------------- the library
+
+
+def _library_path(
+    given: str | None, checkpoint: Checkpoint, quantization: str, place: DeviceName, report: Report
+) -> Path:
+    if given is not None:
+        path = Path(given)
+        if not path.is_file():
+            raise CheckpointError(f"model library {given}: there is no such file")
+        return path
+    key = {
+        "model_type": checkpoint.model_type,
+        "config": dict(checkpoint.config),
+        "quantization": quantization,
+        "device": place.kind,
+        "processor": _processor(place),
+        "tvm": version("apache-tvm"),
+        "code": source_hash("compiler", "models", "quantization"),
+    }
+
+    def make(directory: Path) -> None:
+        report(f"Compiling {checkpoint.directory.name} as {quantization} for {place.kind}; this is done once.")
+        _compile(checkpoint, quantization, place, directory / _LIBRARY_NAME)
+
+    return artifact("libraries", key, make) / _LIBRARY_NAME
+
+
+def _processor(place: DeviceName) -> str:
+    if place.kind == "cpu":
+        return host_cpu()
+    handle = place.open()
+    return f"{handle.device_name} {handle.compute_version}"
+
+
+def _compile(checkpoint: Checkpoint, quantization: str, place: DeviceName, output: Path) -> None:
+    """Compile in another process: the compiler takes seconds and hundreds of megabytes that a server has no use for."""
+    arguments = ["compile", str(checkpoint.directory), "--quantization", quantization, "--device", place.kind]
+    command = [sys.executable, "-m", "mlc_serve", *arguments, "--output", str(output)]
+    with (
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as compiler,
+        tqdm(desc="compiling", bar_format="{desc} {elapsed}", disable=None, leave=False) as bar,
+    ):
+        errors = _wait(compiler, bar)
+    if compiler.returncode:
+        last = next((line for line in reversed(errors.splitlines()) if line.strip()), "no message")
+        raise CompileError(f"compiling {checkpoint.directory} failed: {last.removeprefix('mlc_serve: error: ')}")
+
+
+def _wait(compiler: subprocess.Popen[str], bar: tqdm[None]) -> str:
+    """Wait for the compiler to end and return its stderr; it is ended if this process is interrupted."""
+    try:
+        while True:
+            try:
+                return compiler.communicate(timeout=0.5)[1]
+            except subprocess.TimeoutExpired:
+                bar.refresh()
+    except BaseException:
+        compiler.kill()
+        raise
+
+
+# ---------------------------------------------------------------- the weights
+
+
+def _backend(library: Library, checkpoint: Checkpoint, limits: EngineLimits) -> TVMBackend:
+    specs, total = library.parameters, library.info().param_bytes
+
+    def make(directory: Path) -> None:
+        with _bar("converting weights", total) as progress:
+            convert(checkpoint, specs, directory, progress)
+
+    key = {
+        "checkpoint": checkpoint.fingerprint(),
+        "parameters": [[spec.name, spec.shape, spec.dtype, spec.layout] for spec in specs],
+        "code": source_hash("checkpoint", "quantization"),
+    }
+    directory = artifact("weights", key, make)
+    with _bar("loading weights", total) as progress:
+        params = load_weights(directory, specs, library.device, progress)
+    return TVMBackend(library, params, limits)
+
+
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    with tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+        yield lambda count: (bar.update(count), None)[1]
