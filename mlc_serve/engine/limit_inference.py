@@ -1,0 +1,195 @@
+"""Infers the limits that a configuration leaves open, from the model and the memory that is there.
+
+Knows no device: it is told the bytes. All arithmetic is in whole tokens and bytes.
+
+    memory to use  = free memory x gpu_memory_utilization
+    capacity       = (memory to use - weights - workspace of one step) / KV bytes of a token, in whole pages
+    total          = one context window (local, interactive) or one for each sequence (server), up to capacity
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from mlc_serve.config import EngineConfig, Mode
+from mlc_serve.engine.limits import EngineLimits, ModelInfo
+from mlc_serve.errors import ConfigError
+
+DEFAULT_MEMORY_UTILIZATION = 0.85
+# A step this long keeps matrix products efficient and still delays running requests little.
+DEFAULT_PREFILL_CHUNK = 1024
+LOCAL_SEQUENCES = 4
+# What `prefix_cache_max_num_recycling_seqs` calls "no limit", as MLC does.
+UNLIMITED_RECYCLING = -1
+
+
+@dataclass(frozen=True)
+class InferredLimits:
+    """Limits, and one line on each about what was chosen and why."""
+
+    limits: EngineLimits
+    explanation: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Choice:
+    value: int
+    reason: str
+
+
+def infer_limits(config: EngineConfig, mode: Mode, info: ModelInfo, available_bytes: int) -> InferredLimits:
+    """Complete the limits of `config` for a model.
+
+    `available_bytes` is the memory that is free while neither the weights nor the KV cache are in it.
+    Raises ConfigError, with the numbers, if a wanted limit exceeds what the model was compiled for or what
+    memory holds.
+    """
+    sequences = _sequences(config, mode, info)
+    chunk = _prefill_chunk(config, info)
+    memory = _Memory(config, info, available_bytes, chunk.value)
+    single = _single(config, info)
+    total = _total(config, mode, memory, sequences.value, single.value)
+    _check_single(config, total.value)
+    single = _within(single, total.value, "the KV cache holds no more")
+    chunk = _within(chunk, total.value, "the KV cache holds no more")
+    limits = EngineLimits(
+        max_num_sequence=sequences.value,
+        max_total_sequence_length=total.value,
+        max_single_sequence_length=single.value,
+        prefill_chunk_size=chunk.value,
+        prefill_mode=config.prefill_mode,
+        prefix_cache_mode=config.prefix_cache_mode,
+        max_recycling_sequences=_recycling(config, sequences.value),
+        max_queued_requests=config.max_queued_requests,
+    )
+    return InferredLimits(limits, _explain(mode, memory, sequences, total, single, chunk))
+
+
+class _Memory:
+    """What fits beside the weights and one step's workspace."""
+
+    def __init__(self, config: EngineConfig, info: ModelInfo, available_bytes: int, chunk: int) -> None:
+        utilization = config.gpu_memory_utilization or DEFAULT_MEMORY_UTILIZATION
+        self.page_size = config.kv_cache_page_size
+        self.kv_bytes_per_token = info.kv_bytes_per_token
+        self.usable = int(available_bytes * Fraction(str(utilization)))
+        self.kv_bytes = self.usable - info.param_bytes - chunk * info.workspace_bytes_per_token
+        self.capacity = max(self.kv_bytes // info.kv_bytes_per_token, 0) // self.page_size * self.page_size
+        self.account = (
+            f"{utilization:g} of the free memory is {_size(self.usable)}; "
+            f"weights take {_size(info.param_bytes)}, "
+            f"a step of {chunk} tokens {_size(chunk * info.workspace_bytes_per_token)}, "
+            f"each cached token {_size(info.kv_bytes_per_token)}"
+        )
+        if self.capacity == 0:
+            raise ConfigError(
+                f"not enough memory for a KV cache: {self.account}. Free some memory, raise "
+                "gpu_memory_utilization, lower prefill_chunk_size, or serve a smaller model or quantization"
+            )
+
+    def whole_pages(self, tokens: int) -> int:
+        """`tokens` rounded up to pages."""
+        return -(-tokens // self.page_size) * self.page_size
+
+
+def _sequences(config: EngineConfig, mode: Mode, info: ModelInfo) -> _Choice:
+    wanted = config.max_num_sequence
+    if wanted is not None:
+        _check_compiled("max_num_sequence", wanted, info.max_batch_size)
+        return _Choice(wanted, "as set")
+    if mode == "interactive":
+        return _Choice(1, "mode interactive serves one request at a time")
+    if mode == "local":
+        return _Choice(
+            min(LOCAL_SEQUENCES, info.max_batch_size), "mode local serves a few requests at a time"
+        )
+    return _Choice(info.max_batch_size, "mode server fills the largest batch the model was compiled for")
+
+
+def _prefill_chunk(config: EngineConfig, info: ModelInfo) -> _Choice:
+    wanted = config.prefill_chunk_size
+    if wanted is not None:
+        _check_compiled("prefill_chunk_size", wanted, info.prefill_chunk_size)
+        return _Choice(wanted, "as set")
+    if info.prefill_chunk_size < DEFAULT_PREFILL_CHUNK:
+        return _Choice(info.prefill_chunk_size, "the most that the model was compiled for")
+    return _Choice(DEFAULT_PREFILL_CHUNK, "longer prompts go in parts, so that others are not held up")
+
+
+def _single(config: EngineConfig, info: ModelInfo) -> _Choice:
+    wanted = config.max_single_sequence_length
+    if wanted is not None:
+        _check_compiled("context_window_size", wanted, info.context_window_size)
+        return _Choice(wanted, "as set")
+    return _Choice(info.context_window_size, "the model's context window")
+
+
+def _total(config: EngineConfig, mode: Mode, memory: _Memory, sequences: int, single: int) -> _Choice:
+    wanted = config.max_total_sequence_length
+    if wanted is not None:
+        return _wanted_total(memory, wanted)
+    windows = sequences if mode == "server" else 1
+    total = windows * memory.whole_pages(single)
+    if total > memory.capacity:
+        return _Choice(memory.capacity, "all that memory holds")
+    if mode == "server":
+        return _Choice(total, "a request of the longest length in every sequence")
+    return _Choice(total, "one request of the longest length, or several shorter ones")
+
+
+def _wanted_total(memory: _Memory, wanted: int) -> _Choice:
+    total = memory.whole_pages(wanted)
+    if total > memory.capacity:
+        raise ConfigError(
+            f"max_total_seq_length={wanted} needs {_size(total * memory.kv_bytes_per_token)} of KV cache, "
+            f"and {_size(memory.kv_bytes)} is there, enough for {memory.capacity} tokens: {memory.account}"
+        )
+    reason = "as set" if total == wanted else f"{wanted} as set, in whole pages of {memory.page_size}"
+    return _Choice(total, reason)
+
+
+def _check_single(config: EngineConfig, total: int) -> None:
+    wanted = config.max_single_sequence_length
+    if wanted is not None and wanted > total:
+        raise ConfigError(f"context_window_size={wanted} exceeds the {total} tokens that the KV cache holds")
+
+
+def _within(choice: _Choice, limit: int, reason: str) -> _Choice:
+    return choice if choice.value <= limit else _Choice(limit, reason)
+
+
+def _check_compiled(key: str, wanted: int, compiled: int) -> None:
+    if wanted > compiled:
+        raise ConfigError(f"{key}={wanted} exceeds the {compiled} that the model was compiled for")
+
+
+def _recycling(config: EngineConfig, sequences: int) -> int | None:
+    wanted = config.prefix_cache_max_num_recycling_seqs
+    if wanted == UNLIMITED_RECYCLING:
+        return None
+    return sequences if wanted is None else wanted
+
+
+def _explain(
+    mode: Mode, memory: _Memory, sequences: _Choice, total: _Choice, single: _Choice, chunk: _Choice
+) -> tuple[str, ...]:
+    choices = {
+        "max_num_sequence": sequences,
+        "max_total_sequence_length": total,
+        "max_single_sequence_length": single,
+        "prefill_chunk_size": chunk,
+    }
+    lines = [f"{name} = {choice.value}: {choice.reason}" for name, choice in choices.items()]
+    kv_cache = _size(total.value * memory.kv_bytes_per_token)
+    return (f"mode {mode}: {memory.account}", *lines, f"the KV cache takes {kv_cache}")
+
+
+def _size(num_bytes: int) -> str:
+    """Bytes in the largest binary unit that leaves a number of at least one."""
+    size, unit = Fraction(num_bytes), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if abs(size) < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{float(size):.4g} {unit}"

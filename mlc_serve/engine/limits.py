@@ -1,0 +1,41 @@
+"""The limits that an engine keeps to, after everything that was left open has been inferred."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlc_serve.config import PrefillMode, PrefixCacheMode
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Facts of a compiled model that limits are inferred from. Sizes in bytes."""
+
+    context_window_size: int
+    prefill_chunk_size: int
+    max_batch_size: int
+    vocab_size: int
+    param_bytes: int
+    kv_bytes_per_token: int
+    workspace_bytes_per_token: int
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """What the scheduler may do at once. Lengths in tokens.
+
+    `max_single_sequence_length` counts prompt and output of one request and is at most
+    `max_total_sequence_length`, what the KV cache holds. `prefill_chunk_size` bounds the tokens of one
+    forward pass, `max_num_sequence` its sequences.
+    `max_recycling_sequences` bounds the finished sequences that the prefix cache keeps; None does not.
+    `max_queued_requests` bounds those accepted and not yet running.
+    """
+
+    max_num_sequence: int
+    max_total_sequence_length: int
+    max_single_sequence_length: int
+    prefill_chunk_size: int
+    prefill_mode: PrefillMode = "hybrid"
+    prefix_cache_mode: PrefixCacheMode = "radix"
+    max_recycling_sequences: int | None = None
+    max_queued_requests: int = 1024

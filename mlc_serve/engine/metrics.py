@@ -1,0 +1,177 @@
+"""What is counted of one engine: Prometheus metrics, and the sums that MLC-LLM reports under its own names.
+
+Written on the engine's thread only; a scrape may read on any. Label children are looked up once, so that a
+token costs an addition. Owns its registry: several engines of a process don't meet here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from mlc_serve.engine.request import FinishReason, Request
+from mlc_serve.engine.scheduler import Plan
+from mlc_serve.engine.sequence_pool import SequencePool
+
+M = TypeVar("M", Gauge, Counter, Histogram)
+
+_LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 180.0, 600.0)
+_TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+@dataclass
+class EngineSums:
+    """Seconds and tokens since the engine started. A step with any prompt in it counts as prefill time."""
+
+    engine_prefill_time_sum: float = 0.0
+    engine_decode_time_sum: float = 0.0
+    prompt_tokens_sum: int = 0
+    completion_tokens_sum: int = 0
+    prefill_tokens_sum: int = 0
+    decode_tokens_sum: int = 0
+
+
+class EngineMetrics:
+    """All metrics carry the label `model`. Times are time.monotonic() seconds."""
+
+    def __init__(self, model_name: str) -> None:
+        self._model_name = model_name
+        self.registry = CollectorRegistry()
+        self._sums = EngineSums()
+        self._last_finished: dict[str, float] = {}
+        self._make_gauges()
+        self._make_counters()
+        self._make_histograms()
+
+    def _make_gauges(self) -> None:
+        self._running = self._gauge("requests_running", "Requests that hold a sequence in the KV cache")
+        self._waiting = self._gauge("requests_waiting", "Requests that wait to be admitted")
+        self._pages = self._gauge("kv_cache_pages", "Pages of the KV cache")
+        self._pages_used = self._gauge("kv_cache_pages_used", "Pages held by running requests")
+        self._pages_recycled = self._gauge("kv_cache_pages_recycled", "Pages held for the prefix cache alone")
+
+    def _make_counters(self) -> None:
+        self._queried = self._counter("prefix_cache_queried_tokens", "Prompt tokens looked for in the cache")
+        self._hit = self._counter("prefix_cache_hit_tokens", "Prompt tokens found in the cache")
+        self._prompt = self._counter("prompt_tokens", "Prompt tokens of admitted requests")
+        self._generated = self._counter("generation_tokens", "Tokens generated")
+        self._preemptions = self._counter("preemptions", "Requests that lost their pages for a time")
+        finished = Counter(
+            "mlc_serve_requests_finished",
+            "Requests that ended, by reason",
+            ["model", "reason"],
+            registry=self.registry,
+        )
+        self._finished = {reason: finished.labels(self._model_name, reason.value) for reason in FinishReason}
+
+    def _make_histograms(self) -> None:
+        self._first_token = self._histogram(
+            "time_to_first_token", "From arrival to the first token", _LATENCY_BUCKETS
+        )
+        self._between = self._histogram(
+            "inter_token_latency", "From one token of a request to the next", _TOKEN_BUCKETS
+        )
+        self._duration = self._histogram("request_duration", "From arrival to the end", _LATENCY_BUCKETS)
+        self._queued = self._histogram("queue_time", "From arrival to admission", _LATENCY_BUCKETS)
+
+    def planned(self, plan: Plan, now: float) -> None:
+        """A forward pass is about to be made. Those admitted for the first time get their time."""
+        self._preemptions.inc(len(plan.preempted))
+        for request in plan.admitted:
+            if request.admitted_at is None:
+                request.admitted_at = now
+                self._admitted(request, now)
+
+    def stepped(self, plan: Plan, start: float, stop: float) -> None:
+        """A forward pass was made."""
+        num_decoded = sum(entry.num_tokens for entry in plan.entries if entry.is_decode)
+        num_prefilled = sum(entry.num_tokens for entry in plan.entries) - num_decoded
+        self._sums.decode_tokens_sum += num_decoded
+        self._sums.prefill_tokens_sum += num_prefilled
+        if num_prefilled:
+            self._sums.engine_prefill_time_sum += stop - start
+        else:
+            self._sums.engine_decode_time_sum += stop - start
+
+    def generated(self, request: Request, now: float) -> None:
+        """A token was drawn for a request."""
+        self._generated.inc()
+        if request.last_token_at is None:
+            request.first_token_at = now
+            self._first_token.observe(now - request.spec.arrival)
+        else:
+            self._between.observe(now - request.last_token_at)
+        request.last_token_at = now
+
+    def finished(self, request: Request, reason: FinishReason, now: float) -> None:
+        """A request ended."""
+        self._finished[reason].inc()
+        self._duration.observe(now - request.spec.arrival)
+        self._sums.prompt_tokens_sum += len(request.spec.prompt_ids)
+        self._sums.completion_tokens_sum += len(request.output_ids)
+        self._last_finished = _last_finished(request, now)
+
+    def observe(self, num_running: int, num_waiting: int, pool: SequencePool) -> None:
+        """What holds after a step."""
+        self._running.set(num_running)
+        self._waiting.set(num_waiting)
+        self._pages.set(pool.num_pages)
+        self._pages_used.set(pool.num_pages - pool.num_unpinned_pages)
+        self._pages_recycled.set(pool.num_unpinned_pages - pool.num_free_pages)
+
+    def reset(self) -> None:
+        """Start the sums of `snapshot` anew. Prometheus counters only ever grow."""
+        self._sums = EngineSums()
+        self._last_finished = {}
+
+    def snapshot(self) -> dict[str, float]:
+        """The sums and the last request under MLC-LLM's names, flattened with underscores."""
+        last = {f"last_finished_request_{name}": value for name, value in self._last_finished.items()}
+        return asdict(self._sums) | last
+
+    def _admitted(self, request: Request, now: float) -> None:
+        num_prompt = len(request.spec.prompt_ids)
+        self._queued.observe(now - request.spec.arrival)
+        self._prompt.inc(num_prompt)
+        if request.may_reuse_prefix:
+            self._queried.inc(num_prompt)
+            self._hit.inc(request.num_cached or 0)
+
+    def _gauge(self, name: str, description: str) -> Gauge:
+        return self._labelled(Gauge(f"mlc_serve_{name}", description, ["model"], registry=self.registry))
+
+    def _counter(self, name: str, description: str) -> Counter:
+        return self._labelled(Counter(f"mlc_serve_{name}", description, ["model"], registry=self.registry))
+
+    def _histogram(self, name: str, description: str, buckets: tuple[float, ...]) -> Histogram:
+        metric = Histogram(
+            f"mlc_serve_{name}_seconds", description, ["model"], registry=self.registry, buckets=buckets
+        )
+        return self._labelled(metric)
+
+    def _labelled(self, metric: M) -> M:
+        return metric.labels(self._model_name)
+
+
+def _last_finished(request: Request, now: float) -> dict[str, float]:
+    num_prompt, num_output = len(request.spec.prompt_ids), len(request.output_ids)
+    sums: dict[str, float] = {
+        "prompt_tokens": num_prompt,
+        "completion_tokens": num_output,
+        "prefill_tokens": num_prompt - (request.num_cached or 0),
+        "decode_tokens": max(0, num_output - 1),
+        "end_to_end_latency_s": now - request.spec.arrival,
+    }
+    if request.first_token_at is None or request.last_token_at is None:
+        return sums
+    time_to_first = request.first_token_at - request.spec.arrival
+    decode_time = request.last_token_at - request.first_token_at
+    sums["ttft_s"] = time_to_first
+    if time_to_first > 0:
+        sums["prefill_tokens_per_s"] = sums["prefill_tokens"] / time_to_first
+    if num_output > 1 and decode_time > 0:
+        sums["inter_token_latency_s"] = decode_time / (num_output - 1)
+        sums["decode_tokens_per_s"] = (num_output - 1) / decode_time
+    return sums

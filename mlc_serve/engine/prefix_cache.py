@@ -1,0 +1,157 @@
+"""Which computed tokens are kept for later requests, and which go first when pages are needed.
+
+A cached prefix is the beginning of a live sequence: of a running request, or of one that ended and was
+recycled. Owns the radix tree and the order of eviction; runs on the engine's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from mlc_serve.engine.radix_tree import PrefixMatch, RadixTree
+from mlc_serve.engine.request import Request
+from mlc_serve.engine.sequence_pool import SequencePool
+
+
+class PrefixCache(Protocol):
+    """What the scheduler asks of a prefix cache."""
+
+    def match(self, token_ids: Sequence[int]) -> PrefixMatch | None:
+        """The longest beginning of the tokens, in whole pages, that a live sequence holds."""
+
+    def touch(self, seq_id: int) -> None:
+        """A sequence was of use: it is evicted after those that weren't since."""
+
+    def num_shareable(self, request: Request, other: Request) -> int:
+        """Tokens of the request's prompt that `other`, once its prompt is computed, would spare it."""
+
+    def record(self, request: Request) -> None:
+        """Offer the pages that a running request has computed."""
+
+    def recycle(self, request: Request) -> None:
+        """Take over the sequence of a request that ended, to keep or to release it."""
+
+    def discard(self, request: Request) -> None:
+        """Release the sequence of a request that will be computed again."""
+
+    def evict(self) -> bool:
+        """Release the recycled sequence that was of use longest ago; False if there is none."""
+
+    def clear(self) -> None:
+        """Forget everything; the sequences are gone already."""
+
+
+class RadixPrefixCache:
+    """Finds prefixes in a radix tree and evicts the least recently used sequence first.
+
+    `max_recycled` bounds the recycled sequences; None leaves that to the pages.
+    """
+
+    def __init__(self, pool: SequencePool, max_recycled: int | None) -> None:
+        self._pool = pool
+        self._max_recycled = max_recycled
+        self._tree = RadixTree(pool.page_size)
+        self._num_recorded: dict[int, int] = {}
+        self._recycled: dict[int, None] = {}
+
+    def match(self, token_ids: Sequence[int]) -> PrefixMatch | None:
+        """As PrefixCache.match."""
+        return self._tree.match(token_ids)
+
+    def touch(self, seq_id: int) -> None:
+        """As PrefixCache.touch. Running sequences have no turn to be evicted."""
+        if seq_id in self._recycled:
+            del self._recycled[seq_id]
+            self._recycled[seq_id] = None
+
+    def num_shareable(self, request: Request, other: Request) -> int:
+        """As PrefixCache.num_shareable: whole pages, and never the request's last token."""
+        mine, theirs = request.spec.prompt_ids, other.spec.prompt_ids
+        size, length = self._pool.page_size, 0
+        limit = min(len(mine) - 1, len(theirs))
+        while length + size <= limit and mine[length : length + size] == theirs[length : length + size]:
+            length += size
+        return length
+
+    def record(self, request: Request) -> None:
+        """As PrefixCache.record: when another page is full."""
+        seq_id = request.held_seq_id
+        start = self._num_recorded.get(seq_id, 0)
+        stop = request.num_computed - request.num_computed % self._pool.page_size
+        if stop == start:
+            return
+        store = self._tree.extend if start else self._tree.insert
+        store(seq_id, request.known_ids(start, stop))
+        self._num_recorded[seq_id] = stop
+
+    def recycle(self, request: Request) -> None:
+        """As PrefixCache.recycle. A sequence that offers nothing that another one lacks is not kept."""
+        seq_id = request.held_seq_id
+        if seq_id not in self._tree or self._tree.is_covered(seq_id):
+            self._release(seq_id)
+            return
+        self._pool.unpin(seq_id)
+        self._recycled[seq_id] = None
+        if self._max_recycled is not None and len(self._recycled) > self._max_recycled:
+            self.evict()
+
+    def discard(self, request: Request) -> None:
+        """As PrefixCache.discard."""
+        self._release(request.held_seq_id)
+
+    def evict(self) -> bool:
+        """As PrefixCache.evict."""
+        if not self._recycled:
+            return False
+        seq_id = next(iter(self._recycled))
+        del self._recycled[seq_id]
+        self._release(seq_id)
+        return True
+
+    def clear(self) -> None:
+        """As PrefixCache.clear."""
+        self._tree.clear()
+        self._num_recorded.clear()
+        self._recycled.clear()
+
+    def _release(self, seq_id: int) -> None:
+        if self._num_recorded.pop(seq_id, 0):
+            self._tree.remove(seq_id)
+        self._pool.release(seq_id)
+
+
+class NoPrefixCache:
+    """Keeps nothing and finds nothing: every request computes all of its tokens."""
+
+    def __init__(self, pool: SequencePool) -> None:
+        self._pool = pool
+
+    def match(self, token_ids: Sequence[int]) -> PrefixMatch | None:  # noqa: ARG002 - the interface's
+        """As PrefixCache.match: never any."""
+        return None
+
+    def touch(self, seq_id: int) -> None:
+        """As PrefixCache.touch: there is no order to keep."""
+
+    def num_shareable(self, request: Request, other: Request) -> int:  # noqa: ARG002 - the interface's
+        """As PrefixCache.num_shareable: nothing is shared."""
+        return 0
+
+    def record(self, request: Request) -> None:
+        """As PrefixCache.record: nothing is offered."""
+
+    def recycle(self, request: Request) -> None:
+        """As PrefixCache.recycle: release it."""
+        self.discard(request)
+
+    def discard(self, request: Request) -> None:
+        """As PrefixCache.discard."""
+        self._pool.release(request.held_seq_id)
+
+    def evict(self) -> bool:
+        """As PrefixCache.evict: there is none."""
+        return False
+
+    def clear(self) -> None:
+        """As PrefixCache.clear: there is nothing to forget."""

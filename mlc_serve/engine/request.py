@@ -1,0 +1,116 @@
+"""A request inside the engine: one sequence of tokens, known and computed. `n` choices are n requests.
+
+Written by the scheduler (state, seq_id) and by commit (tokens, counters), on the engine's thread. Knows no
+text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from mlc_serve.engine.backend import TokenLogprobs
+from mlc_serve.engine.sampling import SamplingParams
+
+
+class FinishReason(str, Enum):
+    """Why a request ended. Every accepted request ends with exactly one of these."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """What is submitted to the engine: ids, not text. `arrival` is time.monotonic() seconds."""
+
+    request_id: str
+    prompt_ids: tuple[int, ...]
+    params: SamplingParams
+    seed: int
+    arrival: float
+
+
+@dataclass(eq=False)
+class Request:
+    """An accepted request on its way.
+
+    `num_computed` tokens of prompt_ids + output_ids are in the KV cache; each step lets it catch up with
+    `num_tokens`. It ends at the latest when `max_length` tokens are known. `num_cached` of the prompt's
+    tokens were found in the prefix cache when the request was first admitted; None before.
+    `num_prompt_logprobs` have left the engine. Times are time.monotonic() seconds; None before.
+    """
+
+    spec: EngineRequest
+    max_length: int
+    output_ids: list[int] = field(default_factory=list)
+    seq_id: int | None = None
+    num_computed: int = 0
+    num_cached: int | None = None
+    num_prompt_logprobs: int = 0
+    admitted_at: float | None = None
+    first_token_at: float | None = None
+    last_token_at: float | None = None
+
+    @property
+    def held_seq_id(self) -> int:
+        """The sequence that a running request holds; RuntimeError if it holds none."""
+        if self.seq_id is None:
+            raise RuntimeError(f"request {self.spec.request_id} holds no sequence")
+        return self.seq_id
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens known so far: prompt and output."""
+        return len(self.spec.prompt_ids) + len(self.output_ids)
+
+    @property
+    def num_uncomputed(self) -> int:
+        """Known tokens that are not in the KV cache; at least one for a request that goes on."""
+        return self.num_tokens - self.num_computed
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether all that is left to compute is the token drawn last."""
+        return bool(self.output_ids) and self.num_uncomputed == 1
+
+    @property
+    def is_prompt_computed(self) -> bool:
+        """Whether the whole prompt is in the KV cache."""
+        return self.num_computed >= len(self.spec.prompt_ids)
+
+    @property
+    def may_reuse_prefix(self) -> bool:
+        """Whether computed tokens of others will do: not while the logits at every position of the prompt are
+        wanted.
+        """
+        return (
+            not self.spec.params.prompt_logprobs or self.num_prompt_logprobs == len(self.spec.prompt_ids) - 1
+        )
+
+    def known_ids(self, start: int, stop: int) -> list[int]:
+        """Known tokens at positions [start, stop)."""
+        boundary = len(self.spec.prompt_ids)
+        prompt = list(self.spec.prompt_ids[start:stop])
+        return prompt + self.output_ids[max(start - boundary, 0) : max(stop - boundary, 0)]
+
+
+@dataclass(frozen=True)
+class RequestDelta:
+    """What one step did for one request, as it leaves the engine.
+
+    The last delta of a request, and only it, has a `finish_reason`. A stop token that ended the request is in
+    `token_ids`, is counted in usage, and `stop_token` says that the last id is one (its text is not shown).
+    `num_cached_tokens` is filled from the first delta on. `error` goes with FinishReason.ERROR.
+    """
+
+    request_id: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    num_cached_tokens: int = 0
+    finish_reason: FinishReason | None = None
+    stop_token: bool = False
+    error: str | None = None

@@ -1,0 +1,49 @@
+"""What a client asks of sampling, and what the sampler is told for one draw. Knows no text, no logits and no
+device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How the tokens of one sequence are chosen. Validated before it gets here: every value is in range.
+
+    Order of application: logit_bias, penalties, temperature, top_k, top_p, min_p, draw. `temperature` 0 is
+    greedy. `top_k` None keeps all. Presence and frequency penalties count generated tokens, the repetition
+    penalty counts prompt and generated tokens, as transformers does. `max_tokens` None goes on until the
+    context is full. `stop_token_ids` holds the model's own end tokens too, unless `ignore_eos` was asked for;
+    they can't be drawn before `min_tokens`. `num_top_logprobs` None returns no logprobs; 0 those of the drawn
+    token alone.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    stop_token_ids: frozenset[int] = frozenset()
+    num_top_logprobs: int | None = None
+    prompt_logprobs: bool = False
+
+
+@dataclass(frozen=True)
+class Draw:
+    """All that the choice of one token depends on, besides its logits.
+
+    The uniform number of a draw is a function of `seed` and of `len(output_ids)` alone, so that a preempted
+    and recomputed sequence draws the same tokens again.
+    """
+
+    params: SamplingParams
+    prompt_ids: Sequence[int]
+    output_ids: Sequence[int]
+    seed: int

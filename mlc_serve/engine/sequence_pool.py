@@ -1,0 +1,153 @@
+"""The sequences of a KV cache: which ids are held, how many pages each holds and with whom it shares them.
+
+The only writer of the KV cache between forward passes. Counts pages by the rule that KVCache states, ahead of
+the forward pass that fills them, so that a plan never asks for a page that isn't there. Runs on the engine's
+thread.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+
+from mlc_serve.engine.backend import KVCache
+
+
+@dataclass(eq=False)
+class _Page:
+    """A page is held by `num_holders` sequences; `num_pins` of them belong to running requests."""
+
+    num_holders: int = 0
+    num_pins: int = 0
+
+
+@dataclass(eq=False)
+class _Sequence:
+    num_tokens: int = 0
+    pages: list[_Page] = field(default_factory=list)
+    is_pinned: bool = True
+
+
+class SequencePool:
+    """Sequences are pinned while a request runs on them; what only unpinned ones hold can be had back by
+    releasing them.
+    """
+
+    def __init__(self, kv: KVCache) -> None:
+        self._kv = kv
+        self._sequences: dict[int, _Sequence] = {}
+        self._free_ids: list[int] = []
+        self._num_held = 0
+        self._num_pinned = 0
+
+    @property
+    def page_size(self) -> int:
+        """Tokens in a page."""
+        return self._kv.page_size
+
+    @property
+    def num_pages(self) -> int:
+        """Pages of the whole cache."""
+        return self._kv.num_pages
+
+    @property
+    def num_free_pages(self) -> int:
+        """Pages that no sequence holds, nor will hold after the forward pass that is being planned."""
+        return self._kv.num_pages - self._num_held
+
+    @property
+    def num_unpinned_pages(self) -> int:
+        """Free pages and those that would be free if all unpinned sequences were released."""
+        return self._kv.num_pages - self._num_pinned
+
+    def num_pages_of(self, num_tokens: int) -> int:
+        """Pages that a sequence of that many tokens holds."""
+        return -(-num_tokens // self._kv.page_size)
+
+    def num_new_pages(self, seq_id: int, num_tokens: int) -> int:
+        """Pages that a sequence lacks to hold `num_tokens` in all."""
+        return max(0, self.num_pages_of(num_tokens) - len(self._sequences[seq_id].pages))
+
+    def num_pinned_by_fork(self, parent: int, length: int) -> int:
+        """Pages that a fork would take from what can be had back."""
+        shared = self._sequences[parent].pages[: length // self.page_size]
+        return sum(page.num_pins == 0 for page in shared)
+
+    def add(self) -> int:
+        """Start an empty, pinned sequence and return its id."""
+        seq_id = self._take_id()
+        self._kv.add_sequence(seq_id)
+        self._sequences[seq_id] = _Sequence()
+        return seq_id
+
+    def fork(self, parent: int, length: int) -> int:
+        """Start a pinned sequence on the first `length` tokens of another, a multiple of the page size."""
+        seq_id = self._take_id()
+        self._kv.fork_sequence(parent, seq_id, length)
+        child = self._sequences[seq_id] = _Sequence(length)
+        for page in self._sequences[parent].pages[: length // self.page_size]:
+            self._hold(child, page)
+        return seq_id
+
+    def grow(self, seq_id: int, num_tokens: int) -> None:
+        """Count the pages that a pinned sequence takes with `num_tokens` more, which the next forward pass
+        appends.
+        """
+        sequence = self._sequences[seq_id]
+        num_new = self.num_new_pages(seq_id, sequence.num_tokens + num_tokens)
+        if num_new > self.num_free_pages:
+            raise RuntimeError(
+                f"{num_new} pages were planned for sequence {seq_id} and {self.num_free_pages} are free"
+            )
+        sequence.num_tokens += num_tokens
+        for _ in range(num_new):
+            self._hold(sequence, _Page())
+
+    def unpin(self, seq_id: int) -> None:
+        """No request runs on this sequence any more."""
+        sequence = self._sequences[seq_id]
+        sequence.is_pinned = False
+        for page in sequence.pages:
+            page.num_pins -= 1
+            self._num_pinned -= page.num_pins == 0
+
+    def release(self, seq_id: int) -> None:
+        """Forget a sequence; its id may be used again."""
+        if self._sequences[seq_id].is_pinned:
+            self.unpin(seq_id)
+        for page in self._sequences.pop(seq_id).pages:
+            page.num_holders -= 1
+            self._num_held -= page.num_holders == 0
+        self._kv.remove_sequence(seq_id)
+        heapq.heappush(self._free_ids, seq_id)
+
+    def clear(self) -> None:
+        """Forget all sequences."""
+        self._kv.clear()
+        self._sequences.clear()
+        self._free_ids.clear()
+        self._num_held = self._num_pinned = 0
+
+    def check_idle(self) -> None:
+        """Raise RuntimeError unless no request holds a sequence and the KV cache has the free pages that it
+        should.
+        """
+        pinned = sorted(seq_id for seq_id, sequence in self._sequences.items() if sequence.is_pinned)
+        if pinned or self._num_pinned:
+            raise RuntimeError(
+                f"no request runs, but sequences {pinned} are held with {self._num_pinned} pages"
+            )
+        if self._kv.num_free_pages != self.num_free_pages:
+            raise RuntimeError(
+                f"{self._kv.num_free_pages} pages are free, not {self.num_free_pages} as counted"
+            )
+
+    def _take_id(self) -> int:
+        return heapq.heappop(self._free_ids) if self._free_ids else len(self._sequences)
+
+    def _hold(self, sequence: _Sequence, page: _Page) -> None:
+        sequence.pages.append(page)
+        self._num_held += page.num_holders == 0
+        self._num_pinned += page.num_pins == 0
+        page.num_holders += 1
+        page.num_pins += 1

@@ -1,0 +1,36 @@
+"""Doubles of a model for tests: a KV cache and a backend without a device, a byte tokenizer, a whole
+LoadedModel.
+"""
+
+from __future__ import annotations
+
+from mlc_serve.testing.backend import Choice, FakeBackend, likely_letter, logprobs_of, replay
+from mlc_serve.testing.kv_cache import FakeKVCache
+from mlc_serve.testing.model import CHAT_TEMPLATE, fake_model
+from mlc_serve.testing.tokens import (
+    BOS_ID,
+    EOS_ID,
+    IM_END_ID,
+    IM_START_ID,
+    SPECIAL_TOKENS,
+    VOCAB_SIZE,
+    byte_tokenizer,
+)
+
+__all__ = [
+    "BOS_ID",
+    "CHAT_TEMPLATE",
+    "EOS_ID",
+    "IM_END_ID",
+    "IM_START_ID",
+    "SPECIAL_TOKENS",
+    "VOCAB_SIZE",
+    "Choice",
+    "FakeBackend",
+    "FakeKVCache",
+    "byte_tokenizer",
+    "fake_model",
+    "likely_letter",
+    "logprobs_of",
+    "replay",
+]

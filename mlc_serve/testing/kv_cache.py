@@ -1,0 +1,112 @@
+"""A KV cache that stores token ids, and counts pages as a real one does. Knows no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass
+class _Page:
+    token_ids: list[int] = field(default_factory=list)
+    num_owners: int = 1
+
+
+class FakeKVCache:
+    """Token ids instead of keys and values, in pages counted as a real cache counts them.
+
+    Raises RuntimeError for what would corrupt a real one: no free page, an id in use or unknown, a fork off a
+    page's edge, a pop into shared pages.
+    """
+
+    def __init__(self, page_size: int, num_pages: int) -> None:
+        self.page_size = page_size
+        self.num_pages = num_pages
+        self._num_used = 0
+        self._sequences: dict[int, list[_Page]] = {}
+
+    @property
+    def num_free_pages(self) -> int:
+        """Pages that belong to no sequence."""
+        return self.num_pages - self._num_used
+
+    @property
+    def seq_ids(self) -> set[int]:
+        """Sequences that are stored now."""
+        return set(self._sequences)
+
+    def token_ids(self, seq_id: int) -> list[int]:
+        """What is stored for one sequence."""
+        return [token_id for page in self._pages(seq_id) for token_id in page.token_ids]
+
+    def num_tokens(self, seq_id: int) -> int:
+        """Length of one sequence."""
+        return sum(len(page.token_ids) for page in self._pages(seq_id))
+
+    def add_sequence(self, seq_id: int) -> None:
+        """Start an empty sequence."""
+        self._require(seq_id not in self._sequences, f"sequence {seq_id} is in use")
+        self._sequences[seq_id] = []
+
+    def fork_sequence(self, parent: int, child: int, length: int) -> None:
+        """Start `child` on the pages that hold the first `length` tokens of `parent`."""
+        aligned = length > 0 and length % self.page_size == 0
+        self._require(aligned, f"a fork at {length} is not at a multiple of {self.page_size}")
+        self._require(
+            length <= self.num_tokens(parent), f"a fork at {length} is past the end of sequence {parent}"
+        )
+        self.add_sequence(child)
+        shared = self._pages(parent)[: length // self.page_size]
+        for page in shared:
+            page.num_owners += 1
+        self._sequences[child] = list(shared)
+
+    def remove_sequence(self, seq_id: int) -> None:
+        """Forget a sequence; pages that no other sequence shares become free."""
+        for page in self._pages(seq_id):
+            self._disown(page)
+        del self._sequences[seq_id]
+
+    def pop(self, seq_id: int, num_tokens: int) -> None:
+        """Take the last tokens off a sequence."""
+        self._require(
+            num_tokens <= self.num_tokens(seq_id), f"sequence {seq_id} is shorter than {num_tokens}"
+        )
+        pages = self._pages(seq_id)
+        while num_tokens:
+            self._require(
+                pages[-1].num_owners == 1, f"a pop reaches into pages that sequence {seq_id} shares"
+            )
+            taken = min(num_tokens, len(pages[-1].token_ids))
+            del pages[-1].token_ids[-taken:]
+            num_tokens -= taken
+            if not pages[-1].token_ids:
+                self._disown(pages.pop())
+
+    def clear(self) -> None:
+        """Forget all sequences."""
+        self._sequences.clear()
+        self._num_used = 0
+
+    def append(self, seq_id: int, token_ids: Sequence[int]) -> None:
+        """Store tokens after those of the sequence, taking pages as they fill."""
+        pages = self._pages(seq_id)
+        for token_id in token_ids:
+            if not pages or len(pages[-1].token_ids) == self.page_size:
+                self._require(self.num_free_pages > 0, "the KV cache is full")
+                self._num_used += 1
+                pages.append(_Page())
+            pages[-1].token_ids.append(token_id)
+
+    def _pages(self, seq_id: int) -> list[_Page]:
+        self._require(seq_id in self._sequences, f"there is no sequence {seq_id}")
+        return self._sequences[seq_id]
+
+    def _disown(self, page: _Page) -> None:
+        page.num_owners -= 1
+        self._num_used -= page.num_owners == 0
+
+    @staticmethod
+    def _require(condition: bool, message: str) -> None:
+        if not condition:
+            raise RuntimeError(message)

@@ -1,0 +1,117 @@
+"""An EngineCore on a fake backend, driven step by step, with all that came out of it; and the one-request
+oracle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mlc_serve.engine.backend import SequenceStep
+from mlc_serve.engine.core import EngineCore
+from mlc_serve.engine.limits import EngineLimits
+from mlc_serve.engine.metrics import EngineMetrics
+from mlc_serve.engine.request import EngineRequest, FinishReason, RequestDelta
+from mlc_serve.engine.sampling import Draw, SamplingParams
+from mlc_serve.engine.trace import NullTrace, Trace
+from mlc_serve.testing import FakeBackend
+
+
+def spec(
+    request_id: str, prompt: Iterable[int], *, arrival: float = 0.0, seed: int = 0, **params: Any
+) -> EngineRequest:
+    """A request for the engine; `prompt` may be bytes. Greedy unless said otherwise."""
+    sampling = SamplingParams(**({"temperature": 0.0, "max_tokens": 4} | params))
+    return EngineRequest(request_id, tuple(prompt), sampling, seed, arrival)
+
+
+def limits(**fields: Any) -> EngineLimits:
+    """Limits of 8 sequences, 64 tokens each and 16 tokens a step, on 256 tokens in all."""
+    defaults: dict[str, Any] = {
+        "max_num_sequence": 8,
+        "max_total_sequence_length": 256,
+        "max_single_sequence_length": 64,
+        "prefill_chunk_size": 16,
+    }
+    return EngineLimits(**(defaults | fields))
+
+
+class Bench:
+    """Pages hold 4 tokens. `outputs`, `reasons` and `deltas` are by request id."""
+
+    def __init__(self, *, num_pages: int = 64, trace: Trace | None = None, **fields: Any) -> None:
+        self.limits = limits(**fields)
+        self.backend = FakeBackend(
+            page_size=4,
+            num_pages=num_pages,
+            max_batch_tokens=self.limits.prefill_chunk_size,
+            max_batch_sequences=self.limits.max_num_sequence,
+        )
+        self.metrics = EngineMetrics("fake")
+        self.core = EngineCore(self.backend, self.limits, self.metrics, trace or NullTrace())
+        self.deltas: dict[str, list[RequestDelta]] = {}
+        self._num_submitted = 0
+
+    def submit(self, request_id: str, prompt: Iterable[int], **fields: Any) -> EngineRequest:
+        """Submit a request; requests arrive in the order of these calls."""
+        self._num_submitted += 1
+        request = spec(request_id, prompt, **({"arrival": float(self._num_submitted)} | fields))
+        self.core.submit(request)
+        return request
+
+    def step(self, times: int = 1) -> None:
+        """Make steps."""
+        for _ in range(times):
+            for delta in self.core.step():
+                self.deltas.setdefault(delta.request_id, []).append(delta)
+
+    def finish(self) -> None:
+        """Step until nothing is left to do."""
+        for _ in range(10_000):
+            if not self.core.has_work:
+                return
+            self.step()
+        raise AssertionError("the engine does not come to an end")
+
+    @property
+    def batch(self) -> list[int]:
+        """How many tokens each sequence got in the last forward pass."""
+        return [len(step.token_ids) for step in self.backend.batches[-1]]
+
+    def output(self, request_id: str) -> list[int]:
+        """Tokens that came out for one request."""
+        return [token_id for delta in self.deltas.get(request_id, []) for token_id in delta.token_ids]
+
+    def reasons(self, request_id: str) -> list[FinishReason]:
+        """Finish reasons that came out for one request: one, when all is well."""
+        return [delta.finish_reason for delta in self.deltas.get(request_id, []) if delta.finish_reason]
+
+    def num_cached(self, request_id: str) -> int:
+        """Prompt tokens that were found in the prefix cache."""
+        return self.deltas[request_id][-1].num_cached_tokens
+
+    def sample(self, name: str, **labels: str) -> float:
+        """The value of a metric."""
+        value = self.metrics.registry.get_sample_value(f"mlc_serve_{name}", {"model": "fake", **labels})
+        assert value is not None, name
+        return value
+
+
+def oracle(request: EngineRequest, limit: int) -> tuple[list[int], FinishReason]:
+    """The tokens of a request that is alone on a large backend, one forward pass a token."""
+    backend = FakeBackend(page_size=4, num_pages=64)
+    backend.kv.add_sequence(0)
+    params, pending = request.params, list(request.prompt_ids)
+    output: list[int] = []
+    while True:
+        if params.max_tokens is not None and len(output) >= params.max_tokens:
+            return output, FinishReason.LENGTH
+        if len(request.prompt_ids) + len(output) >= limit:
+            return output, FinishReason.LENGTH
+        draw = Draw(params, request.prompt_ids, output, request.seed)
+        (result,) = backend.run([SequenceStep(0, pending, draw)])
+        assert result.token_id is not None
+        output.append(result.token_id)
+        if result.token_id in params.stop_token_ids:
+            return output, FinishReason.STOP
+        pending = [result.token_id]

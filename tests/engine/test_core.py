@@ -1,0 +1,300 @@
+"""EngineCore: what comes out is what a request alone would have got, once, and nothing is left behind."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from mlc_serve.engine.core import EngineCore
+from mlc_serve.engine.metrics import EngineMetrics
+from mlc_serve.engine.request import EngineRequest, FinishReason
+from mlc_serve.engine.trace import NullTrace
+from mlc_serve.errors import ContextLengthError, InvalidRequestError
+from mlc_serve.testing import FakeBackend
+from tests.engine.bench import Bench, limits, oracle
+
+
+def random_bench(rng: random.Random) -> Bench:
+    """An engine with little of everything; its longest sequence fills at most the whole cache."""
+    num_pages = rng.choice([6, 8, 12, 30])
+    return Bench(
+        num_pages=num_pages,
+        max_num_sequence=rng.choice([1, 2, 4, 7]),
+        max_single_sequence_length=rng.choice([num_pages * 4, 21]),
+        prefill_chunk_size=rng.choice([1, 3, 5, 8, 32]),
+        prefill_mode=rng.choice(["hybrid", "chunked"]),
+        prefix_cache_mode=rng.choice(["radix", "radix", "disable"]),
+        max_recycling_sequences=rng.choice([None, 0, 1, 3]),
+    )
+
+
+def random_request(rng: random.Random, bench: Bench, request_id: str) -> EngineRequest:
+    """A request whose prompt begins like many others'."""
+    longest = bench.limits.max_single_sequence_length - 1
+    stem = rng.choice([b"the same beginning of all ", b"the same beginning too", b"abcd", b""])
+    prompt = (stem + bytes(rng.choices(b"xyz", k=rng.randint(1, 9))))[:longest]
+    return bench.submit(
+        request_id,
+        prompt,
+        seed=rng.randrange(100),
+        temperature=rng.choice([0.0, 1.0]),
+        max_tokens=rng.choice([None, 0, 1, 5, 12]),
+        stop_token_ids=frozenset(rng.choice([b"", b"ae", b"klmnop"])),
+        prompt_logprobs=rng.random() < 0.2,
+    )
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_any_mix_gives_each_request_the_oracles_tokens(seed: int) -> None:
+    """Whatever is submitted and aborted between whichever steps, each request ends once, with the tokens it
+    gets alone.
+    """
+    rng = random.Random(seed)
+    bench = random_bench(rng)
+    requests: dict[str, EngineRequest] = {}
+    aborted: set[str] = set()
+    for _ in range(60):
+        action = rng.random()
+        if action < 0.3:
+            requests[f"r{len(requests)}"] = random_request(rng, bench, f"r{len(requests)}")
+        elif action < 0.37 and requests:
+            victim = rng.choice(list(requests))
+            aborted.add(victim)
+            bench.core.abort(victim)
+        elif bench.core.has_work:
+            bench.step(rng.randint(1, 3))
+    bench.finish()
+    for request_id, request in requests.items():
+        tokens, reason = oracle(request, bench.limits.max_single_sequence_length)
+        (got,) = bench.reasons(request_id)
+        if got is FinishReason.ABORT:
+            assert request_id in aborted
+            tokens = tokens[: len(bench.output(request_id))]
+        else:
+            assert got is reason
+            assert_prompt_logprobs(bench, request)
+        assert bench.output(request_id) == tokens
+        assert bench.deltas[request_id][-1].finish_reason
+
+
+def assert_prompt_logprobs(bench: Bench, request: EngineRequest) -> None:
+    """All prompt tokens but the first came with a logprob, once and in order, if that was asked for."""
+    entries = [
+        entry.token_id for delta in bench.deltas[request.request_id] for entry in delta.prompt_logprobs
+    ]
+    assert entries == (list(request.prompt_ids[1:]) if request.params.prompt_logprobs else [])
+
+
+def test_the_oracle_mix_preempts_and_hits() -> None:
+    """The mixes above are worth something: preemption, prefix hits and eviction do happen in them."""
+    preempted = hit = 0.0
+    for seed in range(30):
+        rng = random.Random(seed)
+        bench = random_bench(rng)
+        for i in range(12):
+            random_request(rng, bench, f"r{i}")
+        bench.finish()
+        preempted += bench.sample("preemptions_total")
+        hit += bench.sample("prefix_cache_hit_tokens_total")
+    assert preempted > 10
+    assert hit > 100
+
+
+def test_a_stop_token_ends_a_request_and_is_part_of_it() -> None:
+    """A stop token is in token_ids, marked as one, with STOP."""
+    bench = Bench()
+    first = oracle(bench.submit("probe", b"hello"), 64)[0][0]
+    bench.submit("a", b"hello", stop_token_ids=frozenset({first}))
+    bench.finish()
+    (delta,) = bench.deltas["a"]
+    assert (delta.token_ids, delta.stop_token, delta.finish_reason) == ((first,), True, FinishReason.STOP)
+
+
+def test_a_request_ends_when_it_is_as_long_as_allowed() -> None:
+    """Without max_tokens a request goes on until prompt and output reach max_single_sequence_length."""
+    bench = Bench(max_single_sequence_length=20)
+    bench.submit("a", b"0123456789", max_tokens=None)
+    bench.finish()
+    assert len(bench.output("a")) == 10
+    assert bench.reasons("a") == [FinishReason.LENGTH]
+
+
+@pytest.mark.parametrize("length", [64, 65, 1000])
+def test_a_prompt_that_leaves_no_room_is_refused(length: int) -> None:
+    """A prompt of max_single_sequence_length or more is a ContextLengthError, and leaves nothing behind."""
+    bench = Bench(max_single_sequence_length=64)
+    with pytest.raises(ContextLengthError, match=str(length)):
+        bench.submit("a", bytes(length))
+    assert not bench.core.has_work
+
+
+def test_the_longest_prompt_gets_one_token() -> None:
+    """A prompt one short of max_single_sequence_length is served, even where it fills the whole cache."""
+    bench = Bench(num_pages=16, max_single_sequence_length=64)
+    bench.submit("a", bytes(63), max_tokens=None)
+    bench.finish()
+    assert len(bench.output("a")) == 1
+
+
+def test_an_empty_prompt_is_refused() -> None:
+    """There is nothing to compute in an empty prompt."""
+    with pytest.raises(InvalidRequestError, match="no tokens"):
+        Bench().submit("a", b"")
+
+
+def test_an_id_is_used_once_at_a_time() -> None:
+    """Two open requests can't have one id; one that has ended gives its id free."""
+    bench = Bench()
+    bench.submit("a", b"hello")
+    with pytest.raises(ValueError, match="in use"):
+        bench.submit("a", b"other")
+    bench.finish()
+    bench.submit("a", b"hello")
+    bench.finish()
+    assert len(bench.reasons("a")) == 2
+
+
+def test_a_cache_smaller_than_one_sequence_is_refused() -> None:
+    """An engine whose longest sequence does not fit in its cache is not made."""
+    with pytest.raises(ValueError, match="max_single_sequence_length"):
+        EngineCore(FakeBackend(num_pages=15), limits(), EngineMetrics("fake"), NullTrace())
+
+
+def test_echo_computes_the_prompt_alone() -> None:
+    """max_tokens 0 with prompt logprobs gives those, no token, and LENGTH; in as many chunks as it takes."""
+    bench = Bench(prefill_chunk_size=4)
+    bench.submit("a", b"hello there", max_tokens=0, prompt_logprobs=True, num_top_logprobs=2)
+    bench.finish()
+    logprobs = [entry for delta in bench.deltas["a"] for entry in delta.prompt_logprobs]
+    assert [entry.token_id for entry in logprobs] == list(b"ello there")
+    assert {len(entry.top) for entry in logprobs} == {2}
+    assert bench.output("a") == []
+    assert bench.reasons("a") == [FinishReason.LENGTH]
+    assert [len(delta.prompt_logprobs) for delta in bench.deltas["a"]] == [4, 4, 2]
+
+
+def test_prompt_logprobs_are_complete_in_spite_of_the_cache() -> None:
+    """A request for prompt logprobs computes its whole prompt, though it is cached."""
+    bench = Bench()
+    bench.submit("a", b"hello there")
+    bench.finish()
+    bench.submit("b", b"hello there", prompt_logprobs=True)
+    bench.finish()
+    assert sum(len(delta.prompt_logprobs) for delta in bench.deltas["b"]) == 10
+    assert bench.num_cached("b") == 0
+    assert bench.output("a") == bench.output("b")
+
+
+def test_prompt_logprobs_come_once_when_preempted() -> None:
+    """A preempted request that has given its prompt logprobs does not give them again."""
+    bench = Bench(num_pages=8, max_single_sequence_length=32)
+    bench.submit("old", b"0123456", max_tokens=24)
+    bench.submit("new", b"abcdefg", max_tokens=24, prompt_logprobs=True)
+    bench.finish()
+    assert bench.sample("preemptions_total") > 0
+    assert sum(len(delta.prompt_logprobs) for delta in bench.deltas["new"]) == 6
+
+
+def test_logprobs_come_with_each_token_where_asked() -> None:
+    """Each token carries its own logprob and as many alternatives as asked for."""
+    bench = Bench()
+    bench.submit("a", b"hello", num_top_logprobs=3)
+    bench.submit("b", b"hello")
+    bench.finish()
+    entries = [entry for delta in bench.deltas["a"] for entry in delta.logprobs]
+    assert [entry.token_id for entry in entries] == bench.output("a")
+    assert {len(entry.top) for entry in entries} == {3}
+    assert not any(delta.logprobs for delta in bench.deltas["b"])
+
+
+def test_a_failed_draw_ends_its_request_alone() -> None:
+    """An error of one request is its own: it ends with ERROR and the reason, others get their tokens."""
+    bench = Bench()
+    bench.backend.fail_on = {ord("!")}
+    bench.submit("bad", b"oh no!")
+    good = bench.submit("good", b"oh yes")
+    bench.finish()
+    (delta,) = bench.deltas["bad"]
+    assert delta.finish_reason is FinishReason.ERROR
+    assert "failed" in (delta.error or "")
+    assert bench.output("good") == oracle(good, 64)[0]
+
+
+def test_a_crash_of_the_backend_leaves_step() -> None:
+    """What the backend raises means that nothing can be trusted: step raises it."""
+    bench = Bench()
+    bench.backend.crash_on = {ord("!")}
+    bench.submit("a", b"oh no!")
+    with pytest.raises(RuntimeError, match="crashes"):
+        bench.step()
+
+
+@pytest.mark.parametrize("num_steps", [0, 1, 3])
+@pytest.mark.parametrize("reason", [FinishReason.ABORT, FinishReason.STOP])
+def test_abort_ends_a_request_in_each_state(num_steps: int, reason: FinishReason) -> None:
+    """Waiting, amid its prompt or decoding: one last delta with the reason, and no page is held."""
+    bench = Bench(prefill_chunk_size=4, max_recycling_sequences=0)
+    bench.submit("a", b"0123456", max_tokens=None)
+    bench.step(num_steps)
+    bench.core.abort("a", reason)
+    bench.core.abort("a", reason)
+    bench.finish()
+    assert bench.reasons("a") == [reason]
+    assert len(bench.output("a")) == max(0, num_steps - 1)
+    assert bench.backend.kv.num_free_pages == 64
+
+
+def test_abort_of_an_unknown_request_does_nothing() -> None:
+    """An abort may come after the end."""
+    bench = Bench()
+    bench.core.abort("nobody")
+    assert not bench.core.has_work
+
+
+def test_an_aborted_requests_tokens_are_cached() -> None:
+    """What an aborted request has computed spares the next one work."""
+    bench = Bench()
+    bench.submit("a", b"0123456789", max_tokens=None)
+    bench.step()
+    bench.core.abort("a")
+    bench.finish()
+    bench.submit("b", b"0123456789")
+    bench.finish()
+    assert bench.num_cached("b") == 8
+
+
+def test_the_token_drawn_last_is_not_taken_for_computed() -> None:
+    """Of 4 prompt and 4 output tokens 7 are computed: a page, though the known ones fill two."""
+    bench = Bench()
+    bench.submit("a", b"0123", max_tokens=4)
+    bench.finish()
+    bench.submit("b", [*b"0123", *bench.output("a"), 1])
+    bench.finish()
+    assert bench.num_cached("b") == 4
+
+
+def test_reset_ends_all_and_forgets_the_cache() -> None:
+    """After a reset all requests have ended with ABORT, all pages are free and nothing is found."""
+    bench = Bench()
+    bench.submit("done", b"0123456789")
+    bench.finish()
+    bench.submit("a", b"0123456789")
+    bench.step()
+    bench.core.reset()
+    bench.finish()
+    assert bench.reasons("a") == [FinishReason.ABORT]
+    assert bench.backend.kv.num_free_pages == 64
+    bench.submit("b", b"0123456789")
+    bench.finish()
+    assert bench.num_cached("b") == 0
+
+
+def test_a_lost_page_is_noticed_when_idle() -> None:
+    """When the last request ends, pages that nobody holds and that aren't free are a RuntimeError."""
+    bench = Bench()
+    bench.submit("a", b"0123", max_tokens=1)
+    bench.backend.kv.add_sequence(99)
+    bench.backend.kv.append(99, b"x")
+    with pytest.raises(RuntimeError, match="pages are free"):
+        bench.step()

@@ -1,0 +1,110 @@
+"""EngineMetrics: what a run of the engine leaves in Prometheus and under MLC-LLM's names."""
+
+from __future__ import annotations
+
+from prometheus_client import generate_latest
+
+from tests.engine.bench import Bench
+
+
+def finished_bench() -> Bench:
+    """Two requests with one prompt, the second on cached pages, both ended."""
+    bench = Bench()
+    for request_id in "ab":
+        bench.submit(request_id, b"0123456789", max_tokens=4)
+        bench.finish()
+    return bench
+
+
+def test_tokens_are_counted() -> None:
+    """Prompt, generated, looked up and found tokens are counted as they are."""
+    bench = finished_bench()
+    assert bench.sample("prompt_tokens_total") == 20
+    assert bench.sample("generation_tokens_total") == 8
+    assert bench.sample("prefix_cache_queried_tokens_total") == 20
+    assert bench.sample("prefix_cache_hit_tokens_total") == 8
+
+
+def test_latencies_are_counted() -> None:
+    """Each request has one first token, end and admission; each other token has one before it."""
+    bench = finished_bench()
+    assert bench.sample("time_to_first_token_seconds_count") == 2
+    assert bench.sample("inter_token_latency_seconds_count") == 6
+    assert bench.sample("request_duration_seconds_count") == 2
+    assert bench.sample("queue_time_seconds_count") == 2
+
+
+def test_ends_are_counted_by_reason() -> None:
+    """Every reason has a count, from the start."""
+    bench = finished_bench()
+    bench.submit("c", b"xyz")
+    bench.core.abort("c")
+    bench.finish()
+    counts = {
+        r: bench.sample("requests_finished_total", reason=r) for r in ("stop", "length", "abort", "error")
+    }
+    assert counts == {"stop": 0, "length": 2, "abort": 1, "error": 0}
+
+
+def test_gauges_follow_the_engine() -> None:
+    """Running, waiting and pages are those after the last step."""
+    bench = Bench(max_num_sequence=1)
+    bench.submit("a", b"0123456789", max_tokens=4)
+    bench.submit("b", b"xyz", max_tokens=4)
+    bench.step()
+    names = ("requests_running", "requests_waiting", "kv_cache_pages_used", "kv_cache_pages_recycled")
+    assert [bench.sample(name) for name in names] == [1, 1, 3, 0]
+    bench.finish()
+    assert [bench.sample(name) for name in names] == [0, 0, 0, 6]
+    assert bench.sample("kv_cache_pages") == 64
+
+
+def test_a_request_is_admitted_once_in_the_counts() -> None:
+    """Preemption and resumption count as such, not as another request."""
+    bench = Bench(num_pages=8, max_single_sequence_length=32)
+    for request_id in "ab":
+        bench.submit(request_id, request_id.encode() * 5, max_tokens=20)
+    bench.finish()
+    assert bench.sample("preemptions_total") >= 1
+    assert bench.sample("prompt_tokens_total") == 10
+    assert bench.sample("queue_time_seconds_count") == 2
+
+
+def test_a_snapshot_has_mlc_llms_names() -> None:
+    """Sums over all requests, and what the last one was like."""
+    snapshot = finished_bench().metrics.snapshot()
+    assert snapshot["prompt_tokens_sum"] == 20
+    assert snapshot["completion_tokens_sum"] == 8
+    assert snapshot["prefill_tokens_sum"] == 12
+    assert snapshot["decode_tokens_sum"] == 6
+    assert snapshot["last_finished_request_prompt_tokens"] == 10
+    assert snapshot["last_finished_request_prefill_tokens"] == 2
+    assert snapshot["last_finished_request_completion_tokens"] == 4
+    assert snapshot["engine_prefill_time_sum"] > 0
+    assert snapshot["engine_decode_time_sum"] > 0
+
+
+def test_a_reset_starts_the_snapshot_anew() -> None:
+    """After a reset the sums are zero; Prometheus counters go on."""
+    bench = finished_bench()
+    bench.core.reset()
+    assert set(bench.metrics.snapshot().values()) == {0}
+    assert bench.sample("prompt_tokens_total") == 20
+
+
+def test_a_request_without_tokens_has_no_token_rates() -> None:
+    """What ended before its first token reports neither rates nor a time to it."""
+    bench = Bench()
+    bench.submit("a", b"xyz")
+    bench.core.abort("a")
+    bench.finish()
+    snapshot = bench.metrics.snapshot()
+    assert snapshot["last_finished_request_completion_tokens"] == 0
+    assert "last_finished_request_ttft_s" not in snapshot
+
+
+def test_the_registry_can_be_scraped() -> None:
+    """The text format has help and type lines, and the model's name as a label."""
+    text = generate_latest(finished_bench().metrics.registry).decode()
+    assert "# TYPE mlc_serve_requests_running gauge" in text
+    assert 'mlc_serve_generation_tokens_total{model="fake"} 8.0' in text

@@ -1,0 +1,115 @@
+"""RadixTree against a dict of sequences that is searched one by one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlc_serve.engine.radix_tree import PrefixMatch, RadixTree
+
+PAGE = 2
+TOKENS = st.lists(st.integers(0, 1), max_size=12)
+OPERATIONS = st.lists(
+    st.tuples(st.sampled_from(["insert", "extend", "remove"]), st.integers(0, 4), TOKENS), max_size=25
+)
+
+
+def whole_pages(token_ids: list[int]) -> list[int]:
+    """The tokens less those that don't fill a page."""
+    return token_ids[: len(token_ids) - len(token_ids) % PAGE]
+
+
+def num_common(one: list[int], other: list[int]) -> int:
+    """Length of the longest common beginning in whole pages."""
+    common = 0
+    while (
+        one[common : common + PAGE] == other[common : common + PAGE]
+        and len(one[common : common + PAGE]) == PAGE
+    ):
+        common += PAGE
+    return common
+
+
+def apply(tree: RadixTree, stored: dict[int, list[int]], operation: tuple[str, int, list[int]]) -> None:
+    """Make a change that is allowed to the tree and to the dict."""
+    name, seq_id, token_ids = operation
+    if name == "insert" and seq_id not in stored:
+        tree.insert(seq_id, token_ids)
+        stored[seq_id] = whole_pages(token_ids)
+    elif name == "extend" and seq_id in stored:
+        tree.extend(seq_id, token_ids)
+        stored[seq_id] = stored[seq_id] + whole_pages(token_ids)
+    elif name == "remove" and seq_id in stored:
+        tree.remove(seq_id)
+        del stored[seq_id]
+
+
+@settings(max_examples=200, deadline=None)
+@given(OPERATIONS, st.lists(TOKENS, min_size=1, max_size=5))
+def test_match_finds_what_a_search_finds(
+    operations: list[tuple[str, int, list[int]]], queries: list[list[int]]
+) -> None:
+    """After any changes the match is as long as the best there is, and true of the sequence it names."""
+    tree, stored = RadixTree(PAGE), dict[int, list[int]]()
+    for operation in operations:
+        apply(tree, stored, operation)
+        for query in queries:
+            best = max((num_common(query, token_ids) for token_ids in stored.values()), default=0)
+            match = tree.match(query)
+            assert (match.length if match else 0) == best
+            assert match is None or stored[match.seq_id][: match.length] == query[: match.length]
+
+
+@settings(max_examples=200, deadline=None)
+@given(OPERATIONS)
+def test_covered_means_that_another_sequence_begins_the_same(
+    operations: list[tuple[str, int, list[int]]],
+) -> None:
+    """is_covered says whether all tokens of a sequence are the first ones of another."""
+    tree, stored = RadixTree(PAGE), dict[int, list[int]]()
+    for operation in operations:
+        apply(tree, stored, operation)
+    assert len(tree) == len(stored)
+    for seq_id, token_ids in stored.items():
+        others = [other for other_id, other in stored.items() if other_id != seq_id]
+        covered = any(other[: len(token_ids)] == token_ids for other in others)
+        assert tree.is_covered(seq_id) == covered
+        assert seq_id in tree
+
+
+def test_nothing_is_found_in_an_empty_tree() -> None:
+    """Neither before the first sequence nor after the last one."""
+    tree = RadixTree(PAGE)
+    assert tree.match([1, 2, 3]) is None
+    tree.insert(7, [1, 2, 3])
+    assert tree.match([1, 2, 3, 4]) == PrefixMatch(2, 7)
+    tree.remove(7)
+    assert tree.match([1, 2]) is None
+    assert len(tree) == 0
+
+
+def test_a_page_is_found_as_a_whole_or_not_at_all() -> None:
+    """A beginning that ends within a page counts up to that page."""
+    tree = RadixTree(4)
+    tree.insert(1, range(10))
+    assert tree.match(range(7)) == PrefixMatch(4, 1)
+    assert tree.match([0, 1, 2, 9]) is None
+
+
+def test_a_sequence_is_inserted_once() -> None:
+    """A second insertion under the same id is refused."""
+    tree = RadixTree(PAGE)
+    tree.insert(1, [1, 2])
+    with pytest.raises(ValueError, match="sequence 1"):
+        tree.insert(1, [3, 4])
+
+
+def test_clear_forgets_all() -> None:
+    """After clear, ids may be inserted again and nothing is found."""
+    tree = RadixTree(PAGE)
+    tree.insert(1, [1, 2])
+    tree.clear()
+    assert tree.match([1, 2]) is None
+    tree.insert(1, [3, 4])
+    assert tree.match([3, 4]) == PrefixMatch(2, 1)
