@@ -1,0 +1,41 @@
+"""The text of a growing sequence of tokens. One object for one sequence; owned by whoever streams it."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable
+
+from mlc_serve.text.tokenizer import Tokenizer
+
+
+class Detokenizer:
+    """Gives text out as soon as its characters are whole, in whatever portions the tokens come.
+
+    All that it gave out equals the UTF-8 decoding of all the bytes at once, with U+FFFD for those that are
+    invalid. Special tokens are skipped. `continues_text` says that the tokens go on from a text that is
+    already there, as in a raw completion: a space that they begin with is then their own; otherwise it is
+    taken off where the tokenizer puts one.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, continues_text: bool = False) -> None:
+        self._tokenizer = tokenizer
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._strip_next = tokenizer.strips_leading_space and not continues_text
+
+    def push(self, token_ids: Iterable[int]) -> str:
+        """The text that these tokens complete."""
+        tokenizer = self._tokenizer
+        shown = [
+            tokenizer.token_bytes(token_id) for token_id in token_ids if not tokenizer.is_special(token_id)
+        ]
+        return self._stripped(self._utf8.decode(b"".join(shown)))
+
+    def finish(self) -> str:
+        """What is left at the end: U+FFFD if the last character stayed incomplete."""
+        return self._stripped(self._utf8.decode(b"", final=True))
+
+    def _stripped(self, text: str) -> str:
+        if not (self._strip_next and text):
+            return text
+        self._strip_next = False
+        return text.removeprefix(" ")

@@ -1,0 +1,109 @@
+"""A model's tokenizer: text to ids, ids to the bytes they truly stand for. Immutable after load; any thread
+may use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import tokenizers
+
+from mlc_serve.errors import CheckpointError, InvalidRequestError
+from mlc_serve.text.token_bytes import EntryDecoder
+
+# Some models mark these as special, yet they are part of an answer: without them no call could be found in
+# it.
+_VISIBLE_TAGS = frozenset({"<tool_call>", "</tool_call>"})
+
+
+class Tokenizer:
+    """Wraps a Hugging Face tokenizer, whose padding and truncation are switched off.
+
+    Every id has bytes, and the bytes of consecutive tokens concatenate to the UTF-8 of their text, also where
+    one character is spread over several tokens. Ids that belong to no entry (models pad their vocabulary)
+    have none; `vocab_size` is one more than the highest that does.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer = tokenizer
+        self._entries = EntryDecoder(tokenizer)
+        self.strips_leading_space = self._entries.strips_leading_space
+        added = tokenizer.get_added_tokens_decoder()
+        self.vocab_size = max(
+            [tokenizer.get_vocab_size(with_added_tokens=True), *(token_id + 1 for token_id in added)]
+        )
+        self._added_bytes = {
+            token_id: token.content.encode() if token.special else self._entries.added_to_bytes(token.content)
+            for token_id, token in added.items()
+        }
+        self._special_ids = frozenset(
+            token_id
+            for token_id, token in added.items()
+            if token.special and token.content not in _VISIBLE_TAGS
+        )
+
+    @classmethod
+    def from_directory(cls, path: str | Path) -> Tokenizer:
+        """The tokenizer.json of a model directory; CheckpointError if it is missing or can't be read."""
+        return cls.from_file(Path(path) / "tokenizer.json")
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Tokenizer:
+        """Load one tokenizer.json; CheckpointError names the file and what is wrong with it."""
+        path = Path(path)
+        if not path.is_file():
+            raise CheckpointError(f"{path.parent}: there is no {path.name}")
+        try:
+            loaded = tokenizers.Tokenizer.from_buffer(path.read_bytes())
+        except ValueError as error:
+            raise CheckpointError(f"{path}: not a readable tokenizer: {_one_line(error)}") from error
+        try:
+            return cls(loaded)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Ids of a text; special tokens written out in it become theirs.
+
+        `add_special_tokens` adds what the tokenizer puts around every text, such as a begin token.
+        InvalidRequestError for a text that is not Unicode: a lone half of a surrogate pair.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            character = text[error.start]
+            raise InvalidRequestError(
+                f"the text holds {character!r} at {error.start}, which is half of a surrogate pair"
+            ) from error
+        return self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+
+    def decode(self, token_ids: Iterable[int]) -> str:
+        """The text of a whole sequence, without special tokens; bytes that are not UTF-8 become U+FFFD.
+
+        The space that some tokenizers put before every text is taken off again.
+        """
+        kept = (self.token_bytes(token_id) for token_id in token_ids if not self.is_special(token_id))
+        text = b"".join(kept).decode(errors="replace")
+        return text[1:] if self.strips_leading_space and text.startswith(" ") else text
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What the id adds to the bytes of a text: a special token its name, an id of no entry nothing."""
+        if token_id in self._added_bytes:
+            return self._added_bytes[token_id]
+        entry = self._tokenizer.id_to_token(token_id) if 0 <= token_id < self.vocab_size else None
+        return b"" if entry is None else self._entries.to_bytes(entry)
+
+    def token_text(self, token_id: int) -> str:
+        """The token's bytes as a text of their own, with U+FFFD where they are only a part of a character."""
+        return self.token_bytes(token_id).decode(errors="replace")
+
+    def is_special(self, token_id: int) -> bool:
+        """Whether the id controls the model and is not shown in decoded text."""
+        return token_id in self._special_ids
+
+
+def _one_line(error: ValueError) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,91 @@
+"""Stop strings over any portions, against a search that looks at all prefixes of the text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlc_serve.errors import InvalidRequestError
+from mlc_serve.text.stop_strings import StopStrings
+
+ALPHABET = "abc"
+stops_of_few_letters = st.lists(st.text(ALPHABET, min_size=1, max_size=5), max_size=5)
+portions_of_few_letters = st.lists(st.text(ALPHABET, max_size=5), max_size=8)
+
+
+def naive(stops: list[str], text: str) -> tuple[str, bool]:
+    """Grow the text letter by letter until it ends in a stop string; cut the longest such off."""
+    for end in range(1, len(text) + 1):
+        found = [stop for stop in stops if text[:end].endswith(stop)]
+        if found:
+            return text[: end - len(max(found, key=len))], True
+    return text, False
+
+
+def naive_held(stops: list[str], text: str) -> int:
+    """How long the longest end of the text is that begins a stop string."""
+    return max((k for stop in stops for k in range(len(stop)) if text.endswith(stop[:k])), default=0)
+
+
+@given(stops=stops_of_few_letters, portions=portions_of_few_letters)
+def test_any_portions_give_what_the_naive_search_gives(stops: list[str], portions: list[str]) -> None:
+    """Nothing of the first stop string leaks, nothing before it is lost, and all is held back that has to be,
+    no more.
+    """
+    stream = StopStrings(stops)
+    released, seen, matched = "", "", False
+    for portion in portions:
+        text, matched = stream.push(portion)
+        seen += portion
+        released += text
+        if not matched:
+            assert len(seen) - len(released) == naive_held(stops, seen)
+    released += stream.finish()
+
+    assert naive(stops, "".join(portions)) == (released, matched)
+
+
+def test_text_after_a_match_is_dropped() -> None:
+    """A stopped stream stays stopped."""
+    stream = StopStrings(["END"])
+
+    assert stream.push("so END and on") == ("so ", True)
+    assert stream.push("more") == ("", True)
+    assert stream.finish() == ""
+
+
+def test_text_before_the_match_within_one_portion_is_kept() -> None:
+    """Characters that come in the same portion as the stop string, before it, are shown."""
+    stream = StopStrings(["\n\n"])
+
+    assert [stream.push("one\n"), stream.push("two\n\nthree")] == [("one", False), ("\ntwo", True)]
+
+
+def test_without_stop_strings_nothing_is_held_back() -> None:
+    """All text passes at once."""
+    stream = StopStrings([])
+
+    assert stream.push("anything") == ("anything", False)
+    assert stream.finish() == ""
+
+
+def test_the_longest_beginning_of_a_stop_string_is_held_back_and_given_back() -> None:
+    """What could have become a stop string appears as soon as it can't, or at the end."""
+    stream = StopStrings(["###", "##-"])
+
+    assert [stream.push(text) for text in ("a#", "#", "!", "#")] == [
+        ("a", False),
+        ("", False),
+        ("##!", False),
+        ("", False),
+    ]
+    assert stream.finish() == "#"
+
+
+def test_an_empty_stop_string_is_refused() -> None:
+    """It would end every text before it begins."""
+    with pytest.raises(InvalidRequestError) as refusal:
+        StopStrings(["x", ""])
+
+    assert refusal.value.param == "stop"

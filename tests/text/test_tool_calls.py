@@ -1,0 +1,104 @@
+"""Calls found in answers that come in any portions."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlc_serve.text.tool_calls import ToolCall, ToolCallParser
+
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Malmö"}}\n</tool_call>'
+PARSED = ToolCall("weather", '{"city": "Malmö"}')
+
+NO_CALLS = [
+    "<tool_call>not JSON</tool_call>",
+    '<tool_call>["a list"]</tool_call>',
+    '<tool_call>{"arguments": {}}</tool_call>',
+    '<tool_call>{"name": 5, "arguments": {}}</tool_call>',
+    '<tool_call>{"name": "f", "arguments": [1]}</tool_call>',
+    '<tool_call>{"name": "f", "arguments": "no object"}</tool_call>',
+    '<tool_call>{"name": "f", "arguments": "3"}</tool_call>',
+    "<tool_call>" + "[" * 100_000 + "</tool_call>",
+    "<tool_call></tool_call>",
+    '<tool_call>{"name": "f"}',
+    "</tool_call>",
+    "<tool_cal",
+    "a < b, <tool_box>",
+]
+
+
+def parsed(portions: list[str]) -> list[str | ToolCall]:
+    """All parts of an answer, pieces of content that follow each other joined."""
+    parser = ToolCallParser()
+    parts = [part for portion in portions for part in parser.push(portion)] + parser.finish()
+    joined: list[str | ToolCall] = []
+    for part in parts:
+        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += part
+        else:
+            joined.append(part)
+    return joined
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (CALL, [PARSED]),
+        ("Let me see.\n" + CALL, ["Let me see.\n", PARSED]),
+        (CALL + "\n" + CALL + "\n", [PARSED, PARSED]),
+        (CALL + "\n\nDone.", [PARSED, "Done."]),
+        ("<tool_call>oh " + CALL, ["<tool_call>oh ", PARSED]),
+        ("<" + CALL, ["<", PARSED]),
+        ('<tool_call>{"name": "f"}</tool_call>', [ToolCall("f", "{}")]),
+        ('<tool_call>{"name": "f", "arguments": "{\\"a\\": 1}"}</tool_call>', [ToolCall("f", '{"a": 1}')]),
+        ("", []),
+    ],
+)
+def test_content_and_calls_come_in_order(answer: str, expected: list[str | ToolCall]) -> None:
+    """Letter by letter or all at once, with white space after a call taken as part of it."""
+    assert expected == parsed([answer])
+    assert expected == parsed(list(answer))
+
+
+@pytest.mark.parametrize("answer", NO_CALLS, ids=range(len(NO_CALLS)))
+def test_what_is_no_call_is_content(answer: str) -> None:
+    """No end tag, no JSON, no name, no object of arguments: the text is shown as it was written."""
+    assert [answer] == parsed([answer])
+    assert [answer[: len(answer) // 2] + answer[len(answer) // 2 :]] == parsed([answer[:20], answer[20:]])
+
+
+@given(
+    answer=st.lists(st.sampled_from([CALL, *NO_CALLS[:4], *NO_CALLS[10:], "text ", "\n", "<", "{"])).map(
+        "".join
+    ),
+    cuts=st.lists(st.integers(0, 200)),
+)
+def test_portions_make_no_difference(answer: str, cuts: list[int]) -> None:
+    """However an answer is cut into portions, it has the same content and calls."""
+    edges = sorted({0, len(answer), *(min(cut, len(answer)) for cut in cuts)})
+
+    assert parsed([answer]) == parsed([answer[start:stop] for start, stop in itertools.pairwise(edges)])
+
+
+def test_only_the_beginning_of_a_tag_is_held_back() -> None:
+    """Content is shown up to what may become a tag; a call appears with its end tag."""
+    parser = ToolCallParser()
+
+    assert parser.push("so <tool") == ["so "]
+    assert parser.push("s") == ["<tools"]
+    assert parser.push(CALL[:-1]) == []
+    assert parser.push(">") == [PARSED]
+    assert parser.finish() == []
+
+
+def test_arguments_are_json_text() -> None:
+    """Clients parse the arguments again: they get valid JSON, with characters as the model wrote them."""
+    (call,) = parsed([CALL])
+
+    assert isinstance(call, ToolCall)
+    assert json.loads(call.arguments) == {"city": "Malmö"}
+    assert "Malmö" in call.arguments
