@@ -1,7 +1,7 @@
 """Turning a checkpoint's tensors into those that a library takes: fused, cast, packed, in one file.
 
-One tensor is in memory at a time. The result is a directory in MLC's form: an index and one shard, whose tensors start at
-multiples of 64 bytes, as TVM wants them.
+One tensor is in memory at a time. The result is a directory in MLC's form: an index and one shard, whose
+tensors start at multiples of 64 bytes, as TVM wants them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class WantedTensor(Protocol):
 def convert(
     checkpoint: Checkpoint, wanted: Sequence[WantedTensor], directory: Path, progress: Callable[[int], None]
 ) -> None:
-    """Write every wanted tensor to `directory`, calling `progress` with the bytes written since the last call.
+    """Write every wanted tensor to `directory`, calling `progress` with the bytes written since the last
+    call.
 
     Raises CheckpointError if the checkpoint lacks a tensor, or has it in another shape.
     """

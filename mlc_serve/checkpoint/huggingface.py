@@ -1,0 +1,86 @@
+"""A model directory as Hugging Face's transformers writes it: config.json, safetensors, tokenizer files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mlc_serve.checkpoint.fingerprint import fingerprint_of
+from mlc_serve.checkpoint.generation_values import sampling_values, token_ids
+from mlc_serve.checkpoint.json_object import read_json_object, read_json_object_if_present
+from mlc_serve.checkpoint.safetensors_weights import SafetensorsWeights
+from mlc_serve.checkpoint.template_files import read_chat_template, read_special_tokens
+from mlc_serve.errors import CheckpointError
+from mlc_serve.loaded_model import GenerationDefaults
+from mlc_serve.text.chat_template import ChatTemplate
+
+CONFIG_NAME = "config.json"
+
+
+class HuggingFaceCheckpoint:
+    """See Checkpoint. Tensors are the model's own, under transformers' names; packed ones (GPTQ, AWQ) are
+    refused.
+    """
+
+    quantization: str | None = None
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.tokenizer_directory = directory
+        self.config: dict[str, Any] = read_json_object(directory / CONFIG_NAME)
+        self.model_type = self._model_type()
+        self._weights = SafetensorsWeights(directory)
+
+    @property
+    def tensor_names(self) -> Collection[str]:
+        """Names of all tensors."""
+        return self._weights.names
+
+    def tensor(self, name: str) -> NDArray[Any]:
+        """A copy of one tensor in its stored dtype."""
+        return self._weights.tensor(name)
+
+    def fingerprint(self) -> str:
+        """See Checkpoint."""
+        index = [self._weights.index] if self._weights.index else []
+        return fingerprint_of([self.directory / CONFIG_NAME, *index], self._weights.files)
+
+    def generation_defaults(self) -> GenerationDefaults:
+        """Values of generation_config.json. Answers end at its end tokens, or else config.json's, and at the
+        tokenizer's.
+        """
+        path = self.directory / "generation_config.json"
+        declared = read_json_object_if_present(path)
+        try:
+            model_ends = token_ids(
+                declared.get("eos_token_id", self.config.get("eos_token_id")), "eos_token_id"
+            )
+            values = sampling_values(declared)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        return GenerationDefaults(**values, eos_token_ids=model_ends | self._tokenizer_end())
+
+    def chat_template(self) -> ChatTemplate | None:
+        """The directory's Jinja2 template."""
+        return read_chat_template(self.directory)
+
+    def _model_type(self) -> str:
+        model_type = self.config.get("model_type")
+        if not isinstance(model_type, str):
+            raise CheckpointError(f"{self.directory / CONFIG_NAME}: there is no model_type")
+        if self.config.get("quantization_config") is not None:
+            raise CheckpointError(
+                f"{self.directory}: its weights are already quantized, in a form that is not supported"
+            )
+        return model_type
+
+    def _tokenizer_end(self) -> frozenset[int]:
+        """Id of the token that the tokenizer's files call eos_token."""
+        text = read_special_tokens(self.directory).get("eos_token")
+        if text is None:
+            return frozenset()
+        added = read_json_object(self.directory / "tokenizer.json").get("added_tokens") or ()
+        return frozenset(token["id"] for token in added if token["content"] == text)

@@ -1,0 +1,122 @@
+"""From what a user names a model by to a directory on this machine, which is downloaded if need be."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from mlc_serve.errors import CheckpointError
+
+# The files that are read; sub-directories hold the same model in other forms, as do consolidated files.
+_WANTED = ["*.json", "*.safetensors", "*.jinja", "params_shard_*.bin"]
+_UNWANTED = ["*/*.json", "*/*.safetensors", "*/*.bin", "consolidated*"]
+
+_HUB_PREFIX = re.compile(r"(?:hf://|https?://(?:www\.)?(?:huggingface\.co|hf\.co)/)", re.IGNORECASE)
+_REPOSITORY = re.compile(
+    r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*?)(?:\.git)?/?(?:(?:@|/tree/)(?P<revision>[^@\s]+?)/?)?"
+)
+
+
+@dataclass(frozen=True)
+class HubRepository:
+    """A model on the Hugging Face hub; `revision` is a branch, a tag or a commit, None the main branch."""
+
+    id: str
+    revision: str | None = None
+
+
+def locate(model: str) -> Path:
+    """The directory of a model that is given as one of
+
+        path/to/directory, path/to/directory/config.json, org/name, HF://org/name,
+        https://huggingface.co/org/name
+
+    where names on the hub may end in @revision. What exists here is taken from here.
+    CheckpointError if there is no such directory or repository, or if it can't be downloaded.
+    """
+    if (here := _existing(model)) is not None:
+        return here if here.is_dir() else _directory_of(here)
+    repository = parse_repository(model)
+    if repository is None:
+        raise CheckpointError(f"{model}: there is no such directory")
+    return download(repository)
+
+
+def parse_repository(model: str) -> HubRepository | None:
+    """The repository that the text names; None if it can only be a path.
+
+    CheckpointError if it begins as a name on the hub and does not go on as one.
+    """
+    prefix = _HUB_PREFIX.match(model)
+    name = model[prefix.end() :] if prefix else model
+    found = _REPOSITORY.fullmatch(name)
+    if found is not None:
+        return HubRepository(found["id"], found["revision"])
+    if prefix:
+        raise CheckpointError(f"{model}: a model on the hub is named as {prefix[0]}organization/name")
+    return None
+
+
+def download(repository: HubRepository) -> Path:
+    """The repository's files in the hub's cache; those that are there already are not loaded again.
+
+    Where the cache is, whether to go online, and the access token are settings of huggingface_hub.
+    """
+    try:
+        return Path(
+            snapshot_download(
+                repository.id, revision=repository.revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED
+            )
+        )
+    except (
+        HfHubHTTPError,
+        HFValidationError,
+        httpx2.HTTPError,
+        OSError,
+        RuntimeError,
+    ) as error:  # the last: Xet's
+        raise CheckpointError(f"{repository.id}: {_download_fault(repository, error)}") from error
+
+
+def _download_fault(repository: HubRepository, error: Exception) -> str:
+    if isinstance(error, GatedRepoError):
+        return (
+            "the model's owner has to grant access first; set HF_TOKEN to a token of an account that has it"
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return f"the model has no revision {repository.revision} on the Hugging Face hub"
+    if isinstance(error, RepositoryNotFoundError):
+        return "there is no such directory here, and no such public model on the Hugging Face hub"
+    if isinstance(error, LocalEntryNotFoundError):
+        return "there is no such directory here, and the Hugging Face hub can't be reached"
+    return f"the download failed: {' '.join(str(error).split())}"
+
+
+def _existing(model: str) -> Path | None:
+    try:
+        path = Path(model).expanduser()
+        return path if model and path.exists() else None
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ):  # a name that no file can have, or the home of an unknown user
+        return None
+
+
+def _directory_of(file: Path) -> Path:
+    if file.suffix != ".json":
+        raise CheckpointError(f"{file}: a model is given as its directory, or the config file in it")
+    return file.parent

@@ -1,0 +1,112 @@
+"""A model directory as MLC writes it: mlc-chat-config.json, shards of converted weights, tokenizer files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mlc_serve.checkpoint.fingerprint import fingerprint_of
+from mlc_serve.checkpoint.generation_values import sampling_values, token_ids
+from mlc_serve.checkpoint.json_object import read_json_object
+from mlc_serve.checkpoint.raw_shards import RawShards
+from mlc_serve.checkpoint.template_files import read_chat_template
+from mlc_serve.errors import CheckpointError
+from mlc_serve.loaded_model import GenerationDefaults
+from mlc_serve.text.chat_template import PromptTemplate
+from mlc_serve.text.conversation_template import ConversationTemplate
+from mlc_serve.text.tokenizer import Tokenizer
+
+CONFIG_NAME = "mlc-chat-config.json"
+
+
+class MLCCheckpoint:
+    """See Checkpoint. Tensors are packed by the scheme that `quantization` names, and are fused and named as
+    MLC does it.
+
+    `chat_config` is the whole of mlc-chat-config.json, `config` its model_config with the model_type added.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.tokenizer_directory = directory
+        self.chat_config = read_json_object(directory / CONFIG_NAME)
+        self.model_type = self._field("model_type", str)
+        self.quantization: str | None = self._field("quantization", str)
+        self.config: dict[str, Any] = {**self._field("model_config", dict), "model_type": self.model_type}
+        self._weights = RawShards(directory)
+
+    @property
+    def tensor_names(self) -> Collection[str]:
+        """Names of all tensors."""
+        return self._weights.names
+
+    def tensor(self, name: str) -> NDArray[Any]:
+        """One tensor, read-only, in the dtype that its record declares."""
+        return self._weights.tensor(name)
+
+    def fingerprint(self) -> str:
+        """See Checkpoint."""
+        return fingerprint_of([self.directory / CONFIG_NAME, self._weights.cache], self._weights.files)
+
+    def generation_defaults(self) -> GenerationDefaults:
+        """Sampling values of the chat config, its end tokens, and the conversation template's stop tokens and
+        strings.
+        """
+        conversation = self._conversation()
+        try:
+            ends = token_ids(self.chat_config.get("eos_token_id"), "eos_token_id")
+            stops = token_ids(conversation.get("stop_token_ids"), "conv_template.stop_token_ids")
+            values = sampling_values(self.chat_config)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.directory / CONFIG_NAME}: {error}") from error
+        return GenerationDefaults(**values, eos_token_ids=ends | stops, stop=self._stop_strings(conversation))
+
+    def chat_template(self) -> PromptTemplate | None:
+        """The conversation template; without one, the Jinja2 template of the tokenizer's files."""
+        conversation = self._conversation()
+        if not conversation:
+            return read_chat_template(self.directory)
+        try:
+            prefix_ids = conversation.get("system_prefix_token_ids") or []
+            return ConversationTemplate.from_config(conversation, prefix=self._prefix(prefix_ids))
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.directory / CONFIG_NAME}: {error}") from error
+
+    def _conversation(self) -> dict[str, Any]:
+        """The template's fields; none for a model that has no such template."""
+        if self.chat_config.get("conv_template") is None:
+            return {}
+        conversation: dict[str, Any] = self._field("conv_template", dict)
+        return conversation
+
+    def _prefix(self, prefix_ids: list[int]) -> str:
+        """The text that the tokenizer reads as the tokens before every prompt."""
+        if not prefix_ids:
+            return ""
+        tokenizer = Tokenizer.from_directory(self.tokenizer_directory)
+        text = "".join(map(tokenizer.token_text, prefix_ids))
+        if tokenizer.encode(text, add_special_tokens=False) != prefix_ids:
+            raise CheckpointError(
+                f"conv_template.system_prefix_token_ids: {prefix_ids} are not all special tokens"
+            )
+        return text
+
+    def _stop_strings(self, conversation: dict[str, Any]) -> tuple[str, ...]:
+        declared = conversation.get("stop_str") or []
+        stops = [declared] if isinstance(declared, str) else declared
+        if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
+            raise CheckpointError(
+                f"{self.directory / CONFIG_NAME}: conv_template.stop_str is no list of texts"
+            )
+        return tuple(stops)
+
+    def _field(self, name: str, kind: type) -> Any:
+        value = self.chat_config.get(name)
+        if not isinstance(value, kind):
+            raise CheckpointError(
+                f"{self.directory / CONFIG_NAME}: {name} is {value!r}, a {kind.__name__} is needed"
+            )
+        return value

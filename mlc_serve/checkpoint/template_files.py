@@ -1,0 +1,65 @@
+"""Chat templates and special tokens as Hugging Face directories keep them, in any of the forms that are in
+use.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mlc_serve.checkpoint.json_object import read_json_object_if_present
+from mlc_serve.errors import CheckpointError
+from mlc_serve.text.chat_template import ChatTemplate
+
+
+def read_chat_template(directory: Path) -> ChatTemplate | None:
+    """chat_template.jinja and its named companions, or else what tokenizer_config.json holds; None if neither
+    has one.
+    """
+    tokenizer_config = directory / "tokenizer_config.json"
+    try:
+        sources = _files(directory) or _declared(
+            read_json_object_if_present(tokenizer_config).get("chat_template")
+        )
+        return ChatTemplate(sources, read_special_tokens(directory)) if sources else None
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{directory}: the chat template is not UTF-8") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{directory}: {error}") from error
+
+
+def read_special_tokens(directory: Path) -> dict[str, str]:
+    """Texts of bos_token, eos_token and the like, by these names."""
+    declared = {
+        **read_json_object_if_present(directory / "special_tokens_map.json"),
+        **read_json_object_if_present(directory / "tokenizer_config.json"),
+    }
+    texts = {name: _token_text(value) for name, value in declared.items() if name.endswith("_token")}
+    return {name: text for name, text in texts.items() if text is not None}
+
+
+def _files(directory: Path) -> dict[str, str]:
+    paths = {path.stem: path for path in sorted(directory.glob("additional_chat_templates/*.jinja"))}
+    if (directory / "chat_template.jinja").is_file():
+        paths["default"] = directory / "chat_template.jinja"
+    return {name: path.read_text(encoding="utf-8") for name, path in paths.items()}
+
+
+def _declared(value: Any) -> dict[str, str]:
+    """The templates of a tokenizer_config.json: one text, or a list of named ones."""
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        return {"default": value}
+    try:
+        named = {entry["name"]: entry["template"] for entry in value}
+    except (TypeError, KeyError) as error:
+        raise CheckpointError("chat_template is neither a text nor a list of named ones") from error
+    if not all(isinstance(text, str) for text in [*named, *named.values()]):
+        raise CheckpointError("chat_template holds a template that is no text")
+    return named
+
+
+def _token_text(value: Any) -> str | None:
+    text = value.get("content") if isinstance(value, dict) else value
+    return text if isinstance(text, str) else None

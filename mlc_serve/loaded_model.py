@@ -1,0 +1,44 @@
+"""A model in memory with all that belongs to it: what an engine is built from, wherever it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlc_serve.engine.backend import Backend
+from mlc_serve.engine.limits import EngineLimits, ModelInfo
+from mlc_serve.text.chat_template import PromptTemplate
+from mlc_serve.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class GenerationDefaults:
+    """What holds where a request is silent, from generation_config.json or mlc-chat-config.json.
+
+    `eos_token_ids` end every request that does not ask for ignore_eos; `stop` holds stop strings of the chat
+    template.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    eos_token_ids: frozenset[int] = frozenset()
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """`name` is what clients call the model; `chat_template` None means that only raw completions can be
+    served.
+    """
+
+    name: str
+    backend: Backend
+    info: ModelInfo
+    limits: EngineLimits
+    tokenizer: Tokenizer
+    chat_template: PromptTemplate | None
+    defaults: GenerationDefaults

@@ -1,0 +1,144 @@
+"""Directories as transformers writes them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from mlc_serve.checkpoint.directory import open_checkpoint
+from mlc_serve.checkpoint.huggingface import HuggingFaceCheckpoint
+from mlc_serve.errors import CheckpointError
+from mlc_serve.loaded_model import GenerationDefaults
+from tests.checkpoints import Shape, tensor_shapes, write_checkpoint
+
+SMALL = Shape(hidden_size=16, num_layers=1, intermediate_size=24, vocab_size=300, tied=True)
+EMBEDDING = "model.embed_tokens.weight"
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Change keys of a JSON file; None takes one out."""
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+@pytest.mark.parametrize("num_shards", [1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_reads_each_tensor_in_its_dtype(tmp_path: Path, num_shards: int, dtype: Any) -> None:
+    """One file or several with an index, any of the dtypes that models are published in."""
+    checkpoint = open_checkpoint(
+        write_checkpoint(tmp_path, SMALL, seed=7, dtype=dtype, num_shards=num_shards)
+    )
+    exact = HuggingFaceCheckpoint(write_checkpoint(tmp_path / "exact", SMALL, seed=7))
+
+    assert set(checkpoint.tensor_names) == {name for name, _ in tensor_shapes(SMALL)}
+    for name, shape in tensor_shapes(SMALL):
+        tensor = checkpoint.tensor(name)
+        assert (tensor.shape, tensor.dtype) == (shape, np.dtype(getattr(ml_dtypes, dtype, dtype)))
+        np.testing.assert_array_equal(tensor, exact.tensor(name).astype(tensor.dtype))
+
+
+def test_describes_the_model(tmp_path: Path) -> None:
+    """Architecture, configuration and where the tokenizer is; nothing is quantized yet."""
+    checkpoint = open_checkpoint(write_checkpoint(tmp_path, SMALL))
+
+    assert checkpoint.model_type == "llama"
+    assert checkpoint.quantization is None
+    assert checkpoint.config["hidden_size"] == 16
+    assert checkpoint.directory == checkpoint.tokenizer_directory == tmp_path
+
+
+def test_the_fingerprint_changes_with_what_is_converted(tmp_path: Path) -> None:
+    """It is stable, and follows configuration, index and weights, but not the chat template."""
+    write_checkpoint(tmp_path, SMALL, num_shards=2)
+    prints = [HuggingFaceCheckpoint(tmp_path).fingerprint()]
+    edit(tmp_path / "tokenizer_config.json", chat_template="other")
+    assert HuggingFaceCheckpoint(tmp_path).fingerprint() == prints[0]
+
+    edit(tmp_path / "config.json", rms_norm_eps=0.5)
+    prints.append(HuggingFaceCheckpoint(tmp_path).fingerprint())
+    edit(tmp_path / "model.safetensors.index.json", metadata={})
+    prints.append(HuggingFaceCheckpoint(tmp_path).fingerprint())
+    os.utime(tmp_path / "model-00002-of-00002.safetensors", ns=(1, 1))
+    prints.append(HuggingFaceCheckpoint(tmp_path).fingerprint())
+
+    assert len(set(prints)) == len(prints)
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        ({}, {}),
+        ({"temperature": 0.6, "top_p": 0.9, "top_k": 20, "min_p": 0.05, "repetition_penalty": 1.1},) * 2,
+        ({"temperature": None, "top_k": None, "do_sample": True}, {}),
+        ({"top_k": 0}, {"top_k": None}),
+        ({"temperature": 0.6, "do_sample": False}, {"temperature": 0.0}),
+    ],
+)
+def test_sampling_defaults(tmp_path: Path, declared: dict[str, Any], expected: dict[str, Any]) -> None:
+    """generation_config.json's values hold; null is silence, top_k 0 keeps all, do_sample false is greedy."""
+    write_checkpoint(tmp_path, SMALL)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": 299} | declared))
+
+    ends = frozenset({299})
+    assert (
+        GenerationDefaults(**expected, eos_token_ids=ends) == open_checkpoint(tmp_path).generation_defaults()
+    )
+
+
+def test_end_tokens(tmp_path: Path) -> None:
+    """Those of generation_config.json, or else of config.json, and always the tokenizer's own."""
+    write_checkpoint(tmp_path, SMALL)
+
+    def ends() -> frozenset[int]:
+        return open_checkpoint(tmp_path).generation_defaults().eos_token_ids
+
+    assert ends() == {297, 299}
+    edit(tmp_path / "generation_config.json", eos_token_id=5)
+    assert ends() == {5, 299}
+    (tmp_path / "generation_config.json").unlink()
+    edit(tmp_path / "config.json", eos_token_id=[6, 7])
+    assert ends() == {6, 7, 299}
+    edit(tmp_path / "tokenizer_config.json", eos_token=None)
+    assert ends() == {6, 7}
+    edit(tmp_path / "config.json", eos_token_id=None)
+    assert ends() == set()
+
+
+@pytest.mark.parametrize(
+    ("declared", "fault"),
+    [
+        ({"temperature": "hot"}, "temperature is 'hot'"),
+        ({"top_p": 7}, "top_p is 7, not a number from 0 to 1"),
+        ({"top_k": 1.5}, "top_k holds 1.5"),
+        ({"eos_token_id": ["x"]}, "eos_token_id holds 'x'"),
+    ],
+)
+def test_malformed_defaults_are_named(tmp_path: Path, declared: dict[str, Any], fault: str) -> None:
+    """File, field and value."""
+    write_checkpoint(tmp_path, SMALL)
+    edit(tmp_path / "generation_config.json", **declared)
+
+    with pytest.raises(CheckpointError, match=rf"generation_config\.json: {fault}"):
+        open_checkpoint(tmp_path).generation_defaults()
+
+
+def test_a_config_without_model_type_is_refused(tmp_path: Path) -> None:
+    """The architecture can't be told."""
+    edit(write_checkpoint(tmp_path, SMALL) / "config.json", model_type=None)
+
+    with pytest.raises(CheckpointError, match=r"config\.json: there is no model_type"):
+        open_checkpoint(tmp_path)
+
+
+def test_weights_that_are_quantized_already_are_refused(tmp_path: Path) -> None:
+    """GPTQ, AWQ and their like have other tensors under other names."""
+    edit(write_checkpoint(tmp_path, SMALL) / "config.json", quantization_config={"quant_method": "gptq"})
+
+    with pytest.raises(CheckpointError, match="already quantized"):
+        open_checkpoint(tmp_path)

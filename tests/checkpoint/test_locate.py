@@ -1,0 +1,190 @@
+"""From a model's name to its directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from mlc_serve.checkpoint.locate import HubRepository, locate, parse_repository
+from mlc_serve.errors import CheckpointError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FILES = {"config.json": b"{}", "model.safetensors": b"weights", "README.md": b"no", "onnx/config.json": b"no"}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("org/name", HubRepository("org/name")),
+        ("org/Name-1.5B_v2", HubRepository("org/Name-1.5B_v2")),
+        ("org/name@main", HubRepository("org/name", "main")),
+        ("org/name@refs/pr/3", HubRepository("org/name", "refs/pr/3")),
+        ("HF://org/name", HubRepository("org/name")),
+        ("hf://org/name@v1", HubRepository("org/name", "v1")),
+        ("https://huggingface.co/org/name", HubRepository("org/name")),
+        ("https://huggingface.co/org/name/", HubRepository("org/name")),
+        ("https://huggingface.co/org/name.git", HubRepository("org/name")),
+        ("https://huggingface.co/org/name/tree/v1.0", HubRepository("org/name", "v1.0")),
+        ("./name", None),
+        ("../org/name", None),
+        ("/org/name", None),
+        ("~/name", None),
+        ("a/b/c", None),
+        ("name", None),
+        ("org/", None),
+        ("", None),
+        (".org/name", None),
+    ],
+)
+def test_names_on_the_hub_are_told_from_paths(name: str, expected: HubRepository | None) -> None:
+    """All the ways in which users write a repository, and what can only be a path."""
+    assert parse_repository(name) == expected
+
+
+@pytest.mark.parametrize("name", ["HF://name", "https://huggingface.co/", "hf://a/b/c"])
+def test_a_half_written_name_on_the_hub_is_refused(name: str) -> None:
+    """The right form is shown."""
+    with pytest.raises(CheckpointError, match="organization/name"):
+        parse_repository(name)
+
+
+def test_what_exists_here_is_taken_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory, or the config file in it; also where its name could be one on the hub."""
+    directory = tmp_path / "org" / "name"
+    directory.mkdir(parents=True)
+    config = directory / "config.json"
+    config.touch()
+    monkeypatch.chdir(tmp_path)
+
+    assert locate(str(directory)) == directory
+    assert locate(str(config)) == directory
+    assert locate("org/name") == Path("org/name")
+
+
+@pytest.mark.parametrize(
+    "name", ["./nowhere", "/nowhere/at/all", "a/b/c", "nowhere", "", "~nobody-here/x", "a" * 9999]
+)
+def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(name: str) -> None:
+    """The user learns at once that there is no such directory."""
+    with pytest.raises(CheckpointError, match=f"^{name}: there is no such directory$"):
+        locate(name)
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    """A model is a directory, not one file of weights."""
+    file = tmp_path / "model.gguf"
+    file.touch()
+
+    with pytest.raises(CheckpointError, match="given as its directory"):
+        locate(str(file))
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """The few answers of the hub that a download takes: a repository's list of files, and the files."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        kind, _, rest = self.path.lstrip("/").partition("/")
+        if self.path.startswith("/api/models/org/model/revision/main"):
+            listing = {"id": "org/model", "sha": COMMIT, "siblings": [{"rfilename": name} for name in FILES]}
+            self._send(200, json.dumps(listing).encode(), {"Content-Type": "application/json"})
+        elif self.path.startswith("/api/models/org/model/tree/"):
+            tree = [
+                {"type": "file", "path": n, "size": len(c), "oid": n.encode().hex()} for n, c in FILES.items()
+            ]
+            self._send(200, json.dumps(tree).encode(), {"Content-Type": "application/json"})
+        elif self.path.startswith("/api/models/org/model/"):
+            self._send(404, b"", {"X-Error-Code": "RevisionNotFound"})
+        elif self.path.startswith("/api/models/org/gated/"):
+            self._send(403, b"", {"X-Error-Code": "GatedRepo"})
+        elif kind == "org" and rest.startswith("model/resolve/"):
+            name = rest.partition(f"{COMMIT}/")[2]
+            self._send(200, FILES[name], {"ETag": f'"{name.encode().hex()}"', "X-Repo-Commit": COMMIT})
+        else:
+            self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(body))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    """The address of a hub on this machine."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def located(names: list[str], home: Path, **environment: str) -> list[str]:
+    """What locate says of each name, in a process whose hub and cache are the given ones."""
+    program = (
+        "import json, sys\n"
+        "from mlc_serve.checkpoint.locate import locate\n"
+        "from mlc_serve.errors import CheckpointError\n"
+        "def attempt(name):\n"
+        "    try:\n"
+        "        return str(locate(name))\n"
+        "    except CheckpointError as error:\n"
+        "        return str(error)\n"
+        "print(json.dumps([attempt(name) for name in sys.argv[1:]]))\n"
+    )
+    unproxied = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *names],
+        env=unproxied | {"HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"} | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answers: list[str] = json.loads(ended.stdout)
+    return answers
+
+
+def test_downloads_what_is_read_and_says_why_it_can_not(hub: str, tmp_path: Path) -> None:
+    """Only the files that serve a model are loaded; each way of failing has its one line."""
+    found, revision, gated, unknown = located(
+        ["org/model", "org/model@v9", "org/gated", "HF://org/other"], tmp_path, HF_ENDPOINT=hub
+    )
+    loaded = {str(path.relative_to(found)) for path in Path(found).rglob("*") if path.is_file()}
+
+    assert loaded == {"config.json", "model.safetensors"}
+    assert revision == "org/model: the model has no revision v9 on the Hugging Face hub"
+    assert "grant access" in gated
+    assert (
+        unknown
+        == "org/other: there is no such directory here, and no such public model on the Hugging Face hub"
+    )
+
+    assert located(["org/model"], tmp_path, HF_HUB_OFFLINE="1") == [found]
+
+
+def test_without_the_hub_the_answer_is_one_line(tmp_path: Path) -> None:
+    """Offline, a model that is not in the cache can't be had."""
+    (answer,) = located(["org/model"], tmp_path, HF_HUB_OFFLINE="1")
+
+    assert answer == "org/model: there is no such directory here, and the Hugging Face hub can't be reached"

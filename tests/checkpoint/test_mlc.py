@@ -1,0 +1,133 @@
+"""Directories as MLC writes them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlc_serve.checkpoint.directory import open_checkpoint
+from mlc_serve.errors import CheckpointError
+from mlc_serve.loaded_model import GenerationDefaults
+from tests.mlc_checkpoints import CHAT_CONFIG, write_mlc_checkpoint
+
+
+def write_with(path: Path, **changes: Any) -> Path:
+    """A directory whose chat config has these keys; None takes one out."""
+    write_mlc_checkpoint(path)
+    config = {key: value for key, value in (CHAT_CONFIG | changes).items() if value is not None}
+    (path / "mlc-chat-config.json").write_text(json.dumps(config))
+    return path
+
+
+def write_with_conversation(path: Path, **changes: Any) -> Path:
+    """A directory whose conv_template has these keys."""
+    return write_with(path, conv_template=CHAT_CONFIG["conv_template"] | changes)
+
+
+def read_all(path: Path) -> None:
+    """What a start reads before it loads tensors."""
+    checkpoint = open_checkpoint(path)
+    checkpoint.generation_defaults()
+    checkpoint.chat_template()
+
+
+def test_describes_the_model(tmp_path: Path) -> None:
+    """The architecture's configuration gets the model_type that MLC keeps beside it."""
+    checkpoint = open_checkpoint(write_mlc_checkpoint(tmp_path))
+
+    assert (checkpoint.model_type, checkpoint.quantization) == ("llama", "q4f16_1")
+    assert checkpoint.config == CHAT_CONFIG["model_config"] | {"model_type": "llama"}
+    assert checkpoint.directory == checkpoint.tokenizer_directory == tmp_path
+
+
+def test_generation_defaults(tmp_path: Path) -> None:
+    """Sampling values of the chat config; end tokens of it and of its conversation template, whose stop
+    strings hold too.
+    """
+    assert open_checkpoint(write_mlc_checkpoint(tmp_path)).generation_defaults() == GenerationDefaults(
+        temperature=0.6, top_p=0.95, frequency_penalty=0.1, eos_token_ids=frozenset({3, 4, 5}), stop=("U:",)
+    )
+
+
+def test_a_single_end_token_and_stop_string(tmp_path: Path) -> None:
+    """Older directories hold one value where newer ones hold a list."""
+    write_with_conversation(tmp_path, stop_str="U:", stop_token_ids=None)
+    config = json.loads((tmp_path / "mlc-chat-config.json").read_text()) | {"eos_token_id": 7}
+    (tmp_path / "mlc-chat-config.json").write_text(json.dumps(config))
+    defaults = open_checkpoint(tmp_path).generation_defaults()
+
+    assert (defaults.eos_token_ids, defaults.stop) == (frozenset({7}), ("U:",))
+
+
+def test_the_conversation_template_writes_prompts(tmp_path: Path) -> None:
+    """conv_template is the chat template."""
+    template = open_checkpoint(write_mlc_checkpoint(tmp_path)).chat_template()
+
+    assert template is not None
+    assert template.render([{"role": "user", "content": "Hi"}]) == "Be brief.\nU: Hi\nA:"
+
+
+def test_prefix_tokens_become_the_text_that_is_read_as_them(tmp_path: Path) -> None:
+    """system_prefix_token_ids stand before every prompt; ids that no text stands for are refused at start."""
+    vocab_size = 256 + 6
+    template = open_checkpoint(
+        write_with_conversation(tmp_path, system_prefix_token_ids=[vocab_size])
+    ).chat_template()
+
+    assert template is not None
+    assert template.render([], add_generation_prompt=False) == "<s>Be brief.\n"
+
+    write_with_conversation(tmp_path, system_prefix_token_ids=[500])
+    with pytest.raises(CheckpointError, match=r"system_prefix_token_ids: \[500\]"):
+        open_checkpoint(tmp_path).chat_template()
+
+
+def test_without_a_conversation_template_the_tokenizers_is_used(tmp_path: Path) -> None:
+    """A directory that keeps the model's own Jinja2 template can be served by it."""
+    checkpoint = open_checkpoint(write_with(tmp_path, conv_template=None))
+    assert checkpoint.chat_template() is None
+
+    (tmp_path / "chat_template.jinja").write_text("{{ messages | length }}")
+    template = checkpoint.chat_template()
+    assert template is not None
+    assert template.render([{}]) == "1"
+
+
+def test_the_fingerprint_changes_with_what_is_converted(tmp_path: Path) -> None:
+    """It is stable, and follows configuration, cache and shards, but not the tokenizer."""
+    prints = [open_checkpoint(write_mlc_checkpoint(tmp_path)).fingerprint()]
+    os.utime(tmp_path / "tokenizer.json", ns=(1, 1))
+    assert open_checkpoint(tmp_path).fingerprint() == prints[0]
+
+    os.utime(tmp_path / "params_shard_1.bin", ns=(1, 1))
+    prints.append(open_checkpoint(tmp_path).fingerprint())
+    (tmp_path / "mlc-chat-config.json").write_text(json.dumps(CHAT_CONFIG | {"top_p": 0.5}))
+    prints.append(open_checkpoint(tmp_path).fingerprint())
+
+    assert len(set(prints)) == len(prints)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"model_type": None}, "model_type is None, a str is needed"),
+        ({"quantization": 4}, "quantization is 4, a str is needed"),
+        ({"model_config": []}, r"model_config is \[\], a dict is needed"),
+        ({"conv_template": "chatml"}, "conv_template is 'chatml', a dict is needed"),
+        ({"temperature": -1}, "temperature is -1"),
+        ({"eos_token_id": "x"}, "eos_token_id holds 'x'"),
+        ({"conv_template": {"stop_str": [1]}}, "conv_template.stop_str is no list of texts"),
+        ({"conv_template": {"stop_token_ids": [-1]}}, "conv_template.stop_token_ids holds -1"),
+        ({"conv_template": {"name": "LM"}}, "conv_template.roles: "),
+    ],
+)
+def test_a_malformed_chat_config_is_named(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
+    """File, field and value, in one line, before anything is computed."""
+    write_with(tmp_path, **changes)
+
+    with pytest.raises(CheckpointError, match=rf"mlc-chat-config\.json: {fault}"):
+        read_all(tmp_path)

@@ -1,0 +1,88 @@
+"""Chat templates and special tokens in the files of a tokenizer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlc_serve.checkpoint.template_files import read_chat_template, read_special_tokens
+from mlc_serve.errors import CheckpointError
+
+
+def write(path: Path, **tokenizer_config: Any) -> Path:
+    """A directory with this tokenizer_config.json."""
+    (path / "tokenizer_config.json").write_text(json.dumps(tokenizer_config))
+    return path
+
+
+def rendered(path: Path, tools: list[dict[str, Any]] | None = None) -> str:
+    """What the directory's template makes of a conversation without messages."""
+    template = read_chat_template(path)
+    assert template is not None
+    return template.render([], tools)
+
+
+def test_no_template(tmp_path: Path) -> None:
+    """A base model has none, with or without tokenizer_config.json."""
+    assert read_chat_template(tmp_path) is None
+    assert read_chat_template(write(tmp_path, chat_template=None)) is None
+
+
+def test_a_text_with_special_tokens(tmp_path: Path) -> None:
+    """Special tokens are variables of the template, written as texts or as objects."""
+    write(
+        tmp_path,
+        chat_template="{{ bos_token }}|{{ eos_token }}",
+        bos_token={"content": "<s>"},
+        eos_token="</s>",
+    )
+
+    assert rendered(tmp_path) == "<s>|</s>"
+
+
+def test_special_tokens_of_either_file(tmp_path: Path) -> None:
+    """tokenizer_config.json goes before special_tokens_map.json; what is no token is left out."""
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"bos_token": "old", "unk_token": "<unk>"}))
+    write(tmp_path, bos_token="<s>", add_bos_token=True, pad_token=None)
+
+    assert read_special_tokens(tmp_path) == {"bos_token": "<s>", "unk_token": "<unk>"}
+
+
+def test_named_templates(tmp_path: Path) -> None:
+    """A list of them, of which one is for tools."""
+    named = [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "{{ tools }}"}]
+    write(tmp_path, chat_template=named)
+
+    assert rendered(tmp_path) == "plain"
+    assert rendered(tmp_path, [{}]) == "[{}]"
+
+
+def test_files_go_before_the_tokenizer_config(tmp_path: Path) -> None:
+    """chat_template.jinja is the default one, those of additional_chat_templates are named as their files."""
+    write(tmp_path, chat_template="outdated")
+    (tmp_path / "chat_template.jinja").write_text("current ä", encoding="utf-8")
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates" / "tool_use.jinja").write_text("{{ tools }}")
+
+    assert rendered(tmp_path) == "current ä"
+    assert rendered(tmp_path, [{}]) == "[{}]"
+
+
+@pytest.mark.parametrize(
+    "declared", [5, ["x"], [{"name": "default"}], [{"name": "default", "template": 5}], "{% if %}"]
+)
+def test_a_malformed_template_is_refused(tmp_path: Path, declared: Any) -> None:
+    """The directory is named."""
+    with pytest.raises(CheckpointError, match=f"^{tmp_path}: .*chat.template"):
+        read_chat_template(write(tmp_path, chat_template=declared))
+
+
+def test_a_template_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8."""
+    (tmp_path / "chat_template.jinja").write_bytes(b"\xff\xfe")
+
+    with pytest.raises(CheckpointError, match="not UTF-8"):
+        read_chat_template(tmp_path)
