@@ -1,0 +1,67 @@
+"""Errors on their way to a client: pydantic's faults as a RequestError, and that as the wire's object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from mlc_serve.errors import InvalidRequestError, RequestError, UnsupportedFieldError
+
+M = TypeVar("M", bound=BaseModel)
+
+# One mistake often shows as several faults; more than these say nothing new.
+_MAX_FAULTS_TOLD = 3
+_NOT_AN_OBJECT = frozenset({"dict_type", "model_type", "model_attributes_type"})
+
+
+def error_object(error: RequestError) -> dict[str, Any]:
+    """OpenAI's error object, and beside it the flat fields that MLC's clients read."""
+    detail = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    return {"error": detail, "object": "error", "message": error.message, "code": error.status}
+
+
+def from_validation_errors(faults: Sequence[Mapping[str, Any]]) -> RequestError:
+    """One error for pydantic's list of faults. `param` is the first one's path, without a leading `body`."""
+    told = [_describe(fault) for fault in faults[:_MAX_FAULTS_TOLD]]
+    more = len(faults) - len(told)
+    message = "; ".join(told) + (f"; and {more} more" if more > 0 else "") + "."
+    unsupported = faults[0]["type"] == "unsupported"
+    kind = UnsupportedFieldError if unsupported else InvalidRequestError
+    return kind(message, _path(faults[0]) or None)
+
+
+def validated(kind: type[M], fields: Mapping[str, Any]) -> M:
+    """A request from keyword arguments. Raises InvalidRequestError or UnsupportedFieldError."""
+    try:
+        return kind.model_validate(dict(fields))
+    except ValidationError as error:
+        raise from_validation_errors(error.errors(include_url=False)) from error
+
+
+def _describe(fault: Mapping[str, Any]) -> str:
+    path = _path(fault)
+    if fault["type"] == "extra_forbidden":
+        return f"{path} is not a field that this server knows"
+    if fault["type"] == "missing":
+        return f"{path or 'the request body'} is missing"
+    if fault["type"] in _NOT_AN_OBJECT:
+        return f"{path or 'the request body'}: should be an object, not {_shortened(fault.get('input'))}"
+    message = fault["msg"]
+    if message.startswith("Input "):
+        message = f"{message[len('Input ') :]}, not {_shortened(fault.get('input'))}"
+    return f"{path}: {message}" if path else message
+
+
+def _path(fault: Mapping[str, Any]) -> str:
+    steps = [str(step) for step in fault["loc"]]
+    if steps[:1] == ["body"]:
+        del steps[0]
+    field = fault.get("ctx", {}).get("field")
+    return ".".join([*steps, field] if field else steps)
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,186 @@
+"""Wire types of the replies of OpenAI's API.
+
+A field is on the wire exactly if it was set, be it to null: replies are written with `exclude_unset`. So what
+every reply carries has no default here, and what OpenAI leaves out defaults to None.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+ChoiceEnd = Literal["stop", "length", "tool_calls", "abort"]
+
+
+class Reply(BaseModel):
+    """A reply or a part of one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    def to_json(self, without: set[str] | None = None) -> str:
+        """The reply as it is sent, perhaps without some of its fields."""
+        return self.model_dump_json(exclude_unset=True, exclude=without)
+
+
+class PromptTokensDetails(Reply):
+    """`cached_tokens` of the prompt were found in the prefix cache."""
+
+    cached_tokens: int
+
+
+class CompletionTokensDetails(Reply):
+    """What the output tokens were spent on. Reasoning is part of the text here, so none is counted apart."""
+
+    reasoning_tokens: int
+
+
+class Usage(Reply):
+    """Tokens of one request: each prompt once, the output of all choices."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
+
+
+class TopLogprob(Reply):
+    """A token that could have been drawn. `bytes` are the token's own, which need not be whole characters."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(TopLogprob):
+    """A token that was drawn, and the likeliest ones beside it."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(Reply):
+    """Logprobs of a chat reply's tokens, in order."""
+
+    content: list[TokenLogprob]
+    refusal: None
+
+
+class ToolCallFunction(Reply):
+    """`arguments` is a string that holds a JSON object."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Reply):
+    """A function that the model wants called."""
+
+    id: str
+    type: Literal["function"]
+    function: ToolCallFunction
+
+
+class AssistantMessage(Reply):
+    """A whole chat reply."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+    tool_calls: list[ToolCall] | None = None
+
+
+class ChatChoice(Reply):
+    """One of `n` chat replies."""
+
+    index: int
+    message: AssistantMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: ChoiceEnd | None
+
+
+class ChatCompletion(Reply):
+    """The reply to POST /v1/chat/completions."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+class FunctionDelta(Reply):
+    """A piece of a called function: its name once, its arguments in fragments."""
+
+    name: str | None = None
+    arguments: str
+
+
+class ToolCallDelta(Reply):
+    """A piece of a tool call. The first of each `index` carries id, type and the function's name."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: FunctionDelta
+
+
+class ChatDelta(Reply):
+    """What a chunk adds to the message."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+
+
+class ChatChunkChoice(Reply):
+    """What a chunk adds to one choice."""
+
+    index: int
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None
+    finish_reason: ChoiceEnd | None
+
+
+class ChatCompletionChunk(Reply):
+    """A part of a streamed chat reply. `usage` is set if it was asked for, and null but in the last."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChunkChoice]
+    usage: Usage | None = None
+
+
+class CompletionLogprobs(Reply):
+    """Parallel lists, an entry a token. `text_offset` counts characters; a prompt's first has no logprob."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class CompletionChoice(Reply):
+    """One raw completion, or a part of a streamed one."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: ChoiceEnd | None
+
+
+class Completion(Reply):
+    """The reply to POST /v1/completions, whole or a streamed part; parts carry usage as chat chunks do."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[CompletionChoice]
+    usage: Usage | None = None

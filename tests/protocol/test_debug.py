@@ -1,0 +1,34 @@
+"""debug_config."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlc_serve.errors import UnsupportedFieldError
+from mlc_serve.protocol.debug import NOT_SERVED, DebugConfig, check_debug_allowed
+from mlc_serve.protocol.errors import validated
+from mlc_serve.protocol.openai import CompletionRequest
+
+
+def test_debug_config_is_refused_by_name_unless_enabled() -> None:
+    """It is never dropped in silence."""
+    config = DebugConfig(ignore_eos=True)
+    check_debug_allowed(config, enabled=True)
+    check_debug_allowed(None, enabled=False)
+    with pytest.raises(UnsupportedFieldError, match="--enable-debug"):
+        check_debug_allowed(config, enabled=False)
+
+
+@pytest.mark.parametrize("name", sorted(NOT_SERVED))
+def test_switches_that_are_not_served_are_refused_by_name(name: str) -> None:
+    """Each one has its reason."""
+    with pytest.raises(UnsupportedFieldError) as caught:
+        validated(CompletionRequest, {"prompt": "a", "debug_config": {name: "on"}})
+    assert caught.value.param == f"debug_config.{name}"
+
+
+def test_switches_that_are_off_ask_for_nothing() -> None:
+    """What MLC's clients send by default is accepted."""
+    sent = {"ignore_eos": True, "pinned_system_prompt": False, "special_request": None}
+    request = validated(CompletionRequest, {"prompt": "a", "debug_config": sent})
+    assert request.debug_config == DebugConfig(ignore_eos=True)

@@ -1,0 +1,66 @@
+"""Errors as clients get them."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlc_serve.errors import InvalidRequestError, QueueFullError, UnsupportedFieldError
+from mlc_serve.protocol.errors import error_object, from_validation_errors, validated
+from mlc_serve.protocol.openai import CompletionRequest
+
+
+def test_object_has_openais_form_and_mlcs_beside_it() -> None:
+    """Clients of either find what they look for."""
+    assert error_object(QueueFullError("full", "n")) == {
+        "error": {"message": "full", "type": "rate_limit_error", "param": "n", "code": "queue_full"},
+        "object": "error",
+        "message": "full",
+        "code": 429,
+    }
+
+
+def test_leading_body_is_no_part_of_the_path() -> None:
+    """A web framework says where the object came from; a client knows."""
+    fault = {
+        "type": "int_type",
+        "loc": ("body", "messages", 0, "n"),
+        "msg": "Input should be 1",
+        "input": "x",
+    }
+    error = from_validation_errors([fault])
+    assert error.param == "messages.0.n"
+    assert error.message == "messages.0.n: should be 1, not 'x'."
+
+
+def test_missing_body_is_said_in_words() -> None:
+    """Where there is no path there is still a subject."""
+    fault = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
+    assert from_validation_errors([fault]).message == "the request body is missing."
+
+
+def test_first_faults_are_told_and_the_rest_counted() -> None:
+    """A long list helps nobody."""
+    with pytest.raises(InvalidRequestError, match="and 2 more") as caught:
+        validated(CompletionRequest, {"prompt": "a", "a1": 1, "a2": 1, "a3": 1, "a4": 1, "a5": 1})
+    assert caught.value.param == "a1"
+
+
+def test_long_values_are_shortened() -> None:
+    """A megabyte sent by mistake does not come back."""
+    with pytest.raises(InvalidRequestError) as caught:
+        validated(CompletionRequest, {"prompt": "a", "temperature": "x" * 10**6})
+    assert len(caught.value.message) < 200
+
+
+def test_unsupported_keeps_its_kind() -> None:
+    """A wish that can't be met is told apart from a mistake."""
+    with pytest.raises(UnsupportedFieldError) as caught:
+        validated(CompletionRequest, {"prompt": "a", "response_format": {"type": "json_object"}})
+    assert error_object(caught.value)["error"]["code"] == "unsupported"
+
+
+@pytest.mark.parametrize("field", ["debug_config", "response_format", "stream_options"])
+def test_value_that_is_no_object_is_told_in_words(field: str) -> None:
+    """No name of a class of ours."""
+    with pytest.raises(InvalidRequestError, match=f"{field}: should be an object, not 5"):
+        validated(CompletionRequest, {"prompt": "a", field: 5})
