@@ -1,0 +1,102 @@
+"""Chat completions: from a request to a whole reply or a stream of chunks. On the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, overload
+
+from mlc_serve.frontend.chat_choice import ChatChunkWriter, ChatMessageWriter, ChatOptions
+from mlc_serve.frontend.chat_prompt import chat_prompt_ids, offers_tools
+from mlc_serve.frontend.generate import Generate, new_id, reply_fields
+from mlc_serve.frontend.params import GenerationParams, sampling_params, seed
+from mlc_serve.frontend.usage import UsageCount
+from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.protocol.errors import validated
+from mlc_serve.protocol.openai import ChatCompletionRequest
+from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk
+
+ChatStream = AsyncGenerator[ChatCompletionChunk, None]
+
+
+class ChatCompletions:
+    """`chat.completions` of an engine, as of OpenAI's client."""
+
+    def __init__(self, model: LoadedModel, generate: Generate) -> None:
+        self._model = model
+        self._generate = generate
+
+    @overload
+    async def create(self, *, stream: Literal[False] = False, **fields: Any) -> ChatCompletion: ...
+
+    @overload
+    async def create(self, *, stream: Literal[True], **fields: Any) -> ChatStream: ...
+
+    async def create(self, *, stream: bool = False, **fields: Any) -> ChatCompletion | ChatStream:
+        """Answer a request given as OpenAI's fields and the extensions; with stream=True, chunk by chunk.
+
+        Raises a RequestError: here for what is wrong with the fields, from the stream for what comes later.
+        """
+        return await self.respond(validated(ChatCompletionRequest, {**fields, "stream": stream}))
+
+    async def respond(
+        self, request: ChatCompletionRequest, request_id: str | None = None
+    ) -> ChatCompletion | ChatStream:
+        """Answer a request; `request_id` becomes the reply's id and is what AsyncMLCEngine.abort takes."""
+        reply_id = request_id or new_id("chatcmpl")
+        prompt_ids = chat_prompt_ids(request, self._model)
+        params = _generation_params(request, self._model)
+        if request.stream:
+            return self._stream(request, prompt_ids, params, reply_id)
+        return await self._collect(request, prompt_ids, params, reply_id)
+
+    async def _collect(
+        self, request: ChatCompletionRequest, prompt_ids: list[int], params: GenerationParams, reply_id: str
+    ) -> ChatCompletion:
+        options = _options(request)
+        usage = UsageCount([prompt_ids], params.n)
+        writers = [ChatMessageWriter(i, self._model.tokenizer, options) for i in range(params.n)]
+        async with aclosing(self._generate([prompt_ids], params, reply_id)) as deltas:
+            async for delta in deltas:
+                usage.add(delta)
+                writers[delta.index].add(delta)
+        return ChatCompletion(
+            object="chat.completion",
+            choices=[writer.choice() for writer in writers],
+            usage=usage.usage,
+            **reply_fields(request, self._model, reply_id),
+        )
+
+    async def _stream(
+        self, request: ChatCompletionRequest, prompt_ids: list[int], params: GenerationParams, reply_id: str
+    ) -> ChatStream:
+        options = _options(request)
+        usage = UsageCount([prompt_ids], params.n)
+        writers = [ChatChunkWriter(i, self._model.tokenizer, options) for i in range(params.n)]
+        fields = reply_fields(request, self._model, reply_id)
+        chunk = partial(ChatCompletionChunk, object="chat.completion.chunk", **fields)
+        no_usage_yet: dict[str, Any] = {"usage": None} if request.wants_usage else {}
+        async with aclosing(self._generate([prompt_ids], params, reply_id)) as deltas:
+            async for delta in deltas:
+                usage.add(delta)
+                for choice in writers[delta.index].write(delta):
+                    yield chunk(choices=[choice], **no_usage_yet)
+        if request.wants_usage:
+            yield chunk(choices=[], usage=usage.usage)
+
+
+def _generation_params(request: ChatCompletionRequest, model: LoadedModel) -> GenerationParams:
+    num_top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
+    return GenerationParams(
+        sampling=replace(sampling_params(request, model), num_top_logprobs=num_top_logprobs),
+        stop=(*model.defaults.stop, *request.stop),
+        seed=seed(request),
+        n=request.n,
+        continues_text=request.continue_final_message,
+    )
+
+
+def _options(request: ChatCompletionRequest) -> ChatOptions:
+    return ChatOptions(parses_tools=offers_tools(request), logprobs=request.logprobs)

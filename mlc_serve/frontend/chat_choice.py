@@ -1,0 +1,155 @@
+"""One choice of a chat reply: text split into content and tool calls, as a message or as chunks. Pure."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mlc_serve.engine.backend import TokenLogprobs
+from mlc_serve.frontend.choice import TextDelta
+from mlc_serve.frontend.generate import wire_reason
+from mlc_serve.frontend.logprobs import chat_logprobs
+from mlc_serve.protocol.replies import (
+    AssistantMessage,
+    ChatChoice,
+    ChatChunkChoice,
+    ChatDelta,
+    ChatLogprobs,
+    ChoiceEnd,
+    FunctionDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallFunction,
+)
+from mlc_serve.text.tokenizer import Tokenizer
+from mlc_serve.text.tool_calls import ToolCall as ParsedCall
+from mlc_serve.text.tool_calls import ToolCallParser
+
+
+@dataclass(frozen=True)
+class ChatOptions:
+    """What the client asked the choices of its reply to look like."""
+
+    parses_tools: bool
+    logprobs: bool
+
+
+@dataclass(frozen=True)
+class ChatPart:
+    """What one delta adds to a message."""
+
+    content: str
+    calls: tuple[ParsedCall, ...]
+    finish_reason: ChoiceEnd | None
+
+
+class ChatText:
+    """Splits the text of one choice into content and tool calls."""
+
+    def __init__(self, *, parses_tools: bool) -> None:
+        self._parser = ToolCallParser() if parses_tools else None
+        self._has_called = False
+
+    def push(self, delta: TextDelta) -> ChatPart:
+        """What the delta completes. A choice that called a tool and was not cut off ends in tool_calls."""
+        end = wire_reason(delta.finish_reason)
+        if self._parser is None:
+            return ChatPart(delta.text, (), end)
+        pieces = self._parser.push(delta.text)
+        if end is not None:
+            pieces += self._parser.finish()
+        content = "".join(piece for piece in pieces if isinstance(piece, str))
+        calls = tuple(piece for piece in pieces if isinstance(piece, ParsedCall))
+        self._has_called = self._has_called or bool(calls)
+        return ChatPart(content, calls, "tool_calls" if end == "stop" and self._has_called else end)
+
+
+class ChatMessageWriter:
+    """Collects one choice into a whole message."""
+
+    def __init__(self, index: int, tokenizer: Tokenizer, options: ChatOptions) -> None:
+        self._index = index
+        self._tokenizer = tokenizer
+        self._options = options
+        self._text = ChatText(parses_tools=options.parses_tools)
+        self._parts: list[ChatPart] = []
+        self._logprobs: list[TokenLogprobs] = []
+
+    def add(self, delta: TextDelta) -> None:
+        """Take in one more delta."""
+        self._parts.append(self._text.push(delta))
+        self._logprobs += delta.logprobs
+
+    def choice(self) -> ChatChoice:
+        """The choice, after its last delta."""
+        calls = [call for part in self._parts for call in part.calls]
+        content = "".join(part.content for part in self._parts)
+        called = {"tool_calls": [_tool_call(call) for call in calls]} if calls else {}
+        message = AssistantMessage(
+            role="assistant",
+            content=None if calls and not content.strip() else content,
+            refusal=None,
+            **called,
+        )
+        logprobs = chat_logprobs(self._logprobs, self._tokenizer) if self._options.logprobs else None
+        end = self._parts[-1].finish_reason
+        return ChatChoice(index=self._index, message=message, logprobs=logprobs, finish_reason=end)
+
+
+class ChatChunkWriter:
+    """Writes one choice as parts of chunks: role, content and calls as they come, finish reason."""
+
+    def __init__(self, index: int, tokenizer: Tokenizer, options: ChatOptions) -> None:
+        self._index = index
+        self._tokenizer = tokenizer
+        self._options = options
+        self._text = ChatText(parses_tools=options.parses_tools)
+        self._has_begun = False
+        self._num_calls = 0
+
+    def write(self, delta: TextDelta) -> Iterator[ChatChunkChoice]:
+        """The parts for one delta. Its logprobs go with the first that is about output."""
+        if not self._has_begun:
+            self._has_begun = True
+            yield self._part(ChatDelta(role="assistant", content=""))
+        part = self._text.push(delta)
+        logprobs = chat_logprobs(delta.logprobs, self._tokenizer) if self._logprobs_due(delta) else None
+        for chat_delta in self._deltas(part, needs_one=logprobs is not None):
+            yield self._part(chat_delta, logprobs)
+            logprobs = None
+        if part.finish_reason is not None:
+            yield self._part(ChatDelta(), end=part.finish_reason)
+
+    def _logprobs_due(self, delta: TextDelta) -> bool:
+        return self._options.logprobs and bool(delta.logprobs)
+
+    def _deltas(self, part: ChatPart, *, needs_one: bool) -> Iterator[ChatDelta]:
+        if part.content or (needs_one and not part.calls):
+            yield ChatDelta(content=part.content)
+        for call in part.calls:
+            yield from _call_deltas(call, self._num_calls)
+            self._num_calls += 1
+
+    def _part(
+        self, delta: ChatDelta, logprobs: ChatLogprobs | None = None, end: ChoiceEnd | None = None
+    ) -> ChatChunkChoice:
+        return ChatChunkChoice(index=self._index, delta=delta, logprobs=logprobs, finish_reason=end)
+
+
+def _call_id() -> str:
+    return f"call_{uuid.uuid4().hex}"
+
+
+def _tool_call(call: ParsedCall) -> ToolCall:
+    function = ToolCallFunction(name=call.name, arguments=call.arguments)
+    return ToolCall(id=_call_id(), type="function", function=function)
+
+
+def _call_deltas(call: ParsedCall, index: int) -> Iterator[ChatDelta]:
+    """Who is called, then with which arguments."""
+    named = FunctionDelta(name=call.name, arguments="")
+    first = ToolCallDelta(index=index, id=_call_id(), type="function", function=named)
+    rest = ToolCallDelta(index=index, function=FunctionDelta(arguments=call.arguments))
+    for delta in (first, rest):
+        yield ChatDelta(tool_calls=[delta])

@@ -1,0 +1,86 @@
+"""The text of one choice as its tokens come in: detokenized, and ended where a stop string appears. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlc_serve.engine.backend import TokenLogprobs
+from mlc_serve.engine.request import FinishReason, RequestDelta
+from mlc_serve.errors import RequestFailedError
+from mlc_serve.frontend.params import GenerationParams
+from mlc_serve.text.detokenizer import Detokenizer
+from mlc_serve.text.stop_strings import StopStrings
+from mlc_serve.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """What is new of one choice. The last of each `index`, and only it, has a `finish_reason`.
+
+    `token_ids` are all tokens that were generated, up to and with the one that completed a stop string or is
+    a stop token. `logprobs`, if asked for, has an entry for each but a stop token, whose text isn't shown.
+    `prompt_logprobs`, if asked for, are, over all deltas, those of the prompt's tokens from the second on.
+    """
+
+    index: int
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    num_cached_tokens: int = 0
+    finish_reason: FinishReason | None = None
+
+
+class Choice:
+    """One of a request's choices. Stop strings count in the text that follows the first min_tokens tokens."""
+
+    def __init__(self, index: int, params: GenerationParams, tokenizer: Tokenizer) -> None:
+        self.index = index
+        self._min_tokens = params.sampling.min_tokens
+        self._num_tokens = 0
+        self._detokenizer = Detokenizer(tokenizer, continues_text=params.continues_text)
+        self._stop_strings = StopStrings(params.stop)
+
+    def push(self, delta: RequestDelta) -> TextDelta:
+        """The text of what the engine did. Raises RequestFailedError if the request has failed there.
+
+        Where a stop string appears, the result ends with FinishReason.STOP, whatever the engine said.
+        """
+        if delta.finish_reason is FinishReason.ERROR:
+            raise RequestFailedError(delta.error or "The request failed while it ran.")
+        shown = delta.token_ids[:-1] if delta.stop_token else delta.token_ids
+        text, stopped_after = self._push_tokens(shown)
+        stopped = stopped_after is not None
+        if delta.finish_reason is not None and not stopped:
+            tail, stopped = self._finish()
+            text += tail
+        return TextDelta(
+            index=self.index,
+            text=text,
+            token_ids=delta.token_ids[:stopped_after],
+            logprobs=delta.logprobs[: len(shown)][:stopped_after],
+            prompt_logprobs=delta.prompt_logprobs,
+            num_cached_tokens=delta.num_cached_tokens,
+            finish_reason=FinishReason.STOP if stopped else delta.finish_reason,
+        )
+
+    def _push_tokens(self, token_ids: tuple[int, ...]) -> tuple[str, int | None]:
+        """Text, and after how many of the tokens a stop string ended it, if one did."""
+        text = ""
+        for position, token_id in enumerate(token_ids):
+            piece, stopped = self._push_token(token_id)
+            text += piece
+            if stopped:
+                return text, position + 1
+        return text, None
+
+    def _push_token(self, token_id: int) -> tuple[str, bool]:
+        self._num_tokens += 1
+        text = self._detokenizer.push((token_id,))
+        if self._num_tokens <= self._min_tokens:
+            return text, False
+        return self._stop_strings.push(text)
+
+    def _finish(self) -> tuple[str, bool]:
+        text, stopped = self._stop_strings.push(self._detokenizer.finish())
+        return (text, True) if stopped else (text + self._stop_strings.finish(), False)

@@ -1,0 +1,130 @@
+"""Raw completions: from a request to a whole reply or a stream of parts. On the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, overload
+
+from mlc_serve.engine.request import FinishReason
+from mlc_serve.frontend.choice import TextDelta
+from mlc_serve.frontend.completion_choice import CompletionOptions, CompletionWriter, Prompt, whole
+from mlc_serve.frontend.generate import Generate, new_id, reply_fields
+from mlc_serve.frontend.params import GenerationParams, check_prompt, sampling_params, seed
+from mlc_serve.frontend.usage import UsageCount
+from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.protocol.errors import validated
+from mlc_serve.protocol.openai import CompletionRequest
+from mlc_serve.protocol.replies import Completion, CompletionChoice
+
+CompletionStream = AsyncGenerator[Completion, None]
+
+
+class Completions:
+    """`completions` of an engine, as of OpenAI's client."""
+
+    def __init__(self, model: LoadedModel, generate: Generate) -> None:
+        self._model = model
+        self._generate = generate
+
+    @overload
+    async def create(self, *, stream: Literal[False] = False, **fields: Any) -> Completion: ...
+
+    @overload
+    async def create(self, *, stream: Literal[True], **fields: Any) -> CompletionStream: ...
+
+    async def create(self, *, stream: bool = False, **fields: Any) -> Completion | CompletionStream:
+        """Answer a request given as OpenAI's fields and the extensions; with stream=True, part by part.
+
+        Raises a RequestError: here for what is wrong with the fields, from the stream for what comes later.
+        """
+        return await self.respond(validated(CompletionRequest, {**fields, "stream": stream}))
+
+    async def respond(
+        self, request: CompletionRequest, request_id: str | None = None
+    ) -> Completion | CompletionStream:
+        """Answer a request; `request_id` becomes the reply's id and is what AsyncMLCEngine.abort takes."""
+        reply_id = request_id or new_id("cmpl")
+        prompts = [_prompt(prompt, self._model) for prompt in request.prompt]
+        params = _generation_params(request, self._model)
+        if request.stream:
+            return self._stream(request, prompts, params, reply_id)
+        return await self._collect(request, prompts, params, reply_id)
+
+    async def _collect(
+        self, request: CompletionRequest, prompts: list[Prompt], params: GenerationParams, reply_id: str
+    ) -> Completion:
+        usage = UsageCount([prompt.token_ids for prompt in prompts], params.n)
+        writers = self._writers(request, prompts, params.n)
+        parts: list[list[CompletionChoice]] = [[] for _ in writers]
+        async with aclosing(self._deltas(request, prompts, params, reply_id)) as deltas:
+            async for delta in deltas:
+                usage.add(delta)
+                part = writers[delta.index].write(delta)
+                parts[delta.index] += [] if part is None else [part]
+        return Completion(
+            object="text_completion",
+            choices=[whole(of_choice) for of_choice in parts],
+            usage=usage.usage,
+            **reply_fields(request, self._model, reply_id),
+        )
+
+    async def _stream(
+        self, request: CompletionRequest, prompts: list[Prompt], params: GenerationParams, reply_id: str
+    ) -> CompletionStream:
+        usage = UsageCount([prompt.token_ids for prompt in prompts], params.n)
+        writers = self._writers(request, prompts, params.n)
+        fields = reply_fields(request, self._model, reply_id)
+        chunk = partial(Completion, object="text_completion", **fields)
+        no_usage_yet: dict[str, Any] = {"usage": None} if request.wants_usage else {}
+        async with aclosing(self._deltas(request, prompts, params, reply_id)) as deltas:
+            async for delta in deltas:
+                usage.add(delta)
+                part = writers[delta.index].write(delta)
+                if part is not None:
+                    yield chunk(choices=[part], **no_usage_yet)
+        if request.wants_usage:
+            yield chunk(choices=[], usage=usage.usage)
+
+    def _writers(self, request: CompletionRequest, prompts: list[Prompt], n: int) -> list[CompletionWriter]:
+        options = CompletionOptions(request.echo, request.suffix or "", request.logprobs is not None)
+        owners = [prompt for prompt in prompts for _ in range(n)]
+        return [CompletionWriter(i, owner, self._model.tokenizer, options) for i, owner in enumerate(owners)]
+
+    def _deltas(
+        self, request: CompletionRequest, prompts: list[Prompt], params: GenerationParams, reply_id: str
+    ) -> AsyncGenerator[TextDelta, None]:
+        deltas = self._generate([prompt.token_ids for prompt in prompts], params, reply_id)
+        return _without_output(deltas) if request.token_limit == 0 else deltas
+
+
+async def _without_output(deltas: AsyncGenerator[TextDelta, None]) -> AsyncGenerator[TextDelta, None]:
+    """The prompt's part of deltas: a request for no tokens computes its prompt, and one token too many."""
+    async with aclosing(deltas):
+        async for delta in deltas:
+            ended = None if delta.finish_reason is None else FinishReason.LENGTH
+            yield replace(delta, text="", token_ids=(), logprobs=(), finish_reason=ended)
+
+
+def _prompt(given: str | Sequence[int], model: LoadedModel) -> Prompt:
+    """Raises InvalidRequestError or ContextLengthError if the model can't take it."""
+    if isinstance(given, str):
+        prompt = Prompt(tuple(model.tokenizer.encode(given, add_special_tokens=True)), given)
+        check_prompt(prompt.token_ids, model, "prompt")
+        return prompt
+    check_prompt(given, model, "prompt")
+    return Prompt(tuple(given), model.tokenizer.decode(given))
+
+
+def _generation_params(request: CompletionRequest, model: LoadedModel) -> GenerationParams:
+    sampling = replace(
+        sampling_params(request, model),
+        max_tokens=1 if request.token_limit == 0 else request.token_limit,
+        num_top_logprobs=request.logprobs,
+        prompt_logprobs=request.echo and request.logprobs is not None,
+    )
+    return GenerationParams(
+        sampling=sampling, stop=tuple(request.stop), seed=seed(request), n=request.n, continues_text=True
+    )

@@ -1,0 +1,68 @@
+"""One choice of a raw completion: the prompt's echo, output, suffix, and the logprobs of all. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlc_serve.frontend.choice import TextDelta
+from mlc_serve.frontend.generate import wire_reason
+from mlc_serve.frontend.logprobs import CompletionLogprobsWriter, joined
+from mlc_serve.protocol.replies import CompletionChoice, CompletionLogprobs
+from mlc_serve.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as ids, and as the text that `echo` repeats: the client's own, or that of its ids."""
+
+    token_ids: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class CompletionOptions:
+    """What the client asked the choices of its completion to look like."""
+
+    echo: bool
+    suffix: str
+    logprobs: bool
+
+
+class CompletionWriter:
+    """Writes one choice as parts that concatenate to it."""
+
+    def __init__(self, index: int, prompt: Prompt, tokenizer: Tokenizer, options: CompletionOptions) -> None:
+        self._index = index
+        self._prompt = prompt
+        self._options = options
+        self._logprobs = CompletionLogprobsWriter(tokenizer, echo=options.echo)
+        self._has_begun = False
+
+    def write(self, delta: TextDelta) -> CompletionChoice | None:
+        """The part for one delta; None if there is nothing to show."""
+        begins = self._options.echo and not self._has_begun
+        self._has_begun = True
+        text = (self._prompt.text if begins else "") + delta.text
+        if delta.finish_reason is not None:
+            text += self._options.suffix
+        logprobs = self._logprobs_of(delta, begins) if self._options.logprobs else None
+        if not text and delta.finish_reason is None and (logprobs is None or not logprobs.tokens):
+            return None
+        end = wire_reason(delta.finish_reason)
+        return CompletionChoice(index=self._index, text=text, logprobs=logprobs, finish_reason=end)
+
+    def _logprobs_of(self, delta: TextDelta, begins: bool) -> CompletionLogprobs:
+        first = [self._logprobs.first_of_prompt(self._prompt.token_ids[0])] if begins else []
+        return joined([*first, self._logprobs.write((*delta.prompt_logprobs, *delta.logprobs))])
+
+
+def whole(parts: Sequence[CompletionChoice]) -> CompletionChoice:
+    """All parts of one choice as one."""
+    logprobs = [part.logprobs for part in parts if part.logprobs is not None]
+    return CompletionChoice(
+        index=parts[0].index,
+        text="".join(part.text for part in parts),
+        logprobs=joined(logprobs) if logprobs else None,
+        finish_reason=parts[-1].finish_reason,
+    )

@@ -1,0 +1,102 @@
+"""What one request asks for, checked against the model that is to answer it. Pure."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from mlc_serve.engine.sampling import SamplingParams
+from mlc_serve.errors import ContextLengthError, InvalidRequestError
+from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.protocol.openai import GenerationRequest
+
+T = TypeVar("T")
+
+_NUM_SEEDS = 2**64
+
+
+@dataclass(frozen=True)
+class GenerationParams:
+    """How one prompt is answered: `n` times, choice i drawn with `seed` + i, each ended by any of `stop`.
+
+    `continues_text` says that the output goes on from the prompt's text, rather than being a new message.
+    """
+
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    n: int = 1
+    continues_text: bool = False
+
+    def seed_of(self, choice: int) -> int:
+        """The seed of one choice, in [0, 2**64)."""
+        return (self.seed + choice) % _NUM_SEEDS
+
+
+def sampling_params(request: GenerationRequest, model: LoadedModel) -> SamplingParams:
+    """Sampling as the request wants it, and as the model's defaults have it where the request is silent.
+
+    Raises InvalidRequestError for a token id that the model doesn't have.
+    """
+    vocab_size = model.info.vocab_size
+    check_token_ids(request.logit_bias, vocab_size, "logit_bias")
+    check_token_ids(request.stop_token_ids, vocab_size, "stop_token_ids")
+    defaults = model.defaults
+    return SamplingParams(
+        temperature=_first(request.temperature, defaults.temperature),
+        top_p=_first(request.top_p, defaults.top_p),
+        top_k=_top_k(_first(request.top_k, defaults.top_k), vocab_size),
+        min_p=_first(request.min_p, defaults.min_p),
+        repetition_penalty=_first(request.repetition_penalty, defaults.repetition_penalty),
+        presence_penalty=_first(request.presence_penalty, defaults.presence_penalty),
+        frequency_penalty=_first(request.frequency_penalty, defaults.frequency_penalty),
+        logit_bias=request.logit_bias,
+        max_tokens=request.token_limit,
+        min_tokens=request.min_tokens,
+        stop_token_ids=_stop_token_ids(request, defaults.eos_token_ids),
+    )
+
+
+def seed(request: GenerationRequest) -> int:
+    """The request's seed; a random one if it has none."""
+    return secrets.randbelow(_NUM_SEEDS) if request.seed is None else request.seed
+
+
+def check_token_ids(token_ids: Iterable[int], vocab_size: int, param: str) -> None:
+    """Raises InvalidRequestError if an id is outside of the model's vocabulary."""
+    for token_id in token_ids:
+        if not 0 <= token_id < vocab_size:
+            raise InvalidRequestError(
+                f"{param}: token id {token_id} is not in the model's vocabulary of {vocab_size} tokens.",
+                param,
+            )
+
+
+def check_prompt(prompt_ids: Sequence[int], model: LoadedModel, param: str) -> None:
+    """Raises if the model can't take these token ids as a prompt: none, unknown ones, or too many."""
+    if not prompt_ids:
+        raise InvalidRequestError(f"{param}: the prompt has no tokens.", param)
+    check_token_ids(prompt_ids, model.info.vocab_size, param)
+    longest = model.limits.max_single_sequence_length - 1  # one token of output has to fit
+    if len(prompt_ids) > longest:
+        raise ContextLengthError(
+            f"Request prompt has {len(prompt_ids)} tokens in total, larger than the model input length limit "
+            f"{longest}.",
+            param,
+        )
+
+
+def _first(asked: T | None, default: T) -> T:
+    return default if asked is None else asked
+
+
+def _top_k(top_k: int | None, vocab_size: int) -> int | None:
+    return top_k if top_k is not None and 0 < top_k < vocab_size else None
+
+
+def _stop_token_ids(request: GenerationRequest, eos_token_ids: frozenset[int]) -> frozenset[int]:
+    debug_ignores = request.debug_config is not None and request.debug_config.ignore_eos
+    own = frozenset() if request.ignore_eos or debug_ignores else eos_token_ids
+    return own.union(request.stop_token_ids)

@@ -1,0 +1,36 @@
+"""How many tokens a request has taken, counted as its deltas pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlc_serve.frontend.choice import TextDelta
+from mlc_serve.protocol.replies import CompletionTokensDetails, PromptTokensDetails, Usage
+
+
+class UsageCount:
+    """A prompt counts once, however many choices it has; cached is what its first choice found cached."""
+
+    def __init__(self, prompts: Sequence[Sequence[int]], n: int) -> None:
+        self._num_prompt_tokens = sum(len(prompt) for prompt in prompts)
+        self._n = n
+        self._num_cached = [0] * len(prompts)
+        self._num_output_tokens = 0
+
+    def add(self, delta: TextDelta) -> None:
+        """Count what one delta brings."""
+        self._num_output_tokens += len(delta.token_ids)
+        prompt, choice = divmod(delta.index, self._n)
+        if choice == 0:
+            self._num_cached[prompt] = delta.num_cached_tokens
+
+    @property
+    def usage(self) -> Usage:
+        """All that was counted so far."""
+        return Usage(
+            prompt_tokens=self._num_prompt_tokens,
+            completion_tokens=self._num_output_tokens,
+            total_tokens=self._num_prompt_tokens + self._num_output_tokens,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=sum(self._num_cached)),
+            completion_tokens_details=CompletionTokensDetails(reasoning_tokens=0),
+        )

@@ -1,0 +1,30 @@
+"""Engines on a fake model, ended when the test is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.testing import FakeBackend, fake_model, replay
+
+Serve = Callable[..., AsyncMLCEngine]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts an engine that answers everything with a text; keywords replace fields of the LoadedModel."""
+    engines: list[AsyncMLCEngine] = []
+
+    def start(script: bytes | None = None, **fields: Any) -> AsyncMLCEngine:
+        backend = FakeBackend() if script is None else FakeBackend(choose=replay(script))
+        engine = AsyncMLCEngine.from_loaded(replace(fake_model(backend=backend), **fields))
+        engines.append(engine)
+        return engine
+
+    yield start
+    for engine in engines:
+        engine.terminate()

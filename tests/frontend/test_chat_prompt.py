@@ -1,0 +1,107 @@
+"""From a conversation to a prompt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mlc_serve.errors import ContextLengthError, InvalidRequestError
+from mlc_serve.frontend.chat_prompt import chat_prompt, chat_prompt_ids, offers_tools
+from mlc_serve.protocol.openai import ChatCompletionRequest
+from mlc_serve.testing import IM_START_ID, fake_model
+from mlc_serve.text.chat_template import ChatTemplate
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+SEEN = ChatTemplate(
+    "{{ messages | tojson }}|{{ tools | tojson }}|{{ mood | default('') }}"
+    "|{{ reasoning_effort | default('') }}"
+)
+
+
+def request(*messages: dict[str, Any], **fields: Any) -> ChatCompletionRequest:
+    """A chat request; one user message if none are given."""
+    conversation = list(messages) or [{"role": "user", "content": "hi"}]
+    return ChatCompletionRequest.model_validate({"messages": conversation, **fields})
+
+
+def seen_by_template(*messages: dict[str, Any], **fields: Any) -> str:
+    """What the template is given, written out."""
+    return chat_prompt(request(*messages, **fields), replace(fake_model(), chat_template=SEEN))
+
+
+def test_prompt_is_the_templates_text_in_tokens() -> None:
+    """Special tokens that the template writes are tokens, and nothing is put before them."""
+    ids = chat_prompt_ids(request(), fake_model())
+    assert ids[0] == IM_START_ID
+    assert fake_model().tokenizer.decode(ids) == "user\nhi\nassistant\n"
+
+
+def test_generation_prompt_can_be_left_out() -> None:
+    """add_generation_prompt is the template's."""
+    assert chat_prompt(request(add_generation_prompt=False), fake_model()).endswith("hi<|im_end|>\n")
+
+
+def test_last_message_is_continued() -> None:
+    """The prompt ends with it, without what the template writes behind."""
+    answer = {"role": "assistant", "content": "Once upon"}
+    continued = request({"role": "user", "content": "Once upon"}, answer, continue_final_message=True)
+    assert chat_prompt(continued, fake_model()).endswith("<|im_start|>assistant\nOnce upon")
+
+
+def test_message_that_the_template_changes_cannot_be_continued() -> None:
+    """Rather refused than cut at a wrong place."""
+    model = replace(fake_model(), chat_template=ChatTemplate("{{ messages[-1].content | upper }}"))
+    with pytest.raises(InvalidRequestError, match="continue_final_message"):
+        chat_prompt(request({"role": "assistant", "content": "ab"}, continue_final_message=True), model)
+
+
+def test_developer_is_system() -> None:
+    """Templates know the older name."""
+    assert '"role": "system"' in seen_by_template({"role": "developer", "content": "be kind"})
+
+
+def test_history_of_calls_reaches_the_template_as_objects() -> None:
+    """Arguments are an object there, so that a template writes them once as JSON."""
+    call = {"id": "c1", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    seen = seen_by_template(
+        {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c1", "content": "3"}
+    )
+    assert '"function": {"name": "f", "arguments": {"a": 1}}' in seen
+    assert '"tool_call_id": "c1"' in seen
+
+
+@pytest.mark.parametrize(("choice", "offered"), [("auto", True), ("none", False)])
+def test_tools_are_offered_unless_none_may_be_called(choice: str, offered: bool) -> None:
+    """A model that doesn't know of tools calls none."""
+    fields: dict[str, Any] = {"tools": [TOOL], "tool_choice": choice}
+    assert offers_tools(request(**fields)) is offered
+    assert ('"name": "f"' in seen_by_template(**fields)) is offered
+
+
+def test_template_variables_come_from_the_client() -> None:
+    """chat_template_kwargs and reasoning_effort are the template's to read."""
+    seen = seen_by_template(chat_template_kwargs={"mood": "gay"}, reasoning_effort="low")
+    assert seen.endswith("|gay|low")
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "add_generation_prompt", "self"])
+def test_variables_of_the_server_are_its_own(name: str) -> None:
+    """They can't be replaced."""
+    with pytest.raises(InvalidRequestError) as caught:
+        seen_by_template(chat_template_kwargs={name: 1})
+    assert caught.value.param == f"chat_template_kwargs.{name}"
+
+
+def test_without_a_template_there_is_no_chat() -> None:
+    """The error says what is missing."""
+    with pytest.raises(InvalidRequestError, match="no chat template"):
+        chat_prompt(request(), replace(fake_model(), chat_template=None))
+
+
+def test_conversation_that_is_too_long_is_refused() -> None:
+    """Before anything is computed."""
+    with pytest.raises(ContextLengthError) as caught:
+        chat_prompt_ids(request({"role": "user", "content": "x" * 2000}), fake_model())
+    assert caught.value.param == "messages"

@@ -1,0 +1,83 @@
+"""The text of one choice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mlc_serve.engine.backend import TokenLogprobs
+from mlc_serve.engine.request import FinishReason, RequestDelta
+from mlc_serve.engine.sampling import SamplingParams
+from mlc_serve.errors import RequestFailedError
+from mlc_serve.frontend.choice import Choice, TextDelta
+from mlc_serve.frontend.params import GenerationParams
+from mlc_serve.testing import EOS_ID, byte_tokenizer
+
+TOKENIZER = byte_tokenizer()
+
+
+def choice(*stop: str, min_tokens: int = 0) -> Choice:
+    """A choice with these stop strings."""
+    sampling = SamplingParams(min_tokens=min_tokens)
+    return Choice(0, GenerationParams(sampling=sampling, stop=stop), TOKENIZER)
+
+
+def delta(tokens: bytes | tuple[int, ...] = b"", **fields: Any) -> RequestDelta:
+    """What the engine says of these tokens, logprobs included."""
+    logprobs = tuple(TokenLogprobs(token_id, -1.0) for token_id in tokens)
+    return RequestDelta("r", tuple(tokens), logprobs, **fields)
+
+
+def feed(target: Choice, *pieces: bytes) -> list[TextDelta]:
+    """One delta a piece."""
+    return [target.push(delta(piece)) for piece in pieces]
+
+
+def test_character_comes_when_its_bytes_are_whole() -> None:
+    """Half a character is never shown, and its tokens are counted where they came."""
+    whole = feed(choice(), *(bytes([byte]) for byte in "é€".encode()))
+    assert [part.text for part in whole] == ["", "é", "", "", "€"]
+    assert all(len(part.token_ids) == len(part.logprobs) == 1 for part in whole)
+
+
+def test_incomplete_character_at_the_end_is_replaced() -> None:
+    """Nothing that was generated is lost."""
+    last = choice().push(delta("é".encode()[:1], finish_reason=FinishReason.LENGTH))
+    assert (last.text, last.finish_reason) == ("\ufffd", FinishReason.LENGTH)
+
+
+def test_stop_string_across_tokens_ends_the_choice() -> None:
+    """None of it is shown, all before it is, and its tokens count."""
+    parts = feed(choice("lo w"), b"hel", b"lo", b" ", b"world")
+    assert "".join(part.text for part in parts) == "hel"
+    assert parts[-1].finish_reason is FinishReason.STOP
+    assert parts[-1].token_ids == tuple(b"w")
+    assert len(parts[-1].logprobs) == 1
+
+
+def test_text_held_back_for_a_stop_string_comes_at_the_end() -> None:
+    """What looked like its beginning is text after all."""
+    target = choice("lox")
+    first = target.push(delta(b"hello"))
+    last = target.push(delta(b"", finish_reason=FinishReason.LENGTH))
+    assert (first.text, last.text, last.finish_reason) == ("hel", "lo", FinishReason.LENGTH)
+
+
+def test_stop_token_counts_and_is_not_shown() -> None:
+    """Neither its text nor its logprob."""
+    last = choice().push(delta((*b"hi", EOS_ID), finish_reason=FinishReason.STOP, stop_token=True))
+    assert (last.text, len(last.token_ids), len(last.logprobs)) == ("hi", 3, 2)
+
+
+def test_stop_strings_wait_for_min_tokens() -> None:
+    """A stop string that is complete too early is text, a later one ends the choice."""
+    parts = feed(choice("a", min_tokens=2), b"a", b"b", b"c", b"a")
+    assert [part.text for part in parts] == ["a", "b", "c", ""]
+    assert [part.finish_reason for part in parts] == [None, None, None, FinishReason.STOP]
+
+
+def test_failed_request_raises_its_reason() -> None:
+    """The engine's words reach the client."""
+    with pytest.raises(RequestFailedError, match="the draw failed"):
+        choice().push(delta(finish_reason=FinishReason.ERROR, error="the draw failed"))

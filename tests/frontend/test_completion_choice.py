@@ -1,0 +1,57 @@
+"""One choice of a raw completion."""
+
+from __future__ import annotations
+
+from mlc_serve.engine.backend import TokenLogprobs
+from mlc_serve.engine.request import FinishReason
+from mlc_serve.frontend.choice import TextDelta
+from mlc_serve.frontend.completion_choice import CompletionOptions, CompletionWriter, Prompt, whole
+from mlc_serve.protocol.replies import CompletionChoice
+from mlc_serve.testing import byte_tokenizer
+
+PROMPT = Prompt(tuple(b"ab"), "ab")
+END = TextDelta(0, finish_reason=FinishReason.STOP)
+
+
+def write(options: CompletionOptions, *deltas: TextDelta) -> list[CompletionChoice]:
+    """The parts that have something to show."""
+    writer = CompletionWriter(0, PROMPT, byte_tokenizer(), options)
+    return [part for delta in deltas if (part := writer.write(delta)) is not None]
+
+
+def logprobs(text: bytes) -> tuple[TokenLogprobs, ...]:
+    """One for each byte."""
+    return tuple(TokenLogprobs(byte, -1.0) for byte in text)
+
+
+def test_echo_comes_first_and_suffix_last() -> None:
+    """Once each, however many parts."""
+    parts = write(CompletionOptions(True, "!", False), TextDelta(0, "c"), TextDelta(0, "d"), END)
+    assert [part.text for part in parts] == ["abc", "d", "!"]
+    assert whole(parts).text == "abcd!"
+    assert whole(parts).finish_reason == "stop"
+
+
+def test_delta_without_text_is_no_part() -> None:
+    """Unless it ends the choice."""
+    parts = write(CompletionOptions(False, "", False), TextDelta(0), TextDelta(0, "c"), END)
+    assert [part.text for part in parts] == ["c", ""]
+
+
+def test_logprobs_without_text_are_a_part() -> None:
+    """None is lost where text is held back."""
+    held = TextDelta(0, logprobs=logprobs(b"c"))
+    parts = write(CompletionOptions(False, "", True), held, TextDelta(0, "cd", logprobs=logprobs(b"d")), END)
+    found = whole(parts).logprobs
+    assert found is not None
+    assert (found.tokens, found.text_offset) == (["c", "d"], [0, 1])
+
+
+def test_echo_has_the_prompts_logprobs() -> None:
+    """Its first token has none; offsets go on from the prompt into the output."""
+    prompt = TextDelta(0, prompt_logprobs=logprobs(b"b"))
+    output = TextDelta(0, "c", logprobs=logprobs(b"c"), finish_reason=FinishReason.LENGTH)
+    found = whole(write(CompletionOptions(True, "", True), prompt, output)).logprobs
+    assert found is not None
+    assert (found.tokens, found.token_logprobs) == (["a", "b", "c"], [None, -1.0, -1.0])
+    assert found.text_offset == [0, 1, 2]

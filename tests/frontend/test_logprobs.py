@@ -1,0 +1,43 @@
+"""Logprobs on the wire."""
+
+from __future__ import annotations
+
+from mlc_serve.engine.backend import TokenLogprobs
+from mlc_serve.frontend.logprobs import CompletionLogprobsWriter, chat_logprobs, joined
+from mlc_serve.testing import EOS_ID, byte_tokenizer
+
+TOKENIZER = byte_tokenizer()
+
+
+def entries(text: bytes) -> list[TokenLogprobs]:
+    """A logprob for each byte, with a space as its likeliest alternative."""
+    return [TokenLogprobs(byte, -2.0, ((32, -1.0),)) for byte in text]
+
+
+def test_chat_form_has_the_tokens_own_bytes() -> None:
+    """Also where they are only a part of a character, and spaces stay."""
+    first, second = chat_logprobs(entries("é".encode()), TOKENIZER).content
+    assert (first.bytes, second.bytes) == ([0xC3], [0xA9])
+    assert first.token == "\ufffd"
+    assert first.top_logprobs[0].token == " "
+
+
+def test_offsets_count_characters_that_were_complete() -> None:
+    """The bytes of one character begin at the same place; the next one is a character further."""
+    written = CompletionLogprobsWriter(TOKENIZER, echo=False).write(entries("aéb".encode()))
+    assert written.text_offset == [0, 1, 1, 2]
+
+
+def test_special_tokens_take_no_place() -> None:
+    """Their text isn't shown."""
+    writer = CompletionLogprobsWriter(TOKENIZER, echo=True)
+    parts = [writer.first_of_prompt(EOS_ID), writer.write(entries(b"ab"))]
+    whole = joined(parts)
+    assert (whole.text_offset, whole.token_logprobs) == ([0, 0, 1], [None, -2.0, -2.0])
+    assert whole.top_logprobs == [None, {" ": -1.0, "a": -2.0}, {" ": -1.0, "b": -2.0}]
+
+
+def test_of_tokens_with_one_text_the_likeliest_is_listed() -> None:
+    """Halves of characters look alike; the better one counts."""
+    entry = TokenLogprobs(0xC3, -3.0, ((0xC4, -1.0), (0xC5, -2.0)))
+    assert CompletionLogprobsWriter(TOKENIZER, echo=False).write([entry]).top_logprobs == [{"\ufffd": -1.0}]
