@@ -1,0 +1,71 @@
+"""The ASGI application: which layers a request passes, in which order, and which paths there are.
+
+Owns no state; what is served comes from the ServerContext.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from mlc_serve.config import ServerConfig
+from mlc_serve.server.auth import ApiKeys
+from mlc_serve.server.body_limit import BodyLimit
+from mlc_serve.server.context import ServerContext
+from mlc_serve.server.errors import EXCEPTION_HANDLERS, UnexpectedErrors
+from mlc_serve.server.request_id import HEADER, RequestId
+from mlc_serve.server.request_log import RequestLog
+from mlc_serve.server.routers.debug import debug_router
+from mlc_serve.server.routers.health import health_router
+from mlc_serve.server.routers.metrics import metrics_router
+from mlc_serve.server.routers.openai import openai_router
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(context: ServerContext, config: ServerConfig, lifespan: Lifespan | None = None) -> FastAPI:
+    """The application that serves a context's engines."""
+    app = FastAPI(
+        title="mlc_serve",
+        description="OpenAI-compatible serving of language models.",
+        middleware=_layers(config),
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=lifespan,
+        responses={"4XX": {"description": "OpenAI's error object: message, type, param and code."}},
+        redoc_url=None,
+    )
+    app.include_router(openai_router(context, config))
+    app.include_router(metrics_router(context))
+    app.include_router(health_router(context, config))
+    if config.enable_debug:
+        app.include_router(debug_router(context))
+    app.add_api_route("/", _front_page, methods=["GET", "HEAD"], include_in_schema=False)
+    return app
+
+
+def _layers(config: ServerConfig) -> list[Middleware]:
+    """Outermost first. Whatever refuses a request is inside CORS, so that browsers may read the refusal."""
+    return [
+        Middleware(RequestId),
+        Middleware(RequestLog),
+        Middleware(
+            CORSMiddleware,
+            allow_origins=config.allow_origins,
+            allow_methods=config.allow_methods,
+            allow_headers=config.allow_headers,
+            allow_credentials=config.allow_credentials,
+            expose_headers=[HEADER, "Retry-After"],
+        ),
+        Middleware(UnexpectedErrors),
+        *([Middleware(ApiKeys, keys=config.api_keys)] if config.api_keys else []),
+        Middleware(BodyLimit, max_bytes=config.max_body_bytes),
+    ]
+
+
+async def _front_page() -> RedirectResponse:
+    return RedirectResponse("/docs")

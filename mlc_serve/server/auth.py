@@ -1,0 +1,49 @@
+"""API keys: every path but the probes asks for one, if the server has any.
+
+Knows the header, not what lies behind the door.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mlc_serve.errors import AuthenticationError
+from mlc_serve.server.errors import error_response
+
+# Orchestrators probe these without credentials, and they tell nothing but up or down.
+OPEN_PATHS = frozenset({"/health", "/ready"})
+
+
+def bearer_token(authorization: str | None) -> str | None:
+    """The token of an `Authorization: Bearer …` header; None if there is none of that scheme."""
+    scheme, _, token = (authorization or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+class ApiKeys:
+    """ASGI middleware that refuses whoever does not show one of `keys`."""
+
+    def __init__(self, app: ASGIApp, keys: Iterable[str]) -> None:
+        self._app = app
+        self._keys = [key.encode() for key in keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, or answer it with 401."""
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            refusal = self._refusal(bearer_token(Headers(scope=scope).get("authorization")))
+            if refusal is not None:
+                await error_response(refusal)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _refusal(self, token: str | None) -> AuthenticationError | None:
+        if token is None:
+            return AuthenticationError("An API key is needed: send `Authorization: Bearer YOUR_KEY`.")
+        # Every key is compared, in constant time: how long it takes tells nothing about any of them.
+        # Header bytes arrive as Latin-1 text; keys are compared as the bytes that were sent.
+        matches = [hmac.compare_digest(token.encode("latin-1"), key) for key in self._keys]
+        return None if any(matches) else AuthenticationError("The API key is not valid.")

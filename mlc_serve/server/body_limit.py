@@ -1,0 +1,45 @@
+"""How long a request's body may be. Refuses before the body is read where its length is announced."""
+
+from __future__ import annotations
+
+from fastapi import HTTPException
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mlc_serve.errors import BodyTooLargeError
+from mlc_serve.server.errors import error_response
+
+
+class BodyLimit:
+    """ASGI middleware that answers 413 to bodies of more than `max_bytes` bytes."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on with its body counted, or refuse it for its Content-Length."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif int(Headers(scope=scope).get("content-length", 0)) > self._max_bytes:
+            await error_response(BodyTooLargeError(self._message))(scope, receive, send)
+        else:
+            await self._app(scope, self._counted(receive), send)
+
+    def _counted(self, receive: Receive) -> Receive:
+        num_bytes = 0
+
+        async def receive_counted() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > self._max_bytes:
+                # FastAPI lets this one through while it reads a body, and turns all others into its own 400.
+                raise HTTPException(BodyTooLargeError.status, self._message)
+            return message
+
+        return receive_counted
+
+    @property
+    def _message(self) -> str:
+        return f"The request body is larger than the {self._max_bytes} bytes that this server reads."

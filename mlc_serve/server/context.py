@@ -1,0 +1,99 @@
+"""ServerContext: the engines that one server serves, by model name, and whether it takes requests.
+
+The one writer of both. Runs on the event loop; knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.errors import ConfigError, ModelNotFoundError, ShuttingDownError
+
+
+class ServerContext:
+    """Engines by model name. `created` is when serving began, in seconds of the Unix epoch."""
+
+    def __init__(self) -> None:
+        self._engines: dict[str, AsyncMLCEngine] = {}
+        self._draining = False
+        self.created = int(time.time())
+
+    def add(self, engine: AsyncMLCEngine) -> None:
+        """Serve an engine under its name. Raises ConfigError if another has that name."""
+        if engine.name in self._engines:
+            raise ConfigError(f"two models are to be served under the one name {engine.name!r}")
+        self._engines[engine.name] = engine
+
+    @property
+    def names(self) -> list[str]:
+        """The models' names, in the order in which they were added."""
+        return list(self._engines)
+
+    @property
+    def engines(self) -> list[AsyncMLCEngine]:
+        """The engines, in the order in which they were added."""
+        return list(self._engines.values())
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the server finishes what runs and takes nothing new."""
+        return self._draining
+
+    def get(self, model: str | None) -> AsyncMLCEngine:
+        """The engine that a request names. Raises ModelNotFoundError; a lone engine need not be named."""
+        if model is None:
+            return self._only_engine()
+        engine = self._engines.get(model)
+        if engine is None:
+            raise ModelNotFoundError(f"No model {model!r} is served; there is {self._listing()}.", "model")
+        return engine
+
+    def get_for_generation(self, model: str | None) -> AsyncMLCEngine:
+        """As `get`, for new work. Raises ShuttingDownError while the server drains."""
+        if self._draining:
+            raise ShuttingDownError("The server is shutting down and takes no new requests.")
+        return self.get(model)
+
+    def sick(self, watchdog_timeout: float) -> list[str]:
+        """Why engines can't be relied on: dead, or busy for so many seconds without a turn of the loop."""
+        reasons = (_sickness(engine, watchdog_timeout) for engine in self.engines)
+        return [reason for reason in reasons if reason is not None]
+
+    async def death(self) -> str:
+        """Wait until an engine's loop has died, and return the name of its model."""
+        waits = {asyncio.ensure_future(engine.wait_dead()): engine.name for engine in self.engines}
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return waits[done.pop()]
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def drain(self, timeout: float) -> None:
+        """Take nothing new; what still runs after `timeout` seconds ends with ShuttingDownError."""
+        self._draining = True
+        alive = [engine for engine in self.engines if engine.is_alive]  # the dead have told their clients
+        await asyncio.gather(*(engine.drain(timeout) for engine in alive))
+
+    def close(self) -> None:
+        """Stop all engines and free what they hold. May be called twice."""
+        for engine in self.engines:
+            engine.terminate()
+
+    def _only_engine(self) -> AsyncMLCEngine:
+        if len(self._engines) != 1:
+            raise ModelNotFoundError(f"Name one of the models that are served: {self._listing()}.", "model")
+        return self.engines[0]
+
+    def _listing(self) -> str:
+        return ", ".join(repr(name) for name in self._engines) or "none"
+
+
+def _sickness(engine: AsyncMLCEngine, watchdog_timeout: float) -> str | None:
+    if not engine.is_alive:
+        return f"the engine of {engine.name!r} has died"
+    if not engine.is_healthy(watchdog_timeout):
+        return f"the engine of {engine.name!r} has been in one step for more than {watchdog_timeout:g} s"
+    return None

@@ -1,0 +1,130 @@
+"""Every failure as OpenAI's error object with the right status, and Retry-After where that makes sense.
+
+Knows which status goes with what; what the object looks like is mlc_serve.protocol.errors' matter.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mlc_serve.errors import (
+    BodyTooLargeError,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    RequestError,
+    RequestFailedError,
+    UnknownPathError,
+)
+from mlc_serve.protocol.errors import error_object, from_validation_errors
+from mlc_serve.server.request_id import request_id
+
+logger = logging.getLogger(__name__)
+
+# A queue moves within a second; a server that drains is replaced within a few.
+_RETRY_AFTER_SECONDS = {429: 1, 503: 5}
+# Nobody reads this reply; the log tells it apart from replies that were read (nginx's number for it).
+_CLIENT_CLOSED_REQUEST = 499
+
+
+def retry_headers(status: int) -> dict[str, str]:
+    """Retry-After for a status that passes by itself."""
+    seconds = _RETRY_AFTER_SECONDS.get(status)
+    return {} if seconds is None else {"Retry-After": str(seconds)}
+
+
+def error_response(error: RequestError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The reply that tells a client about its failed request."""
+    challenge = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+    all_headers = {**retry_headers(error.status), **challenge, **(headers or {})}
+    return JSONResponse(error_object(error), status_code=error.status, headers=all_headers)
+
+
+def error_json(error: RequestError) -> str:
+    """The error object on one line, for a reply that has already begun."""
+    return json.dumps(error_object(error), ensure_ascii=False)
+
+
+async def _refused(_request: Request, error: RequestError) -> Response:
+    return error_response(error)
+
+
+async def _invalid(_request: Request, error: RequestValidationError) -> Response:
+    if isinstance(error.body, bytes):
+        return error_response(
+            InvalidRequestError("Send the body as JSON, with `Content-Type: application/json`.")
+        )
+    faults = error.errors()
+    if faults[0]["type"] == "json_invalid":
+        return error_response(_json_error(faults[0], error.body))
+    return error_response(from_validation_errors(faults))
+
+
+def _json_error(fault: Mapping[str, Any], text: str) -> InvalidRequestError:
+    position = fault["loc"][1]
+    line = text.count("\n", 0, position) + 1
+    column = position - text.rfind("\n", 0, position)
+    reason = fault["ctx"]["error"]
+    place = f"line {line}, column {column}"
+    return InvalidRequestError(f"The request body is not valid JSON: {reason} at {place}.")
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    return error_response(_as_request_error(request, error), error.headers)
+
+
+def _as_request_error(request: Request, error: HTTPException) -> RequestError:
+    path = request.url.path
+    if error.status_code == UnknownPathError.status:
+        return UnknownPathError(f"There is nothing at {path}.")
+    if error.status_code == MethodNotAllowedError.status:
+        return MethodNotAllowedError(f"{path} can't be asked with {request.method}.")
+    if error.status_code == BodyTooLargeError.status:
+        return BodyTooLargeError(error.detail)
+    return InvalidRequestError("The request body can't be read as JSON text in UTF-8.")
+
+
+async def _client_gone(_request: Request, _error: ClientDisconnect) -> Response:
+    return Response(status_code=_CLIENT_CLOSED_REQUEST)
+
+
+EXCEPTION_HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    RequestError: _refused,
+    RequestValidationError: _invalid,
+    HTTPException: _http_error,
+    ClientDisconnect: _client_gone,
+}
+
+
+class UnexpectedErrors:
+    """ASGI middleware for what nobody foresaw: logged here once, told to the client without details."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on; answer 500 if it breaks before its reply has begun."""
+        started = False
+
+        async def send_noting_start(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noting_start)
+        except Exception:  # an edge: one broken request must not take others along
+            if started or scope["type"] != "http":
+                raise
+            logger.exception("%s %r failed, id=%s", scope["method"], scope["path"], request_id.get())
+            told = RequestFailedError("The server failed to answer this request.")
+            await error_response(told)(scope, receive, send)

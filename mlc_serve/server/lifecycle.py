@@ -1,0 +1,208 @@
+"""From a bound socket to the exit code: serve, drain on a signal, give up when an engine dies.
+
+    bind_socket ── load models ── run: listen ── serve ──┬─ signal ── drain ── flush ── EXIT_OK
+                                                         │             └─ second signal ── 128 + its number
+                                                         └─ an engine dies ─── flush ── EXIT_ENGINE_DEAD
+
+Owns the signals of the process while it serves, and Uvicorn. Runs on the main thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn
+
+import uvicorn
+from fastapi import FastAPI
+
+from mlc_serve.config import ServerConfig
+from mlc_serve.errors import ConfigError, PortInUseError
+from mlc_serve.server.app import create_app
+from mlc_serve.server.context import ServerContext
+
+logger = logging.getLogger(__name__)
+
+EXIT_OK = 0
+# EX_SOFTWARE of sysexits.h: what a supervisor should restart.
+EXIT_ENGINE_DEAD = 70
+
+# How long replies that are complete may take to get out to slow readers.
+FLUSH_SECONDS = 5
+# How long a step may take that was under way when serving ended.
+CLOSE_SECONDS = 3
+# Longer than the 60 s after which common proxies drop idle connections, so that they close first.
+KEEP_ALIVE_SECONDS = 75
+BACKLOG = 2048
+
+
+def bind_socket(host: str, port: int) -> socket.socket:
+    """A TCP socket bound to an address (port 0: any free one). It refuses connections until `run` listens.
+
+    Raises PortInUseError if another process has the address, ConfigError if it can't be bound at all.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # `localhost` is often both ::1 and 127.0.0.1, and clients try the latter.
+        family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigError(f"can't listen on {host}:{port}: {error.strerror}") from error
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise _bind_error(error, host, port) from error
+    return sock
+
+
+def run(context: ServerContext, config: ServerConfig, sock: socket.socket | None = None) -> int:
+    """Serve until a signal or an engine's death, and return the exit code of the process.
+
+    `sock` is from `bind_socket`; without it, one is bound to the config's address. Closes context and socket.
+    Raises PortInUseError if another process has begun to listen on the address.
+    """
+    bound = sock or bind_socket(config.host, config.port)
+    try:
+        bound.listen(BACKLOG)
+    except OSError as error:
+        bound.close()
+        raise _bind_error(error, config.host, config.port) from error
+    return Lifecycle(context, config, bound).run()
+
+
+def _bind_error(error: OSError, host: str, port: int) -> ConfigError | PortInUseError:
+    if error.errno == errno.EADDRINUSE:
+        return PortInUseError(f"{host}:{port} is in use by another process; choose another port with --port")
+    return ConfigError(f"can't listen on {host}:{port}: {error.strerror}")
+
+
+def url_of(sock: socket.socket) -> str:
+    """The http:// address that a bound socket is reached at."""
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Lifecycle:
+    """One server's way from listening to its exit code."""
+
+    def __init__(self, context: ServerContext, config: ServerConfig, sock: socket.socket) -> None:
+        self._context = context
+        self._config = config
+        self._sock = sock
+        self._exit_code = EXIT_OK
+        self._stop = asyncio.Event()
+        self._server_loop: asyncio.AbstractEventLoop
+        self._server = uvicorn.Server(self._uvicorn_config())
+
+    def run(self) -> int:
+        """Serve, and return the exit code."""
+        try:
+            self._server.run(sockets=[self._sock])
+        finally:
+            self._close()
+        return self._exit_code
+
+    def _close(self) -> None:
+        """A device that hangs keeps its engine from stopping, but not the process from ending.
+
+        Nothing is torn down then, since the engine may still be using it.
+        """
+        closing = threading.Thread(target=self._context.close, name="close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
+        self._sock.close()
+        if closing.is_alive():
+            logger.error("an engine has not stopped within %s s: leaving it behind", CLOSE_SECONDS)
+            if _owns_process():
+                _exit_at_once(self._exit_code)
+
+    def stop(self) -> None:
+        """Begin to drain. To be called once the server serves, on any thread."""
+        self._server_loop.call_soon_threadsafe(self._stop.set)
+
+    def _uvicorn_config(self) -> uvicorn.Config:
+        return uvicorn.Config(
+            create_app(self._context, self._config, lifespan=self._lifespan),
+            log_config=None,
+            log_level=self._config.log_level,
+            access_log=False,
+            lifespan="on",
+            ws="none",
+            proxy_headers=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=FLUSH_SECONDS,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
+        self._server_loop = asyncio.get_running_loop()
+        self._watch_signals()
+        supervision = asyncio.create_task(self._supervise())
+        print(f"Serving {', '.join(self._context.names)} on {url_of(self._sock)}", flush=True)
+        yield
+        supervision.cancel()
+
+    def _watch_signals(self) -> None:
+        """Take over from Uvicorn, which would cut off open streams."""
+        if not _owns_process():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._server_loop.add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            logger.warning("%s again: exiting at once", number.name)
+            _exit_at_once(128 + number)
+        limit = self._config.shutdown_timeout
+        logger.info("%s: finishing what runs within %s s; once more exits at once", number.name, limit)
+        self._stop.set()
+
+    async def _supervise(self) -> None:
+        """Wait for a reason to end, then let Uvicorn end: it sends what is complete and hangs up."""
+        try:
+            await self._until_the_end()
+        except Exception:  # an edge: whatever broke, the process must not stay behind half alive
+            logger.exception("the server's supervision has failed")
+            self._exit_code = EXIT_ENGINE_DEAD
+        finally:
+            self._server.should_exit = True
+
+    async def _until_the_end(self) -> None:
+        death = asyncio.create_task(self._context.death())
+        await _first_of(death, asyncio.create_task(self._stop.wait()))
+        if not death.done():
+            drain = asyncio.create_task(self._context.drain(self._config.shutdown_timeout))
+            await _first_of(death, drain)
+        if death.done():
+            logger.critical("the engine of %r has died: exit code %d", death.result(), EXIT_ENGINE_DEAD)
+            self._exit_code = EXIT_ENGINE_DEAD
+            await self._context.drain(0)  # other models' clients are told, too
+        death.cancel()
+
+
+def _owns_process() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _exit_at_once(code: int) -> NoReturn:
+    sys.stdout.flush()
+    logging.shutdown()
+    os._exit(code)
+
+
+async def _first_of(*tasks: asyncio.Task[Any]) -> None:
+    """Wait until one of the tasks is done. Raises what it raised."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()

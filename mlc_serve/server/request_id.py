@@ -1,0 +1,51 @@
+"""X-Request-Id: taken from the client or made up, given back, and at hand for log lines.
+
+It names a request in logs alone: engines have ids of their own, so that two clients may send the same one.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from contextvars import ContextVar
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADER = "X-Request-Id"
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+# What may stand in a log line and in a header without being mistaken for more than an id.
+_HARMLESS = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+
+def accepted_id(offered: str | None) -> str:
+    """The client's own id if it is short and plain, else a new one."""
+    if offered is not None and _HARMLESS.fullmatch(offered):
+        return offered
+    return uuid.uuid4().hex
+
+
+class RequestId:
+    """ASGI middleware that sets `request_id` for all that is called below it, and the reply's header."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on under its id."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        identity = accepted_id(Headers(scope=scope).get(HEADER))
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[HEADER] = identity
+            await send(message)
+
+        token = request_id.set(identity)
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            request_id.reset(token)

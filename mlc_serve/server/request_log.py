@@ -1,0 +1,92 @@
+"""One line in the log for each request that has ended."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion
+from mlc_serve.server.request_id import request_id
+
+logger = logging.getLogger(__name__)
+
+# Asked for every few seconds by machines: worth a line only when one looks for it.
+_PROBES = frozenset({"/health", "/ready", "/metrics"})
+
+
+@dataclass
+class RequestRecord:
+    """What is known of a request so far; the routers add to it. Times are time.monotonic() seconds."""
+
+    start: float = field(default_factory=time.monotonic)
+    status: int | None = None
+    model: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    first_chunk: float | None = None
+    finish: str | None = None
+
+    def saw(self, part: ChatCompletion | ChatCompletionChunk | Completion) -> None:
+        """Note what a whole reply or a chunk of one says."""
+        if part.usage is not None:
+            self.prompt_tokens = part.usage.prompt_tokens
+            self.completion_tokens = part.usage.completion_tokens
+        for choice in part.choices:
+            self.finish = choice.finish_reason or self.finish
+
+    def saw_first_chunk(self) -> None:
+        """Note when the first part of a streamed reply was there."""
+        self.first_chunk = time.monotonic()
+
+    def fields(self) -> str:
+        """What is known of the generation, as `name=value` words."""
+        facts = {
+            "model": self.model,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "ttft": None if self.first_chunk is None else f"{self.first_chunk - self.start:.3f}s",
+            "finish": self.finish,
+        }
+        return "".join(f" {name}={value}" for name, value in facts.items() if value is not None)
+
+
+def record_of(request: Request) -> RequestRecord:
+    """The record that RequestLog started for this request."""
+    record: RequestRecord = request.state.record
+    return record
+
+
+class RequestLog:
+    """ASGI middleware that starts a RequestRecord and logs it when the reply is out or the client gone."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on and log its end."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        record = RequestRecord()
+        scope.setdefault("state", {})["record"] = record
+
+        async def send_noting_status(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noting_status)
+        finally:
+            _log(scope, record)
+
+
+def _log(scope: Scope, record: RequestRecord) -> None:
+    level = logging.DEBUG if scope["path"] in _PROBES else logging.INFO
+    seconds = time.monotonic() - record.start
+    what = (scope["method"], scope["path"], record.status)
+    logger.log(level, "%s %r %s id=%s duration=%.3fs%s", *what, request_id.get(), seconds, record.fields())

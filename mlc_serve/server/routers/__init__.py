@@ -1,0 +1,1 @@
+"""The paths that the server answers, one file per group."""

@@ -1,0 +1,61 @@
+"""POST /debug/…: looking into engines and resetting them. Served only where --enable-debug was given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from mlc_serve.errors import UnsupportedFieldError
+from mlc_serve.protocol.fields import RequestPart
+from mlc_serve.server import cuda_profiler
+from mlc_serve.server.context import ServerContext
+
+
+class Target(RequestPart):
+    """The model that is meant."""
+
+    model: str
+
+
+class AnyTarget(RequestPart):
+    """The model that is meant; the only one if none is named."""
+
+    model: str | None = None
+
+
+def debug_router(context: ServerContext) -> APIRouter:
+    """The paths under /debug."""
+    router = APIRouter(prefix="/debug", tags=["debug"])
+
+    @router.post("/dump_event_trace")
+    async def dump_event_trace(target: Target) -> list[dict[str, Any]]:
+        """The events of recent requests, as Chrome's trace viewer reads them."""
+        events = context.get(target.model).trace.dump()
+        if events is None:
+            raise UnsupportedFieldError(
+                "No events are recorded: the server was started without --enable-tracing."
+            )
+        return events
+
+    @router.post("/dump_engine_metrics")
+    async def dump_engine_metrics(target: AnyTarget) -> dict[str, Any]:
+        """An engine's sums under the names that MLC-LLM gives them."""
+        return {"metrics": context.get(target.model).metrics()}
+
+    @router.post("/reset_engine")
+    async def reset_engine(target: Target) -> None:
+        """End all requests of an engine and forget its KV cache, its prefix cache and its metrics."""
+        await context.get(target.model).reset()
+
+    @router.post("/cuda_profiler_start")
+    async def cuda_profiler_start() -> None:
+        """Let an attached CUDA profiler collect from here."""
+        cuda_profiler.start()
+
+    @router.post("/cuda_profiler_stop")
+    async def cuda_profiler_stop() -> None:
+        """Let it collect no more."""
+        cuda_profiler.stop()
+
+    return router

@@ -1,0 +1,125 @@
+"""OpenAI's API: /v1/models, /v1/completions, /v1/chat/completions.
+
+From a request of the right form to a whole reply or a stream. What a request means is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, aclosing
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+
+from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.config import ServerConfig
+from mlc_serve.errors import RequestError
+from mlc_serve.protocol.debug import check_debug_allowed
+from mlc_serve.protocol.openai import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    GenerationRequest,
+    StreamOptions,
+)
+from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion, Reply
+from mlc_serve.server.context import ServerContext
+from mlc_serve.server.disconnect import unless_disconnected
+from mlc_serve.server.request_log import RequestRecord, record_of
+from mlc_serve.server.sse import event_stream
+
+Chunks = AsyncGenerator[ChatCompletionChunk, None] | AsyncGenerator[Completion, None]
+Work = Awaitable[ChatCompletion | Completion | Chunks]
+Body = TypeVar("Body", bound=GenerationRequest)
+
+
+async def _until_sent() -> AsyncIterator[AsyncExitStack]:
+    """What is entered here is closed after the response has been sent, or could not be."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+UntilSent = Annotated[AsyncExitStack, Depends(_until_sent)]
+
+
+def openai_router(context: ServerContext, config: ServerConfig) -> APIRouter:
+    """The paths under /v1."""
+    router = APIRouter(prefix="/v1", tags=["openai"])
+
+    def engine_for(body: GenerationRequest, request: Request) -> AsyncMLCEngine:
+        check_debug_allowed(body.debug_config, config.enable_debug)
+        engine = context.get_for_generation(body.model)
+        record_of(request).model = engine.name
+        return engine
+
+    @router.get("/models")
+    async def list_models() -> dict[str, Any]:
+        """The models that are served."""
+        return {"object": "list", "data": [_model_card(context, engine) for engine in context.engines]}
+
+    @router.get("/models/{model:path}")
+    async def retrieve_model(model: str) -> dict[str, Any]:
+        """One of the models that are served."""
+        return _model_card(context, context.get(model))
+
+    @router.post("/completions")
+    async def create_completion(body: CompletionRequest, request: Request, until_sent: UntilSent) -> Response:
+        """Complete a prompt, or several."""
+        engine = engine_for(body, request)
+        work = engine.completions.respond(_counted(body))
+        return await _answer(request, until_sent, work, body.wants_usage)
+
+    @router.post("/chat/completions")
+    async def create_chat(body: ChatCompletionRequest, request: Request, until_sent: UntilSent) -> Response:
+        """Continue a conversation."""
+        engine = engine_for(body, request)
+        work = engine.chat.completions.respond(_counted(body))
+        return await _answer(request, until_sent, work, body.wants_usage)
+
+    return router
+
+
+async def _answer(request: Request, until_sent: AsyncExitStack, work: Work, shows_usage: bool) -> Response:
+    """The whole reply, or a stream whose first chunk is there: until then a failure has its own status."""
+    reply = await unless_disconnected(request.receive, work)
+    record = record_of(request)
+    if isinstance(reply, Reply):
+        record.saw(reply)
+        return Response(reply.to_json(), media_type="application/json")
+    texts = await until_sent.enter_async_context(aclosing(_texts(reply, record, shows_usage)))
+    first = await unless_disconnected(request.receive, anext(texts))
+    record.saw_first_chunk()
+    return event_stream(first, texts)
+
+
+async def _texts(chunks: Chunks, record: RequestRecord, shows_usage: bool) -> AsyncGenerator[str, None]:
+    """Chunks as JSON. The log wants the usage of every stream; the client sees it only if it asked."""
+    record.finish = "disconnected"  # unless a chunk or an error says otherwise
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                record.saw(chunk)
+                if shows_usage:
+                    yield chunk.to_json()
+                elif chunk.choices:
+                    yield chunk.to_json(without={"usage"})
+    except RequestError as error:
+        record.finish = error.code
+        raise
+
+
+def _counted(body: Body) -> Body:
+    """The request, with usage reported if it is streamed."""
+    counted: Body = body.model_copy(update={"stream_options": StreamOptions(include_usage=True)})
+    return counted if body.stream else body
+
+
+def _model_card(context: ServerContext, engine: AsyncMLCEngine) -> dict[str, Any]:
+    """`max_model_len` counts the tokens of prompt and output together."""
+    return {
+        "id": engine.name,
+        "object": "model",
+        "created": context.created,
+        "owned_by": "MLC-LLM",
+        "max_model_len": engine.limits.max_single_sequence_length,
+    }

@@ -1,0 +1,70 @@
+"""A server on a real socket, in a thread of the test's process, so that the test can hold its fake device."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.config import ServerConfig
+from mlc_serve.server.context import ServerContext
+from mlc_serve.server.lifecycle import Lifecycle, bind_socket, url_of
+from mlc_serve.testing import FakeBackend, fake_model
+
+
+class LiveServer:
+    """Where it is, and the fake device behind it.
+
+    `aborted` is set when the engine is told to end a request, `freed` when a sequence leaves the KV cache.
+    """
+
+    def __init__(self, url: str, backend: FakeBackend, engine: AsyncMLCEngine) -> None:
+        self.url = url
+        self.backend = backend
+        self.aborted = threading.Event()
+        self.freed = threading.Event()
+        self._tell_of(engine.loop, "abort", self.aborted)
+        self._tell_of(backend.kv, "remove_sequence", self.freed)
+
+    def _tell_of(self, owner: object, method: str, event: threading.Event) -> None:
+        """Set an event after each call of a method."""
+        call: Callable[..., None] = getattr(owner, method)
+
+        def call_and_tell(*args: Any) -> None:
+            call(*args)
+            event.set()
+
+        setattr(owner, method, call_and_tell)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        url = httpx.URL(self.url)
+        assert url.port is not None
+        return url.host, url.port
+
+
+@contextmanager
+def live_server() -> Iterator[LiveServer]:
+    """A running server without a prefix cache: pages are free as soon as nobody computes on them."""
+    backend = FakeBackend(num_pages=512)
+    context = ServerContext()
+    engine = AsyncMLCEngine.from_loaded(fake_model(backend=backend, prefix_cache_mode="disable"))
+    context.add(engine)
+    sock = bind_socket("127.0.0.1", 0)
+    sock.listen()
+    lifecycle = Lifecycle(context, ServerConfig(shutdown_timeout=0), sock)
+    thread = threading.Thread(target=lifecycle.run)
+    server = LiveServer(url_of(sock), backend, engine)
+    thread.start()
+    try:
+        httpx.get(f"{server.url}/ready", timeout=30)
+        yield server
+    finally:
+        backend.gate.set()
+        lifecycle.stop()
+        thread.join()

@@ -1,0 +1,183 @@
+"""Real server processes: how they come up, drain, give up and end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from mlc_serve.server.lifecycle import EXIT_ENGINE_DEAD, EXIT_OK
+
+SCRIPT = Path(__file__).with_name("fake_server.py")
+ROOT = SCRIPT.parents[2]
+STREAM = {"model": "fake", "prompt": "Hello", "max_tokens": 10, "ignore_eos": True, "stream": True}
+
+
+class ServerProcess:
+    """A running fake_server.py. `wait_for_log` returns when the process has logged a text."""
+
+    def __init__(self, shutdown_timeout: float) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(shutdown_timeout)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        self._log = ""
+        self._logged = threading.Condition()
+        self._reader = threading.Thread(target=self._read_log)
+        self._reader.start()
+        assert self._process.stdout is not None
+        announcement = self._process.stdout.readline()
+        found = re.fullmatch(r"Serving fake, other on (http://127\.0\.0\.1:\d+)\n", announcement)
+        assert found, announcement + self._log
+        self.url = found[1]
+
+    def _read_log(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            with self._logged:
+                self._log += line
+                self._logged.notify_all()
+
+    def wait_for_log(self, text: str) -> None:
+        """Wait until the process has logged a text."""
+        with self._logged:
+            assert self._logged.wait_for(lambda: text in self._log, timeout=30), self._log
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    def release(self) -> None:
+        """Let the fake device go on."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+
+    def exit_code(self) -> int:
+        """Wait for the end of the process."""
+        return self._process.wait(timeout=30)
+
+    def close(self) -> None:
+        """End the process if it has not ended, and let go of its pipes."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+
+Start = Callable[..., ServerProcess]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts servers, and ends them after the test."""
+    servers: list[ServerProcess] = []
+
+    def start_one(shutdown_timeout: float = 60) -> ServerProcess:
+        servers.append(ServerProcess(shutdown_timeout))
+        return servers[-1]
+
+    yield start_one
+    for server in servers:
+        server.close()
+
+
+@contextmanager
+def open_stream(server: ServerProcess) -> Iterator[Iterator[Any]]:
+    """A stream in flight: events as they come, JSON decoded but [DONE]."""
+    with httpx.stream("POST", f"{server.url}/v1/completions", json=STREAM, timeout=30) as reply:
+        assert reply.status_code == 200
+        data = (line.removeprefix("data: ") for line in reply.iter_lines() if line.startswith("data: "))
+        yield (event if event == "[DONE]" else json.loads(event) for event in data)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains(start: Start, number: signal.Signals) -> None:
+    """A stream in flight is finished, new requests are turned away, and the exit code is 0."""
+    server = start()
+    with open_stream(server) as events:
+        next(events)
+        server.signal(number)
+        server.wait_for_log(f"{number.name}: finishing")
+        assert httpx.get(f"{server.url}/ready").status_code == 503
+        assert httpx.get(f"{server.url}/health").status_code == 200
+        refused = httpx.post(f"{server.url}/v1/completions", json=STREAM)
+        assert refused.status_code == 503
+        assert "retry-after" in refused.headers
+        server.release()
+        *_, last, done = events
+    assert last["choices"][0]["finish_reason"] == "length"
+    assert done == "[DONE]"
+    assert server.exit_code() == EXIT_OK
+
+
+def test_the_drain_ends_in_time(start: Start) -> None:
+    """What does not finish within the time-out gets an error event, even if the device hangs; exit code 0."""
+    server = start(shutdown_timeout=0.1)
+    with open_stream(server) as events:
+        next(events)
+        server.signal(signal.SIGTERM)
+        *_, error, done = events
+    assert error["error"]["code"] == "shutting_down"
+    assert done == "[DONE]"
+    assert server.exit_code() == EXIT_OK
+
+
+def test_a_second_signal_ends_at_once(start: Start) -> None:
+    """Who insists does not wait: the exit code is 128 and the signal's number, as a shell has it."""
+    server = start()
+    with open_stream(server) as events:
+        next(events)
+        server.signal(signal.SIGTERM)
+        server.wait_for_log("finishing")
+        server.signal(signal.SIGTERM)
+        assert server.exit_code() == 128 + signal.SIGTERM
+
+
+def test_an_engines_death_ends_the_process(start: Start) -> None:
+    """Everybody who waits is told, and the exit code asks for a restart."""
+    server = start()
+    server.release()
+    reply = httpx.post(f"{server.url}/v1/completions", json={"model": "fake", "prompt": "a!"})
+    assert reply.status_code == 500
+    assert reply.json()["error"]["code"] == "engine_dead"
+    assert server.exit_code() == EXIT_ENGINE_DEAD
+
+
+def test_a_death_ends_what_others_run(start: Start) -> None:
+    """With one engine dead the process ends, so streams of others get an error event first."""
+    server = start()
+    with open_stream(server) as events:
+        next(events)
+        httpx.post(f"{server.url}/v1/completions", json={"model": "other", "prompt": "a!"})
+        *_, error, done = events
+    server.release()
+    assert error["error"]["code"] == "shutting_down"
+    assert done == "[DONE]"
+    assert server.exit_code() == EXIT_ENGINE_DEAD
+
+
+def test_an_idle_server_stops(start: Start) -> None:
+    """Without work there is nothing to wait for."""
+    server = start()
+    assert httpx.get(f"{server.url}/health").status_code == 200
+    server.signal(signal.SIGTERM)
+    assert server.exit_code() == EXIT_OK

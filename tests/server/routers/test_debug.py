@@ -1,0 +1,73 @@
+"""POST /debug/…"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.server.context import ServerContext
+from mlc_serve.testing import FakeBackend, fake_model
+from tests.server.conftest import MakeClient
+
+
+@pytest.fixture
+async def debugger(make_client: MakeClient) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a server with --enable-debug."""
+    async with make_client(enable_debug=True) as client:
+        yield client
+
+
+async def test_metrics(debugger: httpx.AsyncClient) -> None:
+    """The sums of the only engine come without naming it."""
+    await debugger.post("/v1/completions", json={"prompt": "x", "max_tokens": 2, "ignore_eos": True})
+    for body in ({}, {"model": "fake"}):
+        reply = await debugger.post("/debug/dump_engine_metrics", json=body)
+        assert reply.json()["metrics"]["completion_tokens_sum"] == 2
+
+
+async def test_reset(debugger: httpx.AsyncClient, backend: FakeBackend) -> None:
+    """A reset empties the KV cache, prefix cache included, and the engine goes on."""
+    await debugger.post("/v1/completions", json={"prompt": "x" * 100, "max_tokens": 2})
+    assert backend.kv.num_free_pages < backend.kv.num_pages
+    reply = await debugger.post("/debug/reset_engine", json={"model": "fake"})
+    assert (reply.status_code, reply.json()) == (200, None)
+    assert backend.kv.num_free_pages == backend.kv.num_pages
+    assert (await debugger.post("/v1/completions", json={"prompt": "x", "max_tokens": 2})).status_code == 200
+
+
+async def test_no_trace_without_tracing(debugger: httpx.AsyncClient) -> None:
+    """An empty trace would look like an idle server, so it is an error instead."""
+    reply = await debugger.post("/debug/dump_event_trace", json={"model": "fake"})
+    assert reply.status_code == 400
+    assert "--enable-tracing" in reply.json()["error"]["message"]
+
+
+async def test_trace(debugger: httpx.AsyncClient, context: ServerContext) -> None:
+    """With tracing, the list is what Chrome's viewer loads."""
+    context.add(AsyncMLCEngine.from_loaded(fake_model("traced"), enable_tracing=True))
+    await debugger.post("/v1/completions", json={"model": "traced", "prompt": "x", "max_tokens": 2})
+    events = (await debugger.post("/debug/dump_event_trace", json={"model": "traced"})).json()
+    assert events
+    assert all({"name", "ph", "ts", "pid", "tid"} <= event.keys() for event in events)
+
+
+@pytest.mark.parametrize("path", ["dump_event_trace", "reset_engine"])
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"{", 400), (b"[]", 400), (b"{}", 400), (b'{"model": "x"}', 404)]
+)
+async def test_bad_bodies(debugger: httpx.AsyncClient, path: str, body: bytes, status: int) -> None:
+    """Malformed JSON, no object, no model: 400; a model that is not there: 404."""
+    reply = await debugger.post(f"/debug/{path}", content=body, headers={"Content-Type": "application/json"})
+    assert reply.status_code == status
+    assert reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("verb", ["start", "stop"])
+async def test_cuda_profiler_without_cuda(debugger: httpx.AsyncClient, verb: str) -> None:
+    """On a device without CUDA there is nothing to profile, and the reply says so."""
+    reply = await debugger.post(f"/debug/cuda_profiler_{verb}")
+    assert reply.status_code == 400
+    assert "CUDA" in reply.json()["error"]["message"]

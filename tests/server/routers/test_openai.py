@@ -1,0 +1,184 @@
+"""OpenAI's paths, called in-process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.server.context import ServerContext
+from mlc_serve.testing import FakeBackend, fake_model
+from tests.server.conftest import MakeClient
+
+HELLO = [{"role": "user", "content": "Hello"}]
+CHAT = {"messages": HELLO, "max_tokens": 5, "temperature": 0}
+COMPLETION = {"prompt": "Hello", "max_tokens": 5, "temperature": 0}
+
+
+def data_of(reply: httpx.Response) -> list[str]:
+    """The data of a stream's events."""
+    return [line.removeprefix("data: ") for line in reply.text.split("\n\n") if line]
+
+
+async def test_models(client: httpx.AsyncClient) -> None:
+    """The list has what clients show, and does not change between two calls."""
+    listing = (await client.get("/v1/models")).json()
+    assert listing["object"] == "list"
+    (card,) = listing["data"]
+    assert {**card, "created": 0} == {
+        "id": "fake",
+        "object": "model",
+        "created": 0,
+        "owned_by": "MLC-LLM",
+        "max_model_len": 1024,
+    }
+    assert (await client.get("/v1/models")).json() == listing
+    assert (await client.get("/v1/models/fake")).json() == card
+
+
+async def test_model_names_may_have_slashes(client: httpx.AsyncClient, context: ServerContext) -> None:
+    """Names of hub repositories and paths can be looked up as they are."""
+    context.add(AsyncMLCEngine.from_loaded(fake_model("owner/name")))
+    assert (await client.get("/v1/models/owner/name")).json()["id"] == "owner/name"
+    reply = await client.get("/v1/models/nobody/name")
+    assert reply.status_code == 404
+    assert reply.json()["error"]["code"] == "model_not_found"
+
+
+async def test_chat(client: httpx.AsyncClient) -> None:
+    """A whole chat reply has its message, its model and its usage."""
+    reply = (await client.post("/v1/chat/completions", json=CHAT)).json()
+    assert reply["model"] == "fake"
+    assert reply["id"].startswith("chatcmpl-")
+    assert len(reply["choices"][0]["message"]["content"]) == 5
+    assert reply["usage"]["completion_tokens"] == 5
+
+
+@pytest.mark.parametrize(("path", "body"), [("/v1/completions", COMPLETION), ("/v1/chat/completions", CHAT)])
+async def test_stream_adds_up(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> None:
+    """The deltas of a stream add up to the whole reply, and [DONE] ends it."""
+    whole = (await client.post(path, json=body)).json()["choices"][0]
+    reply = await client.post(path, json={**body, "stream": True})
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    *chunks, done = data_of(reply)
+    assert done == "[DONE]"
+    parts = [json.loads(chunk)["choices"][0] for chunk in chunks]
+    if path == "/v1/completions":
+        assert "".join(part["text"] for part in parts) == whole["text"]
+    else:
+        assert "".join(part["delta"].get("content", "") for part in parts) == whole["message"]["content"]
+    assert [part["finish_reason"] for part in parts if part["finish_reason"]] == ["length"]
+
+
+async def test_streamed_usage(client: httpx.AsyncClient) -> None:
+    """Usage comes in a last chunk of its own, if it was asked for."""
+    body = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
+    last = json.loads(data_of(await client.post("/v1/chat/completions", json=body))[-2])
+    assert last["choices"] == []
+    assert last["usage"]["completion_tokens"] == 5
+
+
+async def test_early_errors_of_streams_have_a_status(client: httpx.AsyncClient) -> None:
+    """What is refused before the first token is refused with a status, not with an event."""
+    reply = await client.post("/v1/completions", json={"prompt": "x" * 2000, "stream": True})
+    assert reply.status_code == 400
+    assert reply.json()["error"]["code"] == "context_length_exceeded"
+
+
+async def test_death_in_mid_stream_is_an_event(client: httpx.AsyncClient, backend: FakeBackend) -> None:
+    """When the engine dies after the first token, the stream says so before it ends."""
+    backend.crash_on = set(range(97, 123)) | {32}
+    chunk, error, done = data_of(await client.post("/v1/completions", json={"prompt": "?", "stream": True}))
+    assert json.loads(chunk)["choices"][0]["text"]
+    assert json.loads(error)["error"]["code"] == "engine_dead"
+    assert done == "[DONE]"
+
+
+async def test_a_full_queue_asks_for_patience(client: httpx.AsyncClient, context: ServerContext) -> None:
+    """What the server can't hold is refused with 429 and Retry-After; what it holds is answered."""
+    backend = FakeBackend(num_pages=64)
+    model = fake_model("small", backend=backend, max_num_sequence=1, max_queued_requests=0)
+    context.add(AsyncMLCEngine.from_loaded(model))
+    body = {**COMPLETION, "model": "small"}
+    backend.gate.clear()
+    held = asyncio.create_task(client.post("/v1/completions", json=body))
+    await asyncio.to_thread(backend.entered.wait)
+    refused = await client.post("/v1/completions", json=body)
+    backend.gate.set()
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) > 0
+    assert (await held).status_code == 200
+
+
+async def test_schema_tells_no_422(client: httpx.AsyncClient) -> None:
+    """The published schema has the statuses that are really sent."""
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    assert "422" not in paths["/v1/completions"]["post"]["responses"]
+
+
+async def test_two_requests_may_share_an_id(client: httpx.AsyncClient) -> None:
+    """X-Request-Id and `user` belong to the client: replies have ids of their own."""
+    sent = {"headers": {"X-Request-Id": "same"}, "json": {**COMPLETION, "user": "same"}}
+    ids = {(await client.post("/v1/completions", **sent)).json()["id"] for _ in range(2)}  # type: ignore[arg-type]
+    assert len(ids) == 2
+
+
+async def test_debug_config_needs_debug(make_client: MakeClient) -> None:
+    """Without --enable-debug a debug_config is refused by name; with it, it is honoured."""
+    body = {**COMPLETION, "debug_config": {"ignore_eos": True}}
+    async with make_client() as client:
+        refused = await client.post("/v1/completions", json=body)
+    async with make_client(enable_debug=True) as client:
+        honoured = await client.post("/v1/completions", json=body)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "debug_config"
+    assert honoured.status_code == 200
+
+
+BAD: list[tuple[str, dict[str, Any], int, str]] = [
+    ("completions", {"prompt": 7}, 400, "prompt"),
+    ("completions", {"prompt": {"a": 1}}, 400, "prompt"),
+    ("completions", {}, 400, "prompt"),
+    ("completions", {"model": "gpt-4"}, 404, "model"),
+    ("completions", {"prompt": "x", "max_tokens": "5"}, 400, "max_tokens"),
+    ("completions", {"prompt": "x", "frobnicate": 1}, 400, "frobnicate"),
+    ("completions", {"prompt": "x" * 2000}, 400, "prompt"),
+    ("completions", {"prompt": "x", "temperature": -1}, 400, "temperature"),
+    ("completions", {"prompt": "x", "temperature": float("nan")}, 400, "temperature"),
+    ("completions", {"prompt": "x", "top_p": float("inf")}, 400, "top_p"),
+    ("completions", {"prompt": "x", "n": 0}, 400, "n"),
+    ("completions", {"prompt": "x", "n": 10_000}, 400, "n"),
+    ("completions", {"prompt": "x", "stop": [""]}, 400, "stop"),
+    ("completions", {"prompt": "x", "stop": ["a"] * 1000}, 400, "stop"),
+    ("completions", {"prompt": "x", "logit_bias": {"260": 1}}, 400, "logit_bias"),
+    ("completions", {"prompt": "x", "logit_bias": {"-1": 1}}, 400, "logit_bias"),
+    ("completions", {"prompt": [1, 260]}, 400, "prompt"),
+    ("completions", {"prompt": [-1]}, 400, "prompt"),
+    ("chat/completions", {"messages": []}, 400, "messages"),
+    ("chat/completions", {"messages": "hello"}, 400, "messages"),
+    ("chat/completions", {"messages": [{"role": "robot", "content": "x"}]}, 400, "messages.0.role"),
+    ("chat/completions", {"messages": [{"role": "user", "content": 7}]}, 400, "messages.0.content"),
+    ("chat/completions", {"messages": [{"role": "user", "content": "x" * 2000}]}, 400, "messages"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status", "param"), BAD)
+async def test_bad_input_is_named(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any], status: int, param: str
+) -> None:
+    """Each bad input is refused with its field's name, and the server serves on."""
+    if path == "completions" and body.get("model"):
+        body = {**body, "prompt": "x"}
+    reply = await client.post(
+        f"/v1/{path}", content=json.dumps(body), headers={"Content-Type": "application/json"}
+    )
+    error = reply.json()["error"]
+    assert reply.status_code == status
+    assert error["param"].split(".")[0] == param.split(".", maxsplit=1)[0]
+    assert param.rsplit(".", maxsplit=1)[-1] in error["message"] or error["code"] == "context_length_exceeded"
+    assert error["type"] == "invalid_request_error"
+    assert (await client.post("/v1/completions", json=COMPLETION)).status_code == 200

@@ -1,0 +1,59 @@
+"""The application as a whole: its layers and the paths that belong to nobody else."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from tests.server.conftest import MakeClient
+
+PREFLIGHT = {"Origin": "http://page", "Access-Control-Request-Method": "POST"}
+
+
+async def test_any_origin_by_default(client: httpx.AsyncClient) -> None:
+    """Pages from anywhere may call, and may read the request id."""
+    reply = await client.get("/v1/models", headers={"Origin": "http://page"})
+    assert reply.headers["access-control-allow-origin"] == "*"
+    assert "x-request-id" in reply.headers["access-control-expose-headers"].lower()
+
+
+async def test_credentials_with_any_origin(make_client: MakeClient) -> None:
+    """Browsers refuse `*` beside credentials, so the origin itself is named, in preflights too."""
+    async with make_client(allow_credentials=True) as client:
+        replies = [
+            await client.get("/v1/models", headers={"Origin": "http://page"}),
+            await client.options("/v1/chat/completions", headers=PREFLIGHT),
+        ]
+    for reply in replies:
+        assert reply.headers["access-control-allow-origin"] == "http://page"
+        assert reply.headers["access-control-allow-credentials"] == "true"
+
+
+async def test_listed_origins_only(make_client: MakeClient) -> None:
+    """With a list of origins, others get no permission."""
+    async with make_client(allow_origins=["http://page"]) as client:
+        ours = await client.get("/v1/models", headers={"Origin": "http://page"})
+        theirs = await client.get("/v1/models", headers={"Origin": "http://other"})
+    assert ours.headers["access-control-allow-origin"] == "http://page"
+    assert "access-control-allow-origin" not in theirs.headers
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/v1/models/nowhere"])
+async def test_refusals_can_be_read_by_pages(client: httpx.AsyncClient, path: str) -> None:
+    """Error replies carry the CORS headers as well."""
+    reply = await client.get(path, headers={"Origin": "http://page"})
+    assert reply.status_code == 404
+    assert reply.headers["access-control-allow-origin"] == "*"
+
+
+async def test_documentation_is_served(client: httpx.AsyncClient) -> None:
+    """/docs and its schema are there, and the root leads to them."""
+    assert (await client.get("/docs")).status_code == 200
+    assert "/v1/chat/completions" in (await client.get("/openapi.json")).json()["paths"]
+    assert (await client.get("/")).headers["location"] == "/docs"
+    assert (await client.head("/")).is_redirect
+
+
+async def test_debug_paths_are_off_by_default(client: httpx.AsyncClient) -> None:
+    """Without --enable-debug there is nothing under /debug."""
+    assert (await client.post("/debug/reset_engine", json={"model": "fake"})).status_code == 404

@@ -1,0 +1,58 @@
+"""API keys."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlc_serve.server.auth import bearer_token
+from tests.server.conftest import MakeClient
+
+CLOSED = ["/v1/models", "/metrics", "/docs", "/openapi.json", "/", "/nowhere", "/debug/reset_engine"]
+
+
+@pytest.mark.parametrize("path", CLOSED)
+async def test_every_path_is_closed(make_client: MakeClient, path: str) -> None:
+    """Without a key nothing but the probes answers, not even a path that is not there."""
+    async with make_client(api_keys=["secret"], enable_debug=True) as client:
+        reply = await client.get(path)
+    assert reply.status_code == 401
+    assert reply.headers["www-authenticate"] == "Bearer"
+    assert reply.json()["error"]["code"] == "invalid_api_key"
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+async def test_probes_are_open(make_client: MakeClient, path: str) -> None:
+    """Orchestrators need no key."""
+    async with make_client(api_keys=["secret"]) as client:
+        assert (await client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("key", ["first", "second", "clé"])
+async def test_each_key_opens(make_client: MakeClient, key: str) -> None:
+    """Any of several keys is good, whatever its letters."""
+    header = f"Bearer {key}".encode()
+    async with make_client(api_keys=["first", "second", "clé"]) as client:
+        reply = await client.get("/v1/models", headers={b"Authorization": header})
+    assert reply.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header", ["Bearer wrong", "Bearer ", "secret", "Basic secret", "Bearersecret", "Bearer secretly"]
+)
+async def test_all_else_is_refused(make_client: MakeClient, header: str) -> None:
+    """A wrong key, a bare key and another scheme are refused."""
+    async with make_client(api_keys=["secret"]) as client:
+        assert (await client.get("/v1/models", headers={"Authorization": header})).status_code == 401
+
+
+async def test_preflight_needs_no_key(make_client: MakeClient) -> None:
+    """Browsers ask for permission without credentials."""
+    asking = {"Origin": "http://page", "Access-Control-Request-Method": "POST"}
+    async with make_client(api_keys=["secret"]) as client:
+        assert (await client.options("/v1/models", headers=asking)).status_code == 200
+
+
+def test_bearer_token_ignores_case_of_the_scheme() -> None:
+    """The scheme's name is case-insensitive, the token is not touched."""
+    assert bearer_token("bEARER Key") == "Key"
+    assert bearer_token(None) is None
