@@ -1,0 +1,41 @@
+"""Options that are known but whose feature is not built: they are refused by name rather than ignored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mlc_serve.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class NotYet:
+    """Why an option can't be set to anything but `allowed`."""
+
+    reason: str
+    allowed: tuple[object, ...] = (None,)
+
+
+NOT_YET = {
+    "tensor_parallel_shards": NotYet("tensor parallelism is not built yet", (None, 1)),
+    "pipeline_parallel_stages": NotYet("pipeline parallelism is not built yet", (None, 1)),
+    "opt": NotYet("the compiler has one set of passes; optimization levels are not built yet"),
+    "kv_cache_page_size": NotYet("pages of other sizes than 16 tokens are not built yet", (16,)),
+    "sliding_window_size": NotYet("sliding-window attention is not built yet"),
+    "attention_sink_size": NotYet("attention sinks are not built yet"),
+    "max_history_size": NotYet("models with recurrent state are not built yet", (None, 0)),
+    "kv_state_kind": NotYet("models with recurrent state are not built yet", (None, "kv_cache")),
+    "speculative_mode": NotYet("speculative decoding is not built yet", ("disable",)),
+    "spec_draft_length": NotYet("speculative decoding is not built yet", (None, 0)),
+    "spec_tree_width": NotYet("speculative decoding is not built yet", (None, 1)),
+    "embedding_model": NotYet("embedding models are not built yet"),
+    "embedding_model_lib": NotYet("embedding models are not built yet"),
+}
+
+
+def refuse_not_yet(config: Any) -> None:
+    """Raise ConfigError for an option that asks for what is not built."""
+    for name, not_yet in NOT_YET.items():
+        value = getattr(config, name, not_yet.allowed[0])
+        if value not in not_yet.allowed:
+            raise ConfigError(f"{name} = {value!r} is not supported: {not_yet.reason}")
