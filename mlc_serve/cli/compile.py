@@ -17,10 +17,16 @@ def add_parser(commands: Any) -> CommandParser:
         description="Compile the library of a model, to be served with --model-lib.",
         epilog="example: mlc_serve compile ./my-model --device cuda --arch sm_90a --output my-model.so",
     )
-    parser.add_argument("model", metavar="MODEL", help="directory in Hugging Face or MLC format, or org/name on the hub")
-    parser.add_argument("--output", metavar="FILE", type=Path, required=True, help="the library to write, such as model.so")
+    parser.add_argument(
+        "model", metavar="MODEL", help="directory in Hugging Face or MLC format, or org/name on the hub"
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", type=Path, required=True, help="the library to write, such as model.so"
+    )
     parser.add_argument("--quantization", metavar="SCHEME", help="such as q0f32; without it, the model's own")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, rocm, metal, vulkan or opencl (default: cpu)")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu, cuda, rocm, metal, vulkan or opencl (default: cpu)"
+    )
     parser.add_argument("--arch", help="architecture, such as sm_90a or znver5; without it, this machine's")
     return parser
 

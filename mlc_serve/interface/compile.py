@@ -1,4 +1,6 @@
-"""Compiling a model's library, as a function. Runs in a process of its own, so that a server never holds a compiler."""
+"""Compiling a model's library, as a function. Runs in a process of its own, so that a server never holds a
+compiler.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,99 @@
+"""argparse, fed from declared options, whose errors are ConfigErrors. Knows no particular option."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn, TypeVar
+
+from mlc_serve.errors import ConfigError
+from mlc_serve.options import Kind, Option, Spelling, options_of
+
+Config = TypeVar("Config")
+
+_METAVARS = {
+    Kind.INTEGER: "N",
+    Kind.NUMBER: "X",
+    Kind.TEXT: "TEXT",
+    Kind.TEXTS: "TEXT",
+    Kind.MODELS: "PATH[,LIB]",
+}
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Takes flags only as they are spelled, and raises ConfigError instead of printing its usage."""
+
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line."""
+        raise ConfigError(f"{message} (see {self.prog} --help)")
+
+
+def refuse_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> None:
+    """Raise ConfigError for arguments that were not understood, with the flag that was probably meant."""
+    if not unknown:
+        return
+    flag = unknown[0].partition("=")[0]
+    near = get_close_matches(flag, parser._option_string_actions, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise ConfigError(f"unrecognized argument {unknown[0]}{hint}; see {parser.prog} --help")
+
+
+def add_options(parser: argparse.ArgumentParser, title: str, config: type[Any]) -> None:
+    """Add a group with the flags that a dataclass declares. Those not given leave no trace in the result."""
+    group = parser.add_argument_group(title)
+    for name, default, declared in options_of(config):
+        if declared.flags:
+            group.add_argument(
+                *declared.flags, dest=name, default=argparse.SUPPRESS, **_form(declared, default)
+            )
+
+
+def read_options(config: type[Config], arguments: argparse.Namespace, **values: Any) -> Config:
+    """Build a dataclass from the flags that were given, and from `values`. Raises ConfigError."""
+    given = vars(arguments)
+    for name, _, declared in options_of(config):
+        if declared.flags and name in given:
+            value = given[name]
+            single = declared.spelling is Spelling.ONE
+            values[name] = value if single else tuple(entry for entries in value for entry in entries)
+    return config(**values)
+
+
+def _form(declared: Option, default: object) -> dict[str, Any]:
+    """What argparse is told about an option."""
+    text = declared.help.replace("%", "%%") + _default_text(declared, default)
+    if declared.kind is Kind.BOOLEAN:
+        return {"help": text, "action": "store_true"}
+    form: dict[str, Any] = {"help": text, "type": _converter(declared), "metavar": _metavar(declared)}
+    if declared.spelling is Spelling.REPEATED:
+        form["action"] = "append"
+    if declared.spelling is Spelling.MANY:
+        form |= {"action": "extend", "nargs": "*"}
+    return form
+
+
+def _converter(declared: Option) -> Callable[[str], object]:
+    def convert(text: str) -> object:
+        try:
+            return declared.parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+    return convert
+
+
+def _metavar(declared: Option) -> str:
+    if declared.choices:
+        return "{" + ",".join(declared.choices) + "}"
+    return _METAVARS[declared.kind]
+
+
+def _default_text(declared: Option, default: object) -> str:
+    if default is None or default == () or declared.kind is Kind.BOOLEAN:
+        return ""
+    return f" (default: {', '.join(default) if isinstance(default, tuple) else default})".replace("%", "%%")

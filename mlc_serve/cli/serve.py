@@ -1,0 +1,62 @@
+"""`mlc_serve serve [MODEL]`: flags in, one call of interface.serve.run_server."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+from typing import Any
+
+from mlc_serve.cli.parser import CommandParser, add_options, read_options
+from mlc_serve.config import EngineConfig, LaunchConfig, ServerConfig
+from mlc_serve.options import options_of
+
+
+def add_parser(commands: Any) -> CommandParser:
+    """Add this command to `commands`, what argparse's add_subparsers returned."""
+    parser: CommandParser = commands.add_parser(
+        "serve",
+        help="serve a model over HTTP",
+        description="Serve a model, and further ones, over an OpenAI-compatible HTTP API.",
+        epilog=_override_help(),
+    )
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        default=None,
+        help="directory in Hugging Face or MLC format, or org/name or HF://org/name on the hub; "
+        "without it, the demo model that comes with the package",
+    )
+    parser.add_argument(
+        "--overrides",
+        metavar="KEY=VALUE;...",
+        default="",
+        help="limits and settings that win over what --mode and the flags say; the keys are below",
+    )
+    add_options(parser, "launch", LaunchConfig)
+    add_options(parser, "engine", EngineConfig)
+    add_options(parser, "server", ServerConfig)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal, and return the exit code."""
+    launch = read_options(LaunchConfig, arguments)
+    server = read_options(ServerConfig, arguments)
+    engine = read_options(EngineConfig, arguments, model=arguments.model).overridden(arguments.overrides)
+    # TVM's FFI imports torch wherever it is installed, which takes seconds and memory that no server needs.
+    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # None makes the import fail, as documented
+    # Imported here because it loads TVM and the web framework, and only after the flags were found good.
+    from mlc_serve.interface.serve import run_server
+
+    return run_server(engine, server, launch)
+
+
+def _override_help() -> str:
+    """The --overrides keys with their meaning, for the end of --help."""
+    lines = ["keys of --overrides:"]
+    for _, _, declared in options_of(EngineConfig):
+        if declared.override:
+            lines += [f"  {declared.override}", textwrap.indent(textwrap.fill(declared.help, 70), " " * 8)]
+    return "\n".join(lines)

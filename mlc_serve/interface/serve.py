@@ -1,0 +1,149 @@
+"""Serving, as a function: check, bind, load, run. Runs on the caller's thread, which should be the main one.
+
+The socket is bound before a model is loaded, so that an address in use is told at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.config import (
+    EngineConfig,
+    LaunchConfig,
+    Mode,
+    PrefillMode,
+    PrefixCacheMode,
+    ServerConfig,
+    SpeculativeMode,
+)
+from mlc_serve.demo import demo_model_path
+from mlc_serve.errors import ConfigError
+from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.loading import load_model
+from mlc_serve.server.context import ServerContext
+from mlc_serve.server.lifecycle import bind_socket, run
+
+DEMO_MODEL_NAME = "demo"
+DEFAULT_MODE: Mode = "local"
+
+Config = TypeVar("Config", bound="EngineConfig | ServerConfig | LaunchConfig")
+
+
+def serve(
+    model: str,
+    device: str,
+    model_lib: str | None,
+    mode: Mode,
+    enable_debug: bool,
+    additional_models: Sequence[str | tuple[str, str]],
+    tensor_parallel_shards: int | None,
+    pipeline_parallel_stages: int | None,
+    opt: str | None,
+    max_num_sequence: int | None,
+    max_total_sequence_length: int | None,
+    max_single_sequence_length: int | None,
+    prefill_chunk_size: int | None,
+    sliding_window_size: int | None,
+    attention_sink_size: int | None,
+    max_history_size: int | None,
+    gpu_memory_utilization: float | None,
+    speculative_mode: SpeculativeMode,
+    spec_draft_length: int | None,
+    spec_tree_width: int | None,
+    prefix_cache_mode: PrefixCacheMode,
+    prefix_cache_max_num_recycling_seqs: int | None,
+    prefill_mode: PrefillMode,
+    enable_tracing: bool,
+    host: str,
+    port: int,
+    allow_credentials: bool,
+    allow_origins: Any,
+    allow_methods: Any,
+    allow_headers: Any,
+    *,
+    quantization: str | None = None,
+    kv_cache_page_size: int = EngineConfig.kv_cache_page_size,
+    max_queued_requests: int = EngineConfig.max_queued_requests,
+    verbose: bool = EngineConfig.verbose,
+    api_keys: Sequence[str] = (),
+    served_model_name: str | None = None,
+    max_body_bytes: int = ServerConfig.max_body_bytes,
+    shutdown_timeout: float = ServerConfig.shutdown_timeout,
+    watchdog_timeout: float = ServerConfig.watchdog_timeout,
+    log_level: str = ServerConfig.log_level,
+) -> None:
+    """Serve a model until SIGINT or SIGTERM, and return when what ran is finished.
+
+    The positional parameters are those of MLC's function of this name; None leaves a limit to `mode`. Each
+    parameter is the field of that name in EngineConfig, ServerConfig or LaunchConfig. Raises StartupError if
+    the server can't start, and SystemExit with the exit code if an engine dies.
+    """
+    given = locals()
+    engine = _from_fields(EngineConfig, given)
+    server = _from_fields(ServerConfig, given)
+    code = run_server(engine, server, _from_fields(LaunchConfig, given))
+    if code:
+        sys.exit(code)
+
+
+def run_server(
+    engine: EngineConfig,
+    server: ServerConfig,
+    launch: LaunchConfig,
+    load: Callable[..., LoadedModel] = load_model,
+) -> int:
+    """Load the models, serve them until a signal, and return the exit code. Raises StartupError.
+
+    `load` is called as `load_model` is, once for each model.
+    """
+    _log_to_stderr(server.log_level)
+    models = _models(engine, server.served_model_name)
+    sock = bind_socket(server.host, server.port)
+    context = ServerContext()
+    try:
+        for name, config in models.items():
+            loaded = load(
+                str(config.model),
+                launch.device,
+                model_lib=config.model_lib,
+                mode=config.mode or DEFAULT_MODE,
+                config=config,
+                report=_report,
+            )
+            named = replace(loaded, name=name)
+            context.add(AsyncMLCEngine.from_loaded(named, enable_tracing=launch.enable_tracing))
+    except BaseException:
+        context.close()
+        sock.close()
+        raise
+    return run(context, server, sock)
+
+
+def _from_fields(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """Build a configuration from the values that have the names of its fields."""
+    return kind(**{entry.name: values[entry.name] for entry in fields(kind) if entry.name in values})
+
+
+def _models(engine: EngineConfig, served_name: str | None) -> dict[str, EngineConfig]:
+    """Each model's configuration by the name it is served under. Raises ConfigError for two of one name."""
+    first = replace(engine, model=engine.model or str(demo_model_path()), additional_models=())
+    models = {served_name or engine.model or DEMO_MODEL_NAME: first}
+    for entry in engine.additional_models:
+        path, library = (entry, None) if isinstance(entry, str) else entry
+        if path in models:
+            raise ConfigError(f"two models are to be served under the one name {path!r}")
+        models[path] = replace(first, model=path, model_lib=library)
+    return models
+
+
+def _report(line: str) -> None:
+    print(line, flush=True)
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -1,0 +1,90 @@
+"""The program's name and first words: commands, errors, exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlc_serve import cli
+from mlc_serve.errors import CheckpointError, StartupError
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
+    """Exit code and stderr of a command line that fails."""
+    code = cli.main(argv)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    return code, printed.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "part"),
+    [
+        ([], "required: COMMAND"),
+        (["serv"], "invalid choice: 'serv'"),
+        (["serve", "--prot", "1"], "unrecognized argument --prot (did you mean --port?)"),
+        (["serve", "--prot=1"], "did you mean --port?"),
+        (["serve", "a", "b"], "unrecognized argument b"),
+        (["serve", "--port", "high"], "argument --port: 'high': expected an integer from 0 to 65535"),
+        (["serve", "--port"], "expected one argument"),
+        (["serve", "--mode", "lokal"], "expected one of local, interactive, server"),
+        (["serve", "--over", "opt=O1"], "unrecognized argument --over"),
+        (["serve", "--overrides", "max_num_sequnce=1"], "did you mean max_num_sequence?"),
+        (
+            ["serve", "--overrides", "max_num_sequence=0"],
+            "max_num_sequence=0: expected an integer of at least 1",
+        ),
+        (["serve", "--speculative-mode", "medusa"], "speculative_mode = 'medusa' is not supported"),
+        (["serve", "--embedding-model", "dir"], "embedding models are not built yet"),
+        (["serve", "--allow-origins", "[1]"], "expected a JSON list of texts"),
+    ],
+)
+def test_a_bad_command_line_is_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], argv: list[str], part: str
+) -> None:
+    """Whatever is wrong with flags, keys or values: one line that names it, no usage, no traceback."""
+    code, err = error_of(capsys, *argv)
+    assert code == 2
+    assert err.startswith("mlc_serve: error: ")
+    assert err.count("\n") == 1
+    assert part in err
+
+
+@pytest.mark.parametrize("error", [StartupError("no"), CheckpointError("no")])
+def test_another_startup_error_is_exit_code_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: StartupError
+) -> None:
+    """A model or a device that can't be used is told from a wrong command line by its code."""
+
+    def fail(_arguments: object) -> int:
+        raise error
+
+    monkeypatch.setattr(cli.serve, "run", fail)
+    assert error_of(capsys, "serve") == (1, "mlc_serve: error: no\n")
+
+
+def test_ctrl_c_before_serving_is_quiet(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while a model loads ends with 130 and without a traceback."""
+
+    def interrupt(_arguments: object) -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        return 0
+
+    monkeypatch.setattr(cli.serve, "run", interrupt)
+    assert error_of(capsys, "serve") == (130, "")
+
+
+def test_python_dash_m_is_the_program() -> None:
+    """`python -m mlc_serve --version` prints the version and exits with 0."""
+    command = [sys.executable, "-m", "mlc_serve", "--version"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout == "mlc_serve 0.1.0\n"

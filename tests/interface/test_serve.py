@@ -1,0 +1,166 @@
+"""serve() has MLC's signature, and a launch goes check, bind, load, run."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlc_serve.config import EngineConfig, LaunchConfig, ServerConfig
+from mlc_serve.errors import CheckpointError, ConfigError, PortInUseError
+from mlc_serve.interface.serve import run_server, serve
+from mlc_serve.loaded_model import LoadedModel
+
+ROOT = Path(__file__).parent.parent.parent
+
+MLC_PARAMETERS = (
+    "model device model_lib mode enable_debug additional_models tensor_parallel_shards "
+    "pipeline_parallel_stages opt max_num_sequence max_total_sequence_length max_single_sequence_length "
+    "prefill_chunk_size sliding_window_size attention_sink_size max_history_size gpu_memory_utilization "
+    "speculative_mode spec_draft_length spec_tree_width prefix_cache_mode "
+    "prefix_cache_max_num_recycling_seqs prefill_mode enable_tracing host port allow_credentials "
+    "allow_origins allow_methods allow_headers "
+)
+EXAMPLE: dict[str, Any] = {
+    "model": "dist/models/Llama-2-7b-chat-hf-q4f16_1",
+    "device": "cuda",
+    "model_lib": None,
+    "mode": "local",
+    "enable_debug": False,
+    "additional_models": [],
+    "tensor_parallel_shards": None,
+    "pipeline_parallel_stages": None,
+    "opt": None,
+    "max_num_sequence": None,
+    "max_total_sequence_length": None,
+    "max_single_sequence_length": None,
+    "prefill_chunk_size": None,
+    "sliding_window_size": None,
+    "attention_sink_size": None,
+    "max_history_size": None,
+    "gpu_memory_utilization": None,
+    "speculative_mode": "disable",
+    "spec_draft_length": None,
+    "spec_tree_width": None,
+    "prefix_cache_mode": "radix",
+    "prefix_cache_max_num_recycling_seqs": None,
+    "prefill_mode": "hybrid",
+    "enable_tracing": False,
+    "host": "127.0.0.1",
+    "port": 8000,
+    "allow_credentials": False,
+    "allow_origins": ["*"],
+    "allow_methods": ["*"],
+    "allow_headers": ["*"],
+}
+# Serves two models that need no device, on any free port.
+PROGRAM = """
+from mlc_serve.config import EngineConfig, LaunchConfig, ServerConfig
+from mlc_serve.interface.serve import run_server
+from mlc_serve.testing import fake_model
+
+def load(model, device, *, model_lib, mode, config, report):
+    report(f"loading {model} {device} {model_lib} {mode} {config.additional_models}")
+    return fake_model()
+
+engine = EngineConfig(
+    model="first", model_lib="a.so", mode="server", additional_models=["second", ("third", "c.so")]
+)
+raise SystemExit(run_server(engine, ServerConfig(port=0), LaunchConfig(device="cpu"), load))
+"""
+
+
+def refuse_to_load(*_: object, **__: object) -> LoadedModel:
+    """A loader that must not be reached."""
+    raise AssertionError("nothing is to be loaded")
+
+
+def test_the_signature_is_that_of_mlc() -> None:
+    """The parameters come in MLC's order, without defaults; ours follow by keyword, with defaults."""
+    parameters = inspect.signature(serve).parameters
+    names = list(parameters)
+    expected = MLC_PARAMETERS.split()
+    assert names[: len(expected)] == expected
+    assert all(parameters[name].default is inspect.Parameter.empty for name in expected)
+    ours = names[len(expected) :]
+    assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in ours)
+    assert all(parameters[name].default is not inspect.Parameter.empty for name in ours)
+
+
+def test_every_setting_is_a_parameter_and_every_parameter_a_setting() -> None:
+    """Nothing that serve() takes is dropped, and nothing that can be set is missing, but what isn't built."""
+    settings = {entry.name for kind in (EngineConfig, ServerConfig, LaunchConfig) for entry in fields(kind)}
+    assert set(inspect.signature(serve).parameters) == settings - {
+        "kv_state_kind",
+        "embedding_model",
+        "embedding_model_lib",
+    }
+
+
+def test_the_documented_call_reaches_the_socket() -> None:
+    """MLC's example call is taken as written, up to the point where its port is found in use."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PortInUseError):
+        serve(**(EXAMPLE | {"port": taken.getsockname()[1]}))
+
+
+def test_an_unknown_keyword_is_a_type_error() -> None:
+    """A misspelt setting of ours is not swallowed."""
+    with pytest.raises(TypeError, match="max_queued"):
+        serve(**EXAMPLE, max_queued=3)  # type: ignore[call-arg]
+
+
+def test_what_is_not_built_is_refused_before_anything_starts() -> None:
+    """A call that asks for tensor parallelism ends at once."""
+    with pytest.raises(ConfigError, match="tensor_parallel_shards"):
+        serve(**(EXAMPLE | {"tensor_parallel_shards": 4}))
+
+
+def test_a_port_in_use_is_told_before_a_model_is_loaded() -> None:
+    """Nobody waits for a model to learn that the address is taken."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PortInUseError):
+        run_server(EngineConfig(), ServerConfig(port=taken.getsockname()[1]), LaunchConfig(), refuse_to_load)
+
+
+def test_two_models_of_one_name_are_refused_before_loading() -> None:
+    """Requests could not tell them apart."""
+    config = EngineConfig(model="same", additional_models=["same"])
+    with pytest.raises(ConfigError, match="'same'"):
+        run_server(config, ServerConfig(port=0), LaunchConfig(), refuse_to_load)
+
+
+def test_a_model_that_can_not_be_loaded_frees_the_port() -> None:
+    """The error passes, and the socket doesn't stay bound."""
+
+    def fail(*_: object, **__: object) -> LoadedModel:
+        raise CheckpointError("no such model")
+
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with pytest.raises(CheckpointError, match="no such model"):
+        run_server(EngineConfig(), ServerConfig(port=port), LaunchConfig(), fail)
+    socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_a_launch_serves_all_models_until_sigterm() -> None:
+    """Each model is loaded with its own library and served under its own name; SIGTERM ends with code 0."""
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(4)]
+        with urllib.request.urlopen(lines[3].split(" on ")[1].split()[0] + "/v1/models") as reply:
+            models = json.load(reply)["data"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert lines[0] == "loading first cpu a.so server ()\n"
+    assert lines[1] == "loading second cpu None server ()\n"
+    assert lines[2] == "loading third cpu c.so server ()\n"
+    assert [model["id"] for model in models] == ["first", "second", "third"]
