@@ -1,0 +1,19 @@
+"""All benchmarks, one after the other: the engine, the server, and what lies between.
+
+python -m benchmarks [options that all three have]
+"""
+
+from __future__ import annotations
+
+from benchmarks import http_overhead, offline, online
+
+
+def main() -> None:
+    """Run each with the command line of this program."""
+    offline.main()
+    online.main()
+    http_overhead.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The benchmark programs measure a small model from end to end."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest
+
+from benchmarks import http_overhead, offline, online
+from benchmarks.setup import Settings
+from mlc_serve.demo import demo_model_path
+
+SETTINGS = Settings(str(demo_model_path()), "cpu", None, (2,), prompt_tokens=16, max_tokens=8, runs=1)
+
+
+def test_offline_measures_prefill_and_decode() -> None:
+    """A row for the prefill and one for each batch, all with positive rates."""
+    rows = asyncio.run(offline.measure(SETTINGS, 32))
+    assert [row["measured"] for row in rows] == ["prefill of 32", "decode, batch 2"]
+    assert all(float(str(row["tokens_per_s"])) > 0 for row in rows)
+
+
+def test_the_share_of_http_is_the_ratio_of_both_rates() -> None:
+    """Engine and server are measured under the same load."""
+    row = http_overhead.compare(SETTINGS)
+    assert row["concurrency"] == 2
+    share = float(str(row["http_tokens_per_s"])) / float(str(row["engine_tokens_per_s"]))
+    assert row["http_share"] == pytest.approx(share)
+
+
+def test_a_server_that_is_given_is_left_alone() -> None:
+    """With --url nothing is started."""
+    with online.server(SETTINGS, "http://example.invalid") as url:
+        assert url == "http://example.invalid"
+
+
+@pytest.mark.parametrize("program", [offline, online, http_overhead])
+def test_programs_explain_themselves(
+    program: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--help prints what is measured."""
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--help"])
+    with pytest.raises(SystemExit):
+        program.main()  # type: ignore[attr-defined]
+    assert "--concurrency" in capsys.readouterr().out
