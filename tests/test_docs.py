@@ -1,0 +1,68 @@
+"""The docs say what the code does, as far as a program can tell."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import render_options
+
+from mlc_serve.errors import RequestError
+from mlc_serve.protocol.fields import INERT_FIELDS
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def text(name: str) -> str:
+    """A document, by its path in the project."""
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_tables_of_settings_are_current() -> None:
+    """docs/operations.md is what scripts/render_options.py writes."""
+    document = text("docs/operations.md")
+    assert render_options.rendered(document) == document
+
+
+def test_every_field_without_effect_is_documented() -> None:
+    """Nothing is accepted and ignored that docs/api.md doesn't list."""
+    section = text("docs/api.md").partition("### Fields that change nothing")[2].partition("###")[0]
+    names = "".join(re.findall(r"^\| (`.*?) \|", section, re.M))
+    assert set(INERT_FIELDS) == set(re.findall(r"`(\w+)`", names))
+
+
+def test_every_error_code_is_documented() -> None:
+    """docs/api.md has each code that a client can get, with its status."""
+    table = text("docs/api.md").partition("### Errors")[2].partition("###")[0]
+    for kind in error_classes(RequestError):
+        if kind.code is not None:
+            assert re.search(rf"^\| {kind.status}\b.*`{kind.code}`", table, re.M), kind.__name__
+
+
+def error_classes(kind: type[RequestError]) -> list[type[RequestError]]:
+    """All subclasses of an error."""
+    return [found for child in kind.__subclasses__() for found in [child, *error_classes(child)]]
+
+
+def test_the_tree_of_the_readme_is_complete() -> None:
+    """Each module and package at the top of mlc_serve has its line in the README, and no other."""
+    tree = text("README.md").partition("```\nmlc_serve/\n")[2].partition("\ntests/")[0]
+    listed = {line.split()[0].rstrip("/") for line in tree.splitlines()}
+    entries = {path.name for path in (ROOT / "mlc_serve").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert listed == entries - {"__pycache__"}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    """Each relative link of a document names a file that exists."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8"))
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_python_in_the_docs_is_python() -> None:
+    """Each Python example compiles."""
+    for document in DOCUMENTS:
+        for example in re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.S):
+            compile(example, str(document), "exec")
