@@ -1,0 +1,87 @@
+"""The engine over TVM's real KV cache: shared prefixes, eviction and preemption change no token."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from mlc_serve.config import EngineConfig, PrefillMode, PrefixCacheMode
+from mlc_serve.engine.core import EngineCore
+from mlc_serve.engine.metrics import EngineMetrics
+from mlc_serve.engine.request import EngineRequest
+from mlc_serve.engine.sampling import SamplingParams
+from mlc_serve.engine.trace import NullTrace
+from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.loading import load_model
+from tests.checkpoints import write_checkpoint
+
+MAX_TOKENS = 24
+STEPS_BOUND = 3000
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint."""
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), seed=3)
+
+
+def load(directory: Path, **config: object) -> LoadedModel:
+    """The checkpoint with other limits."""
+    return load_model(
+        str(directory), "cpu", config=EngineConfig(verbose=False, **config), report=lambda line: None  # type: ignore[arg-type]
+    )
+
+
+def request(name: str, prompt: list[int], arrival: float) -> EngineRequest:
+    """A greedy request."""
+    params = SamplingParams(temperature=0.0, max_tokens=MAX_TOKENS)
+    return EngineRequest(name, tuple(prompt), params, seed=0, arrival=arrival)
+
+
+def run(model: LoadedModel, prompts: list[list[int]], rng: random.Random) -> dict[str, list[int]]:
+    """Outputs by name, when the requests come in between steps."""
+    core = EngineCore(model.backend, model.limits, EngineMetrics("tvm"), NullTrace())
+    waiting = [request(str(i), prompt, float(i)) for i, prompt in enumerate(prompts)]
+    outputs: dict[str, list[int]] = {spec.request_id: [] for spec in waiting}
+    for _ in range(STEPS_BOUND):
+        while waiting and rng.random() < 0.5:
+            core.submit(waiting.pop(0))
+        if core.has_work:
+            for delta in core.step():
+                outputs[delta.request_id] += delta.token_ids
+        elif not waiting:
+            return outputs
+    raise AssertionError("the engine does not come to an end")
+
+
+def prompts_with_shared_beginnings(rng: random.Random) -> list[list[int]]:
+    """Two families of prompts that share a beginning of some pages, and a few of their own."""
+    shared = [[rng.randrange(3, 500) for _ in range(length)] for length in (70, 33, 0)]
+    return [
+        rng.choice(shared) + [rng.randrange(3, 500) for _ in range(rng.choice((1, 9, 16, 40)))] for _ in range(20)
+    ]
+
+
+@pytest.mark.parametrize("prefix_cache", ["radix", "disable"])
+@pytest.mark.parametrize("prefill_mode", ["hybrid", "chunked"])
+def test_any_mix_gives_the_tokens_of_each_request_alone(
+    directory: Path, prefix_cache: PrefixCacheMode, prefill_mode: PrefillMode
+) -> None:
+    """With few pages, small chunks, shared prefixes and preemption, each request gets what it gets alone."""
+    prompts = prompts_with_shared_beginnings(random.Random(5))
+    alone = load(directory, max_num_sequence=1, prefix_cache_mode="disable")
+    expected = {
+        str(i): run(alone, [prompt], random.Random(0))["0"] for i, prompt in enumerate(prompts)
+    }
+    crowded = load(
+        directory,
+        max_num_sequence=6,
+        max_total_sequence_length=320,
+        max_single_sequence_length=192,
+        prefill_chunk_size=40,
+        prefix_cache_mode=prefix_cache,
+        prefill_mode=prefill_mode,
+    )
+    assert run(crowded, prompts, random.Random(1)) == expected
