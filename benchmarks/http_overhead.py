@@ -2,18 +2,18 @@
 
     python -m benchmarks.http_overhead [--shape smollm2-135m] [--concurrency 8]
 
-The share compares runs on one machine minutes apart, so that it means more than the two rates do.
+The two take turns, so that whatever else the machine does meets both. Engine and server each hold the model.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-from dataclasses import replace
 
 from benchmarks import online
+from benchmarks.load import Ask, closed_loop, median_of, random_prompts, summary
 from benchmarks.report import Row, print_report
-from benchmarks.setup import Settings, add_arguments, ask_engine, settings_of, start_engine
+from benchmarks.setup import Settings, add_arguments, ask_engine, ask_server, settings_of, start_engine
 
 
 def main() -> None:
@@ -24,37 +24,32 @@ def main() -> None:
     add_arguments(parser)
     parser.set_defaults(concurrency=[8])
     settings = settings_of(parser.parse_args())
-    rows = [compare(replace(settings, concurrency=[concurrency])) for concurrency in settings.concurrency]
+    with online.server(settings) as url:
+        rows = asyncio.run(compare(settings, url))
     print_report("http overhead", settings.listing(), rows)
 
 
-def compare(settings: Settings) -> Row:
-    """The rates of one concurrency, and their ratio."""
-    engine = asyncio.run(measure_engine(settings))
-    with online.server(settings) as url:
-        server = asyncio.run(online.measure(settings, url))[0]
-    rates = (_rate(server), _rate(engine))
-    return {
-        "concurrency": settings.concurrency[0],
-        "http_tokens_per_s": rates[0],
-        "engine_tokens_per_s": rates[1],
-        "http_share": rates[0] / rates[1],
-    }
-
-
-async def measure_engine(settings: Settings) -> Row:
-    """The same load, without HTTP."""
+async def compare(settings: Settings, url: str) -> list[Row]:
+    """The rates of the engine and of a server, and their ratio, for each concurrency."""
     engine = start_engine(settings)
     try:
-        return await online.measure_load(
-            ask_engine(engine, settings.max_tokens), settings, settings.concurrency[0]
-        )
+        async with online.client(url) as client:
+            asks = (ask_engine(engine, settings.max_tokens), ask_server(client, settings.max_tokens))
+            return [await compare_load(*asks, settings, concurrency) for concurrency in settings.concurrency]
     finally:
         engine.terminate()
 
 
-def _rate(row: Row) -> float:
-    return float(str(row["tokens_per_s"]))
+async def compare_load(engine: Ask, server: Ask, settings: Settings, concurrency: int) -> Row:
+    """One run of each after the other, several times; `http_share` is the median of the runs' ratios."""
+
+    async def run(seed: int) -> dict[str, float]:
+        prompts = random_prompts(online.WAVES * concurrency, settings.prompt_tokens, seed)
+        alone = summary(await closed_loop(engine, prompts, concurrency))["tokens_per_s"]
+        over_http = summary(await closed_loop(server, prompts, concurrency))["tokens_per_s"]
+        return {"tokens_per_s": alone, "http_tokens_per_s": over_http, "http_share": over_http / alone}
+
+    return {"concurrency": concurrency, **await median_of(settings.runs, run)}
 
 
 if __name__ == "__main__":

@@ -53,13 +53,16 @@ def server(settings: Settings, url: str | None = None) -> Iterator[str]:
         yield started.base_url
 
 
+def client(url: str) -> httpx.AsyncClient:
+    """A client that opens as many connections as it is asked for."""
+    limits = httpx.Limits(max_connections=None)
+    return httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS, limits=limits, trust_env=False)
+
+
 async def measure(settings: Settings, url: str) -> list[Row]:
     """A row for each concurrency."""
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(
-        base_url=url, timeout=TIMEOUT_SECONDS, limits=limits, trust_env=False
-    ) as client:
-        ask = ask_server(client, settings.max_tokens)
+    async with client(url) as session:
+        ask = ask_server(session, settings.max_tokens)
         return [await measure_load(ask, settings, concurrency) for concurrency in settings.concurrency]
 
 
