@@ -30,6 +30,7 @@ from mlc_serve.engine.metrics import EngineMetrics
 from mlc_serve.engine.request import EngineRequest, FinishReason, RequestDelta
 from mlc_serve.engine.trace import EventTrace, NullTrace, Trace
 from mlc_serve.errors import (
+    ConfigError,
     EngineDeadError,
     InvalidRequestError,
     QueueFullError,
@@ -75,9 +76,11 @@ class AsyncMLCEngine:
         enable_tracing: bool = False,
     ) -> None:
         """Load a model, which may take long, and start its engine. Raises StartupError."""
+        config = (engine_config or EngineConfig()).agreed(model=model, model_lib=model_lib, mode=mode)
+        if config.additional_models:
+            raise ConfigError("additional_models: an engine has one model; serve() serves several")
         from mlc_serve.loading import load_model  # noqa: PLC0415 - loads TVM, which a server's tests do without
 
-        config = engine_config or EngineConfig()
         loaded = load_model(model, device, model_lib=model_lib, mode=mode, config=config, report=logger.info)
         self._start(loaded, enable_tracing)
 

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.config import EngineConfig
 from mlc_serve.engine.core import EngineCore
 from mlc_serve.engine.request import FinishReason
 from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.errors import (
+    ConfigError,
     ContextLengthError,
     EngineDeadError,
     InvalidRequestError,
@@ -381,3 +383,16 @@ async def test_tracing_can_be_switched_on(backend: FakeBackend) -> None:
     await read(engine.generate([1, 2], params(3)))
     engine.terminate()
     assert engine.trace.dump()
+
+
+@pytest.mark.parametrize(
+    ("config", "part"),
+    [
+        (EngineConfig(mode="server"), "mode is 'local'"),
+        (EngineConfig(additional_models=["b"]), "additional_models"),
+    ],
+)
+def test_a_configuration_that_is_not_this_engines_is_refused(config: EngineConfig, part: str) -> None:
+    """A configuration that contradicts the arguments, or asks for further models, is not silently ignored."""
+    with pytest.raises(ConfigError, match=part):
+        AsyncMLCEngine("a", engine_config=config)

@@ -9,37 +9,45 @@ from mlc_serve.frontend.params import check_prompt
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.messages import CalledTool, Message
 from mlc_serve.protocol.openai import ChatCompletionRequest
+from mlc_serve.text.cover import Cover
 
 # `self` is none of the template's variables: it can't be passed by name.
 _RESERVED = frozenset({"messages", "tools", "add_generation_prompt", "self"})
 
 
 def chat_prompt_ids(request: ChatCompletionRequest, model: LoadedModel) -> list[int]:
-    """The prompt of a chat request.
+    """The prompt of a chat request. What clients write never becomes a control token: only the template's do.
 
     Raises InvalidRequestError if the model has no chat template or its template refuses the conversation,
     ContextLengthError if the prompt is too long.
     """
-    prompt_ids = model.tokenizer.encode(chat_prompt(request, model), add_special_tokens=False)
+    prompt_ids: list[int] = []
+    for piece in _prompt_pieces(request, model):
+        prompt_ids += model.tokenizer.encode(piece, add_special_tokens=False)
     check_prompt(prompt_ids, model, "messages")
     return prompt_ids
 
 
 def chat_prompt(request: ChatCompletionRequest, model: LoadedModel) -> str:
     """The prompt as text, special tokens written out in it."""
+    return "".join(_prompt_pieces(request, model))
+
+
+def _prompt_pieces(request: ChatCompletionRequest, model: LoadedModel) -> list[str]:
+    """The prompt, cut so that special tokens stand in a piece only where the template wrote them."""
     if model.chat_template is None:
         raise InvalidRequestError(
             f"The model {model.name!r} has no chat template; it serves raw completions only.", "messages"
         )
+    messages, tools = [_for_template(message) for message in request.messages], _tools(request)
+    cover = Cover(model.tokenizer.special_texts, [messages, tools])
+    messages, tools = cover.over(messages), cover.over(tools)
     prompt = model.chat_template.render(
-        [_for_template(message) for message in request.messages],
-        _tools(request),
-        add_generation_prompt=_adds_generation_prompt(request),
-        **_variables(request),
+        messages, tools, add_generation_prompt=_adds_generation_prompt(request), **_variables(request)
     )
     if request.continue_final_message:
-        return _cut_after(prompt, request.messages[-1].content or "")
-    return prompt
+        prompt = _cut_after(prompt, messages[-1]["content"])
+    return cover.cut(prompt)
 
 
 def offers_tools(request: ChatCompletionRequest) -> bool:

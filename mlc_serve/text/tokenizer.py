@@ -22,7 +22,8 @@ class Tokenizer:
 
     Every id has bytes, and the bytes of consecutive tokens concatenate to the UTF-8 of their text, also where
     one character is spread over several tokens. Ids that belong to no entry (models pad their vocabulary)
-    have none; `vocab_size` is one more than the highest that does.
+    have none; `vocab_size` is one more than the highest that does. `special_texts` are the texts that `encode`
+    turns into control tokens wherever they are written.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
@@ -39,6 +40,7 @@ class Tokenizer:
             token_id: token.content.encode() if token.special else self._entries.added_to_bytes(token.content)
             for token_id, token in added.items()
         }
+        self.special_texts = frozenset(token.content for token in added.values() if token.special)
         self._special_ids = frozenset(
             token_id
             for token_id, token in added.items()
