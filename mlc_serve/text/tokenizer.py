@@ -22,7 +22,7 @@ class Tokenizer:
 
     Every id has bytes, and the bytes of consecutive tokens concatenate to the UTF-8 of their text, also where
     one character is spread over several tokens. Ids that belong to no entry (models pad their vocabulary)
-    have none; `vocab_size` is one more than the highest that does. `special_texts` are the texts that `encode`
+    have none; `vocab_size` is one more than the highest that does. `special_texts` are those that `encode`
     turns into control tokens wherever they are written.
     """
 
