@@ -118,7 +118,9 @@ class CPULayers:
 
 
 class _CPUPagedKVCache(PagedKVCache):
-    """TVM's paged KV cache over our kernels. Sliding windows and token trees have none here: their slots stay empty."""
+    """TVM's paged KV cache over our kernels. Sliding windows and token trees have none here: their slots stay
+    empty.
+    """
 
     def __init__(self, shape: AttentionShape, size: CacheSize) -> None:
         builder = relax.BlockBuilder.current()
@@ -138,9 +140,12 @@ class _CPUPagedKVCache(PagedKVCache):
             kernel("paged_prefill_attention", paged_prefill_attention(*heads)),
             kernel("decode_attention", decode_attention(*heads)),
             *[none] * 5,  # sliding-window prefill and decode, tree attention paged and ragged, MLA
-            relax.Tuple([builder.add_func(merge_attention(shape.num_q_heads, shape.head_dim), "merge_attention")]),
+            relax.Tuple(
+                [builder.add_func(merge_attention(shape.num_q_heads, shape.head_dim), "merge_attention")]
+            ),
             builder.add_func(
-                split_rotary(*heads, shape.rope.theta, shape.rope.scaling, shape.rope.position_scale), "split_rotary"
+                split_rotary(*heads, shape.rope.theta, shape.rope.scaling, shape.rope.position_scale),
+                "split_rotary",
             ),
             builder.add_func(copy_page(*pages), "copy_page"),
             builder.add_func(read_pages(shape.num_layers, *pages), "read_pages"),

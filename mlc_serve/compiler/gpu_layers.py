@@ -1,4 +1,6 @@
-"""Layers for GPUs: Relax's own operators, scheduled by dlight, and the attention kernels that TVM brings for GPUs."""
+"""Layers for GPUs: Relax's own operators, scheduled by dlight, and the attention kernels that TVM brings for
+GPUs.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,14 @@ from mlc_serve.models.layers import AttentionShape, CacheSize
 from mlc_serve.quantization.scheme import Scheme
 
 
-class PlainLinear(nn.Linear):  # type: ignore[misc]  # TVM's classes are untyped
+class PlainLinear(nn.Linear):
     """A product with a row-major weight."""
 
     def add_to(self, residual: nn.Tensor, x: nn.Tensor) -> nn.Tensor:
         return residual + self.forward(x)
 
 
-class PlainEmbedding(nn.Embedding):  # type: ignore[misc]  # TVM's classes are untyped
+class PlainEmbedding(nn.Embedding):
     """A row-major embedding table."""
 
     def logits(self, x: nn.Tensor) -> nn.Tensor:

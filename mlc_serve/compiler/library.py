@@ -1,19 +1,25 @@
-"""Compiling an architecture into a shared library. Knows no weights, no cache directory and no device: only a target."""
+"""Compiling an architecture into a shared library. Knows no weights, no cache directory and no device: only a
+target.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tvm
 from tvm import relax
+from tvm.support import cc
 from tvm.target import Target
 
 from mlc_serve.compiler.cpu_layers import CPULayers
 from mlc_serve.compiler.gpu_layers import GPULayers
 from mlc_serve.compiler.metadata import describe
+from mlc_serve.compiler.pipeline import pipeline_for
+from mlc_serve.errors import CompileError
 from mlc_serve.models.layers import Layers
 from mlc_serve.models.llama import LlamaForCausalLM
 from mlc_serve.models.table import read_config
@@ -29,13 +35,33 @@ def compile_library(
 ) -> dict[str, Any]:
     """Compile a model for a target, write the library to `output`, and return its metadata.
 
-    Raises CheckpointError for a configuration that can't be compiled, ConfigError for an unknown quantization.
+    Raises CheckpointError for a configuration that can't be compiled, ConfigError for an unknown
+    quantization, CompileError if TVM can't generate code for the target or a tool that it calls fails.
     """
+    _check_linker()
+    if not output.parent.is_dir():
+        raise CompileError(f"{output} can't be written: {output.parent} is no directory")
     module, metadata = export_model(model_type, config, quantization, target)
-    with target:
-        executable = tvm.compile(module, target=target, relax_pipeline=relax.get_default_pipeline(target))
-    executable.export_library(str(output))
+    try:
+        with target:
+            executable = tvm.compile(module, target=target, relax_pipeline=pipeline_for(target))
+        executable.export_library(str(output))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise CompileError(f"compiling for {target.kind.name} failed: {_last_line(error)}") from error
     return metadata
+
+
+def _check_linker() -> None:
+    if sys.platform != "win32" and cc.get_cc() is None:
+        raise CompileError(
+            "linking a library takes a C compiler, such as gcc or clang, and none is on PATH"
+        )
+
+
+def _last_line(error: BaseException) -> str:
+    """What went wrong, without the tools' output that comes before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def export_model(

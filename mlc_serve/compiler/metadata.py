@@ -21,8 +21,10 @@ def describe(
 ) -> dict[str, Any]:
     """The metadata of a library. Parameters are listed in the order in which its functions take them."""
     shape = config.attention
-    workspace = activation_bytes * prefill_chunk_size * (
-        3 * config.hidden_size + 2 * shape.qkv_width + 3 * config.intermediate_size
+    workspace = (
+        activation_bytes
+        * prefill_chunk_size
+        * (3 * config.hidden_size + 2 * shape.qkv_width + 3 * config.intermediate_size)
     )
     return {
         "model_type": model_type,

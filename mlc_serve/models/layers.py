@@ -1,4 +1,5 @@
-"""What an architecture is assembled from. The compiler supplies it, made for a device and a quantization scheme.
+"""What an architecture is assembled from. The compiler supplies it, made for a device and a quantization
+scheme.
 
 Activations have the shape `(1, s, width)`: the tokens of all sequences of a batch, one after another.
 """
@@ -15,7 +16,9 @@ from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
 @dataclass(frozen=True)
 class Rope:
-    """Rotary embedding. `scaling` is TVM's description of frequency scaling; positions are multiplied by `position_scale`."""
+    """Rotary embedding. `scaling` is TVM's description of frequency scaling; positions are multiplied by
+    `position_scale`.
+    """
 
     theta: float
     scaling: dict[str, Any] = field(default_factory=dict)
@@ -56,14 +59,14 @@ class Linear(Protocol):
         """`(1, s, in)` -> `(1, s, out)`."""
 
     def add_to(self, residual: nn.Tensor, x: nn.Tensor) -> nn.Tensor:
-        """residual + self(x)."""
+        """Residual + self(x)."""
 
 
 class Embedding(Protocol):
     """Token embeddings, which can be the LM head as well."""
 
     def __call__(self, ids: nn.Tensor) -> nn.Tensor:
-        """ids `(s,)` -> `(s, width)`."""
+        """Ids `(s,)` -> `(s, width)`."""
 
     def logits(self, x: nn.Tensor) -> nn.Tensor:
         """`(1, s, width)` -> `(1, s, vocab)`, with the embeddings as weights."""

@@ -11,7 +11,8 @@ from mlc_serve.models.llama import LlamaConfig
 
 
 def _read_llama(config: Mapping[str, Any]) -> LlamaConfig:
-    return LlamaConfig.from_dict(config, qkv_bias=bool(config.get("attention_bias", False)))
+    bias = bool(config.get("attention_bias", False))
+    return LlamaConfig.from_dict(config, qkv_bias=bias, o_bias=bias)
 
 
 ARCHITECTURES: dict[str, Callable[[Mapping[str, Any]], LlamaConfig]] = {

@@ -1,4 +1,6 @@
-"""How a weight matrix is laid out for the kernel that reads it. A layout's name travels in the library's metadata."""
+"""How a weight matrix is laid out for the kernel that reads it. A layout's name travels in the library's
+metadata.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,11 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {"plain": as_it_is, "tiles16": pa
 
 
 def pack(weight: Array, layout: str) -> Array:
-    """Lay out one weight. Raises CompileError for a layout that the library names and this version does not know."""
+    """Lay out one weight. Raises CompileError for a layout that the library names and this version does not
+    know.
+    """
     if layout not in LAYOUTS:
-        raise CompileError(f"the library wants weights in the layout {layout!r}, which this version does not know")
+        raise CompileError(
+            f"the library wants weights in the layout {layout!r}, which this version does not know"
+        )
     return LAYOUTS[layout](weight)

@@ -11,8 +11,8 @@ from mlc_serve.errors import ConfigError
 class Scheme:
     """How a scheme stores weights.
 
-    On GPUs `weight_dtype` is also the type of activations. On the CPU activations, norms and biases are float32 under
-    every scheme: its vector units multiply float32, and widen float16 weights on the way in.
+    On GPUs `weight_dtype` is also the type of activations. On the CPU activations, norms and biases are
+    float32 under every scheme: its vector units multiply float32, and widen float16 weights on the way in.
     """
 
     name: str
@@ -25,5 +25,7 @@ SCHEMES = {scheme.name: scheme for scheme in (Scheme("q0f32", "float32"), Scheme
 def find_scheme(name: str) -> Scheme:
     """The scheme of that name. Raises ConfigError."""
     if name not in SCHEMES:
-        raise ConfigError(f"quantization {name!r} is not available; available are {', '.join(sorted(SCHEMES))}")
+        raise ConfigError(
+            f"quantization {name!r} is not available; available are {', '.join(sorted(SCHEMES))}"
+        )
     return SCHEMES[name]

@@ -1,7 +1,8 @@
 """Attention of one new token a sequence over the pages of that sequence.
 
-Online softmax over pages (Milakov and Gimelshein, 2018), in base 2 as the KV cache's merge expects: the output is
-normalised and comes with log2 of its weight. A task is one sequence's KV head with the query heads that share it.
+Online softmax over pages (Milakov and Gimelshein, 2018), in base 2 as the KV cache's merge expects: the
+output is normalised and comes with log2 of its weight. A task is one sequence's KV head with the query heads
+that share it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ MASKED = -5e4  # a score that no real one comes near, and that cancels out once 
 
 
 def decode_attention(num_q_heads: int, num_kv_heads: int, head_dim: int) -> tirx.PrimFunc:
-    """Q `(b, hq, d)`, pages, and each sequence's page table -> `(b, hq, d)` and log2 weights `(b, hq)`, float32.
+    """Q `(b, hq, d)`, pages, and each sequence's page table -> `(b, hq, d)` and log2 weights `(b, hq)`,
+    float32.
 
     The parameters are those that TVM's paged KV cache passes; Q and K arrive rotated.
     """
@@ -140,7 +142,14 @@ def decode_attention(num_q_heads: int, num_kv_heads: int, head_dim: int) -> tirx
                     if n == indptr[b + 1] - indptr[b] - 1:
                         num_valid[0] = last_page[b]
                     score_page(
-                        Q, flat, scores, b, h, listed[indptr[b] + n], num_valid[0], sm_scale * T.float32(math.log2(math.e))
+                        Q,
+                        flat,
+                        scores,
+                        b,
+                        h,
+                        listed[indptr[b] + n],
+                        num_valid[0],
+                        sm_scale * T.float32(math.log2(math.e)),
                     )
                     for g in T.unroll(group):
                         rescale(output, scores, peak, weight, g)

@@ -9,9 +9,10 @@ from mlc_serve.compiler.kernels.cpu.lanes import LANES
 
 
 def packed_embedding(num_rows: int, width: int, weight_dtype: str) -> tirx.PrimFunc:
-    """ids `(s,)` int32, table `(ceil(num_rows / 16), width, 16)` -> `(s, width)` float32.
+    """Ids `(s,)` int32, table `(ceil(num_rows / 16), width, 16)` -> `(s, width)` float32.
 
-    A tied embedding is kept once, in the layout of the LM head: reading a row from it strides over the tile's lanes.
+    A tied embedding is kept once, in the layout of the LM head: reading a row from it strides over the tile's
+    lanes.
     """
     num_tiles = -(-num_rows // LANES)
 

@@ -1,4 +1,4 @@
-"""exp2 as a polynomial: LLVM turns a vector exponential into sixteen calls of libm, this stays in registers."""
+"""exp2 as a polynomial: LLVM makes sixteen calls of libm of a vector exponential, this stays in registers."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Y = X W^T, plus a bias or a residual, for weights packed in tiles of 16 output columns.
 
-W is `(ceil(N / 16), K, 16)`: a task streams its tiles from memory once, in order, and each weight vector meets up to
-eight rows of X while it is in a register; a row's value is broadcast from memory as the other operand. Weights may be
-float16: they are widened on the way in. Rows are taken 8, 4, 2 and 1 at a time, so that a batch of any size reads a
-tile from the cache after the first pass over it.
+W is `(ceil(N / 16), K, 16)`: a task streams its tiles from memory once, in order, and each weight vector
+meets up to eight rows of X while it is in a register; a row's value is broadcast from memory as the other
+operand. Weights may be float16: they are widened on the way in. Rows are taken 8, 4, 2 and 1 at a time, so
+that a batch of any size reads a tile from the cache after the first pass over it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def packed_matmul(num_columns: int, depth: int, weight_dtype: str, epilogue: Epi
     -> Y `(1, s, N)` float32.
     """
     num_tiles = -(-num_columns // LANES)
-    tiles = 2 if num_tiles % 2 == 0 else 1  # neighbouring tiles of a task: with 8 rows, 16 accumulators of 32 registers
+    tiles = (
+        2 if num_tiles % 2 == 0 else 1
+    )  # neighbouring tiles of a task: with 8 rows, 16 accumulators of 32 registers
     last_width = num_columns - (num_tiles - 1) * LANES
 
     @T.macro

@@ -7,7 +7,7 @@ from tvm.script import tirx as T
 
 
 def merge_attention(num_heads: int, head_dim: int) -> tirx.PrimFunc:
-    """V `(s, h, d)` and its log2 weights `(s, h)` become, in place, those over its own keys and the other's."""
+    """V `(s, h, d)` and its log2 weights `(s, h)` become, in place, those over its and the other's keys."""
 
     @T.prim_func(s_tir=True, private=True)
     def merge(v: T.handle, s: T.handle, v_other: T.handle, s_other: T.handle):

@@ -28,13 +28,17 @@ def rms_norm(width: int, epsilon: float) -> tirx.PrimFunc:
                         squares[lane] = T.float32(0)
                     for i in T.serial(width // step):
                         for lane in T.vectorized(step):
-                            squares[lane] = squares[lane] + X[0, row, i * step + lane] * X[0, row, i * step + lane]
+                            squares[lane] = (
+                                squares[lane] + X[0, row, i * step + lane] * X[0, row, i * step + lane]
+                            )
                     scale[0] = T.float32(0)
                     for lane in T.unroll(step):
                         scale[0] = scale[0] + squares[lane]
                     scale[0] = T.float32(1) / T.sqrt(scale[0] / T.float32(width) + T.float32(epsilon))
                     for i in T.serial(width // step):
                         for lane in T.vectorized(step):
-                            Y[0, row, i * step + lane] = X[0, row, i * step + lane] * scale[0] * W[i * step + lane]
+                            Y[0, row, i * step + lane] = (
+                                X[0, row, i * step + lane] * scale[0] * W[i * step + lane]
+                            )
 
     return norm

@@ -1,11 +1,12 @@
 """Attention of many new tokens, over the new tokens themselves or over the pages of their sequences.
 
-The sixteen lanes of a vector are sixteen queries: the query heads that share a KV head, token after token. Their softmax then
-needs no sum across a register, keys and values are broadcast from memory, and a sequence that brings a single token (a
-decode in a mixed batch) still fills as many lanes as it has heads to a KV head. Keys are met sixteen at a time.
+The sixteen lanes of a vector are sixteen queries: the query heads that share a KV head, token after token.
+Their softmax then needs no sum across a register, keys and values are broadcast from memory, and a sequence
+that brings a single token (a decode in a mixed batch) still fills as many lanes as it has heads to a KV head.
+Keys are met sixteen at a time.
 
-Base-2 online softmax as in `decode_attention`. A task is a pair of tiles of one KV head, one from each end of the batch, because
-under a causal mask the work of a tile grows with its position.
+Base-2 online softmax as in `decode_attention`. A task is a pair of tiles of one KV head, one from each end of
+the batch, because under a causal mask the work of a tile grows with its position.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from mlc_serve.compiler.kernels.cpu.lanes import LANES
 from mlc_serve.compiler.kernels.cpu.pages import PAGE_SIZE
 
 KEYS = PAGE_SIZE
-_UNROLL = 4  # output dimensions in flight: enough independent additions to hide the latency of one
+_MAX_UNROLL = 4  # output dimensions in flight: enough independent additions to hide the latency of one
 
 
 class _State(NamedTuple):
@@ -41,11 +42,15 @@ class _State(NamedTuple):
 class _Tiles:
     """The macros that both prefill kernels are made of; `load_k` and `load_v` say where a key's values lie.
 
-    Both are called as `load(buffer, h, place, t, i)`: KV head, the block's first row or its page, the key in the
-    block, the dimension.
+    Both are called as `load(buffer, h, place, t, i)`: KV head, the block's first row or its page, the key in
+    the block, the dimension.
     """
 
-    def __init__(self, group: int, head_dim: int, load_k: Callable[..., Any], load_v: Callable[..., Any]) -> None:
+    def __init__(
+        self, group: int, head_dim: int, load_k: Callable[..., Any], load_v: Callable[..., Any]
+    ) -> None:
+        unroll = math.gcd(head_dim, _MAX_UNROLL)
+
         @T.macro
         def score_block(K, queries, scores, h, place):
             with T.sblock("scores"):
@@ -78,7 +83,9 @@ class _Tiles:
                 factor[lane] = peak[lane]
             for t in T.unroll(KEYS):
                 for lane in T.vectorized(LANES):
-                    scores[t, lane] = T.Select(first_key + t < limit[lane], scores[t, lane] * scale, T.float32(MASKED))
+                    scores[t, lane] = T.Select(
+                        first_key + t < limit[lane], scores[t, lane] * scale, T.float32(MASKED)
+                    )
                 for lane in T.vectorized(LANES):
                     peak[lane] = T.max(peak[lane], scores[t, lane])
             for lane in T.vectorized(LANES):
@@ -93,21 +100,23 @@ class _Tiles:
 
         @T.macro
         def add_block(V, scores, output, factor, h, place, num_keys):
-            for o in T.serial(head_dim // _UNROLL):
+            for o in T.serial(head_dim // unroll):
                 with T.sblock("values"):
                     T.reads()
                     T.writes()
-                    acc = T.sblock_alloc_buffer((_UNROLL, LANES), "float32", scope="local")
-                    for j in T.unroll(_UNROLL):
+                    acc = T.sblock_alloc_buffer((unroll, LANES), "float32", scope="local")
+                    for j in T.unroll(unroll):
                         for lane in T.vectorized(LANES):
-                            acc[j, lane] = output[o * _UNROLL + j, lane] * factor[lane]
+                            acc[j, lane] = output[o * unroll + j, lane] * factor[lane]
                     for t in T.serial(num_keys):
-                        for j in T.unroll(_UNROLL):
+                        for j in T.unroll(unroll):
                             for lane in T.vectorized(LANES):
-                                acc[j, lane] = acc[j, lane] + scores[t, lane] * load_v(V, h, place, t, o * _UNROLL + j)
-                    for j in T.unroll(_UNROLL):
+                                acc[j, lane] = acc[j, lane] + scores[t, lane] * load_v(
+                                    V, h, place, t, o * unroll + j
+                                )
+                    for j in T.unroll(unroll):
                         for lane in T.vectorized(LANES):
-                            output[o * _UNROLL + j, lane] = acc[j, lane]
+                            output[o * unroll + j, lane] = acc[j, lane]
 
         @T.macro
         def attend_block(K, V, state, h, place, first_key, num_keys, scale):
@@ -130,7 +139,9 @@ class _Tiles:
                     state.peak[lane] = T.float32(MASKED)
                     state.weight[lane] = T.float32(1)
                     for i in T.serial(head_dim):
-                        state.queries[i, lane] = Q[first_row + row[0], h * group + (tile * LANES + lane) % group, i]
+                        state.queries[i, lane] = Q[
+                            first_row + row[0], h * group + (tile * LANES + lane) % group, i
+                        ]
                         state.output[i, lane] = T.float32(0)
 
         @T.macro
@@ -138,7 +149,9 @@ class _Tiles:
             for lane in T.serial(T.min(LANES, num_rows * group - tile * LANES)):
                 for i in T.serial(head_dim):
                     out[
-                        first_row + (tile * LANES + lane) // group, h * group + (tile * LANES + lane) % group, i
+                        first_row + (tile * LANES + lane) // group,
+                        h * group + (tile * LANES + lane) % group,
+                        i,
                     ] = state.output[i, lane] / state.weight[lane]
                 lse[first_row + (tile * LANES + lane) // group, h * group + (tile * LANES + lane) % group] = (
                     T.log2(state.weight[lane]) + state.peak[lane]
@@ -150,7 +163,8 @@ class _Tiles:
 def _all_tiles(tiles: _Tiles, group: int, num_kv_heads: int, head_dim: int, num_keys_of, place_of) -> Any:
     """The loop over all tiles of a batch, as a macro.
 
-    `num_keys_of(b, lengths)` is how many keys sequence b meets, `place_of(b, block, lengths)` where a block of them lies.
+    `num_keys_of(b, lengths)` is how many keys sequence b meets, `place_of(b, block, lengths)` where a block
+    of them lies.
     """
 
     @T.macro
@@ -192,13 +206,26 @@ def _all_tiles(tiles: _Tiles, group: int, num_kv_heads: int, head_dim: int, num_
                     T.writes()
                     last = T.meta_var(num_rows * group // LANES + batch - 1)
                     pair = T.meta_var(task // num_kv_heads)
-                    tile = T.sblock_alloc_buffer((1,), "int32", scope="local")  # counted from the sequence's first
+                    tile = T.sblock_alloc_buffer(
+                        (1,), "int32", scope="local"
+                    )  # counted from the sequence's first
                     tile[0] = T.if_then_else(side == 0, pair, last - pair)
                     if side == 0 or tile[0] != pair:
                         for b in T.serial(batch):
                             if tile[0] >= 0 and tile[0] * LANES < (indptr[b + 1] - indptr[b]) * group:
                                 attend_tile(
-                                    Q, K, V, O, L, indptr, lengths, b, task % num_kv_heads, tile[0], causal, scale
+                                    Q,
+                                    K,
+                                    V,
+                                    O,
+                                    L,
+                                    indptr,
+                                    lengths,
+                                    b,
+                                    task % num_kv_heads,
+                                    tile[0],
+                                    causal,
+                                    scale,
                                 )
                             tile[0] = tile[0] - ((indptr[b + 1] - indptr[b]) * group + LANES - 1) // LANES
 
@@ -276,7 +303,8 @@ class _PageTable(NamedTuple):
 def paged_prefill_attention(num_q_heads: int, num_kv_heads: int, head_dim: int) -> tirx.PrimFunc:
     """New tokens over the pages of their sequence: what came before them, or, if `causal`, themselves too.
 
-    Q `(s, hq, d)` rotated, pages, and each sequence's page table -> `(s, hq, d)` and log2 weights `(s, hq)`, float32.
+    Q `(s, hq, d)` rotated, pages, and each sequence's page table -> `(s, hq, d)` and log2 weights `(s, hq)`,
+    float32.
     """
     group = num_q_heads // num_kv_heads
     tiles = _Tiles(

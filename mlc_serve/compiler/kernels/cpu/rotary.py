@@ -12,12 +12,17 @@ from mlc_serve.compiler.kernels.cpu.lanes import lanes
 
 
 def split_rotary(
-    num_q_heads: int, num_kv_heads: int, head_dim: int, theta: float, scaling: dict[str, Any], position_scale: float
+    num_q_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    theta: float,
+    scaling: dict[str, Any],
+    position_scale: float,
 ) -> tirx.PrimFunc:
     """QKV `(s, hq + 2 hkv, d)`, positions `(s,)` -> rotated Q and K, and V.
 
-    The sine and cosine of a position are computed once for all of its heads. `scaling` is TVM's description of how
-    frequencies are scaled; `position_scale` multiplies positions (linear scaling).
+    The sine and cosine of a position are computed once for all of its heads. `scaling` is TVM's description
+    of how frequencies are scaled; `position_scale` multiplies positions (linear scaling).
     """
     half = head_dim // 2
     step = lanes(half)
@@ -26,7 +31,11 @@ def split_rotary(
 
     def angle(position, i, which):
         values = frequencies(
-            tirx.Cast("float32", position) * tirx.const(position_scale, "float32"), i, head_dim, theta, "float32"
+            tirx.Cast("float32", position) * tirx.const(position_scale, "float32"),
+            i,
+            head_dim,
+            theta,
+            "float32",
         )
         expression = values[which]
         for variable, value in values[2].items():
@@ -64,8 +73,12 @@ def split_rotary(
                 cosines = T.sblock_alloc_buffer((half,), "float32", scope="local")
                 sines = T.sblock_alloc_buffer((half,), "float32", scope="local")
                 for i in T.serial(half):
-                    cosines[i] = T.if_then_else(apply_rope > T.int64(0), angle(positions[s], i, 0), T.float32(1))
-                    sines[i] = T.if_then_else(apply_rope > T.int64(0), angle(positions[s], i, 1), T.float32(0))
+                    cosines[i] = T.if_then_else(
+                        apply_rope > T.int64(0), angle(positions[s], i, 0), T.float32(1)
+                    )
+                    sines[i] = T.if_then_else(
+                        apply_rope > T.int64(0), angle(positions[s], i, 1), T.float32(0)
+                    )
                 for h in T.serial(num_q_heads):
                     rotate(QKV, Q, s, h, h, cosines, sines)
                 for h in T.serial(num_kv_heads):

@@ -1,0 +1,39 @@
+"""Compiling single kernels for this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from tvm import tirx
+
+from mlc_serve.compiler.target import target_for
+
+Kernel = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def build() -> Callable[[tirx.PrimFunc], Kernel]:
+    """A PrimFunc as a function of NumPy arrays and numbers, which writes its results into its arrays."""
+    target = target_for("cpu")
+
+    def compiled(function: tirx.PrimFunc) -> Kernel:
+        module = tvm.IRModule({"kernel": function.with_attr("global_symbol", "kernel")})
+        executable = tvm.compile(module, target=target)["kernel"]
+
+        def call(*arguments: object) -> None:
+            device = tvm.cpu()
+            passed: list[Any] = [
+                tvm.runtime.tensor(x, device) if isinstance(x, np.ndarray) else x for x in arguments
+            ]
+            executable(*passed)
+            for given, tensor in zip(arguments, passed, strict=True):
+                if isinstance(given, np.ndarray):
+                    given[...] = tensor.numpy()
+
+        return call
+
+    return compiled

@@ -1,0 +1,60 @@
+"""Attention of one new token a sequence, against its definition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlc_serve.compiler.kernels.cpu.decode_attention import decode_attention
+from mlc_serve.compiler.kernels.cpu.pages import append_pages
+from tests.compiler.kernels.cpu.reference import attend, paged_keys
+
+LENGTHS = (5, 16, 1, 100, 33, 32, 17)
+
+
+@pytest.mark.parametrize(("num_q", "num_kv", "head_dim"), [(9, 3, 64), (4, 4, 16), (8, 1, 48), (2, 2, 128)])
+def test_each_sequence_attends_to_its_own_pages(
+    build: Callable[..., Any], num_q: int, num_kv: int, head_dim: int
+) -> None:
+    """Output and log2 weight, for pages in any order with NaN in unused slots, and for an empty history."""
+    kernel = build(decode_attention(num_q, num_kv, head_dim))
+    cache = paged_keys(LENGTHS, num_kv, head_dim, build(append_pages(num_kv, head_dim)))
+    batch = len(LENGTHS)
+    rng = np.random.default_rng(0)
+    q = rng.standard_normal((batch, num_q, head_dim), dtype=np.float32)
+    unused = np.zeros(batch, np.int32)
+
+    def run(page_indptr: Any) -> tuple[Any, Any]:
+        out, lse = np.full_like(q, np.nan), np.full((batch, num_q), np.nan, np.float32)
+        table = (page_indptr, cache.page_values, cache.last_page)
+        kernel(q, cache.pages, *table, unused, unused, out, lse, 0, 1.0, 1e4, head_dim**-0.5)
+        return out, lse
+
+    out, lse = run(cache.page_indptr)
+    for b in range(batch):
+        expected, weight = attend(q[b : b + 1], cache.keys[b], cache.values[b], causal=False)
+        np.testing.assert_allclose(out[b], expected[0], atol=2e-5)
+        np.testing.assert_allclose(lse[b], weight[0], atol=2e-5)
+
+    out, lse = run(np.zeros(batch + 1, np.int32))
+    assert (out == 0).all()
+    assert (lse < -1e4).all()
+
+
+def test_scores_of_any_size_are_survived(build: Callable[..., Any]) -> None:
+    """Scores whose exponentials overflow float32 are no matter: the greatest is taken off."""
+    kernel = build(decode_attention(2, 1, 16))
+    cache = paged_keys((40,), 1, 16, build(append_pages(1, 16)))
+    q = np.random.default_rng(0).standard_normal((1, 2, 16), dtype=np.float32) * 100
+    out, lse = np.zeros_like(q), np.zeros((1, 2), np.float32)
+    unused = np.zeros(1, np.int32)
+
+    table = (cache.page_indptr, cache.page_values, cache.last_page)
+    kernel(q, cache.pages, *table, unused, unused, out, lse, 0, 1.0, 1e4, 0.25)
+
+    expected, weight = attend(q, cache.keys[0], cache.values[0], causal=False)
+    np.testing.assert_allclose(out, expected, atol=1e-3)
+    np.testing.assert_allclose(lse, weight, rtol=1e-4)

@@ -1,0 +1,51 @@
+"""Libraries for GPUs, which are compiled here whether there is one or not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import tvm_ffi
+
+from mlc_serve.compiler.library import compile_library
+from mlc_serve.compiler.target import target_for
+from mlc_serve.errors import CompileError
+from tests.models.test_llama import CONFIG
+
+SMALL = CONFIG | {"num_hidden_layers": 1, "num_key_value_heads": 2}
+
+
+def compile_for(kind: str, arch: str | None, directory: Path) -> Path:
+    """The library of a small Qwen2, whose layers are Llama's with biases, in float16."""
+    output = directory / f"{kind}.so"
+    metadata = compile_library("qwen2", SMALL, "q0f16", target_for(kind, arch), output)
+    assert {entry["layout"] for entry in metadata["params"]} == {"plain"}
+    assert {entry["dtype"] for entry in metadata["params"]} == {"float16"}
+    assert metadata["kv_cache"]["dtype_bytes"] == 2
+    return output
+
+
+@pytest.mark.skipif(
+    shutil.which("nvcc") is None, reason="nvcc, which generates code for CUDA, is not on PATH"
+)
+def test_a_library_for_cuda(tmp_path: Path) -> None:
+    """For an architecture that is named, with no device."""
+    assert compile_for("cuda", "sm_90a", tmp_path).read_bytes()[:4] == b"\x7fELF"
+
+
+@pytest.mark.parametrize("kind", ["metal", "opencl"])
+def test_a_library_for_other_gpus(tmp_path: Path, kind: str) -> None:
+    """As far as this machine can tell: code is generated and linked."""
+    if tvm_ffi.get_global_func(f"target.build.{kind}", allow_missing=True) is None:
+        pytest.skip(f"this TVM generates no code for {kind}")
+    assert compile_for(kind, None, tmp_path).stat().st_size > 0
+
+
+def test_a_target_without_code_generator_is_refused(tmp_path: Path) -> None:
+    """The error names the target, and nothing is written."""
+    if tvm_ffi.get_global_func("target.build.vulkan", allow_missing=True) is not None:
+        pytest.skip("this TVM generates code for vulkan")
+    with pytest.raises(CompileError, match="compiling for vulkan failed"):
+        compile_for("vulkan", None, tmp_path)
+    assert not (tmp_path / "vulkan.so").exists()

@@ -1,0 +1,116 @@
+"""What a compiled library holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tvm
+from tvm import tirx
+
+from mlc_serve.compiler.library import MAX_BATCH_SIZE, compile_library, export_model
+from mlc_serve.compiler.target import target_for
+from mlc_serve.errors import CheckpointError, CompileError, ConfigError
+from mlc_serve.loaded_model import LoadedModel
+from tests.models.test_llama import CONFIG
+
+FUNCTIONS = {
+    "embed",
+    "batch_prefill",
+    "batch_decode",
+    "batch_verify",
+    "create_tir_paged_kv_cache",
+    "_metadata",
+}
+
+
+def exported(model_type: str = "llama", **changes: Any) -> tuple[tvm.IRModule, dict[str, Any]]:
+    """A model with some of its config changed, for the CPU."""
+    return export_model(model_type, CONFIG | changes, "q0f32", target_for("cpu"))
+
+
+def kernels(module: tvm.IRModule) -> set[str]:
+    """Names of the kernels."""
+    return {
+        var.name_hint for var, function in module.functions.items() if isinstance(function, tirx.PrimFunc)
+    }
+
+
+def test_parameters_are_listed_in_order() -> None:
+    """With MLC's names of fused products, their shape as a checkpoint has it and as the kernels read it."""
+    _, metadata = exported("qwen2", num_hidden_layers=1, num_key_value_heads=2, vocab_size=500)
+    listed = [
+        (entry["name"], entry["layout"], entry["logical_shape"], entry["shape"])
+        for entry in metadata["params"]
+    ]
+    layer = "model.layers.0"
+    assert listed == [
+        ("model.embed_tokens.weight", "tiles16", [500, 64], [32, 64, 16]),
+        (f"{layer}.input_layernorm.weight", "plain", [64], [64]),
+        (f"{layer}.self_attn.qkv_proj.weight", "tiles16", [128, 64], [8, 64, 16]),
+        (f"{layer}.self_attn.qkv_proj.bias", "plain", [128], [128]),
+        (f"{layer}.self_attn.o_proj.weight", "tiles16", [64, 64], [4, 64, 16]),
+        (f"{layer}.post_attention_layernorm.weight", "plain", [64], [64]),
+        (f"{layer}.mlp.gate_up_proj.weight", "tiles16", [256, 64], [16, 64, 16]),
+        (f"{layer}.mlp.down_proj.weight", "tiles16", [64, 128], [4, 128, 16]),
+        ("model.norm.weight", "plain", [64], [64]),
+        ("lm_head.weight", "tiles16", [500, 64], [32, 64, 16]),
+    ]
+
+
+def test_biases_are_parameters_where_the_config_has_them() -> None:
+    """A Llama with attention_bias has one on the output as well; tied embeddings leave the LM head out."""
+    _, metadata = exported(attention_bias=True, tie_word_embeddings=True, num_hidden_layers=1)
+    names = [entry["name"] for entry in metadata["params"]]
+    assert [name for name in names if name.endswith("bias")] == [
+        "model.layers.0.self_attn.qkv_proj.bias",
+        "model.layers.0.self_attn.o_proj.bias",
+    ]
+    assert "lm_head.weight" not in names
+
+
+def test_the_library_tells_its_limits() -> None:
+    """The sizes that a server's limits are inferred from; a short context bounds the prefill chunk."""
+    _, metadata = exported(max_position_embeddings=300)
+    assert metadata["context_window_size"] == metadata["prefill_chunk_size"] == 300
+    assert (metadata["max_batch_size"], metadata["vocab_size"]) == (MAX_BATCH_SIZE, 512)
+    assert metadata["kv_cache"] == {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": 16,
+        "dtype_bytes": 4,
+    }
+    assert json.loads(json.dumps(metadata)) == metadata
+
+
+def test_layers_share_their_kernels() -> None:
+    """A deeper model has no more kernels, and has the functions that MLC's libraries have."""
+    shallow, deep = (exported(num_hidden_layers=count)[0] for count in (1, 5))
+    assert kernels(shallow) == kernels(deep)
+    assert {var.name_hint for var in deep.functions} > FUNCTIONS
+
+
+def test_a_loaded_library_has_these_functions(tiny_model: LoadedModel) -> None:
+    """The file that compile writes answers with its metadata (a model in memory proves the others)."""
+    assert tiny_model.info.vocab_size == 512
+    assert tiny_model.info.kv_bytes_per_token == 2 * 2 * 2 * 16 * 4
+
+
+def test_what_can_not_be_compiled_is_refused() -> None:
+    """By the error of what is at fault."""
+    with pytest.raises(CheckpointError, match="'mamba'"):
+        exported("mamba")
+    with pytest.raises(ConfigError, match="'q9'"):
+        export_model("llama", CONFIG, "q9", target_for("cpu"))
+
+
+def test_a_missing_linker_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing a library takes the system's C++ compiler, and where there is none the error says so."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(CompileError, match=r"takes a C\+\+ compiler, such as g\+\+"):
+        compile_library("llama", CONFIG, "q0f32", target_for("cpu"), tmp_path / "model.so")

@@ -1,0 +1,37 @@
+"""What tests share: a cache of their own, and one small model that is compiled and loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tvm  # noqa: F401  all of TVM, before mlc_serve.runtime is imported, which asks for its runtime alone
+
+from mlc_serve.artifacts import HOME_VARIABLE
+from mlc_serve.config import EngineConfig
+from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.loading import load_model
+from tests.checkpoints import write_checkpoint
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache of libraries and weights, for this run alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        directory = tmp_path_factory.mktemp("cache")
+        patch.setenv(HOME_VARIABLE, str(directory))
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of two layers with random weights."""
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny", seed=11)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_checkpoint: Path) -> LoadedModel:
+    """That checkpoint, compiled and loaded on the CPU. Whoever uses its KV cache clears it first."""
+    config = EngineConfig(max_num_sequence=8, max_total_sequence_length=1024, verbose=False)
+    return load_model(str(tiny_checkpoint), "cpu", config=config, report=lambda line: None)
