@@ -1,4 +1,5 @@
-"""Which device to run on. A kind is first asked of TVM, which may not be built for it, and then of the driver.
+"""Which device to run on. A kind is first asked of TVM, which may not be built for it, and then of the
+driver.
 
 The driver is asked in a process of its own, because one that is broken can end the process that asks.
 """
@@ -45,14 +46,16 @@ class DeviceName:
 def find_device(wanted: str) -> DeviceName:
     """The device that `wanted` names: `auto`, a kind, or `kind:index`.
 
-    Raises DeviceError for a name that is none, and for a device that is not there, saying what would provide it.
+    Raises DeviceError for a name that is none, and for a device that is not there, saying what would provide
+    it.
     """
     if wanted == "auto":
         return next(DeviceName(kind) for kind in KINDS if _is_built_in(kind) and _exists(DeviceName(kind)))
     device = _parse(wanted)
     if not _is_built_in(device.kind):
         raise DeviceError(
-            f"device {wanted!r}: this TVM can't drive {device.kind} devices; it takes {_PROVIDERS[device.kind]}"
+            f"device {wanted!r}: this TVM can't drive {device.kind} devices; "
+            f"it takes {_PROVIDERS[device.kind]}"
         )
     if not _exists(device):
         raise DeviceError(f"device {wanted!r}: there is no such device on this machine")
@@ -60,8 +63,8 @@ def find_device(wanted: str) -> DeviceName:
 
 
 def _parse(wanted: str) -> DeviceName:
-    kind, _, index = wanted.partition(":")
-    if kind not in KINDS or (index and not index.isdecimal()):
+    kind, colon, index = wanted.partition(":")
+    if kind not in KINDS or (colon and not index.isdecimal()):
         raise DeviceError(f"device {wanted!r} is not auto, {', '.join(KINDS)}, or one of these with :index")
     return DeviceName(kind, int(index or 0))
 
@@ -76,6 +79,6 @@ def _exists(device: DeviceName) -> bool:
     command = [sys.executable, "-c", _PROBE, device.kind, str(device.index)]
     try:
         probe = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, OSError):  # it hangs, or can't even be started
         return False
     return probe.returncode == 0

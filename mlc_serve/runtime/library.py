@@ -20,7 +20,9 @@ _CACHES = ("create_tir_paged_kv_cache", "create_flashinfer_paged_kv_cache")
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """One weight as the library's functions take it; `layout` says how the `logical_shape` is packed into `shape`."""
+    """One weight as the library's functions take it; `layout` says how the `logical_shape` is packed into
+    `shape`.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -30,9 +32,17 @@ class ParameterSpec:
 
     @classmethod
     def from_metadata(cls, entry: dict[str, Any]) -> ParameterSpec:
-        """Read an entry of `params`. Libraries that MLC built name no layout: their weights are as checkpoints have them."""
+        """Read an entry of `params`. Libraries that MLC built name no layout: their weights are as
+        checkpoints have them.
+        """
         shape = tuple(entry["shape"])
-        return cls(entry["name"], shape, entry["dtype"], entry.get("layout", "plain"), tuple(entry.get("logical_shape", shape)))
+        return cls(
+            entry["name"],
+            shape,
+            entry["dtype"],
+            entry.get("layout", "plain"),
+            tuple(entry.get("logical_shape", shape)),
+        )
 
 
 class Library:
@@ -47,10 +57,14 @@ class Library:
             self._vm = VirtualMachine(tvm.runtime.load_module(str(path)), device)
             self.metadata: dict[str, Any] = json.loads(self._vm["_metadata"]())
         except (RuntimeError, AttributeError, ValueError, OSError) as error:
-            raise CheckpointError(f"{path} can't be loaded as a model library: {_first_line(error)}") from error
+            raise CheckpointError(
+                f"{path} can't be loaded as a model library: {_first_line(error)}"
+            ) from error
         missing = [name for name in _NEEDED if not self.has(name)]
         if missing:
-            raise CheckpointError(f"{path} lacks the functions {', '.join(missing)}: it is no library of a chat model")
+            raise CheckpointError(
+                f"{path} lacks the functions {', '.join(missing)}: it is no library of a chat model"
+            )
 
     def has(self, name: str) -> bool:
         """Whether there is a function of that name."""

@@ -23,7 +23,13 @@ class PagedKV:
     page_size = PAGE_SIZE
 
     def __init__(self, library: Library, limits: EngineLimits) -> None:
-        sizes = (limits.max_num_sequence, limits.max_total_sequence_length, limits.prefill_chunk_size, PAGE_SIZE, 0)
+        sizes = (
+            limits.max_num_sequence,
+            limits.max_total_sequence_length,
+            limits.prefill_chunk_size,
+            PAGE_SIZE,
+            0,
+        )
         self.handle = library.cache_constructor()(*(tvm_ffi.Shape([size]) for size in sizes))
         self._add = _builtin("kv_state_add_sequence")
         self._fork = _builtin("kv_state_fork_sequence")
@@ -61,7 +67,9 @@ class PagedKV:
         self._clear(self.handle)
 
     def begin_forward(self, seq_ids: Sequence[int], lengths: Sequence[int]) -> None:
-        """Reserve room for the tokens of one forward pass. There must be pages enough: on failure TVM's state is torn."""
+        """Reserve room for the tokens of one forward pass. There must be pages enough: on failure TVM's state
+        is torn.
+        """
         self._begin(self.handle, tvm_ffi.Shape(seq_ids), tvm_ffi.Shape(lengths))
 
     def end_forward(self) -> None:

@@ -21,8 +21,8 @@ Logits = npt.NDArray[np.float32]
 class TVMBackend:
     """Implements engine.backend.Backend.
 
-    Steps that ask for the logprobs of known tokens run on their own, a slice at a time: they want the logits of every row,
-    which for a whole chunk would take more memory than the model.
+    Steps that ask for the logprobs of known tokens run on their own, a slice at a time: they want the logits
+    of every row, which for a whole chunk would take more memory than the model.
     """
 
     def __init__(self, library: Library, params: list[tvm.runtime.Tensor], limits: EngineLimits) -> None:
@@ -65,7 +65,9 @@ class TVMBackend:
         return StepResult(drawn.token_id, drawn.logprobs, tuple(scores), drawn.error)
 
     def _forward(self, steps: Sequence[SequenceStep], rows: list[int]) -> Logits:
-        """Append the steps' tokens to their sequences; logits `(len(rows), vocab)` of the given rows of the batch."""
+        """Append the steps' tokens to their sequences; logits `(len(rows), vocab)` of the given rows of the
+        batch.
+        """
         ids = np.concatenate([np.asarray(step.token_ids, np.int32) for step in steps])
         embeddings = self._embed(self._tensor(ids), self._params)
         self.kv.begin_forward([step.seq_id for step in steps], [len(step.token_ids) for step in steps])
@@ -90,9 +92,9 @@ class TVMBackend:
 
     def _to_host(self, tensor: Any) -> Logits:
         if self._device.type == "cpu":
-            return np.from_dlpack(tensor)
+            return np.from_dlpack(tensor)  # type: ignore[return-value]  # NumPy can't know the element type
         return tensor.numpy()  # type: ignore[no-any-return]  # TVM is untyped
 
 
 def _view(tensor: Any, shape: tuple[int, ...]) -> Any:
-    return tensor._create_view(shape)  # noqa: SLF001  TVM's only way to reshape without a copy
+    return tensor._create_view(shape)

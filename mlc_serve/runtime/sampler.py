@@ -1,8 +1,9 @@
 """From logits to tokens, on the host, in NumPy.
 
-The order is that of `engine.sampling.SamplingParams`. Logprobs are those of the model's own distribution, before anything
-a request asks for. A draw looks at no more of the vocabulary than it must: greedy rows are one argmax, and nucleus
-sampling sorts the likeliest few, and more only while they do not hold the mass that was asked for.
+The order is that of `engine.sampling.SamplingParams`. Logprobs are those of the model's own distribution,
+before anything a request asks for. A draw looks at no more of the vocabulary than it must: greedy rows are
+one argmax, and nucleus sampling sorts the likeliest few, and more only while they do not hold the mass that
+was asked for.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from mlc_serve.engine.sampling import Draw, SamplingParams
 Row = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 
+# Below this a draw is the likeliest token's in any case, and float32 could not divide by it.
+_GREEDY_TEMPERATURE = 1e-5
 _FIRST_CANDIDATES = 256  # of a nucleus; four times as many each time that these are not enough
 
 
@@ -41,7 +44,9 @@ def score(
 
 
 def uniform(seed: int, index: int) -> float:
-    """The number in [0, 1) that decides draw `index` of a sequence: counter-based (Philox), so no state is kept."""
+    """The number in [0, 1) that decides draw `index` of a sequence: counter-based (Philox), so no state is
+    kept.
+    """
     return float(np.random.Generator(np.random.Philox(key=seed, counter=index)).random())
 
 
@@ -58,7 +63,7 @@ def _choose(row: Row, draw: Draw, best: int) -> int:
     if _reshapes(draw):
         row = _reshaped(row, draw)
         best = int(row.argmax())
-    if params.temperature == 0:
+    if params.temperature < _GREEDY_TEMPERATURE:
         return best
     ids, weights = _candidates(row, params, float(row[best]))
     totals = np.cumsum(weights, dtype=np.float64)
@@ -100,7 +105,7 @@ def _reshaped(row: Row, draw: Draw) -> Row:
 
 
 def _candidates(row: Row, params: SamplingParams, peak: float) -> tuple[Ids, Row]:
-    """Token ids and their weights (probabilities up to a common factor), likeliest first where that matters."""
+    """Token ids and their weights (probabilities up to a factor), likeliest first where that matters."""
     weights = np.exp((row - np.float32(peak)) / np.float32(params.temperature))
     if params.top_k is not None and params.top_k < len(row):
         ids = _likeliest(weights, params.top_k)

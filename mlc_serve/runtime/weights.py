@@ -1,7 +1,7 @@
 """Reading converted weights into memory, once, where the kernels read them.
 
-On the CPU all weights lie in one region of huge pages: a decode step reads every byte of them, and with 4 KiB pages
-the processor spends a good part of that on finding them.
+On the CPU all weights lie in one region of huge pages: a decode step reads every byte of them, and with 4 KiB
+pages the processor spends a good part of that on finding them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def load_weights(
 ) -> list[tvm.runtime.Tensor]:
     """The library's parameters, from a directory that `checkpoint.conversion` wrote.
 
-    `progress` is called with the bytes read since the last call. Raises CheckpointError if one is missing or of
-    another shape or type than the library takes.
+    `progress` is called with the bytes read since the last call. Raises CheckpointError if one is missing or
+    of another shape or type than the library takes.
     """
     index = json.loads((directory / INDEX_NAME).read_text(encoding="utf-8"))
     (shard,) = index["records"]
@@ -47,7 +47,7 @@ def _read_region(path: Path, size: int, progress: Progress) -> mmap.mmap:
     with path.open("rb", buffering=0) as file:
         done = 0
         while done < size:
-            count = file.readinto(view[done : done + _PIECE])  # type: ignore[attr-defined]  # a raw file has it
+            count = file.readinto(view[done : done + _PIECE])
             if not count:
                 raise CheckpointError(f"{path} ends after {done} of {size} bytes")
             done += count

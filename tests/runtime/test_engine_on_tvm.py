@@ -30,7 +30,10 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def load(directory: Path, **config: object) -> LoadedModel:
     """The checkpoint with other limits."""
     return load_model(
-        str(directory), "cpu", config=EngineConfig(verbose=False, **config), report=lambda line: None  # type: ignore[arg-type]
+        str(directory),
+        "cpu",
+        config=EngineConfig(verbose=False, **config),
+        report=lambda line: None,  # type: ignore[arg-type]
     )
 
 
@@ -60,7 +63,8 @@ def prompts_with_shared_beginnings(rng: random.Random) -> list[list[int]]:
     """Two families of prompts that share a beginning of some pages, and a few of their own."""
     shared = [[rng.randrange(3, 500) for _ in range(length)] for length in (70, 33, 0)]
     return [
-        rng.choice(shared) + [rng.randrange(3, 500) for _ in range(rng.choice((1, 9, 16, 40)))] for _ in range(20)
+        rng.choice(shared) + [rng.randrange(3, 500) for _ in range(rng.choice((1, 9, 16, 40)))]
+        for _ in range(20)
     ]
 
 
@@ -72,9 +76,7 @@ def test_any_mix_gives_the_tokens_of_each_request_alone(
     """With few pages, small chunks, shared prefixes and preemption, each request gets what it gets alone."""
     prompts = prompts_with_shared_beginnings(random.Random(5))
     alone = load(directory, max_num_sequence=1, prefix_cache_mode="disable")
-    expected = {
-        str(i): run(alone, [prompt], random.Random(0))["0"] for i, prompt in enumerate(prompts)
-    }
+    expected = {str(i): run(alone, [prompt], random.Random(0))["0"] for i, prompt in enumerate(prompts)}
     crowded = load(
         directory,
         max_num_sequence=6,

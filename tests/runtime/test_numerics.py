@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +41,9 @@ SHAPES = {
     "llama-rope-llama3": Shape(rope_scaling=LLAMA3_SCALING, rope_theta=500000.0),
     "llama-rope-linear": Shape(rope_scaling={"rope_type": "linear", "factor": 4.0}),
     "qwen2": Shape(architecture="qwen2", norm_eps=1e-6, rope_theta=1000000.0),
-    "qwen2-tied-padded": Shape(architecture="qwen2", tied=True, num_heads=8, num_kv_heads=8, num_unused_ids=24),
+    "qwen2-tied-padded": Shape(
+        architecture="qwen2", tied=True, num_heads=8, num_kv_heads=8, num_unused_ids=24
+    ),
 }
 PROMPT_LENGTHS = (1, 5, 16, 17, 40, 97)
 NUM_GREEDY = 64
@@ -94,9 +96,9 @@ class Pair:
 
 
 @pytest.fixture(scope="module", params=SHAPES)
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """One of the shapes, loaded in both."""
-    yield Pair(tmp_path_factory.mktemp("checkpoint"), SHAPES[request.param])
+    return Pair(tmp_path_factory.mktemp("checkpoint"), SHAPES[request.param])
 
 
 def prompts_for(shape_vocab: int) -> list[list[int]]:
@@ -125,7 +127,8 @@ def scored(pair: Pair, pieces: Sequence[Sequence[int]]) -> list[float]:
 @pytest.mark.parametrize("prefill", [120, 37, 1])
 def test_logprobs_are_transformers_at_every_position(pair: Pair, prefill: int) -> None:
     """Every token's logprob is within 1e-3, whether it is computed by prefill, in chunks, or by decode."""
-    ids = prompts_for(pair.ours.tokenizer.vocab_size)[-1] + prompts_for(pair.ours.tokenizer.vocab_size)[-2][:23]
+    prompts = prompts_for(pair.ours.tokenizer.vocab_size)
+    ids = prompts[-1] + prompts[-2][:23]
     pieces = [ids[start : start + prefill] for start in range(0, len(ids), prefill)]
     theirs = pair.their_logprobs(ids)
     expected = [float(theirs[i, token]) for i, token in enumerate(ids[1:])]
@@ -145,7 +148,7 @@ def expected_greedy(pair: Pair) -> list[list[int]]:
 def test_greedy_output_of_a_batch_is_transformers(
     pair: Pair, expected_greedy: list[list[int]], chunk_size: int, mode: str
 ) -> None:
-    """64 greedy tokens of prompts of mixed lengths that run together are those of transformers, in any chunks."""
+    """64 greedy tokens of prompts of mixed lengths that run together are transformers', in any chunks."""
     prompts = prompts_for(pair.ours.tokenizer.vocab_size)
     assert pair.our_greedy(prompts, chunk_size, mode) == expected_greedy
 

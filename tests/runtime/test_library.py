@@ -1,0 +1,56 @@
+"""Opening a library."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tvm
+from tvm import relax
+
+from mlc_serve.errors import CheckpointError
+from mlc_serve.runtime.library import Library, ParameterSpec
+
+
+def write_library(path: Path, metadata: str | None) -> Path:
+    """A library with one function, which may be the metadata."""
+    builder = relax.BlockBuilder()
+    with builder.function("_metadata" if metadata is not None else "other", params=[]):
+        builder.emit_func_output(tvm.ir.StringImm(metadata or ""))
+    tvm.compile(builder.finalize(), target="llvm").export_library(str(path))
+    return path
+
+
+@pytest.mark.parametrize("content", [b"", b"no library at all", b"\x7fELF" + bytes(200)])
+def test_a_file_that_is_no_library_is_refused(tmp_path: Path, content: bytes) -> None:
+    """The error names it."""
+    path = tmp_path / "model.so"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"model\.so can't be loaded as a model library: \S"):
+        Library(path, tvm.cpu())
+
+
+def test_a_library_of_something_else_is_refused(tmp_path: Path) -> None:
+    """One that says nothing of itself, or that can't compute a chat model."""
+    with pytest.raises(CheckpointError, match="can't be loaded as a model library"):
+        Library(write_library(tmp_path / "a.so", None), tvm.cpu())
+    with pytest.raises(CheckpointError, match="can't be loaded as a model library"):
+        Library(write_library(tmp_path / "b.so", "no JSON"), tvm.cpu())
+    with pytest.raises(CheckpointError, match="lacks the functions embed, batch_prefill, batch_decode"):
+        Library(write_library(tmp_path / "c.so", "{}"), tvm.cpu())
+
+
+@pytest.mark.parametrize(
+    ("extra", "layout", "logical_shape"),
+    [({}, "plain", (4, 3, 16)), ({"layout": "tiles16", "logical_shape": [50, 3]}, "tiles16", (50, 3))],
+)
+def test_a_parameter_tells_its_layout(
+    extra: dict[str, Any], layout: str, logical_shape: tuple[int, ...]
+) -> None:
+    """Libraries that MLC built do not: theirs is that of checkpoints."""
+    entry = json.loads(json.dumps({"name": "w", "shape": [4, 3, 16], "dtype": "float32", **extra}))
+    assert ParameterSpec.from_metadata(entry) == ParameterSpec(
+        "w", (4, 3, 16), "float32", layout, logical_shape
+    )

@@ -1,0 +1,114 @@
+"""TVM's cache keeps the promises of engine.backend.KVCache."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlc_serve.engine.backend import Backend, KVCache, SequenceStep
+from mlc_serve.loaded_model import LoadedModel
+
+
+@pytest.fixture
+def backend(tiny_model: LoadedModel) -> Backend:
+    """The small model with an empty cache."""
+    tiny_model.backend.kv.clear()
+    return tiny_model.backend
+
+
+def used(kv: KVCache) -> int:
+    """Pages that sequences occupy."""
+    return kv.num_pages - kv.num_free_pages
+
+
+def append(backend: Backend, seq_id: int, count: int) -> None:
+    """Compute some tokens of a sequence."""
+    backend.run([SequenceStep(seq_id, [5] * count)])
+
+
+def test_the_cache_holds_what_the_limits_say(tiny_model: LoadedModel, backend: Backend) -> None:
+    """At least as many tokens as it was made for."""
+    assert backend.kv.num_pages * backend.kv.page_size >= tiny_model.limits.max_total_sequence_length
+    assert used(backend.kv) == 0
+
+
+def test_a_sequence_occupies_whole_pages(backend: Backend) -> None:
+    """ceil(n / 16) after each append, and none before the first."""
+    backend.kv.add_sequence(0)
+    assert used(backend.kv) == 0
+    length = 0
+    for count in (1, 14, 1, 1, 15, 33, 100):
+        append(backend, 0, count)
+        length += count
+        assert used(backend.kv) == -(-length // 16)
+
+
+def test_a_fork_shares_whole_pages(backend: Backend) -> None:
+    """At a multiple of a page a fork takes none until it grows, and then its own; removing either keeps what
+    the other needs.
+    """
+    kv = backend.kv
+    kv.add_sequence(0)
+    append(backend, 0, 50)
+    for child, length in ((1, 16), (2, 48), (3, 32)):
+        kv.fork_sequence(0, child, length)
+        assert used(kv) == 4 + child - 1
+        append(backend, child, 3)
+        assert used(kv) == 4 + child
+    kv.remove_sequence(0)
+    assert used(kv) == 3 + 3
+    append(backend, 2, 14)
+    assert used(kv) == 3 + 4
+    for child in (2, 1, 3):
+        kv.remove_sequence(child)
+    assert used(kv) == 0
+
+
+def test_a_fork_of_a_fork_shares_too(backend: Backend) -> None:
+    """Chains of forks cost the pages that are their own."""
+    kv = backend.kv
+    kv.add_sequence(0)
+    append(backend, 0, 32)
+    for child in range(1, 5):
+        kv.fork_sequence(child - 1, child, 32 + 16 * (child - 1))
+        append(backend, child, 16)
+    assert used(kv) == 2 + 4
+    kv.remove_sequence(0)
+    kv.remove_sequence(2)
+    assert used(kv) == 2 + 4
+    kv.clear()
+    assert used(kv) == 0
+
+
+def test_a_fork_of_the_whole_parent_leaves_both_free_to_grow(backend: Backend) -> None:
+    """Neither writes into what they share."""
+    kv = backend.kv
+    kv.add_sequence(0)
+    append(backend, 0, 32)
+    kv.fork_sequence(0, 1, 32)
+    assert used(kv) == 2
+    append(backend, 0, 1)
+    append(backend, 1, 17)
+    assert used(kv) == 2 + 1 + 2
+
+
+def test_popped_tokens_free_their_pages(backend: Backend) -> None:
+    """A sequence that has lost tokens is as one that never had them."""
+    backend.kv.add_sequence(0)
+    append(backend, 0, 40)
+    backend.kv.pop(0, 9)
+    assert used(backend.kv) == 2
+    append(backend, 0, 1)
+    assert used(backend.kv) == 2
+
+
+def test_a_removed_id_can_be_used_again(backend: Backend) -> None:
+    """As after clear."""
+    for _ in range(3):
+        backend.kv.add_sequence(7)
+        append(backend, 7, 5)
+        backend.kv.remove_sequence(7)
+    backend.kv.add_sequence(7)
+    backend.kv.clear()
+    backend.kv.add_sequence(7)
+    assert used(backend.kv) == 0
+    backend.kv.clear()

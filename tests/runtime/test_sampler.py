@@ -1,0 +1,192 @@
+"""Drawing tokens, against the definition of each parameter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mlc_serve.engine.sampling import Draw, SamplingParams
+from mlc_serve.runtime import sampler
+from mlc_serve.runtime.sampler import sample, score, uniform
+
+ROW = np.array([1.0, 3.0, -2.0, 2.5, 0.0, 2.0, -1.0, 0.5, 1.5, -30.0], np.float32)
+PROMPT, OUTPUT = (1, 1, 4), (3, 3, 5)
+NUM_DRAWS = 1500
+
+
+def distribution(row: NDArray[Any], params: SamplingParams) -> NDArray[np.float64]:
+    """The probability of each token after PROMPT and OUTPUT, step by step in the documented order."""
+    logits = row.astype(np.float64)
+    for token, bias in params.logit_bias.items():
+        logits[token] += bias
+    for token in set(OUTPUT):
+        logits[token] -= params.presence_penalty + params.frequency_penalty * OUTPUT.count(token)
+    for token in set(PROMPT + OUTPUT):
+        factor = params.repetition_penalty
+        logits[token] = logits[token] / factor if logits[token] > 0 else logits[token] * factor
+    if len(OUTPUT) < params.min_tokens:
+        logits[list(params.stop_token_ids)] = -np.inf
+    if params.temperature == 0:
+        return np.asarray(np.arange(len(row)) == logits.argmax(), np.float64)
+    weights = np.exp((logits - logits.max()) / params.temperature)
+    order = np.argsort(-weights, kind="stable")
+    kept = order[: params.top_k]
+    before = np.cumsum(weights[kept]) - weights[kept]
+    kept = kept[before < params.top_p * weights[kept].sum()]
+    kept = kept[weights[kept] >= params.min_p]
+    probabilities = np.zeros(len(row))
+    probabilities[kept] = weights[kept] / weights[kept].sum()
+    return probabilities
+
+
+def draw(row: NDArray[Any], params: SamplingParams, seed: int = 0, output: tuple[int, ...] = OUTPUT) -> int:
+    """One token."""
+    (result,) = sample(row[None], [Draw(params, PROMPT, output, seed)])
+    assert result.error is None
+    assert result.token_id is not None
+    return result.token_id
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(),
+        SamplingParams(temperature=0.5),
+        SamplingParams(temperature=2.0),
+        SamplingParams(top_p=0.7),
+        SamplingParams(top_p=1e-9),
+        SamplingParams(top_k=3),
+        SamplingParams(top_k=1),
+        SamplingParams(top_k=100, top_p=0.5),
+        SamplingParams(min_p=0.2),
+        SamplingParams(repetition_penalty=1.8),
+        SamplingParams(presence_penalty=1.5),
+        SamplingParams(frequency_penalty=-0.7),
+        SamplingParams(logit_bias={9: 33.0, 1: -100.0}),
+        SamplingParams(min_tokens=4, stop_token_ids=frozenset({1, 3})),
+        SamplingParams(min_tokens=3, stop_token_ids=frozenset({1, 3})),
+        SamplingParams(
+            temperature=1.5,
+            top_k=6,
+            top_p=0.9,
+            min_p=0.05,
+            repetition_penalty=1.2,
+            presence_penalty=0.4,
+            frequency_penalty=0.3,
+            logit_bias={0: 1.0, 2: 4.0},
+            min_tokens=9,
+            stop_token_ids=frozenset({8}),
+        ),
+    ],
+    ids=str,
+)
+def test_tokens_come_as_often_as_they_should(params: SamplingParams) -> None:
+    """Over many seeds the frequencies are those of the definition (chi-square), and what it excludes never
+    comes.
+    """
+    expected = distribution(ROW, params) * NUM_DRAWS
+    draws = [Draw(params, PROMPT, OUTPUT, seed) for seed in range(NUM_DRAWS)]
+    results = sample(np.tile(ROW, (NUM_DRAWS, 1)), draws)
+    drawn = np.bincount([result.token_id or 0 for result in results], minlength=len(ROW))
+
+    assert drawn[expected == 0].sum() == 0
+    likely = expected > 0
+    distance = ((drawn - expected)[likely] ** 2 / np.maximum(expected[likely], 1)).sum()
+    assert distance < likely.sum() + 5 * np.sqrt(2 * likely.sum())
+
+
+@pytest.mark.parametrize("top_p", [0.1, 0.5, 0.95, 0.999])
+@pytest.mark.parametrize("spread", [0.1, 1.0, 4.0])
+@pytest.mark.parametrize("top_k", [None, 700])
+def test_a_nucleus_of_any_size_is_exact(
+    monkeypatch: pytest.MonkeyPatch, top_p: float, spread: float, top_k: int | None
+) -> None:
+    """Of a large vocabulary, flat or peaked: the first of the nucleus is the likeliest token, the last the
+    one that reaches top_p.
+    """
+    row = np.random.default_rng(0).standard_normal(5000).astype(np.float32) * np.float32(spread)
+    params = SamplingParams(top_p=top_p, top_k=top_k)
+    kept = np.flatnonzero(distribution(row, SamplingParams(top_p=top_p, top_k=top_k)))
+    for number, expected in ((0.0, row.argmax()), (1 - 1e-12, kept[row[kept].argmin()])):
+        monkeypatch.setattr(sampler, "uniform", lambda seed, index, number=number: number)
+        assert draw(row, params) == expected
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-300, 1e-40, 1e-6])
+def test_next_to_no_temperature_is_greedy(temperature: float) -> None:
+    """Down to what float32 can't divide by; of equal logits the first is taken."""
+    row = ROW.copy()
+    row[4] = row[1]
+    assert {draw(row, SamplingParams(temperature=temperature), seed) for seed in range(50)} == {1}
+
+
+def test_a_draw_depends_on_seed_and_position_alone() -> None:
+    """The same in any batch; other seeds and positions draw otherwise."""
+    params = SamplingParams(temperature=1.5)
+    one = [draw(ROW, params, seed=7, output=(3,) * n) for n in range(40)]
+    batch = sample(np.tile(ROW, (40, 1)), [Draw(params, (2,), (5,) * n, 7) for n in range(40)])
+    assert [result.token_id for result in batch] == one
+    assert [draw(ROW, params, seed=8, output=(3,) * n) for n in range(40)] != one
+    assert len(set(one)) > 3
+
+
+def test_uniform_numbers_are_uniform() -> None:
+    """Over seeds and over positions, up to the largest seed; never 1."""
+    for numbers in (
+        [uniform(seed, 0) for seed in range(2000)],
+        [uniform(2**64 - 1, index) for index in range(2000)],
+    ):
+        assert 0 <= min(numbers) < max(numbers) < 1
+        counts = np.histogram(numbers, 20, (0, 1))[0]
+        assert ((counts - 100) ** 2 / 100).sum() < 50
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("params", [SamplingParams(), SamplingParams(temperature=0, num_top_logprobs=2)])
+def test_a_row_that_is_no_number_fails_alone(bad: float, params: SamplingParams) -> None:
+    """Its result says so, and the other rows are drawn."""
+    logits = np.tile(ROW, (3, 1))
+    logits[1, 6] = bad
+    results = sample(logits, [Draw(params, PROMPT, (), 0)] * 3)
+    assert [result.error for result in results] == [None, "the model's output is not a number", None]
+    assert [result.token_id is None for result in results] == [False, True, False]
+
+
+def test_logits_are_left_as_they_are() -> None:
+    """What one request asks for is no other's."""
+    logits = ROW[None].copy()
+    params = SamplingParams(logit_bias={0: 5}, repetition_penalty=2, frequency_penalty=1, min_tokens=9)
+    sample(logits, [Draw(params, PROMPT, OUTPUT, 0)])
+    np.testing.assert_array_equal(logits[0], ROW)
+    assert sample(logits[:0], []) == []
+
+
+@pytest.mark.parametrize("num_top", [0, 3, 50])
+def test_logprobs_are_the_model_s_own(num_top: int) -> None:
+    """Natural logarithms before anything that was asked for; the likeliest first, as many as there are."""
+    params = SamplingParams(temperature=0, logit_bias={2: 100.0}, num_top_logprobs=num_top)
+    (result,) = sample(ROW[None], [Draw(params, PROMPT, OUTPUT, 0)])
+    logprobs = ROW - np.log(np.exp(ROW.astype(np.float64)).sum())
+
+    assert result.logprobs is not None
+    assert result.logprobs.token_id == result.token_id == 2
+    assert result.logprobs.logprob == pytest.approx(logprobs[2], abs=1e-6)
+    order = np.argsort(-ROW, kind="stable")[:num_top]
+    assert [token for token, _ in result.logprobs.top] == order.tolist()
+    assert [value for _, value in result.logprobs.top] == pytest.approx(logprobs[order].tolist(), abs=1e-6)
+
+
+def test_no_logprobs_unless_asked_for() -> None:
+    """None is not the same as none of the alternatives."""
+    (result,) = sample(ROW[None], [Draw(SamplingParams(), PROMPT, (), 0)])
+    assert result.logprobs is None
+
+
+def test_rows_with_a_target_are_scored() -> None:
+    """One score for each, in order; a row without a target has none."""
+    scores = score(np.stack([ROW, ROW * 2, ROW]), [3, None, 0], 1)
+    assert [(one.token_id, one.top[0][0], len(one.top)) for one in scores] == [(3, 1, 1), (0, 1, 1)]
+    assert scores[0].logprob - scores[1].logprob == pytest.approx(float(ROW[3] - ROW[0]))

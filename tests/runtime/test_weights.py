@@ -1,0 +1,73 @@
+"""Reading converted weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tvm
+
+from mlc_serve.checkpoint.conversion import convert
+from mlc_serve.checkpoint.directory import open_checkpoint
+from mlc_serve.errors import CheckpointError
+from mlc_serve.runtime.library import ParameterSpec
+from mlc_serve.runtime.weights import load_weights
+from tests.checkpoints import Shape, write_checkpoint
+
+NORM = ParameterSpec("model.norm.weight", (16,), "float32", "plain", (16,))
+HEAD = ParameterSpec("lm_head.weight", (19, 16, 16), "float16", "tiles16", (300, 16))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Two converted tensors."""
+    shape = Shape(hidden_size=16, num_layers=1, intermediate_size=24, vocab_size=300)
+    checkpoint = open_checkpoint(write_checkpoint(tmp_path / "checkpoint", shape))
+    (tmp_path / "weights").mkdir()
+    convert(checkpoint, [NORM, HEAD], tmp_path / "weights", lambda count: None)
+    return tmp_path / "weights"
+
+
+def load(directory: Path, *specs: ParameterSpec) -> list[tvm.runtime.Tensor]:
+    """Parameters on the CPU."""
+    return load_weights(directory, list(specs), tvm.cpu(), lambda count: None)
+
+
+def test_parameters_come_in_the_library_s_order(directory: Path) -> None:
+    """Whatever the order in the file; each is where its kernel may read whole vectors."""
+    head, norm = load(directory, HEAD, NORM)
+    assert (tuple(head.shape), str(head.dtype)) == (HEAD.shape, "float16")
+    assert (tuple(norm.shape), str(norm.dtype)) == (NORM.shape, "float32")
+    assert np.from_dlpack(norm).ctypes.data % 64 == np.from_dlpack(head).ctypes.data % 64 == 0
+
+
+def test_progress_adds_up_to_the_file(directory: Path) -> None:
+    """Every byte is reported once."""
+    counts: list[int] = []
+    load_weights(directory, [NORM], tvm.cpu(), counts.append)
+    assert sum(counts) == (directory / "params_shard_0.bin").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (ParameterSpec("lost", (16,), "float32", "plain", (16,)), "lack lost, which the library takes"),
+        (ParameterSpec(NORM.name, (17,), "float32", "plain", (17,)), r"float32 \[16\]; .* float32 \[17\]"),
+        (ParameterSpec(NORM.name, (16,), "float16", "plain", (16,)), r"float32 \[16\]; .* float16 \[16\]"),
+    ],
+    ids=["missing", "shape", "type"],
+)
+def test_what_the_library_does_not_take_is_named(directory: Path, spec: ParameterSpec, message: str) -> None:
+    """A tensor that is missing, or that has another shape or type."""
+    with pytest.raises(CheckpointError, match=message):
+        load(directory, spec)
+
+
+def test_a_truncated_shard_is_named(directory: Path) -> None:
+    """With how much of it there is."""
+    shard = directory / "params_shard_0.bin"
+    size = shard.stat().st_size
+    shard.write_bytes(shard.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match=rf"params_shard_0\.bin ends after {size - 10} of {size} bytes"):
+        load(directory, NORM)
