@@ -1,7 +1,8 @@
-"""The cache of compiled libraries and converted weights: directories named by all that their content depends on.
+"""The cache of compiled libraries and converted weights: directories named by all that their content depends
+on.
 
-A directory is filled under a name of its own and then renamed, so that whoever finds one finds it whole; of two processes that
-make the same one, the first to finish wins and the other's is thrown away.
+A directory is filled under a name of its own and then renamed, so that whoever finds one finds it whole; of
+two processes that make the same one, the first to finish wins and the other's is thrown away.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 from mlc_serve.errors import StartupError
 
 HOME_VARIABLE = "MLC_SERVE_HOME"
+ABANDONED_AFTER = 24 * 3600  # seconds: longer than anything takes to be made
 
 
 def cache_home() -> Path:
@@ -41,7 +44,9 @@ def host_cpu() -> str:
 
 
 def source_hash(*packages: str) -> str:
-    """A hash of the source files of packages of mlc_serve: an artifact made by other code is another artifact."""
+    """A hash of the source files of packages of mlc_serve: an artifact made by other code is another
+    artifact.
+    """
     root, digest = Path(__file__).parent, hashlib.sha256()
     for package in packages:
         for path in sorted((root / package).rglob("*.py")):
@@ -66,6 +71,7 @@ def artifact(kind: str, key: Mapping[str, Any], make: Callable[[Path], None]) ->
 
 def _publish(directory: Path, described: str, make: Callable[[Path], None]) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(directory.parent)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
         make(unfinished)
@@ -77,6 +83,17 @@ def _publish(directory: Path, described: str, make: Callable[[Path], None]) -> N
             raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Throw away what processes have left behind that were killed while they made it."""
+    for unfinished in folder.glob(".*-*"):
+        try:
+            is_abandoned = time.time() - unfinished.stat().st_mtime > ABANDONED_AFTER
+        except FileNotFoundError:  # its maker has just finished
+            continue
+        if is_abandoned:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _sync(directory: Path) -> None:

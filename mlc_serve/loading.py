@@ -1,12 +1,15 @@
 """From what a user names a model by to a model in memory.
 
-    locate -> open -> library (compiled once, by another process) -> weights (converted once) -> limits -> backend
+    locate -> open -> library (compiled once, by another process) -> weights (converted once) -> limits ->
+    backend
 
-What takes long is done on first use and kept, see `artifacts`; after that no compiler and no checkpoint tensor is touched.
+What takes long is done on first use and kept, see `artifacts`; after that no compiler and no checkpoint
+tensor is touched.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +31,7 @@ from mlc_serve.errors import CheckpointError, CompileError, ConfigError
 from mlc_serve.host_memory import free_host_bytes
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.quantization.scheme import find_scheme
+from mlc_serve.runtime import RUNTIME_ONLY_VARIABLE
 from mlc_serve.runtime.device import DeviceName, find_device
 from mlc_serve.runtime.library import Library
 from mlc_serve.runtime.runner import TVMBackend
@@ -48,7 +52,8 @@ def load_model(
     config: EngineConfig,
     report: Report,
 ) -> LoadedModel:
-    """Load a model, compiling and converting it if that has not been done. `report` is told in lines what was chosen.
+    """Load a model, compiling and converting it if that has not been done. `report` is told in lines what was
+    chosen.
 
     Raises StartupError: CheckpointError, ConfigError, DeviceError or CompileError.
     """
@@ -74,7 +79,9 @@ def load_model(
 def _quantization(wanted: str | None, checkpoint: Checkpoint, place: DeviceName) -> str:
     own = checkpoint.quantization
     if wanted and own and wanted != own:
-        raise ConfigError(f"the weights in {checkpoint.directory} are {own}; they can't be served as {wanted}")
+        raise ConfigError(
+            f"the weights in {checkpoint.directory} are {own}; they can't be served as {wanted}"
+        )
     default = "q0f32" if place.kind == "cpu" else "q0f16"
     return find_scheme(wanted or own or default).name
 
@@ -82,11 +89,14 @@ def _quantization(wanted: str | None, checkpoint: Checkpoint, place: DeviceName)
 def _check_vocabulary(tokenizer: Tokenizer, info: ModelInfo, checkpoint: Checkpoint) -> None:
     if tokenizer.vocab_size > info.vocab_size:
         raise CheckpointError(
-            f"{checkpoint.directory}: the tokenizer has {tokenizer.vocab_size} tokens and the model {info.vocab_size}"
+            f"{checkpoint.directory}: the tokenizer has {tokenizer.vocab_size} tokens "
+            f"and the model {info.vocab_size}"
         )
 
 
-def _limits(config: EngineConfig, mode: Mode, info: ModelInfo, place: DeviceName, report: Report) -> EngineLimits:
+def _limits(
+    config: EngineConfig, mode: Mode, info: ModelInfo, place: DeviceName, report: Report
+) -> EngineLimits:
     free = free_host_bytes() if place.kind == "cpu" else int(place.open().total_global_memory)
     inferred = infer_limits(config, mode, info, free)
     if config.verbose:
@@ -117,7 +127,9 @@ def _library_path(
     }
 
     def make(directory: Path) -> None:
-        report(f"Compiling {checkpoint.directory.name} as {quantization} for {place.kind}; this is done once.")
+        report(
+            f"Compiling {checkpoint.directory.name} as {quantization} for {place.kind}; this is done once."
+        )
         _compile(checkpoint, quantization, place, directory / _LIBRARY_NAME)
 
     return artifact("libraries", key, make) / _LIBRARY_NAME
@@ -131,30 +143,44 @@ def _processor(place: DeviceName) -> str:
 
 
 def _compile(checkpoint: Checkpoint, quantization: str, place: DeviceName, output: Path) -> None:
-    """Compile in another process: the compiler takes seconds and hundreds of megabytes that a server has no use for."""
+    """Compile in another process: the compiler takes seconds and hundreds of megabytes that a server has no
+    use for.
+    """
     arguments = ["compile", str(checkpoint.directory), "--quantization", quantization, "--device", place.kind]
     command = [sys.executable, "-m", "mlc_serve", *arguments, "--output", str(output)]
-    with (
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as compiler,
-        tqdm(desc="compiling", bar_format="{desc} {elapsed}", disable=None, leave=False) as bar,
-    ):
+    environment = {name: value for name, value in os.environ.items() if name != RUNTIME_ONLY_VARIABLE}
+    try:
+        compiler = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+    except OSError as error:
+        raise CompileError(f"compiling {checkpoint.directory} failed: {error}") from error
+    with compiler, tqdm(desc="compiling", bar_format="{desc} {elapsed}", disable=None, leave=False) as bar:
         errors = _wait(compiler, bar)
     if compiler.returncode:
         last = next((line for line in reversed(errors.splitlines()) if line.strip()), "no message")
-        raise CompileError(f"compiling {checkpoint.directory} failed: {last.removeprefix('mlc_serve: error: ')}")
+        raise CompileError(
+            f"compiling {checkpoint.directory} failed: {last.removeprefix('mlc_serve: error: ')}"
+        )
 
 
 def _wait(compiler: subprocess.Popen[str], bar: tqdm[None]) -> str:
     """Wait for the compiler to end and return its stderr; it is ended if this process is interrupted."""
     try:
-        while True:
-            try:
-                return compiler.communicate(timeout=0.5)[1]
-            except subprocess.TimeoutExpired:
-                bar.refresh()
+        while (errors := _errors(compiler)) is None:
+            bar.refresh()
     except BaseException:
         compiler.kill()
         raise
+    return errors
+
+
+def _errors(compiler: subprocess.Popen[str]) -> str | None:
+    """What it has written to stderr, if it ends now."""
+    try:
+        return compiler.communicate(timeout=0.5)[1]
+    except subprocess.TimeoutExpired:
+        return None
 
 
 # ---------------------------------------------------------------- the weights

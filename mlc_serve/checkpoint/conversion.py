@@ -22,10 +22,14 @@ INDEX_NAME = "tensor-cache.json"
 SHARD_NAME = "params_shard_0.bin"
 _ALIGNMENT = 64
 
-# A product that is computed at once -> the checkpoint's tensors that it is made of, row on row.
-_FUSED = {
-    "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "mlp.gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
+# A product that is computed at once -> what checkpoints have in its place: MLC's Qwen2 another name, Hugging
+# Face's models the tensors that it is made of, row on row.
+_SPELLINGS = {
+    "self_attn.qkv_proj": (
+        ("self_attn.c_attn",),
+        ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ),
+    "mlp.gate_up_proj": (("mlp.gate_proj", "mlp.up_proj"),),
 }
 
 
@@ -48,12 +52,13 @@ def convert(
     """Write every wanted tensor to `directory`, calling `progress` with the bytes written since the last
     call.
 
-    Raises CheckpointError if the checkpoint lacks a tensor, or has it in another shape.
+    Raises CheckpointError if the checkpoint lacks a tensor, has it in another shape, or has values in it that
+    the wanted type can't hold.
     """
     records: list[dict[str, Any]] = []
     with (directory / SHARD_NAME).open("wb") as shard:
         for spec in wanted:
-            tensor = pack(_assemble(checkpoint, spec).astype(spec.dtype, copy=False), spec.layout)
+            tensor = pack(_cast(checkpoint, spec, _assemble(checkpoint, spec)), spec.layout)
             records.append(_write(shard, spec.name, tensor))
             progress(tensor.nbytes)
         size = shard.tell()
@@ -75,14 +80,25 @@ def _assemble(checkpoint: Checkpoint, spec: WantedTensor) -> NDArray[Any]:
     return tensor
 
 
+def _cast(checkpoint: Checkpoint, spec: WantedTensor, tensor: NDArray[Any]) -> NDArray[Any]:
+    with np.errstate(over="ignore"):  # looked for in the result
+        cast: NDArray[Any] = tensor.astype(spec.dtype, copy=False)
+    if cast.dtype != tensor.dtype and np.isinf(cast).any():
+        raise CheckpointError(
+            f"{checkpoint.directory}: tensor {spec.name} has values that {spec.dtype} can't hold; "
+            "choose a quantization with a wider type"
+        )
+    return cast
+
+
 def _sources(checkpoint: Checkpoint, name: str) -> list[str]:
-    """The checkpoint's names of what `name` is made of: itself, in directories that hold fused tensors."""
-    if name in checkpoint.tensor_names:
-        return [name]
-    for fused, parts in _FUSED.items():
-        if fused in name:
-            return [name.replace(fused, part) for part in parts]
-    return [name]
+    """The checkpoint's names of what `name` is made of; if it has none, those of the last spelling."""
+    sources = [name]
+    for fused, spellings in _SPELLINGS.items():
+        for parts in spellings if fused in name else ():
+            if sources[0] not in checkpoint.tensor_names:
+                sources = [name.replace(fused, part) for part in parts]
+    return sources
 
 
 def _write(shard: BinaryIO, name: str, tensor: NDArray[Any]) -> dict[str, Any]:

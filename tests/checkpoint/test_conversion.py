@@ -1,0 +1,134 @@
+"""Converting a checkpoint's tensors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from mlc_serve.checkpoint.conversion import convert
+from mlc_serve.checkpoint.directory import open_checkpoint
+from mlc_serve.checkpoint.raw_shards import RawShards
+from mlc_serve.errors import CheckpointError
+from mlc_serve.quantization.packing import pack
+from tests.checkpoints import Dtype, Shape, write_checkpoint
+
+SMALL = Shape("qwen2", hidden_size=16, num_layers=1, num_kv_heads=2, intermediate_size=24, vocab_size=300)
+LAYER = "model.layers.0"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A parameter of a library."""
+
+    name: str
+    logical_shape: tuple[int, ...]
+    dtype: str = "float32"
+    layout: str = "plain"
+
+
+QKV = Wanted(f"{LAYER}.self_attn.qkv_proj.weight", (32, 16))
+QKV_BIAS = Wanted(f"{LAYER}.self_attn.qkv_proj.bias", (32,))
+GATE_UP = Wanted(f"{LAYER}.mlp.gate_up_proj.weight", (48, 16))
+NORM = Wanted("model.norm.weight", (16,))
+
+
+def converted(source: Path, directory: Path, *wanted: Wanted) -> dict[str, NDArray[Any]]:
+    """The tensors that are written, by name."""
+    directory.mkdir(exist_ok=True)
+    convert(open_checkpoint(source), wanted, directory, lambda count: None)
+    shards = RawShards(directory)
+    return {spec.name: shards.tensor(spec.name) for spec in wanted}
+
+
+def test_parts_of_a_fused_product_follow_one_another(tmp_path: Path) -> None:
+    """Q, K and V, and gate and up, row on row, weights and biases."""
+    source = write_checkpoint(tmp_path / "source", SMALL)
+    own = open_checkpoint(source)
+    tensors = converted(source, tmp_path / "out", QKV, QKV_BIAS, GATE_UP)
+    for spec, parts in ((QKV, "qkv"), (QKV_BIAS, "qkv"), (GATE_UP, ["gate", "up"])):
+        names = [spec.name.replace("qkv" if parts == "qkv" else "gate_up", part) for part in parts]
+        np.testing.assert_array_equal(
+            tensors[spec.name], np.concatenate([own.tensor(name) for name in names])
+        )
+
+
+def test_a_directory_that_holds_fused_tensors_is_read(tmp_path: Path) -> None:
+    """What a conversion wrote can be converted again, as MLC's directories are."""
+    source = write_checkpoint(tmp_path / "source", SMALL)
+    once = converted(source, tmp_path / "once", QKV, NORM)
+    chat_config = {
+        "model_type": "qwen2",
+        "quantization": "q0f32",
+        "model_config": json.loads((source / "config.json").read_text()),
+    }
+    (tmp_path / "once" / "mlc-chat-config.json").write_text(json.dumps(chat_config))
+    twice = converted(tmp_path / "once", tmp_path / "twice", QKV, NORM)
+    for name, tensor in once.items():
+        np.testing.assert_array_equal(twice[name], tensor)
+
+
+@pytest.mark.parametrize("stored", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_tensors_are_cast(tmp_path: Path, stored: Dtype, dtype: str) -> None:
+    """From the types that checkpoints are published in to those that kernels read, and packed."""
+    source = write_checkpoint(tmp_path / "source", SMALL, dtype=stored)
+    spec = Wanted("model.embed_tokens.weight", (300, 16), dtype, "tiles16")
+    tensor = converted(source, tmp_path / "out", spec)[spec.name]
+    own = open_checkpoint(source).tensor(spec.name).astype(np.float32).astype(dtype)
+    np.testing.assert_array_equal(tensor, pack(own, "tiles16"))
+    assert str(tensor.dtype) == dtype
+
+
+def test_values_that_overflow_are_named(tmp_path: Path) -> None:
+    """A bfloat16 or float32 that float16 can't hold would be infinity."""
+    source = write_checkpoint(tmp_path / "source", SMALL)
+    tensors = load_file(source / "model.safetensors")
+    tensors[NORM.name][3] = 1e30
+    save_file(tensors, source / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight has values that float16 can't hold"):
+        converted(source, tmp_path / "out", Wanted(NORM.name, (16,), "float16"))
+    assert converted(source, tmp_path / "out", NORM)[NORM.name][3] == np.float32(1e30)
+
+
+def test_every_tensor_begins_at_a_multiple_of_64(tmp_path: Path) -> None:
+    """Whatever the sizes before it; progress counts the tensors' bytes."""
+    source = write_checkpoint(tmp_path / "source", SMALL)
+    wanted = [
+        Wanted(f"{LAYER}.self_attn.k_proj.bias", (8,), "float16"),
+        NORM,
+        Wanted(f"{LAYER}.input_layernorm.weight", (16,), "float16"),
+        QKV,
+    ]
+    counts: list[int] = []
+    convert(open_checkpoint(source), wanted, tmp_path, counts.append)
+    (shard,) = json.loads((tmp_path / "tensor-cache.json").read_text())["records"]
+    assert [record["byteOffset"] for record in shard["records"]] == [0, 64, 128, 192]
+    assert counts == [record["nbytes"] for record in shard["records"]] == [16, 64, 32, 32 * 16 * 4]
+    assert shard["nbytes"] == (tmp_path / shard["dataPath"]).stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (Wanted("model.lost.weight", (3,)), "there is no tensor model.lost.weight"),
+        (
+            Wanted("model.layers.7.mlp.gate_up_proj.weight", (3,)),
+            "no tensor model.layers.7.mlp.gate_proj.weight",
+        ),
+        (Wanted(NORM.name, (17,)), r"model.norm.weight has the shape \[16\]; .* takes \[17\]"),
+        (Wanted(QKV.name, (31, 16)), r"qkv_proj.weight has the shape \[32, 16\]; .* takes \[31, 16\]"),
+    ],
+    ids=["missing", "missing part", "shape", "fused shape"],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, wanted: Wanted, message: str) -> None:
+    """The tensor and, for a shape, both."""
+    source = write_checkpoint(tmp_path / "source", SMALL)
+    with pytest.raises(CheckpointError, match=message):
+        converted(source, tmp_path / "out", wanted)

@@ -1,0 +1,72 @@
+"""`mlc_serve compile`: its flags, its errors, and one whole run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlc_serve import cli
+from mlc_serve.interface import compile as interface
+from tests.checkpoints import Shape, write_checkpoint
+
+ROOT = Path(__file__).parent.parent.parent
+SMALL = Shape(hidden_size=16, num_layers=1, num_heads=2, num_kv_heads=1, intermediate_size=24, vocab_size=300)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What compile_model is called with; nothing is compiled."""
+    recorded: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(interface, "compile_model", lambda *arguments: recorded.append(arguments))
+    return recorded
+
+
+def test_flags_reach_the_compiler(calls: list[tuple[Any, ...]]) -> None:
+    """All of them, and their defaults."""
+    flags = "compile dir --quantization q0f16 --device cuda --arch sm_90a --output out.so"
+    assert cli.main(flags.split()) == 0
+    assert cli.main(["compile", "dir", "--output", "out.so"]) == 0
+    assert calls == [
+        ("dir", "q0f16", "cuda", "sm_90a", Path("out.so")),
+        ("dir", None, "cpu", None, Path("out.so")),
+    ]
+
+
+@pytest.mark.parametrize(
+    "flags", ["compile dir", "compile --output x", "compile dir --output x --qantization q"]
+)
+def test_a_bad_command_line_is_refused(
+    calls: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str], flags: str
+) -> None:
+    """With one line and code 2."""
+    assert cli.main(flags.split()) == cli.EXIT_CONFIG_ERROR
+    assert capsys.readouterr().err.startswith("mlc_serve: error: ")
+    assert calls == []
+
+
+def test_a_missing_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And code 1."""
+    model = str(tmp_path / "nothing")
+    assert cli.main(["compile", model, "--output", str(tmp_path / "x.so")]) == cli.EXIT_STARTUP_ERROR
+    assert capsys.readouterr().err == f"mlc_serve: error: {model}: there is no such directory\n"
+
+
+def test_a_whole_run_writes_a_library(tmp_path: Path) -> None:
+    """In a process of its own, as a user starts it, or a server that has told TVM to load no compiler."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", SMALL)
+    environment = os.environ | {"TVM_USE_RUNTIME_LIB": "1"}
+    result = subprocess.run(
+        [sys.executable, "-m", "mlc_serve", "compile", str(checkpoint), "--output", str(tmp_path / "x.so")],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (0, ""), result.stderr
+    assert (tmp_path / "x.so").stat().st_size > 0

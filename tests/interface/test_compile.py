@@ -1,0 +1,55 @@
+"""compile_model, from a directory to a library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tvm
+
+from mlc_serve.errors import CheckpointError, CompileError, ConfigError
+from mlc_serve.interface.compile import compile_model
+from mlc_serve.runtime.library import Library
+from tests.checkpoints import Shape, write_checkpoint
+
+SMALL = Shape(hidden_size=16, num_layers=1, num_heads=2, num_kv_heads=1, intermediate_size=24, vocab_size=300)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of one layer."""
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), SMALL)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "scheme", "dtype"), [(None, "q0f32", "float32"), ("q0f16", "q0f16", "float16")]
+)
+def test_a_library_is_written(
+    checkpoint: Path, tmp_path: Path, quantization: str | None, scheme: str, dtype: str
+) -> None:
+    """It opens, with weights in the type of the scheme; without one the CPU's is taken."""
+    output = tmp_path / "model.so"
+    compile_model(str(checkpoint), quantization, "cpu", None, output)
+    library = Library(output, tvm.cpu())
+    assert library.metadata["quantization"] == scheme
+    assert library.metadata["model_type"] == "llama"
+    assert library.parameters[0].dtype == dtype
+    assert library.info().context_window_size == SMALL.context_window_size
+
+
+def test_what_can_not_be_compiled_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """Before the compiler runs, and nothing is written."""
+    output = tmp_path / "model.so"
+    with pytest.raises(CheckpointError, match="there is no such directory"):
+        compile_model(str(tmp_path / "nothing"), None, "cpu", None, output)
+    with pytest.raises(ConfigError, match="'q5' is not available"):
+        compile_model(str(checkpoint), "q5", "cpu", None, output)
+    with pytest.raises(CompileError, match="no target for 'tpu'"):
+        compile_model(str(checkpoint), None, "tpu", None, output)
+    assert not output.exists()
+
+
+def test_an_output_that_can_not_be_written_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    """As one in a directory that is not there."""
+    with pytest.raises(CompileError, match=r"\S+/missing is no directory"):
+        compile_model(str(checkpoint), None, "cpu", None, tmp_path / "missing" / "model.so")

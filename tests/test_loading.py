@@ -1,0 +1,202 @@
+"""From a directory to a model: what is done once, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlc_serve.artifacts import HOME_VARIABLE, cache_home
+from mlc_serve.checkpoint.directory import open_checkpoint
+from mlc_serve.config import EngineConfig
+from mlc_serve.engine.backend import SequenceStep
+from mlc_serve.errors import CheckpointError, CompileError, ConfigError, DeviceError
+from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.loading import load_model
+from tests.checkpoints import Shape, write_checkpoint
+from tests.mlc_checkpoints import write_mlc_checkpoint
+
+ROOT = Path(__file__).parent.parent
+SMALL = EngineConfig(max_num_sequence=2, max_total_sequence_length=128, verbose=False)
+
+SERVES_A_CACHED_MODEL = """
+import sys
+from mlc_serve.config import EngineConfig
+from mlc_serve.loading import load_model
+
+load_model(sys.argv[1], "cpu", config=EngineConfig(verbose=False), report=print)
+import tvm.base
+print("tvm_compiler" in tvm.base._LOADED_LIBS, "mlc_serve.compiler" in sys.modules)
+"""
+
+
+def load(directory: Path, config: EngineConfig = SMALL, **options: Any) -> tuple[LoadedModel, list[str]]:
+    """The model and what was reported."""
+    lines: list[str] = []
+    return load_model(str(directory), "cpu", config=config, report=lines.append, **options), lines
+
+
+def logprobs(model: LoadedModel) -> list[float]:
+    """Of a few known tokens."""
+    model.backend.kv.clear()
+    model.backend.kv.add_sequence(0)
+    ids = [7, 300, 41, 9]
+    (result,) = model.backend.run([SequenceStep(0, ids, targets=[*ids[1:], None])])
+    model.backend.kv.clear()
+    return [score.logprob for score in result.target_logprobs]
+
+
+def artifacts(kind: str) -> set[Path]:
+    """What the cache holds."""
+    return set((cache_home() / kind).glob("[!.]*"))
+
+
+def library_of(checkpoint: Path) -> Path:
+    """The library that the cache holds for a checkpoint."""
+    config = open_checkpoint(checkpoint).config
+    (found,) = (
+        path
+        for path in artifacts("libraries")
+        if json.loads((path / "key.json").read_text())["config"] == config
+    )
+    return found / "model.so"
+
+
+def changed(directory: Path, copy: Path, **config: Any) -> Path:
+    """A copy of a checkpoint whose config says something else."""
+    shutil.copytree(directory, copy)
+    path = copy / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    return copy
+
+
+def test_a_model_is_complete(tiny_checkpoint: Path, tiny_model: LoadedModel) -> None:
+    """Everything that an engine is built from is there."""
+    assert tiny_model.name == str(tiny_checkpoint)
+    assert tiny_model.limits.max_num_sequence == 8
+    assert tiny_model.tokenizer.vocab_size == tiny_model.info.vocab_size == 512
+    assert tiny_model.chat_template is not None
+    assert tiny_model.defaults.eos_token_ids
+
+
+def test_the_second_load_compiles_nothing(
+    tiny_checkpoint: Path, tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nor converts: with no Python and no linker to be found it loads, and computes the same."""
+    before = (artifacts("libraries"), artifacts("weights"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", "")
+    model, lines = load(tiny_checkpoint)
+    assert lines == []
+    assert (artifacts("libraries"), artifacts("weights")) == before
+    assert logprobs(model) == logprobs(tiny_model)
+
+
+@pytest.mark.usefixtures("tiny_model")
+def test_a_server_of_a_cached_model_has_no_compiler(tiny_checkpoint: Path) -> None:
+    """Neither TVM's nor ours is loaded."""
+    result = subprocess.run(
+        [sys.executable, "-c", SERVES_A_CACHED_MODEL, str(tiny_checkpoint)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.stdout, result.returncode) == ("False False\n", 0), result.stderr
+
+
+@pytest.mark.usefixtures("tiny_model")
+def test_weights_of_another_checkpoint_are_converted(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """They share the library, which depends on the config alone."""
+    before = artifacts("libraries")
+    other = write_checkpoint(tmp_path / "other", seed=12)
+    assert (other / "config.json").read_bytes() == (tiny_checkpoint / "config.json").read_bytes()
+    model, lines = load(other)
+    assert lines == []
+    assert artifacts("libraries") == before
+    assert logprobs(model) != logprobs(load(tiny_checkpoint)[0])
+
+
+def test_a_library_can_be_given(tiny_checkpoint: Path, tiny_model: LoadedModel, tmp_path: Path) -> None:
+    """One that was compiled before; nothing is compiled, and the model is the same."""
+    before = artifacts("libraries")
+    shutil.copy(library_of(tiny_checkpoint), tmp_path / "mine.so")
+    model, lines = load(tiny_checkpoint, model_lib=str(tmp_path / "mine.so"))
+    assert lines == []
+    assert artifacts("libraries") == before
+    assert logprobs(model) == logprobs(tiny_model)
+
+    with pytest.raises(CheckpointError, match=r"model library \S+/no\.so: there is no such file"):
+        load(tiny_checkpoint, model_lib=str(tmp_path / "no.so"))
+
+
+@pytest.mark.usefixtures("tiny_model")
+def test_a_library_of_another_model_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """The first tensor that does not fit is named."""
+    other = write_checkpoint(tmp_path / "other", Shape(hidden_size=32, intermediate_size=64))
+    with pytest.raises(
+        CheckpointError, match=r"tensor model\.embed_tokens\.weight has the shape \[512, 32\]"
+    ):
+        load(other, model_lib=str(library_of(tiny_checkpoint)))
+
+
+def test_a_quantization_that_can_not_be_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """An unknown one, and one that the weights do not have."""
+    with pytest.raises(ConfigError, match="'q5' is not available"):
+        load(tiny_checkpoint, EngineConfig(quantization="q5"))
+
+    packed = write_mlc_checkpoint(tmp_path)
+    own = open_checkpoint(packed).quantization
+    with pytest.raises(ConfigError, match=f"are {own}; they can't be served as q0f32"):
+        load(packed, EngineConfig(quantization="q0f32"))
+
+
+@pytest.mark.usefixtures("tiny_model")
+def test_a_tokenizer_larger_than_the_model_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """It would make tokens that the model has no embedding for."""
+    copy = changed(tiny_checkpoint, tmp_path / "copy")
+    path = copy / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    added = tokenizer["added_tokens"]
+    added.append(added[-1] | {"id": 512, "content": "<|beyond|>"})
+    path.write_text(json.dumps(tokenizer))
+    with pytest.raises(CheckpointError, match="the tokenizer has 513 tokens and the model 512"):
+        load(copy)
+
+
+def test_what_can_not_be_compiled_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """In the words of the compiling process, and nothing of it is kept."""
+    before = artifacts("libraries")
+    with pytest.raises(CompileError, match=r"failed: config\.json: mlp_bias is not supported$"):
+        load(changed(tiny_checkpoint, tmp_path / "copy", mlp_bias=True))
+    assert artifacts("libraries") == before
+
+
+def test_a_python_that_can_not_be_started_is_named(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiling takes a process of its own."""
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(CompileError, match=r"failed: .*No such file .*python"):
+        load(tiny_checkpoint)
+
+
+def test_a_missing_device_or_directory_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Before anything is compiled."""
+    with pytest.raises(DeviceError, match="'cpu:3'"):
+        load_model(str(tiny_checkpoint), "cpu:3", config=SMALL, report=lambda line: None)
+    with pytest.raises(CheckpointError, match="there is no such directory"):
+        load(tmp_path / "nothing")
+
+
+def test_limits_are_explained(tiny_checkpoint: Path) -> None:
+    """One line for each that was inferred, if the config asks for it."""
+    config = EngineConfig(max_num_sequence=2, max_total_sequence_length=128, verbose=True)
+    _, lines = load(tiny_checkpoint, config)
+    assert any("128" in line for line in lines)
