@@ -139,7 +139,7 @@ def test_names_are_stable() -> None:
 
 
 def test_what_killed_processes_left_behind_is_thrown_away(home: Path) -> None:
-    """A directory that was begun days ago goes when the next artifact is made; one that is being made stays."""
+    """A directory begun days ago goes when the next artifact is made; one that is being made stays."""
     for name, age in ((".old-1", ABANDONED_AFTER + 60), (".new-1", 60)):
         unfinished = home / "things" / name
         unfinished.mkdir(parents=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,14 +28,10 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), seed=3)
 
 
-def load(directory: Path, **config: object) -> LoadedModel:
+def load(directory: Path, **config: Any) -> LoadedModel:
     """The checkpoint with other limits."""
-    return load_model(
-        str(directory),
-        "cpu",
-        config=EngineConfig(verbose=False, **config),
-        report=lambda line: None,  # type: ignore[arg-type]
-    )
+    settings = EngineConfig(verbose=False, **config)
+    return load_model(str(directory), "cpu", config=settings, report=lambda line: None)
 
 
 def request(name: str, prompt: list[int], arrival: float) -> EngineRequest:
