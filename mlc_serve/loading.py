@@ -35,6 +35,7 @@ from mlc_serve.runtime import RUNTIME_ONLY_VARIABLE
 from mlc_serve.runtime.device import DeviceName, find_device
 from mlc_serve.runtime.library import Library
 from mlc_serve.runtime.runner import TVMBackend
+from mlc_serve.runtime.threads import use_every_core
 from mlc_serve.runtime.weights import load_weights
 from mlc_serve.text.tokenizer import Tokenizer
 
@@ -57,6 +58,7 @@ def load_model(
 
     Raises StartupError: CheckpointError, ConfigError, DeviceError or CompileError.
     """
+    use_every_core()
     checkpoint = open_checkpoint(locate(model))
     place = find_device(device)
     quantization = _quantization(config.quantization, checkpoint, place)
