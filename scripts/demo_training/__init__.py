@@ -1,0 +1,1 @@
+"""How the demo model is trained, scored and exported; what it learns is the corpus's business."""

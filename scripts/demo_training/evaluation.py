@@ -1,0 +1,78 @@
+"""Scores: the share of held-out questions that a model answers exactly, greedily, family by family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from demo_corpus.chat import END_OF_TEXT, TURN_END, Encoder, expected_answer, token_id
+from demo_corpus.mixture import FAMILIES, held_out_samples
+from demo_corpus.sample import Sample
+from tokenizers import Tokenizer
+from transformers import LlamaForCausalLM
+
+BATCH_SIZE = 32
+TOKENS_TO_SPARE = 4  # room for an answer that runs on, so that it is seen to be wrong
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a model answered to a sample."""
+
+    sample: Sample
+    answer: str
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer is the expected one, to the letter."""
+        return self.answer.strip() == expected_answer(self.sample).strip()
+
+
+def held_out_questions(per_family: int, seed: int) -> list[Sample]:
+    """`per_family` held-out samples of every family; the same ones for the same seed."""
+    rng = Random(f"{seed}/held out")
+    return [sample for family in FAMILIES for sample in held_out_samples(rng, family, per_family)]
+
+
+def judge(model: LlamaForCausalLM, tokenizer: Tokenizer, samples: Sequence[Sample]) -> list[Verdict]:
+    """The model's greedy answer to every sample, shortest prompts first."""
+    encoder = Encoder(tokenizer)
+    by_length = sorted(samples, key=lambda sample: len(encoder.prompt_ids(sample)))
+    batches = [by_length[start : start + BATCH_SIZE] for start in range(0, len(by_length), BATCH_SIZE)]
+    return [verdict for batch in batches for verdict in _judge_batch(model, tokenizer, encoder, batch)]
+
+
+def scores(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """The share of right answers by family."""
+    families = dict.fromkeys(verdict.sample.family for verdict in verdicts)
+    return {family: share_right([v for v in verdicts if v.sample.family == family]) for family in families}
+
+
+def share_right(verdicts: Sequence[Verdict]) -> float:
+    """The share of right answers among `verdicts`, of which there is at least one."""
+    return sum(verdict.right for verdict in verdicts) / len(verdicts)
+
+
+def _judge_batch(
+    model: LlamaForCausalLM, tokenizer: Tokenizer, encoder: Encoder, batch: list[Sample]
+) -> list[Verdict]:
+    prompts = [encoder.prompt_ids(sample) for sample in batch]
+    room = max(len(tokenizer.encode(expected_answer(sample)).ids) for sample in batch) + TOKENS_TO_SPARE
+    length = max(map(len, prompts))
+    padding, turn_end = token_id(tokenizer, END_OF_TEXT), token_id(tokenizer, TURN_END)
+    ids = torch.tensor([[padding] * (length - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    with torch.inference_mode():
+        generated = model.generate(
+            input_ids=ids, attention_mask=mask, max_new_tokens=room,
+            do_sample=False, temperature=None, top_p=None, eos_token_id=turn_end, pad_token_id=padding,
+        )  # fmt: skip
+    answers = [_until(row.tolist(), turn_end) for row in generated[:, length:]]
+    texts = [tokenizer.decode(answer, skip_special_tokens=False) for answer in answers]
+    return [Verdict(sample, text) for sample, text in zip(batch, texts, strict=True)]
+
+
+def _until(ids: list[int], end: int) -> list[int]:
+    return ids[: ids.index(end)] if end in ids else ids

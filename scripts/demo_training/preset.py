@@ -1,0 +1,62 @@
+"""Preset: the sizes of a model and of the run that trains it. Read-only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import LlamaConfig
+
+ROPE_THETA = 10000.0
+CONTEXT_LENGTH = 2048  # tokens
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes in features, layers, heads, tokens, conversations and steps."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    num_steps: int
+    samples_per_step: int
+    tokenizer_samples: int
+    evaluation_samples: int  # a family, while training
+    final_samples: int  # a family, of the exported model
+    checkpoint_every: int  # steps
+    bfloat16: bool
+
+    def llama_config(self, turn_end_id: int, end_of_text_id: int) -> LlamaConfig:
+        """The architecture, for transformers."""
+        return LlamaConfig(
+            vocab_size=self.vocab_size,
+            hidden_size=self.hidden_size,
+            intermediate_size=self.intermediate_size,
+            num_hidden_layers=self.num_layers,
+            num_attention_heads=self.num_heads,
+            num_key_value_heads=self.num_kv_heads,
+            head_dim=self.head_dim,
+            max_position_embeddings=CONTEXT_LENGTH,
+            rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=turn_end_id,
+            pad_token_id=end_of_text_id,
+        )
+
+
+PRESETS = {
+    "full": Preset(
+        hidden_size=256, intermediate_size=512, num_layers=6, num_heads=4, num_kv_heads=2, head_dim=64,
+        vocab_size=1024, num_steps=7000, samples_per_step=64, tokenizer_samples=20000, evaluation_samples=5,
+        final_samples=50, checkpoint_every=400, bfloat16=True,
+    ),
+    "tiny": Preset(
+        hidden_size=32, intermediate_size=64, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=16,
+        vocab_size=320, num_steps=12, samples_per_step=8, tokenizer_samples=200, evaluation_samples=1,
+        final_samples=1, checkpoint_every=6, bfloat16=False,
+    ),
+}  # fmt: skip
