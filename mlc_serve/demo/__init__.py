@@ -1,0 +1,10 @@
+"""The small chat model that ships with the package: where it lies. Knows nothing of how it is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def demo_model_path() -> Path:
+    """The Hugging Face directory of the demo model inside the installed package."""
+    return Path(__file__).parent / "model"
