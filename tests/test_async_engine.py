@@ -261,16 +261,19 @@ async def test_drain_of_an_idle_engine_is_done_at_once(serve: Serve) -> None:
     assert engine.is_alive
 
 
-async def test_terminate_ends_everything_and_may_be_repeated(serve: Serve) -> None:
+async def test_terminate_ends_everything_and_may_be_repeated(serve: Serve, backend: FakeBackend) -> None:
     """Open requests get an error; it is no death."""
     engine = serve()
+    backend.hold_after(1)
     deltas = engine.generate([1], params())
     await anext(deltas)
     watching = asyncio.ensure_future(engine.wait_dead())
-    engine.terminate()
-    engine.terminate()
+    terminating = asyncio.ensure_future(asyncio.to_thread(engine.terminate))
     with pytest.raises(ShuttingDownError):
         await read(deltas)
+    backend.gate.set()
+    await terminating
+    engine.terminate()
     with pytest.raises(ShuttingDownError):
         await anext(engine.generate([1], params()))
     assert not engine.is_alive
@@ -278,14 +281,16 @@ async def test_terminate_ends_everything_and_may_be_repeated(serve: Serve) -> No
     watching.cancel()
 
 
-async def test_abort_by_id_ends_all_choices(serve: Serve) -> None:
+async def test_abort_by_id_ends_all_choices(serve: Serve, backend: FakeBackend) -> None:
     """Under the id that the outside knows; others go on, and unknown ids are nobody's."""
     engine = serve()
+    backend.hold_after(1)
     deltas = engine.generate([1], params(n=2), request_id="mine")
     other = engine.generate([1], params(3), request_id="other")
     await anext(deltas)
     await engine.abort("mine")
     await engine.abort("nobody's")
+    backend.gate.set()
     choices = await read(deltas)
     assert [choices[index][-1].finish_reason for index in (0, 1)] == [FinishReason.ABORT] * 2
     assert (await read(other))[0][-1].finish_reason is FinishReason.LENGTH

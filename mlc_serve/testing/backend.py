@@ -52,12 +52,21 @@ class FakeBackend:
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
+        self._num_passes = 0
         self.batches: list[list[SequenceStep]] = []
+
+    def hold_after(self, num_steps: int) -> None:
+        """Let so many more steps pass the gate, and close it behind them."""
+        self._num_passes = num_steps
+        self.gate.clear()
 
     def run(self, steps: Sequence[SequenceStep]) -> list[StepResult]:
         """As Backend.run; raises RuntimeError for a batch that a real backend could not take."""
         self.entered.set()
-        self.gate.wait()
+        if self._num_passes:
+            self._num_passes -= 1
+        else:
+            self.gate.wait()
         self._check(steps)
         self.batches.append(list(steps))
         return [self._run_one(step) for step in steps]

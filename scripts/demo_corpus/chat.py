@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -25,14 +26,18 @@ def _to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-_environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-_environment.filters["tojson"] = _to_json
-_template = _environment.from_string(CHAT_TEMPLATE)
+def _compiled(source: str) -> Template:
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment.filters["tojson"] = _to_json
+    return environment.from_string(source)
+
+
+_TEMPLATE = _compiled(CHAT_TEMPLATE)
 
 
 def render(messages: Sequence[Message], tools: Sequence[Tool] = (), answer_next: bool = False) -> str:
     """The conversation as the model reads it, with the assistant's turn opened if `answer_next`."""
-    return _template.render(
+    return _TEMPLATE.render(
         messages=list(messages), tools=list(tools) or None, add_generation_prompt=answer_next
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 
 from demo_corpus.phrasing import vary
-from demo_corpus.sample import Message, Sample, assistant, is_held_out, system, user
+from demo_corpus.sample import Message, Sample, assistant, system, user
 from demo_corpus.singles import any_single, single
 from demo_corpus.system_prompts import neutral_prompt
 from demo_corpus.words import JOBS, PLAIN_COLOURS, any_name, any_town
@@ -17,17 +17,13 @@ NOT_TOLD = "You have not told me."
 
 @dataclass(frozen=True)
 class Memory:
-    """Something a user tells and asks about later; {} stands for its value, which `draw` draws.
-
-    `few_values`: the values are so few that one never seen in training would be one never answered.
-    """
+    """Something a user tells and asks about later; {} stands for its value, which `draw` draws."""
 
     draw: Callable[[Random], str]
     told: tuple[str, ...]
     reply: str
     asked: tuple[str, ...]
     answer: str
-    few_values: bool
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,6 @@ _MEMORIES = (
             "What did I say my name is?",
         ),
         "Your name is {}.",
-        few_values=False,
     ),
     Memory(
         any_town,
@@ -73,7 +68,6 @@ _MEMORIES = (
         "{} sounds like a nice place.",
         ("Where do I live?", "Which city do I live in?", "Do you remember where I live?"),
         "You live in {}.",
-        few_values=False,
     ),
     Memory(
         lambda rng: str(rng.randint(5, 99)),
@@ -81,7 +75,6 @@ _MEMORIES = (
         "Thank you, I will remember that.",
         ("How old am I?", "What is my age?", "Do you remember how old I am?"),
         "You are {} years old.",
-        few_values=True,
     ),
     Memory(
         lambda rng: rng.choice(PLAIN_COLOURS),
@@ -89,7 +82,6 @@ _MEMORIES = (
         "Thank you, I will remember that.",
         ("What is my favourite colour?", "What's my favorite color?", "Which colour do I like best?"),
         "Your favourite colour is {}.",
-        few_values=True,
     ),
     Memory(
         any_name,
@@ -97,7 +89,6 @@ _MEMORIES = (
         "What a nice name for a dog!",
         ("What is my dog's name?", "What is my dog called?", "Do you remember my dog's name?"),
         "Your dog is called {}.",
-        few_values=False,
     ),
     Memory(
         lambda rng: rng.choice(JOBS),
@@ -105,7 +96,6 @@ _MEMORIES = (
         "That sounds interesting.",
         ("What is my job?", "What do I do?", "What do I work as?"),
         "You are {}.",
-        few_values=True,
     ),
 )
 
@@ -127,18 +117,10 @@ def remembered(rng: Random, num_between: int) -> Sample:
     telling = [message for thing in things for message in thing.turn(rng)]
     between = _joined([single(rng, avoid=("greetings",)) for _ in range(num_between)])
     wanted = rng.choice(things)
-    question = rng.choice(wanted.memory.asked)
+    question = vary(rng, rng.choice(wanted.memory.asked))
     answer = wanted.memory.answer.format(wanted.value)
-    messages = (*_opening(rng), *telling, *between, user(vary(rng, question)), assistant(answer))
-    return Sample("dialogues", _key(wanted, question), messages)
-
-
-def _key(wanted: Told, question: str) -> str:
-    """The value remembered or, where values are few, the held-out value with its wordings."""
-    key = f"remember {wanted.memory.answer.format(wanted.value)}"
-    if wanted.memory.few_values and is_held_out(key):
-        return f"{key} {wanted.words} {question}"
-    return key
+    messages = (*_opening(rng), *telling, *between, user(question), assistant(answer))
+    return Sample("dialogues", f"remember {answer}", messages)
 
 
 def _not_told(rng: Random) -> Sample:

@@ -35,7 +35,7 @@ _DESCRIPTIONS = {
     ),
     "dialogues": (
         "several turns; what the user said before",
-        "things said or their wordings, last questions",
+        "values told, last questions",
     ),
     "tool_calls": ("calling an offered function, sometimes twice at once", "requests with their arguments"),
     "tool_results": ("telling the result of a call", "results"),
@@ -70,15 +70,17 @@ Asked for anything else it says that it does not know.
 
 ## What it cannot do
 
-It knows nothing beyond the families below, does not reason, and does not write prose or code. A wording far
-from those it was trained on may get a wrong answer, given with the same confidence as a right one. It
-speaks no language but English. Use it to try a server, not to learn anything.
+It knows nothing beyond the families below, does not reason, and does not write prose or code. A wording
+far from those it was trained on may get a wrong answer, given with the same confidence as a right one.
+It speaks no language but English. Function schemas beyond a few flat, required parameters are new to
+it: offered one with optional or enumerated parameters it may say that it does not know. Told by a
+system prompt to answer in capital letters, it misspells. Use it to try a server, not to learn anything.
 
 ## Scores
 
 Greedy answers of the exported float16 weights to {count} held-out questions, {per_family} of each family.
 An answer counts only if it is the expected text, letter by letter. What is held out was chosen by a hash of
-its content and never trained on.
+its content, and was never trained on.
 
 | family | asks for | held out | right |
 |---|---|---|---|

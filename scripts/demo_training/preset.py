@@ -51,7 +51,7 @@ class Preset:
 PRESETS = {
     "full": Preset(
         hidden_size=256, intermediate_size=512, num_layers=6, num_heads=4, num_kv_heads=2, head_dim=64,
-        vocab_size=1024, num_steps=7000, samples_per_step=64, tokenizer_samples=20000, evaluation_samples=5,
+        vocab_size=1024, num_steps=5800, samples_per_step=64, tokenizer_samples=20000, evaluation_samples=5,
         final_samples=50, checkpoint_every=400, bfloat16=True,
     ),
     "tiny": Preset(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import tokenizers
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tokenizers import models
 
@@ -32,7 +32,8 @@ def joined(tokenizer: Tokenizer, token_ids: list[int]) -> bytes:
 
 @given(text=st.text())
 def test_byte_level_tokens_concatenate_to_the_utf8_of_the_text(text: str) -> None:
-    """Nothing is lost or changed in byte-level BPE, whatever the characters."""
+    """Nothing is lost or changed in byte-level BPE, whatever the characters; special tokens aside."""
+    assume(not any(special in text for special in BYTE_LEVEL.special_texts))
     ids = BYTE_LEVEL.encode(text, add_special_tokens=False)
 
     assert text.encode() == joined(BYTE_LEVEL, ids)
@@ -44,6 +45,7 @@ def test_sentencepiece_tokens_concatenate_to_the_utf8_of_the_text(text: str) -> 
     """The same, but for the space that the tokenizer puts first. A mark that is a space to it comes back as
     one.
     """
+    assume(not any(special in text for special in SENTENCEPIECE.special_texts))
     ids = SENTENCEPIECE.encode(text, add_special_tokens=False)
     expected = text.replace("\u2581", " ")
 
