@@ -9,7 +9,6 @@ tensor is touched.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -30,8 +29,7 @@ from mlc_serve.engine.limits import EngineLimits, ModelInfo
 from mlc_serve.errors import CheckpointError, CompileError, ConfigError
 from mlc_serve.host_memory import free_host_bytes
 from mlc_serve.loaded_model import LoadedModel
-from mlc_serve.quantization.scheme import find_scheme
-from mlc_serve.runtime import RUNTIME_ONLY_VARIABLE
+from mlc_serve.quantization.scheme import choose_scheme
 from mlc_serve.runtime.device import DeviceName, find_device
 from mlc_serve.runtime.library import Library
 from mlc_serve.runtime.runner import TVMBackend
@@ -61,10 +59,9 @@ def load_model(
     use_every_core()
     checkpoint = open_checkpoint(locate(model))
     place = find_device(device)
-    quantization = _quantization(config.quantization, checkpoint, place)
     tokenizer = Tokenizer.from_directory(checkpoint.tokenizer_directory)
-    library = Library(_library_path(model_lib, checkpoint, quantization, place, report), place.open())
-    info = library.info()
+    library = _library(model_lib, checkpoint, config.quantization, place, report)
+    info = library.info
     _check_vocabulary(tokenizer, info, checkpoint)
     limits = _limits(config, mode, info, place, report)
     return LoadedModel(
@@ -76,16 +73,6 @@ def load_model(
         chat_template=checkpoint.chat_template(),
         defaults=checkpoint.generation_defaults(),
     )
-
-
-def _quantization(wanted: str | None, checkpoint: Checkpoint, place: DeviceName) -> str:
-    own = checkpoint.quantization
-    if wanted and own and wanted != own:
-        raise ConfigError(
-            f"the weights in {checkpoint.directory} are {own}; they can't be served as {wanted}"
-        )
-    default = "q0f32" if place.kind == "cpu" else "q0f16"
-    return find_scheme(wanted or own or default).name
 
 
 def _check_vocabulary(tokenizer: Tokenizer, info: ModelInfo, checkpoint: Checkpoint) -> None:
@@ -110,14 +97,24 @@ def _limits(
 # ---------------------------------------------------------------- the library
 
 
-def _library_path(
-    given: str | None, checkpoint: Checkpoint, quantization: str, place: DeviceName, report: Report
-) -> Path:
-    if given is not None:
-        path = Path(given)
-        if not path.is_file():
-            raise CheckpointError(f"model library {given}: there is no such file")
-        return path
+def _library(
+    given: str | None, checkpoint: Checkpoint, wanted: str | None, place: DeviceName, report: Report
+) -> Library:
+    """The library that is given, in whatever scheme it was compiled for, or one of our own making."""
+    if given is None:
+        scheme = choose_scheme(wanted, checkpoint.quantization, place.kind)
+        return Library(_compiled(checkpoint, scheme.name, place, report), place.open())
+    path = Path(given)
+    if not path.is_file():
+        raise CheckpointError(f"model library {given}: there is no such file")
+    library = Library(path, place.open())
+    if wanted not in (None, library.quantization):
+        raise ConfigError(f"model library {given} is compiled for {library.quantization}, not for {wanted}")
+    return library
+
+
+def _compiled(checkpoint: Checkpoint, quantization: str, place: DeviceName, report: Report) -> Path:
+    """The library of a checkpoint, from the cache or compiled into it."""
     key = {
         "model_type": checkpoint.model_type,
         "config": dict(checkpoint.config),
@@ -150,11 +147,8 @@ def _compile(checkpoint: Checkpoint, quantization: str, place: DeviceName, outpu
     """
     arguments = ["compile", str(checkpoint.directory), "--quantization", quantization, "--device", place.kind]
     command = [sys.executable, "-m", "mlc_serve", *arguments, "--output", str(output)]
-    environment = {name: value for name, value in os.environ.items() if name != RUNTIME_ONLY_VARIABLE}
     try:
-        compiler = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        compiler = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     except OSError as error:
         raise CompileError(f"compiling {checkpoint.directory} failed: {error}") from error
     with compiler, tqdm(desc="compiling", bar_format="{desc} {elapsed}", disable=None, leave=False) as bar:
@@ -189,7 +183,7 @@ def _errors(compiler: subprocess.Popen[str]) -> str | None:
 
 
 def _backend(library: Library, checkpoint: Checkpoint, limits: EngineLimits) -> TVMBackend:
-    specs, total = library.parameters, library.info().param_bytes
+    specs, total = library.parameters, library.info.param_bytes
 
     def make(directory: Path) -> None:
         with _bar("converting weights", total) as progress:
@@ -207,6 +201,6 @@ def _backend(library: Library, checkpoint: Checkpoint, limits: EngineLimits) -> 
 
 
 @contextmanager
-def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+def _bar(title: str, total: int) -> Iterator[Callable[[int], object]]:
     with tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=None, leave=False) as bar:
-        yield lambda count: (bar.update(count), None)[1]
+        yield bar.update

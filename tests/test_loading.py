@@ -131,6 +131,9 @@ def test_a_library_can_be_given(tiny_checkpoint: Path, tiny_model: LoadedModel, 
     assert artifacts("libraries") == before
     assert logprobs(model) == logprobs(tiny_model)
 
+    with pytest.raises(ConfigError, match=r"mine\.so is compiled for q0f32, not for q0f16"):
+        load(tiny_checkpoint, EngineConfig(quantization="q0f16"), model_lib=str(tmp_path / "mine.so"))
+
     with pytest.raises(CheckpointError, match=r"model library \S+/no\.so: there is no such file"):
         load(tiny_checkpoint, model_lib=str(tmp_path / "no.so"))
 

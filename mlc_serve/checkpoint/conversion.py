@@ -47,7 +47,7 @@ class WantedTensor(Protocol):
 
 
 def convert(
-    checkpoint: Checkpoint, wanted: Sequence[WantedTensor], directory: Path, progress: Callable[[int], None]
+    checkpoint: Checkpoint, wanted: Sequence[WantedTensor], directory: Path, progress: Callable[[int], object]
 ) -> None:
     """Write every wanted tensor to `directory`, calling `progress` with the bytes written since the last
     call.

@@ -29,3 +29,13 @@ def find_scheme(name: str) -> Scheme:
             f"quantization {name!r} is not available; available are {', '.join(sorted(SCHEMES))}"
         )
     return SCHEMES[name]
+
+
+def choose_scheme(wanted: str | None, own: str | None, device_kind: str) -> Scheme:
+    """The scheme to compile for: the one that is wanted, or that the weights have, or the device's default.
+
+    Raises ConfigError for an unknown one, and for weights that are packed by another than is wanted.
+    """
+    if wanted and own and wanted != own:
+        raise ConfigError(f"the weights are {own}; they can't be served as {wanted}")
+    return find_scheme(wanted or own or ("q0f32" if device_kind == "cpu" else "q0f16"))

@@ -9,6 +9,4 @@ from __future__ import annotations
 
 import os
 
-RUNTIME_ONLY_VARIABLE = "TVM_USE_RUNTIME_LIB"
-
-os.environ.setdefault(RUNTIME_ONLY_VARIABLE, "1")
+os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")

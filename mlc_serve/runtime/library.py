@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,16 @@ class Library:
         return self.function(next(name for name in _CACHES if self.has(name)))
 
     @property
+    def quantization(self) -> str:
+        """The scheme that it was compiled for."""
+        return str(self.metadata["quantization"])
+
+    @cached_property
     def parameters(self) -> list[ParameterSpec]:
         """The weights, in the order in which the functions take them."""
         return [ParameterSpec.from_metadata(entry) for entry in self.metadata["params"]]
 
+    @cached_property
     def info(self) -> ModelInfo:
         """The facts that limits are inferred from."""
         cache, chunk = self.metadata["kv_cache"], self.metadata["prefill_chunk_size"]

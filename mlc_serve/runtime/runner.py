@@ -29,7 +29,7 @@ class TVMBackend:
         self.kv = PagedKV(library, limits)
         self._device = library.device
         self._params = params
-        self._max_rows = library.info().max_batch_size
+        self._max_rows = library.info.max_batch_size
         self._embed = library.function("embed")
         self._prefill = library.function("batch_prefill")
         self._decode = library.function("batch_decode")

@@ -21,7 +21,7 @@ from mlc_serve.runtime.library import ParameterSpec
 INDEX_NAME = "tensor-cache.json"
 _PIECE = 64 << 20  # bytes read at a time, between two reports of progress
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 
 
 def load_weights(

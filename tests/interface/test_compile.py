@@ -34,7 +34,7 @@ def test_a_library_is_written(
     assert library.metadata["quantization"] == scheme
     assert library.metadata["model_type"] == "llama"
     assert library.parameters[0].dtype == dtype
-    assert library.info().context_window_size == SMALL.context_window_size
+    assert library.info.context_window_size == SMALL.context_window_size
 
 
 def test_what_can_not_be_compiled_is_refused(checkpoint: Path, tmp_path: Path) -> None:
