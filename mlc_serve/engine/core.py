@@ -7,14 +7,14 @@ a request's tokens and counters. Runs on one thread (see EngineLoop); knows no t
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mlc_serve.engine.backend import Backend, SequenceStep, StepResult
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.engine.metrics import EngineMetrics
+from mlc_serve.engine.pacing import Pacing
 from mlc_serve.engine.prefix_cache import NoPrefixCache, PrefixCache, RadixPrefixCache
 from mlc_serve.engine.request import EngineRequest, FinishReason, Request, RequestDelta
-from mlc_serve.engine.sampling import Draw
 from mlc_serve.engine.scheduler import Plan, PlanEntry, Scheduler
 from mlc_serve.engine.sequence_pool import SequencePool
 from mlc_serve.engine.trace import Trace
@@ -22,16 +22,28 @@ from mlc_serve.errors import ContextLengthError, InvalidRequestError
 
 
 class EngineCore:
-    """Serves requests from one backend. Each submitted one ends in exactly one delta with a finish reason."""
+    """Serves requests from one backend. Each submitted one ends in exactly one delta with a finish reason.
 
-    def __init__(self, backend: Backend, limits: EngineLimits, metrics: EngineMetrics, trace: Trace) -> None:
+    `clock` gives seconds, in the time that requests arrive in.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        limits: EngineLimits,
+        metrics: EngineMetrics,
+        trace: Trace,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._backend = backend
         self._limits = limits
         self._metrics = metrics
         self._trace = trace
+        self._clock = clock
         self._pool = SequencePool(backend.kv)
         self._cache = _prefix_cache(limits, self._pool)
-        self._scheduler = Scheduler(limits, self._pool, self._cache)
+        self._pacing = Pacing()
+        self._scheduler = Scheduler(limits, self._pool, self._cache, self._pacing)
         self._requests: dict[str, Request] = {}
         self._ended: list[RequestDelta] = []
         if self._pool.num_pages_of(limits.max_single_sequence_length) > self._pool.num_pages:
@@ -80,7 +92,7 @@ class EngineCore:
         """End a request, whatever its state; the next step brings its last delta. An ended one is let be."""
         request = self._requests.get(request_id)
         if request is not None:
-            self._finish(request, reason, time.monotonic())
+            self._finish(request, reason, self._clock())
             self._ended.append(_delta(request, finish_reason=reason))
 
     def abort_all(self, reason: FinishReason = FinishReason.ABORT) -> None:
@@ -97,7 +109,7 @@ class EngineCore:
 
     def step(self) -> list[RequestDelta]:
         """Advance requests by one forward pass. Whatever it raises means that the engine can't go on."""
-        start = time.monotonic()
+        start = self._clock()
         plan = self._plan(start)
         results = self._run(plan)
         deltas = self._commit(plan, results, start)
@@ -113,25 +125,35 @@ class EngineCore:
 
     def _run(self, plan: Plan) -> list[StepResult]:
         """An empty plan, where there are ended requests to report alone, needs no forward pass."""
-        return self._backend.run([_sequence_step(entry) for entry in plan.entries]) if plan.entries else []
+        if not plan.entries:
+            return []
+        steps = [_sequence_step(entry) for entry in plan.entries]
+        start = self._clock()
+        results = self._backend.run(steps)
+        self._pacing.measured(plan.num_decodes, plan.num_prompt_tokens, self._clock() - start)
+        return results
 
     def _commit(self, plan: Plan, results: Sequence[StepResult], start: float) -> list[RequestDelta]:
-        now = time.monotonic()
-        self._metrics.stepped(plan, start, now)
+        now = self._clock()
+        num_drawn = sum(result.token_id is not None for result in results)
+        self._metrics.stepped(plan, num_drawn, start, now)
         self._trace.step(plan, start, now)
         deltas, self._ended = self._ended, []
         for entry, result in zip(plan.entries, results, strict=True):
-            deltas.extend(self._commit_one(entry, result, now))
+            delta = self._commit_one(entry, result, now)
+            if delta is not None:
+                deltas.append(delta)
         self._metrics.observe(len(self._scheduler.running), len(self._scheduler.waiting), self._pool)
         return deltas
 
-    def _commit_one(self, entry: PlanEntry, result: StepResult, now: float) -> list[RequestDelta]:
-        """Take a result into its request; a list of no or one delta."""
+    def _commit_one(self, entry: PlanEntry, result: StepResult, now: float) -> RequestDelta | None:
+        """Take a result into its request; what there is to tell of it."""
         request = entry.request
         request.num_computed += entry.num_tokens
-        request.num_prompt_logprobs += len(result.target_logprobs)
-        is_caught_up = request.num_uncomputed == 0
         self._cache.record(request)
+        is_caught_up = request.num_uncomputed == 0
+        if result.target_logprobs:
+            request.num_prompt_logprobs += len(result.target_logprobs)
         if result.token_id is not None:
             request.output_ids.append(result.token_id)
             self._metrics.generated(request, now)
@@ -139,8 +161,8 @@ class EngineCore:
         if reason is not None:
             self._finish(request, reason, now)
         if reason is None and result.token_id is None and not result.target_logprobs:
-            return []
-        return [_result_delta(request, result, reason)]
+            return None
+        return _result_delta(request, result, reason)
 
     def _finish(self, request: Request, reason: FinishReason, now: float) -> None:
         del self._requests[request.spec.request_id]
@@ -166,7 +188,7 @@ def _sequence_step(entry: PlanEntry) -> SequenceStep:
     return SequenceStep(
         seq_id=entry.seq_id,
         token_ids=request.known_ids(start, start + entry.num_tokens),
-        draw=Draw(spec.params, spec.prompt_ids, request.output_ids, spec.seed) if entry.draws else None,
+        draw=request.draw if entry.draws else None,
         targets=None if request.may_reuse_prefix else _targets(request, start, start + entry.num_tokens),
         num_top_logprobs=spec.params.num_top_logprobs or 0,
     )

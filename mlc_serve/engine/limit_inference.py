@@ -17,7 +17,7 @@ from mlc_serve.engine.limits import EngineLimits, ModelInfo
 from mlc_serve.errors import ConfigError
 
 DEFAULT_MEMORY_UTILIZATION = 0.85
-# A step this long keeps matrix products efficient and still delays running requests little.
+# A step this long keeps matrix products efficient, and who comes meanwhile waits little for the next one.
 DEFAULT_PREFILL_CHUNK = 1024
 LOCAL_SEQUENCES = 4
 # What `prefix_cache_max_num_recycling_seqs` calls "no limit", as MLC does.

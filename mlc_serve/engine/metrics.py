@@ -84,10 +84,10 @@ class EngineMetrics:
                 request.admitted_at = now
                 self._admitted(request, now)
 
-    def stepped(self, plan: Plan, start: float, stop: float) -> None:
-        """A forward pass was made."""
-        num_decoded = sum(entry.num_tokens for entry in plan.entries if entry.is_decode)
-        num_prefilled = sum(entry.num_tokens for entry in plan.entries) - num_decoded
+    def stepped(self, plan: Plan, num_drawn: int, start: float, stop: float) -> None:
+        """A forward pass was made, and gave so many tokens."""
+        self._generated.inc(num_drawn)
+        num_decoded, num_prefilled = plan.num_decodes, plan.num_prompt_tokens
         self._sums.decode_tokens_sum += num_decoded
         self._sums.prefill_tokens_sum += num_prefilled
         if num_prefilled:
@@ -96,8 +96,7 @@ class EngineMetrics:
             self._sums.engine_decode_time_sum += stop - start
 
     def generated(self, request: Request, now: float) -> None:
-        """A token was drawn for a request."""
-        self._generated.inc()
+        """One of a step's tokens was drawn for a request."""
         if request.last_token_at is None:
             request.first_token_at = now
             self._first_token.observe(now - request.spec.arrival)

@@ -23,8 +23,10 @@ class PrefixCache(Protocol):
     def touch(self, seq_id: int) -> None:
         """A sequence was of use: it is evicted after those that weren't since."""
 
-    def num_shareable(self, request: Request, other: Request) -> int:
-        """Tokens of the request's prompt that `other`, once its prompt is computed, would spare it."""
+    def shares_more(self, request: Request, other: Request, length: int) -> bool:
+        """Whether `other`, once its prompt is computed, would spare the request more than its first `length`
+        tokens, which are in whole pages.
+        """
 
     def record(self, request: Request) -> None:
         """Offer the pages that a running request has computed."""
@@ -65,14 +67,12 @@ class RadixPrefixCache:
             del self._recycled[seq_id]
             self._recycled[seq_id] = None
 
-    def num_shareable(self, request: Request, other: Request) -> int:
-        """As PrefixCache.num_shareable: whole pages, and never the request's last token."""
+    def shares_more(self, request: Request, other: Request, length: int) -> bool:
+        """As PrefixCache.shares_more: another whole page, and never the request's last token."""
         mine, theirs = request.spec.prompt_ids, other.spec.prompt_ids
-        size, length = self._pool.page_size, 0
-        limit = min(len(mine) - 1, len(theirs))
-        while length + size <= limit and mine[length : length + size] == theirs[length : length + size]:
-            length += size
-        return length
+        stop = length + self._pool.page_size
+        has_page = stop <= min(len(mine) - 1, len(theirs))
+        return has_page and mine[length:stop] == theirs[length:stop] and mine[:length] == theirs[:length]
 
     def record(self, request: Request) -> None:
         """As PrefixCache.record: when another page is full."""
@@ -134,9 +134,9 @@ class NoPrefixCache:
     def touch(self, seq_id: int) -> None:
         """As PrefixCache.touch: there is no order to keep."""
 
-    def num_shareable(self, request: Request, other: Request) -> int:  # noqa: ARG002 - the interface's
-        """As PrefixCache.num_shareable: nothing is shared."""
-        return 0
+    def shares_more(self, request: Request, other: Request, length: int) -> bool:  # noqa: ARG002 - the interface's
+        """As PrefixCache.shares_more: nothing is shared."""
+        return False
 
     def record(self, request: Request) -> None:
         """As PrefixCache.record: nothing is offered."""

@@ -6,11 +6,12 @@ text.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 from mlc_serve.engine.backend import TokenLogprobs
-from mlc_serve.engine.sampling import SamplingParams
+from mlc_serve.engine.sampling import Draw, SamplingParams
 
 
 class FinishReason(str, Enum):
@@ -33,14 +34,16 @@ class EngineRequest:
     arrival: float
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Request:
     """An accepted request on its way.
 
     `num_computed` tokens of prompt_ids + output_ids are in the KV cache; each step lets it catch up with
     `num_tokens`. It ends at the latest when `max_length` tokens are known. `num_cached` of the prompt's
     tokens were found in the prefix cache when the request was first admitted; None before.
-    `num_prompt_logprobs` have left the engine. Times are time.monotonic() seconds; None before.
+    `num_prompt_logprobs` have left the engine. `was_passed_over`: a later request has been given the place in
+    the KV cache that this one was waiting for. `draw` sees the tokens of `output_ids` as they come. Times are
+    time.monotonic() seconds; None before.
     """
 
     spec: EngineRequest
@@ -50,9 +53,16 @@ class Request:
     num_computed: int = 0
     num_cached: int | None = None
     num_prompt_logprobs: int = 0
+    was_passed_over: bool = False
     admitted_at: float | None = None
     first_token_at: float | None = None
     last_token_at: float | None = None
+    num_prompt: int = field(init=False)
+    draw: Draw = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.num_prompt = len(self.spec.prompt_ids)
+        self.draw = Draw(self.spec.params, self.spec.prompt_ids, self.output_ids, self.spec.seed)
 
     @property
     def held_seq_id(self) -> int:
@@ -64,37 +74,39 @@ class Request:
     @property
     def num_tokens(self) -> int:
         """Tokens known so far: prompt and output."""
-        return len(self.spec.prompt_ids) + len(self.output_ids)
+        return self.num_prompt + len(self.output_ids)
 
     @property
     def num_uncomputed(self) -> int:
         """Known tokens that are not in the KV cache; at least one for a request that goes on."""
-        return self.num_tokens - self.num_computed
+        return self.num_prompt + len(self.output_ids) - self.num_computed
 
     @property
     def is_decoding(self) -> bool:
         """Whether all that is left to compute is the token drawn last."""
-        return bool(self.output_ids) and self.num_uncomputed == 1
+        num_output = len(self.output_ids)
+        return num_output > 0 and self.num_prompt + num_output - self.num_computed == 1
 
     @property
     def is_prompt_computed(self) -> bool:
         """Whether the whole prompt is in the KV cache."""
-        return self.num_computed >= len(self.spec.prompt_ids)
+        return self.num_computed >= self.num_prompt
 
     @property
     def may_reuse_prefix(self) -> bool:
         """Whether computed tokens of others will do: not while the logits at every position of the prompt are
         wanted.
         """
-        return (
-            not self.spec.params.prompt_logprobs or self.num_prompt_logprobs == len(self.spec.prompt_ids) - 1
-        )
+        return not self.spec.params.prompt_logprobs or self.num_prompt_logprobs == self.num_prompt - 1
 
-    def known_ids(self, start: int, stop: int) -> list[int]:
+    def known_ids(self, start: int, stop: int) -> Sequence[int]:
         """Known tokens at positions [start, stop)."""
-        boundary = len(self.spec.prompt_ids)
-        prompt = list(self.spec.prompt_ids[start:stop])
-        return prompt + self.output_ids[max(start - boundary, 0) : max(stop - boundary, 0)]
+        boundary = self.num_prompt
+        if start >= boundary:
+            return self.output_ids[start - boundary : stop - boundary]
+        if stop <= boundary:
+            return self.spec.prompt_ids[start:stop]
+        return [*self.spec.prompt_ids[start:], *self.output_ids[: stop - boundary]]
 
 
 @dataclass(frozen=True)

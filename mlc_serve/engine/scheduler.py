@@ -9,18 +9,22 @@ clock and no metrics.
 from __future__ import annotations
 
 from bisect import insort
-from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
 
+from mlc_serve.engine.admission import Admission
 from mlc_serve.engine.limits import EngineLimits
+from mlc_serve.engine.pacing import Pacing
 from mlc_serve.engine.prefix_cache import PrefixCache
 from mlc_serve.engine.radix_tree import PrefixMatch
 from mlc_serve.engine.request import Request
 from mlc_serve.engine.sequence_pool import SequencePool
+from mlc_serve.engine.waiting import WaitingLine
 
 
-@dataclass(frozen=True)
-class PlanEntry:
+class PlanEntry(NamedTuple):
     """A request computes its next `num_tokens` known tokens on `seq_id`, and draws another if `draws`."""
 
     request: Request
@@ -32,34 +36,53 @@ class PlanEntry:
 
 @dataclass
 class Plan:
-    """One forward pass, and what making it did: who was admitted, who gave its pages back."""
+    """One forward pass, and what making it did: who was admitted, who gave its pages back.
+
+    `granted` holds the prompt tokens that are planned so far and have no entry yet, `held_back` who waits for
+    another's prompt.
+    """
 
     num_tokens_left: int
     entries: list[PlanEntry] = field(default_factory=list)
+    granted: dict[Request, int] = field(default_factory=dict)
+    held_back: set[Request] = field(default_factory=set)
     admitted: list[Request] = field(default_factory=list)
     preempted: list[Request] = field(default_factory=list)
 
+    @property
+    def num_decodes(self) -> int:
+        """Entries that compute the token drawn last, and nothing else."""
+        return sum(entry.is_decode for entry in self.entries)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of all other entries."""
+        return sum(entry.num_tokens for entry in self.entries if not entry.is_decode)
+
 
 class Scheduler:
-    """First come, first served. `running` is in order of arrival; whoever came last gives way when pages run
-    out.
+    """Of what prompts may take, half goes in order of arrival and half to those with the least left.
 
-    Requests that were admitted hold a sequence, waiting ones don't. No page is asked of the KV cache that is
-    not free.
+    So a prompt is done after at most twice the tokens that it and those before it have left, and a short one
+    does not wait for long ones. `running` is in order of arrival; whoever came last gives way when pages run
+    out. Requests that were admitted hold a sequence, waiting ones don't. No page is asked of the KV cache
+    that is not free.
     """
 
-    def __init__(self, limits: EngineLimits, pool: SequencePool, cache: PrefixCache) -> None:
+    def __init__(self, limits: EngineLimits, pool: SequencePool, cache: PrefixCache, pacing: Pacing) -> None:
         self._budget = limits.prefill_chunk_size
         self._max_running = min(limits.max_num_sequence, limits.prefill_chunk_size)
         self._fill = {"hybrid": self._fill_hybrid, "chunked": self._fill_chunked}[limits.prefill_mode]
         self._pool = pool
         self._cache = cache
-        self.waiting: deque[Request] = deque()
+        self._pacing = pacing
+        self._admission = Admission(self._max_running, pool, cache)
+        self.waiting = WaitingLine()
         self.running: list[Request] = []
 
     def add(self, request: Request) -> None:
         """Let a request wait for its turn."""
-        self.waiting.append(request)
+        self.waiting.add(request)
 
     def remove(self, request: Request) -> None:
         """Forget a request in any state; what it has computed goes to the prefix cache."""
@@ -82,121 +105,109 @@ class Scheduler:
         return plan
 
     def _fill_hybrid(self, plan: Plan) -> None:
-        """Decodes go first, and prompts take what is left of the budget."""
+        """Decodes go first, and prompts take what is left of the budget as far as the decodes can bear it."""
         self._plan_decodes(plan)
-        self._plan_prefills(plan)
+        num_decodes = len(plan.entries)
+        num_prompts = min(len(self.running) + len(self.waiting), self._max_running) - num_decodes
+        if num_decodes and num_prompts:
+            bearable = self._pacing.prompt_tokens(num_decodes, num_prompts)
+            plan.num_tokens_left = min(plan.num_tokens_left, bearable)
+        if num_prompts:
+            self._plan_prompts(plan)
 
     def _fill_chunked(self, plan: Plan) -> None:
         """Decodes wait as long as some prompt can be worked on; pages that they then give back may serve
         prompts.
         """
-        for fill in (self._plan_prefills, self._plan_decodes, self._plan_prefills):
+        for fill in (self._plan_prompts, self._plan_decodes, self._plan_prompts):
             if not plan.entries:
                 fill(plan)
 
     def _plan_decodes(self, plan: Plan) -> None:
         for request in [request for request in self.running if request.is_decoding]:
-            while request.seq_id is not None and not self._make_room(request, 1):
+            while request.seq_id is not None and not self._make_room(request.seq_id, 1):
                 self._preempt_latest(plan)
-            self._plan_tokens(plan, request)
+            if request.seq_id is not None:
+                self._pool.grow(request.seq_id, 1)
+                draws = request.num_tokens < request.max_length
+                plan.entries.append(PlanEntry(request, request.seq_id, 1, draws, is_decode=True))
+        plan.num_tokens_left -= len(plan.entries)
 
-    def _plan_prefills(self, plan: Plan) -> None:
-        for request in self.running:
-            if not request.is_decoding:
-                self._plan_tokens(plan, request)
-        self._admit(plan)
+    def _plan_prompts(self, plan: Plan) -> None:
+        """Half to those with the least left, the rest in order of arrival; waiting requests start as their
+        turn comes.
+        """
+        waiting = self.waiting.shortest_first()
+        self._plan_in_turn(plan, plan.num_tokens_left // 2, sorted(self._candidates(waiting), key=_num_left))
+        self._plan_in_turn(plan, plan.num_tokens_left, sorted(self._candidates(self.waiting), key=_arrival))
+        plan.entries += [_prompt_entry(request, num_tokens) for request, num_tokens in plan.granted.items()]
+        plan.granted.clear()
 
-    def _plan_tokens(self, plan: Plan, request: Request) -> None:
-        """Let a running request compute as much as budget and pages allow, if anything."""
-        if request.seq_id is None:
-            return
-        wanted = min(request.num_uncomputed, plan.num_tokens_left)
-        self._make_room(request, wanted)
-        num_tokens = min(wanted, self._room(request))
-        if not num_tokens:
-            return
-        self._pool.grow(request.seq_id, num_tokens)
-        plan.num_tokens_left -= num_tokens
-        draws = num_tokens == request.num_uncomputed and request.num_tokens < request.max_length
-        plan.entries.append(PlanEntry(request, request.seq_id, num_tokens, draws, request.is_decoding))
+    def _candidates(self, waiting: Iterable[Request]) -> list[Request]:
+        """Running prompts, and as many of the waiting as a cheap plan can look at."""
+        prompts = [request for request in self.running if not request.is_decoding]
+        return prompts + list(islice(waiting, 2 * self._max_running))
 
-    def _room(self, request: Request) -> int:
-        """Tokens that a running request can append to its last page and to all free ones."""
-        num_pages = self._pool.num_pages_of(request.num_computed) + self._pool.num_free_pages
-        return num_pages * self._pool.page_size - request.num_computed
+    def _plan_in_turn(self, plan: Plan, budget: int, candidates: Iterable[Request]) -> None:
+        """Grant up to `budget` tokens. After a request that has no place only running ones are served."""
+        has_place = True
+        for request in candidates:
+            if not budget:
+                return
+            if request.seq_id is None and has_place:
+                has_place = self._try_start(plan, request)
+            if request.seq_id is not None:
+                budget -= self._grant(plan, request, budget)
 
-    def _make_room(self, request: Request, num_tokens: int) -> bool:
+    def _try_start(self, plan: Plan, request: Request) -> bool:
+        """Start a waiting request unless it is held back; False if no other need be tried."""
+        if len(self.running) >= self._max_running:
+            return False
+        if request in plan.held_back:
+            return True
+        hit = self._admission.match(request)
+        if self._admission.is_held_back(request, hit, self.running):
+            plan.held_back.add(request)
+            return len(plan.held_back) < self._max_running
+        if not self._admission.may_start(request, hit, self.running, self.waiting.first):
+            return False
+        self._start(plan, request, hit)
+        return True
+
+    def _grant(self, plan: Plan, request: Request, budget: int) -> int:
+        """Let a running request compute more, as budget and pages allow; how many tokens that is."""
+        seq_id, granted = request.held_seq_id, plan.granted.get(request, 0)
+        wanted = min(request.num_uncomputed - granted, budget)
+        self._make_room(seq_id, wanted)
+        num_tokens = min(wanted, self._pool.room(seq_id))
+        if num_tokens:
+            self._pool.grow(seq_id, num_tokens)
+            plan.num_tokens_left -= num_tokens
+            plan.granted[request] = granted + num_tokens
+        return num_tokens
+
+    def _make_room(self, seq_id: int, num_tokens: int) -> bool:
         """Evict what it takes for a running request to append `num_tokens`; False if that is not enough."""
-        while self._room(request) < num_tokens:
+        while self._pool.room(seq_id) < num_tokens:
             if not self._cache.evict():
                 return False
         return True
 
     def _preempt_latest(self, plan: Plan) -> None:
-        """Take the pages of the request that came last. It is the next to be admitted, and computes its
-        tokens again.
+        """Take the pages of the request that came last. It waits in its old place, is not passed over again,
+        and computes its tokens anew.
         """
         request = self.running.pop()
         self._cache.discard(request)
         request.seq_id = None
         request.num_computed = 0
-        self.waiting.appendleft(request)
+        request.was_passed_over = True
+        self.waiting.add(request)
         plan.preempted.append(request)
 
-    def _admit(self, plan: Plan) -> None:
-        """Start waiting requests in turn, up to one that does not fit.
-
-        Those held back keep their place. No more of them are passed over than may run, so that a plan stays
-        cheap.
-        """
-        held: list[Request] = []
-        while self.waiting and plan.num_tokens_left and len(self.running) < self._max_running > len(held):
-            request = self.waiting.popleft()
-            hit = self._match(request)
-            if self._is_held_back(request, hit):
-                held.append(request)
-            elif self._fits(request, hit):
-                self._start(plan, request, hit)
-            else:
-                self.waiting.appendleft(request)
-                break
-        self.waiting.extendleft(reversed(held))
-
-    def _match(self, request: Request) -> PrefixMatch | None:
-        """The cached beginning of a request's tokens, less the last one: its logits are needed."""
-        if not request.may_reuse_prefix:
-            return None
-        return self._cache.match(request.known_ids(0, request.num_tokens - 1))
-
-    def _is_held_back(self, request: Request, hit: PrefixMatch | None) -> bool:
-        """Whether a running request is about to compute more of the same prompt than is cached now."""
-        if not request.may_reuse_prefix:
-            return False
-        cached = hit.length if hit else 0
-        prefilling = [other for other in self.running if not other.is_prompt_computed]
-        return any(self._cache.num_shareable(request, other) > cached for other in prefilling)
-
-    def _fits(self, request: Request, hit: PrefixMatch | None) -> bool:
-        """Whether all known tokens and a page to grow fit, beside what the running requests still have to
-        compute.
-        """
-        wanted = self._pool.num_pages_of(min(request.num_tokens + self._pool.page_size, request.max_length))
-        if hit:
-            wanted += self._pool.num_pinned_by_fork(hit.seq_id, hit.length) - self._pool.num_pages_of(
-                hit.length
-            )
-        return wanted + self._num_pages_owed() <= self._pool.num_unpinned_pages
-
-    def _num_pages_owed(self) -> int:
-        """Pages that the running requests lack for the tokens they know."""
-        return sum(
-            self._pool.num_new_pages(request.seq_id, request.num_tokens)
-            for request in self.running
-            if request.seq_id is not None
-        )
-
     def _start(self, plan: Plan, request: Request, hit: PrefixMatch | None) -> None:
-        """Give a request its sequence, and as many tokens as the budget has left."""
+        """Give a waiting request its sequence."""
+        self.waiting.remove(request)
         request.num_computed = hit.length if hit else 0
         if request.num_cached is None:
             request.num_cached = request.num_computed
@@ -205,6 +216,18 @@ class Scheduler:
             self._cache.touch(hit.seq_id)
         else:
             request.seq_id = self._pool.add()
-        insort(self.running, request, key=lambda running: running.spec.arrival)
+        insort(self.running, request, key=_arrival)
         plan.admitted.append(request)
-        self._plan_tokens(plan, request)
+
+
+def _prompt_entry(request: Request, num_tokens: int) -> PlanEntry:
+    draws = num_tokens == request.num_uncomputed and request.num_tokens < request.max_length
+    return PlanEntry(request, request.held_seq_id, num_tokens, draws, request.is_decoding)
+
+
+def _arrival(request: Request) -> float:
+    return request.spec.arrival
+
+
+def _num_left(request: Request) -> tuple[int, float]:
+    return request.num_uncomputed, request.spec.arrival

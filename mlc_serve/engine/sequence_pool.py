@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from mlc_serve.engine.backend import KVCache
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Page:
     """A page is held by `num_holders` sequences; `num_pins` of them belong to running requests."""
 
@@ -21,7 +21,7 @@ class _Page:
     num_pins: int = 0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Sequence:
     num_tokens: int = 0
     pages: list[_Page] = field(default_factory=list)
@@ -30,43 +30,41 @@ class _Sequence:
 
 class SequencePool:
     """Sequences are pinned while a request runs on them; what only unpinned ones hold can be had back by
-    releasing them.
+    releasing them. `page_size` is in tokens, `num_pages` the whole cache.
     """
 
     def __init__(self, kv: KVCache) -> None:
         self._kv = kv
+        self.page_size = kv.page_size
+        self.num_pages = kv.num_pages
         self._sequences: dict[int, _Sequence] = {}
         self._free_ids: list[int] = []
         self._num_held = 0
         self._num_pinned = 0
 
     @property
-    def page_size(self) -> int:
-        """Tokens in a page."""
-        return self._kv.page_size
-
-    @property
-    def num_pages(self) -> int:
-        """Pages of the whole cache."""
-        return self._kv.num_pages
-
-    @property
     def num_free_pages(self) -> int:
         """Pages that no sequence holds, nor will hold after the forward pass that is being planned."""
-        return self._kv.num_pages - self._num_held
+        return self.num_pages - self._num_held
 
     @property
     def num_unpinned_pages(self) -> int:
         """Free pages and those that would be free if all unpinned sequences were released."""
-        return self._kv.num_pages - self._num_pinned
+        return self.num_pages - self._num_pinned
 
     def num_pages_of(self, num_tokens: int) -> int:
         """Pages that a sequence of that many tokens holds."""
-        return -(-num_tokens // self._kv.page_size)
+        return -(-num_tokens // self.page_size)
 
     def num_new_pages(self, seq_id: int, num_tokens: int) -> int:
         """Pages that a sequence lacks to hold `num_tokens` in all."""
         return max(0, self.num_pages_of(num_tokens) - len(self._sequences[seq_id].pages))
+
+    def room(self, seq_id: int) -> int:
+        """Tokens that a sequence can take in its last page and in all free ones."""
+        sequence = self._sequences[seq_id]
+        num_pages = len(sequence.pages) + self.num_pages - self._num_held
+        return num_pages * self.page_size - sequence.num_tokens
 
     def num_pinned_by_fork(self, parent: int, length: int) -> int:
         """Pages that a fork would take from what can be had back."""
@@ -94,14 +92,10 @@ class SequencePool:
         appends.
         """
         sequence = self._sequences[seq_id]
-        num_new = self.num_new_pages(seq_id, sequence.num_tokens + num_tokens)
-        if num_new > self.num_free_pages:
-            raise RuntimeError(
-                f"{num_new} pages were planned for sequence {seq_id} and {self.num_free_pages} are free"
-            )
-        sequence.num_tokens += num_tokens
-        for _ in range(num_new):
-            self._hold(sequence, _Page())
+        length, held = sequence.num_tokens + num_tokens, len(sequence.pages)
+        if length > held * self.page_size:
+            self._take_pages(seq_id, sequence, self.num_pages_of(length) - held)
+        sequence.num_tokens = length
 
     def unpin(self, seq_id: int) -> None:
         """No request runs on this sequence any more."""
@@ -141,6 +135,14 @@ class SequencePool:
             raise RuntimeError(
                 f"{self._kv.num_free_pages} pages are free, not {self.num_free_pages} as counted"
             )
+
+    def _take_pages(self, seq_id: int, sequence: _Sequence, num_new: int) -> None:
+        if num_new > self.num_free_pages:
+            raise RuntimeError(
+                f"{num_new} pages were planned for sequence {seq_id} and {self.num_free_pages} are free"
+            )
+        for _ in range(num_new):
+            self._hold(sequence, _Page())
 
     def _take_id(self) -> int:
         return heapq.heappop(self._free_ids) if self._free_ids else len(self._sequences)

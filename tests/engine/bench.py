@@ -36,6 +36,18 @@ def limits(**fields: Any) -> EngineLimits:
     return EngineLimits(**(defaults | fields))
 
 
+class Clock:
+    """Time that passes at each look: a millisecond, unless told otherwise."""
+
+    def __init__(self, tick: float = 0.001) -> None:
+        self.now = 1000.0
+        self._tick = tick
+
+    def __call__(self) -> float:
+        self.now += self._tick
+        return self.now
+
+
 class Bench:
     """Pages hold 4 tokens. `outputs`, `reasons` and `deltas` are by request id."""
 
@@ -48,7 +60,8 @@ class Bench:
             max_batch_sequences=self.limits.max_num_sequence,
         )
         self.metrics = EngineMetrics("fake")
-        self.core = EngineCore(self.backend, self.limits, self.metrics, trace or NullTrace())
+        self.clock = Clock()
+        self.core = EngineCore(self.backend, self.limits, self.metrics, trace or NullTrace(), self.clock)
         self.deltas: dict[str, list[RequestDelta]] = {}
         self._num_submitted = 0
 

@@ -50,6 +50,7 @@ def test_gauges_follow_the_engine() -> None:
     """Running, waiting and pages are those after the last step."""
     bench = Bench(max_num_sequence=1)
     bench.submit("a", b"0123456789", max_tokens=4)
+    bench.step()
     bench.submit("b", b"xyz", max_tokens=4)
     bench.step()
     names = ("requests_running", "requests_waiting", "kv_cache_pages_used", "kv_cache_pages_recycled")

@@ -116,8 +116,23 @@ def test_shareable_is_counted_in_pages_and_without_the_last_token() -> None:
     """What a request could have from another's prompt ends at a page, and before its own last token."""
     kept = Kept()
     other = kept.computed(b"01234567")
-    for prompt, shareable in {b"01234567": 4, b"012345678": 8, b"0123456x9": 4, b"x": 0}.items():
-        assert kept.cache.num_shareable(Request(spec("a", prompt), 64), other) == shareable
+    for prompt, shareable in {
+        b"01234567": 4,
+        b"012345678": 8,
+        b"0123456x9": 4,
+        b"x": 0,
+        b"x1234567": 0,
+    }.items():
+        request = Request(spec("a", prompt), 64)
+        more = [length for length in (0, 4, 8) if kept.cache.shares_more(request, other, length)]
+        assert len(more) == shareable // 4
+
+
+def test_nothing_is_shared_after_a_difference() -> None:
+    """A later page that happens to be equal is no page of the same beginning."""
+    kept = Kept()
+    other = kept.computed(b"0123456789")
+    assert not kept.cache.shares_more(Request(spec("a", b"x123456789"), 64), other, 4)
 
 
 def test_clear_forgets_all() -> None:
@@ -136,7 +151,7 @@ def test_no_prefix_cache_keeps_nothing() -> None:
     kept.cache = NoPrefixCache(kept.pool)
     request = kept.computed(b"01234567")
     assert kept.length(b"01234567") == 0
-    assert kept.cache.num_shareable(request, request) == 0
+    assert not kept.cache.shares_more(request, request, 0)
     kept.cache.touch(request.held_seq_id)
     kept.cache.recycle(request)
     assert kept.kv.num_free_pages == 64

@@ -1,0 +1,238 @@
+"""Pacing: what prompts may add to the gaps of running streams, learned from passes on simulated machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+import pytest
+
+from mlc_serve.engine.backend import SequenceStep, StepResult
+from mlc_serve.engine.core import EngineCore
+from mlc_serve.engine.metrics import EngineMetrics
+from mlc_serve.engine.pacing import Pacing
+from mlc_serve.engine.trace import NullTrace
+from mlc_serve.testing import FakeKVCache
+from tests.engine.bench import Clock, limits, spec
+
+# Seconds of a pass, of each decode in it and of each prompt token in it: a small and a larger model on a few
+# cores, and an accelerator, where a prompt token costs next to nothing.
+Costs = tuple[float, float, float]
+SMALL, LARGER, ACCELERATOR = (3.5e-3, 0.67e-3, 0.26e-3), (14.5e-3, 2.7e-3, 1.69e-3), (1e-2, 5e-5, 2e-5)
+MACHINES = pytest.mark.parametrize(
+    "costs", [SMALL, LARGER, ACCELERATOR], ids=["small", "larger", "accelerator"]
+)
+
+
+class Machine:
+    """A backend whose passes take time by `costs`, and write the same token over and over."""
+
+    def __init__(self, costs: Costs, clock: Clock) -> None:
+        self.kv = FakeKVCache(16, 2048)
+        self.passes: list[tuple[int, int]] = []
+        self._costs = costs
+        self._clock = clock
+
+    def run(self, steps: Sequence[SequenceStep]) -> list[StepResult]:
+        """Let the clock go on; `passes` gets the decodes and the prompt tokens."""
+        num_decodes = sum(step.draw is not None and bool(step.draw.output_ids) for step in steps)
+        num_tokens = sum(len(step.token_ids) for step in steps) - num_decodes
+        self.passes.append((num_decodes, num_tokens))
+        fixed, per_decode, per_token = self._costs
+        self._clock.now += fixed + per_decode * num_decodes + per_token * num_tokens
+        return [StepResult(7 if step.draw else None) for step in steps]
+
+
+class Load:
+    """Requests on an engine on such a machine; `token_times` by request id."""
+
+    def __init__(self, costs: Costs) -> None:
+        self.clock = Clock(tick=0.0)
+        self.machine = Machine(costs, self.clock)
+        engine_limits = limits(
+            max_num_sequence=32,
+            max_total_sequence_length=32768,
+            max_single_sequence_length=2048,
+            prefill_chunk_size=1024,
+            prefix_cache_mode="disable",
+        )
+        self.core = EngineCore(self.machine, engine_limits, EngineMetrics("m"), NullTrace(), self.clock)
+        self.token_times: dict[str, list[float]] = {}
+        self.num_ended = 0
+
+    def submit(self, name: str, num_prompt: int, max_tokens: int) -> None:
+        """A request that arrives now."""
+        self.token_times[name] = []
+        prompt = [1] * num_prompt
+        self.core.submit(spec(name, prompt, arrival=self.clock.now, max_tokens=max_tokens))
+
+    def step(self) -> None:
+        """One forward pass."""
+        for delta in self.core.step():
+            self.token_times[delta.request_id] += [self.clock.now] * len(delta.token_ids)
+            self.num_ended += delta.finish_reason is not None
+
+    def until_first_token(self, name: str) -> float:
+        """Seconds to the first token of a request, from now."""
+        start = self.clock.now
+        while not self.token_times[name]:
+            self.step()
+        return self.clock.now - start
+
+    def gaps(self, name: str) -> list[float]:
+        """Between the tokens of a request."""
+        times = self.token_times[name]
+        return [times[i] - times[i - 1] for i in range(1, len(times))]
+
+    def streams(self, number: int, num_prompt: int = 20) -> None:
+        """Let so many requests run for a while."""
+        for i in range(number):
+            self.submit(f"stream{i}", num_prompt, 1500)
+        for _ in range(20 + number):
+            self.step()
+
+
+@MACHINES
+@pytest.mark.parametrize("number", [1, 8, 31])
+def test_a_long_prompt_delays_streams_by_less_than_three_gaps(costs: Costs, number: int) -> None:
+    """While 900 prompt tokens are computed no gap of a running stream is three times its normal one, and the
+    prompt takes at most some three times as long as it would alone.
+    """
+    load = Load(costs)
+    load.streams(number)
+    before = load.gaps("stream0")
+    for name in ("first", "second", "third"):
+        load.submit(name, 900, 2)
+        waited = load.until_first_token(name)
+    during = load.gaps("stream0")[len(before) :]
+    assert max(during) < 2.6 * median(before[-10:])
+    assert waited < 3 * (costs[0] + 900 * costs[2])
+
+
+def test_without_streams_a_pass_takes_all_it_can() -> None:
+    """Where nobody waits for a decode the whole budget goes to prompts."""
+    load = Load(SMALL)
+    load.streams(1)
+    load.core.abort_all()
+    load.submit("a", 1500, 1)
+    load.until_first_token("a")
+    assert load.machine.passes[-2:] == [(0, 1024), (0, 476)]
+
+
+@pytest.mark.parametrize(("num_clients", "num_prompt"), [(8, 128), (32, 128), (32, 512)])
+def test_pacing_costs_no_throughput(
+    num_clients: int, num_prompt: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that always have a request open get at least 98 % of the tokens that they get unpaced."""
+
+    def seconds() -> float:
+        load, num_sent = Load(SMALL), 0
+        start = load.clock.now
+        while load.num_ended < 96:
+            while num_sent < min(96, load.num_ended + num_clients):
+                load.submit(str(num_sent), num_prompt, 64)
+                num_sent += 1
+            load.step()
+        return load.clock.now - start
+
+    paced = seconds()
+    monkeypatch.setattr(Pacing, "prompt_tokens", lambda *_: 1024)
+    assert seconds() > 0.98 * paced
+
+
+def test_a_burst_is_not_held_up_much() -> None:
+    """24 prompts beside 8 streams have their first tokens after at most 1.4 times what their tokens cost, and
+    no gap of a stream is longer than nine.
+    """
+    load = Load(SMALL)
+    load.streams(8)
+    before = load.gaps("stream0")
+    for i in range(24):
+        load.submit(str(i), 128, 500)
+    waited = load.until_first_token("23")
+    assert waited < 1.4 * 24 * 128 * SMALL[2]
+    fixed, per_decode, _ = SMALL
+    assert max(load.gaps("stream0")[len(before) :]) < 9 * (fixed + 32 * per_decode)
+
+
+def test_five_tokens_behind_a_burst_have_their_answer_within_a_second() -> None:
+    """At some 4000 prompt tokens a second and with 32 prompts of 128 tokens before it."""
+    load = Load(SMALL)
+    for i in range(32):
+        load.submit(str(i), 128, 64)
+    load.submit("short", 5, 64)
+    assert load.until_first_token("short") < 0.3
+
+
+def test_what_decodes_cost_is_measured_first() -> None:
+    """Until a pass of decodes alone was seen, and when the batch is another one, prompts wait for one."""
+    pacing = Pacing()
+    assert pacing.prompt_tokens(1, 1) == 0
+    pacing.measured(1, 0, 0.01)
+    assert pacing.prompt_tokens(1, 1) > 0
+    assert pacing.prompt_tokens(2, 1) == 0
+    pacing.measured(16, 0, 0.1)
+    assert pacing.prompt_tokens(20, 1) > 0
+    assert pacing.prompt_tokens(10, 1) == 0
+
+
+def test_prompts_always_get_on() -> None:
+    """However dear a token seems to be, a pass with prompts takes 16."""
+    pacing = Pacing()
+    pacing.measured(1, 0, 0.001)
+    for _ in range(10):
+        assert pacing.prompt_tokens(1, 1) == 16
+        pacing.measured(1, 16, 10.0)
+
+
+def test_the_cost_of_decodes_is_measured_again() -> None:
+    """One pass of 33 is for decodes alone, while prompts go on and on."""
+    load = Load(SMALL)
+    load.streams(1)
+    load.submit("a", 1900, 1)
+    load.until_first_token("a")
+    during = load.machine.passes[-66:]
+    alone = [i for i, (_, num_tokens) in enumerate(during) if num_tokens == 0]
+    assert len(alone) == 2
+    assert alone[1] - alone[0] == 33
+
+
+def test_each_prompt_adds_a_pass_of_decodes_up_to_eight() -> None:
+    """Where a decode pass costs 100 tokens, one prompt gets 100, three 300, and any number at most 800."""
+    pacing = Pacing()
+    pacing.measured(0, 1024, 1.024)
+    pacing.measured(4, 0, 0.1)
+    assert [pacing.prompt_tokens(4, number) for number in (1, 3, 8, 30)] == pytest.approx(
+        [100, 300, 800, 800], abs=1
+    )
+
+
+def test_a_pass_that_something_held_up_says_little() -> None:
+    """A single pass of ten times the normal length changes what prompts get by half at most."""
+    pacing = Pacing()
+    pacing.measured(0, 1024, 1.024)
+    pacing.measured(4, 0, 0.1)
+    pacing.measured(4, 0, 1.0)
+    assert pacing.prompt_tokens(4, 1) <= 150
+    pacing.measured(4, 100, 10.0)
+    assert pacing.prompt_tokens(4, 1) >= 67
+
+
+def test_a_clock_that_stands_still_is_survived() -> None:
+    """Passes shorter than the clock can tell leave prompts what they need to get on."""
+    pacing = Pacing()
+    pacing.measured(0, 5, 0.0)
+    for _ in range(5):
+        pacing.measured(2, 0, 0.0)
+        pacing.measured(2, 10, 0.0)
+        assert pacing.prompt_tokens(2, 4) >= 16
+
+
+def test_tokens_that_seem_free_stay_countable() -> None:
+    """Prompts that add nothing to a pass get large numbers, and no overflow."""
+    pacing = Pacing()
+    pacing.measured(2, 0, 0.1)
+    for _ in range(5000):
+        pacing.measured(2, 1000, 0.1)
+    pacing.measured(2, 0, 0.1)
+    assert 1024 < pacing.prompt_tokens(2, 1) < 1_000_000
