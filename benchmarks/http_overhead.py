@@ -8,9 +8,11 @@ The two take turns, so that whatever else the machine does meets both. Engine an
 from __future__ import annotations
 
 import argparse
-import asyncio
+
+import uvloop
 
 from benchmarks import online
+from benchmarks.event_client import EventClient
 from benchmarks.load import Ask, closed_loop, median_of, random_prompts, summary
 from benchmarks.report import Row, print_report
 from benchmarks.setup import Settings, add_arguments, ask_engine, ask_server, settings_of, start_engine
@@ -25,7 +27,7 @@ def main() -> None:
     parser.set_defaults(concurrency=[8])
     settings = settings_of(parser.parse_args())
     with online.server(settings) as url:
-        rows = asyncio.run(compare(settings, url))
+        rows = uvloop.run(compare(settings, url))
     print_report("http overhead", settings.listing(), rows)
 
 
@@ -33,7 +35,7 @@ async def compare(settings: Settings, url: str) -> list[Row]:
     """The rates of the engine and of a server, and their ratio, for each concurrency."""
     engine = start_engine(settings)
     try:
-        async with online.client(url) as client:
+        async with EventClient(url) as client:
             asks = (ask_engine(engine, settings.max_tokens), ask_server(client, settings.max_tokens))
             return [await compare_load(*asks, settings, concurrency) for concurrency in settings.concurrency]
     finally:

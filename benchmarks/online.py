@@ -8,16 +8,16 @@ Without --url a server is started for the time of the measurement. The load come
 from __future__ import annotations
 
 import argparse
-import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
+import uvloop
 
+from benchmarks.event_client import EventClient
 from benchmarks.load import Ask, closed_loop, median_of, random_prompts, summary
 from benchmarks.report import Row, print_report
-from benchmarks.setup import TIMEOUT_SECONDS, Settings, add_arguments, ask_server, settings_of
+from benchmarks.setup import Settings, add_arguments, ask_server, settings_of
 from mlc_serve import PopenServer
 
 # Requests of one run for each that is under way at once.
@@ -34,7 +34,7 @@ def main() -> None:
     options = parser.parse_args()
     settings = settings_of(options)
     with server(settings, options.url) as url:
-        rows = asyncio.run(measure(settings, url))
+        rows = uvloop.run(measure(settings, url))
     print_report("online", settings.listing(), rows)
 
 
@@ -53,15 +53,9 @@ def server(settings: Settings, url: str | None = None) -> Iterator[str]:
         yield started.base_url
 
 
-def client(url: str) -> httpx.AsyncClient:
-    """A client that opens as many connections as it is asked for."""
-    limits = httpx.Limits(max_connections=None)
-    return httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS, limits=limits, trust_env=False)
-
-
 async def measure(settings: Settings, url: str) -> list[Row]:
     """A row for each concurrency."""
-    async with client(url) as session:
+    async with EventClient(url) as session:
         ask = ask_server(session, settings.max_tokens)
         return [await measure_load(ask, settings, concurrency) for concurrency in settings.concurrency]
 

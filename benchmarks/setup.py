@@ -7,9 +7,9 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import httpx
-
+from benchmarks.event_client import EventClient
 from benchmarks.load import Ask, Prompt
 from benchmarks.random_model import write_model
 from benchmarks.shapes import SHAPES
@@ -17,8 +17,6 @@ from mlc_serve import AsyncMLCEngine, EngineConfig
 from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.frontend.params import GenerationParams
 
-# Enough for any reply; a benchmark that hangs is ended by whoever looks at it.
-TIMEOUT_SECONDS = 3600
 MODELS = Path("models")
 PAGE = 16
 # The KV cache is at least this long, whatever the concurrency.
@@ -110,25 +108,38 @@ def ask_engine(engine: AsyncMLCEngine, max_tokens: int) -> Ask:
     return ask
 
 
-def ask_server(client: httpx.AsyncClient, max_tokens: int) -> Ask:
-    """Ask an OpenAI-compatible server for exactly `max_tokens` greedy tokens.
+def ask_server(client: EventClient, max_tokens: int) -> Ask:
+    """Ask an OpenAI-compatible server for exactly `max_tokens` greedy tokens that continue a prompt."""
 
-    A chunk with text counts as a token, and what `usage` has beyond these arrives with it.
-    """
-    streaming = {"stream": True, "stream_options": {"include_usage": True}}
-    body = {"max_tokens": max_tokens, "temperature": 0, "ignore_eos": True, **streaming}
-
-    async def ask(prompt: Prompt) -> AsyncIterator[int]:
-        async with client.stream("POST", "/v1/completions", json=body | {"prompt": list(prompt)}) as reply:
-            if reply.status_code != httpx.codes.OK:
-                raise RuntimeError(f"status {reply.status_code}: {(await reply.aread()).decode()}")
-            counted = 0
-            async for line in reply.aiter_lines():
-                new = tokens_in(line, counted)
-                counted += new
-                yield new
+    def ask(prompt: Prompt) -> AsyncIterator[int]:
+        return _asked(client, "/v1/completions", {**_streamed(max_tokens), "prompt": list(prompt)})
 
     return ask
+
+
+def ask_chat(client: EventClient, max_tokens: int) -> Ask:
+    """As `ask_server`, in a conversation. The prompt is written out as numbers: its length is another."""
+
+    def ask(prompt: Prompt) -> AsyncIterator[int]:
+        messages = [{"role": "user", "content": " ".join(map(str, prompt))}]
+        return _asked(client, "/v1/chat/completions", {**_streamed(max_tokens), "messages": messages})
+
+    return ask
+
+
+def _streamed(max_tokens: int) -> dict[str, object]:
+    streaming = {"stream": True, "stream_options": {"include_usage": True}}
+    return {"max_tokens": max_tokens, "temperature": 0, "ignore_eos": True, **streaming}
+
+
+async def _asked(client: EventClient, path: str, body: dict[str, object]) -> AsyncIterator[int]:
+    """A chunk with text counts as a token, and what `usage` has beyond these arrives with it."""
+    counted = 0
+    async for line in client.post(path, body):
+        new = tokens_in(line, counted)
+        if new:
+            counted += new
+            yield new
 
 
 def tokens_in(line: str, counted: int) -> int:
@@ -140,4 +151,9 @@ def tokens_in(line: str, counted: int) -> int:
         raise RuntimeError(f"the stream ended with an error: {event['error']}")
     if event.get("usage"):
         return int(event["usage"]["completion_tokens"]) - counted
-    return sum(1 for choice in event["choices"] if choice["text"])
+    return sum(1 for choice in event["choices"] if choice.get("text") or _content(choice))
+
+
+def _content(choice: dict[str, Any]) -> object:
+    """What a chunk of a chat adds, if it is one."""
+    return choice.get("delta", {}).get("content")

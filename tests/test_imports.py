@@ -28,7 +28,17 @@ ALLOWED: dict[str, frozenset[str]] = {
     "host_memory": frozenset(),
     "cli": frozenset({"", "interface"}),
     "interface": frozenset(
-        {"async_engine", "server", "supervisor", "compiler", "checkpoint", "demo", "loading", "loaded_model"}
+        {
+            "async_engine",
+            "server",
+            "supervisor",
+            "compiler",
+            "checkpoint",
+            "quantization",
+            "demo",
+            "loading",
+            "loaded_model",
+        }
     ),
     "server": frozenset({"async_engine", "text", "protocol"}),
     "async_engine": frozenset({"engine", "text", "protocol", "frontend", "loaded_model", "loading"}),
@@ -69,7 +79,6 @@ OUTSIDE = {
     "fastapi": frozenset({"server"}),
     "starlette": frozenset({"server"}),
     "uvicorn": frozenset({"server"}),
-    "sse_starlette": frozenset({"server"}),
     "pydantic": frozenset({"protocol", "frontend", "server", "text", "checkpoint"}),
     "asyncio": frozenset({"async_engine", "sync_engine", "server", "frontend"}),
     "torch": frozenset(),

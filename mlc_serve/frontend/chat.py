@@ -11,12 +11,14 @@ from typing import Any, Literal, overload
 from mlc_serve.frontend.chat_choice import ChatChunkWriter, ChatMessageWriter, ChatOptions
 from mlc_serve.frontend.chat_prompt import chat_prompt_ids, offers_tools
 from mlc_serve.frontend.generate import Generate, new_id, reply_fields
+from mlc_serve.frontend.long_text import beside_the_loop
 from mlc_serve.frontend.params import GenerationParams, sampling_params, seed
 from mlc_serve.frontend.usage import UsageCount
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.errors import validated
 from mlc_serve.protocol.openai import ChatCompletionRequest
-from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk
+from mlc_serve.protocol.replies import ChatChunkChoice, ChatCompletion, ChatCompletionChunk, ChatDelta
+from mlc_serve.protocol.reply_stream import ReplyStream, TextPart
 
 ChatStream = AsyncGenerator[ChatCompletionChunk, None]
 
@@ -39,14 +41,16 @@ class ChatCompletions:
 
         Raises a RequestError: here for what is wrong with the fields, from the stream for what comes later.
         """
-        return await self.respond(validated(ChatCompletionRequest, {**fields, "stream": stream}))
+        reply = await self.respond(validated(ChatCompletionRequest, {**fields, "stream": stream}))
+        return reply.chunks() if isinstance(reply, ReplyStream) else reply
 
     async def respond(
         self, request: ChatCompletionRequest, request_id: str | None = None
-    ) -> ChatCompletion | ChatStream:
+    ) -> ChatCompletion | ReplyStream[ChatCompletionChunk]:
         """Answer a request; `request_id` becomes the reply's id and is what AsyncMLCEngine.abort takes."""
         reply_id = request_id or new_id("chatcmpl")
-        prompt_ids = chat_prompt_ids(request, self._model)
+        length = sum(len(message.content or "") for message in request.messages)
+        prompt_ids = await beside_the_loop(length, partial(chat_prompt_ids, request, self._model))
         params = _generation_params(request, self._model)
         if request.stream:
             return self._stream(request, prompt_ids, params, reply_id)
@@ -69,22 +73,37 @@ class ChatCompletions:
             **reply_fields(request, self._model, reply_id),
         )
 
-    async def _stream(
+    def _stream(
         self, request: ChatCompletionRequest, prompt_ids: list[int], params: GenerationParams, reply_id: str
-    ) -> ChatStream:
-        options = _options(request)
-        usage = UsageCount([prompt_ids], params.n)
-        writers = [ChatChunkWriter(i, self._model.tokenizer, options) for i in range(params.n)]
+    ) -> ReplyStream[ChatCompletionChunk]:
         fields = reply_fields(request, self._model, reply_id)
         chunk = partial(ChatCompletionChunk, object="chat.completion.chunk", **fields)
         no_usage_yet: dict[str, Any] = {"usage": None} if request.wants_usage else {}
-        async with aclosing(self._generate([prompt_ids], params, reply_id)) as deltas:
-            async for delta in deltas:
-                usage.add(delta)
-                for choice in writers[delta.index].write(delta):
-                    yield chunk(choices=[choice], **no_usage_yet)
-        if request.wants_usage:
-            yield chunk(choices=[], usage=usage.usage)
+
+        def chunk_of(choice: ChatChunkChoice) -> ChatCompletionChunk:
+            return chunk(choices=[choice], **no_usage_yet)
+
+        async def parts() -> AsyncGenerator[ChatCompletionChunk | TextPart, None]:
+            options, usage = _options(request), UsageCount([prompt_ids], params.n)
+            writers = [ChatChunkWriter(i, self._model.tokenizer, options) for i in range(params.n)]
+            async with aclosing(self._generate([prompt_ids], params, reply_id)) as deltas:
+                async for delta in deltas:
+                    usage.add(delta)
+                    writer = writers[delta.index]
+                    if writer.writes_text_alone(delta):
+                        yield TextPart(delta.index, delta.text)
+                        continue
+                    for choice in writer.write(delta):
+                        yield chunk_of(choice)
+            if request.wants_usage:
+                yield chunk(choices=[], usage=usage.usage)
+
+        return ReplyStream(parts(), lambda part: chunk_of(_text_choice(part)))
+
+
+def _text_choice(part: TextPart) -> ChatChunkChoice:
+    delta = ChatDelta(content=part.text)
+    return ChatChunkChoice(index=part.choice, delta=delta, logprobs=None, finish_reason=None)
 
 
 def _generation_params(request: ChatCompletionRequest, model: LoadedModel) -> GenerationParams:

@@ -105,8 +105,13 @@ class ChatChunkWriter:
         self._tokenizer = tokenizer
         self._options = options
         self._text = ChatText(parses_tools=options.parses_tools)
+        self._is_plain = not (options.parses_tools or options.logprobs)
         self._has_begun = False
         self._num_calls = 0
+
+    def writes_text_alone(self, delta: TextDelta) -> bool:
+        """Whether the part for a delta is its text, and `write` need not be asked."""
+        return self._has_begun and self._is_plain and bool(delta.text) and delta.finish_reason is None
 
     def write(self, delta: TextDelta) -> Iterator[ChatChunkChoice]:
         """The parts for one delta. Its logprobs go with the first that is about output."""

@@ -13,7 +13,7 @@ from mlc_serve.text.stop_strings import StopStrings
 from mlc_serve.text.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen, which would take as long again, and there is one for each token
 class TextDelta:
     """What is new of one choice. The last of each `index`, and only it, has a `finish_reason`.
 
@@ -39,7 +39,7 @@ class Choice:
         self._min_tokens = params.sampling.min_tokens
         self._num_tokens = 0
         self._detokenizer = Detokenizer(tokenizer, continues_text=params.continues_text)
-        self._stop_strings = StopStrings(params.stop)
+        self._stop_strings = StopStrings(params.stop) if params.stop else None
 
     def push(self, delta: RequestDelta) -> TextDelta:
         """The text of what the engine did. Raises RequestFailedError if the request has failed there.
@@ -66,21 +66,26 @@ class Choice:
 
     def _push_tokens(self, token_ids: tuple[int, ...]) -> tuple[str, int | None]:
         """Text, and after how many of the tokens a stop string ended it, if one did."""
+        if self._stop_strings is None:
+            return self._detokenizer.push(token_ids), None
         text = ""
         for position, token_id in enumerate(token_ids):
-            piece, stopped = self._push_token(token_id)
+            piece, stopped = self._push_token(token_id, self._stop_strings)
             text += piece
             if stopped:
                 return text, position + 1
         return text, None
 
-    def _push_token(self, token_id: int) -> tuple[str, bool]:
+    def _push_token(self, token_id: int, stop_strings: StopStrings) -> tuple[str, bool]:
         self._num_tokens += 1
         text = self._detokenizer.push((token_id,))
         if self._num_tokens <= self._min_tokens:
             return text, False
-        return self._stop_strings.push(text)
+        return stop_strings.push(text)
 
     def _finish(self) -> tuple[str, bool]:
-        text, stopped = self._stop_strings.push(self._detokenizer.finish())
+        text = self._detokenizer.finish()
+        if self._stop_strings is None:
+            return text, False
+        text, stopped = self._stop_strings.push(text)
         return (text, True) if stopped else (text + self._stop_strings.finish(), False)

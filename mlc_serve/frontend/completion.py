@@ -12,12 +12,14 @@ from mlc_serve.engine.request import FinishReason
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.completion_choice import CompletionOptions, CompletionWriter, Prompt, whole
 from mlc_serve.frontend.generate import Generate, new_id, reply_fields
+from mlc_serve.frontend.long_text import beside_the_loop
 from mlc_serve.frontend.params import GenerationParams, check_prompt, sampling_params, seed
 from mlc_serve.frontend.usage import UsageCount
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.errors import validated
 from mlc_serve.protocol.openai import CompletionRequest
 from mlc_serve.protocol.replies import Completion, CompletionChoice
+from mlc_serve.protocol.reply_stream import ReplyStream, TextPart
 
 CompletionStream = AsyncGenerator[Completion, None]
 
@@ -40,14 +42,16 @@ class Completions:
 
         Raises a RequestError: here for what is wrong with the fields, from the stream for what comes later.
         """
-        return await self.respond(validated(CompletionRequest, {**fields, "stream": stream}))
+        reply = await self.respond(validated(CompletionRequest, {**fields, "stream": stream}))
+        return reply.chunks() if isinstance(reply, ReplyStream) else reply
 
     async def respond(
         self, request: CompletionRequest, request_id: str | None = None
-    ) -> Completion | CompletionStream:
+    ) -> Completion | ReplyStream[Completion]:
         """Answer a request; `request_id` becomes the reply's id and is what AsyncMLCEngine.abort takes."""
         reply_id = request_id or new_id("cmpl")
-        prompts = [_prompt(prompt, self._model) for prompt in request.prompt]
+        length = sum(map(len, request.prompt))
+        prompts = await beside_the_loop(length, partial(_prompts, request, self._model))
         params = _generation_params(request, self._model)
         if request.stream:
             return self._stream(request, prompts, params, reply_id)
@@ -71,22 +75,31 @@ class Completions:
             **reply_fields(request, self._model, reply_id),
         )
 
-    async def _stream(
+    def _stream(
         self, request: CompletionRequest, prompts: list[Prompt], params: GenerationParams, reply_id: str
-    ) -> CompletionStream:
-        usage = UsageCount([prompt.token_ids for prompt in prompts], params.n)
-        writers = self._writers(request, prompts, params.n)
+    ) -> ReplyStream[Completion]:
         fields = reply_fields(request, self._model, reply_id)
         chunk = partial(Completion, object="text_completion", **fields)
         no_usage_yet: dict[str, Any] = {"usage": None} if request.wants_usage else {}
-        async with aclosing(self._deltas(request, prompts, params, reply_id)) as deltas:
-            async for delta in deltas:
-                usage.add(delta)
-                part = writers[delta.index].write(delta)
-                if part is not None:
-                    yield chunk(choices=[part], **no_usage_yet)
-        if request.wants_usage:
-            yield chunk(choices=[], usage=usage.usage)
+
+        def chunk_of(part: CompletionChoice) -> Completion:
+            return chunk(choices=[part], **no_usage_yet)
+
+        async def parts() -> AsyncGenerator[Completion | TextPart, None]:
+            usage = UsageCount([prompt.token_ids for prompt in prompts], params.n)
+            writers = self._writers(request, prompts, params.n)
+            async with aclosing(self._deltas(request, prompts, params, reply_id)) as deltas:
+                async for delta in deltas:
+                    usage.add(delta)
+                    writer = writers[delta.index]
+                    if writer.writes_text_alone(delta):
+                        yield TextPart(delta.index, delta.text)
+                    elif (part := writer.write(delta)) is not None:
+                        yield chunk_of(part)
+            if request.wants_usage:
+                yield chunk(choices=[], usage=usage.usage)
+
+        return ReplyStream(parts(), lambda part: chunk_of(_text_choice(part)))
 
     def _writers(self, request: CompletionRequest, prompts: list[Prompt], n: int) -> list[CompletionWriter]:
         options = CompletionOptions(request.echo, request.suffix or "", request.logprobs is not None)
@@ -100,6 +113,10 @@ class Completions:
         return _without_output(deltas) if request.token_limit == 0 else deltas
 
 
+def _text_choice(part: TextPart) -> CompletionChoice:
+    return CompletionChoice(index=part.choice, text=part.text, logprobs=None, finish_reason=None)
+
+
 async def _without_output(deltas: AsyncGenerator[TextDelta, None]) -> AsyncGenerator[TextDelta, None]:
     """The prompt's part of deltas: a request for no tokens computes its prompt, and one token too many."""
     async with aclosing(deltas):
@@ -108,14 +125,18 @@ async def _without_output(deltas: AsyncGenerator[TextDelta, None]) -> AsyncGener
             yield replace(delta, text="", token_ids=(), logprobs=(), finish_reason=ended)
 
 
-def _prompt(given: str | Sequence[int], model: LoadedModel) -> Prompt:
-    """Raises InvalidRequestError or ContextLengthError if the model can't take it."""
+def _prompts(request: CompletionRequest, model: LoadedModel) -> list[Prompt]:
+    """Raises InvalidRequestError or ContextLengthError if the model can't take one of them."""
+    return [_prompt(prompt, model, request.echo) for prompt in request.prompt]
+
+
+def _prompt(given: str | Sequence[int], model: LoadedModel, echo: bool) -> Prompt:
     if isinstance(given, str):
         prompt = Prompt(tuple(model.tokenizer.encode(given, add_special_tokens=True)), given)
         check_prompt(prompt.token_ids, model, "prompt")
         return prompt
     check_prompt(given, model, "prompt")
-    return Prompt(tuple(given), model.tokenizer.decode(given))
+    return Prompt(tuple(given), model.tokenizer.decode(given) if echo else "")
 
 
 def _generation_params(request: CompletionRequest, model: LoadedModel) -> GenerationParams:

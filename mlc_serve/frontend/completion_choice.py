@@ -14,7 +14,10 @@ from mlc_serve.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as ids, and as the text that `echo` repeats: the client's own, or that of its ids."""
+    """A prompt as ids, and as the text that `echo` repeats: the client's own, or that of its ids.
+
+    The text of ids is empty where nothing is to be echoed.
+    """
 
     token_ids: tuple[int, ...]
     text: str
@@ -36,8 +39,13 @@ class CompletionWriter:
         self._index = index
         self._prompt = prompt
         self._options = options
+        self._is_plain = not (options.echo or options.logprobs)
         self._logprobs = CompletionLogprobsWriter(tokenizer, echo=options.echo)
         self._has_begun = False
+
+    def writes_text_alone(self, delta: TextDelta) -> bool:
+        """Whether the part for a delta is its text, and `write` need not be asked."""
+        return self._is_plain and bool(delta.text) and delta.finish_reason is None
 
     def write(self, delta: TextDelta) -> CompletionChoice | None:
         """The part for one delta; None if there is nothing to show."""

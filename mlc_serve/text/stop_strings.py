@@ -19,6 +19,7 @@ class StopStrings:
 
     def __init__(self, stops: Iterable[str]) -> None:
         self._matchers = [_Matcher(stop) for stop in dict.fromkeys(stops)]
+        self._beginnings = frozenset(matcher.stop[0] for matcher in self._matchers)
         self._held = ""
         self._matched = False
 
@@ -28,6 +29,8 @@ class StopStrings:
         """
         if self._matched:
             return "", True
+        if not self._held and self._beginnings.isdisjoint(text):
+            return text, False
         held = self._held + text
         for position, character in enumerate(text, start=len(self._held) + 1):
             completed = [len(matcher.stop) for matcher in self._matchers if matcher.advance(character)]

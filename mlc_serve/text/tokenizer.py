@@ -1,5 +1,5 @@
-"""A model's tokenizer: text to ids, ids to the bytes they truly stand for. Immutable after load; any thread
-may use it.
+"""A model's tokenizer: text to ids, ids to the bytes they truly stand for. Says the same at all times; any
+thread may use it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Tokenizer:
         self.vocab_size = max(
             [tokenizer.get_vocab_size(with_added_tokens=True), *(token_id + 1 for token_id in added)]
         )
-        self._added_bytes = {
+        # Of added entries at once, of others as they are first asked for.
+        self._bytes = {
             token_id: token.content.encode() if token.special else self._entries.added_to_bytes(token.content)
             for token_id, token in added.items()
         }
@@ -80,7 +81,9 @@ class Tokenizer:
             raise InvalidRequestError(
                 f"the text holds {character!r} at {error.start}, which is half of a surrogate pair"
             ) from error
-        return self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+        # The call for several texts is the one that lets other threads run meanwhile.
+        (encoded,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        return encoded.ids
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """The text of a whole sequence, without special tokens; bytes that are not UTF-8 become U+FFFD.
@@ -93,10 +96,14 @@ class Tokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """What the id adds to the bytes of a text: a special token its name, an id of no entry nothing."""
-        if token_id in self._added_bytes:
-            return self._added_bytes[token_id]
+        known = self._bytes.get(token_id)
+        if known is not None:
+            return known
         entry = self._tokenizer.id_to_token(token_id) if 0 <= token_id < self.vocab_size else None
-        return b"" if entry is None else self._entries.to_bytes(entry)
+        if entry is None:
+            return b""
+        self._bytes[token_id] = found = self._entries.to_bytes(entry)
+        return found
 
     def token_text(self, token_id: int) -> str:
         """The token's bytes as a text of their own, with U+FFFD where they are only a part of a character."""

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from starlette.types import Message
 
 from mlc_serve.errors import EngineDeadError
-from mlc_serve.server import sse
+from mlc_serve.server.sse import EventStream
+
+
+class Connection:
+    """Both ends of ASGI: what was sent, and a client that stays until `leave` is set."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.leave = asyncio.Event()
+        self.arrived = asyncio.Event()
+
+    async def receive(self) -> Message:
+        await self.leave.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+        if message.get("body"):
+            self.arrived.set()
+
+    async def take(self, response: EventStream) -> None:
+        """Let a response send what it has."""
+        await response({"type": "http"}, self.receive, self.send)
+
+    @property
+    def body(self) -> bytes:
+        """All bytes of the body."""
+        return b"".join(message.get("body", b"") for message in self.sent)
 
 
 async def chunks(texts: list[str], error: Exception | None = None) -> AsyncIterator[str]:
@@ -22,11 +51,9 @@ async def chunks(texts: list[str], error: Exception | None = None) -> AsyncItera
 
 async def events(first: str, rest: AsyncIterator[str]) -> list[Any]:
     """The data of all events, decoded."""
-    body = b""
-    async for part in sse.event_stream(json.dumps(first), rest).body_iterator:
-        assert isinstance(part, bytes)
-        body += part
-    lines = body.decode().split("\n\n")
+    connection = Connection()
+    await connection.take(EventStream(json.dumps(first), rest))
+    lines = connection.body.decode().split("\n\n")
     assert lines.pop() == ""
     assert all(line.startswith("data: ") for line in lines)
     return [line[6:] if line == "data: [DONE]" else json.loads(line[6:]) for line in lines]
@@ -35,6 +62,19 @@ async def events(first: str, rest: AsyncIterator[str]) -> list[Any]:
 async def test_chunks_then_done() -> None:
     """Every chunk is one event, in order, and [DONE] is the last."""
     assert await events("a", chunks(["b\n\nc", "ü"])) == ["a", "b\n\nc", "ü", "[DONE]"]
+
+
+async def test_a_reply_is_marked_as_a_stream() -> None:
+    """Its type is that of event streams, no cache or proxy may hold it back, and its end is told."""
+    connection = Connection()
+    await connection.take(EventStream('"a"', chunks([])))
+    start, *_, last = connection.sent
+    headers = dict(start["headers"])
+    assert start["status"] == 200
+    assert headers[b"content-type"] == b"text/event-stream; charset=utf-8"
+    assert headers[b"cache-control"] == b"no-store"
+    assert headers[b"x-accel-buffering"] == b"no"
+    assert not last.get("more_body", False)
 
 
 async def test_refusal_in_mid_stream_is_an_event() -> None:
@@ -53,9 +93,35 @@ async def test_unforeseen_error_is_an_event_without_details(caplog: pytest.LogCa
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_pings_are_comments() -> None:
-    """Silence is filled with lines that clients skip."""
-    response = sse.event_stream('"a"', chunks([]))
-    assert response.ping_interval == 15
-    assert response.ping_message_factory is not None
-    assert response.ping_message_factory().encode() == b": ping\n\n"
+async def test_silence_is_filled_with_comments() -> None:
+    """While nothing comes, lines are sent that clients skip; none follows the end."""
+    connection = Connection()
+
+    async def silent_until_pinged() -> AsyncIterator[str]:
+        connection.arrived.clear()
+        await connection.arrived.wait()
+        yield '"b"'
+
+    await connection.take(EventStream('"a"', silent_until_pinged(), ping_seconds=0.001))
+    assert connection.body.startswith(b'data: "a"\n\n: ping\n\n')
+    assert connection.body.endswith(b'data: "b"\n\ndata: [DONE]\n\n')
+
+
+async def test_a_client_that_leaves_ends_its_stream() -> None:
+    """Nobody reads on: what would have come is cancelled, and nothing more is sent."""
+    connection = Connection()
+    cancelled = asyncio.Event()
+
+    async def endless() -> AsyncIterator[str]:
+        try:
+            await asyncio.Event().wait()
+            yield '"b"'
+        finally:
+            cancelled.set()
+
+    taking = asyncio.ensure_future(connection.take(EventStream('"a"', endless())))
+    await connection.arrived.wait()
+    connection.leave.set()
+    await taking
+    assert cancelled.is_set()
+    assert connection.body == b'data: "a"\n\n'

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, aclosing
+from functools import cache, partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request
@@ -22,14 +23,15 @@ from mlc_serve.protocol.openai import (
     GenerationRequest,
     StreamOptions,
 )
-from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion, Reply
+from mlc_serve.protocol.replies import ChatCompletion, Completion, Reply
+from mlc_serve.protocol.reply_stream import Chunk, ReplyStream, TextPart
+from mlc_serve.protocol.text_frame import TextFrame
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.disconnect import unless_disconnected
 from mlc_serve.server.request_log import RequestRecord, record_of
-from mlc_serve.server.sse import event_stream
+from mlc_serve.server.sse import EventStream
 
-Chunks = AsyncGenerator[ChatCompletionChunk, None] | AsyncGenerator[Completion, None]
-Work = Awaitable[ChatCompletion | Completion | Chunks]
+Work = Awaitable[ChatCompletion | Completion | ReplyStream[Chunk]]
 Body = TypeVar("Body", bound=GenerationRequest)
 
 
@@ -89,23 +91,32 @@ async def _answer(request: Request, until_sent: AsyncExitStack, work: Work, show
     texts = await until_sent.enter_async_context(aclosing(_texts(reply, record, shows_usage)))
     first = await unless_disconnected(request.receive, anext(texts))
     record.saw_first_chunk()
-    return event_stream(first, texts)
+    return EventStream(first, texts)
 
 
-async def _texts(chunks: Chunks, record: RequestRecord, shows_usage: bool) -> AsyncGenerator[str, None]:
+async def _texts(
+    reply: ReplyStream[Chunk], record: RequestRecord, shows_usage: bool
+) -> AsyncGenerator[str, None]:
     """Chunks as JSON. The log wants the usage of every stream; the client sees it only if it asked."""
+    hidden = set() if shows_usage else {"usage"}
+    frame_of = cache(partial(_frame, reply, hidden))
     record.finish = "disconnected"  # unless a chunk or an error says otherwise
     try:
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                record.saw(chunk)
-                if shows_usage:
-                    yield chunk.to_json()
-                elif chunk.choices:
-                    yield chunk.to_json(without={"usage"})
+        async with aclosing(reply.parts) as parts:
+            async for part in parts:
+                if isinstance(part, TextPart):
+                    yield frame_of(part.choice).around(part.text)
+                    continue
+                record.saw(part)
+                if shows_usage or part.choices:
+                    yield part.to_json(hidden)
     except RequestError as error:
         record.finish = error.code
         raise
+
+
+def _frame(reply: ReplyStream[Chunk], hidden: set[str], choice: int) -> TextFrame:
+    return TextFrame(lambda text: reply.chunk_of(TextPart(choice, text)).to_json(hidden))
 
 
 def _counted(body: Body) -> Body:

@@ -82,6 +82,28 @@ async def test_streamed_usage(client: httpx.AsyncClient) -> None:
     assert last["usage"]["completion_tokens"] == 5
 
 
+@pytest.mark.parametrize("shows_usage", [True, False])
+@pytest.mark.parametrize(("path", "body"), [("/v1/completions", COMPLETION), ("/v1/chat/completions", CHAT)])
+async def test_streams_are_the_chunks_that_python_callers_get(
+    client: httpx.AsyncClient, context: ServerContext, path: str, body: dict[str, Any], shows_usage: bool
+) -> None:
+    """On the wire is the JSON of the typed chunks, field by field, in their order."""
+    asked = {**body, "stream": True, "stream_options": {"include_usage": shows_usage}}
+    *sent, _ = data_of(await client.post(path, json=asked))
+    engine = context.get("fake")
+    completions = engine.completions if path == "/v1/completions" else engine.chat.completions
+    typed = [chunk.to_json() async for chunk in await completions.create(**asked)]
+
+    def without_identity(text: str) -> dict[str, Any]:
+        chunk: dict[str, Any] = json.loads(text)
+        return {name: value for name, value in chunk.items() if name not in ("id", "created")}
+
+    expected = [without_identity(text) for text in typed]
+    if shows_usage:  # the second request finds more of its prompt in the prefix cache
+        expected[-1]["usage"]["prompt_tokens_details"] = {"cached_tokens": 0}
+    assert [without_identity(text) for text in sent] == expected
+
+
 async def test_early_errors_of_streams_have_a_status(client: httpx.AsyncClient) -> None:
     """What is refused before the first token is refused with a status, not with an event."""
     reply = await client.post("/v1/completions", json={"prompt": "x" * 2000, "stream": True})

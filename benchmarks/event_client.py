@@ -1,0 +1,136 @@
+"""An HTTP client that reads streams at little cost: a load generator shares the machine that it measures.
+
+One request at a time on each connection; connections are kept and used again. Knows no API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import cast
+from urllib.parse import urlsplit
+
+import httptools
+
+
+class EventClient:
+    """Posts JSON to one server, on as many connections as requests are under way at once."""
+
+    def __init__(self, url: str) -> None:
+        address = urlsplit(url)
+        if address.hostname is None:
+            raise ValueError(f"{url!r} names no host")
+        self._host, self._port = address.hostname, address.port or 80
+        self._idle: list[_Connection] = []
+
+    async def __aenter__(self) -> EventClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for connection in self._idle:
+            connection.close()
+
+    async def post(self, path: str, body: Mapping[str, object]) -> AsyncIterator[str]:
+        """The lines of the reply as they arrive, without empty ones.
+
+        Raises RuntimeError unless its status is 200, and ConnectionError if the server hangs up.
+        """
+        connection = await self._connection()
+        whole = False
+        try:
+            connection.send(self._request(path, json.dumps(body).encode()))
+            async for line in connection.lines():
+                yield line
+            whole = True
+        finally:
+            if whole and connection.reusable:
+                self._idle.append(connection)
+            else:
+                connection.close()
+
+    async def _connection(self) -> _Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable:
+                return connection
+        _, opened = await asyncio.get_running_loop().create_connection(_Connection, self._host, self._port)
+        return opened
+
+    def _request(self, path: str, content: bytes) -> bytes:
+        headers = f"Host: {self._host}:{self._port}\r\nContent-Type: application/json\r\n"
+        return f"POST {path} HTTP/1.1\r\n{headers}Content-Length: {len(content)}\r\n\r\n".encode() + content
+
+
+class _Connection(asyncio.Protocol):
+    """One connection. The names of its `on_` methods are the parser's."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.WriteTransport
+        self._parser: httptools.HttpResponseParser
+        self._received = b""
+        self._arrival: asyncio.Future[None] | None = None  # while the reader waits
+        self._complete = False
+        self.reusable = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.WriteTransport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.reusable = False
+        self._wake_reader()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the reply, without the framing of chunks."""
+        self._received += body
+        self._wake_reader()
+
+    def on_message_complete(self) -> None:
+        """The reply is whole."""
+        self._complete = True
+        self.reusable = self.reusable and self._parser.should_keep_alive()
+        self._wake_reader()
+
+    def send(self, request: bytes) -> None:
+        """Begin an exchange."""
+        self._complete = False
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport.write(request)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._transport.close()
+
+    async def lines(self) -> AsyncIterator[str]:
+        """The reply's lines, without empty ones."""
+        rest = b""
+        while received := await self._take():
+            self._check_status(received)
+            *whole, rest = (rest + received).split(b"\n")
+            for line in whole:
+                if line:
+                    yield line.decode()
+        if rest:
+            yield rest.decode()
+
+    async def _take(self) -> bytes:
+        """What has come since the last time; nothing at the end of the reply."""
+        while not (self._received or self._complete):
+            if self._transport.is_closing():
+                raise ConnectionError("the server hung up before its reply was whole")
+            self._arrival = asyncio.get_running_loop().create_future()
+            await self._arrival
+        received, self._received = self._received, b""
+        return received
+
+    def _wake_reader(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    def _check_status(self, body: bytes) -> None:
+        status = self._parser.get_status_code()
+        if status != 200:
+            raise RuntimeError(f"status {status}: {body.decode()}")

@@ -1,0 +1,21 @@
+"""JSON that differs in one text alone: rendered once, cut where the text stands, and put together again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+# Private use characters are in no name or id, so that nothing else of a reply holds this text.
+_MARK = "\ue000text\ue000"
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class TextFrame:
+    """What stands around the text. `render` gives the whole JSON for a text, which occurs in it once."""
+
+    def __init__(self, render: Callable[[str], str]) -> None:
+        self._before, self._behind = render(_MARK).split(_quoted(_MARK))
+
+    def around(self, text: str) -> str:
+        """The JSON for another text."""
+        return self._before + _quoted(text) + self._behind

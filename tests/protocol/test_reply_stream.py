@@ -1,0 +1,50 @@
+"""Streams of parts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from mlc_serve.protocol.replies import Completion, CompletionChoice
+from mlc_serve.protocol.reply_stream import ReplyStream, TextPart
+
+
+def chunk(choices: list[CompletionChoice]) -> Completion:
+    """A chunk of choices."""
+    return Completion(
+        id="a", object="text_completion", created=1, model="m", system_fingerprint="f", choices=choices
+    )
+
+
+def chunk_of(part: TextPart) -> Completion:
+    """A chunk of a piece of text."""
+    return chunk([CompletionChoice(index=part.choice, text=part.text, logprobs=None, finish_reason=None)])
+
+
+async def test_pieces_of_text_become_chunks_in_their_place() -> None:
+    """Whoever reads chunks sees no difference between parts that came as chunks and those that did not."""
+
+    async def parts() -> AsyncGenerator[Completion | TextPart, None]:
+        yield TextPart(1, "a")
+        yield chunk([])
+        yield TextPart(0, "b")
+
+    chunks = [part async for part in ReplyStream(parts(), chunk_of).chunks()]
+    assert [[(c.index, c.text) for c in part.choices] for part in chunks] == [[(1, "a")], [], [(0, "b")]]
+
+
+async def test_closing_the_chunks_closes_the_parts() -> None:
+    """A reader that stops early ends the request."""
+    closed = False
+
+    async def parts() -> AsyncGenerator[Completion | TextPart, None]:
+        nonlocal closed
+        try:
+            yield TextPart(0, "a")
+            yield TextPart(0, "b")
+        finally:
+            closed = True
+
+    chunks = ReplyStream(parts(), chunk_of).chunks()
+    await anext(chunks)
+    await chunks.aclose()
+    assert closed
