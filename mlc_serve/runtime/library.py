@@ -55,7 +55,8 @@ class Library:
     def __init__(self, path: Path, device: tvm.runtime.Device) -> None:
         self.device = device
         try:
-            self._vm = VirtualMachine(tvm.runtime.load_module(str(path)), device)
+            self._module = tvm.runtime.load_module(str(path))
+            self._vm = VirtualMachine(self._module, device)
             self.metadata: dict[str, Any] = json.loads(self._vm["_metadata"]())
         except (RuntimeError, AttributeError, ValueError, OSError) as error:
             raise CheckpointError(
@@ -78,6 +79,14 @@ class Library:
     def function(self, name: str) -> Callable[..., Any]:
         """A function by name."""
         return self._vm[name]  # type: ignore[no-any-return]  # TVM is untyped
+
+    def has_kernel(self, name: str) -> bool:
+        """Whether there is a kernel of that name, to be called by itself."""
+        return bool(self._module.implements_function(name, query_imports=True))
+
+    def kernel(self, name: str) -> Callable[..., None]:
+        """A kernel by name: it takes tensors or arrays, and writes its results into the last of them."""
+        return self._module.get_function(name, query_imports=True)  # type: ignore[no-any-return]  # untyped
 
     def cache_constructor(self) -> Callable[..., Any]:
         """The function that creates the paged KV cache."""

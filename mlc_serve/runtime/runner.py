@@ -11,9 +11,10 @@ import tvm
 
 from mlc_serve.engine.backend import SequenceStep, StepResult, TokenLogprobs
 from mlc_serve.engine.limits import EngineLimits
+from mlc_serve.runtime.compiled_rows import rows_for
 from mlc_serve.runtime.library import Library
 from mlc_serve.runtime.paged_kv import PagedKV
-from mlc_serve.runtime.sampler import sample, score
+from mlc_serve.runtime.sampler import Sampler
 
 Logits = npt.NDArray[np.float32]
 
@@ -27,6 +28,7 @@ class TVMBackend:
 
     def __init__(self, library: Library, params: list[tvm.runtime.Tensor], limits: EngineLimits) -> None:
         self.kv = PagedKV(library, limits)
+        self._sampler = Sampler(rows_for(library))
         self._device = library.device
         self._params = params
         self._max_rows = library.info.max_batch_size
@@ -48,8 +50,8 @@ class TVMBackend:
     def _run_plain(self, steps: list[SequenceStep]) -> list[StepResult]:
         ends = np.cumsum([len(step.token_ids) for step in steps]) - 1
         wanted = [i for i, step in enumerate(steps) if step.draw is not None]
-        logits = self._forward(steps, [int(ends[i]) for i in wanted])
-        drawn = iter(sample(logits, [step.draw for step in steps if step.draw is not None]))
+        logits = self.forward(steps, [int(ends[i]) for i in wanted])
+        drawn = iter(self._sampler.sample(logits, [step.draw for step in steps if step.draw is not None]))
         return [StepResult() if step.draw is None else next(drawn) for step in steps]
 
     def _run_scored(self, step: SequenceStep, targets: Sequence[int | None]) -> StepResult:
@@ -57,14 +59,16 @@ class TVMBackend:
         logits = np.empty((0, 0), np.float32)
         for start in range(0, len(step.token_ids), self._max_rows):
             ids = step.token_ids[start : start + self._max_rows]
-            logits = self._forward([SequenceStep(step.seq_id, ids)], list(range(len(ids))))
-            scores += score(logits, targets[start : start + self._max_rows], step.num_top_logprobs)
+            logits = self.forward([SequenceStep(step.seq_id, ids)], list(range(len(ids))))
+            scores += self._sampler.score(
+                logits, targets[start : start + self._max_rows], step.num_top_logprobs
+            )
         if step.draw is None:
             return StepResult(target_logprobs=tuple(scores))
-        (drawn,) = sample(logits[-1:], [step.draw])
+        (drawn,) = self._sampler.sample(logits[-1:], [step.draw])
         return StepResult(drawn.token_id, drawn.logprobs, tuple(scores), drawn.error)
 
-    def _forward(self, steps: Sequence[SequenceStep], rows: list[int]) -> Logits:
+    def forward(self, steps: Sequence[SequenceStep], rows: list[int]) -> Logits:
         """Append the steps' tokens to their sequences; logits `(len(rows), vocab)` of the given rows of the
         batch.
         """

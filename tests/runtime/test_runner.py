@@ -161,3 +161,28 @@ def test_results_come_in_the_order_of_the_steps(backend: Backend) -> None:
     )
     assert [len(result.target_logprobs) for result in results] == [1, 0, 0]
     assert [result.token_id is None for result in results] == [True, True, False]
+
+
+def test_wishes_on_the_logits_hold(backend: Backend) -> None:
+    """Biased, penalized and sampled rows among plain ones, whose logprobs stay the model's."""
+    wishes = [
+        GREEDY,
+        SamplingParams(logit_bias={77: 100.0}, top_p=0.9, num_top_logprobs=3),
+        SamplingParams(temperature=0.0, repetition_penalty=1.5, frequency_penalty=2.0),
+        SamplingParams(top_k=1, num_top_logprobs=0),
+    ]
+    for seq_id in range(len(wishes)):
+        backend.kv.add_sequence(seq_id)
+    results = backend.run(
+        [SequenceStep(i, [5, 6, 7], Draw(params, (5, 6, 7), (), 0)) for i, params in enumerate(wishes)]
+    )
+    plain = alone(backend, [5, 6, 7])
+    assert_same(results[0], plain)
+    assert results[1].token_id == 77
+    assert results[3].token_id == plain.token_id
+    assert plain.logprobs is not None
+    assert results[1].logprobs is not None
+    tops = [one.logprobs.top[:3] for one in (results[1], plain) if one.logprobs is not None]
+    assert [token for token, _ in tops[0]] == [token for token, _ in tops[1]]
+    assert [value for _, value in tops[0]] == pytest.approx([value for _, value in tops[1]], abs=1e-4)
+    assert results[1].logprobs.logprob < tops[0][0][1]

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mlc_serve.engine.sampling import Draw, SamplingParams
-from mlc_serve.runtime import sampler
-from mlc_serve.runtime.sampler import sample, score, uniform
+from mlc_serve.runtime.rows import RowOperations
+from mlc_serve.runtime.sampler import Sampler
 
 ROW = np.array([1.0, 3.0, -2.0, 2.5, 0.0, 2.0, -1.0, 0.5, 1.5, -30.0], np.float32)
 PROMPT, OUTPUT = (1, 1, 4), (3, 3, 5)
@@ -42,9 +42,21 @@ def distribution(row: NDArray[Any], params: SamplingParams) -> NDArray[np.float6
     return probabilities
 
 
-def draw(row: NDArray[Any], params: SamplingParams, seed: int = 0, output: tuple[int, ...] = OUTPUT) -> int:
+@pytest.fixture
+def sampler(rows: RowOperations) -> Sampler:
+    """On NumPy, and on kernels."""
+    return Sampler(rows)
+
+
+def draw(
+    sampler: Sampler,
+    row: NDArray[Any],
+    params: SamplingParams,
+    seed: int = 0,
+    output: tuple[int, ...] = OUTPUT,
+) -> int:
     """One token."""
-    (result,) = sample(row[None], [Draw(params, PROMPT, output, seed)])
+    (result,) = sampler.sample(row[None].copy(), [Draw(params, PROMPT, output, seed)])
     assert result.error is None
     assert result.token_id is not None
     return result.token_id
@@ -83,13 +95,13 @@ def draw(row: NDArray[Any], params: SamplingParams, seed: int = 0, output: tuple
     ],
     ids=str,
 )
-def test_tokens_come_as_often_as_they_should(params: SamplingParams) -> None:
+def test_tokens_come_as_often_as_they_should(sampler: Sampler, params: SamplingParams) -> None:
     """Over many seeds the frequencies are those of the definition (chi-square), and what it excludes never
     comes.
     """
     expected = distribution(ROW, params) * NUM_DRAWS
     draws = [Draw(params, PROMPT, OUTPUT, seed) for seed in range(NUM_DRAWS)]
-    results = sample(np.tile(ROW, (NUM_DRAWS, 1)), draws)
+    results = sampler.sample(np.tile(ROW, (NUM_DRAWS, 1)), draws)
     drawn = np.bincount([result.token_id or 0 for result in results], minlength=len(ROW))
 
     assert drawn[expected == 0].sum() == 0
@@ -98,77 +110,49 @@ def test_tokens_come_as_often_as_they_should(params: SamplingParams) -> None:
     assert distance < likely.sum() + 5 * np.sqrt(2 * likely.sum())
 
 
-@pytest.mark.parametrize("top_p", [0.1, 0.5, 0.95, 0.999])
-@pytest.mark.parametrize("spread", [0.1, 1.0, 4.0])
-@pytest.mark.parametrize("top_k", [None, 700])
-def test_a_nucleus_of_any_size_is_exact(
-    monkeypatch: pytest.MonkeyPatch, top_p: float, spread: float, top_k: int | None
-) -> None:
-    """Of a large vocabulary, flat or peaked: the first of the nucleus is the likeliest token, the last the
-    one that reaches top_p.
-    """
-    row = np.random.default_rng(0).standard_normal(5000).astype(np.float32) * np.float32(spread)
-    params = SamplingParams(top_p=top_p, top_k=top_k)
-    kept = np.flatnonzero(distribution(row, SamplingParams(top_p=top_p, top_k=top_k)))
-    for number, expected in ((0.0, row.argmax()), (1 - 1e-12, kept[row[kept].argmin()])):
-        monkeypatch.setattr(sampler, "uniform", lambda seed, index, number=number: number)
-        assert draw(row, params) == expected
-
-
 @pytest.mark.parametrize("temperature", [0.0, 1e-300, 1e-40, 1e-6])
-def test_next_to_no_temperature_is_greedy(temperature: float) -> None:
+def test_next_to_no_temperature_is_greedy(sampler: Sampler, temperature: float) -> None:
     """Down to what float32 can't divide by; of equal logits the first is taken."""
     row = ROW.copy()
     row[4] = row[1]
-    assert {draw(row, SamplingParams(temperature=temperature), seed) for seed in range(50)} == {1}
+    assert {draw(sampler, row, SamplingParams(temperature=temperature), seed) for seed in range(50)} == {1}
 
 
-def test_a_draw_depends_on_seed_and_position_alone() -> None:
+def test_a_draw_depends_on_seed_and_position_alone(sampler: Sampler) -> None:
     """The same in any batch; other seeds and positions draw otherwise."""
     params = SamplingParams(temperature=1.5)
-    one = [draw(ROW, params, seed=7, output=(3,) * n) for n in range(40)]
-    batch = sample(np.tile(ROW, (40, 1)), [Draw(params, (2,), (5,) * n, 7) for n in range(40)])
+    one = [draw(sampler, ROW, params, seed=7, output=(3,) * n) for n in range(40)]
+    batch = sampler.sample(np.tile(ROW, (40, 1)), [Draw(params, (2,), (5,) * n, 7) for n in range(40)])
     assert [result.token_id for result in batch] == one
-    assert [draw(ROW, params, seed=8, output=(3,) * n) for n in range(40)] != one
+    assert [draw(sampler, ROW, params, seed=8, output=(3,) * n) for n in range(40)] != one
     assert len(set(one)) > 3
-
-
-def test_uniform_numbers_are_uniform() -> None:
-    """Over seeds and over positions, up to the largest seed; never 1."""
-    for numbers in (
-        [uniform(seed, 0) for seed in range(2000)],
-        [uniform(2**64 - 1, index) for index in range(2000)],
-    ):
-        assert 0 <= min(numbers) < max(numbers) < 1
-        counts = np.histogram(numbers, 20, (0, 1))[0]
-        assert ((counts - 100) ** 2 / 100).sum() < 50
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("params", [SamplingParams(), SamplingParams(temperature=0, num_top_logprobs=2)])
-def test_a_row_that_is_no_number_fails_alone(bad: float, params: SamplingParams) -> None:
+def test_a_row_that_is_no_number_fails_alone(sampler: Sampler, bad: float, params: SamplingParams) -> None:
     """Its result says so, and the other rows are drawn."""
     logits = np.tile(ROW, (3, 1))
     logits[1, 6] = bad
-    results = sample(logits, [Draw(params, PROMPT, (), 0)] * 3)
+    results = sampler.sample(logits, [Draw(params, PROMPT, (), 0)] * 3)
     assert [result.error for result in results] == [None, "the model's output is not a number", None]
     assert [result.token_id is None for result in results] == [False, True, False]
 
 
-def test_logits_are_left_as_they_are() -> None:
+def test_logits_are_left_as_they_are(sampler: Sampler) -> None:
     """What one request asks for is no other's."""
     logits = ROW[None].copy()
     params = SamplingParams(logit_bias={0: 5}, repetition_penalty=2, frequency_penalty=1, min_tokens=9)
-    sample(logits, [Draw(params, PROMPT, OUTPUT, 0)])
+    sampler.sample(logits, [Draw(params, PROMPT, OUTPUT, 0)])
     np.testing.assert_array_equal(logits[0], ROW)
-    assert sample(logits[:0], []) == []
+    assert sampler.sample(logits[:0], []) == []
 
 
 @pytest.mark.parametrize("num_top", [0, 3, 50])
-def test_logprobs_are_the_model_s_own(num_top: int) -> None:
+def test_logprobs_are_the_model_s_own(sampler: Sampler, num_top: int) -> None:
     """Natural logarithms before anything that was asked for; the likeliest first, as many as there are."""
     params = SamplingParams(temperature=0, logit_bias={2: 100.0}, num_top_logprobs=num_top)
-    (result,) = sample(ROW[None], [Draw(params, PROMPT, OUTPUT, 0)])
+    (result,) = sampler.sample(ROW[None].copy(), [Draw(params, PROMPT, OUTPUT, 0)])
     logprobs = ROW - np.log(np.exp(ROW.astype(np.float64)).sum())
 
     assert result.logprobs is not None
@@ -179,14 +163,14 @@ def test_logprobs_are_the_model_s_own(num_top: int) -> None:
     assert [value for _, value in result.logprobs.top] == pytest.approx(logprobs[order].tolist(), abs=1e-6)
 
 
-def test_no_logprobs_unless_asked_for() -> None:
+def test_no_logprobs_unless_asked_for(sampler: Sampler) -> None:
     """None is not the same as none of the alternatives."""
-    (result,) = sample(ROW[None], [Draw(SamplingParams(), PROMPT, (), 0)])
+    (result,) = sampler.sample(ROW[None].copy(), [Draw(SamplingParams(), PROMPT, (), 0)])
     assert result.logprobs is None
 
 
-def test_rows_with_a_target_are_scored() -> None:
+def test_rows_with_a_target_are_scored(sampler: Sampler) -> None:
     """One score for each, in order; a row without a target has none."""
-    scores = score(np.stack([ROW, ROW * 2, ROW]), [3, None, 0], 1)
+    scores = sampler.score(np.stack([ROW, ROW * 2, ROW]), [3, None, 0], 1)
     assert [(one.token_id, one.top[0][0], len(one.top)) for one in scores] == [(3, 1, 1), (0, 1, 1)]
     assert scores[0].logprob - scores[1].logprob == pytest.approx(float(ROW[3] - ROW[0]))

@@ -10,6 +10,7 @@ import tvm
 
 from mlc_serve.checkpoint.conversion import convert
 from mlc_serve.checkpoint.directory import open_checkpoint
+from mlc_serve.checkpoint.raw_shards import RawShards
 from mlc_serve.errors import CheckpointError
 from mlc_serve.runtime.library import ParameterSpec
 from mlc_serve.runtime.weights import load_weights
@@ -17,15 +18,16 @@ from tests.checkpoints import Shape, write_checkpoint
 
 NORM = ParameterSpec("model.norm.weight", (16,), "float32", "plain", (16,))
 HEAD = ParameterSpec("lm_head.weight", (19, 16, 16), "float16", "tiles16", (300, 16))
+PAIRS = ParameterSpec("model.embed_tokens.weight", (19, 8, 32), "bfloat16", "tiles16-pairs", (300, 16))
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """Two converted tensors."""
+    """Three converted tensors."""
     shape = Shape(hidden_size=16, num_layers=1, intermediate_size=24, vocab_size=300)
     checkpoint = open_checkpoint(write_checkpoint(tmp_path / "checkpoint", shape))
     (tmp_path / "weights").mkdir()
-    convert(checkpoint, [NORM, HEAD], tmp_path / "weights", lambda count: None)
+    convert(checkpoint, [NORM, HEAD, PAIRS], None, tmp_path / "weights", lambda count: None)
     return tmp_path / "weights"
 
 
@@ -40,6 +42,14 @@ def test_parameters_come_in_the_library_s_order(directory: Path) -> None:
     assert (tuple(head.shape), str(head.dtype)) == (HEAD.shape, "float16")
     assert (tuple(norm.shape), str(norm.dtype)) == (NORM.shape, "float32")
     assert np.from_dlpack(norm).ctypes.data % 64 == np.from_dlpack(head).ctypes.data % 64 == 0
+
+
+def test_bfloat16_is_taken_as_it_is(directory: Path) -> None:
+    """NumPy has no such type of its own."""
+    (pairs,) = load(directory, PAIRS)
+    assert (tuple(pairs.shape), str(pairs.dtype)) == (PAIRS.shape, "bfloat16")
+    stored = RawShards(directory).tensor(PAIRS.name)
+    np.testing.assert_array_equal(pairs.numpy().astype(np.float32), stored.astype(np.float32))
 
 
 def test_progress_adds_up_to_the_file(directory: Path) -> None:

@@ -1,0 +1,189 @@
+"""From logits to tokens, a row a task; and the list of all kernels for sampling that libraries for the CPU
+hold for `runtime.compiled_rows`, for logits of any width.
+
+Rows stay where they lie: a core reads its own into its cache once, and all further passes find it there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from tvm import tirx
+from tvm.script import tirx as T
+
+from mlc_serve.compiler.kernels.cpu.local import local
+from mlc_serve.compiler.kernels.cpu.logits_row import (
+    BLOCK,
+    THRESHOLDS,
+    Row,
+    Tally,
+    block_length,
+    find_extremes,
+    num_blocks,
+    survey,
+    weigh,
+)
+from mlc_serve.compiler.kernels.cpu.penalties import penalize_tokens
+from mlc_serve.compiler.kernels.cpu.prefix_search import Prefix, search
+from mlc_serve.compiler.kernels.cpu.scores import score_rows
+from mlc_serve.compiler.kernels.cpu.token_mask import mask_tokens
+
+_LOG2_E = math.log2(math.e)
+_SMALLEST = -126.0  # log2 of the least weight: below it there is none
+
+
+@T.macro
+def _find_peak(row, token):
+    """The first of the greatest logits."""
+    with T.sblock("peak"):
+        T.reads()
+        T.writes()
+        place = local((1,), "int32")
+        place[0] = 0
+        while row.maxima[place[0]] < row.extremes[0]:
+            place[0] = place[0] + 1
+        place[0] = place[0] * BLOCK
+        while row.logits[row.index, place[0]] < row.extremes[0]:
+            place[0] = place[0] + 1
+        token[0] = place[0]
+
+
+@T.macro
+def _find_by_id(row, goal, token):
+    """The first token up to which, by id, the weights reach `goal`."""
+    with T.sblock("by_id"):
+        T.reads()
+        T.writes()
+        block = local((1,), "int32")
+        reached = local((1,), "float64")
+        block[0] = 0
+        reached[0] = T.float64(0)
+        while reached[0] + row.sums[block[0]] < goal:
+            reached[0] = reached[0] + row.sums[block[0]]
+            block[0] = block[0] + 1
+        for i in T.serial(block_length(row.vocab, block[0])):
+            if reached[0] < goal and row.weights[block[0] * BLOCK + i] > T.float32(0):
+                token[0] = block[0] * BLOCK + i
+                reached[0] = reached[0] + T.Cast("float64", row.weights[block[0] * BLOCK + i])
+
+
+@T.macro
+def _limit_to_min_p(row, scale, min_p, kept):
+    """Keep no more than the tokens that are at least `min_p` times as likely as the likeliest."""
+    with T.sblock("min_p"):
+        T.reads()
+        T.writes()
+        thresholds = local((THRESHOLDS,))
+        counts = local((THRESHOLDS,), "int32")
+        masses = local((THRESHOLDS,), "float64")
+        kept.floor[0] = T.max(kept.floor[0], row.extremes[0] + T.log2(min_p) / scale)
+        for j in T.unroll(THRESHOLDS):
+            thresholds[j] = kept.floor[0]
+        survey(row, Tally(thresholds, counts, masses))
+        kept.count[0] = T.min(kept.count[0], counts[0])
+        kept.mass[0] = T.min(kept.mass[0], masses[0])
+
+
+@T.macro
+def _find_likeliest_first(row, scale, top_k, top_p, min_p, number, total, token):
+    """Draw from the tokens that top_k, top_p and min_p leave.
+
+    Each but min_p is a search, and so is the draw: one loop, so that the search is compiled once.
+    """
+    with T.sblock("likeliest_first"):
+        T.reads()
+        T.writes()
+        count = local((1,), "int32")
+        mass = local((1,), "float64")
+        floor = local((1,))
+        shares = local((3,), "float64")  # of the mass, that end a search
+        kept = T.meta_var(Prefix(token, count, mass, floor))
+        floor[0] = T.max(row.extremes[1], row.extremes[0] + T.float32(_SMALLEST) / scale)
+        count[0] = row.vocab
+        mass[0] = total
+        shares[0] = T.float64("inf")
+        shares[1] = top_p
+        shares[2] = number
+        for stage in T.serial(3):
+            if stage == 2 and min_p > T.float32(0):
+                _limit_to_min_p(row, scale, min_p, kept)
+            if (stage == 0 and top_k < row.vocab) or (stage == 1 and top_p < T.float64(1)) or stage == 2:
+                search(row, T.min(top_k, count[0]), shares[stage] * mass[0], kept)
+
+
+@T.macro
+def _draw(row, settings, total, token):
+    """By the row's settings: temperature, top_k, top_p, min_p, and the number that decides."""
+    with T.sblock("draw"):
+        T.reads()
+        T.writes()
+        scale = local((1,))
+        scale[0] = T.Cast("float32", T.float64(_LOG2_E) / settings[row.index, 0])
+        weigh(row, scale[0], total)
+        if (
+            settings[row.index, 1] >= T.Cast("float64", row.vocab)
+            and settings[row.index, 2] >= T.float64(1)
+            and settings[row.index, 3] <= T.float64(0)
+        ):
+            _find_by_id(row, settings[row.index, 4] * total[0], token)
+        else:
+            _find_likeliest_first(
+                row,
+                scale[0],
+                T.Cast("int32", T.min(settings[row.index, 1], T.Cast("float64", row.vocab))),
+                settings[row.index, 2],
+                T.Cast("float32", settings[row.index, 3]),
+                settings[row.index, 4],
+                total[0],
+                token,
+            )
+
+
+def choose_tokens() -> tirx.PrimFunc:
+    """Logits `(n, vocab)` float32, settings `(n, 5)` float64 -> tokens `(n,)` int32, peaks `(n,)` float32.
+
+    Settings are temperature (0 takes the likeliest), top_k (at least vocab: all), top_p, min_p, and a number
+    in (0, 1). Tokens are drawn by id where nothing is filtered, and likeliest first otherwise. A peak is the
+    greatest logit, or NaN; of a row whose peak is not finite no token is drawn.
+    """
+
+    @T.prim_func(s_tir=True)
+    def choose(logits: T.handle, settings: T.handle, tokens: T.handle, peaks: T.handle):
+        T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
+        num_rows = T.int32()
+        vocab = T.int32()
+        X = T.match_buffer(logits, (num_rows, vocab), "float32", align=4)
+        S = T.match_buffer(settings, (num_rows, 5), "float64", align=8)
+        Y = T.match_buffer(tokens, (num_rows,), "int32", align=4)
+        P = T.match_buffer(peaks, (num_rows,), "float32", align=4)
+        for index in T.parallel(num_rows):
+            with T.sblock("row"):
+                T.reads()
+                T.writes()
+                weights = T.sblock_alloc_buffer((vocab,), "float32")
+                maxima = T.sblock_alloc_buffer((num_blocks(vocab),), "float32")
+                sums = T.sblock_alloc_buffer((num_blocks(vocab),), "float64")
+                extremes = local((2,))
+                total = local((1,), "float64")
+                token = local((1,), "int32")
+                row = T.meta_var(Row(X, index, vocab, weights, maxima, sums, extremes))
+                token[0] = 0
+                find_extremes(row)
+                if T.isfinite(extremes[0]):
+                    if S[index, 0] > T.float64(0):
+                        _draw(row, S, total, token)
+                    else:
+                        _find_peak(row, token)
+                Y[index] = token[0]
+                P[index] = extremes[0]
+
+    return choose
+
+
+KERNELS: dict[str, Callable[[], tirx.PrimFunc]] = {
+    "choose_tokens": choose_tokens,
+    "score_rows": score_rows,
+    "penalize_tokens": penalize_tokens,
+    "mask_tokens": mask_tokens,
+}

@@ -1,0 +1,96 @@
+"""What requests add to the logits of their draws: biases, penalties, and end tokens that may not come yet.
+
+All touch few tokens of a row. They are made in place and taken back, so that no row is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from mlc_serve.engine.sampling import Draw, SamplingParams
+from mlc_serve.runtime.rows import Histories, Logits, RowOperations
+
+
+@contextmanager
+def adjusted(logits: Logits, draws: Sequence[Draw], rows: RowOperations) -> Iterator[None]:
+    """While it is open, each row of `(n, vocab)` logits is as its draw wants it: bias, presence and
+    frequency, repetition, and then no end before `min_tokens`.
+    """
+    edited = [(i, draw) for i, draw in enumerate(draws) if _adjusts(draw)]
+    if not edited:
+        yield
+        return
+    histories = _histories(draws)
+    flat = logits.reshape(-1)
+    touched = np.concatenate([_positions(histories, logits.shape[1]), _listed(edited, logits.shape[1])])
+    before = flat[touched]
+    try:
+        _adjust(logits, edited, histories, rows)
+        yield
+    finally:
+        flat[touched] = before
+
+
+def _adjust(
+    logits: Logits, edited: Sequence[tuple[int, Draw]], histories: Histories, rows: RowOperations
+) -> None:
+    for i, draw in edited:
+        bias = draw.params.logit_bias
+        if bias:
+            logits[i, list(bias)] += np.fromiter(bias.values(), np.float32, len(bias))
+    if len(histories.ids):
+        rows.penalize(logits, histories)
+    for i, draw in edited:
+        forbidden = _forbidden(draw)
+        if forbidden:
+            logits[i, forbidden] = -np.inf
+
+
+def _adjusts(draw: Draw) -> bool:
+    params = draw.params
+    return bool(params.logit_bias) or _penalizes(params) or len(draw.output_ids) < params.min_tokens
+
+
+def _penalizes(params: SamplingParams) -> bool:
+    return bool(params.presence_penalty or params.frequency_penalty or params.repetition_penalty != 1.0)
+
+
+def _forbidden(draw: Draw) -> list[int]:
+    """Tokens that would end the sequence too early."""
+    return list(draw.params.stop_token_ids) if len(draw.output_ids) < draw.params.min_tokens else []
+
+
+def _listed(edited: Sequence[tuple[int, Draw]], vocab: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Where the tokens lie that are biased or forbidden, counted over all rows."""
+    return np.array(
+        [i * vocab + token for i, draw in edited for token in (*draw.params.logit_bias, *_forbidden(draw))],
+        np.int64,
+    )
+
+
+def _histories(draws: Sequence[Draw]) -> Histories:
+    """The prompt matters to repetition penalties alone: without one it is left out."""
+    ids: list[int] = []
+    spans: list[tuple[int, int, int]] = []
+    for draw in draws:
+        start = len(ids)
+        if draw.params.repetition_penalty != 1.0:
+            ids += draw.prompt_ids
+        boundary = len(ids)
+        if _penalizes(draw.params):
+            ids += draw.output_ids
+        spans.append((start, boundary, len(ids)))
+    penalties = [
+        (draw.params.presence_penalty, draw.params.frequency_penalty, draw.params.repetition_penalty)
+        for draw in draws
+    ]
+    return Histories(np.array(ids, np.int32), np.array(spans, np.int32), np.array(penalties, np.float32))
+
+
+def _positions(histories: Histories, vocab: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Where the tokens of the histories lie, counted over all rows."""
+    lengths = histories.spans[:, 2] - histories.spans[:, 0]
+    return np.repeat(np.arange(len(lengths)) * vocab, lengths) + histories.ids

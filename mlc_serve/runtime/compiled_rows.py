@@ -1,0 +1,43 @@
+"""The sampler's work on logits by kernels of the model's library. On the engine's thread: TVM's workers
+belong to the thread that calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mlc_serve.runtime.library import Library
+from mlc_serve.runtime.rows import Choices, Histories, Ids, Logits, NumPyRows, RowOperations, Scores, Settings
+
+_KERNELS = ("choose_tokens", "score_rows", "penalize_tokens")
+
+
+class CompiledRows:
+    """Implements runtime.rows.RowOperations on logits where they lie; a row is one task of TVM's workers."""
+
+    def __init__(self, kernel: Callable[[str], Callable[..., None]]) -> None:
+        """`kernel` gives one by its name in mlc_serve.compiler.kernels.cpu.sampling."""
+        self._choose, self._score, self._penalize = map(kernel, _KERNELS)
+
+    def choose(self, logits: Logits, settings: Settings) -> Choices:
+        choices = Choices(np.empty(len(logits), np.int32), np.empty(len(logits), np.float32))
+        self._choose(logits, settings, choices.tokens, choices.peaks)
+        return choices
+
+    def score(self, logits: Logits, wanted: Ids) -> Scores:
+        shape = (len(wanted), max(int(wanted[:, 1].max(initial=0)), 1))
+        scores = Scores(np.empty(len(wanted)), np.empty(len(wanted), np.int32), np.zeros(shape, np.int32))
+        self._score(logits, wanted, scores.normalizers, scores.num_listed, scores.ids)
+        return scores
+
+    def penalize(self, logits: Logits, histories: Histories) -> None:
+        self._penalize(logits, histories.ids, histories.spans, histories.penalties)
+
+
+def rows_for(library: Library) -> RowOperations:
+    """The library's kernels, or NumPy where it has none or its device is not the host."""
+    if library.device.type == "cpu" and all(library.has_kernel(name) for name in _KERNELS):
+        return CompiledRows(library.kernel)
+    return NumPyRows()

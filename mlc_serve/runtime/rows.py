@@ -1,0 +1,172 @@
+"""What the sampler asks of a batch of logits, and the answer in NumPy: for devices and libraries without
+kernels for it, and as the definition that those are held to.
+
+Logits are `(n, vocab)` float32, contiguous, one row a draw. Knows no requests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Logits = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int32]
+Settings = npt.NDArray[np.float64]
+
+_FIRST_CANDIDATES = 256  # of a nucleus; four times as many each time that these are not enough
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A token for each row, and the row's greatest logit, NaN if any is. Where that is not finite the token
+    means nothing.
+    """
+
+    tokens: Ids
+    peaks: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The log of the sum of exp of each row, and its likeliest tokens, likeliest first.
+
+    `ids` is `(m, width)`, of which a row's first `num_listed` count. A row whose greatest logit is not finite
+    has NaN and none.
+    """
+
+    normalizers: npt.NDArray[np.float64]
+    num_listed: Ids
+    ids: Ids
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The tokens that penalties are for.
+
+    `ids` `(t,)` are the tokens of all rows; `spans` `(n, 3)` tell where a row's prompt starts in them, where
+    its output starts, and where that ends; `penalties` `(n, 3)` float32 are presence, frequency and
+    repetition. The first two count the output, the third is for all tokens and comes after them.
+    """
+
+    ids: Ids
+    spans: Ids
+    penalties: npt.NDArray[np.float32]
+
+
+class RowOperations(Protocol):
+    """All work that grows with the vocabulary."""
+
+    def choose(self, logits: Logits, settings: Settings) -> Choices:
+        """Draw a token from each row.
+
+        Settings `(n, 5)` are temperature (0 takes the likeliest), top_k (the vocabulary: all), top_p, min_p,
+        and a number in (0, 1): the share of the remaining mass that the drawn token is the first to reach, by
+        id where nothing is filtered, likeliest first otherwise.
+        """
+
+    def score(self, logits: Logits, wanted: Ids) -> Scores:
+        """Wanted `(m, 2)` are rows, and how many of their likeliest tokens to list."""
+
+    def penalize(self, logits: Logits, histories: Histories) -> None:
+        """Change the logits in place."""
+
+
+class NumPyRows:
+    """Implements RowOperations a row at a time.
+
+    It looks at no more of the vocabulary than it must: nucleus sampling sorts the likeliest few, and more
+    only while they do not hold the mass that was asked for.
+    """
+
+    def choose(self, logits: Logits, settings: Settings) -> Choices:
+        best = logits.argmax(axis=1)
+        peaks = logits[np.arange(len(logits)), best]
+        tokens = [
+            _draw(row, settings[i]) if settings[i, 0] > 0 and np.isfinite(peaks[i]) else int(best[i])
+            for i, row in enumerate(logits)
+        ]
+        return Choices(np.array(tokens, np.int32), peaks)
+
+    def score(self, logits: Logits, wanted: Ids) -> Scores:
+        normalizers = np.array([_normalizer(logits[row]) for row, _ in wanted])
+        counts = np.where(np.isnan(normalizers), 0, np.minimum(wanted[:, 1], logits.shape[1]))
+        ids = np.zeros((len(wanted), max(int(wanted[:, 1].max(initial=0)), 1)), np.int32)
+        for i, (row, _) in enumerate(wanted):
+            ids[i, : counts[i]] = _likeliest(logits[row], int(counts[i]))
+        return Scores(normalizers, counts.astype(np.int32), ids)
+
+    def penalize(self, logits: Logits, histories: Histories) -> None:
+        for row, (prompt, output, end), penalties in zip(
+            logits, histories.spans, histories.penalties, strict=True
+        ):
+            _penalize(row, histories.ids[prompt:output], histories.ids[output:end], *penalties)
+
+
+# ---------------------------------------------------------------- which tokens may be drawn
+
+
+def _draw(row: Logits, settings: Settings) -> int:
+    temperature, top_k, top_p, min_p, number = settings
+    weights = np.exp((row - row.max()) / np.float32(temperature))
+    if top_k < len(row):
+        ids = _likeliest(row, int(top_k))
+        ids = ids[: _nucleus(weights[ids], top_p, float(weights[ids].sum(dtype=np.float64)))]
+    elif top_p < 1:
+        ids = _nucleus_of_all(row, weights, top_p)
+    elif min_p > 0:
+        ids = _likeliest(row, int((weights >= min_p).sum()))
+    else:
+        ids = np.arange(len(row), dtype=np.int32)
+    ids = ids[weights[ids] >= min_p]  # the likeliest token's weight is 1
+    totals = np.cumsum(weights[ids], dtype=np.float64)
+    place = int(np.searchsorted(totals, number * totals[-1], side="left"))
+    return int(ids[min(place, len(ids) - 1)])
+
+
+def _nucleus_of_all(row: Logits, weights: Logits, top_p: float) -> Ids:
+    total, count = float(weights.sum(dtype=np.float64)), _FIRST_CANDIDATES
+    while True:
+        ids = _likeliest(row, count)
+        size = _nucleus(weights[ids], top_p, total)
+        if size < len(ids) or len(ids) == len(row):
+            return ids[:size]
+        count *= 4
+
+
+def _likeliest(row: Logits, count: int) -> Ids:
+    """The `count` tokens of the greatest logits, greatest first; equal ones by id."""
+    if not count:
+        return np.empty(0, np.int32)
+    threshold = np.partition(row, len(row) - min(count, len(row)))[len(row) - min(count, len(row))]
+    ids = np.flatnonzero(row >= threshold)
+    return ids[np.argsort(-row[ids], kind="stable")][:count].astype(np.int32)
+
+
+def _nucleus(weights: Logits, top_p: float, total: float) -> int:
+    """How many of the sorted weights it takes to hold `top_p` of the total; at least one."""
+    if top_p >= 1:
+        return len(weights)
+    reached = np.searchsorted(np.cumsum(weights, dtype=np.float64), top_p * total, side="left")
+    return min(int(reached) + 1, len(weights))
+
+
+# ---------------------------------------------------------------- logprobs and penalties
+
+
+def _normalizer(row: Logits) -> float:
+    peak = row.max()
+    if not np.isfinite(peak):
+        return float("nan")
+    return float(peak) + float(np.log(np.exp(row - peak).sum(dtype=np.float64)))
+
+
+def _penalize(
+    row: Logits, prompt: Ids, output: Ids, presence: np.float32, frequency: np.float32, repetition: np.float32
+) -> None:
+    ids, counts = np.unique(output, return_counts=True)
+    row[ids] -= presence + counts.astype(np.float32) * frequency
+    seen = np.union1d(prompt, ids)
+    row[seen] = np.where(row[seen] > 0, row[seen] / repetition, row[seen] * repetition)

@@ -1,0 +1,84 @@
+"""Models with integer weights on the CPU, against float32 with the numbers that the integers stand for."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from mlc_serve.config import EngineConfig
+from mlc_serve.engine.backend import SequenceStep
+from mlc_serve.loading import load_model
+from mlc_serve.quantization.groups import quantize
+from mlc_serve.quantization.scheme import SCHEMES, GroupFormat
+from mlc_serve.runtime.runner import TVMBackend
+from tests.checkpoints import Shape, write_checkpoint
+from tests.mlc_checkpoints import write_packed_model
+
+# Groups of 32 and 64 end within a row of 96 or within one of 176, and 500 columns are no whole tiles.
+RAGGED = Shape(tied=True, hidden_size=96, num_heads=6, intermediate_size=176, vocab_size=500)
+SHAPES = {"llama": Shape(), "llama-ragged": RAGGED, "qwen2": Shape("qwen2")}
+FORMS = {name: scheme.groups for name, scheme in SCHEMES.items() if scheme.groups is not None}
+IDS = [7, 41, 300, 12, 12, 499, 0, 88, 205, 131, 9, 64, 333, 17, 250, 3, 81, 5, 430, 60]
+
+
+def logits(directory: Path, quantization: str | None, *lengths: int) -> NDArray[np.float32]:
+    """`(len(IDS), vocab)`, computed in passes of so many tokens."""
+    config = EngineConfig(quantization=quantization, max_num_sequence=2, verbose=False)
+    backend = load_model(str(directory), "cpu", config=config, report=lambda line: None).backend
+    assert isinstance(backend, TVMBackend)
+    backend.kv.add_sequence(0)
+    ends = np.cumsum(lengths)
+    steps = [SequenceStep(0, IDS[end - size : end]) for end, size in zip(ends, lengths, strict=True)]
+    return np.concatenate([backend.forward([s], list(range(len(s.token_ids)))).copy() for s in steps])
+
+
+def with_restored_weights(source: Path, directory: Path, form: GroupFormat) -> Path:
+    """A copy of a checkpoint with every matrix as its integers and scales have it."""
+    shutil.copytree(source, directory)
+    tensors = load_file(source / "model.safetensors")
+    restored = {name: _restored(tensor, form) for name, tensor in tensors.items()}
+    save_file(restored, directory / "model.safetensors")
+    return directory
+
+
+def _restored(tensor: NDArray[Any], form: GroupFormat) -> NDArray[Any]:
+    if tensor.ndim != 2:
+        return tensor
+    quantized = quantize(tensor, form)
+    integers = quantized.stored.astype(np.float32) - form.offset
+    numbers = integers * quantized.scale.astype(np.float32).repeat(form.group_size, axis=1)
+    return np.ascontiguousarray(numbers[:, : tensor.shape[1]])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("scheme", FORMS)
+def test_products_are_those_of_what_the_integers_stand_for(tmp_path: Path, shape: str, scheme: str) -> None:
+    """Prefill and decode; what is left is that products round their inputs to eight bits."""
+    source = write_checkpoint(tmp_path / "source", SHAPES[shape], seed=3)
+    expected = logits(with_restored_weights(source, tmp_path / "restored", FORMS[scheme]), "q0f32", 20)
+    for lengths in ((20,), (17, 1, 1, 1)):
+        found = logits(source, scheme, *lengths)
+        error = np.sqrt(((found - expected) ** 2).mean() / expected.var())
+        assert error < 0.04, lengths
+
+
+@pytest.mark.parametrize("scheme", ["q4f16_1", "q4f32_1"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_a_model_of_mlc_is_served_as_mlc_quantized_it(tmp_path: Path, architecture: str, scheme: str) -> None:
+    """It gives what the model that it was made of gives in the same scheme, to the last bit."""
+    source = write_checkpoint(tmp_path / "source", SHAPES[architecture], seed=4)
+    packed = write_packed_model(tmp_path / "packed", source, scheme)
+    np.testing.assert_array_equal(logits(packed, None, 20), logits(source, scheme, 20))
+
+
+def test_bfloat16_weights_are_read_as_they_are(tmp_path: Path) -> None:
+    """A checkpoint in bfloat16 loses nothing; what is left is how products round their inputs."""
+    source = write_checkpoint(tmp_path / "source", RAGGED, seed=5, dtype="bfloat16")
+    expected, found = logits(source, "q0f32", 20), logits(source, "q0bf16", 20)
+    assert np.sqrt(((found - expected) ** 2).mean() / expected.var()) < 0.02
