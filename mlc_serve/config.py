@@ -18,6 +18,8 @@ from mlc_serve.options import Kind, Spelling, check_options, option, parse_assig
 Mode = Literal["local", "interactive", "server"]
 SpeculativeMode = Literal["disable", "small_draft", "eagle", "medusa"]
 PrefillMode = Literal["hybrid", "chunked"]
+OptimizationLevel = Literal["O0", "O1", "O2", "O3"]
+DEFAULT_OPT: OptimizationLevel = "O3"
 PrefixCacheMode = Literal["radix", "disable"]
 
 
@@ -52,8 +54,8 @@ class EngineConfig:
     )
     quantization: str | None = option(
         None,
-        "Scheme in which weights are kept: q0f32 or q0f16. Without one: the model's own, or q0f32 on the "
-        "CPU and q0f16 elsewhere.",
+        "Scheme in which weights are kept: q0f32, q0f16, and on the CPU q0bf16, q8f32_1, q4f16_1 or q4f32_1. "
+        "Without one: the model's own, or q0f32 on the CPU and q0f16 elsewhere.",
         flags=("--quantization",),
     )
     tensor_parallel_shards: int | None = option(
@@ -70,7 +72,14 @@ class EngineConfig:
         minimum=1,
         override="pipeline_parallel_stages",
     )
-    opt: str | None = option(None, "Optimization level of compilation. Not built yet.", override="opt")
+    opt: OptimizationLevel | None = option(
+        None,
+        "Freedoms that compilation takes on the CPU: O0 none, O1 activations rounded to bytes where weights "
+        "are integers, O2 also fused kernels, O3 also keys and values in float16. Without one: O3.",
+        flags=("--opt",),
+        override="opt",
+        choices=("O0", "O1", "O2", "O3"),
+    )
     gpu_memory_utilization: float | None = option(
         None,
         "Share of the device's free memory (on the CPU: of what the machine and its cgroup leave free) "

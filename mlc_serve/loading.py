@@ -23,13 +23,13 @@ from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.checkpoint.conversion import convert
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
-from mlc_serve.config import EngineConfig, Mode
+from mlc_serve.config import DEFAULT_OPT, EngineConfig, Mode
 from mlc_serve.engine.limit_inference import infer_limits
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
 from mlc_serve.errors import CheckpointError, CompileError, ConfigError
 from mlc_serve.host_memory import free_host_bytes
 from mlc_serve.loaded_model import LoadedModel
-from mlc_serve.quantization.scheme import choose_scheme
+from mlc_serve.quantization.scheme import SCHEMES, check_conversion, choose_scheme
 from mlc_serve.runtime.device import DeviceName, find_device
 from mlc_serve.runtime.library import Library
 from mlc_serve.runtime.runner import TVMBackend
@@ -60,7 +60,7 @@ def load_model(
     checkpoint = open_checkpoint(locate(model))
     place = find_device(device)
     tokenizer = Tokenizer.from_directory(checkpoint.tokenizer_directory)
-    library = _library(model_lib, checkpoint, config.quantization, place, report)
+    library = _library(model_lib, checkpoint, config, place, report)
     info = library.info
     _check_vocabulary(tokenizer, info, checkpoint)
     limits = _limits(config, mode, info, place, report)
@@ -98,27 +98,32 @@ def _limits(
 
 
 def _library(
-    given: str | None, checkpoint: Checkpoint, wanted: str | None, place: DeviceName, report: Report
+    given: str | None, checkpoint: Checkpoint, config: EngineConfig, place: DeviceName, report: Report
 ) -> Library:
     """The library that is given, in whatever scheme it was compiled for, or one of our own making."""
+    wanted = config.quantization
     if given is None:
         scheme = choose_scheme(wanted, checkpoint.quantization, place.kind)
-        return Library(_compiled(checkpoint, scheme.name, place, report), place.open())
+        return Library(
+            _compiled(checkpoint, scheme.name, config.opt or DEFAULT_OPT, place, report), place.open()
+        )
     path = Path(given)
     if not path.is_file():
         raise CheckpointError(f"model library {given}: there is no such file")
     library = Library(path, place.open())
     if wanted not in (None, library.quantization):
         raise ConfigError(f"model library {given} is compiled for {library.quantization}, not for {wanted}")
+    check_conversion(checkpoint.quantization, library.quantization)
     return library
 
 
-def _compiled(checkpoint: Checkpoint, quantization: str, place: DeviceName, report: Report) -> Path:
+def _compiled(checkpoint: Checkpoint, quantization: str, opt: str, place: DeviceName, report: Report) -> Path:
     """The library of a checkpoint, from the cache or compiled into it."""
     key = {
         "model_type": checkpoint.model_type,
         "config": dict(checkpoint.config),
         "quantization": quantization,
+        "opt": opt,
         "device": place.kind,
         "processor": _processor(place),
         "tvm": version("apache-tvm"),
@@ -129,7 +134,7 @@ def _compiled(checkpoint: Checkpoint, quantization: str, place: DeviceName, repo
         report(
             f"Compiling {checkpoint.directory.name} as {quantization} for {place.kind}; this is done once."
         )
-        _compile(checkpoint, quantization, place, directory / _LIBRARY_NAME)
+        _compile(checkpoint, quantization, opt, place, directory / _LIBRARY_NAME)
 
     return artifact("libraries", key, make) / _LIBRARY_NAME
 
@@ -141,12 +146,12 @@ def _processor(place: DeviceName) -> str:
     return f"{handle.device_name} {handle.compute_version}"
 
 
-def _compile(checkpoint: Checkpoint, quantization: str, place: DeviceName, output: Path) -> None:
+def _compile(checkpoint: Checkpoint, quantization: str, opt: str, place: DeviceName, output: Path) -> None:
     """Compile in another process: the compiler takes seconds and hundreds of megabytes that a server has no
     use for.
     """
-    arguments = ["compile", str(checkpoint.directory), "--quantization", quantization, "--device", place.kind]
-    command = [sys.executable, "-m", "mlc_serve", *arguments, "--output", str(output)]
+    options = ["--quantization", quantization, "--opt", opt, "--device", place.kind, "--output", str(output)]
+    command = [sys.executable, "-m", "mlc_serve", "compile", str(checkpoint.directory), *options]
     try:
         compiler = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     except OSError as error:
@@ -184,13 +189,15 @@ def _errors(compiler: subprocess.Popen[str]) -> str | None:
 
 def _backend(library: Library, checkpoint: Checkpoint, limits: EngineLimits) -> TVMBackend:
     specs, total = library.parameters, library.info.param_bytes
+    scheme = SCHEMES.get(library.quantization)  # none: a library that MLC built takes weights as they are
 
     def make(directory: Path) -> None:
         with _bar("converting weights", total) as progress:
-            convert(checkpoint, specs, directory, progress)
+            convert(checkpoint, specs, scheme.groups if scheme else None, directory, progress)
 
     key = {
         "checkpoint": checkpoint.fingerprint(),
+        "quantization": library.quantization,
         "parameters": [[spec.name, spec.shape, spec.dtype, spec.layout] for spec in specs],
         "code": source_hash("checkpoint", "quantization"),
     }

@@ -19,7 +19,6 @@ class NotYet:
 NOT_YET = {
     "tensor_parallel_shards": NotYet("tensor parallelism is not built yet", (None, 1)),
     "pipeline_parallel_stages": NotYet("pipeline parallelism is not built yet", (None, 1)),
-    "opt": NotYet("the compiler has one set of passes; optimization levels are not built yet"),
     "kv_cache_page_size": NotYet("pages of other sizes than 16 tokens are not built yet", (16,)),
     "sliding_window_size": NotYet("sliding-window attention is not built yet"),
     "attention_sink_size": NotYet("attention sinks are not built yet"),

@@ -1,17 +1,20 @@
-"""Writes small model directories in MLC's form: chat config, cache of records, binary shards, a byte
-tokenizer.
-"""
+"""Writes small model directories in MLC's form: chat config, cache of records, binary shards, a tokenizer."""
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
+from mlc_serve.quantization.scheme import find_scheme
+from tests.quantization.reference import mlc_words
 from tests.small_tokenizers import byte_level_bpe
 
 CHAT_CONFIG: dict[str, Any] = {
@@ -59,16 +62,60 @@ def write_mlc_checkpoint(path: Path, *, cache_name: str = "tensor-cache.json", h
     byte_level_bpe().save(str(path / "tokenizer.json"))
     (path / "mlc-chat-config.json").write_text(json.dumps(CHAT_CONFIG))
     names = list(TENSORS)
-    shards = [_write_shard(path, k, part, halved) for k, part in enumerate((names[:2], names[2:]))]
-    cache = {"metadata": {"ParamSize": len(names), "ParamBytes": 0, "BitsPerParam": 4.5}, "records": shards}
-    (path / cache_name).write_text(json.dumps(cache))
+    parts = [{name: TENSORS[name] for name in part} for part in (names[:2], names[2:])]
+    _write_shards(path / cache_name, parts, halved)
     return path
 
 
-def _write_shard(path: Path, number: int, names: list[str], halved: bool) -> dict[str, Any]:
+def write_packed_model(path: Path, source: Path, quantization: str) -> Path:
+    """The model of a Hugging Face directory, as MLC converts it: fused, and its matrices quantized."""
+    path.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source / "tokenizer.json", path)
+    config = json.loads((source / "config.json").read_text())
+    own = {"model_type": config["model_type"], "quantization": quantization, "model_config": config}
+    (path / "mlc-chat-config.json").write_text(json.dumps(own))
+    tensors = dict(_packed(load_file(source / "model.safetensors"), quantization))
+    _write_shards(path / "tensor-cache.json", [tensors], halved=False)
+    return path
+
+
+def _packed(tensors: Mapping[str, NDArray[Any]], quantization: str) -> Iterator[tuple[str, NDArray[Any]]]:
+    scheme = find_scheme(quantization)
+    for name, tensor in _fused(tensors):
+        if tensor.ndim == 2 and scheme.groups is not None:
+            words, scale = mlc_words(tensor, scheme.groups)
+            yield name.replace("weight", "q_weight"), words
+            yield name.replace("weight", "q_scale"), scale
+        else:
+            yield name, tensor.astype(scheme.weight_dtype)
+
+
+def _fused(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Each product of several matrices under MLC's name for it, which is another one in Qwen2."""
+    qkv = "c_attn" if any(name.endswith("q_proj.bias") for name in tensors) else "qkv_proj"
+    fused = {
+        "q_proj": (qkv, ("q_proj", "k_proj", "v_proj")),
+        "gate_proj": ("gate_up_proj", ("gate_proj", "up_proj")),
+    }
+    for name, tensor in tensors.items():
+        own = name.split(".")[-2]
+        if own in fused:
+            new, parts = fused[own]
+            yield name.replace(own, new), np.concatenate([tensors[name.replace(own, part)] for part in parts])
+        elif own not in ("k_proj", "v_proj", "up_proj"):
+            yield name, tensor
+
+
+def _write_shards(cache: Path, parts: list[dict[str, NDArray[Any]]], halved: bool) -> None:
+    shards = [_write_shard(cache.parent, number, part, halved) for number, part in enumerate(parts)]
+    count = sum(len(part) for part in parts)
+    metadata = {"ParamSize": count, "ParamBytes": 0, "BitsPerParam": 4.5}
+    cache.write_text(json.dumps({"metadata": metadata, "records": shards}))
+
+
+def _write_shard(path: Path, number: int, tensors: dict[str, NDArray[Any]], halved: bool) -> dict[str, Any]:
     data, records = b"", []
-    for name in names:
-        tensor = TENSORS[name]
+    for name, tensor in tensors.items():
         is_halved = halved and tensor.dtype == np.float32
         stored = tensor.astype(ml_dtypes.bfloat16) if is_halved else tensor
         records.append(

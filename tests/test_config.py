@@ -61,7 +61,6 @@ MLC_OVERRIDES = {
 NOT_BUILT: dict[str, Any] = {
     "tensor_parallel_shards": 2,
     "pipeline_parallel_stages": 2,
-    "opt": "O3",
     "kv_cache_page_size": 32,
     "sliding_window_size": 1024,
     "attention_sink_size": 0,

@@ -148,8 +148,9 @@ def test_a_library_of_another_model_is_refused(tiny_checkpoint: Path, tmp_path: 
         load(other, model_lib=str(library_of(tiny_checkpoint)))
 
 
+@pytest.mark.usefixtures("tiny_model")
 def test_a_quantization_that_can_not_be_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """An unknown one, and one that the weights do not have."""
+    """An unknown one, and one that the weights do not have, by flag or by library."""
     with pytest.raises(ConfigError, match="'q5' is not available"):
         load(tiny_checkpoint, EngineConfig(quantization="q5"))
 
@@ -157,6 +158,8 @@ def test_a_quantization_that_can_not_be_is_refused(tiny_checkpoint: Path, tmp_pa
     own = open_checkpoint(packed).quantization
     with pytest.raises(ConfigError, match=f"are {own}; they can't be served as q0f32"):
         load(packed, EngineConfig(quantization="q0f32"))
+    with pytest.raises(ConfigError, match=f"are {own}; they can't be served as q0f32"):
+        load(packed, model_lib=str(library_of(tiny_checkpoint)))
 
 
 @pytest.mark.usefixtures("tiny_model")

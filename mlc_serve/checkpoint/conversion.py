@@ -1,13 +1,15 @@
-"""Turning a checkpoint's tensors into those that a library takes: fused, cast, packed, in one file.
+"""Turning a checkpoint's tensors into those that a library takes: fused, cast or quantized, and packed, in
+one file.
 
-One tensor is in memory at a time. The result is a directory in MLC's form: an index and one shard, whose
-tensors start at multiples of 64 bytes, as TVM wants them.
+One tensor is in memory at a time; of a quantized one its integers and its scales, which are two parameters of
+the library. The result is a directory in MLC's form: an index and one shard, whose tensors start at multiples
+of 64 bytes, as TVM wants them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -15,22 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlc_serve.checkpoint.checkpoint import Checkpoint
+from mlc_serve.checkpoint.quantized_weights import read_quantized
+from mlc_serve.checkpoint.sources import check_shape, source_names
 from mlc_serve.errors import CheckpointError
 from mlc_serve.quantization.packing import pack
+from mlc_serve.quantization.scheme import GroupFormat
 
 INDEX_NAME = "tensor-cache.json"
 SHARD_NAME = "params_shard_0.bin"
 _ALIGNMENT = 64
 
-# A product that is computed at once -> what checkpoints have in its place: MLC's Qwen2 another name, Hugging
-# Face's models the tensors that it is made of, row on row.
-_SPELLINGS = {
-    "self_attn.qkv_proj": (
-        ("self_attn.c_attn",),
-        ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    ),
-    "mlp.gate_up_proj": (("mlp.gate_proj", "mlp.up_proj"),),
-}
+_INTEGERS, _SCALES = ".q_weight", ".q_scale"
 
 
 class WantedTensor(Protocol):
@@ -47,18 +44,21 @@ class WantedTensor(Protocol):
 
 
 def convert(
-    checkpoint: Checkpoint, wanted: Sequence[WantedTensor], directory: Path, progress: Callable[[int], object]
+    checkpoint: Checkpoint,
+    wanted: Sequence[WantedTensor],
+    form: GroupFormat | None,
+    directory: Path,
+    progress: Callable[[int], object],
 ) -> None:
     """Write every wanted tensor to `directory`, calling `progress` with the bytes written since the last
-    call.
+    call. `form` is that of the library's integers, if its quantization scheme has any.
 
     Raises CheckpointError if the checkpoint lacks a tensor, has it in another shape, or has values in it that
-    the wanted type can't hold.
+    are not finite or that the wanted type can't hold.
     """
     records: list[dict[str, Any]] = []
     with (directory / SHARD_NAME).open("wb") as shard:
-        for spec in wanted:
-            tensor = pack(_cast(checkpoint, spec, _assemble(checkpoint, spec)), spec.layout)
+        for spec, tensor in _tensors(checkpoint, wanted, form):
             records.append(_write(shard, spec.name, tensor))
             progress(tensor.nbytes)
         size = shard.tell()
@@ -69,36 +69,55 @@ def convert(
     (directory / INDEX_NAME).write_text(json.dumps(index, indent=1), encoding="utf-8")
 
 
+def _tensors(
+    checkpoint: Checkpoint, wanted: Sequence[WantedTensor], form: GroupFormat | None
+) -> Iterator[tuple[WantedTensor, NDArray[Any]]]:
+    """Each wanted tensor as the library takes it, integers and scales of a weight together."""
+    done: set[str] = set()
+    for spec in wanted:
+        weight, _, _ = spec.name.rpartition(".")
+        if form is None or not _is_quantized(spec):
+            yield spec, pack(_cast(checkpoint, spec, _assemble(checkpoint, spec)), spec.layout)
+        elif weight not in done:
+            done.add(weight)
+            specs = [other for other in wanted if other.name in (weight + _INTEGERS, weight + _SCALES)]
+            yield from _quantized_tensors(checkpoint, weight, specs, form)
+
+
+def _is_quantized(spec: WantedTensor) -> bool:
+    """Not for libraries that MLC built: they take MLC's tensors as they are."""
+    return spec.layout != "plain" and spec.name.endswith((_INTEGERS, _SCALES))
+
+
+def _quantized_tensors(
+    checkpoint: Checkpoint, name: str, specs: list[WantedTensor], form: GroupFormat
+) -> Iterator[tuple[WantedTensor, NDArray[Any]]]:
+    weight = read_quantized(checkpoint, name, specs[0].logical_shape, form)
+    for spec in specs:
+        if spec.name.endswith(_INTEGERS):
+            yield spec, pack(weight.stored, spec.layout, padding=form.offset)
+        else:
+            yield spec, pack(weight.scale, spec.layout)
+
+
 def _assemble(checkpoint: Checkpoint, spec: WantedTensor) -> NDArray[Any]:
-    parts = [checkpoint.tensor(name) for name in _sources(checkpoint, spec.name)]
+    parts = [checkpoint.tensor(name) for name in source_names(checkpoint, spec.name)]
     tensor = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    if tensor.shape != spec.logical_shape:
-        raise CheckpointError(
-            f"{checkpoint.directory}: tensor {spec.name} has the shape {list(tensor.shape)}; "
-            f"by its configuration the model takes {list(spec.logical_shape)}"
-        )
+    check_shape(checkpoint, spec.name, tensor.shape, spec.logical_shape)
     return tensor
 
 
 def _cast(checkpoint: Checkpoint, spec: WantedTensor, tensor: NDArray[Any]) -> NDArray[Any]:
     with np.errstate(over="ignore"):  # looked for in the result
         cast: NDArray[Any] = tensor.astype(spec.dtype, copy=False)
-    if cast.dtype != tensor.dtype and np.isinf(cast).any():
-        raise CheckpointError(
-            f"{checkpoint.directory}: tensor {spec.name} has values that {spec.dtype} can't hold; "
-            "choose a quantization with a wider type"
-        )
-    return cast
-
-
-def _sources(checkpoint: Checkpoint, name: str) -> list[str]:
-    """The checkpoint's names of what `name` is made of; if it has none, those of the last spelling."""
-    sources = [name]
-    for fused, spellings in _SPELLINGS.items():
-        for parts in spellings if fused in name else ():
-            if sources[0] not in checkpoint.tensor_names:
-                sources = [name.replace(fused, part) for part in parts]
-    return sources
+    if np.isfinite(cast).all():
+        return cast
+    if not np.isfinite(tensor).all():
+        raise CheckpointError(f"{checkpoint.directory}: tensor {spec.name} has values that are not finite")
+    raise CheckpointError(
+        f"{checkpoint.directory}: tensor {spec.name} has values that {spec.dtype} can't hold; "
+        "choose a quantization with a wider type"
+    )
 
 
 def _write(shard: BinaryIO, name: str, tensor: NDArray[Any]) -> dict[str, Any]:

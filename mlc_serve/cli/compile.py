@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from mlc_serve.cli.parser import CommandParser
+from mlc_serve.config import DEFAULT_OPT, OptimizationLevel
 
 
 def add_parser(commands: Any) -> CommandParser:
@@ -23,7 +24,13 @@ def add_parser(commands: Any) -> CommandParser:
     parser.add_argument(
         "--output", metavar="FILE", type=Path, required=True, help="the library to write, such as model.so"
     )
-    parser.add_argument("--quantization", metavar="SCHEME", help="such as q0f32; without it, the model's own")
+    parser.add_argument("--quantization", metavar="SCHEME", help="as of `serve`; without it, the model's own")
+    parser.add_argument(
+        "--opt",
+        default=DEFAULT_OPT,
+        choices=get_args(OptimizationLevel),
+        help="optimization level, as of `serve` (default: %(default)s)",
+    )
     parser.add_argument(
         "--device", default="cpu", help="cpu, cuda, rocm, metal, vulkan or opencl (default: cpu)"
     )
@@ -36,5 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
     # Imported here because it loads TVM's compiler, and only after the flags were found good.
     from mlc_serve.interface.compile import compile_model
 
-    compile_model(arguments.model, arguments.quantization, arguments.device, arguments.arch, arguments.output)
+    compile_model(
+        arguments.model,
+        arguments.quantization,
+        arguments.opt,
+        arguments.device,
+        arguments.arch,
+        arguments.output,
+    )
     return 0

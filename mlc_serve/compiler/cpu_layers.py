@@ -2,93 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import tvm
 from tvm import relax, tirx
-from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import AttnKind, PagedKVCache, RopeMode
+from tvm.target import Target
 
-from mlc_serve.compiler.kernels.cpu.activation import silu_multiply
+from mlc_serve.compiler.integer_layers import IntegerEmbedding, IntegerLinear, LazyNorm
 from mlc_serve.compiler.kernels.cpu.decode_attention import decode_attention
-from mlc_serve.compiler.kernels.cpu.embedding import packed_embedding
-from mlc_serve.compiler.kernels.cpu.matmul import Epilogue, packed_matmul
+from mlc_serve.compiler.kernels.cpu.dot import dot_for
 from mlc_serve.compiler.kernels.cpu.merge import merge_attention
-from mlc_serve.compiler.kernels.cpu.norm import rms_norm
 from mlc_serve.compiler.kernels.cpu.pages import append_pages, compact_pages, copy_page, read_pages
-from mlc_serve.compiler.kernels.cpu.prefill_attention import paged_prefill_attention, ragged_prefill_attention
+from mlc_serve.compiler.kernels.cpu.prefill_attention import (
+    Heads,
+    paged_prefill_attention,
+    ragged_prefill_attention,
+)
+from mlc_serve.compiler.kernels.cpu.products import products_for
 from mlc_serve.compiler.kernels.cpu.rotary import split_rotary
+from mlc_serve.compiler.optimization import Optimization
+from mlc_serve.compiler.packed_layers import PackedEmbedding, PackedLinear, RMSNorm
 from mlc_serve.models.layers import AttentionShape, CacheSize
-from mlc_serve.quantization.packing import tiles16_shape
 from mlc_serve.quantization.scheme import Scheme
-
-# A model has many layers of few shapes: each kernel is parsed once.
-_matmul: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(packed_matmul)
-_norm: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(rms_norm)
-_silu: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(silu_multiply)
-
-
-def _packed_weight(num_columns: int, depth: int, dtype: str) -> nn.Parameter:
-    weight = nn.Parameter(tiles16_shape(num_columns, depth), dtype)
-    weight.attrs["layout"] = "tiles16"
-    weight.attrs["logical_shape"] = [num_columns, depth]
-    return weight
-
-
-class PackedLinear(nn.Module):
-    """A product with a weight in tiles of 16 columns."""
-
-    def __init__(self, in_features: int, out_features: int, weight_dtype: str, bias: bool) -> None:
-        self.in_features, self.out_features, self.weight_dtype = in_features, out_features, weight_dtype
-        self.weight = _packed_weight(out_features, in_features, weight_dtype)
-        self.bias = nn.Parameter([out_features], "float32") if bias else None
-
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
-        if self.bias is None:
-            return self._product("none", [x, self.weight])
-        return self._product("bias", [x, self.weight, self.bias])
-
-    def add_to(self, residual: nn.Tensor, x: nn.Tensor) -> nn.Tensor:
-        if self.bias is not None:
-            return residual + self.forward(x)
-        return self._product("residual", [x, self.weight, residual])
-
-    def _product(self, epilogue: Epilogue, operands: list[nn.Tensor]) -> nn.Tensor:
-        kernel = _matmul(self.out_features, self.in_features, self.weight_dtype, epilogue)
-        out = nn.Tensor.placeholder([1, operands[0].shape[1], self.out_features], "float32")
-        return nn.op.tensor_ir_op(kernel, f"matmul_{epilogue}", operands, out)
-
-
-class PackedEmbedding(nn.Module):
-    """An embedding table in the layout of the LM head, which it may be."""
-
-    def __init__(self, vocab_size: int, width: int, weight_dtype: str) -> None:
-        self.vocab_size, self.width, self.weight_dtype = vocab_size, width, weight_dtype
-        self.weight = _packed_weight(vocab_size, width, weight_dtype)
-
-    def forward(self, ids: nn.Tensor) -> nn.Tensor:
-        kernel = packed_embedding(self.vocab_size, self.width, self.weight_dtype)
-        out = nn.Tensor.placeholder([ids.shape[0], self.width], "float32")
-        return nn.op.tensor_ir_op(kernel, "embedding", [ids, self.weight], out)
-
-    def logits(self, x: nn.Tensor) -> nn.Tensor:
-        kernel = _matmul(self.vocab_size, self.width, self.weight_dtype, "none")
-        out = nn.Tensor.placeholder([1, x.shape[1], self.vocab_size], "float32")
-        return nn.op.tensor_ir_op(kernel, "lm_head", [x, self.weight], out)
-
-
-class RMSNorm(nn.Module):
-    """RMS normalization with a float32 weight."""
-
-    def __init__(self, width: int, epsilon: float) -> None:
-        self.width, self.epsilon = width, epsilon
-        self.weight = nn.Parameter([width], "float32")
-
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
-        out = nn.Tensor.placeholder([1, x.shape[1], self.width], "float32")
-        return nn.op.tensor_ir_op(_norm(self.width, self.epsilon), "rms_norm", [x, self.weight], out)
 
 
 class CPULayers:
@@ -96,36 +32,49 @@ class CPULayers:
 
     dtype = "float32"
 
-    def __init__(self, scheme: Scheme) -> None:
-        self._weight_dtype = scheme.weight_dtype
+    def __init__(self, scheme: Scheme, optimization: Optimization, target: Target) -> None:
+        self._scheme = scheme
+        self._optimization = optimization
+        self._dot = dot_for(target)
+        narrow = optimization.half_kv and scheme.groups is not None
+        self.attention_dtype = "float16" if narrow else "float32"
 
-    def linear(self, in_features: int, out_features: int, *, bias: bool = False) -> PackedLinear:
-        return PackedLinear(in_features, out_features, self._weight_dtype, bias)
+    def linear(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = False,
+        gated: bool = False,
+        dtype: str = "float32",
+    ) -> PackedLinear | IntegerLinear:
+        groups, shape = self._scheme.groups, (in_features, out_features)
+        if groups is None:
+            return PackedLinear(in_features, out_features, self._scheme.weight_dtype, bias)
+        return IntegerLinear(shape, groups, self._dot, bias, gated and self._optimization.fused, dtype)
 
-    def embedding(self, vocab_size: int, width: int) -> PackedEmbedding:
-        return PackedEmbedding(vocab_size, width, self._weight_dtype)
+    def embedding(self, vocab_size: int, width: int) -> PackedEmbedding | IntegerEmbedding:
+        if self._scheme.groups is None:
+            return PackedEmbedding(vocab_size, width, self._scheme.weight_dtype)
+        return IntegerEmbedding(vocab_size, width, self._scheme.groups, self._dot)
 
-    def rms_norm(self, width: int, epsilon: float) -> RMSNorm:
-        return RMSNorm(width, epsilon)
-
-    def silu_multiply(self, gate_up: nn.Tensor) -> nn.Tensor:
-        width = int(gate_up.shape[2]) // 2
-        out = nn.Tensor.placeholder([1, gate_up.shape[1], width], "float32")
-        return nn.op.tensor_ir_op(_silu(width), "silu_multiply", [gate_up], out)
+    def rms_norm(self, width: int, epsilon: float) -> RMSNorm | LazyNorm:
+        if self._scheme.groups is None or not self._optimization.fused:
+            return RMSNorm(width, epsilon)
+        return LazyNorm(width, epsilon)
 
     def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
-        return _CPUPagedKVCache(shape, size)
+        return _CPUPagedKVCache(shape, size, self.attention_dtype)
 
 
 class _CPUPagedKVCache(PagedKVCache):
-    """TVM's paged KV cache over our kernels. Sliding windows and token trees have none here: their slots stay
-    empty.
-    """
+    """TVM's paged KV cache over our kernels. Token trees have none here: their slots stay empty."""
 
-    def __init__(self, shape: AttentionShape, size: CacheSize) -> None:
+    def __init__(self, shape: AttentionShape, size: CacheSize, dtype: str) -> None:
         builder = relax.BlockBuilder.current()
         heads = (shape.num_q_heads, shape.num_kv_heads, shape.head_dim)
-        pages = (shape.num_kv_heads, shape.head_dim)
+        pages = (shape.num_kv_heads, shape.head_dim, dtype)
+        products = products_for(dtype, Target.current(allow_none=True))
 
         def kernel(name: str, function: tirx.PrimFunc) -> relax.Tuple:
             return relax.Tuple([tvm.ir.StringImm("tirx"), builder.add_func(function, name)])
@@ -133,18 +82,27 @@ class _CPUPagedKVCache(PagedKVCache):
         none: Any = relax.Tuple([])
         append = builder.add_func(append_pages(*pages), "append_pages")
         arguments = [
-            *_cache_dimensions(shape, size),
+            *_cache_dimensions(shape, size, dtype),
             append,
             append,  # the slot of MLA, which no architecture here has
-            kernel("ragged_prefill_attention", ragged_prefill_attention(*heads)),
-            kernel("paged_prefill_attention", paged_prefill_attention(*heads)),
-            kernel("decode_attention", decode_attention(*heads)),
-            *[none] * 5,  # sliding-window prefill and decode, tree attention paged and ragged, MLA
+            kernel("ragged_prefill_attention", ragged_prefill_attention(Heads(*heads), dtype, products)),
+            kernel("paged_prefill_attention", paged_prefill_attention(Heads(*heads), dtype, products)),
+            kernel("decode_attention", decode_attention(*heads, dtype)),
+            kernel(
+                "windowed_prefill_attention",
+                paged_prefill_attention(Heads(*heads), dtype, products, window=_UNUSED_WINDOW),
+            ),
+            kernel("windowed_decode_attention", decode_attention(*heads, dtype, windowed=True)),
+            *[none] * 3,  # tree attention paged and ragged, MLA
             relax.Tuple(
-                [builder.add_func(merge_attention(shape.num_q_heads, shape.head_dim), "merge_attention")]
+                [
+                    builder.add_func(
+                        merge_attention(shape.num_q_heads, shape.head_dim, dtype), "merge_attention"
+                    )
+                ]
             ),
             builder.add_func(
-                split_rotary(*heads, shape.rope.theta, shape.rope.scaling, shape.rope.position_scale),
+                split_rotary(*heads, shape.rope, dtype),
                 "split_rotary",
             ),
             builder.add_func(copy_page(*pages), "copy_page"),
@@ -162,7 +120,7 @@ class _CPUPagedKVCache(PagedKVCache):
 _UNUSED_WINDOW = 1024  # TVM asks for a window size even where no layer has one
 
 
-def _cache_dimensions(shape: AttentionShape, size: CacheSize) -> list[Any]:
+def _cache_dimensions(shape: AttentionShape, size: CacheSize, dtype: str) -> list[Any]:
     return [
         relax.ShapeExpr(
             [
@@ -185,5 +143,5 @@ def _cache_dimensions(shape: AttentionShape, size: CacheSize) -> list[Any]:
         relax.prim_value(1),
         relax.prim_value(int(shape.rope.theta)),
         relax.prim_value(0),  # no RoPE extension factors
-        relax.op.zeros((), "float32"),  # tells TVM the type of K and V
+        relax.op.zeros((), dtype),  # tells TVM the type of K and V
     ]

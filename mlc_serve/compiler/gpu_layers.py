@@ -19,6 +19,10 @@ class PlainLinear(nn.Linear):
     def add_to(self, residual: nn.Tensor, x: nn.Tensor) -> nn.Tensor:
         return residual + self.forward(x)
 
+    def gated(self, x: nn.Tensor) -> nn.Tensor:
+        gate, up = nn.op.split(self.forward(x), 2, axis=-1)
+        return nn.op.silu(gate) * up
+
 
 class PlainEmbedding(nn.Embedding):
     """A row-major embedding table."""
@@ -31,21 +35,25 @@ class GPULayers:
     """Implements models.layers.Layers."""
 
     def __init__(self, scheme: Scheme, target: Target) -> None:
-        self.dtype = scheme.weight_dtype
+        self.dtype = self.attention_dtype = scheme.weight_dtype
         self._target = target
 
-    def linear(self, in_features: int, out_features: int, *, bias: bool = False) -> PlainLinear:
-        return PlainLinear(in_features, out_features, bias=bias, dtype=self.dtype)
+    def linear(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = False,
+        gated: bool = False,
+        dtype: str | None = None,
+    ) -> PlainLinear:
+        return PlainLinear(in_features, out_features, bias=bias, dtype=dtype or self.dtype)
 
     def embedding(self, vocab_size: int, width: int) -> PlainEmbedding:
         return PlainEmbedding(vocab_size, width, dtype=self.dtype)
 
     def rms_norm(self, width: int, epsilon: float) -> nn.RMSNorm:
         return nn.RMSNorm(width, -1, epsilon, bias=False, dtype=self.dtype)
-
-    def silu_multiply(self, gate_up: nn.Tensor) -> nn.Tensor:
-        gate, up = nn.op.split(gate_up, 2, axis=-1)
-        return nn.op.silu(gate) * up
 
     def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
         return TIRPagedKVCache(

@@ -17,8 +17,11 @@ from tvm.target import Target
 
 from mlc_serve.compiler.cpu_layers import CPULayers
 from mlc_serve.compiler.gpu_layers import GPULayers
+from mlc_serve.compiler.kernels.cpu.sampling import KERNELS as SAMPLING_KERNELS
 from mlc_serve.compiler.metadata import describe
-from mlc_serve.compiler.pipeline import pipeline_for
+from mlc_serve.compiler.optimization import find_level
+from mlc_serve.compiler.pipeline import lowering_options, pipeline_for
+from mlc_serve.config import DEFAULT_OPT
 from mlc_serve.errors import CompileError
 from mlc_serve.models.layers import Layers
 from mlc_serve.models.llama import LlamaForCausalLM
@@ -31,19 +34,25 @@ MAX_BATCH_SIZE = 128
 
 
 def compile_library(
-    model_type: str, config: Mapping[str, Any], quantization: str, target: Target, output: Path
+    model_type: str,
+    config: Mapping[str, Any],
+    quantization: str,
+    target: Target,
+    output: Path,
+    level: str = DEFAULT_OPT,
 ) -> dict[str, Any]:
     """Compile a model for a target, write the library to `output`, and return its metadata.
 
     Raises CheckpointError for a configuration that can't be compiled, ConfigError for an unknown
-    quantization, CompileError if TVM can't generate code for the target or a tool that it calls fails.
+    quantization or optimization level, CompileError if TVM can't generate code for the target or a tool that
+    it calls fails.
     """
     _check_linker()
     if not output.parent.is_dir():
         raise CompileError(f"{output} can't be written: {output.parent} is no directory")
-    module, metadata = export_model(model_type, config, quantization, target)
+    module, metadata = export_model(model_type, config, quantization, target, level)
     try:
-        with target:
+        with target, tvm.transform.PassContext(config=lowering_options(target)):
             executable = tvm.compile(module, target=target, relax_pipeline=pipeline_for(target))
         executable.export_library(str(output))
     except (RuntimeError, ValueError, OSError) as error:
@@ -53,9 +62,7 @@ def compile_library(
 
 def _check_linker() -> None:
     if sys.platform != "win32" and cc.get_cc() is None:
-        raise CompileError(
-            "linking a library takes a C compiler, such as gcc or clang, and none is on PATH"
-        )
+        raise CompileError("linking a library takes a C compiler, such as gcc or clang, and none is on PATH")
 
 
 def _last_line(error: BaseException) -> str:
@@ -65,21 +72,40 @@ def _last_line(error: BaseException) -> str:
 
 
 def export_model(
-    model_type: str, config: Mapping[str, Any], quantization: str, target: Target
+    model_type: str,
+    config: Mapping[str, Any],
+    quantization: str,
+    target: Target,
+    level: str = DEFAULT_OPT,
 ) -> tuple[tvm.IRModule, dict[str, Any]]:
     """The model as an IRModule, ready for TVM's pipeline of that target, and its metadata."""
     dimensions, scheme = read_config(model_type, config), find_scheme(quantization)
-    layers: Layers = CPULayers(scheme) if target.kind.name == "llvm" else GPULayers(scheme, target)
+    optimization = find_level(level)
+    layers: Layers = (
+        CPULayers(scheme, optimization, target) if target.kind.name == "llvm" else GPULayers(scheme, target)
+    )
     model = LlamaForCausalLM(dimensions, layers)
     prefill_chunk_size = min(MAX_PREFILL_CHUNK, dimensions.context_window_size)
     with target:
         module, params, _ = model.export_tvm(spec=model.spec(), allow_extern=True)
-    activation_bytes = 4 if layers.dtype == "float32" else 2
+    if target.kind.name == "llvm":
+        for name, kernel in SAMPLING_KERNELS.items():
+            module[name] = kernel().with_attr("global_symbol", name)
     metadata = describe(
-        model_type, dimensions, scheme, params, activation_bytes, prefill_chunk_size, MAX_BATCH_SIZE
+        model_type,
+        dimensions,
+        scheme,
+        params,
+        (_bytes_of(layers.dtype), _bytes_of(layers.attention_dtype)),
+        prefill_chunk_size,
+        MAX_BATCH_SIZE,
     )
     bounds = {"seq_len": prefill_chunk_size, "batch_size": MAX_BATCH_SIZE}
     return _with_metadata(_with_bounds(module, bounds), metadata), metadata
+
+
+def _bytes_of(dtype: str) -> int:
+    return 4 if dtype == "float32" else 2
 
 
 def _with_bounds(module: tvm.IRModule, bounds: dict[str, int]) -> tvm.IRModule:

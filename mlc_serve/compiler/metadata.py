@@ -15,11 +15,14 @@ def describe(
     config: LlamaConfig,
     scheme: Scheme,
     params: list[tuple[str, nn.Parameter]],
-    activation_bytes: int,
+    bytes_per_value: tuple[int, int],
     prefill_chunk_size: int,
     max_batch_size: int,
 ) -> dict[str, Any]:
-    """The metadata of a library. Parameters are listed in the order in which its functions take them."""
+    """The metadata of a library. Parameters are listed in the order in which its functions take them;
+    `bytes_per_value` is the size of an activation's values and of those in the KV cache.
+    """
+    activation_bytes, cache_bytes = bytes_per_value
     shape = config.attention
     workspace = (
         activation_bytes
@@ -46,7 +49,7 @@ def describe(
             "num_attention_heads": shape.num_q_heads,
             "num_key_value_heads": shape.num_kv_heads,
             "head_dim": shape.head_dim,
-            "dtype_bytes": activation_bytes,
+            "dtype_bytes": cache_bytes,
         },
         "memory_usage": {"batch_prefill": workspace},
         "params": [_parameter(name, param) for name, param in params],

@@ -31,6 +31,15 @@ def pipeline_for(target: Target) -> Any:
     return relax.get_default_pipeline(target)
 
 
+def lowering_options(target: Target) -> dict[str, Any]:
+    """Options of TVM's PassContext to compile kernels with.
+
+    On the CPU a pass that lets buffers share memory is left out: it drops the annotation by which a kernel's
+    local buffers stay on the stack, and thereby in registers.
+    """
+    return {"tirx.disable_storage_rewrite": True} if target.kind.name == "llvm" else {}
+
+
 def _metal_pipeline(target: Target) -> Any:
     """TVM's passes for GPUs of any kind, with the portable schedule."""
     gpu = dl.gpu

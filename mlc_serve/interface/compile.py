@@ -10,15 +10,17 @@ from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
 from mlc_serve.compiler.library import compile_library
 from mlc_serve.compiler.target import target_for
+from mlc_serve.quantization.scheme import choose_scheme
 
-DEFAULT_QUANTIZATION = "q0f32"
 
-
-def compile_model(model: str, quantization: str | None, device: str, arch: str | None, output: Path) -> None:
+def compile_model(
+    model: str, quantization: str | None, opt: str, device: str, arch: str | None, output: Path
+) -> None:
     """Compile the library of a model directory for a kind of device and write it to `output`.
 
     Raises StartupError: CheckpointError, ConfigError or CompileError.
     """
     checkpoint = open_checkpoint(locate(model))
-    scheme = quantization or checkpoint.quantization or DEFAULT_QUANTIZATION
-    compile_library(checkpoint.model_type, checkpoint.config, scheme, target_for(device, arch), output)
+    scheme = choose_scheme(quantization, checkpoint.quantization, device)
+    target = target_for(device, arch)
+    compile_library(checkpoint.model_type, checkpoint.config, scheme.name, target, output, opt)

@@ -53,13 +53,16 @@ class CacheSize:
 
 
 class Linear(Protocol):
-    """A product with a weight, plus a bias if it was made with one."""
+    """A product with a weight, plus a bias if it was made with one. It takes what a norm gives."""
 
-    def __call__(self, x: nn.Tensor) -> nn.Tensor:
+    def __call__(self, x: Any) -> nn.Tensor:
         """`(1, s, in)` -> `(1, s, out)`."""
 
-    def add_to(self, residual: nn.Tensor, x: nn.Tensor) -> nn.Tensor:
+    def add_to(self, residual: nn.Tensor, x: Any) -> nn.Tensor:
         """Residual + self(x)."""
+
+    def gated(self, x: Any) -> nn.Tensor:
+        """SiLU(first half of self(x)) * second half, `(1, s, out / 2)`, of one made for that."""
 
 
 class Embedding(Protocol):
@@ -68,7 +71,7 @@ class Embedding(Protocol):
     def __call__(self, ids: nn.Tensor) -> nn.Tensor:
         """Ids `(s,)` -> `(s, width)`."""
 
-    def logits(self, x: nn.Tensor) -> nn.Tensor:
+    def logits(self, x: Any) -> nn.Tensor:
         """`(1, s, width)` -> `(1, s, vocab)`, with the embeddings as weights."""
 
 
@@ -76,18 +79,24 @@ class Layers(Protocol):
     """The maker of all parts."""
 
     dtype: str  # of activations
+    attention_dtype: str  # of queries, keys and values, and of what attention makes of them
 
-    def linear(self, in_features: int, out_features: int, *, bias: bool = False) -> Linear:
-        """A linear layer."""
+    def linear(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = False,
+        gated: bool = False,
+        dtype: str = ...,
+    ) -> Linear:
+        """A linear layer; `gated` for one whose `gated` is called, `dtype` of what it gives."""
 
     def embedding(self, vocab_size: int, width: int) -> Embedding:
         """An embedding table."""
 
     def rms_norm(self, width: int, epsilon: float) -> nn.Module:
-        """`(1, s, width)` -> the same, normalised and scaled."""
-
-    def silu_multiply(self, gate_up: nn.Tensor) -> nn.Tensor:
-        """`(1, s, 2 n)`, gate before up -> SiLU(gate) * up, `(1, s, n)`."""
+        """`(1, s, width)` -> the same, normalised and scaled, in the form that linear layers like best."""
 
     def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
         """The cache object, with the attention kernels that read it."""

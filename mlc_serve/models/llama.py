@@ -122,13 +122,15 @@ class _Attention(nn.Module):
     def __init__(self, config: LlamaConfig, layers: Layers) -> None:
         shape = config.attention
         self.shape = shape
-        self.qkv_proj = layers.linear(config.hidden_size, shape.qkv_width, bias=config.qkv_bias)
+        self.qkv_proj = layers.linear(
+            config.hidden_size, shape.qkv_width, bias=config.qkv_bias, dtype=layers.attention_dtype
+        )
         self.o_proj = layers.linear(
             shape.num_q_heads * shape.head_dim, config.hidden_size, bias=config.o_bias
         )
 
-    def forward(self, residual: nn.Tensor, x: nn.Tensor, cache: PagedKVCache, layer: int) -> nn.Tensor:
-        shape, num_tokens = self.shape, x.shape[1]
+    def forward(self, residual: nn.Tensor, x: Any, cache: PagedKVCache, layer: int) -> nn.Tensor:
+        shape, num_tokens = self.shape, residual.shape[1]
         num_heads = shape.num_q_heads + 2 * shape.num_kv_heads
         qkv = self.qkv_proj(x).reshape(1, num_tokens, num_heads, shape.head_dim)
         attended = cache.attention_with_fused_qkv(layer, qkv, shape.num_q_heads, shape.head_dim**-0.5)
@@ -139,12 +141,11 @@ class _Attention(nn.Module):
 
 class _MLP(nn.Module):
     def __init__(self, config: LlamaConfig, layers: Layers) -> None:
-        self.activation = layers.silu_multiply
-        self.gate_up_proj = layers.linear(config.hidden_size, 2 * config.intermediate_size)
+        self.gate_up_proj = layers.linear(config.hidden_size, 2 * config.intermediate_size, gated=True)
         self.down_proj = layers.linear(config.intermediate_size, config.hidden_size)
 
-    def forward(self, residual: nn.Tensor, x: nn.Tensor) -> nn.Tensor:
-        return self.down_proj.add_to(residual, self.activation(self.gate_up_proj(x)))
+    def forward(self, residual: nn.Tensor, x: Any) -> nn.Tensor:
+        return self.down_proj.add_to(residual, self.gate_up_proj.gated(x))
 
 
 class _DecoderLayer(nn.Module):
@@ -170,7 +171,7 @@ class _Decoder(nn.Module):
     def forward(self, x: nn.Tensor, cache: PagedKVCache) -> nn.Tensor:
         for i, layer in enumerate(self.layers):
             x = layer(x, cache, i)
-        return self.norm(x)
+        return x
 
 
 class LlamaForCausalLM(nn.Module):
@@ -226,10 +227,9 @@ class LlamaForCausalLM(nn.Module):
         return self.make.kv_cache(self.config.attention, size)
 
     def _logits(self, hidden: nn.Tensor) -> nn.Tensor:
+        final = self.model.norm(hidden)
         logits = (
-            self.model.embed_tokens.logits(hidden)
-            if self.config.tie_word_embeddings
-            else self.lm_head(hidden)
+            self.model.embed_tokens.logits(final) if self.config.tie_word_embeddings else self.lm_head(final)
         )
         return logits if logits.dtype == "float32" else logits.astype("float32")
 

@@ -1,5 +1,16 @@
 """How a weight matrix is laid out for the kernel that reads it. A layout's name travels in the library's
 metadata.
+
+All but `plain` are tiles of 16 output columns, which are rows of a checkpoint's `(N, K)` weight. `T` is the
+number of tiles, `Kp` is `K` in whole groups, and a position `lane` in a tile is a column:
+
+    tiles16         (T, K, 16)             [t, k, lane]          floating-point numbers
+    tiles16-pairs   (T, ceil(K / 2), 32)   [t, i, 2 lane + j]    weight 2 i + j of a column: bfloat16
+    tiles16-u8      (T, Kp / 4, 64)        [t, i, 4 lane + j]    integer 4 i + j of a column
+    tiles16-u4      (T, Kp / 8, 64)        [t, i, 4 lane + j]    integers 8 i + j (low), 8 i + 4 + j (high)
+    tiles16-scale   (T, Kp / group, 16)    [t, g, lane]          scales of groups
+
+With `-paired` after its name, tiles of the first half of the rows alternate with those of the second half.
 """
 
 from __future__ import annotations
@@ -13,39 +24,100 @@ from mlc_serve.errors import CompileError
 
 Array = npt.NDArray[np.generic]
 TILE = 16  # output columns of a tile
+_PAIRED = "-paired"
+
+
+def num_tiles(num_columns: int) -> int:
+    """Tiles that hold so many columns."""
+    return -(-num_columns // TILE)
 
 
 def tiles16_shape(num_columns: int, depth: int) -> list[int]:
-    """The shape that `pack_tiles16` gives a `(N, K)` weight."""
-    return [-(-num_columns // TILE), depth, TILE]
+    """The shape of a `(N, K)` weight in the layout "tiles16"."""
+    return [num_tiles(num_columns), depth, TILE]
 
 
-def pack_tiles16(weight: Array) -> Array:
-    """`(N, K)` -> `(ceil(N / 16), K, 16)`, zero where the last tile has no column."""
-    num_columns, depth = weight.shape
-    num_tiles = -(-num_columns // TILE)
-    packed = np.zeros((num_tiles, depth, TILE), weight.dtype)
-    whole = num_columns // TILE
-    packed[:whole] = weight[: whole * TILE].reshape(whole, TILE, depth).transpose(0, 2, 1)
-    if whole < num_tiles:
-        packed[whole, :, : num_columns - whole * TILE] = weight[whole * TILE :].T
-    return packed
+def tiles16_pairs_shape(num_columns: int, depth: int) -> list[int]:
+    """The shape of a `(N, K)` weight in the layout "tiles16-pairs"."""
+    return [num_tiles(num_columns), -(-depth // 2), 2 * TILE]
 
 
-def as_it_is(weight: Array) -> Array:
-    """Row-major, as checkpoints have it."""
-    return weight
+def tiles16_u8_shape(num_columns: int, depth: int, group_size: int) -> list[int]:
+    """The shape of the 8-bit integers of a `(N, K)` weight in the layout "tiles16-u8"."""
+    return [num_tiles(num_columns), -(-depth // group_size) * group_size // 4, 4 * TILE]
 
 
-LAYOUTS: dict[str, Callable[[Array], Array]] = {"plain": as_it_is, "tiles16": pack_tiles16}
+def tiles16_u4_shape(num_columns: int, depth: int, group_size: int) -> list[int]:
+    """The shape of the 4-bit integers of a `(N, K)` weight in the layout "tiles16-u4"."""
+    return [num_tiles(num_columns), -(-depth // group_size) * group_size // 8, 4 * TILE]
 
 
-def pack(weight: Array, layout: str) -> Array:
-    """Lay out one weight. Raises CompileError for a layout that the library names and this version does not
-    know.
+def tiles16_scale_shape(num_columns: int, depth: int, group_size: int) -> list[int]:
+    """The shape of the scales of a `(N, K)` weight in the layout "tiles16-scale"."""
+    return [num_tiles(num_columns), -(-depth // group_size), TILE]
+
+
+def pack(weight: Array, layout: str, padding: int = 0) -> Array:
+    """Lay out one weight; what is no column has the value `padding`.
+
+    `(N, K)` floating-point numbers, `(N, Kp)` integers, or `(N, Kp / group_size)` scales. Raises CompileError
+    for a layout that the library names and this version does not know, and for halves of no whole tiles.
     """
-    if layout not in LAYOUTS:
+    if layout == "plain":
+        return weight
+    arrange = _TILES.get(layout.removesuffix(_PAIRED))
+    if arrange is None:
         raise CompileError(
             f"the library wants weights in the layout {layout!r}, which this version does not know"
         )
-    return LAYOUTS[layout](weight)
+    if layout.endswith(_PAIRED):
+        return arrange(_alternated(weight, layout))
+    return arrange(_whole_tiles(weight, padding))
+
+
+def _whole_tiles(weight: Array, padding: int) -> Array:
+    """`(T, 16, depth)`: the rows by tiles."""
+    missing = -len(weight) % TILE
+    if missing:
+        weight = np.concatenate([weight, np.full_like(weight[:1], padding).repeat(missing, axis=0)])
+    return weight.reshape(-1, TILE, weight.shape[1])
+
+
+def _alternated(weight: Array, layout: str) -> Array:
+    """`(T, 16, depth)`: the rows by tiles, those of the two halves in turn."""
+    num_rows, depth = weight.shape
+    if num_rows % (2 * TILE):
+        raise CompileError(f"the layout {layout!r} takes halves of whole tiles, not {num_rows} columns")
+    halves = weight.reshape(2, -1, TILE, depth)
+    tiles: Array = halves.transpose(1, 0, 2, 3).reshape(-1, TILE, depth)
+    return tiles
+
+
+def _by_depth(tiles: Array) -> Array:
+    return np.ascontiguousarray(tiles.transpose(0, 2, 1))
+
+
+def _pairs(tiles: Array) -> Array:
+    if tiles.shape[2] % 2:
+        tiles = np.concatenate([tiles, np.zeros_like(tiles[:, :, :1])], axis=2)
+    words = np.ascontiguousarray(tiles).view(np.uint32)  # two bfloat16 each, moved as one
+    return _by_depth(words).view(tiles.dtype)
+
+
+def _bytes(tiles: Array) -> Array:
+    words = np.ascontiguousarray(tiles).view(np.uint32)  # four integers each
+    return _by_depth(words).view(np.uint8)
+
+
+def _nibbles(tiles: Array) -> Array:
+    words = np.ascontiguousarray(tiles).view(np.uint32)
+    return _by_depth(words[:, :, 0::2] | words[:, :, 1::2] << 4).view(np.uint8)
+
+
+_TILES: dict[str, Callable[[Array], Array]] = {
+    "tiles16": _by_depth,
+    "tiles16-pairs": _pairs,
+    "tiles16-u8": _bytes,
+    "tiles16-u4": _nibbles,
+    "tiles16-scale": _by_depth,
+}

@@ -1,4 +1,4 @@
-"""The table of quantization schemes."""
+"""The table of quantization schemes, and which of them a model is compiled for."""
 
 from __future__ import annotations
 
@@ -8,18 +8,57 @@ from mlc_serve.errors import ConfigError
 
 
 @dataclass(frozen=True)
+class GroupFormat:
+    """Integers of `bits` bits with a scale for each `group_size` weights that follow one another in a row.
+
+    A weight is `(stored - offset) * scale`; `stored` is unsigned, and `scale` has the type `scale_dtype`.
+    """
+
+    bits: int
+    group_size: int
+    offset: int
+    scale_dtype: str
+
+    @property
+    def limit(self) -> int:
+        """The largest magnitude of an integer: the same on both sides of zero."""
+        return (1 << (self.bits - 1)) - 1
+
+    def padded(self, depth: int) -> int:
+        """The length of a row of `depth` weights in whole groups."""
+        return -(-depth // self.group_size) * self.group_size
+
+
+@dataclass(frozen=True)
 class Scheme:
     """How a scheme stores weights.
 
-    On GPUs `weight_dtype` is also the type of activations. On the CPU activations, norms and biases are
-    float32 under every scheme: its vector units multiply float32, and widen float16 weights on the way in.
+    With `groups`, the weights of products and embeddings are integers. All others are of the type
+    `weight_dtype` on GPUs, where it is also the type of activations. On the CPU activations, norms and biases
+    are float32 under every scheme. Without `is_for_gpus` there are kernels for the CPU alone.
     """
 
     name: str
     weight_dtype: str
+    groups: GroupFormat | None = None
+    is_for_gpus: bool = False
 
 
-SCHEMES = {scheme.name: scheme for scheme in (Scheme("q0f32", "float32"), Scheme("q0f16", "float16"))}
+SCHEMES = {
+    scheme.name: scheme
+    for scheme in (
+        Scheme("q0f32", "float32", is_for_gpus=True),
+        Scheme("q0f16", "float16", is_for_gpus=True),
+        Scheme("q0bf16", "bfloat16"),
+        Scheme("q8f32_1", "float32", GroupFormat(8, 64, 128, "float16")),
+        Scheme("q4f16_1", "float16", GroupFormat(4, 32, 7, "float16")),
+        Scheme("q4f32_1", "float32", GroupFormat(4, 32, 7, "float32")),
+    )
+}
+
+# What is compiled for where neither the user nor the weights say.
+CPU_DEFAULT = "q0f32"
+GPU_DEFAULT = "q0f16"
 
 
 def find_scheme(name: str) -> Scheme:
@@ -34,8 +73,25 @@ def find_scheme(name: str) -> Scheme:
 def choose_scheme(wanted: str | None, own: str | None, device_kind: str) -> Scheme:
     """The scheme to compile for: the one that is wanted, or that the weights have, or the device's default.
 
-    Raises ConfigError for an unknown one, and for weights that are packed by another than is wanted.
+    Raises ConfigError for an unknown one, one without kernels for the device, and one that the weights can't
+    be turned into.
     """
-    if wanted and own and wanted != own:
+    scheme = find_scheme(wanted or own or (CPU_DEFAULT if device_kind == "cpu" else GPU_DEFAULT))
+    check_conversion(own, scheme.name)
+    if device_kind != "cpu" and not scheme.is_for_gpus:
+        others = ", ".join(sorted(name for name, known in SCHEMES.items() if known.is_for_gpus))
+        raise ConfigError(
+            f"quantization {scheme.name} is available on the CPU, not on {device_kind}; "
+            f"available there are {others}"
+        )
+    return scheme
+
+
+def check_conversion(own: str | None, wanted: str) -> None:
+    """Raise ConfigError if weights that a checkpoint has in the scheme `own` can't be turned into those of
+    `wanted`: integers are served as they are.
+    """
+    if own is None or own == wanted:
+        return
+    if own not in SCHEMES or SCHEMES[own].groups is not None:
         raise ConfigError(f"the weights are {own}; they can't be served as {wanted}")
-    return find_scheme(wanted or own or ("q0f32" if device_kind == "cpu" else "q0f16"))

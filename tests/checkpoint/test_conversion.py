@@ -14,10 +14,14 @@ from safetensors.numpy import load_file, save_file
 
 from mlc_serve.checkpoint.conversion import convert
 from mlc_serve.checkpoint.directory import open_checkpoint
+from mlc_serve.checkpoint.huggingface import HuggingFaceCheckpoint
+from mlc_serve.checkpoint.quantized_weights import read_quantized
 from mlc_serve.checkpoint.raw_shards import RawShards
 from mlc_serve.errors import CheckpointError
 from mlc_serve.quantization.packing import pack
+from mlc_serve.quantization.scheme import GroupFormat, find_scheme
 from tests.checkpoints import Dtype, Shape, write_checkpoint
+from tests.mlc_checkpoints import write_packed_model
 
 SMALL = Shape("qwen2", hidden_size=16, num_layers=1, num_kv_heads=2, intermediate_size=24, vocab_size=300)
 LAYER = "model.layers.0"
@@ -39,10 +43,12 @@ GATE_UP = Wanted(f"{LAYER}.mlp.gate_up_proj.weight", (48, 16))
 NORM = Wanted("model.norm.weight", (16,))
 
 
-def converted(source: Path, directory: Path, *wanted: Wanted) -> dict[str, NDArray[Any]]:
+def converted(
+    source: Path, directory: Path, *wanted: Wanted, form: GroupFormat | None = None
+) -> dict[str, NDArray[Any]]:
     """The tensors that are written, by name."""
     directory.mkdir(exist_ok=True)
-    convert(open_checkpoint(source), wanted, directory, lambda count: None)
+    convert(open_checkpoint(source), wanted, form, directory, lambda count: None)
     shards = RawShards(directory)
     return {spec.name: shards.tensor(spec.name) for spec in wanted}
 
@@ -75,7 +81,7 @@ def test_a_directory_that_holds_fused_tensors_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stored", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_tensors_are_cast(tmp_path: Path, stored: Dtype, dtype: str) -> None:
     """From the types that checkpoints are published in to those that kernels read, and packed."""
     source = write_checkpoint(tmp_path / "source", SMALL, dtype=stored)
@@ -97,6 +103,17 @@ def test_values_that_overflow_are_named(tmp_path: Path) -> None:
     assert converted(source, tmp_path / "out", NORM)[NORM.name][3] == np.float32(1e30)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_values_that_are_not_finite_are_named(tmp_path: Path, dtype: str) -> None:
+    """No forward pass could make sense of them."""
+    source = write_checkpoint(tmp_path / "source", SMALL)
+    tensors = load_file(source / "model.safetensors")
+    tensors[NORM.name][3] = np.nan
+    save_file(tensors, source / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight has values that are not finite"):
+        converted(source, tmp_path / "out", Wanted(NORM.name, (16,), dtype))
+
+
 def test_every_tensor_begins_at_a_multiple_of_64(tmp_path: Path) -> None:
     """Whatever the sizes before it; progress counts the tensors' bytes."""
     source = write_checkpoint(tmp_path / "source", SMALL)
@@ -107,7 +124,7 @@ def test_every_tensor_begins_at_a_multiple_of_64(tmp_path: Path) -> None:
         QKV,
     ]
     counts: list[int] = []
-    convert(open_checkpoint(source), wanted, tmp_path, counts.append)
+    convert(open_checkpoint(source), wanted, None, tmp_path, counts.append)
     (shard,) = json.loads((tmp_path / "tensor-cache.json").read_text())["records"]
     assert [record["byteOffset"] for record in shard["records"]] == [0, 64, 128, 192]
     assert counts == [record["nbytes"] for record in shard["records"]] == [16, 64, 32, 32 * 16 * 4]
@@ -132,3 +149,56 @@ def test_what_does_not_fit_is_named(tmp_path: Path, wanted: Wanted, message: str
     source = write_checkpoint(tmp_path / "source", SMALL)
     with pytest.raises(CheckpointError, match=message):
         converted(source, tmp_path / "out", wanted)
+
+
+class Recording(HuggingFaceCheckpoint):
+    """A checkpoint that keeps the names of the tensors that are read."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.reads: list[str] = []
+
+    def tensor(self, name: str) -> NDArray[Any]:
+        """See Checkpoint."""
+        self.reads.append(name)
+        return super().tensor(name)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "integers", "scales"),
+    [
+        ("q8f32_1", "tiles16-u8", "tiles16-scale"),
+        ("q4f16_1", "tiles16-u4-paired", "tiles16-scale-paired"),
+        ("q4f32_1", "tiles16-u4", "tiles16-scale"),
+    ],
+)
+def test_a_weight_is_read_once_for_its_integers_and_scales(
+    tmp_path: Path, scheme: str, integers: str, scales: str
+) -> None:
+    """They are laid out as each is asked for; a bias beside them stays what it is."""
+    form = find_scheme(scheme).groups
+    assert form is not None
+    name, shape = f"{LAYER}.self_attn.qkv_proj", (32, 16)
+    checkpoint = Recording(write_checkpoint(tmp_path, SMALL))
+    wanted = [
+        Wanted(f"{name}.q_weight", shape, "uint8", integers),
+        QKV_BIAS,
+        Wanted(f"{name}.q_scale", shape, form.scale_dtype, scales),
+    ]
+    convert(checkpoint, wanted, form, tmp_path, lambda count: None)
+    assert len(checkpoint.reads) == len(set(checkpoint.reads)) == 6
+    shards, weight = RawShards(tmp_path), read_quantized(checkpoint, name, shape, form)
+    stored = pack(weight.stored, integers, padding=form.offset)
+    np.testing.assert_array_equal(shards.tensor(f"{name}.q_weight"), stored)
+    np.testing.assert_array_equal(shards.tensor(f"{name}.q_scale"), pack(weight.scale, scales))
+    assert shards.tensor(f"{name}.q_scale").dtype == form.scale_dtype
+    assert shards.tensor(QKV_BIAS.name).dtype == np.float32
+
+
+def test_a_library_of_mlc_takes_integers_as_they_are(tmp_path: Path) -> None:
+    """It names no layout."""
+    source = write_packed_model(tmp_path / "mlc", write_checkpoint(tmp_path / "source", SMALL), "q4f16_1")
+    words = open_checkpoint(source).tensor("lm_head.q_weight")
+    spec = Wanted("lm_head.q_weight", (300, 4), "uint32")
+    form = find_scheme("q4f16_1").groups
+    np.testing.assert_array_equal(converted(source, tmp_path / "out", spec, form=form)[spec.name], words)

@@ -29,7 +29,7 @@ def test_a_library_is_written(
 ) -> None:
     """It opens, with weights in the type of the scheme; without one the CPU's is taken."""
     output = tmp_path / "model.so"
-    compile_model(str(checkpoint), quantization, "cpu", None, output)
+    compile_model(str(checkpoint), quantization, "O3", "cpu", None, output)
     library = Library(output, tvm.cpu())
     assert library.metadata["quantization"] == scheme
     assert library.metadata["model_type"] == "llama"
@@ -41,15 +41,15 @@ def test_what_can_not_be_compiled_is_refused(checkpoint: Path, tmp_path: Path) -
     """Before the compiler runs, and nothing is written."""
     output = tmp_path / "model.so"
     with pytest.raises(CheckpointError, match="there is no such directory"):
-        compile_model(str(tmp_path / "nothing"), None, "cpu", None, output)
+        compile_model(str(tmp_path / "nothing"), None, "O3", "cpu", None, output)
     with pytest.raises(ConfigError, match="'q5' is not available"):
-        compile_model(str(checkpoint), "q5", "cpu", None, output)
+        compile_model(str(checkpoint), "q5", "O3", "cpu", None, output)
     with pytest.raises(CompileError, match="no target for 'tpu'"):
-        compile_model(str(checkpoint), None, "tpu", None, output)
+        compile_model(str(checkpoint), None, "O3", "tpu", None, output)
     assert not output.exists()
 
 
 def test_an_output_that_can_not_be_written_is_named(checkpoint: Path, tmp_path: Path) -> None:
     """As one in a directory that is not there."""
     with pytest.raises(CompileError, match=r"\S+/missing is no directory"):
-        compile_model(str(checkpoint), None, "cpu", None, tmp_path / "missing" / "model.so")
+        compile_model(str(checkpoint), None, "O3", "cpu", None, tmp_path / "missing" / "model.so")

@@ -14,6 +14,7 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.lanes import LANES
+from mlc_serve.compiler.kernels.cpu.local import local
 
 Epilogue = Literal["none", "bias", "residual"]
 
@@ -51,7 +52,9 @@ def packed_matmul(num_columns: int, depth: int, weight_dtype: str, epilogue: Epi
     @T.macro
     def rows(X, W, E, Y, row, tile, height):
         with T.sblock("rows"):
-            acc = T.sblock_alloc_buffer((height * tiles, LANES), "float32", scope="local")
+            T.reads()
+            T.writes()
+            acc = local((height * tiles, LANES))
             for slot in T.unroll(height * tiles):
                 for lane in T.vectorized(LANES):
                     acc[slot, lane] = T.float32(0)

@@ -6,6 +6,7 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.lanes import lanes
+from mlc_serve.compiler.kernels.cpu.local import local
 
 
 def rms_norm(width: int, epsilon: float) -> tirx.PrimFunc:
@@ -22,8 +23,10 @@ def rms_norm(width: int, epsilon: float) -> tirx.PrimFunc:
         with T.sblock("root"):
             for row in T.parallel(num_rows):
                 with T.sblock("row"):
-                    squares = T.sblock_alloc_buffer((step,), "float32", scope="local")
-                    scale = T.sblock_alloc_buffer((1,), "float32", scope="local")
+                    T.reads()
+                    T.writes()
+                    squares = local((step,))
+                    scale = local((1,))
                     for lane in T.vectorized(step):
                         squares[lane] = T.float32(0)
                     for i in T.serial(width // step):

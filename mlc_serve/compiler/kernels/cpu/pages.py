@@ -8,14 +8,20 @@ kernels and those of `attention`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tvm import tirx
 from tvm.script import tirx as T
 
+from mlc_serve.compiler.kernels.cpu.local import local
+
 PAGE_SIZE = 16
+_SERIAL_VALUES = 1 << 13  # no more than these are written in the time that it takes to wake a thread
 
 
-def append_pages(num_kv_heads: int, head_dim: int) -> tirx.PrimFunc:
+def append_pages(num_kv_heads: int, head_dim: int, dtype: str) -> tirx.PrimFunc:
     """K and V `(s, hkv, d)` of new tokens go to the slots `(s,)` of position_map; -1 writes nothing."""
+    append_row = _append_row(num_kv_heads, head_dim)
 
     @T.prim_func(s_tir=True, private=True)
     def append(pages: T.handle, k_data: T.handle, v_data: T.handle, position_map: T.handle):
@@ -25,28 +31,45 @@ def append_pages(num_kv_heads: int, head_dim: int) -> tirx.PrimFunc:
         pages_offset = T.int64()
         slots_offset = T.int32()
         whole = T.match_buffer(
-            pages, (num_pages, 2, num_kv_heads, PAGE_SIZE, head_dim), "float32", elem_offset=pages_offset
+            pages, (num_pages, 2, num_kv_heads, PAGE_SIZE, head_dim), dtype, elem_offset=pages_offset
         )
-        K = T.match_buffer(k_data, (num_rows, num_kv_heads, head_dim), "float32")
-        V = T.match_buffer(v_data, (num_rows, num_kv_heads, head_dim), "float32")
+        K = T.match_buffer(k_data, (num_rows, num_kv_heads, head_dim), dtype)
+        V = T.match_buffer(v_data, (num_rows, num_kv_heads, head_dim), dtype)
         slots = T.match_buffer(position_map, (num_rows,), "int32", elem_offset=slots_offset)
         P = T.decl_buffer(
             (num_pages, 2, num_kv_heads, PAGE_SIZE * head_dim),
-            "float32",
+            dtype,
             data=whole.data,
             elem_offset=pages_offset,
         )
-        for s in T.parallel(num_rows):
-            for h in T.serial(num_kv_heads):
-                for i in T.serial(head_dim):
-                    if slots[s] != T.int32(-1):
-                        P[slots[s] // PAGE_SIZE, 0, h, i * PAGE_SIZE + slots[s] % PAGE_SIZE] = K[s, h, i]
-                        P[slots[s] // PAGE_SIZE, 1, h, slots[s] % PAGE_SIZE * head_dim + i] = V[s, h, i]
+        if num_rows * (num_kv_heads * head_dim) <= _SERIAL_VALUES:
+            for s in T.serial(num_rows):
+                append_row(P, K, V, slots, s)
+        else:
+            for s in T.parallel(num_rows):
+                append_row(P, K, V, slots, s)
 
     return append
 
 
-def copy_page(num_kv_heads: int, head_dim: int) -> tirx.PrimFunc:
+def _append_row(num_kv_heads: int, head_dim: int) -> Any:
+    @T.macro
+    def append_row(P, K, V, slots, s):
+        page = local((1,), "int32")
+        place = local((1,), "int32")
+        page[0] = slots[s] // PAGE_SIZE
+        place[0] = slots[s] % PAGE_SIZE
+        if slots[s] != T.int32(-1):
+            for h in T.serial(num_kv_heads):
+                for i in T.serial(head_dim):
+                    P[page[0], 0, h, i * PAGE_SIZE + place[0]] = K[s, h, i]
+                for i in T.serial(head_dim):
+                    P[page[0], 1, h, place[0] * head_dim + i] = V[s, h, i]
+
+    return append_row
+
+
+def copy_page(num_kv_heads: int, head_dim: int, dtype: str) -> tirx.PrimFunc:
     """Copy a page. `copy_length` positions are asked for; the others hold nothing yet, so the whole page is
     copied.
     """
@@ -57,11 +80,11 @@ def copy_page(num_kv_heads: int, head_dim: int) -> tirx.PrimFunc:
         num_pages = T.int64()
         pages_offset = T.int64()
         whole = T.match_buffer(
-            pages, (num_pages, 2, num_kv_heads, PAGE_SIZE, head_dim), "float32", elem_offset=pages_offset
+            pages, (num_pages, 2, num_kv_heads, PAGE_SIZE, head_dim), dtype, elem_offset=pages_offset
         )
         P = T.decl_buffer(
             (num_pages, 2, num_kv_heads, PAGE_SIZE * head_dim),
-            "float32",
+            dtype,
             data=whole.data,
             elem_offset=pages_offset,
         )
@@ -71,7 +94,7 @@ def copy_page(num_kv_heads: int, head_dim: int) -> tirx.PrimFunc:
     return copy
 
 
-def read_pages(num_layers: int, num_kv_heads: int, head_dim: int) -> tirx.PrimFunc:
+def read_pages(num_layers: int, num_kv_heads: int, head_dim: int, dtype: str) -> tirx.PrimFunc:
     """K and V `(layers, s, hkv, d)` of one layer at the slots `(s,)` of position_map, for inspection."""
 
     @T.prim_func(s_tir=True, private=True)
@@ -82,14 +105,14 @@ def read_pages(num_layers: int, num_kv_heads: int, head_dim: int) -> tirx.PrimFu
         pages_offset = T.int64()
         slots_offset = T.int64()
         whole = T.match_buffer(
-            pages, (num_pages, 2, num_kv_heads, PAGE_SIZE, head_dim), "float32", elem_offset=pages_offset
+            pages, (num_pages, 2, num_kv_heads, PAGE_SIZE, head_dim), dtype, elem_offset=pages_offset
         )
         slots = T.match_buffer(position_map, (num_rows,), "int32", elem_offset=slots_offset)
-        K = T.match_buffer(k_data, (num_layers, num_rows, num_kv_heads, head_dim), "float32")
-        V = T.match_buffer(v_data, (num_layers, num_rows, num_kv_heads, head_dim), "float32")
+        K = T.match_buffer(k_data, (num_layers, num_rows, num_kv_heads, head_dim), dtype)
+        V = T.match_buffer(v_data, (num_layers, num_rows, num_kv_heads, head_dim), dtype)
         P = T.decl_buffer(
             (num_pages, 2, num_kv_heads, PAGE_SIZE * head_dim),
-            "float32",
+            dtype,
             data=whole.data,
             elem_offset=pages_offset,
         )
@@ -100,7 +123,7 @@ def read_pages(num_layers: int, num_kv_heads: int, head_dim: int) -> tirx.PrimFu
     return read
 
 
-def compact_pages(num_kv_heads: int, head_dim: int) -> tirx.PrimFunc:
+def compact_pages(num_kv_heads: int, head_dim: int, dtype: str) -> tirx.PrimFunc:
     """Move the positions that a verified draft keeps to where they follow one another.
 
     copy_src_dst_pos `(2, n)` lists slots; sequence b's are [copy_length_indptr[b], copy_length_indptr[b +
@@ -116,13 +139,13 @@ def compact_pages(num_kv_heads: int, head_dim: int) -> tirx.PrimFunc:
         indptr_offset = T.int32()
         moves_offset = T.int32()
         whole = T.match_buffer(
-            pages, (num_pages, 2, num_kv_heads, PAGE_SIZE, head_dim), "float32", elem_offset=pages_offset
+            pages, (num_pages, 2, num_kv_heads, PAGE_SIZE, head_dim), dtype, elem_offset=pages_offset
         )
         indptr = T.match_buffer(copy_length_indptr, (batch + 1,), "int32", elem_offset=indptr_offset)
         moves = T.match_buffer(copy_src_dst_pos, (2, num_moves), "int32", elem_offset=moves_offset)
         P = T.decl_buffer(
             (num_pages, 2, num_kv_heads, PAGE_SIZE * head_dim),
-            "float32",
+            dtype,
             data=whole.data,
             elem_offset=pages_offset,
         )

@@ -1,12 +1,7 @@
 """Attention of many new tokens, over the new tokens themselves or over the pages of their sequences.
 
-The sixteen lanes of a vector are sixteen queries: the query heads that share a KV head, token after token.
-Their softmax then needs no sum across a register, keys and values are broadcast from memory, and a sequence
-that brings a single token (a decode in a mixed batch) still fills as many lanes as it has heads to a KV head.
-Keys are met sixteen at a time.
-
-Base-2 online softmax as in `decode_attention`. A task is a pair of tiles of one KV head, one from each end of
-the batch, because under a causal mask the work of a tile grows with its position.
+Base-2 online softmax as in `decode_attention`. A task is a pair of tasks of `prefill_tiles` for one KV head,
+one from each end of the batch, because under a causal mask the work of a tile grows with its position.
 """
 
 from __future__ import annotations
@@ -18,240 +13,362 @@ from typing import Any, NamedTuple
 from tvm import tirx
 from tvm.script import tirx as T
 
-from mlc_serve.compiler.kernels.cpu.decode_attention import MASKED
-from mlc_serve.compiler.kernels.cpu.exponential import exp2
-from mlc_serve.compiler.kernels.cpu.lanes import LANES
+from mlc_serve.compiler.kernels.cpu.lanes import lanes
+from mlc_serve.compiler.kernels.cpu.local import local
+from mlc_serve.compiler.kernels.cpu.page_attention import AttentionState, PageAttention
+from mlc_serve.compiler.kernels.cpu.page_table import PageTable
 from mlc_serve.compiler.kernels.cpu.pages import PAGE_SIZE
+from mlc_serve.compiler.kernels.cpu.prefill_tiles import (
+    BLOCK,
+    QUERIES,
+    STEP,
+    TILES,
+    Place,
+    TileState,
+    add_block,
+    load_queries,
+    row_words,
+    score_block,
+    soften_block,
+    store_output,
+    vector,
+    widened,
+)
+from mlc_serve.compiler.kernels.cpu.products import Products
 
-KEYS = PAGE_SIZE
-_MAX_UNROLL = 4  # output dimensions in flight: enough independent additions to hide the latency of one
+_TASK = TILES * QUERIES
 
 
-class _State(NamedTuple):
-    """What a tile carries from block to block; the last axis of each is the lanes."""
+class Heads(NamedTuple):
+    """The shape of attention."""
 
-    queries: T.Buffer  # (d, 16)
-    scores: T.Buffer  # (16 keys, 16)
-    output: T.Buffer  # (d, 16), not yet divided by `weight`
-    limit: T.Buffer  # keys from here on are masked
-    peak: T.Buffer  # the greatest score so far
-    weight: T.Buffer  # the sum of 2^(score - peak) so far
-    factor: T.Buffer  # what the last block's new peak scales the past by
+    num_q: int
+    num_kv: int
+    dim: int
+
+    @property
+    def group(self) -> int:
+        """Query heads to a KV head."""
+        return self.num_q // self.num_kv
 
 
-class _Tiles:
-    """The macros that both prefill kernels are made of; `load_k` and `load_v` say where a key's values lie.
-
-    Both are called as `load(buffer, h, place, t, i)`: KV head, the block's first row or its page, the key in
-    the block, the dimension.
+class _Span(NamedTuple):
+    """Which of a sequence's keys its rows see. With a `window`, the table says which are sinks and where the
+    sequence's window begins, and under a causal mask the rows follow the keys, each with a window of its own.
     """
 
-    def __init__(
-        self, group: int, head_dim: int, load_k: Callable[..., Any], load_v: Callable[..., Any]
-    ) -> None:
-        unroll = math.gcd(head_dim, _MAX_UNROLL)
+    num_keys: Any
+    num_rows: Any
+    causal: Any
+    sinks: Any
+    window_start: Any
+    window: int | None
+
+    def limit(self, row: Any) -> Any:
+        """The first key that is too late for a row."""
+        if self.window:
+            return self.num_keys
+        return tirx.if_then_else(self.causal > 0, self.num_keys - self.num_rows + row + 1, self.num_keys)
+
+    def start(self, row: Any) -> Any:
+        """The first key that is not too early, but for sinks."""
+        if not self.window:
+            return tirx.const(0, "int32")
+        before = tirx.max(self.window - 1 - row, 0)
+        own_start = tirx.if_then_else(self.causal > 0, self.num_keys - before, 0)
+        return tirx.max(self.window_start, own_start)
+
+    def sees(self, key: Any, start: Any, limit: Any) -> Any:
+        """Whether a row with these bounds sees a key."""
+        if not self.window:
+            return key < limit
+        return tirx.And(key < limit, tirx.Or(key >= start, key < self.sinks))
+
+    def hides_some(self, end: Any, least_limit: Any) -> Any:
+        """Whether any row may not see one of the keys before `end`."""
+        return tirx.const(True, "bool") if self.window else end > least_limit
+
+    def sees_some(self, first: Any, end: Any) -> Any:
+        """Whether any row sees any of the keys [first, end)."""
+        if not self.window:
+            return tirx.const(True, "bool")
+        return tirx.Or(end > self.window_start, first < self.sinks)
+
+
+class _Batch(NamedTuple):
+    """The kernel's tensors. K and V are the pages, or what a new token has."""
+
+    Q: Any
+    K: Any
+    V: Any
+    O: Any
+    L: Any
+    indptr: Any
+    keys: Any  # where keys are: a page table, or the first row of each sequence
+    num_sequences: Any
+    causal: Any
+    scale: Any
+
+
+def _num_tasks(source: Any, batch: _Batch, b: Any) -> Any:
+    """Tasks of a sequence: none if it is left to `attend_single`."""
+    num_rows = batch.indptr[b + 1] - batch.indptr[b]
+    tasks = tirx.floordiv(num_rows * source.heads.group + _TASK - 1, _TASK)
+    return tasks if source.attend_single is None else tirx.if_then_else(num_rows > 1, tasks, 0)
+
+
+class _Ragged:
+    """Keys and values `(s, hkv, d)` of new tokens."""
+
+    def __init__(self, heads: Heads, products: Products) -> None:
+        self.heads, self.products = heads, products
+        num_words = heads.dim // products.pair
+        self.key_strides = (num_words, 1)
+        step = lanes(num_words)
 
         @T.macro
-        def score_block(K, queries, scores, h, place):
-            with T.sblock("scores"):
-                T.reads()
-                T.writes()
-                acc = T.sblock_alloc_buffer((KEYS, LANES), "float32", scope="local")
-                for t in T.unroll(KEYS):
-                    for lane in T.vectorized(LANES):
-                        acc[t, lane] = T.float32(0)
-                for i in T.serial(head_dim):
-                    for t in T.unroll(KEYS):
-                        for lane in T.vectorized(LANES):
-                            acc[t, lane] = acc[t, lane] + queries[i, lane] * load_k(K, h, place, t, i)
-                for t in T.unroll(KEYS):
-                    for lane in T.vectorized(LANES):
-                        scores[t, lane] = acc[t, lane]
-
-        @T.macro
-        def score_tail(K, queries, scores, h, place, num_keys):
-            for t in T.serial(num_keys):
-                for lane in T.vectorized(LANES):
-                    scores[t, lane] = T.float32(0)
-                for i in T.serial(head_dim):
-                    for lane in T.vectorized(LANES):
-                        scores[t, lane] = scores[t, lane] + queries[i, lane] * load_k(K, h, place, t, i)
-
-        @T.macro
-        def softmax_block(scores, limit, peak, weight, factor, first_key, scale):
-            for lane in T.vectorized(LANES):
-                factor[lane] = peak[lane]
-            for t in T.unroll(KEYS):
-                for lane in T.vectorized(LANES):
-                    scores[t, lane] = T.Select(
-                        first_key + t < limit[lane], scores[t, lane] * scale, T.float32(MASKED)
+        def convert_keys(batch, state, b, h, first_key, count):
+            for t in T.serial(count):
+                row = T.meta_var(batch.keys[b] + T.min(first_key + t, self.num_keys(batch, b) - 1))
+                for i in T.unroll(num_words // step):
+                    columns = T.meta_var(vector(i * step * products.pair, step * products.pair))
+                    state.keys[vector(t * num_words + i * step, step)] = row_words(
+                        products, widened(batch.K[row, h, columns], step * products.pair), step
                     )
-                for lane in T.vectorized(LANES):
-                    peak[lane] = T.max(peak[lane], scores[t, lane])
-            for lane in T.vectorized(LANES):
-                factor[lane] = exp2(factor[lane] - peak[lane])
-            for lane in T.vectorized(LANES):
-                weight[lane] = weight[lane] * factor[lane]
-            for t in T.unroll(KEYS):
-                for lane in T.vectorized(LANES):
-                    scores[t, lane] = exp2(scores[t, lane] - peak[lane])
-                for lane in T.vectorized(LANES):
-                    weight[lane] = weight[lane] + scores[t, lane]
 
         @T.macro
-        def add_block(V, scores, output, factor, h, place, num_keys):
-            for o in T.serial(head_dim // unroll):
-                with T.sblock("values"):
-                    T.reads()
-                    T.writes()
-                    acc = T.sblock_alloc_buffer((unroll, LANES), "float32", scope="local")
-                    for j in T.unroll(unroll):
-                        for lane in T.vectorized(LANES):
-                            acc[j, lane] = output[o * unroll + j, lane] * factor[lane]
-                    for t in T.serial(num_keys):
-                        for j in T.unroll(unroll):
-                            for lane in T.vectorized(LANES):
-                                acc[j, lane] = acc[j, lane] + scores[t, lane] * load_v(
-                                    V, h, place, t, o * unroll + j
-                                )
-                    for j in T.unroll(unroll):
-                        for lane in T.vectorized(LANES):
-                            output[o * unroll + j, lane] = acc[j, lane]
+        def attend_single(batch, b):
+            for h in T.serial(heads.num_q):
+                score = local((heads.dim,))
+                total = local((1,))
+                row = T.meta_var(batch.indptr[b])
+                for i in T.vectorized(heads.dim):
+                    score[i] = T.Cast("float32", batch.Q[row, h, i]) * T.Cast(
+                        "float32", batch.K[batch.keys[b], h // heads.group, i]
+                    )
+                total[0] = 0
+                for i in T.serial(heads.dim):
+                    total[0] = total[0] + score[i]
+                for i in T.vectorized(heads.dim):
+                    batch.O[row, h, i] = batch.V[batch.keys[b], h // heads.group, i]
+                batch.L[row, h] = total[0] * batch.scale
+
+        self.convert_keys, self.attend_single = convert_keys, attend_single
+        self.parallel_singles = 1024 // heads.num_q
+
+    def num_keys(self, batch: _Batch, b: Any) -> Any:
+        return batch.keys[b + 1] - batch.keys[b]
+
+    def span(self, batch: _Batch, b: Any, num_rows: Any) -> _Span:
+        return _Span(self.num_keys(batch, b), num_rows, batch.causal, None, None, None)
+
+    def value(self, batch: _Batch, b: Any, h: Any, key: Any, columns: Any) -> Any:
+        return batch.V[batch.keys[b] + key, h, columns]
+
+
+class _Paged:
+    """Keys and values in pages: see `pages`."""
+
+    def __init__(self, heads: Heads, dtype: str, products: Products, window: int | None) -> None:
+        self.heads, self.products, self.window = heads, products, window
+        self.attend_single = None if window else _attend_single(heads, dtype)
+        self.parallel_singles = 2
+        num_words, pair = heads.dim // products.pair, products.pair
+        self.key_strides = (1, BLOCK)
+
+        def words(batch: _Batch, page: Any, h: Any, i: Any) -> Any:
+            rows = [batch.K[page, 0, h, vector((i * pair + j) * PAGE_SIZE, PAGE_SIZE)] for j in range(pair)]
+            return products.pack([widened(row, PAGE_SIZE) for row in rows], PAGE_SIZE)
 
         @T.macro
-        def attend_block(K, V, state, h, place, first_key, num_keys, scale):
-            if num_keys == KEYS:
-                score_block(K, state.queries, state.scores, h, place)
-            else:
-                score_tail(K, state.queries, state.scores, h, place, num_keys)
-            softmax_block(state.scores, state.limit, state.peak, state.weight, state.factor, first_key, scale)
-            add_block(V, state.scores, state.output, state.factor, h, place, num_keys)
+        def convert_keys(batch, state, b, h, first_key, count):
+            for p in T.serial((count + PAGE_SIZE - 1) // PAGE_SIZE):
+                page = local((1,), "int32")
+                page[0] = batch.keys.page(b, first_key // PAGE_SIZE + p)
+                for i in T.serial(num_words):
+                    state.keys[vector(i * BLOCK + p * PAGE_SIZE, PAGE_SIZE)] = words(batch, page[0], h, i)
 
-        @T.macro
-        def begin(Q, state, first_row, num_rows, num_keys, tile, h, causal):
-            for lane in T.serial(LANES):
-                with T.sblock("query"):
-                    T.reads()
-                    T.writes()
-                    row = T.sblock_alloc_buffer((1,), "int32", scope="local")
-                    row[0] = T.min((tile * LANES + lane) // group, num_rows - 1)
-                    state.limit[lane] = T.if_then_else(causal > 0, num_keys - num_rows + row[0] + 1, num_keys)
-                    state.peak[lane] = T.float32(MASKED)
-                    state.weight[lane] = T.float32(1)
-                    for i in T.serial(head_dim):
-                        state.queries[i, lane] = Q[
-                            first_row + row[0], h * group + (tile * LANES + lane) % group, i
-                        ]
-                        state.output[i, lane] = T.float32(0)
+        self.convert_keys = convert_keys
 
-        @T.macro
-        def finish(out, lse, state, first_row, num_rows, tile, h):
-            for lane in T.serial(T.min(LANES, num_rows * group - tile * LANES)):
-                for i in T.serial(head_dim):
-                    out[
-                        first_row + (tile * LANES + lane) // group,
-                        h * group + (tile * LANES + lane) % group,
-                        i,
-                    ] = state.output[i, lane] / state.weight[lane]
-                lse[first_row + (tile * LANES + lane) // group, h * group + (tile * LANES + lane) % group] = (
-                    T.log2(state.weight[lane]) + state.peak[lane]
-                )
+    def num_keys(self, batch: _Batch, b: Any) -> Any:
+        return batch.keys.num_keys(b)
 
-        self.begin, self.attend_block, self.finish = begin, attend_block, finish
+    def span(self, batch: _Batch, b: Any, num_rows: Any) -> _Span:
+        table = batch.keys
+        bounds = (table.lengths[2, b], table.lengths[1, b]) if self.window else (None, None)
+        return _Span(table.num_keys(b), num_rows, batch.causal, *bounds, self.window)
+
+    def value(self, batch: _Batch, b: Any, h: Any, key: Any, columns: Any) -> Any:
+        page = batch.keys.page(b, tirx.floordiv(key, PAGE_SIZE))
+        return batch.V[page, 1, h, tirx.floormod(key, PAGE_SIZE) * self.heads.dim + columns]
 
 
-def _all_tiles(tiles: _Tiles, group: int, num_kv_heads: int, head_dim: int, num_keys_of, place_of) -> Any:
-    """The loop over all tiles of a batch, as a macro.
-
-    `num_keys_of(b, lengths)` is how many keys sequence b meets, `place_of(b, block, lengths)` where a block
-    of them lies.
-    """
+def _attend_single(heads: Heads, dtype: str) -> Any:
+    """The macro for a sequence with one new token, which is a decode."""
+    pages = PageAttention(*heads)
+    count = pages.pages_per_block
 
     @T.macro
-    def attend_tile(Q, K, V, O, L, indptr, lengths, b, h, tile, causal, scale):
-        with T.sblock("tile"):
+    def attend_single(batch, b):
+        with T.sblock("single"):
             T.reads()
             T.writes()
-            queries = T.sblock_alloc_buffer((head_dim, LANES), "float32", scope="local")
-            scores = T.sblock_alloc_buffer((KEYS, LANES), "float32", scope="local")
-            output = T.sblock_alloc_buffer((head_dim, LANES), "float32", scope="local")
-            limit = T.sblock_alloc_buffer((LANES,), "int32", scope="local")
-            peak = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
-            weight = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
-            factor = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
-            state = T.meta_var(_State(queries, scores, output, limit, peak, weight, factor))
-            first_row = T.meta_var(indptr[b])
-            num_rows = T.meta_var(indptr[b + 1] - indptr[b])
-            num_keys = T.meta_var(num_keys_of(b, lengths))
-            tiles.begin(Q, state, first_row, num_rows, num_keys, tile, h, causal)
-            for block in T.serial((limit[LANES - 1] + KEYS - 1) // KEYS):
-                tiles.attend_block(
-                    K,
-                    V,
-                    state,
-                    h,
-                    place_of(b, block, lengths),
-                    block * KEYS,
-                    T.min(KEYS, num_keys - block * KEYS),
-                    scale * T.float32(math.log2(math.e)),
-                )
-            tiles.finish(O, L, state, first_row, num_rows, tile, h)
+            queries = local((heads.num_q, heads.dim))
+            output = local((heads.num_q, heads.dim))
+            peak = local((heads.num_q,))
+            weight = local((heads.num_q, PAGE_SIZE))
+            state = T.meta_var(AttentionState(queries, output, peak, weight))
+            num_pages = T.meta_var(batch.keys.num_pages(b))
+            last_listed = T.meta_var(batch.keys.indptr[batch.num_sequences] - 1)
+            pages.begin(batch.Q, state, batch.indptr[b], batch.scale)
+            for block in T.serial((num_pages + count - 1) // count):
+                pages.attend(batch.K, batch.keys, state, b, block * count, num_pages, last_listed)
+            pages.finish(batch.O, batch.L, state, batch.indptr[b], dtype)
+
+    return attend_single
+
+
+def _convert_values(source: Any, products: Products) -> Any:
+    head_dim, pair = source.heads.dim, products.pair
+    step = lanes(head_dim)
+
+    def words(batch: _Batch, b: Any, h: Any, key: Any, last: Any, column: Any) -> Any:
+        rows = [source.value(batch, b, h, tirx.min(key + j, last), vector(column, step)) for j in range(pair)]
+        return products.pack([widened(row, step) for row in rows], step)
 
     @T.macro
-    def all_tiles(Q, K, V, O, L, indptr, lengths, num_rows, batch, causal, scale):
-        for task in T.parallel((num_rows * group // LANES + batch + 1) // 2 * num_kv_heads):
-            for side in T.serial(2):
-                with T.sblock("find"):
-                    T.reads()
-                    T.writes()
-                    last = T.meta_var(num_rows * group // LANES + batch - 1)
-                    pair = T.meta_var(task // num_kv_heads)
-                    tile = T.sblock_alloc_buffer(
-                        (1,), "int32", scope="local"
-                    )  # counted from the sequence's first
-                    tile[0] = T.if_then_else(side == 0, pair, last - pair)
-                    if side == 0 or tile[0] != pair:
-                        for b in T.serial(batch):
-                            if tile[0] >= 0 and tile[0] * LANES < (indptr[b + 1] - indptr[b]) * group:
-                                attend_tile(
-                                    Q,
-                                    K,
-                                    V,
-                                    O,
-                                    L,
-                                    indptr,
-                                    lengths,
-                                    b,
-                                    task % num_kv_heads,
-                                    tile[0],
-                                    causal,
-                                    scale,
-                                )
-                            tile[0] = tile[0] - ((indptr[b + 1] - indptr[b]) * group + LANES - 1) // LANES
+    def convert_values(batch, state, b, h, first_key, count):
+        for t in T.serial(count // pair):
+            for i in T.unroll(head_dim // step):
+                state.values[t, vector(i * step, step)] = words(
+                    batch, b, h, first_key + t * pair, source.num_keys(batch, b) - 1, i * step
+                )
 
-    return all_tiles
+    return convert_values
 
 
-def ragged_prefill_attention(num_q_heads: int, num_kv_heads: int, head_dim: int) -> tirx.PrimFunc:
+def _attend_task(source: Any, products: Products, dtype: str) -> Any:
+    """The macro for the queries of one task: over all blocks of keys that they see."""
+    heads = source.heads
+    begin, finish = (
+        load_queries(heads.group, heads.dim, products),
+        store_output(heads.group, heads.dim, dtype),
+    )
+    score = score_block(heads.dim // products.pair, source.key_strides, products)
+    (mask, soften), add = soften_block(products), add_block(heads.dim, products)
+    convert_values = _convert_values(source, products)
+
+    @T.macro
+    def attend_tile(state, r, first_key, span):
+        count = local((1,), "int32")
+        factor = local((2, 16))
+        count[0] = T.min(BLOCK, (state.limit[r, QUERIES - 1] - first_key + STEP - 1) // STEP * STEP)
+        if count[0] > 0:
+            score(state, r, count[0])
+            if span.hides_some(first_key + count[0], state.limit[r, 0]):
+                mask(state, r, count[0], first_key, span)
+            soften(state, r, count[0], factor)
+            add(state, r, count[0], factor)
+
+    @T.macro
+    def attend_task(batch, state, b, place):
+        num_tiles = local((1,), "int32")
+        last = local((1,), "int32")
+        span = T.meta_var(source.span(batch, b, place.num_rows))
+        num_tiles[0] = T.min(
+            TILES, (place.num_rows * heads.group - place.tile * _TASK + QUERIES - 1) // QUERIES
+        )
+        for r in T.serial(num_tiles[0]):
+            begin(batch.Q, state, place, r, span, batch.scale)
+        last[0] = state.limit[num_tiles[0] - 1, QUERIES - 1]
+        for block in T.serial((last[0] + BLOCK - 1) // BLOCK):
+            count = T.meta_var((T.min(BLOCK, last[0] - block * BLOCK) + STEP - 1) // STEP * STEP)
+            if span.sees_some(block * BLOCK, (block + 1) * BLOCK):
+                source.convert_keys(batch, state, b, place.head, block * BLOCK, count)
+                convert_values(batch, state, b, place.head, block * BLOCK, count)
+                for r in T.serial(num_tiles[0]):
+                    attend_tile(state, r, block * BLOCK, span)
+        for r in T.serial(num_tiles[0]):
+            finish(batch.O, batch.L, state, place, r)
+
+    return attend_task
+
+
+def _all_tasks(source: Any, products: Products, dtype: str) -> Any:
+    """The macro for a whole batch."""
+    heads = source.heads
+    num_words = heads.dim // products.pair
+    attend_task = _attend_task(source, products, dtype)
+
+    @T.macro
+    def find_task(batch, state, index, h):
+        tile = local((1,), "int32")  # counted from the sequence's first
+        tile[0] = index
+        for b in T.serial(batch.num_sequences):
+            num_rows = T.meta_var(batch.indptr[b + 1] - batch.indptr[b])
+            if T.And(tile[0] >= 0, tile[0] < _num_tasks(source, batch, b)):
+                attend_task(batch, state, b, Place(batch.indptr[b], num_rows, tile[0], h))
+            tile[0] = tile[0] - _num_tasks(source, batch, b)
+
+    @T.macro
+    def run_pair(batch, pair, h, num_tasks):
+        with T.sblock("pair"):
+            T.reads()
+            T.writes()
+            queries = T.sblock_alloc_buffer((TILES, num_words, QUERIES), products.word)
+            output = T.sblock_alloc_buffer((TILES, heads.dim, QUERIES), "float32")
+            limit = T.sblock_alloc_buffer((TILES, QUERIES), "int32")
+            start = T.sblock_alloc_buffer((TILES, QUERIES), "int32")
+            peak = T.sblock_alloc_buffer((TILES, QUERIES), "float32")
+            weight = T.sblock_alloc_buffer((TILES, QUERIES), "float32")
+            keys = T.sblock_alloc_buffer((BLOCK * num_words,), products.word)
+            values = T.sblock_alloc_buffer((BLOCK // products.pair, heads.dim), products.word)
+            scores = T.sblock_alloc_buffer((BLOCK, QUERIES), "float32")
+            weights = T.sblock_alloc_buffer((BLOCK // products.pair, QUERIES), products.word)
+            state = T.meta_var(
+                TileState(queries, output, limit, start, peak, weight, keys, values, scores, weights)
+            )
+            for side in T.serial(T.if_then_else(pair * 2 + 1 == num_tasks, 1, 2)):
+                find_task(batch, state, T.if_then_else(side == 0, pair, num_tasks - 1 - pair), h)
+
+    @T.macro
+    def attend_singles(batch):
+        num_singles = local((1,), "int32")
+        num_singles[0] = 0
+        for b in T.serial(batch.num_sequences):
+            num_singles[0] = num_singles[0] + T.if_then_else(batch.indptr[b + 1] - batch.indptr[b] == 1, 1, 0)
+        if num_singles[0] >= source.parallel_singles:
+            for b in T.parallel(batch.num_sequences):
+                if batch.indptr[b + 1] - batch.indptr[b] == 1:
+                    source.attend_single(batch, b)
+        else:
+            for b in T.serial(batch.num_sequences):
+                if batch.indptr[b + 1] - batch.indptr[b] == 1:
+                    source.attend_single(batch, b)
+
+    @T.macro
+    def all_tasks(batch):
+        T.attr(T.int32(0), "pragma_import_llvm", products.definitions)
+        num_tasks = local((1,), "int32")
+        num_tasks[0] = 0
+        for b in T.serial(batch.num_sequences):
+            num_tasks[0] = num_tasks[0] + _num_tasks(source, batch, b)
+        if num_tasks[0] > 0:
+            for task in T.parallel((num_tasks[0] + 1) // 2 * heads.num_kv):
+                run_pair(batch, task // heads.num_kv, task % heads.num_kv, num_tasks[0])
+        if source.attend_single is not None:
+            attend_singles(batch)
+
+    return all_tasks
+
+
+def ragged_prefill_attention(heads: Heads, dtype: str, products: Products) -> tirx.PrimFunc:
     """New tokens over the new tokens of their own sequence.
 
-    Q `(s, hq, d)`, K and V `(s, hkv, d)`, rotated -> `(s, hq, d)` and log2 weights `(s, hq)`, float32.
+    Q `(s, hq, d)`, K and V `(s, hkv, d)`, rotated -> `(s, hq, d)`, all of `dtype`, and log2 weights `(s, hq)`
+    of float32.
     """
-    group = num_q_heads // num_kv_heads
-    tiles = _Tiles(
-        group,
-        head_dim,
-        load_k=lambda buffer, h, place, t, i: buffer[place + t, h, i],
-        load_v=lambda buffer, h, place, t, i: buffer[place + t, h, i],
-    )
-    all_tiles = _all_tiles(
-        tiles,
-        group,
-        num_kv_heads,
-        head_dim,
-        num_keys_of=lambda b, indptr: indptr[b + 1] - indptr[b],
-        place_of=lambda b, block, indptr: indptr[b] + block * KEYS,
-    )
+    all_tasks = _all_tasks(_Ragged(heads, products), products, dtype)
 
     @T.prim_func(s_tir=True, private=True)
     def attention(
@@ -278,54 +395,33 @@ def ragged_prefill_attention(num_q_heads: int, num_kv_heads: int, head_dim: int)
         kv_indptr_offset = T.int32()
         q_position_offset = T.int32()
         k_start_offset = T.int32()
-        Q = T.match_buffer(q, (num_rows, num_q_heads, head_dim), "float32")
+        Q = T.match_buffer(q, (num_rows, heads.num_q, heads.dim), dtype)
         Q_indptr = T.match_buffer(q_indptr, (batch + 1,), "int32", elem_offset=q_indptr_offset)
-        K = T.match_buffer(k, (num_keys, num_kv_heads, head_dim), "float32")
-        V = T.match_buffer(v, (num_keys, num_kv_heads, head_dim), "float32")
+        K = T.match_buffer(k, (num_keys, heads.num_kv, heads.dim), dtype)
+        V = T.match_buffer(v, (num_keys, heads.num_kv, heads.dim), dtype)
         KV_indptr = T.match_buffer(kv_indptr, (batch + 1,), "int32", elem_offset=kv_indptr_offset)
         Q_position = T.match_buffer(q_rope_position, (num_rows,), "int32", elem_offset=q_position_offset)
         K_start = T.match_buffer(k_rope_pos_offset, (batch,), "int32", elem_offset=k_start_offset)
-        O = T.match_buffer(out, (num_rows, num_q_heads, head_dim), "float32")
-        L = T.match_buffer(lse, (num_rows, num_q_heads), "float32")
-        all_tiles(Q, K, V, O, L, Q_indptr, KV_indptr, num_rows, batch, causal, sm_scale)
+        O = T.match_buffer(out, (num_rows, heads.num_q, heads.dim), dtype)
+        L = T.match_buffer(lse, (num_rows, heads.num_q), "float32")
+        scale = T.meta_var(sm_scale * T.float32(math.log2(math.e)))
+        all_tasks(_Batch(Q, K, V, O, L, Q_indptr, KV_indptr, batch, causal, scale))
 
     return attention
 
 
-class _PageTable(NamedTuple):
-    """Which pages hold each sequence's keys, and how many of the last one's slots are filled."""
-
-    indptr: T.Buffer
-    listed: T.Buffer
-    last_page: T.Buffer
-
-
-def paged_prefill_attention(num_q_heads: int, num_kv_heads: int, head_dim: int) -> tirx.PrimFunc:
+def paged_prefill_attention(
+    heads: Heads, dtype: str, products: Products, *, window: int | None = None
+) -> tirx.PrimFunc:
     """New tokens over the pages of their sequence: what came before them, or, if `causal`, themselves too.
 
-    Q `(s, hq, d)` rotated, pages, and each sequence's page table -> `(s, hq, d)` and log2 weights `(s, hq)`,
-    float32.
+    Q `(s, hq, d)` rotated, pages, and each sequence's page table -> `(s, hq, d)`, all of `dtype`, and log2
+    weights `(s, hq)` of float32. With a `window`, attention sinks and a window of what came before are seen
+    (see `PageTable`); if `causal`, of the latter only as much as is no more than `window` - 1 tokens before
+    each new token.
     """
-    group = num_q_heads // num_kv_heads
-    tiles = _Tiles(
-        group,
-        head_dim,
-        load_k=lambda buffer, h, page, t, i: buffer[page, 0, h, i * PAGE_SIZE + t],
-        load_v=lambda buffer, h, page, t, i: buffer[page, 1, h, t * head_dim + i],
-    )
-
-    def num_keys_of(b: Any, table: _PageTable) -> Any:
-        num_pages = table.indptr[b + 1] - table.indptr[b]
-        return tirx.if_then_else(num_pages > 0, (num_pages - 1) * PAGE_SIZE + table.last_page[b], 0)
-
-    all_tiles = _all_tiles(
-        tiles,
-        group,
-        num_kv_heads,
-        head_dim,
-        num_keys_of,
-        place_of=lambda b, block, table: table.listed[table.indptr[b] + block],
-    )
+    windowed = window is not None
+    all_tasks = _all_tasks(_Paged(heads, dtype, products, window), products, dtype)
 
     @T.prim_func(s_tir=True, private=True)
     def attention(
@@ -356,18 +452,21 @@ def paged_prefill_attention(num_q_heads: int, num_kv_heads: int, head_dim: int) 
         length_offset = T.int32()
         k_start_offset = T.int32()
         q_position_offset = T.int32()
-        Q = T.match_buffer(q, (num_rows, num_q_heads, head_dim), "float32")
+        Q = T.match_buffer(q, (num_rows, heads.num_q, heads.dim), dtype)
         Q_indptr = T.match_buffer(q_indptr, (batch + 1,), "int32", elem_offset=q_indptr_offset)
-        P = T.match_buffer(pages, (num_pages, 2, num_kv_heads, PAGE_SIZE, head_dim), "float32")
+        P = T.match_buffer(pages, (num_pages, 2, heads.num_kv, PAGE_SIZE, heads.dim), dtype)
         indptr = T.match_buffer(page_indptr, (batch + 1,), "int32", elem_offset=indptr_offset)
         listed = T.match_buffer(page_values, (num_listed,), "int32", elem_offset=values_offset)
-        last_page = T.match_buffer(length_info, (batch,), "int32", elem_offset=length_offset)
+        lengths = T.match_buffer(
+            length_info, (3, batch) if windowed else (batch,), "int32", elem_offset=length_offset
+        )
         K_start = T.match_buffer(k_rope_pos_offset, (batch,), "int32", elem_offset=k_start_offset)
         Q_position = T.match_buffer(q_rope_position, (num_rows,), "int32", elem_offset=q_position_offset)
-        O = T.match_buffer(out, (num_rows, num_q_heads, head_dim), "float32")
-        L = T.match_buffer(lse, (num_rows, num_q_heads), "float32")
-        flat = T.decl_buffer((num_pages, 2, num_kv_heads, PAGE_SIZE * head_dim), "float32", data=P.data)
-        table = T.meta_var(_PageTable(indptr, listed, last_page))
-        all_tiles(Q, flat, flat, O, L, Q_indptr, table, num_rows, batch, causal, sm_scale)
+        O = T.match_buffer(out, (num_rows, heads.num_q, heads.dim), dtype)
+        L = T.match_buffer(lse, (num_rows, heads.num_q), "float32")
+        flat = T.decl_buffer((num_pages, 2, heads.num_kv, PAGE_SIZE * heads.dim), dtype, data=P.data)
+        table = T.meta_var(PageTable(indptr, listed, lengths, windowed))
+        scale = T.meta_var(sm_scale * T.float32(math.log2(math.e)))
+        all_tasks(_Batch(Q, flat, flat, O, L, Q_indptr, table, batch, causal, scale))
 
     return attention

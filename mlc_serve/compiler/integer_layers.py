@@ -1,0 +1,120 @@
+"""Layers whose weights are integers in groups, multiplied with activations that are rounded to bytes.
+
+A norm does nothing by itself: the layer that takes its result normalises as it rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from tvm import tirx
+from tvm.relax.frontend import nn
+
+from mlc_serve.compiler.kernels.cpu.dot import Dot
+from mlc_serve.compiler.kernels.cpu.integer_embedding import integer_embedding
+from mlc_serve.compiler.kernels.cpu.integer_linear import LinearShape, integer_linear
+from mlc_serve.compiler.kernels.cpu.integer_matmul import Epilogue
+from mlc_serve.compiler.packed_layers import silu_gate
+from mlc_serve.quantization.packing import TILE, tiles16_scale_shape, tiles16_u4_shape, tiles16_u8_shape
+from mlc_serve.quantization.scheme import GroupFormat
+
+# A model has many layers of few shapes: each kernel is parsed once.
+_linear: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(integer_linear)
+
+
+@dataclass(frozen=True)
+class Normalized:
+    """Rows `(1, s, K)` that are to be normalised by whoever reads them."""
+
+    rows: nn.Tensor
+    weight: nn.Parameter
+    epsilon: float
+
+
+class _Weight(nn.Module):
+    """The integers of a `(N, K)` weight and their scales, as a layer's own parameters."""
+
+    def __init__(self, num_columns: int, depth: int, groups: GroupFormat, dot: Dot, paired: bool) -> None:
+        self.num_columns, self.depth, self.groups, self.dot = num_columns, depth, groups, dot
+        shape_of = tiles16_u8_shape if groups.bits == 8 else tiles16_u4_shape
+        self.q_weight = nn.Parameter(shape_of(num_columns, depth, groups.group_size), "uint8")
+        self.q_scale = nn.Parameter(
+            tiles16_scale_shape(num_columns, depth, groups.group_size), groups.scale_dtype
+        )
+        suffix = "-paired" if paired else ""
+        self.q_weight.attrs["layout"] = f"tiles16-u{groups.bits}{suffix}"
+        self.q_scale.attrs["layout"] = f"tiles16-scale{suffix}"
+        for parameter in (self.q_weight, self.q_scale):
+            parameter.attrs["logical_shape"] = [num_columns, depth]
+
+    def product(
+        self, x: nn.Tensor | Normalized, epilogue: Epilogue, dtype: str, extra: nn.Tensor | None = None
+    ) -> nn.Tensor:
+        """The product with activations; `extra` is what the epilogue adds."""
+        rows = x.rows if isinstance(x, Normalized) else x
+        epsilon = x.epsilon if isinstance(x, Normalized) else None
+        shape = LinearShape(self.num_columns, self.depth, self.groups, epilogue, rows.dtype, dtype, epsilon)
+        norm = x.weight if isinstance(x, Normalized) else rows
+        operands = [rows, norm, self.q_weight, self.q_scale, rows if extra is None else extra]
+        out = nn.Tensor.placeholder([1, rows.shape[1], shape.out_columns], dtype)
+        return nn.op.tensor_ir_op(_linear(shape, self.dot), f"integer_linear_{epilogue}", operands, out)
+
+
+class IntegerLinear(_Weight):
+    """A product with a quantized weight. With `fused`, a gated one applies SiLU where it has the sums."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        groups: GroupFormat,
+        dot: Dot,
+        bias: bool,
+        gated: bool,
+        dtype: str,
+    ) -> None:
+        in_features, out_features = shape
+        self.is_paired = gated and out_features % (2 * TILE) == 0
+        super().__init__(out_features, in_features, groups, dot, self.is_paired)
+        self.bias = nn.Parameter([out_features], "float32") if bias else None
+        self.dtype = dtype
+
+    def forward(self, x: nn.Tensor | Normalized) -> nn.Tensor:
+        if self.bias is None:
+            return self.product(x, "none", self.dtype)
+        return self.product(x, "bias", self.dtype, self.bias)
+
+    def add_to(self, residual: nn.Tensor, x: nn.Tensor | Normalized) -> nn.Tensor:
+        if self.bias is not None:
+            return residual + self.forward(x)
+        return self.product(x, "residual", self.dtype, residual)
+
+    def gated(self, x: nn.Tensor | Normalized) -> nn.Tensor:
+        return self.product(x, "gated", self.dtype) if self.is_paired else silu_gate(self.forward(x))
+
+
+class IntegerEmbedding(_Weight):
+    """A quantized embedding table in the layout of the LM head, which it may be."""
+
+    def __init__(self, vocab_size: int, width: int, groups: GroupFormat, dot: Dot) -> None:
+        super().__init__(vocab_size, width, groups, dot, paired=False)
+
+    def forward(self, ids: nn.Tensor) -> nn.Tensor:
+        kernel = integer_embedding(self.num_columns, self.depth, self.groups)
+        out = nn.Tensor.placeholder([ids.shape[0], self.depth], "float32")
+        return nn.op.tensor_ir_op(kernel, "embedding", [ids, self.q_weight, self.q_scale], out)
+
+    def logits(self, x: nn.Tensor | Normalized) -> nn.Tensor:
+        return self.product(x, "none", "float32")
+
+
+class LazyNorm(nn.Module):
+    """RMS normalization with a float32 weight, left to the layer that takes its result."""
+
+    def __init__(self, width: int, epsilon: float) -> None:
+        self.epsilon = epsilon
+        self.weight = nn.Parameter([width], "float32")
+
+    def forward(self, x: nn.Tensor) -> Normalized:
+        return Normalized(x, self.weight, self.epsilon)

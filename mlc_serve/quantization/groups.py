@@ -1,0 +1,78 @@
+"""Group quantization: rows of weights as small integers, each group of which has a scale.
+
+The scale of a group is its largest magnitude over the largest integer, as MLC's schemes have it, so that zero
+is exact and the error of a weight is at most half of the scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlc_serve.quantization.scheme import GroupFormat
+
+_PIECE = 1 << 18  # weights that are quantized at a time: they stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """`stored` is uint8 `(N, Kp)`, one integer in each, with `Kp` the depth in whole groups; what lies beyond
+    the depth stands for zero. `scale` is `(N, Kp / group_size)`.
+    """
+
+    stored: NDArray[np.uint8]
+    scale: NDArray[Any]
+
+
+def quantize(weight: NDArray[Any], form: GroupFormat) -> Quantized:
+    """Quantize a `(N, K)` weight of any floating-point type.
+
+    Raises ValueError, with a text that goes on after the tensor's name, if a value is not finite or the scale
+    can't hold a group.
+    """
+    num_rows, depth = weight.shape
+    width = form.padded(depth)
+    stored = np.empty((num_rows, width), np.uint8)
+    scale = np.empty((num_rows, width // form.group_size), form.scale_dtype)
+    step = max(_PIECE // width, 1)
+    for start in range(0, num_rows, step):
+        rows = slice(start, start + step)
+        piece = np.zeros((len(weight[rows]), width), np.float32)
+        piece[:, :depth] = weight[rows]
+        _quantize_piece(piece, stored[rows], scale[rows], form)
+    return Quantized(stored, scale)
+
+
+def _quantize_piece(
+    rows: NDArray[np.float32], stored: NDArray[np.uint8], scale: NDArray[Any], form: GroupFormat
+) -> None:
+    """Fill `stored` and `scale`; `rows` is overwritten."""
+    groups = rows.reshape(*scale.shape, form.group_size)
+    peak = np.maximum(groups.max(axis=2), -groups.min(axis=2))
+    if not np.isfinite(peak).all():
+        raise ValueError("has values that are not finite")
+    with np.errstate(over="ignore"):  # looked for in the result
+        scale[:] = peak / form.limit
+    if not np.isfinite(scale).all():
+        raise ValueError(f"has values that a scale in {form.scale_dtype} can't hold")
+    # A group without a scale is all zeros, or too close to zero for the scale's type.
+    divisor = np.where(scale == 0, np.inf, scale).astype(np.float32)
+    groups /= divisor[:, :, None]
+    np.rint(rows, out=rows)
+    np.clip(rows, -form.limit, form.limit, out=rows)
+    rows += form.offset
+    stored[:] = rows
+
+
+def unpack_words(words: NDArray[np.uint32], depth: int, form: GroupFormat) -> NDArray[np.uint8]:
+    """One integer in each byte, `(N, Kp)`, of what MLC packs into words `(N, Kp * bits / 32)`, lowest bits
+    first along the depth. What lies beyond the depth is made to stand for zero.
+    """
+    stored = np.array(words).view(np.uint8)
+    if form.bits == 4:
+        stored = np.stack([stored & 15, stored >> 4], axis=2).reshape(len(words), -1)
+    stored[:, depth:] = form.offset
+    return stored
