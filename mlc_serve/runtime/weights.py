@@ -40,7 +40,7 @@ def load_weights(
 
 
 def _read_region(path: Path, size: int, progress: Progress) -> mmap.mmap:
-    region = mmap.mmap(-1, size)
+    region = _memory(size)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         region.madvise(mmap.MADV_HUGEPAGE)
     view = memoryview(region)
@@ -55,6 +55,13 @@ def _read_region(path: Path, size: int, progress: Progress) -> mmap.mmap:
     return region
 
 
+def _memory(size: int) -> mmap.mmap:
+    """Memory of this process alone where that can be said: huge pages are not for what could be shared."""
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, size)
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
 def _parameter(
     spec: ParameterSpec, records: dict[str, Any], region: mmap.mmap, device: tvm.runtime.Device
 ) -> tvm.runtime.Tensor:
@@ -67,7 +74,6 @@ def _parameter(
             f"the library takes {spec.dtype} {list(spec.shape)}"
         )
     flat = np.frombuffer(region, np.uint8, record["nbytes"], record["byteOffset"])
-    array = flat.view(record["dtype"]).reshape(spec.shape)
-    if device.type == "cpu":
-        return tvm.runtime.from_dlpack(array)
-    return tvm.runtime.tensor(array, device)
+    if device.type == "cpu":  # as bytes: NumPy hands no bfloat16 over
+        return tvm.runtime.from_dlpack(flat)._create_view(spec.shape, spec.dtype)
+    return tvm.runtime.tensor(flat.view(record["dtype"]).reshape(spec.shape), device)
