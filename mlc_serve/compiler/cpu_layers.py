@@ -14,11 +14,8 @@ from mlc_serve.compiler.kernels.cpu.decode_attention import decode_attention
 from mlc_serve.compiler.kernels.cpu.dot import dot_for
 from mlc_serve.compiler.kernels.cpu.merge import merge_attention
 from mlc_serve.compiler.kernels.cpu.pages import append_pages, compact_pages, copy_page, read_pages
-from mlc_serve.compiler.kernels.cpu.prefill_attention import (
-    Heads,
-    paged_prefill_attention,
-    ragged_prefill_attention,
-)
+from mlc_serve.compiler.kernels.cpu.prefill_attention import paged_prefill_attention, ragged_prefill_attention
+from mlc_serve.compiler.kernels.cpu.prefill_keys import Heads
 from mlc_serve.compiler.kernels.cpu.products import products_for
 from mlc_serve.compiler.kernels.cpu.rotary import split_rotary
 from mlc_serve.compiler.optimization import Optimization

@@ -10,6 +10,7 @@ import pytest
 import tvm
 from tvm import tirx
 
+from mlc_serve.compiler.pipeline import lowering_options
 from mlc_serve.compiler.target import target_for
 
 Kernel = Callable[..., None]
@@ -22,7 +23,8 @@ def build() -> Callable[[tirx.PrimFunc], Kernel]:
 
     def compiled(function: tirx.PrimFunc) -> Kernel:
         module = tvm.IRModule({"kernel": function.with_attr("global_symbol", "kernel")})
-        executable = tvm.compile(module, target=target)["kernel"]
+        with tvm.transform.PassContext(config=lowering_options(target)):
+            executable = tvm.compile(module, target=target)["kernel"]
 
         def call(*arguments: object) -> None:
             device = tvm.cpu()

@@ -1,4 +1,4 @@
-"""Reductions across the lanes of a vector, in log2(lanes) steps. LLVM's own go lane by lane, for NaN's sake."""
+"""Reductions across the lanes of a vector, in log2(lanes) steps. LLVM's own go lane by lane for NaN."""
 
 from __future__ import annotations
 

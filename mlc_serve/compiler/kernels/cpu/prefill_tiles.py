@@ -42,7 +42,9 @@ class TileState(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A task's queries: `first` in the batch, the rows of its sequence, its tile of TILES * QUERIES, its head."""
+    """A task's queries: the first row and the number of rows of its sequence, its TILES * QUERIES among
+    them, its KV head.
+    """
 
     first: Any
     num_rows: Any

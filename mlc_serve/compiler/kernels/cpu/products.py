@@ -1,4 +1,4 @@
-"""How prefill multiplies: in float32, or in bfloat16 where the processor sums pairs of those products at once.
+"""How prefill multiplies: in float32, or in bfloat16 where the processor sums pairs of products at once.
 
 Operands are words: one float32, or two bfloat16 of which the first is in the lower half. Sums are float32.
 """
@@ -31,9 +31,7 @@ class Products(Protocol):
 
 
 def products_for(dtype: str, target: Target | None) -> Products:
-    """Bfloat16 for keys and values of float16, where the target has it; float32 otherwise, and where no target
-    is known.
-    """
+    """Bfloat16 for keys and values of float16, if the target has it; float32 otherwise, and for no target."""
     if dtype == "float16" and target is not None and has(target, "avx512bf16"):
         return Bfloat16Products()
     return FloatProducts()
@@ -44,7 +42,7 @@ class FloatProducts:
 
     pair, word, definitions = 1, "float32", ""
 
-    def pack(self, values: Sequence[Any], lanes: int) -> Any:
+    def pack(self, values: Sequence[Any], lanes: int) -> Any:  # noqa: ARG002  Products has it
         return values[0]
 
     def multiply_add(self, total: Any, words: Any, word: Any) -> Any:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 PAGE_SIZE = 16
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]  # of the type that keys and values have
 Ints = NDArray[np.int32]
 
 
@@ -20,8 +21,9 @@ def attend(q: Floats, k: Floats, v: Floats, *, causal: bool) -> tuple[Floats, Fl
     The queries are the last n of the m positions.
     """
     group = q.shape[1] // k.shape[1]
-    k, v = np.repeat(k, group, 1), np.repeat(v, group, 1)
-    scores = np.einsum("nhd,mhd->hnm", q, k, dtype=np.float64) * q.shape[2] ** -0.5
+    q = q.astype(np.float64)
+    k, v = (np.repeat(x.astype(np.float64), group, 1) for x in (k, v))
+    scores = np.einsum("nhd,mhd->hnm", q, k) * q.shape[2] ** -0.5
     if causal:
         num_queries, num_keys = scores.shape[1:]
         visible = np.arange(num_keys) <= np.arange(num_queries)[:, None] + num_keys - num_queries
@@ -57,15 +59,17 @@ class PagedKeys:
 
 
 def paged_keys(
-    lengths: Sequence[int], num_heads: int, head_dim: int, append: Callable[..., None]
+    lengths: Sequence[int], num_heads: int, head_dim: int, append: Callable[..., None], dtype: str = "float32"
 ) -> PagedKeys:
-    """Random keys and values of sequences of these lengths, written by the kernel `append`."""
+    """Random keys and values of sequences of these lengths, written by the kernel `append`, which takes
+    `dtype`.
+    """
     rng = np.random.default_rng(5)
     counts = [-(-length // PAGE_SIZE) for length in lengths]
     order = rng.permutation(sum(counts) + 3)[: sum(counts)].astype(np.int32)
     first = indptr(counts)
     keys, values = (
-        [rng.standard_normal((length, num_heads, head_dim), dtype=np.float32) for length in lengths]
+        [rng.standard_normal((length, num_heads, head_dim)).astype(dtype) for length in lengths]
         for _ in range(2)
     )
     slots = np.array(
@@ -76,6 +80,6 @@ def paged_keys(
         ],
         np.int32,
     )
-    pages = np.full((sum(counts) + 3, 2, num_heads, PAGE_SIZE, head_dim), np.nan, np.float32)
+    pages = np.full((sum(counts) + 3, 2, num_heads, PAGE_SIZE, head_dim), np.nan, dtype)
     append(pages, np.concatenate(keys), np.concatenate(values), slots)
     return PagedKeys(tuple(lengths), keys, values, pages, first, order, slots)

@@ -9,55 +9,78 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlc_serve.compiler.features import has
+from mlc_serve.compiler.kernels.cpu.page_attention import MASKED
 from mlc_serve.compiler.kernels.cpu.pages import append_pages
 from mlc_serve.compiler.kernels.cpu.prefill_attention import paged_prefill_attention, ragged_prefill_attention
+from mlc_serve.compiler.kernels.cpu.prefill_keys import Heads
+from mlc_serve.compiler.kernels.cpu.products import Bfloat16Products, FloatProducts, Products
+from mlc_serve.compiler.target import target_for
 from tests.compiler.kernels.cpu.reference import attend, indptr, paged_keys
 
-HEADS = [(9, 3, 64), (4, 4, 16), (8, 1, 48), (2, 2, 128), (2, 1, 18)]
+HEADS = [Heads(9, 3, 64), Heads(4, 4, 16), Heads(8, 1, 48), Heads(2, 2, 128), Heads(2, 1, 18)]
 NEW_LENGTHS = (5, 16, 1, 100, 33)
+bfloat16 = pytest.mark.skipif(not has(target_for("cpu"), "avx512bf16"), reason="no such instructions here")
+KINDS = [
+    pytest.param("float32", FloatProducts(), 2e-6, id="float32"),
+    pytest.param("float16", FloatProducts(), 5e-4, id="float16"),
+    pytest.param("float16", Bfloat16Products(), 4e-3, id="bfloat16", marks=bfloat16),
+]
+WEIGHT_TOLERANCES = {"FloatProducts": 2e-5, "Bfloat16Products": 2e-2}
 
 
-@pytest.mark.parametrize(("num_q", "num_kv", "head_dim"), HEADS)
+def check(
+    got: tuple[Any, Any], expected: tuple[Any, Any], values: Any, products: Products, part: float
+) -> None:
+    """The output is wrong by less than `part` of the greatest value, and log2 weights hardly."""
+    assert np.abs(got[0] - expected[0]).max() < part * np.abs(values.astype(np.float32)).max()
+    assert np.abs(got[1] - expected[1]).max() < WEIGHT_TOLERANCES[type(products).__name__]
+
+
+@pytest.mark.parametrize(("dtype", "products", "part"), KINDS)
+@pytest.mark.parametrize("heads", HEADS)
 def test_new_tokens_attend_to_those_before_them(
-    build: Callable[..., Any], num_q: int, num_kv: int, head_dim: int
+    build: Callable[..., Any], heads: Heads, dtype: str, products: Products, part: float
 ) -> None:
     """A ragged batch, causal and not: no token sees another sequence, nor, if causal, its own future."""
-    kernel = build(ragged_prefill_attention(num_q, num_kv, head_dim))
+    kernel = build(ragged_prefill_attention(heads, dtype, products))
     first = indptr(NEW_LENGTHS)
     rng = np.random.default_rng(0)
-    q = rng.standard_normal((first[-1], num_q, head_dim), dtype=np.float32)
-    k, v = (rng.standard_normal((first[-1], num_kv, head_dim), dtype=np.float32) for _ in range(2))
+    q = rng.standard_normal((first[-1], heads.num_q, heads.dim)).astype(dtype)
+    k, v = (rng.standard_normal((first[-1], heads.num_kv, heads.dim)).astype(dtype) for _ in range(2))
     unused = (np.zeros(first[-1], np.int32), np.zeros(len(NEW_LENGTHS), np.int32))
     for causal in (True, False):
-        out, lse = np.full_like(q, np.nan), np.full((first[-1], num_q), np.nan, np.float32)
+        out, lse = np.full_like(q, np.nan), np.full((first[-1], heads.num_q), np.nan, np.float32)
 
-        kernel(q, first, k, v, first, *unused, out, lse, int(causal), 0, 1.0, 1e4, head_dim**-0.5)
+        kernel(q, first, k, v, first, *unused, out, lse, int(causal), 0, 1.0, 1e4, heads.dim**-0.5)
 
         for begin, end in pairwise(first):
             rows = slice(begin, end)
-            expected, weight = attend(q[rows], k[rows], v[rows], causal=causal)
-            np.testing.assert_allclose(out[rows], expected, atol=2e-5)
-            np.testing.assert_allclose(lse[rows], weight, atol=2e-5)
+            expected = attend(q[rows], k[rows], v[rows], causal=causal)
+            check((out[rows], lse[rows]), expected, v[rows], products, part)
 
 
-@pytest.mark.parametrize(("num_q", "num_kv", "head_dim"), HEADS)
+@pytest.mark.parametrize(("dtype", "products", "part"), KINDS)
+@pytest.mark.parametrize("heads", HEADS)
 def test_new_tokens_attend_to_pages(
-    build: Callable[..., Any], num_q: int, num_kv: int, head_dim: int
+    build: Callable[..., Any], heads: Heads, dtype: str, products: Products, part: float
 ) -> None:
     """Histories of all lengths, in pages in any order whose unused slots hold NaN; causal, the new tokens are
     the last of them. An empty history has an output of zero and no weight.
     """
-    kernel = build(paged_prefill_attention(num_q, num_kv, head_dim))
+    kernel = build(paged_prefill_attention(heads, dtype, products))
     held, new = (5, 16, 1, 100, 33), (5, 1, 1, 40, 7)
-    cache = paged_keys(held, num_kv, head_dim, build(append_pages(num_kv, head_dim)))
+    cache = paged_keys(
+        held, heads.num_kv, heads.dim, build(append_pages(heads.num_kv, heads.dim, dtype)), dtype
+    )
     first = indptr(new)
-    q = np.random.default_rng(0).standard_normal((first[-1], num_q, head_dim), dtype=np.float32)
+    q = np.random.default_rng(0).standard_normal((first[-1], heads.num_q, heads.dim)).astype(dtype)
     unused = (np.zeros(len(new), np.int32), np.zeros(first[-1], np.int32))
 
     def run(page_indptr: Any, *, causal: bool) -> tuple[Any, Any]:
-        out, lse = np.full_like(q, np.nan), np.full((first[-1], num_q), np.nan, np.float32)
+        out, lse = np.full_like(q, np.nan), np.full((first[-1], heads.num_q), np.nan, np.float32)
         table = (page_indptr, cache.page_values, cache.last_page)
-        numbers = (int(causal), 0, 1.0, 1e4, head_dim**-0.5)
+        numbers = (int(causal), 0, 1.0, 1e4, heads.dim**-0.5)
         kernel(q, first, cache.pages, *table, *unused, out, lse, *numbers)
         return out, lse
 
@@ -65,10 +88,39 @@ def test_new_tokens_attend_to_pages(
         out, lse = run(cache.page_indptr, causal=causal)
         for b in range(len(new)):
             rows = slice(first[b], first[b + 1])
-            expected, weight = attend(q[rows], cache.keys[b], cache.values[b], causal=causal)
-            np.testing.assert_allclose(out[rows], expected, atol=2e-5)
-            np.testing.assert_allclose(lse[rows], weight, atol=2e-5)
+            expected = attend(q[rows], cache.keys[b], cache.values[b], causal=causal)
+            check((out[rows], lse[rows]), expected, cache.values[b], products, part)
 
     out, lse = run(np.zeros(len(new) + 1, np.int32), causal=False)
     assert (out == 0).all()
     assert (lse < -1e4).all()
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("starts", "sinks"), [((0, 0, 0), 0), ((1, 61, 300), 0), ((2, 90, 150), 20)])
+def test_new_tokens_attend_to_a_window_of_what_came_before(
+    build: Callable[..., Any], starts: tuple[int, ...], sinks: int, causal: bool
+) -> None:
+    """Sinks, and from where the sequence's window begins; if causal, each token has a window of its own."""
+    window, held, new = 48, (5, 100, 333), (7, 1, 60)
+    heads = Heads(6, 2, 32)
+    kernel = build(paged_prefill_attention(heads, "float32", FloatProducts(), window=window))
+    cache = paged_keys(held, heads.num_kv, heads.dim, build(append_pages(heads.num_kv, heads.dim, "float32")))
+    first = indptr(new)
+    q = np.random.default_rng(0).standard_normal((first[-1], heads.num_q, heads.dim), dtype=np.float32)
+    out, lse = np.full_like(q, np.nan), np.full((first[-1], heads.num_q), np.nan, np.float32)
+    length_info = np.array([cache.last_page, starts, [sinks] * 3], np.int32)
+    unused = (np.zeros(3, np.int32), np.zeros(first[-1], np.int32))
+
+    table = (cache.page_indptr, cache.page_values, length_info)
+    kernel(q, first, cache.pages, *table, *unused, out, lse, int(causal), 0, 1.0, 1e4, heads.dim**-0.5)
+
+    for b, row in ((sequence, row) for sequence in range(3) for row in range(new[sequence])):
+        positions, own_start = np.arange(held[b]), held[b] - max(window - 1 - row, 0) if causal else 0
+        seen = (positions < sinks) | (positions >= max(starts[b], own_start))
+        got = out[first[b] + row][None], lse[first[b] + row][None]
+        if not seen.any():
+            assert (got[1] < MASKED / 2).all()
+            continue
+        expected = attend(q[first[b] + row][None], cache.keys[b][seen], cache.values[b][seen], causal=False)
+        check(got, expected, cache.values[b], FloatProducts(), 2e-6)

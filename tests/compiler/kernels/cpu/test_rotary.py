@@ -13,7 +13,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from mlc_serve.compiler.kernels.cpu.rotary import split_rotary
 from mlc_serve.models.llama import read_rope
 
-POSITIONS = np.array([0, 1, 7, 100, 2000], np.int32)
+POSITIONS = np.array([0, 1, 7, 100, 2000, 131071], np.int32)
 LLAMA3 = {
     "rope_type": "llama3",
     "factor": 8.0,
@@ -35,6 +35,7 @@ def frequencies(head_dim: int, theta: float, scaling: dict[str, Any] | None) -> 
     return inverse.numpy()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize(
     ("num_q", "num_kv", "head_dim", "theta", "scaling"),
     [
@@ -51,25 +52,27 @@ def test_q_and_k_turn_by_their_positions(
     head_dim: int,
     theta: float,
     scaling: dict[str, Any] | None,
+    dtype: str,
 ) -> None:
     """Q and K are rotated and V is not; with rope switched off, none is."""
     rope = read_rope({"rope_theta": theta, "rope_scaling": scaling})
-    kernel = build(split_rotary(num_q, num_kv, head_dim, rope.theta, rope.scaling, rope.position_scale))
+    kernel = build(split_rotary(num_q, num_kv, head_dim, rope, dtype))
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((len(POSITIONS), num_q + 2 * num_kv, head_dim), dtype=np.float32)
-    parts = [np.full((len(POSITIONS), n, head_dim), np.nan, np.float32) for n in (num_q, num_kv, num_kv)]
+    x = rng.standard_normal((len(POSITIONS), num_q + 2 * num_kv, head_dim)).astype(dtype)
+    parts = [np.full((len(POSITIONS), n, head_dim), np.nan, dtype) for n in (num_q, num_kv, num_kv)]
 
     kernel(x, POSITIONS, *parts, 1)
 
     half = head_dim // 2
     angles = POSITIONS[:, None] * frequencies(head_dim, theta, scaling).astype(np.float64)
     cosine, sine = np.cos(angles)[:, None], np.sin(angles)[:, None]
-    first, second = x[..., :half], x[..., half:]
+    first, second = x[..., :half].astype(np.float64), x[..., half:].astype(np.float64)
     turned = np.concatenate([first * cosine - second * sine, second * cosine + first * sine], -1)
-    np.testing.assert_allclose(
-        parts[0], turned[:, :num_q], atol=2e-3
-    )  # float32 angles, of up to 2000 radians
-    np.testing.assert_allclose(parts[1], turned[:, num_q : num_q + num_kv], atol=2e-3)
+    rounding = {"float32": 1e-5, "float16": 4e-3}[dtype]
+    theirs = 0 if scaling is None else 4e-7 * POSITIONS  # transformers has scaled frequencies in float32
+    tolerance = np.broadcast_to(rounding + theirs, POSITIONS.shape)[:, None, None]
+    assert (np.abs(parts[0] - turned[:, :num_q]) < tolerance).all()
+    assert (np.abs(parts[1] - turned[:, num_q : num_q + num_kv]) < tolerance).all()
     np.testing.assert_array_equal(parts[2], x[:, num_q + num_kv :])
 
     kernel(x, POSITIONS, *parts, 0)
