@@ -1,0 +1,40 @@
+"""What is measured. Knows no engine, and imports nothing that the peers' interpreter doesn't have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Sequences that run at once, and the length in tokens of each one's prompt and answer."""
+
+    name: str
+    batch: int
+    prompt: int
+    answer: int
+
+    @property
+    def is_prefill(self) -> bool:
+        """The prompt is what counts: its answer is the one token that shows that the prompt is done."""
+        return self.answer == 1
+
+
+@dataclass(frozen=True)
+class Load:
+    """Clients that each send a request as soon as the last is answered: `waves` of them each."""
+
+    prompt: int
+    answer: int
+    waves: int
+
+
+CELLS = (
+    Cell("b1", 1, 128, 64),
+    Cell("b8", 8, 128, 64),
+    Cell("b32", 32, 128, 64),
+    Cell("prefill", 1, 512, 1),
+)
+LOAD = Load(prompt=128, answer=64, waves=3)
+# Clients of a server at once.
+CONCURRENCY = (8, 32)

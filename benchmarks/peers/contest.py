@@ -1,0 +1,64 @@
+"""The three sides of a comparison, which hold the same random checkpoint in the same number of bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.peers.llama_cpp import FORMATS as GGUF_FORMATS
+from benchmarks.peers.llama_cpp import LlamaCpp, LlamaCppModel
+from benchmarks.peers.openvino import FORMATS as OPENVINO_FORMATS
+from benchmarks.peers.openvino import OpenVino, OpenVinoModel
+from benchmarks.peers.ours import QUANTIZATION, OurModel
+from benchmarks.peers.rounds import Side, say
+from benchmarks.setup import random_model
+from benchmarks.shapes import SHAPES, Shape
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A model in three formats."""
+
+    title: str
+    shape: Shape
+    ours: OurModel
+    llama_cpp: LlamaCppModel
+    openvino: OpenVinoModel
+
+    @property
+    def sides(self) -> Sequence[Side]:
+        """In the order in which they take their turns."""
+        return self.ours, self.llama_cpp, self.openvino
+
+
+@dataclass(frozen=True)
+class Contests:
+    """What is installed, and where converted models are kept."""
+
+    llama_cpp: LlamaCpp
+    openvino: OpenVino
+    models: Path
+    threads: int
+
+    @classmethod
+    def install(cls, home: Path, threads: int) -> Contests:
+        """Both peers in `home`; each is made if it isn't there."""
+        say(f"setting up in {home}")
+        return cls(LlamaCpp.install(home), OpenVino.install(home), home / "models", threads)
+
+    def contest(self, shape: str, bits: int, quantization: str | None) -> Contest:
+        """The three sides for a model, which is made and converted if it isn't there."""
+        say(f"preparing {shape} in {bits} bits")
+        checkpoint, out = random_model(shape), self.models / shape
+        gguf = self.llama_cpp.convert(checkpoint, bits, out, self.openvino.python)
+        exported = self.openvino.convert(checkpoint, bits, out)
+        ours = quantization or QUANTIZATION[bits]
+        formats = f"mlc_serve {ours}, llama.cpp {GGUF_FORMATS[bits]}, OpenVINO {OPENVINO_FORMATS[bits][0]}"
+        return Contest(
+            f"{shape}: {formats}",
+            SHAPES[shape],
+            OurModel(checkpoint, SHAPES[shape], ours),
+            LlamaCppModel(self.llama_cpp, gguf, self.threads),
+            OpenVinoModel(self.openvino, exported, self.threads),
+        )

@@ -1,0 +1,72 @@
+"""What a server does to others when one asks for much: two probes by way of a function that asks.
+
+A long prompt beside running streams: the longest of their gaps, divided by the median gap.
+A short prompt right behind a burst: its time to the first token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+
+from benchmarks.load import Ask, Prompt, Record, random_prompts
+
+# Makes an Ask for so many tokens.
+AskFor = Callable[[int], Ask]
+
+STREAMS, STREAM_PROMPT, STREAM_ANSWER = 7, 32, 200
+# Tokens that each stream has before the long prompt is sent.
+UNDER_WAY = 20
+LONG_PROMPT = 900
+BURST, BURST_PROMPT, BURST_ANSWER = 32, 128, 64
+SHORT_PROMPT, SHORT_ANSWER = 4, 4
+# How long after the burst the short prompt is sent: the server has read the burst by then.
+BURST_SECONDS = 0.1
+
+
+async def longest_gap(ask_for: AskFor, seed: int) -> dict[str, float]:
+    """How long running streams stop for a long prompt."""
+    running = [asyncio.Event() for _ in range(STREAMS)]
+    prompts = random_prompts(STREAMS, STREAM_PROMPT, seed)
+    streams = [
+        asyncio.create_task(_follow(ask_for(STREAM_ANSWER), prompt, event))
+        for prompt, event in zip(prompts, running, strict=True)
+    ]
+    await asyncio.gather(*(event.wait() for event in running))
+    (long_prompt,) = random_prompts(1, LONG_PROMPT, seed)
+    late = await _follow(ask_for(SHORT_ANSWER), long_prompt, asyncio.Event())
+    gaps = [gap for record in await asyncio.gather(*streams) for gap in record.gaps]
+    return {
+        "long_ttft_ms": 1000 * (late.first - late.sent),
+        "longest_gap_ms": 1000 * max(gaps),
+        "longest_to_median_gap": max(gaps) / statistics.median(gaps),
+    }
+
+
+async def behind_a_burst(ask_for: AskFor, seed: int) -> dict[str, float]:
+    """How long a short prompt waits behind many that were sent just before."""
+    prompts = random_prompts(BURST, BURST_PROMPT, seed)
+    burst = [
+        asyncio.create_task(_follow(ask_for(BURST_ANSWER), prompt, asyncio.Event())) for prompt in prompts
+    ]
+    await asyncio.sleep(BURST_SECONDS)
+    (short,) = random_prompts(1, SHORT_PROMPT, seed)
+    record = await _follow(ask_for(SHORT_ANSWER), short, asyncio.Event())
+    await asyncio.gather(*burst)
+    return {"short_ttft_ms": 1000 * (record.first - record.sent)}
+
+
+async def _follow(ask: Ask, prompt: Prompt, under_way: asyncio.Event) -> Record:
+    """Read a stream to its end; sets the event when it is under way, and in any case at its end."""
+    record = Record(time.perf_counter())
+    try:
+        async for count in ask(prompt):
+            if count:
+                record.arrivals.append((time.perf_counter(), count))
+            if record.num_tokens >= UNDER_WAY:
+                under_way.set()
+    finally:
+        under_way.set()
+    return record

@@ -1,0 +1,133 @@
+"""The comparison of servers: closed-loop streaming load over HTTP, and two probes of fairness.
+
+OpenVINO GenAI has no server here: its rate for the same load is that of the library alone, prefill included.
+Every request comes on a connection of its own, because llama-server closes those that it promised to keep.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+import uvloop
+
+from benchmarks.event_client import EventClient
+from benchmarks.load import Ask, Prompt, closed_loop, random_prompts, summary
+from benchmarks.peers.cells import CONCURRENCY, LOAD
+from benchmarks.peers.contest import Contest
+from benchmarks.peers.openvino import OpenVinoModel
+from benchmarks.peers.probes import AskFor, behind_a_burst, longest_gap
+from benchmarks.peers.ratios import median_and_range, medians
+from benchmarks.peers.rounds import say
+from benchmarks.peers.servers import Start, llama_server, our_server
+from benchmarks.report import Row, table
+from benchmarks.setup import ask_server
+
+SLOTS = (8, 32)
+# Figures of a round by what was measured: a number of clients, or the probes.
+Figures = Mapping[str, Mapping[str, float]]
+
+
+def print_comparison(contest: Contest, runs: int, logs: Path) -> None:
+    """Measure all servers in turns and print two tables."""
+    say(f"servers of {contest.title}")
+    starts = {contest.ours.name: our_server(contest.ours, logs / "mlc_serve.log")}
+    for slots in SLOTS:
+        log = logs / f"llama-server-{slots}.log"
+        starts[f"llama-server, {slots} slots"] = llama_server(contest.llama_cpp, slots, log)
+    rounds = [_round(starts, contest.openvino, number) for number in range(1, runs + 1)]
+    print(f"\nservers, {contest.title}, {runs} rounds\n")
+    print(table(load_rows(rounds, contest.ours.name)))
+    print(f"\nprobes, {contest.title}\n")
+    print(table(probe_rows(rounds)))
+    print(json.dumps({"title": f"servers, {contest.title}", "rounds": rounds}), flush=True)
+
+
+def _round(starts: Mapping[str, Start], library: OpenVinoModel, number: int) -> dict[str, Figures]:
+    """All figures of each side, once."""
+    found: dict[str, Figures] = {}
+    for name, start in starts.items():
+        with start() as url:
+            found[name] = uvloop.run(measure(url, number))
+        say(f"round {number}: {name} {_rates(found[name])}")
+    rates = {str(clients): {"tokens_per_s": library.measure_load(clients)} for clients in CONCURRENCY}
+    found[f"{library.name}, no server"] = rates
+    say(f"round {number}: {library.name} {_rates(rates)}")
+    return found
+
+
+async def measure(url: str, seed: int) -> Figures:
+    """What a server reaches, after a load that doesn't count."""
+
+    def ask_for(max_tokens: int) -> Ask:
+        return ask_on_new_connection(url, max_tokens)
+
+    await _load(ask_for, min(CONCURRENCY), 0, 1)
+    figures = {
+        str(clients): await _load(ask_for, clients, 2 * seed + index, LOAD.waves)
+        for index, clients in enumerate(CONCURRENCY)
+    }
+    return {**figures, "probes": {**await longest_gap(ask_for, seed), **await behind_a_burst(ask_for, seed)}}
+
+
+async def _load(ask_for: AskFor, clients: int, seed: int, waves: int) -> dict[str, float]:
+    prompts = random_prompts(waves * clients, LOAD.prompt, seed)
+    return summary(await closed_loop(ask_for(LOAD.answer), prompts, clients))
+
+
+def ask_on_new_connection(url: str, max_tokens: int) -> Ask:
+    """Ask a server for exactly `max_tokens` greedy tokens, on a connection that nobody used before."""
+
+    async def ask(prompt: Prompt) -> AsyncIterator[int]:
+        async with EventClient(url) as client:
+            async for count in ask_server(client, max_tokens)(prompt):
+                yield count
+
+    return ask
+
+
+def load_rows(rounds: Sequence[Mapping[str, Figures]], ours: str) -> list[Row]:
+    """For each number of clients and each side the rate with its range, the ratio of our rate to it, and
+    medians of times.
+    """
+    return [_load_row(rounds, str(clients), name, ours) for clients in CONCURRENCY for name in rounds[0]]
+
+
+def _load_row(rounds: Sequence[Mapping[str, Figures]], clients: str, name: str, ours: str) -> Row:
+    runs = [found[name][clients] for found in rounds]
+    figures, our_figures = medians(runs), medians([found[ours][clients] for found in rounds])
+    return {
+        "clients": clients,
+        "server": name,
+        "tokens/s": median_and_range([run["tokens_per_s"] for run in runs]),
+        f"{ours} / it": f"{our_figures['tokens_per_s'] / figures['tokens_per_s']:.2f}",
+        "TTFT p50 / p95 ms": _pair(figures, "ttft"),
+        "ITL p50 / p95 ms": _pair(figures, "itl"),
+    }
+
+
+def probe_rows(rounds: Sequence[Mapping[str, Figures]]) -> list[Row]:
+    """Medians of the rounds' probes for each server."""
+    servers = [name for name, figures in rounds[0].items() if "probes" in figures]
+    return [_probe_row(name, medians([found[name]["probes"] for found in rounds])) for name in servers]
+
+
+def _probe_row(name: str, figures: Mapping[str, float]) -> Row:
+    return {
+        "server": name,
+        "longest gap ms": figures["longest_gap_ms"],
+        "longest / median gap": figures["longest_to_median_gap"],
+        "TTFT of the long prompt ms": figures["long_ttft_ms"],
+        "TTFT behind a burst ms": figures["short_ttft_ms"],
+    }
+
+
+def _pair(figures: Mapping[str, float], name: str) -> str:
+    keys = [f"{name}_p50_ms", f"{name}_p95_ms"]
+    return " / ".join(f"{figures[key]:.0f}" for key in keys) if keys[0] in figures else "-"
+
+
+def _rates(figures: Figures) -> str:
+    found = {name: of_name["tokens_per_s"] for name, of_name in figures.items() if "tokens_per_s" in of_name}
+    return ", ".join(f"{rate:.0f} tokens/s at {clients} clients" for clients, rate in found.items())

@@ -1,0 +1,87 @@
+"""Starting and ending the servers that are compared. Knows nothing of the load that they are put under."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from benchmarks.peers.cells import LOAD
+from benchmarks.peers.llama_cpp import LlamaCppModel
+from benchmarks.peers.ours import OurModel
+from mlc_serve.options import command_line
+
+# Starts a server; gives its address; ends it.
+Start = Callable[[], AbstractContextManager[str]]
+
+# Tokens for each slot of llama-server: the longest prompt of a probe and its answer fit.
+SLOT_TOKENS = 1024
+# Sequences that our server runs at once. Its memory is paged: unlike slots, those not in use cost nothing.
+SEQUENCES = 64
+START_SECONDS = 600
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Program:
+    """A server's command line without its address, and the path that answers 200 when it is ready."""
+
+    command: Sequence[str]
+    ready: str
+
+
+def our_server(model: OurModel, log: Path) -> Start:
+    """Starts our server."""
+    settings = command_line(model.settings(SEQUENCES, LOAD.prompt, LOAD.answer).engine_config())
+    command = [sys.executable, "-m", "mlc_serve", "serve", str(model.checkpoint), "--device", "cpu"]
+    return lambda: running(Program([*command, *settings], "/ready"), log)
+
+
+def llama_server(model: LlamaCppModel, slots: int, log: Path) -> Start:
+    """Starts llama-server with so many slots."""
+    sizes = ["--parallel", str(slots), "--ctx-size", str(slots * SLOT_TOKENS)]
+    options = ["--threads-batch", str(model.threads), "--cache-ram", "0"]
+    return lambda: running(Program([*model.command("llama-server"), *sizes, *options], "/health"), log)
+
+
+@contextmanager
+def running(program: Program, log: Path) -> Iterator[str]:
+    """The address of a server that is started, writes to `log`, and is ended afterwards."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as output:
+        command = [*program.command, "--host", "127.0.0.1", "--port", str(port)]
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            wait_until_ready(url + program.ready, server, log)
+            yield url
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def free_port() -> int:
+    """A port on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def wait_until_ready(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when the model is loaded. Raises RuntimeError if the server ends, or takes too long."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            if httpx.get(url, trust_env=False).status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            pass  # not listening yet
+        time.sleep(POLL_SECONDS)
+    raise RuntimeError(f"the server was not ready (exit code {server.poll()}); {log} says why")
