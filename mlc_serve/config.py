@@ -55,7 +55,7 @@ class EngineConfig:
     quantization: str | None = option(
         None,
         "Scheme in which weights are kept: q0f32, q0f16, and on the CPU q0bf16, q8f32_1, q4f16_1 or q4f32_1. "
-        "Without one: the model's own, or q0f32 on the CPU and q0f16 elsewhere.",
+        "Without one: the model's own, or q8f32_1 on the CPU and q0f16 elsewhere.",
         flags=("--quantization",),
     )
     tensor_parallel_shards: int | None = option(

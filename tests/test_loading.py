@@ -131,7 +131,7 @@ def test_a_library_can_be_given(tiny_checkpoint: Path, tiny_model: LoadedModel, 
     assert artifacts("libraries") == before
     assert logprobs(model) == logprobs(tiny_model)
 
-    with pytest.raises(ConfigError, match=r"mine\.so is compiled for q0f32, not for q0f16"):
+    with pytest.raises(ConfigError, match=r"mine\.so is compiled for q8f32_1, not for q0f16"):
         load(tiny_checkpoint, EngineConfig(quantization="q0f16"), model_lib=str(tmp_path / "mine.so"))
 
     with pytest.raises(CheckpointError, match=r"model library \S+/no\.so: there is no such file"):
@@ -158,7 +158,7 @@ def test_a_quantization_that_can_not_be_is_refused(tiny_checkpoint: Path, tmp_pa
     own = open_checkpoint(packed).quantization
     with pytest.raises(ConfigError, match=f"are {own}; they can't be served as q0f32"):
         load(packed, EngineConfig(quantization="q0f32"))
-    with pytest.raises(ConfigError, match=f"are {own}; they can't be served as q0f32"):
+    with pytest.raises(ConfigError, match=f"are {own}; they can't be served as q8f32_1"):
         load(packed, model_lib=str(library_of(tiny_checkpoint)))
 
 

@@ -12,6 +12,7 @@ from tvm.target import Target
 from mlc_serve.compiler.integer_layers import IntegerEmbedding, IntegerLinear, LazyNorm
 from mlc_serve.compiler.kernels.cpu.decode_attention import decode_attention
 from mlc_serve.compiler.kernels.cpu.dot import dot_for
+from mlc_serve.compiler.kernels.cpu.float_unit import float_unit_for
 from mlc_serve.compiler.kernels.cpu.merge import merge_attention
 from mlc_serve.compiler.kernels.cpu.pages import append_pages, compact_pages, copy_page, read_pages
 from mlc_serve.compiler.kernels.cpu.prefill_attention import paged_prefill_attention, ragged_prefill_attention
@@ -32,7 +33,10 @@ class CPULayers:
     def __init__(self, scheme: Scheme, optimization: Optimization, target: Target) -> None:
         self._scheme = scheme
         self._optimization = optimization
-        self._dot = dot_for(target)
+        self._unit = float_unit_for(target)
+        self._arithmetic = (
+            dot_for(target, scheme.groups) if scheme.groups and optimization.integer_products else self._unit
+        )
         narrow = optimization.half_kv and scheme.groups is not None
         self.attention_dtype = "float16" if narrow else "float32"
 
@@ -46,14 +50,15 @@ class CPULayers:
         dtype: str = "float32",
     ) -> PackedLinear | IntegerLinear:
         groups, shape = self._scheme.groups, (in_features, out_features)
+        gated = gated and self._optimization.fused
         if groups is None:
-            return PackedLinear(in_features, out_features, self._scheme.weight_dtype, bias)
-        return IntegerLinear(shape, groups, self._dot, bias, gated and self._optimization.fused, dtype)
+            return PackedLinear(shape, self._scheme.weight_dtype, self._unit, bias, gated)
+        return IntegerLinear(shape, groups, self._arithmetic, bias, gated, dtype)
 
     def embedding(self, vocab_size: int, width: int) -> PackedEmbedding | IntegerEmbedding:
         if self._scheme.groups is None:
-            return PackedEmbedding(vocab_size, width, self._scheme.weight_dtype)
-        return IntegerEmbedding(vocab_size, width, self._scheme.groups, self._dot)
+            return PackedEmbedding(vocab_size, width, self._scheme.weight_dtype, self._unit)
+        return IntegerEmbedding(vocab_size, width, self._scheme.groups, self._arithmetic)
 
     def rms_norm(self, width: int, epsilon: float) -> RMSNorm | LazyNorm:
         if self._scheme.groups is None or not self._optimization.fused:

@@ -1,4 +1,5 @@
-"""Layers whose weights are integers in groups, multiplied with activations that are rounded to bytes.
+"""Layers whose weights are integers in groups, multiplied with activations in bytes, or as they are: see
+`Arithmetic`.
 
 A norm does nothing by itself: the layer that takes its result normalises as it rounds.
 """
@@ -12,16 +13,22 @@ from functools import lru_cache
 from tvm import tirx
 from tvm.relax.frontend import nn
 
+from mlc_serve.compiler.kernels.cpu.dequantized_matmul import dequantized_matmul
 from mlc_serve.compiler.kernels.cpu.dot import Dot
+from mlc_serve.compiler.kernels.cpu.epilogue import Epilogue, out_columns
+from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.integer_embedding import integer_embedding
 from mlc_serve.compiler.kernels.cpu.integer_linear import LinearShape, integer_linear
-from mlc_serve.compiler.kernels.cpu.integer_matmul import Epilogue
 from mlc_serve.compiler.packed_layers import silu_gate
 from mlc_serve.quantization.packing import TILE, tiles16_scale_shape, tiles16_u4_shape, tiles16_u8_shape
 from mlc_serve.quantization.scheme import GroupFormat
 
 # A model has many layers of few shapes: each kernel is parsed once.
 _linear: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(integer_linear)
+_dequantized: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(dequantized_matmul)
+
+# What multiplies: sums of products of bytes, or floats, with weights widened to them in registers.
+Arithmetic = Dot | FloatUnit
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,10 @@ class Normalized:
 class _Weight(nn.Module):
     """The integers of a `(N, K)` weight and their scales, as a layer's own parameters."""
 
-    def __init__(self, num_columns: int, depth: int, groups: GroupFormat, dot: Dot, paired: bool) -> None:
-        self.num_columns, self.depth, self.groups, self.dot = num_columns, depth, groups, dot
+    def __init__(
+        self, num_columns: int, depth: int, groups: GroupFormat, arithmetic: Arithmetic, paired: bool
+    ) -> None:
+        self.num_columns, self.depth, self.groups, self.arithmetic = num_columns, depth, groups, arithmetic
         shape_of = tiles16_u8_shape if groups.bits == 8 else tiles16_u4_shape
         self.q_weight = nn.Parameter(shape_of(num_columns, depth, groups.group_size), "uint8")
         self.q_scale = nn.Parameter(
@@ -53,30 +62,41 @@ class _Weight(nn.Module):
         self, x: nn.Tensor | Normalized, epilogue: Epilogue, dtype: str, extra: nn.Tensor | None = None
     ) -> nn.Tensor:
         """The product with activations; `extra` is what the epilogue adds."""
+        if isinstance(self.arithmetic, FloatUnit):
+            return self._widened_product(self.arithmetic, x, epilogue, extra)
         rows = x.rows if isinstance(x, Normalized) else x
         epsilon = x.epsilon if isinstance(x, Normalized) else None
         shape = LinearShape(self.num_columns, self.depth, self.groups, epilogue, rows.dtype, dtype, epsilon)
         norm = x.weight if isinstance(x, Normalized) else rows
         operands = [rows, norm, self.q_weight, self.q_scale, rows if extra is None else extra]
         out = nn.Tensor.placeholder([1, rows.shape[1], shape.out_columns], dtype)
-        return nn.op.tensor_ir_op(_linear(shape, self.dot), f"integer_linear_{epilogue}", operands, out)
+        kernel = _linear(shape, self.arithmetic)
+        return nn.op.tensor_ir_op(kernel, f"integer_linear_{epilogue}", operands, out)
+
+    def _widened_product(
+        self, unit: FloatUnit, x: nn.Tensor, epilogue: Epilogue, extra: nn.Tensor | None
+    ) -> nn.Tensor:
+        kernel = _dequantized(self.num_columns, self.depth, self.groups, epilogue, "float32", unit)
+        out = nn.Tensor.placeholder([1, x.shape[1], out_columns(self.num_columns, epilogue)], "float32")
+        operands = [x, self.q_weight, self.q_scale, x if extra is None else extra]
+        return nn.op.tensor_ir_op(kernel, f"dequantized_matmul_{epilogue}", operands, out)
 
 
 class IntegerLinear(_Weight):
-    """A product with a quantized weight. With `fused`, a gated one applies SiLU where it has the sums."""
+    """A product with a quantized weight. A gated one applies SiLU where it has the sums."""
 
     def __init__(
         self,
         shape: tuple[int, int],
         groups: GroupFormat,
-        dot: Dot,
+        arithmetic: Arithmetic,
         bias: bool,
         gated: bool,
         dtype: str,
     ) -> None:
         in_features, out_features = shape
         self.is_paired = gated and out_features % (2 * TILE) == 0
-        super().__init__(out_features, in_features, groups, dot, self.is_paired)
+        super().__init__(out_features, in_features, groups, arithmetic, self.is_paired)
         self.bias = nn.Parameter([out_features], "float32") if bias else None
         self.dtype = dtype
 
@@ -97,8 +117,8 @@ class IntegerLinear(_Weight):
 class IntegerEmbedding(_Weight):
     """A quantized embedding table in the layout of the LM head, which it may be."""
 
-    def __init__(self, vocab_size: int, width: int, groups: GroupFormat, dot: Dot) -> None:
-        super().__init__(vocab_size, width, groups, dot, paired=False)
+    def __init__(self, vocab_size: int, width: int, groups: GroupFormat, arithmetic: Arithmetic) -> None:
+        super().__init__(vocab_size, width, groups, arithmetic, paired=False)
 
     def forward(self, ids: nn.Tensor) -> nn.Tensor:
         kernel = integer_embedding(self.num_columns, self.depth, self.groups)

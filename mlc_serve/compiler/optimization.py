@@ -11,8 +11,8 @@ from mlc_serve.errors import ConfigError
 class Optimization:
     """What a level allows on the CPU.
 
-    `integer_products`: activations are rounded to bytes where weights are integers. `fused`: kernels do the work
-    of several operators. `half_kv`: keys and values are float16 where the scheme is not float32 throughout.
+    `integer_products`: activations are rounded to bytes where weights are integers. `fused`: kernels do the
+    work of several operators. `half_kv`: keys and values are float16 where weights are integers.
     """
 
     integer_products: bool

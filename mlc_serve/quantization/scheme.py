@@ -57,7 +57,7 @@ SCHEMES = {
 }
 
 # What is compiled for where neither the user nor the weights say.
-CPU_DEFAULT = "q0f32"
+CPU_DEFAULT = "q8f32_1"
 GPU_DEFAULT = "q0f16"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import tvm
 from tvm import tirx
+from tvm.target import Target
 
 from mlc_serve.compiler.pipeline import lowering_options
 from mlc_serve.compiler.target import target_for
@@ -16,12 +18,20 @@ from mlc_serve.compiler.target import target_for
 Kernel = Callable[..., None]
 
 
-@pytest.fixture(scope="session")
-def build() -> Callable[[tirx.PrimFunc], Kernel]:
-    """A PrimFunc as a function of NumPy arrays and numbers, which writes its results into its arrays."""
-    target = target_for("cpu")
+Build = Callable[[tirx.PrimFunc], Kernel]
 
-    def compiled(function: tirx.PrimFunc) -> Kernel:
+
+@pytest.fixture(scope="session")
+def build(build_for: Callable[[Target], Build]) -> Build:
+    """A PrimFunc as a function of NumPy arrays and numbers, which writes its results into its arrays."""
+    return build_for(target_for("cpu"))
+
+
+@pytest.fixture(scope="session")
+def build_for() -> Callable[[Target], Build]:
+    """What `build` is, for CPUs that this machine can take the place of."""
+
+    def build(target: Target, function: tirx.PrimFunc) -> Kernel:
         module = tvm.IRModule({"kernel": function.with_attr("global_symbol", "kernel")})
         with tvm.transform.PassContext(config=lowering_options(target)):
             executable = tvm.compile(module, target=target)["kernel"]
@@ -38,4 +48,4 @@ def build() -> Callable[[tirx.PrimFunc], Kernel]:
 
         return call
 
-    return compiled
+    return lambda target: partial(build, target)

@@ -22,7 +22,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("quantization", "scheme", "dtype"), [(None, "q0f32", "float32"), ("q0f16", "q0f16", "float16")]
+    ("quantization", "scheme", "dtype"), [(None, "q8f32_1", "uint8"), ("q0f16", "q0f16", "float16")]
 )
 def test_a_library_is_written(
     checkpoint: Path, tmp_path: Path, quantization: str | None, scheme: str, dtype: str

@@ -30,7 +30,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(directory: Path, **config: Any) -> LoadedModel:
     """The checkpoint with other limits."""
-    settings = EngineConfig(verbose=False, **config)
+    settings = EngineConfig(quantization="q0f32", verbose=False, **config)
     return load_model(str(directory), "cpu", config=settings, report=lambda line: None)
 
 

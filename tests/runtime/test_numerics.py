@@ -54,7 +54,9 @@ class Pair:
 
     def __init__(self, directory: Path, shape: Shape) -> None:
         write_checkpoint(directory, shape, seed=1)
-        config = EngineConfig(max_num_sequence=8, max_total_sequence_length=2048, verbose=False)
+        config = EngineConfig(
+            quantization="q0f32", max_num_sequence=8, max_total_sequence_length=2048, verbose=False
+        )
         self.ours: LoadedModel = load_model(str(directory), "cpu", config=config, report=lambda line: None)
         self.theirs = AutoModelForCausalLM.from_pretrained(str(directory), dtype=torch.float32).eval()
 

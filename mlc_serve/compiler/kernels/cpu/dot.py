@@ -1,65 +1,223 @@
-"""Sums of four products of bytes: the instruction that integer products are made of, for each kind of CPU.
+"""Sums of products of bytes: the instructions that integer products are made of, for each kind of CPU.
 
-A word is four signed activations; beside it lie four integers of a weight for each column. The instruction adds
-the four products to a column's 32-bit sum.
+A word is four signed activations; beside it lie four integers of a weight for each column. Each way adds the
+four products of a column to its sum, exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-import tvm
 from tvm import tirx
 from tvm.target import Target
 
 from mlc_serve.compiler.features import has
+from mlc_serve.quantization.scheme import GroupFormat
 
-Expr = tvm.ir.Expr
+
+class Dot(Protocol):
+    """One way to add up the products of a group.
+
+    A vector has sums of `columns` columns, 32 bits each. Registers have room for those of `tiles` tiles of 16
+    columns by `rows` rows (1, 2 or 4). A sum has `offset` too much for each unit of activation: `start`, an
+    int32 scalar, is what it is made good with.
+    """
+
+    @property
+    def columns(self) -> int: ...
+    @property
+    def tiles(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+
+    def begin(self, start: Any) -> Any:
+        """The sums before a group's first word."""
+
+    def add(self, sums: Any, weights: Any, word: Any) -> Any:
+        """The sums with one more word, int32, and its weights, uint8."""
+
+    def end(self, sums: Any, start: Any) -> Any:
+        """The sums of a whole group, int32."""
+
+
+def dot_for(target: Target, groups: GroupFormat) -> Dot:
+    """The best that a CPU has for weights of that format."""
+    if has(target, "avx512vnni"):
+        return MixedDot("llvm.x86.avx512.vpdpbusd.512", 16, 2, 4, groups.offset)
+    if has(target, "avxvnni"):
+        return MixedDot("llvm.x86.avx512.vpdpbusd.256", 8, 2, 2, groups.offset)
+    if has(target, "i8mm"):
+        return MixedDot("llvm.aarch64.neon.usdot.v4i32.v16i8", 4, 1, 4, groups.offset)
+    if has(target, "dotprod"):
+        is_flipped = groups.bits == 8
+        return SignedDot(is_flipped, groups.offset - 128 if is_flipped else groups.offset)
+    if has(target, "avx2"):
+        return _avx2_dot(target, groups)
+    return PortableDot(16, 1, 2, groups.offset)
+
+
+def _avx2_dot(target: Target, groups: GroupFormat) -> Dot:
+    """Without VNNI. With AVX-512 there are more registers, and wider ones."""
+    is_wide = has(target, "avx512bw") and has(target, "avx512vl")
+    if groups.bits == 4:
+        return ShortDot(16, 2, 4, groups.offset) if is_wide else ShortDot(8, 2, 2, groups.offset)
+    return MagnitudeDot(1, 4 if is_wide else 2, groups.offset - 128)
 
 
 @dataclass(frozen=True)
-class Dot:
-    """One way to add up products.
+class MixedDot:
+    """Implements Dot with an instruction for unsigned times signed bytes."""
 
-    `accumulate(sums, weights, word)` takes sums int32 and unsigned weights uint8 of `columns` columns, and a word
-    int32. `tiles` tiles of 16 columns by `rows` rows (1, 2 or 4) are what registers have room for.
+    instruction: str
+    columns: int
+    tiles: int
+    rows: int
+    offset: int
+
+    def begin(self, start: Any) -> Any:
+        return tirx.Broadcast(start, self.columns)
+
+    def add(self, sums: Any, weights: Any, word: Any) -> Any:
+        # The weights are the operand in a register, so that AVX-512 broadcasts the word from memory.
+        return tirx.call_llvm_pure_intrin(
+            f"int32x{self.columns}", self.instruction, sums, weights, _bytes(word, self.columns)
+        )
+
+    def end(self, sums: Any, start: Any) -> Any:  # noqa: ARG002  Dot has it
+        return sums
+
+
+@dataclass(frozen=True)
+class SignedDot:
+    """Implements Dot with Arm's instruction for signed bytes. Four-bit weights are such as they are stored;
+    with `is_flipped`, eight-bit ones become so, and their offset of 128 is gone.
+    """
+
+    is_flipped: bool
+    offset: int
+    columns: int = 4
+    tiles: int = 1
+    rows: int = 4
+
+    def begin(self, start: Any) -> Any:
+        return tirx.Broadcast(start, self.columns)
+
+    def add(self, sums: Any, weights: Any, word: Any) -> Any:
+        return tirx.call_llvm_pure_intrin(
+            f"int32x{self.columns}",
+            "llvm.aarch64.neon.sdot.v4i32.v16i8",
+            sums,
+            _flipped(weights, self.columns) if self.is_flipped else weights,
+            _bytes(word, self.columns),
+        )
+
+    def end(self, sums: Any, start: Any) -> Any:  # noqa: ARG002  Dot has it
+        return sums
+
+
+@dataclass(frozen=True)
+class ShortDot:
+    """Implements Dot for four-bit weights on x86 without VNNI: sums of 16 bits, each of half of a column's
+    products. A group of 32 fits: 16 products of at most 15 * 127.
     """
 
     columns: int
     tiles: int
     rows: int
-    accumulate: Callable[[Expr, Expr, Expr], Expr]
+    offset: int
+
+    def begin(self, start: Any) -> Any:  # noqa: ARG002  Dot has it
+        return tirx.Broadcast(tirx.const(0, "int32"), self.columns)
+
+    def add(self, sums: Any, weights: Any, word: Any) -> Any:
+        pairs = _sum_of_bytes(weights, _bytes(word, self.columns), self.columns)
+        return tirx.reinterpret(f"int32x{self.columns}", self._pairs(sums) + pairs)
+
+    def end(self, sums: Any, start: Any) -> Any:
+        total = _sum_of_neighbours(self._pairs(sums), self.columns)
+        return total + tirx.Broadcast(start, self.columns)
+
+    def _pairs(self, sums: Any) -> Any:
+        return tirx.reinterpret(f"int16x{2 * self.columns}", sums)
 
 
-def dot_for(target: Target) -> Dot:
-    """The best that a CPU has."""
-    if has(target, "avx512vnni"):
-        return Dot(16, 2, 4, _avx512_vnni)
-    if has(target, "avxvnni"):
-        return Dot(8, 1, 2, _avx_vnni)
-    return Dot(16, 1, 2, _portable)
+@dataclass(frozen=True)
+class MagnitudeDot:
+    """Implements Dot for eight-bit weights on x86 without VNNI, where two products of bytes are summed up in
+    16 bits: there is room for those of magnitudes up to 127. The weight's sign goes to the activation.
+    """
+
+    tiles: int
+    rows: int
+    offset: int  # 128 less than the weights'
+    columns: int = 8
+
+    def begin(self, start: Any) -> Any:
+        return tirx.Broadcast(start, self.columns)
+
+    def add(self, sums: Any, weights: Any, word: Any) -> Any:
+        bytes_ = f"int8x{4 * self.columns}"
+        none = tirx.Broadcast(tirx.const(0, "int8"), 4 * self.columns)
+        signed = tirx.reinterpret(bytes_, _flipped(weights, self.columns))
+        moved = tirx.call_llvm_pure_intrin(
+            bytes_, "llvm.x86.avx2.psign.b", _bytes(word, self.columns), signed
+        )
+        pairs = _sum_of_bytes(tirx.max(signed, none - signed), moved, self.columns)
+        return sums + _sum_of_neighbours(pairs, self.columns)
+
+    def end(self, sums: Any, start: Any) -> Any:  # noqa: ARG002  Dot has it
+        return sums
 
 
-def _avx512_vnni(sums: Expr, weights: Expr, word: Expr) -> Expr:
-    # The weights are the operand in a register, so that the word is broadcast from memory.
-    bytes_ = tirx.reinterpret("int8x64", tirx.Broadcast(word, 16))
-    return tirx.call_llvm_pure_intrin("int32x16", "llvm.x86.avx512.vpdpbusd.512", sums, weights, bytes_)
+@dataclass(frozen=True)
+class PortableDot:
+    """Implements Dot with what every CPU has."""
+
+    columns: int
+    tiles: int
+    rows: int
+    offset: int
+
+    def begin(self, start: Any) -> Any:
+        return tirx.Broadcast(start, self.columns)
+
+    def add(self, sums: Any, weights: Any, word: Any) -> Any:
+        quads = tirx.reinterpret(f"int32x{self.columns}", weights)
+        for place in range(0, 32, 8):
+            weight = tirx.bitwise_and(tirx.shift_right(quads, self._all(place)), self._all(255))
+            raised = tirx.shift_left(word, tirx.const(24 - place, "int32"))
+            activation = tirx.shift_right(raised, tirx.const(24, "int32"))
+            sums = sums + weight * tirx.Broadcast(activation, self.columns)
+        return sums
+
+    def end(self, sums: Any, start: Any) -> Any:  # noqa: ARG002  Dot has it
+        return sums
+
+    def _all(self, value: int) -> Any:
+        return tirx.Broadcast(tirx.const(value, "int32"), self.columns)
 
 
-def _avx_vnni(sums: Expr, weights: Expr, word: Expr) -> Expr:
-    bytes_ = tirx.reinterpret("int8x32", tirx.Broadcast(word, 8))
-    return tirx.call_llvm_pure_intrin("int32x8", "llvm.x86.avx512.vpdpbusd.256", sums, weights, bytes_)
+def _bytes(word: Any, columns: int) -> Any:
+    """A word for each column."""
+    return tirx.reinterpret(f"int8x{4 * columns}", tirx.Broadcast(word, columns))
 
 
-def _portable(sums: Expr, weights: Expr, word: Expr) -> Expr:
-    quads = tirx.reinterpret("int32x16", weights)
-    for place in range(0, 32, 8):
-        weight = tirx.bitwise_and(tirx.shift_right(quads, _all(place)), _all(255))
-        activation = tirx.shift_right(tirx.shift_left(word, tirx.const(24 - place, "int32")), tirx.const(24, "int32"))
-        sums = sums + weight * tirx.Broadcast(activation, 16)
-    return sums
+def _flipped(weights: Any, columns: int) -> Any:
+    """Unsigned bytes less 128, as signed ones."""
+    return tirx.bitwise_xor(weights, tirx.Broadcast(tirx.const(128, "uint8"), 4 * columns))
 
 
-def _all(value: int) -> Expr:
-    return tirx.Broadcast(tirx.const(value, "int32"), 16)
+def _sum_of_bytes(a: Any, b: Any, columns: int) -> Any:
+    """Products of unsigned and signed bytes, each two neighbours summed up in int16."""
+    instruction = {8: "llvm.x86.avx2.pmadd.ub.sw", 16: "llvm.x86.avx512.pmaddubs.w.512"}[columns]
+    return tirx.call_llvm_pure_intrin(f"int16x{2 * columns}", instruction, a, b)
+
+
+def _sum_of_neighbours(pairs: Any, columns: int) -> Any:
+    """Each two neighbours of int16 summed up in int32."""
+    instruction = {8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}[columns]
+    ones = tirx.Broadcast(tirx.const(1, "int16"), 2 * columns)
+    return tirx.call_llvm_pure_intrin(f"int32x{columns}", instruction, pairs, ones)

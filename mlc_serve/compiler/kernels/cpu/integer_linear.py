@@ -1,7 +1,7 @@
-"""A linear layer as one kernel: RMS normalization if asked for, rounding to bytes, and the product with integers.
+"""A linear layer as one kernel: RMS normalization if asked for, rounding to bytes, the product with integers.
 
-The rounded rows are in memory of the kernel's own: nothing but the layer's input and output is seen outside, so
-a step of the model has few operators to start and few tensors to keep track of.
+The rounded rows are in memory of the kernel's own: nothing but the layer's input and output is seen outside,
+so a step of the model has few operators to start and few tensors to keep track of.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.dot import Dot
-from mlc_serve.compiler.kernels.cpu.integer_matmul import Epilogue, product_macro, weight_shapes
+from mlc_serve.compiler.kernels.cpu.epilogue import Epilogue
+from mlc_serve.compiler.kernels.cpu.integer_matmul import product_macro, weight_shapes
 from mlc_serve.compiler.kernels.cpu.quantize import quantize_macro
 from mlc_serve.quantization.scheme import GroupFormat
 
@@ -36,13 +37,13 @@ class LinearShape:
 
 
 def integer_linear(shape: LinearShape, dot: Dot) -> tirx.PrimFunc:
-    """X `(1, s, K)`, norm weight `(K,)` float32 (read with `epsilon` only), weights, scales, and a bias `(N,)` or
-    residual `(1, s, N)` float32 (read with such an epilogue only) -> Y.
+    """X `(1, s, K)`, norm weight `(K,)` float32 (read with `epsilon` only), weights, scales, and a bias
+    `(N,)` or residual `(1, s, N)` float32 (read with such an epilogue only) -> Y.
 
     Weights and the result are those of `integer_matmul`. What is not read may be any tensor of that type.
     """
     depth, groups = shape.depth, shape.groups
-    round_rows = quantize_macro(depth, groups, shape.epsilon)
+    round_rows = quantize_macro(depth, groups, dot.offset, shape.epsilon)
     product = product_macro(shape.num_columns, depth, groups, shape.epilogue, shape.out_dtype, dot)
     padded = groups.padded(depth)
     num_groups = padded // groups.group_size
@@ -55,7 +56,7 @@ def integer_linear(shape: LinearShape, dot: Dot) -> tirx.PrimFunc:
         scales = T.sblock_alloc_buffer((1, num_rows, num_groups), "float32")
         starts = T.sblock_alloc_buffer((1, num_rows, num_groups), "int32")
         round_rows(X, N, words, scales, starts, num_rows)
-        product(words, scales, starts, W, V, E, Y, num_rows)
+        product((words, scales, starts, W, V), E, Y, num_rows)
 
     has_norm, has_bias = shape.epsilon is not None, shape.epilogue == "bias"
     has_residual = shape.epilogue == "residual"

@@ -1,0 +1,99 @@
+"""How products with weights in tiles of 16 columns walk through rows, tiles and depth, whatever the weights.
+
+A task streams its tiles from memory once, in order, and meets with each a few rows that are at hand: their
+sums are in registers. A batch of any size takes the tile from the cache after the first few rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.script import tirx as T
+
+from mlc_serve.compiler.kernels.cpu.epilogue import Epilogue, store_macro
+from mlc_serve.compiler.kernels.cpu.lanes import LANES
+from mlc_serve.compiler.kernels.cpu.local import local
+
+_ROWS_BYTES = (
+    1 << 19
+)  # of activations that every tile is met with, before the next rows are: half of an L2 cache
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Steps through the depth; bytes of a row of activations; `rows` rows (1, 2, 4 or 8) by `tiles` tiles,
+    whose sums are in registers.
+    """
+
+    num_columns: int
+    num_steps: int
+    row_bytes: int
+    tiles: int
+    rows: int
+
+    @classmethod
+    def fit(
+        cls, num_columns: int, num_steps: int, row_bytes: int, epilogue: Epilogue, room: tuple[int, int]
+    ) -> Tiling:
+        """With room in registers for so many tiles by so many rows; "gated" takes two tiles."""
+        tiles, rows = room
+        if epilogue == "gated":
+            return cls(num_columns, num_steps, row_bytes, 2, max(rows * tiles // 2, 1))
+        tiles = tiles if -(-num_columns // LANES) % tiles == 0 else 1
+        return cls(num_columns, num_steps, row_bytes, tiles, rows)
+
+
+def tiled_product_macro(tiling: Tiling, step: Any, epilogue: Epilogue, out_dtype: str) -> Any:
+    """The macro `product(operands, E, Y, num_rows)`: E and Y as `store_macro` has them.
+
+    The macro `step(operands, totals, row, tile, k, height)` adds step k of `height` rows from `row` and of
+    the tiles from `tile` to the totals `(height * tiles, 16)`.
+    """
+    tiles, most = tiling.tiles, tiling.rows
+    num_tiles = -(-tiling.num_columns // LANES)
+    rows_at_once = max(_ROWS_BYTES // tiling.row_bytes // 8, 1) * 8
+    store = store_macro(tiling.num_columns, epilogue, out_dtype, tiles)
+
+    @T.macro
+    def rows(operands, E, Y, row, tile, height):
+        with T.sblock("rows"):
+            T.reads()
+            T.writes()
+            totals = local((height * tiles, LANES))
+            for slot in T.unroll(height * tiles):
+                for lane in T.vectorized(LANES):
+                    totals[slot, lane] = T.float32(0)
+            for k in T.serial(tiling.num_steps):
+                step(operands, totals, row, tile, k, height)
+            store(totals, E, Y, row, tile, height)
+
+    @T.macro
+    def all_rows(operands, E, Y, start, count, tile):
+        """As many rows as there is room for, and of what is left the powers of two."""
+        for k in T.serial(count // most):
+            rows(operands, E, Y, start + k * most, tile, most)
+        if most >= 8:  # noqa: SIM102  known while this is parsed
+            if count % 8 >= 4:
+                rows(operands, E, Y, start + count // 8 * 8, tile, 4)
+        if most >= 4:  # noqa: SIM102  known while this is parsed
+            if count % 4 >= 2:
+                rows(operands, E, Y, start + count // 4 * 4, tile, 2)
+        if most >= 2:  # noqa: SIM102  known while this is parsed
+            if count % 2 == 1:
+                rows(operands, E, Y, start + count - 1, tile, 1)
+
+    @T.macro
+    def product(operands, E, Y, num_rows):
+        for stretch in T.serial((num_rows + (rows_at_once - 1)) // rows_at_once):
+            for block in T.parallel(num_tiles // tiles):
+                all_rows(
+                    operands,
+                    E,
+                    Y,
+                    stretch * rows_at_once,
+                    T.min(num_rows - stretch * rows_at_once, T.int64(rows_at_once)),
+                    block * tiles,
+                )
+
+    return product
