@@ -33,5 +33,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_checkpoint: Path) -> LoadedModel:
     """That checkpoint, compiled and loaded on the CPU. Whoever uses its KV cache clears it first."""
-    config = EngineConfig(max_num_sequence=8, max_total_sequence_length=1024, verbose=False)
+    config = EngineConfig(
+        quantization="q0f32", max_num_sequence=8, max_total_sequence_length=1024, verbose=False
+    )
     return load_model(str(tiny_checkpoint), "cpu", config=config, report=lambda line: None)

@@ -22,14 +22,14 @@ from tests.checkpoints import Shape, write_checkpoint
 from tests.mlc_checkpoints import write_mlc_checkpoint
 
 ROOT = Path(__file__).parent.parent
-SMALL = EngineConfig(max_num_sequence=2, max_total_sequence_length=128, verbose=False)
+SMALL = EngineConfig(quantization="q0f32", max_num_sequence=2, max_total_sequence_length=128, verbose=False)
 
 SERVES_A_CACHED_MODEL = """
 import sys
 from mlc_serve.config import EngineConfig
 from mlc_serve.loading import load_model
 
-load_model(sys.argv[1], "cpu", config=EngineConfig(verbose=False), report=print)
+load_model(sys.argv[1], "cpu", config=EngineConfig(quantization="q0f32", verbose=False), report=print)
 import tvm.base
 print("tvm_compiler" in tvm.base._LOADED_LIBS, "mlc_serve.compiler" in sys.modules)
 """
@@ -131,7 +131,7 @@ def test_a_library_can_be_given(tiny_checkpoint: Path, tiny_model: LoadedModel, 
     assert artifacts("libraries") == before
     assert logprobs(model) == logprobs(tiny_model)
 
-    with pytest.raises(ConfigError, match=r"mine\.so is compiled for q8f32_1, not for q0f16"):
+    with pytest.raises(ConfigError, match=r"mine\.so is compiled for q0f32, not for q0f16"):
         load(tiny_checkpoint, EngineConfig(quantization="q0f16"), model_lib=str(tmp_path / "mine.so"))
 
     with pytest.raises(CheckpointError, match=r"model library \S+/no\.so: there is no such file"):
@@ -158,7 +158,7 @@ def test_a_quantization_that_can_not_be_is_refused(tiny_checkpoint: Path, tmp_pa
     own = open_checkpoint(packed).quantization
     with pytest.raises(ConfigError, match=f"are {own}; they can't be served as q0f32"):
         load(packed, EngineConfig(quantization="q0f32"))
-    with pytest.raises(ConfigError, match=f"are {own}; they can't be served as q8f32_1"):
+    with pytest.raises(ConfigError, match=f"are {own}; they can't be served as q0f32"):
         load(packed, model_lib=str(library_of(tiny_checkpoint)))
 
 

@@ -9,3 +9,7 @@ from __future__ import annotations
 import os
 
 os.environ.pop("TVM_USE_RUNTIME_LIB", None)
+
+from mlc_serve.compiler.macro_lookup import use_frames_alone
+
+use_frames_alone()

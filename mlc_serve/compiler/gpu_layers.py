@@ -44,7 +44,7 @@ class GPULayers:
         out_features: int,
         *,
         bias: bool = False,
-        gated: bool = False,
+        gated: bool = False,  # noqa: ARG002  one layer does both
         dtype: str | None = None,
     ) -> PlainLinear:
         return PlainLinear(in_features, out_features, bias=bias, dtype=dtype or self.dtype)

@@ -53,7 +53,7 @@ def test_parameters_are_listed_in_order() -> None:
         (f"{layer}.self_attn.qkv_proj.bias", "plain", [128], [128]),
         (f"{layer}.self_attn.o_proj.weight", "tiles16", [64, 64], [4, 64, 16]),
         (f"{layer}.post_attention_layernorm.weight", "plain", [64], [64]),
-        (f"{layer}.mlp.gate_up_proj.weight", "tiles16", [256, 64], [16, 64, 16]),
+        (f"{layer}.mlp.gate_up_proj.weight", "tiles16-paired", [256, 64], [16, 64, 16]),
         (f"{layer}.mlp.down_proj.weight", "tiles16", [64, 128], [4, 128, 16]),
         ("model.norm.weight", "plain", [64], [64]),
         ("lm_head.weight", "tiles16", [500, 64], [32, 64, 16]),
