@@ -69,7 +69,7 @@ class _Weight(nn.Module):
         shape = LinearShape(self.num_columns, self.depth, self.groups, epilogue, rows.dtype, dtype, epsilon)
         norm = x.weight if isinstance(x, Normalized) else rows
         operands = [rows, norm, self.q_weight, self.q_scale, rows if extra is None else extra]
-        out = nn.Tensor.placeholder([1, rows.shape[1], shape.out_columns], dtype)
+        out = nn.Tensor.placeholder([1, rows.shape[1], out_columns(self.num_columns, epilogue)], dtype)
         kernel = _linear(shape, self.arithmetic)
         return nn.op.tensor_ir_op(kernel, f"integer_linear_{epilogue}", operands, out)
 

@@ -12,7 +12,7 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.dot import Dot
-from mlc_serve.compiler.kernels.cpu.epilogue import Epilogue
+from mlc_serve.compiler.kernels.cpu.epilogue import Epilogue, extra_shape, has_extra, out_columns
 from mlc_serve.compiler.kernels.cpu.integer_matmul import product_macro, weight_shapes
 from mlc_serve.compiler.kernels.cpu.quantize import quantize_macro
 from mlc_serve.quantization.scheme import GroupFormat
@@ -30,11 +30,6 @@ class LinearShape:
     out_dtype: str
     epsilon: float | None = None
 
-    @property
-    def out_columns(self) -> int:
-        """Columns of the result."""
-        return self.num_columns // 2 if self.epilogue == "gated" else self.num_columns
-
 
 def integer_linear(shape: LinearShape, dot: Dot) -> tirx.PrimFunc:
     """X `(1, s, K)`, norm weight `(K,)` float32 (read with `epsilon` only), weights, scales, and a bias
@@ -48,7 +43,8 @@ def integer_linear(shape: LinearShape, dot: Dot) -> tirx.PrimFunc:
     padded = groups.padded(depth)
     num_groups = padded // groups.group_size
     weight_shape, scale_shape = weight_shapes(shape.num_columns, depth, groups)
-    out_columns = shape.out_columns
+    y_columns = out_columns(shape.num_columns, shape.epilogue)
+    reads_norm, reads_extra = shape.epsilon is not None, has_extra(shape.epilogue)
 
     @T.macro
     def body(X, N, W, V, E, Y, num_rows):
@@ -58,9 +54,6 @@ def integer_linear(shape: LinearShape, dot: Dot) -> tirx.PrimFunc:
         round_rows(X, N, words, scales, starts, num_rows)
         product((words, scales, starts, W, V), E, Y, num_rows)
 
-    has_norm, has_bias = shape.epsilon is not None, shape.epilogue == "bias"
-    has_residual = shape.epilogue == "residual"
-
     @T.prim_func(s_tir=True, private=True)
     def linear(x: T.handle, n: T.handle, w: T.handle, v: T.handle, e: T.handle, y: T.handle):
         T.func_attr({"tirx.noalias": True, "op_pattern": 8})
@@ -68,14 +61,12 @@ def integer_linear(shape: LinearShape, dot: Dot) -> tirx.PrimFunc:
         X = T.match_buffer(x, (1, num_rows, depth), shape.in_dtype)
         W = T.match_buffer(w, weight_shape, "uint8")
         V = T.match_buffer(v, scale_shape, groups.scale_dtype)
-        Y = T.match_buffer(y, (1, num_rows, out_columns), shape.out_dtype)
-        if has_norm:
+        Y = T.match_buffer(y, (1, num_rows, y_columns), shape.out_dtype)
+        if reads_norm:
             N = T.match_buffer(n, (depth,), "float32")
-        if has_bias:
-            E = T.match_buffer(e, (out_columns,), "float32")
-        if has_residual:
-            E = T.match_buffer(e, (1, num_rows, out_columns), "float32")
+        if reads_extra:
+            E = T.match_buffer(e, extra_shape(shape.num_columns, num_rows, shape.epilogue), "float32")
         with T.sblock("root"):
-            body(X, N if has_norm else X, W, V, E if has_bias or has_residual else X, Y, num_rows)
+            body(X, N if reads_norm else X, W, V, E if reads_extra else X, Y, num_rows)
 
     return linear
