@@ -1,11 +1,14 @@
-"""The demo model, served by the engine, answers its held-out questions."""
+"""The demo model, served by the engine, answers its held-out questions: as well in integers as in float32."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from mlc_serve import AsyncMLCEngine, EngineConfig
 from mlc_serve.demo import demo_model_path
@@ -33,13 +36,38 @@ async def answer(engine: AsyncMLCEngine, question: dict[str, Any]) -> str:
     return written(reply)
 
 
-async def test_nine_in_ten_held_out_questions_are_answered() -> None:
-    """All of them, of every family, asked at once: at least nine in ten get exactly the expected answer."""
-    questions = [json.loads(line) for line in QUESTIONS.read_text(encoding="utf-8").splitlines()]
-    engine = AsyncMLCEngine(str(demo_model_path()), "cpu", engine_config=LIMITS)
+async def answers(questions: list[dict[str, Any]], quantization: str | None) -> list[str]:
+    """Of an engine on the CPU that is asked everything at once. No quantization: the default one."""
+    config = replace(LIMITS, quantization=quantization)
+    engine = AsyncMLCEngine(str(demo_model_path()), "cpu", engine_config=config)
     try:
-        answers = await asyncio.gather(*(answer(engine, question) for question in questions))
+        return await asyncio.gather(*(answer(engine, question) for question in questions))
     finally:
         engine.terminate()
-    right = [text == question["answer"] for text, question in zip(answers, questions, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def questions() -> list[dict[str, Any]]:
+    """All held-out questions, of every family."""
+    return [json.loads(line) for line in QUESTIONS.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def by_default(questions: list[dict[str, Any]]) -> list[str]:
+    """What the engine answers when nothing is said about quantization."""
+    return asyncio.run(answers(questions, None))
+
+
+def test_nine_in_ten_held_out_questions_are_answered(
+    questions: list[dict[str, Any]], by_default: list[str]
+) -> None:
+    """At least nine in ten get exactly the expected answer."""
+    right = [text == question["answer"] for text, question in zip(by_default, questions, strict=True)]
     assert sum(right) >= 0.9 * len(right)
+
+
+def test_the_default_quantization_changes_no_answer(
+    questions: list[dict[str, Any]], by_default: list[str]
+) -> None:
+    """Every greedy answer, right or wrong, is the one that float32 gives."""
+    assert by_default == asyncio.run(answers(questions, "q0f32"))
