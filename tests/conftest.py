@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from mlc_serve.config import EngineConfig
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
 from tests.checkpoints import write_checkpoint
+
+# The import of mlc_serve.runtime asks for that for child processes, too: those that share the tests.
+os.environ.pop("TVM_USE_RUNTIME_LIB", None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,21 +1,25 @@
 """How many prompt tokens a forward pass takes along with running streams.
 
 Every stream waits for the whole pass, so that a long prompt beside decodes is felt as a gap. Passes that were
-timed tell what decodes alone cost lately and what a prompt token adds to them. Each prompt that can be worked
-on may add the time of one pass of decodes: a single prompt doubles the gaps of the streams, and many, whose
-own waiting counts for more, make them longer, up to a bound. Runs on the engine's thread; knows no clock and
-no requests.
+timed tell what decodes alone cost lately and what a prompt token adds to them. In units of such a pass of
+decodes: where passes take prompts for s more, p prompts wait in proportion to p / s and the gaps of d streams
+grow by d * s, whose sum is least at s = sqrt(p / d). A prompt's wait, which comes once, counts nine times, so
+that it is three times that here. But a prompt adds one pass at most: a single one doubles the gaps. And
+prompts get that much however many streams there are.
+
+Runs on the engine's thread; knows no clock and no requests.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from math import sqrt
 from statistics import median_low
 
 # Prompts go on however dear a token seems; beside a single stream this still fits within three gaps.
 _MIN_TOKENS = 16
-# Passes of decodes that the prompts of one pass may cost.
-_MAX_SHARE = 8
+# How much more a prompt's wait weighs than a gap of a stream.
+_WAIT_WEIGHT = 9
 # What a pass of decodes cost says nothing about batches further apart than this, as a factor.
 _NEAR = 1.5
 # After so many passes with prompts in them the cost of decodes alone is measured again.
@@ -48,7 +52,7 @@ class Pacing:
         token_seconds = median_low(self._token_seconds) if self._token_seconds else 0.0
         if not token_seconds:
             return _MIN_TOKENS
-        share = max(1, min(num_prompts, _MAX_SHARE))
+        share = max(1.0, min(num_prompts, sqrt(_WAIT_WEIGHT * num_prompts / num_decodes)))
         return max(_MIN_TOKENS, int(share * median_low(self._decode_seconds) / token_seconds))
 
     def measured(self, num_decodes: int, num_prompt_tokens: int, seconds: float) -> None:

@@ -123,7 +123,7 @@ def test_without_streams_a_pass_takes_all_it_can() -> None:
 def test_pacing_costs_no_throughput(
     num_clients: int, num_prompt: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Clients that always have a request open get at least 98 % of the tokens that they get unpaced."""
+    """Clients that always have a request open get at least 96 % of the tokens that they get unpaced."""
 
     def seconds() -> float:
         load, num_sent = Load(SMALL), 0
@@ -137,12 +137,12 @@ def test_pacing_costs_no_throughput(
 
     paced = seconds()
     monkeypatch.setattr(Pacing, "prompt_tokens", lambda *_: 1024)
-    assert seconds() > 0.98 * paced
+    assert seconds() > 0.96 * paced
 
 
-def test_a_burst_is_not_held_up_much() -> None:
-    """24 prompts beside 8 streams have their first tokens after at most 1.4 times what their tokens cost, and
-    no gap of a stream is longer than nine.
+def test_a_burst_and_streams_bear_with_each_other() -> None:
+    """24 prompts beside 8 streams have their first tokens after at most 1.8 times what their tokens cost, and
+    no gap of a stream is longer than that of four passes of all.
     """
     load = Load(SMALL)
     load.streams(8)
@@ -150,9 +150,9 @@ def test_a_burst_is_not_held_up_much() -> None:
     for i in range(24):
         load.submit(str(i), 128, 500)
     waited = load.until_first_token("23")
-    assert waited < 1.4 * 24 * 128 * SMALL[2]
+    assert waited < 1.8 * 24 * 128 * SMALL[2]
     fixed, per_decode, _ = SMALL
-    assert max(load.gaps("stream0")[len(before) :]) < 9 * (fixed + 32 * per_decode)
+    assert max(load.gaps("stream0")[len(before) :]) < 4 * (fixed + 32 * per_decode)
 
 
 def test_five_tokens_behind_a_burst_have_their_answer_within_a_second() -> None:
@@ -197,14 +197,12 @@ def test_the_cost_of_decodes_is_measured_again() -> None:
     assert alone[1] - alone[0] == 33
 
 
-def test_each_prompt_adds_a_pass_of_decodes_up_to_eight() -> None:
-    """Where a decode pass costs 100 tokens, one prompt gets 100, three 300, and any number at most 800."""
+def test_what_prompts_add_grows_with_the_root_of_how_many_there_are() -> None:
+    """Where a decode pass of four costs 100 tokens, one prompt gets 100, 4 of them 300 and 16 of them 600."""
     pacing = Pacing()
     pacing.measured(0, 1024, 1.024)
     pacing.measured(4, 0, 0.1)
-    assert [pacing.prompt_tokens(4, number) for number in (1, 3, 8, 30)] == pytest.approx(
-        [100, 300, 800, 800], abs=1
-    )
+    assert [pacing.prompt_tokens(4, number) for number in (1, 4, 16)] == pytest.approx([100, 300, 600], abs=1)
 
 
 def test_a_pass_that_something_held_up_says_little() -> None:
