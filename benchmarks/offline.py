@@ -11,6 +11,7 @@ import asyncio
 from benchmarks.load import Ask, closed_loop, median_of, random_prompts, steady_rate, summary
 from benchmarks.report import Row, print_report
 from benchmarks.setup import Settings, add_arguments, ask_engine, settings_of, start_engine
+from mlc_serve import AsyncMLCEngine
 
 
 def main() -> None:
@@ -33,8 +34,7 @@ async def measure(settings: Settings, prefill_tokens: int) -> list[Row]:
     engine = start_engine(settings)
     try:
         rows = [await measure_prefill(ask_engine(engine, 1), prefill_tokens, settings.runs)]
-        ask = ask_engine(engine, settings.max_tokens)
-        return rows + [await measure_decode(ask, settings, batch) for batch in settings.concurrency]
+        return rows + [await measure_decode(engine, settings, batch) for batch in settings.concurrency]
     finally:
         engine.terminate()
 
@@ -50,8 +50,11 @@ async def measure_prefill(ask: Ask, length: int, runs: int) -> Row:
     return {"measured": f"prefill of {length}", **await median_of(runs, run)}
 
 
-async def measure_decode(ask: Ask, settings: Settings, batch: int) -> Row:
-    """How fast a batch generates once all of it does."""
+async def measure_decode(engine: AsyncMLCEngine, settings: Settings, batch: int) -> Row:
+    """How fast a batch generates once all of it does. Twice the answer is asked for: while prompts come in
+    one after the other, the first answers go on.
+    """
+    ask = ask_engine(engine, 2 * settings.max_tokens)
 
     async def run(seed: int) -> dict[str, float]:
         prompts = random_prompts(batch, settings.prompt_tokens, seed)

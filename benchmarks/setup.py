@@ -42,7 +42,7 @@ class Settings:
             quantization=self.quantization,
             max_num_sequence=most,
             max_total_sequence_length=max(
-                most * (self.prompt_tokens + self.max_tokens + PAGE), LONGEST_PREFILL
+                most * (self.prompt_tokens + 2 * self.max_tokens + PAGE), LONGEST_PREFILL
             ),
             prefix_cache_mode="disable",
             verbose=False,

@@ -17,6 +17,8 @@ from tests.checkpoints import write_checkpoint
 
 # The import of mlc_serve.runtime asks for that for child processes, too: those that share the tests.
 os.environ.pop("TVM_USE_RUNTIME_LIB", None)
+# They share the cores, too: a pool for all of them in each process would be slower than one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -81,10 +81,9 @@ async def measure(settings: Settings, cell: Cell) -> Row:
     """The figures of one run, after one that doesn't count."""
     engine = start_engine(settings)
     try:
-        ask = ask_engine(engine, cell.answer)
         if cell.is_prefill:
-            return await measure_prefill(ask, cell.prompt, settings.runs)
-        return await measure_decode(ask, settings, cell.batch)
+            return await measure_prefill(ask_engine(engine, cell.answer), cell.prompt, settings.runs)
+        return await measure_decode(engine, settings, cell.batch)
     finally:
         engine.terminate()
 
