@@ -7,7 +7,7 @@ four products of a column to its sum, exactly.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from tvm import tirx
 from tvm.target import Target
@@ -21,8 +21,10 @@ class Dot(Protocol):
 
     A vector has sums of `columns` columns, 32 bits each. Registers have room for those of `tiles` tiles of 16
     columns by `rows` rows (1, 2 or 4). A sum has `offset` too much for each unit of activation: `start`, an
-    int32 scalar, is what it is made good with.
+    int32 scalar, is what it is made good with. `is_one_instruction` says that `add` is.
     """
+
+    is_one_instruction: ClassVar[bool]
 
     @property
     def columns(self) -> int: ...
@@ -63,14 +65,15 @@ def _avx2_dot(target: Target, groups: GroupFormat) -> Dot:
     """Without VNNI. With AVX-512 there are more registers, and wider ones."""
     is_wide = has(target, "avx512bw") and has(target, "avx512vl")
     if groups.bits == 4:
-        return ShortDot(16, 2, 4, groups.offset) if is_wide else ShortDot(8, 2, 2, groups.offset)
-    return MagnitudeDot(1, 4 if is_wide else 2, groups.offset - 128)
+        return ShortDot(16, 2, 4, groups.offset) if is_wide else ShortDot(8, 1, 4, groups.offset)
+    return MagnitudeDot(1, 4, groups.offset - 128)
 
 
 @dataclass(frozen=True)
 class MixedDot:
     """Implements Dot with an instruction for unsigned times signed bytes."""
 
+    is_one_instruction: ClassVar[bool] = True
     instruction: str
     columns: int
     tiles: int
@@ -96,6 +99,7 @@ class SignedDot:
     with `is_flipped`, eight-bit ones become so, and their offset of 128 is gone.
     """
 
+    is_one_instruction: ClassVar[bool] = True
     is_flipped: bool
     offset: int
     columns: int = 4
@@ -124,6 +128,7 @@ class ShortDot:
     products. A group of 32 fits: 16 products of at most 15 * 127.
     """
 
+    is_one_instruction: ClassVar[bool] = False
     columns: int
     tiles: int
     rows: int
@@ -150,6 +155,7 @@ class MagnitudeDot:
     16 bits: there is room for those of magnitudes up to 127. The weight's sign goes to the activation.
     """
 
+    is_one_instruction: ClassVar[bool] = False
     tiles: int
     rows: int
     offset: int  # 128 less than the weights'
@@ -176,6 +182,7 @@ class MagnitudeDot:
 class PortableDot:
     """Implements Dot with what every CPU has."""
 
+    is_one_instruction: ClassVar[bool] = False
     columns: int
     tiles: int
     rows: int

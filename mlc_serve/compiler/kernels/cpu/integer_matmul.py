@@ -121,6 +121,8 @@ def _group_macro(groups: GroupFormat, dot: Dot, tiles: int) -> Any:
     columns, parts = dot.columns, LANES // dot.columns
     low_bits = tirx.Broadcast(tirx.const(15, "uint8"), 4 * columns)
     four = tirx.Broadcast(tirx.const(4, "uint8"), 4 * columns)
+    # LLVM puts additions of their own in an order that holds the weights of a whole group at once, in memory.
+    steps = T.unroll if dot.is_one_instruction else T.serial
 
     @T.macro
     def add_word(X, sums, weights, row, slot, part, word, height):
@@ -141,7 +143,7 @@ def _group_macro(groups: GroupFormat, dot: Dot, tiles: int) -> Any:
 
     @T.macro
     def add_group(X, W, sums, row, tile, group, height):
-        for step in T.unroll(num_words // per_vector):
+        for step in steps(num_words // per_vector):
             for j in T.unroll(tiles):
                 for part in T.unroll(parts):
                     add_vector(
