@@ -19,8 +19,8 @@ from mlc_serve.compiler.kernels.cpu.epilogue import Epilogue, out_columns
 from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.integer_embedding import integer_embedding
 from mlc_serve.compiler.kernels.cpu.integer_linear import LinearShape, integer_linear
-from mlc_serve.compiler.packed_layers import silu_gate
-from mlc_serve.quantization.packing import TILE, tiles16_scale_shape, tiles16_u4_shape, tiles16_u8_shape
+from mlc_serve.compiler.linear import Linear, can_pair, optional_bias
+from mlc_serve.quantization.packing import tiles16_scale_shape, tiles16_u4_shape, tiles16_u8_shape
 from mlc_serve.quantization.scheme import GroupFormat
 
 # A model has many layers of few shapes: each kernel is parsed once.
@@ -41,12 +41,19 @@ class Normalized:
 
 
 class _Weight(nn.Module):
-    """The integers of a `(N, K)` weight and their scales, as a layer's own parameters."""
+    """The integers of a `(N, K)` weight and their scales, as parameters of a layer that gives `dtype`."""
 
     def __init__(
-        self, num_columns: int, depth: int, groups: GroupFormat, arithmetic: Arithmetic, paired: bool
+        self,
+        num_columns: int,
+        depth: int,
+        groups: GroupFormat,
+        arithmetic: Arithmetic,
+        dtype: str,
+        paired: bool,
     ) -> None:
         self.num_columns, self.depth, self.groups, self.arithmetic = num_columns, depth, groups, arithmetic
+        self.dtype = dtype
         shape_of = tiles16_u8_shape if groups.bits == 8 else tiles16_u4_shape
         self.q_weight = nn.Parameter(shape_of(num_columns, depth, groups.group_size), "uint8")
         self.q_scale = nn.Parameter(
@@ -59,17 +66,19 @@ class _Weight(nn.Module):
             parameter.attrs["logical_shape"] = [num_columns, depth]
 
     def product(
-        self, x: nn.Tensor | Normalized, epilogue: Epilogue, dtype: str, extra: nn.Tensor | None = None
+        self, x: nn.Tensor | Normalized, epilogue: Epilogue, extra: nn.Tensor | None = None
     ) -> nn.Tensor:
         """The product with activations; `extra` is what the epilogue adds."""
         if isinstance(self.arithmetic, FloatUnit):
             return self._widened_product(self.arithmetic, x, epilogue, extra)
         rows = x.rows if isinstance(x, Normalized) else x
         epsilon = x.epsilon if isinstance(x, Normalized) else None
-        shape = LinearShape(self.num_columns, self.depth, self.groups, epilogue, rows.dtype, dtype, epsilon)
+        shape = LinearShape(
+            self.num_columns, self.depth, self.groups, epilogue, rows.dtype, self.dtype, epsilon
+        )
         norm = x.weight if isinstance(x, Normalized) else rows
         operands = [rows, norm, self.q_weight, self.q_scale, rows if extra is None else extra]
-        out = nn.Tensor.placeholder([1, rows.shape[1], out_columns(self.num_columns, epilogue)], dtype)
+        out = nn.Tensor.placeholder([1, rows.shape[1], out_columns(self.num_columns, epilogue)], self.dtype)
         kernel = _linear(shape, self.arithmetic)
         return nn.op.tensor_ir_op(kernel, f"integer_linear_{epilogue}", operands, out)
 
@@ -82,7 +91,7 @@ class _Weight(nn.Module):
         return nn.op.tensor_ir_op(kernel, f"dequantized_matmul_{epilogue}", operands, out)
 
 
-class IntegerLinear(_Weight):
+class IntegerLinear(Linear, _Weight):
     """A product with a quantized weight. A gated one applies SiLU where it has the sums."""
 
     def __init__(
@@ -95,30 +104,16 @@ class IntegerLinear(_Weight):
         dtype: str,
     ) -> None:
         in_features, out_features = shape
-        self.is_paired = gated and out_features % (2 * TILE) == 0
-        super().__init__(out_features, in_features, groups, arithmetic, self.is_paired)
-        self.bias = nn.Parameter([out_features], "float32") if bias else None
-        self.dtype = dtype
-
-    def forward(self, x: nn.Tensor | Normalized) -> nn.Tensor:
-        if self.bias is None:
-            return self.product(x, "none", self.dtype)
-        return self.product(x, "bias", self.dtype, self.bias)
-
-    def add_to(self, residual: nn.Tensor, x: nn.Tensor | Normalized) -> nn.Tensor:
-        if self.bias is not None:
-            return residual + self.forward(x)
-        return self.product(x, "residual", self.dtype, residual)
-
-    def gated(self, x: nn.Tensor | Normalized) -> nn.Tensor:
-        return self.product(x, "gated", self.dtype) if self.is_paired else silu_gate(self.forward(x))
+        self.is_paired = gated and can_pair(out_features)
+        super().__init__(out_features, in_features, groups, arithmetic, dtype, self.is_paired)
+        self.bias = optional_bias(out_features, bias)
 
 
 class IntegerEmbedding(_Weight):
     """A quantized embedding table in the layout of the LM head, which it may be."""
 
     def __init__(self, vocab_size: int, width: int, groups: GroupFormat, arithmetic: Arithmetic) -> None:
-        super().__init__(vocab_size, width, groups, arithmetic, paired=False)
+        super().__init__(vocab_size, width, groups, arithmetic, "float32", paired=False)
 
     def forward(self, ids: nn.Tensor) -> nn.Tensor:
         kernel = integer_embedding(self.num_columns, self.depth, self.groups)
@@ -126,7 +121,7 @@ class IntegerEmbedding(_Weight):
         return nn.op.tensor_ir_op(kernel, "embedding", [ids, self.q_weight, self.q_scale], out)
 
     def logits(self, x: nn.Tensor | Normalized) -> nn.Tensor:
-        return self.product(x, "none", "float32")
+        return self.product(x, "none")
 
 
 class LazyNorm(nn.Module):

@@ -8,20 +8,19 @@ from functools import lru_cache
 from tvm import tirx
 from tvm.relax.frontend import nn
 
-from mlc_serve.compiler.kernels.cpu.activation import silu_multiply
 from mlc_serve.compiler.kernels.cpu.bf16_matmul import bf16_matmul
 from mlc_serve.compiler.kernels.cpu.embedding import packed_embedding, pairs_embedding
 from mlc_serve.compiler.kernels.cpu.epilogue import Epilogue, out_columns
 from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.matmul import packed_matmul
 from mlc_serve.compiler.kernels.cpu.norm import rms_norm
-from mlc_serve.quantization.packing import TILE, tiles16_pairs_shape, tiles16_shape
+from mlc_serve.compiler.linear import Linear, can_pair, optional_bias
+from mlc_serve.quantization.packing import tiles16_pairs_shape, tiles16_shape
 
 # A model has many layers of few shapes: each kernel is parsed once.
 _matmul: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(packed_matmul)
 _bf16_matmul: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(bf16_matmul)
 _norm: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(rms_norm)
-_silu: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(silu_multiply)
 
 
 class _Weight(nn.Module):
@@ -49,27 +48,16 @@ class _Weight(nn.Module):
         return nn.op.tensor_ir_op(kernel, f"matmul_{epilogue}", operands, out)
 
 
-class PackedLinear(_Weight):
+class PackedLinear(Linear, _Weight):
     """A product with a weight in tiles of 16 columns. A gated one applies SiLU where it has the sums."""
 
     def __init__(
         self, shape: tuple[int, int], weight_dtype: str, unit: FloatUnit, bias: bool, gated: bool
     ) -> None:
         in_features, out_features = shape
-        self.is_paired = gated and out_features % (2 * TILE) == 0
+        self.is_paired = gated and can_pair(out_features)
         super().__init__(out_features, in_features, weight_dtype, unit, self.is_paired)
-        self.bias = nn.Parameter([out_features], "float32") if bias else None
-
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
-        return self.product(x, "none") if self.bias is None else self.product(x, "bias", self.bias)
-
-    def add_to(self, residual: nn.Tensor, x: nn.Tensor) -> nn.Tensor:
-        if self.bias is not None:
-            return residual + self.forward(x)
-        return self.product(x, "residual", residual)
-
-    def gated(self, x: nn.Tensor) -> nn.Tensor:
-        return self.product(x, "gated") if self.is_paired else silu_gate(self.forward(x))
+        self.bias = optional_bias(out_features, bias)
 
 
 class PackedEmbedding(_Weight):
@@ -101,10 +89,3 @@ class RMSNorm(nn.Module):
     def forward(self, x: nn.Tensor) -> nn.Tensor:
         out = nn.Tensor.placeholder([1, x.shape[1], self.width], "float32")
         return nn.op.tensor_ir_op(_norm(self.width, self.epsilon), "rms_norm", [x, self.weight], out)
-
-
-def silu_gate(gate_up: nn.Tensor) -> nn.Tensor:
-    """`(1, s, 2 n)`, gate before up -> SiLU(gate) * up, `(1, s, n)`."""
-    width = int(gate_up.shape[2]) // 2
-    out = nn.Tensor.placeholder([1, gate_up.shape[1], width], "float32")
-    return nn.op.tensor_ir_op(_silu(width), "silu_multiply", [gate_up], out)

@@ -1,0 +1,90 @@
+"""TVM's paged KV cache for the CPU: which of our kernels takes which of its slots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+from tvm import relax, tirx
+from tvm.relax.frontend.nn.llm.kv_cache import AttnKind, PagedKVCache, RopeMode
+from tvm.target import Target
+
+from mlc_serve.compiler.kernels.cpu.decode_attention import decode_attention
+from mlc_serve.compiler.kernels.cpu.merge import merge_attention
+from mlc_serve.compiler.kernels.cpu.pages import append_pages, compact_pages, copy_page, read_pages
+from mlc_serve.compiler.kernels.cpu.prefill_attention import paged_prefill_attention, ragged_prefill_attention
+from mlc_serve.compiler.kernels.cpu.prefill_keys import Heads
+from mlc_serve.compiler.kernels.cpu.products import products_for
+from mlc_serve.compiler.kernels.cpu.rotary import split_rotary
+from mlc_serve.models.layers import AttentionShape, CacheSize
+
+_UNUSED_WINDOW = 1024  # TVM asks for a window size even where no layer has one
+
+
+class CPUPagedKVCache(PagedKVCache):
+    """TVM's paged KV cache over our kernels. Token trees have none here: their slots stay empty."""
+
+    def __init__(self, shape: AttentionShape, size: CacheSize, dtype: str) -> None:
+        builder = relax.BlockBuilder.current()
+        heads = (shape.num_q_heads, shape.num_kv_heads, shape.head_dim)
+        pages = (shape.num_kv_heads, shape.head_dim, dtype)
+        products = products_for(dtype, Target.current(allow_none=True))
+
+        def kernel(name: str, function: tirx.PrimFunc) -> relax.Tuple:
+            return relax.Tuple([tvm.ir.StringImm("tirx"), builder.add_func(function, name)])
+
+        none: Any = relax.Tuple([])
+        merge = merge_attention(shape.num_q_heads, shape.head_dim, dtype)
+        append = builder.add_func(append_pages(*pages), "append_pages")
+        arguments = [
+            *_cache_dimensions(shape, size, dtype),
+            append,
+            append,  # the slot of MLA, which no architecture here has
+            kernel("ragged_prefill_attention", ragged_prefill_attention(Heads(*heads), dtype, products)),
+            kernel("paged_prefill_attention", paged_prefill_attention(Heads(*heads), dtype, products)),
+            kernel("decode_attention", decode_attention(*heads, dtype)),
+            kernel(
+                "windowed_prefill_attention",
+                paged_prefill_attention(Heads(*heads), dtype, products, window=_UNUSED_WINDOW),
+            ),
+            kernel("windowed_decode_attention", decode_attention(*heads, dtype, windowed=True)),
+            *[none] * 3,  # tree attention paged and ragged, MLA
+            relax.Tuple([builder.add_func(merge, "merge_attention")]),
+            builder.add_func(split_rotary(*heads, shape.rope, dtype), "split_rotary"),
+            builder.add_func(copy_page(*pages), "copy_page"),
+            builder.add_func(read_pages(shape.num_layers, *pages), "read_pages"),
+            builder.add_func(compact_pages(*pages), "compact_pages"),
+        ]
+        super().__init__(
+            _expr=relax.call_pure_packed(
+                "vm.builtin.paged_attention_kv_cache_create", *arguments, ty_args=relax.AnyType()
+            ),
+            _name="paged_kv_cache",
+        )
+
+
+def _cache_dimensions(shape: AttentionShape, size: CacheSize, dtype: str) -> list[Any]:
+    return [
+        relax.ShapeExpr(
+            [
+                size.max_batch_size,
+                size.max_total_seq_len,
+                size.prefill_chunk_size,
+                size.page_size,
+                size.support_sliding_window,
+                _UNUSED_WINDOW,
+            ]
+        ),
+        relax.ShapeExpr([0, shape.num_layers]),
+        relax.prim_value(shape.num_q_heads),
+        relax.prim_value(shape.num_kv_heads),
+        relax.prim_value(shape.head_dim),
+        relax.prim_value(shape.head_dim),
+        relax.ShapeExpr([int(AttnKind.MHA)] * shape.num_layers),
+        relax.prim_value(False),
+        relax.prim_value(int(RopeMode.NORMAL)),
+        relax.prim_value(1),
+        relax.prim_value(int(shape.rope.theta)),
+        relax.prim_value(0),  # no RoPE extension factors
+        relax.op.zeros((), dtype),  # tells TVM the type of K and V
+    ]
