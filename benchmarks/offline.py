@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from benchmarks.load import Ask, closed_loop, median_of, random_prompts, steady_rate, summary
 from benchmarks.report import Row, print_report
-from benchmarks.setup import Settings, add_arguments, ask_engine, settings_of, start_engine
+from benchmarks.setup import Settings, add_arguments, settings_of, start_engine
+from mlc_serve.bench.asking import ask_engine
+from mlc_serve.bench.measures import measure_decode, measure_prefill
 
 
 def main() -> None:
@@ -34,31 +35,9 @@ async def measure(settings: Settings, prefill_tokens: int) -> list[Row]:
     try:
         rows = [await measure_prefill(ask_engine(engine, 1), prefill_tokens, settings.runs)]
         ask = ask_engine(engine, settings.max_tokens)
-        return rows + [await measure_decode(ask, settings, batch) for batch in settings.concurrency]
+        return rows + [await measure_decode(ask, settings.workload, batch) for batch in settings.concurrency]
     finally:
         engine.terminate()
-
-
-async def measure_prefill(ask: Ask, length: int, runs: int) -> Row:
-    """How fast one prompt is computed up to its first token."""
-
-    async def run(seed: int) -> dict[str, float]:
-        records = await closed_loop(ask, random_prompts(1, length, seed), 1)
-        figures = summary(records)
-        return figures | {"tokens_per_s": 1000 * length / figures["ttft_p50_ms"]}
-
-    return {"measured": f"prefill of {length}", **await median_of(runs, run)}
-
-
-async def measure_decode(ask: Ask, settings: Settings, batch: int) -> Row:
-    """How fast a batch generates once all of it does."""
-
-    async def run(seed: int) -> dict[str, float]:
-        prompts = random_prompts(batch, settings.prompt_tokens, seed)
-        records = await closed_loop(ask, prompts, batch)
-        return summary(records) | {"tokens_per_s": steady_rate(records)}
-
-    return {"measured": f"decode, batch {batch}", **await median_of(settings.runs, run)}
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def _compiled(checkpoint: Checkpoint, quantization: str, opt: str, place: Device
         )
         _compile(checkpoint, quantization, opt, place, directory / _LIBRARY_NAME)
 
-    return artifact("libraries", key, make) / _LIBRARY_NAME
+    return artifact("libraries", key, make, model=str(checkpoint.directory)) / _LIBRARY_NAME
 
 
 def _processor(place: DeviceName) -> str:
@@ -201,7 +201,7 @@ def _backend(library: Library, checkpoint: Checkpoint, limits: EngineLimits) -> 
         "parameters": [[spec.name, spec.shape, spec.dtype, spec.layout] for spec in specs],
         "code": source_hash("checkpoint", "quantization"),
     }
-    directory = artifact("weights", key, make)
+    directory = artifact("weights", key, make, model=str(checkpoint.directory))
     with _bar("loading weights", total) as progress:
         params = load_weights(directory, specs, library.device, progress)
     return TVMBackend(library, params, limits)

@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from benchmarks.load import Ask, Prompt, Record, random_prompts
+from mlc_serve.bench.load import Ask, Prompt, Record, random_prompts
 
 # Makes an Ask for so many tokens.
 AskFor = Callable[[int], Ask]

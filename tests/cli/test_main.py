@@ -14,6 +14,7 @@ from mlc_serve import cli
 from mlc_serve.errors import CheckpointError, StartupError
 
 ROOT = Path(__file__).parent.parent.parent
+COMMANDS = ("serve", "chat", "models", "convert", "compile", "bench", "completion")
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
@@ -27,8 +28,17 @@ def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("argv", "part"),
     [
-        ([], "required: COMMAND"),
-        (["serv"], "invalid choice: 'serv'"),
+        ([], "which command? serve, "),
+        ([], "type: mlc_serve serve"),
+        (["serv"], "there is no command 'serv' (did you mean serve?)"),
+        (["./my-model"], "(did you mean mlc_serve serve ./my-model?)"),
+        (["models", "remov"], "(did you mean remove?); the commands are remove"),
+        (["--port", "1"], "--port is a flag of serve, not of mlc_serve"),
+        (["chat", "--port", "1"], "--port is a flag of serve, not of mlc_serve chat"),
+        (["compile", "dir", "--output", "x", "--mode", "local"], "of serve, chat and bench, not of mlc_serve c"),
+        (["compile", "dir", "--output", "x", "--opt", "O4"], "'O4': expected one of O0, O1, O2, O3 (did you"),
+        (["convert", "dir", "--output", "x"], "arguments are required: --quantization"),
+        (["completion", "bsh"], "'bsh': expected one of bash, zsh, tcsh (did you mean bash?)"),
         (["serve", "--prot", "1"], "unrecognized argument --prot (did you mean --port?)"),
         (["serve", "--prot=1"], "did you mean --port?"),
         (["serve", "a", "b"], "unrecognized argument b"),
@@ -88,3 +98,30 @@ def test_python_dash_m_is_the_program() -> None:
     command = [sys.executable, "-m", "mlc_serve", "--version"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout == "mlc_serve 0.1.0\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_ends_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The help of each command shows what to type."""
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    examples = capsys.readouterr().out.rpartition("example")[2]
+    assert f"mlc_serve {command}" in examples
+
+
+@pytest.mark.parametrize("argv", [["--help"], *([command, "--help"] for command in COMMANDS)])
+def test_help_loads_nothing_heavy(argv: list[str]) -> None:
+    """No command's help waits for TVM, the web framework or any other library that takes long."""
+    heavy = "{'tvm', 'tvm_ffi', 'fastapi', 'uvicorn', 'pydantic', 'transformers', 'numpy', 'httpx2', 'shtab'}"
+    program = f"""
+import sys
+from mlc_serve.cli import main
+try:
+    main({argv!r})
+except SystemExit:
+    print(sorted({heavy} & set(sys.modules)))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines()[-1] == "[]"

@@ -23,6 +23,10 @@ Ask = Callable[[Prompt], AsyncIterator[int]]
 TOKEN_IDS = range(10, 250)
 
 
+class NoMeasureError(RuntimeError):
+    """What came back can't be measured."""
+
+
 @dataclass
 class Record:
     """One request: when it was sent, and when how many tokens arrived. Seconds of time.perf_counter()."""
@@ -77,7 +81,7 @@ async def _one(ask: Ask, prompt: Prompt) -> Record:
         if count:
             record.arrivals.append((time.perf_counter(), count))
     if not record.arrivals:
-        raise RuntimeError("a request was answered with no tokens")
+        raise NoMeasureError("a request was answered with no tokens")
     return record
 
 
@@ -100,7 +104,7 @@ def steady_rate(records: Sequence[Record]) -> float:
     start = max(record.first for record in records)
     end = min(record.last for record in records)
     if end <= start:
-        raise RuntimeError("the requests never ran all at once: ask for more tokens")
+        raise NoMeasureError("the requests never ran all at once: ask for more tokens")
     counts = (count for record in records for at, count in record.arrivals if start < at <= end)
     return sum(counts) / (end - start)
 
