@@ -66,6 +66,8 @@ def _run(argv: Sequence[str]) -> int:
         subparser = command.add_parser(commands)
         subparser.set_defaults(run=command.run, parser=subparser)
     parser.set_defaults(run=None, parser=parser, program=parser)
+    if argv and argv[0].startswith("-") and argv[0] not in parser.flags:
+        refuse_unknown(parser, argv[:1], commands.choices)
     arguments, unknown = parser.parse_known_args(argv)
     refuse_unknown(arguments.parser, unknown, commands.choices)
     if arguments.run is None:

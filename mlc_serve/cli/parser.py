@@ -28,6 +28,11 @@ class CommandParser(argparse.ArgumentParser):
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **settings)
 
+    @property
+    def flags(self) -> list[str]:
+        """Every spelling of every flag."""
+        return list(self._option_string_actions)
+
     def error(self, message: str) -> NoReturn:
         """Refuse the command line."""
         raise ConfigError(f"{message} (see {self.prog} --help)")
@@ -53,16 +58,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def _unknown_command(program: str, word: str, names: Sequence[str]) -> str:
     """A word that looks like a model gets the command that was left out."""
-    hint = nearest(word, names)
-    if not hint and "/" in word:
-        hint = f" (did you mean {program} serve {word}?)"
+    hint = f" (did you mean {program} serve {word}?)" if "/" in word else nearest(word, names)
     return f"there is no command {word!r}{hint}; the commands are {', '.join(names)}"
 
 
 def refuse_unknown(
-    parser: argparse.ArgumentParser,
+    parser: CommandParser,
     unknown: Sequence[str],
-    commands: Mapping[str, argparse.ArgumentParser] | None = None,
+    commands: Mapping[str, CommandParser],
 ) -> None:
     """Raise ConfigError for arguments that were not understood, with what was probably meant: a flag of this
     command, or the other `commands` that have a flag of that name.
@@ -70,15 +73,11 @@ def refuse_unknown(
     if not unknown:
         return
     flag = unknown[0].partition("=")[0]
-    owners = [name for name, other in (commands or {}).items() if flag in _flags(other)]
+    owners = [name for name, other in commands.items() if flag in other.flags]
     if flag.startswith("-") and owners:
         raise ConfigError(f"{flag} is a flag of {_any_of(owners)}, not of {parser.prog}")
-    hint = nearest(flag, _flags(parser))
+    hint = nearest(flag, parser.flags)
     raise ConfigError(f"unrecognized argument {unknown[0]}{hint}; see {parser.prog} --help")
-
-
-def _flags(parser: argparse.ArgumentParser) -> list[str]:
-    return list(parser._option_string_actions)
 
 
 def _any_of(names: Sequence[str]) -> str:
@@ -116,7 +115,11 @@ def _form(declared: Option, default: object) -> dict[str, Any]:
     text = declared.help.replace("%", "%%") + _default_text(declared, default)
     if declared.kind is Kind.BOOLEAN:
         return {"help": text, "action": "store_true"}
-    form: dict[str, Any] = {"help": text, "type": _converter(declared), "metavar": _metavar(declared)}
+    form: dict[str, Any] = {"help": text, "metavar": _metavar(declared)}
+    if declared.choices:
+        form["choices"] = declared.choices  # which a shell completes
+    else:
+        form["type"] = _converter(declared)
     if declared.spelling is Spelling.REPEATED:
         form["action"] = "append"
     if declared.spelling is Spelling.MANY:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -48,5 +49,5 @@ def test_bash_completes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
 @pytest.mark.parametrize("shell", ["zsh", "tcsh"])
 def test_other_shells_have_scripts(capsys: pytest.CaptureFixture[str], shell: str) -> None:
     """With every command in them."""
-    source = script(capsys, shell)
-    assert {"serve", "chat", "models", "convert", "compile", "bench"} <= set(source.replace('"', " ").split())
+    commands = {"serve", "chat", "models", "convert", "compile", "bench"}
+    assert commands <= set(re.findall(r"\w+", script(capsys, shell)))
