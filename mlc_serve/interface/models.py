@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-
-import psutil
 
 from mlc_serve.artifacts import Artifact, artifacts
 from mlc_serve.checkpoint.downloads import Download, downloads, remove_download
@@ -108,17 +106,11 @@ def _of_download(download: Download) -> CachedModel:
 
 
 def _user_of(directory: Path) -> int | None:
-    """The id of a process that has a file of a directory in its memory, as far as this one may know."""
-    for process in psutil.process_iter():
+    """The id of a process that has a file of a directory in its memory, where the system tells that."""
+    for maps in Path("/proc").glob("[0-9]*/maps"):
         try:
-            if any(Path(path).is_relative_to(directory) for path in _mapped_files(process)):
-                return int(process.pid)
-        except (psutil.Error, OSError):  # it ended, or belongs to somebody else
+            if f" {directory}/" in maps.read_text(encoding="utf-8", errors="replace"):
+                return int(maps.parent.name)
+        except OSError:  # it ended, or belongs to somebody else
             continue
     return None
-
-
-def _mapped_files(process: psutil.Process) -> Iterator[str]:
-    """Where the system tells them."""
-    if hasattr(process, "memory_maps"):
-        yield from (entry.path for entry in process.memory_maps())

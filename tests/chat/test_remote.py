@@ -43,9 +43,10 @@ def test_closing_a_reply_ends_the_request(server: LiveServer) -> None:
 
 def test_what_the_server_refuses_is_told_in_its_words(server: LiveServer) -> None:
     """With the status; nothing is said then."""
-    with closing(RemoteSource(f"{server.url}/v1", "other")) as source:
-        with pytest.raises(RemoteServerError, match="answers 404: No model 'other' is served"):
-            list(source.reply(HELLO, {}))
+    refusal = "answers 404: No model 'other' is served"
+    source = RemoteSource(f"{server.url}/v1", "other")
+    with closing(source), pytest.raises(RemoteServerError, match=refusal):
+        list(source.reply(HELLO, {}))
 
 
 def test_a_server_that_is_not_there() -> None:

@@ -52,9 +52,7 @@ def test_json_has_numbers(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(("typed", "removed"), [("y\n", True), ("\n", False)])
-def test_a_person_is_asked(
-    monkeypatch: pytest.MonkeyPatch, cached: Path, typed: str, removed: bool
-) -> None:
+def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, cached: Path, typed: str, removed: bool) -> None:
     """And anything but yes keeps what is there."""
     monkeypatch.setattr("sys.stdin", Person(typed))
     assert cli.main(["models", "remove", "/models/mine"]) == (0 if removed else 1)
