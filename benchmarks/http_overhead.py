@@ -12,10 +12,12 @@ import argparse
 import uvloop
 
 from benchmarks import online
-from benchmarks.event_client import EventClient
-from benchmarks.load import Ask, closed_loop, median_of, random_prompts, summary
 from benchmarks.report import Row, print_report
-from benchmarks.setup import Settings, add_arguments, ask_engine, ask_server, settings_of, start_engine
+from benchmarks.setup import Settings, add_arguments, settings_of, start_engine
+from mlc_serve.bench.asking import ask_engine, ask_server
+from mlc_serve.bench.event_client import EventClient
+from mlc_serve.bench.load import Ask, closed_loop, median_of, random_prompts, summary
+from mlc_serve.bench.measures import WAVES
 
 
 def main() -> None:
@@ -46,7 +48,7 @@ async def compare_load(engine: Ask, server: Ask, settings: Settings, concurrency
     """One run of each after the other, several times; `http_share` is the median of the runs' ratios."""
 
     async def run(seed: int) -> dict[str, float]:
-        prompts = random_prompts(online.WAVES * concurrency, settings.prompt_tokens, seed)
+        prompts = random_prompts(WAVES * concurrency, settings.prompt_tokens, seed)
         alone = summary(await closed_loop(engine, prompts, concurrency))["tokens_per_s"]
         over_http = summary(await closed_loop(server, prompts, concurrency))["tokens_per_s"]
         return {"tokens_per_s": alone, "http_tokens_per_s": over_http, "http_share": over_http / alone}

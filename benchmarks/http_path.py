@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import psutil
 import uvloop
 
-from benchmarks.event_client import EventClient
-from benchmarks.load import Ask, closed_loop, median_of, random_prompts, summary
 from benchmarks.report import Row, print_report
-from benchmarks.setup import ask_chat, ask_server
+from mlc_serve.bench.asking import ask_chat, ask_server
+from mlc_serve.bench.event_client import EventClient
+from mlc_serve.bench.load import Ask, closed_loop, median_of, random_prompts, summary
 
 WAVES = 2
 PROMPT_TOKENS = 16

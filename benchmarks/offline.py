@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from functools import partial
 
-from benchmarks.load import Ask, closed_loop, median_of, random_prompts, steady_rate, summary
 from benchmarks.report import Row, print_report
-from benchmarks.setup import Settings, add_arguments, ask_engine, settings_of, start_engine
-from mlc_serve import AsyncMLCEngine
+from benchmarks.setup import Settings, add_arguments, settings_of, start_engine
+from mlc_serve.bench.asking import ask_engine
+from mlc_serve.bench.measures import measure_decode, measure_prefill
 
 
 def main() -> None:
@@ -34,34 +35,11 @@ async def measure(settings: Settings, prefill_tokens: int) -> list[Row]:
     engine = start_engine(settings)
     try:
         rows = [await measure_prefill(ask_engine(engine, 1), prefill_tokens, settings.runs)]
-        return rows + [await measure_decode(engine, settings, batch) for batch in settings.concurrency]
+        ask_for = partial(ask_engine, engine)
+        batches = settings.concurrency
+        return rows + [await measure_decode(ask_for, settings.workload, batch) for batch in batches]
     finally:
         engine.terminate()
-
-
-async def measure_prefill(ask: Ask, length: int, runs: int) -> Row:
-    """How fast one prompt is computed up to its first token."""
-
-    async def run(seed: int) -> dict[str, float]:
-        records = await closed_loop(ask, random_prompts(1, length, seed), 1)
-        figures = summary(records)
-        return figures | {"tokens_per_s": 1000 * length / figures["ttft_p50_ms"]}
-
-    return {"measured": f"prefill of {length}", **await median_of(runs, run)}
-
-
-async def measure_decode(engine: AsyncMLCEngine, settings: Settings, batch: int) -> Row:
-    """How fast a batch generates once all of it does. Twice the answer is asked for: while prompts come in
-    one after the other, the first answers go on.
-    """
-    ask = ask_engine(engine, 2 * settings.max_tokens)
-
-    async def run(seed: int) -> dict[str, float]:
-        prompts = random_prompts(batch, settings.prompt_tokens, seed)
-        records = await closed_loop(ask, prompts, batch)
-        return summary(records) | {"tokens_per_s": steady_rate(records)}
-
-    return {"measured": f"decode, batch {batch}", **await median_of(settings.runs, run)}
 
 
 if __name__ == "__main__":

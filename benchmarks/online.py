@@ -14,14 +14,12 @@ from contextlib import contextmanager
 
 import uvloop
 
-from benchmarks.event_client import EventClient
-from benchmarks.load import Ask, closed_loop, median_of, random_prompts, summary
 from benchmarks.report import Row, print_report
-from benchmarks.setup import Settings, add_arguments, ask_server, settings_of
+from benchmarks.setup import Settings, add_arguments, settings_of
 from mlc_serve import PopenServer
-
-# Requests of one run for each that is under way at once.
-WAVES = 3
+from mlc_serve.bench.asking import ask_server
+from mlc_serve.bench.event_client import EventClient
+from mlc_serve.bench.measures import measure_load
 
 
 def main() -> None:
@@ -57,17 +55,7 @@ async def measure(settings: Settings, url: str) -> list[Row]:
     """A row for each concurrency."""
     async with EventClient(url) as session:
         ask = ask_server(session, settings.max_tokens)
-        return [await measure_load(ask, settings, concurrency) for concurrency in settings.concurrency]
-
-
-async def measure_load(ask: Ask, settings: Settings, concurrency: int) -> Row:
-    """What a number of clients see that each send a request as soon as the last is answered."""
-
-    async def run(seed: int) -> dict[str, float]:
-        prompts = random_prompts(WAVES * concurrency, settings.prompt_tokens, seed)
-        return summary(await closed_loop(ask, prompts, concurrency))
-
-    return {"concurrency": concurrency, **await median_of(settings.runs, run)}
+        return [await measure_load(ask, settings.workload, clients) for clients in settings.concurrency]
 
 
 if __name__ == "__main__":

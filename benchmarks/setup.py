@@ -1,21 +1,16 @@
-"""What the benchmarks share: options, the model, the engine's configuration, and both ways to ask."""
+"""What the benchmarks share: options, the model, and the engine's configuration."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from benchmarks.event_client import EventClient
-from benchmarks.load import Ask, Prompt
 from benchmarks.random_model import write_model
 from benchmarks.shapes import SHAPES
 from mlc_serve import AsyncMLCEngine, EngineConfig
-from mlc_serve.engine.sampling import SamplingParams
-from mlc_serve.frontend.params import GenerationParams
+from mlc_serve.config import Workload
 
 MODELS = Path("models")
 PAGE = 16
@@ -47,6 +42,11 @@ class Settings:
             prefix_cache_mode="disable",
             verbose=False,
         )
+
+    @property
+    def workload(self) -> Workload:
+        """What is asked."""
+        return Workload(self.prompt_tokens, self.max_tokens, self.runs)
 
     def listing(self) -> dict[str, object]:
         """What a report says of the settings."""
@@ -95,65 +95,3 @@ def random_model(shape: str) -> Path:
 def start_engine(settings: Settings) -> AsyncMLCEngine:
     """An engine in this process."""
     return AsyncMLCEngine(settings.model, settings.device, engine_config=settings.engine_config())
-
-
-def ask_engine(engine: AsyncMLCEngine, max_tokens: int) -> Ask:
-    """Ask an engine in this process for exactly `max_tokens` greedy tokens."""
-    params = GenerationParams(SamplingParams(temperature=0.0, max_tokens=max_tokens))
-
-    async def ask(prompt: Prompt) -> AsyncIterator[int]:
-        async for delta in engine.generate(prompt, params):
-            yield len(delta.token_ids)
-
-    return ask
-
-
-def ask_server(client: EventClient, max_tokens: int) -> Ask:
-    """Ask an OpenAI-compatible server for exactly `max_tokens` greedy tokens that continue a prompt."""
-
-    def ask(prompt: Prompt) -> AsyncIterator[int]:
-        return _asked(client, "/v1/completions", {**_streamed(max_tokens), "prompt": list(prompt)})
-
-    return ask
-
-
-def ask_chat(client: EventClient, max_tokens: int) -> Ask:
-    """As `ask_server`, in a conversation. The prompt is written out as numbers: its length is another."""
-
-    def ask(prompt: Prompt) -> AsyncIterator[int]:
-        messages = [{"role": "user", "content": " ".join(map(str, prompt))}]
-        return _asked(client, "/v1/chat/completions", {**_streamed(max_tokens), "messages": messages})
-
-    return ask
-
-
-def _streamed(max_tokens: int) -> dict[str, object]:
-    streaming = {"stream": True, "stream_options": {"include_usage": True}}
-    return {"max_tokens": max_tokens, "temperature": 0, "ignore_eos": True, **streaming}
-
-
-async def _asked(client: EventClient, path: str, body: dict[str, object]) -> AsyncIterator[int]:
-    """A chunk with text counts as a token, and what `usage` has beyond these arrives with it."""
-    counted = 0
-    async for line in client.post(path, body):
-        new = tokens_in(line, counted)
-        if new:
-            counted += new
-            yield new
-
-
-def tokens_in(line: str, counted: int) -> int:
-    """The tokens that a line of an event stream adds to those counted. Raises RuntimeError for an error."""
-    if not line.startswith("data: {"):
-        return 0
-    event = json.loads(line.removeprefix("data: "))
-    if "error" in event:
-        raise RuntimeError(f"the stream ended with an error: {event['error']}")
-    if event.get("usage"):
-        return int(event["usage"]["completion_tokens"]) - counted
-    return sum(1 for choice in event["choices"] if choice.get("text") or _content(choice))
-
-
-def _content(choice: dict[str, Any]) -> object:
-    """What a chunk of a chat adds, if it is one."""
-    return choice.get("delta", {}).get("content")

@@ -14,6 +14,7 @@
     │   ├── RequestFailedError      500  this request broke while it ran; others go on
     │   ├── EngineDeadError         500  the engine loop has ended; nothing more is computed
     │   └── ShuttingDownError       503  the server drains
+    ├── RemoteServerError         a server that was asked over HTTP refuses, fails or is not there
     └── StartupError              the server can't start; its text is the one line the user sees
         ├── ConfigError             a flag, an --overrides key or a value
         ├── CheckpointError         a model directory, its files or its download
@@ -132,6 +133,10 @@ class ShuttingDownError(RequestError):
     status = 503
     type = "server_error"
     code = "shutting_down"
+
+
+class RemoteServerError(MLCServeError):
+    """A server that was asked over HTTP has refused or failed, or can't be reached. The text is one line."""
 
 
 class StartupError(MLCServeError):

@@ -136,7 +136,7 @@ def _compiled(checkpoint: Checkpoint, quantization: str, opt: str, place: Device
         )
         _compile(checkpoint, quantization, opt, place, directory / _LIBRARY_NAME)
 
-    return artifact("libraries", key, make) / _LIBRARY_NAME
+    return artifact("libraries", key, make, model=str(checkpoint.directory)) / _LIBRARY_NAME
 
 
 def _processor(place: DeviceName) -> str:
@@ -153,7 +153,7 @@ def _compile(checkpoint: Checkpoint, quantization: str, opt: str, place: DeviceN
     options = ["--quantization", quantization, "--opt", opt, "--device", place.kind, "--output", str(output)]
     command = [sys.executable, "-m", "mlc_serve", "compile", str(checkpoint.directory), *options]
     try:
-        compiler = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        compiler = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     except OSError as error:
         raise CompileError(f"compiling {checkpoint.directory} failed: {error}") from error
     with compiler, tqdm(desc="compiling", bar_format="{desc} {elapsed}", disable=None, leave=False) as bar:
@@ -168,20 +168,21 @@ def _compile(checkpoint: Checkpoint, quantization: str, opt: str, place: DeviceN
 def _wait(compiler: subprocess.Popen[str], bar: tqdm[None]) -> str:
     """Wait for the compiler to end and return its stderr; it is ended if this process is interrupted."""
     try:
-        while (errors := _errors(compiler)) is None:
-            bar.refresh()
+        while True:
+            try:
+                return compiler.communicate(timeout=0.5)[1]
+            except subprocess.TimeoutExpired as waiting:
+                bar.set_description_str(f"compiling: {_stage(waiting.stdout)}")
     except BaseException:
         compiler.kill()
         raise
-    return errors
 
 
-def _errors(compiler: subprocess.Popen[str]) -> str | None:
-    """What it has written to stderr, if it ends now."""
-    try:
-        return compiler.communicate(timeout=0.5)[1]
-    except subprocess.TimeoutExpired:
-        return None
+def _stage(output: bytes | str | None) -> str:
+    """The last whole line of what the compiler has written, which is bytes until it ends."""
+    text = output.decode(errors="replace") if isinstance(output, bytes) else output or ""
+    *whole, _ = text.split("\n")
+    return whole[-1] if whole else "starting"
 
 
 # ---------------------------------------------------------------- the weights
@@ -201,7 +202,7 @@ def _backend(library: Library, checkpoint: Checkpoint, limits: EngineLimits) -> 
         "parameters": [[spec.name, spec.shape, spec.dtype, spec.layout] for spec in specs],
         "code": source_hash("checkpoint", "quantization"),
     }
-    directory = artifact("weights", key, make)
+    directory = artifact("weights", key, make, model=str(checkpoint.directory))
     with _bar("loading weights", total) as progress:
         params = load_weights(directory, specs, library.device, progress)
     return TVMBackend(library, params, limits)

@@ -109,26 +109,26 @@ def check_options(config: Any) -> None:
             raise ConfigError(f"{name} is {value!r}: expected {declared.expected}")
 
 
-def parse_assignments(text: str, config: type[Any]) -> dict[str, Any]:
+def parse_assignments(text: str, config: type[Any], source: str = "--overrides") -> dict[str, Any]:
     """Read `key=value;key=value` into field names and values of a dataclass, by its options' override keys.
 
-    Empty parts are skipped. Raises ConfigError naming an unknown or repeated key, or a bad value.
+    Empty parts are skipped. Raises ConfigError that begins with `source` and names a key or a value.
     """
     keys = {entry.override: (name, entry) for name, _, entry in options_of(config) if entry.override}
     values: dict[str, Any] = {}
     for part in filter(None, (part.strip() for part in text.split(";"))):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
-            raise ConfigError(f"--overrides: {part!r} is not of the form key=value")
+            raise ConfigError(f"{source}: {part!r} is not of the form key=value")
         if key not in keys:
-            raise ConfigError(_unknown_key(key, keys))
+            raise ConfigError(f"{source}: {_unknown_key(key, keys)}")
         name, declared = keys[key]
         if name in values:
-            raise ConfigError(f"--overrides: {key} is given twice")
+            raise ConfigError(f"{source}: {key} is given twice")
         try:
             values[name] = declared.parse(value)
         except ValueError as error:
-            raise ConfigError(f"--overrides: {key}={value}: {error}") from None
+            raise ConfigError(f"{source}: {key}={value}: {error}") from None
     return values
 
 
@@ -171,7 +171,7 @@ def _text(value: object) -> str:
 def _unknown_key(key: str, keys: Mapping[str, object]) -> str:
     near = get_close_matches(key, keys, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"--overrides: unknown key {key!r}{hint}; the keys are {', '.join(sorted(keys))}"
+    return f"unknown key {key!r}{hint}; the keys are {', '.join(sorted(keys))}"
 
 
 def _texts(text: str) -> object:

@@ -38,8 +38,14 @@ ALLOWED: dict[str, frozenset[str]] = {
             "demo",
             "loading",
             "loaded_model",
+            "artifacts",
+            "sync_engine",
+            "chat",
+            "bench",
         }
     ),
+    "chat": frozenset({"sync_engine"}),
+    "bench": frozenset({"async_engine", "engine", "frontend"}),
     "server": frozenset({"async_engine", "text", "protocol"}),
     "async_engine": frozenset({"engine", "text", "protocol", "frontend", "loaded_model", "loading"}),
     "sync_engine": frozenset({"async_engine", "protocol", "frontend", "loaded_model"}),
@@ -80,7 +86,7 @@ OUTSIDE = {
     "starlette": frozenset({"server"}),
     "uvicorn": frozenset({"server"}),
     "pydantic": frozenset({"protocol", "frontend", "server", "text", "checkpoint"}),
-    "asyncio": frozenset({"async_engine", "sync_engine", "server", "frontend"}),
+    "asyncio": frozenset({"async_engine", "sync_engine", "server", "frontend", "bench", "interface"}),
     "torch": frozenset(),
     "transformers": frozenset(),
 }

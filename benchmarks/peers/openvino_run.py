@@ -17,8 +17,8 @@ import numpy as np
 import openvino
 import openvino_genai
 
-from benchmarks.load import TOKEN_IDS
 from benchmarks.peers.cells import CELLS, LOAD, Cell
+from mlc_serve.bench.load import TOKEN_IDS
 
 # Gibibytes for keys and values: enough for all sequences of a cell.
 CACHE_GIB = 2

@@ -11,14 +11,16 @@ import json
 import math
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from benchmarks.offline import measure_decode, measure_prefill
 from benchmarks.peers.cells import CELLS, Cell
 from benchmarks.peers.process import last_json, run_module
 from benchmarks.report import Row
-from benchmarks.setup import Settings, ask_engine, start_engine
+from benchmarks.setup import Settings, start_engine
 from benchmarks.shapes import Shape
+from mlc_serve.bench.asking import ask_engine
+from mlc_serve.bench.measures import measure_decode, measure_prefill
 from mlc_serve.quantization.scheme import find_scheme
 
 QUANTIZATION = {8: "q8f32_1", 4: "q4f16_1"}
@@ -83,7 +85,7 @@ async def measure(settings: Settings, cell: Cell) -> Row:
     try:
         if cell.is_prefill:
             return await measure_prefill(ask_engine(engine, cell.answer), cell.prompt, settings.runs)
-        return await measure_decode(engine, settings, cell.batch)
+        return await measure_decode(partial(ask_engine, engine), settings.workload, cell.batch)
     finally:
         engine.terminate()
 

@@ -9,12 +9,8 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Callable
 
-from benchmarks.load import Ask, Prompt, Record, random_prompts
-
-# Makes an Ask for so many tokens.
-AskFor = Callable[[int], Ask]
+from mlc_serve.bench.load import Ask, AskFor, Prompt, Record, random_prompts
 
 STREAMS, STREAM_PROMPT, STREAM_ANSWER = 7, 32, 200
 # Tokens that each stream has before the long prompt is sent.

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks.event_client import EventClient
-from benchmarks.load import Ask, Prompt, closed_loop, random_prompts, summary
 from benchmarks.peers.cells import CONCURRENCY, LOAD
 from benchmarks.peers.contest import Contest
 from benchmarks.peers.openvino import OpenVinoModel
-from benchmarks.peers.probes import AskFor, behind_a_burst, longest_gap
+from benchmarks.peers.probes import behind_a_burst, longest_gap
 from benchmarks.peers.ratios import median_and_range, medians
 from benchmarks.peers.rounds import say
 from benchmarks.peers.servers import Start, llama_server, our_server
 from benchmarks.report import Row, table
-from benchmarks.setup import ask_server
+from mlc_serve.bench.asking import ask_server
+from mlc_serve.bench.event_client import EventClient
+from mlc_serve.bench.load import Ask, AskFor, Prompt, closed_loop, random_prompts, summary
 
 SLOTS = (8, 32)
 # Figures of a round by what was measured: a number of clients, or the probes.

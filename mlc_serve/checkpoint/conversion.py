@@ -77,7 +77,7 @@ def _tensors(
     for spec in wanted:
         weight, _, _ = spec.name.rpartition(".")
         if form is None or not _is_quantized(spec):
-            yield spec, pack(_cast(checkpoint, spec, _assemble(checkpoint, spec)), spec.layout)
+            yield spec, pack(plain_tensor(checkpoint, spec), spec.layout)
         elif weight not in done:
             done.add(weight)
             specs = [other for other in wanted if other.name in (weight + _INTEGERS, weight + _SCALES)]
@@ -98,6 +98,11 @@ def _quantized_tensors(
             yield spec, pack(weight.stored, spec.layout, padding=form.offset)
         else:
             yield spec, pack(weight.scale, spec.layout)
+
+
+def plain_tensor(checkpoint: Checkpoint, spec: WantedTensor) -> NDArray[Any]:
+    """A tensor in its wanted type, row-major whatever its layout. Raises CheckpointError, as `convert`."""
+    return _cast(checkpoint, spec, _assemble(checkpoint, spec))
 
 
 def _assemble(checkpoint: Checkpoint, spec: WantedTensor) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from mlc_serve.checkpoint.json_object import read_json_object
 from mlc_serve.errors import CheckpointError
 
 # The second is the name that older directories use.
-_CACHE_NAMES = ("tensor-cache.json", "ndarray-cache.json")
+CACHE_NAMES = ("tensor-cache.json", "ndarray-cache.json")
 
 _DTYPES: dict[str, DTypeLike] = {
     "float32": np.float32,
@@ -126,10 +126,10 @@ class RawShards:
 
 
 def _find_cache(directory: Path) -> Path:
-    for name in _CACHE_NAMES:
+    for name in CACHE_NAMES:
         if (directory / name).is_file():
             return directory / name
-    raise CheckpointError(f"{directory}: there is neither {' nor '.join(_CACHE_NAMES)}")
+    raise CheckpointError(f"{directory}: there is neither {' nor '.join(CACHE_NAMES)}")
 
 
 def _read_cache(path: Path) -> _Cache:

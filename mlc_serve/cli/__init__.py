@@ -11,7 +11,15 @@ import sys
 from collections.abc import Sequence
 
 from mlc_serve import __version__
-from mlc_serve.cli import compile, serve
+from mlc_serve.cli import (
+    bench,
+    chat,
+    compile,
+    completion,
+    convert,
+    models,
+    serve,
+)
 from mlc_serve.cli.parser import CommandParser, refuse_unknown
 from mlc_serve.errors import ConfigError, StartupError
 
@@ -19,7 +27,20 @@ EXIT_STARTUP_ERROR = 1
 EXIT_CONFIG_ERROR = 2
 EXIT_INTERRUPTED = 130
 
-_COMMANDS = (serve, compile)
+_COMMANDS = (
+    serve,
+    chat,
+    models,
+    convert,
+    compile,
+    bench,
+    completion,
+)
+_EXAMPLES = """\
+examples:
+  mlc_serve serve                     serve the demo model on http://127.0.0.1:8000
+  mlc_serve chat org/name             chat with a model from the Hugging Face hub
+  mlc_serve COMMAND --help            what a command takes, with examples"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,14 +56,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     parser = CommandParser(
-        prog="mlc_serve", description="Serve language models over an OpenAI-compatible API."
+        prog="mlc_serve",
+        description="Serve language models over an OpenAI-compatible API.",
+        epilog=_EXAMPLES,
     )
     parser.add_argument("--version", action="version", version=f"mlc_serve {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in _COMMANDS:
         subparser = command.add_parser(commands)
         subparser.set_defaults(run=command.run, parser=subparser)
+    parser.set_defaults(run=None, parser=parser, program=parser)
+    if argv and argv[0].startswith("-") and argv[0] not in parser.flags:
+        refuse_unknown(parser, argv[:1], commands.choices)
     arguments, unknown = parser.parse_known_args(argv)
-    refuse_unknown(arguments.parser, unknown)
+    refuse_unknown(arguments.parser, unknown, commands.choices)
+    if arguments.run is None:
+        raise ConfigError(f"which command? {', '.join(commands.choices)}; for a start, type: mlc_serve serve")
     code: int = arguments.run(arguments)
     return code

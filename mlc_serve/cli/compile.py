@@ -9,6 +9,11 @@ from typing import Any, get_args
 from mlc_serve.cli.parser import CommandParser
 from mlc_serve.config import DEFAULT_OPT, OptimizationLevel
 
+_EXAMPLES = """\
+examples:
+  mlc_serve compile ./my-model --device cuda --arch sm_90a --output my-model.so
+  mlc_serve serve ./my-model --device cuda --model-lib my-model.so"""
+
 
 def add_parser(commands: Any) -> CommandParser:
     """Add this command to `commands`, what argparse's add_subparsers returned."""
@@ -16,7 +21,7 @@ def add_parser(commands: Any) -> CommandParser:
         "compile",
         help="compile a model's library",
         description="Compile the library of a model, to be served with --model-lib.",
-        epilog="example: mlc_serve compile ./my-model --device cuda --arch sm_90a --output my-model.so",
+        epilog=_EXAMPLES,
     )
     parser.add_argument(
         "model", metavar="MODEL", help="directory in Hugging Face or MLC format, or org/name on the hub"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar
 
@@ -28,26 +28,72 @@ class CommandParser(argparse.ArgumentParser):
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **settings)
 
+    @property
+    def flags(self) -> list[str]:
+        """Every spelling of every flag."""
+        return list(self._option_string_actions)
+
     def error(self, message: str) -> NoReturn:
         """Refuse the command line."""
         raise ConfigError(f"{message} (see {self.prog} --help)")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Argparse asks here whether a value is one of an argument's choices; commands are choices, too."""
+        choices = action.choices
+        if choices is None or value in choices:
+            return
+        names = [str(choice) for choice in choices]
+        if isinstance(action, argparse._SubParsersAction):
+            raise ConfigError(_unknown_command(self.prog, str(value), names))
+        raise argparse.ArgumentError(
+            action, f"{value!r}: expected one of {', '.join(names)}{nearest(str(value), names)}"
+        )
 
-def refuse_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> None:
-    """Raise ConfigError for arguments that were not understood, with the flag that was probably meant."""
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """` (did you mean X?)` for the word of those known that is most like this one; "" if none is."""
+    near = get_close_matches(word, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _unknown_command(program: str, word: str, names: Sequence[str]) -> str:
+    """A word that looks like a model gets the command that was left out."""
+    hint = f" (did you mean {program} serve {word}?)" if "/" in word else nearest(word, names)
+    return f"there is no command {word!r}{hint}; the commands are {', '.join(names)}"
+
+
+def refuse_unknown(
+    parser: CommandParser,
+    unknown: Sequence[str],
+    commands: Mapping[str, CommandParser],
+) -> None:
+    """Raise ConfigError for arguments that were not understood, with what was probably meant: a flag of this
+    command, or the other `commands` that have a flag of that name.
+    """
     if not unknown:
         return
     flag = unknown[0].partition("=")[0]
-    near = get_close_matches(flag, parser._option_string_actions, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
+    owners = [name for name, other in commands.items() if flag in other.flags]
+    if flag.startswith("-") and owners:
+        raise ConfigError(f"{flag} is a flag of {_any_of(owners)}, not of {parser.prog}")
+    hint = nearest(flag, parser.flags)
     raise ConfigError(f"unrecognized argument {unknown[0]}{hint}; see {parser.prog} --help")
 
 
-def add_options(parser: argparse.ArgumentParser, title: str, config: type[Any]) -> None:
-    """Add a group with the flags that a dataclass declares. Those not given leave no trace in the result."""
+def _any_of(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def add_options(
+    parser: argparse.ArgumentParser, title: str, config: type[Any], without: Collection[str] = ()
+) -> None:
+    """Add a group with the flags that a dataclass declares, but for the fields `without`. Flags that are not
+    given leave no trace in the result.
+    """
     group = parser.add_argument_group(title)
     for name, default, declared in options_of(config):
-        if declared.flags:
+        if declared.flags and name not in without:
             group.add_argument(
                 *declared.flags, dest=name, default=argparse.SUPPRESS, **_form(declared, default)
             )
@@ -69,7 +115,11 @@ def _form(declared: Option, default: object) -> dict[str, Any]:
     text = declared.help.replace("%", "%%") + _default_text(declared, default)
     if declared.kind is Kind.BOOLEAN:
         return {"help": text, "action": "store_true"}
-    form: dict[str, Any] = {"help": text, "type": _converter(declared), "metavar": _metavar(declared)}
+    form: dict[str, Any] = {"help": text, "metavar": _metavar(declared)}
+    if declared.choices:
+        form["choices"] = declared.choices  # which a shell completes
+    else:
+        form["type"] = _converter(declared)
     if declared.spelling is Spelling.REPEATED:
         form["action"] = "append"
     if declared.spelling is Spelling.MANY:

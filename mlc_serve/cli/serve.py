@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import textwrap
 from typing import Any
 
+from mlc_serve.cli.engine_options import MODEL_HELP, keep_torch_out
 from mlc_serve.cli.parser import CommandParser, add_options, read_options
 from mlc_serve.config import EngineConfig, LaunchConfig, ServerConfig
 from mlc_serve.options import options_of
+
+_EXAMPLES = """\
+examples:
+  mlc_serve serve                                    the demo model on http://127.0.0.1:8000
+  mlc_serve serve ./my-model --port 8080             a directory
+  mlc_serve serve org/name --mode server --overrides "max_num_sequence=64\""""
 
 
 def add_parser(commands: Any) -> CommandParser:
@@ -18,15 +24,14 @@ def add_parser(commands: Any) -> CommandParser:
         "serve",
         help="serve a model over HTTP",
         description="Serve a model, and further ones, over an OpenAI-compatible HTTP API.",
-        epilog=_override_help(),
+        epilog=f"{_override_help()}\n\n{_EXAMPLES}",
     )
     parser.add_argument(
         "model",
         metavar="MODEL",
         nargs="?",
         default=None,
-        help="directory in Hugging Face or MLC format, or org/name or HF://org/name on the hub; "
-        "without it, the demo model that comes with the package",
+        help=f"{MODEL_HELP}; without it, the demo model that comes with the package",
     )
     parser.add_argument(
         "--overrides",
@@ -45,8 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     launch = read_options(LaunchConfig, arguments)
     server = read_options(ServerConfig, arguments)
     engine = read_options(EngineConfig, arguments, model=arguments.model).overridden(arguments.overrides)
-    # TVM's FFI imports torch wherever it is installed, which takes seconds and memory that no server needs.
-    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # None makes the import fail, as documented
+    keep_torch_out()
     # Imported here because it loads TVM and the web framework, and only after the flags were found good.
     from mlc_serve.interface.serve import run_server
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,14 @@ from mlc_serve.quantization.scheme import find_scheme
 MAX_PREFILL_CHUNK = 2048
 MAX_BATCH_SIZE = 128
 
+STAGES = ("describing the model", "building kernels", "linking")
+
+Report = Callable[[str], object]
+
+
+def _tell_nobody(_stage: str) -> None:
+    pass
+
 
 def compile_library(
     model_type: str,
@@ -40,8 +48,10 @@ def compile_library(
     target: Target,
     output: Path,
     level: str = DEFAULT_OPT,
+    report: Report = _tell_nobody,
 ) -> dict[str, Any]:
-    """Compile a model for a target, write the library to `output`, and return its metadata.
+    """Compile a model for a target, write the library to `output`, and return its metadata. `report` is told
+    which of the STAGES begins.
 
     Raises CheckpointError for a configuration that can't be compiled, ConfigError for an unknown
     quantization or optimization level, CompileError if TVM can't generate code for the target or a tool that
@@ -50,10 +60,13 @@ def compile_library(
     _check_linker()
     if not output.parent.is_dir():
         raise CompileError(f"{output} can't be written: {output.parent} is no directory")
+    report(STAGES[0])
     module, metadata = export_model(model_type, config, quantization, target, level)
     try:
         with target, tvm.transform.PassContext(config=lowering_options(target)):
+            report(STAGES[1])
             executable = tvm.compile(module, target=target, relax_pipeline=pipeline_for(target))
+        report(STAGES[2])
         executable.export_library(str(output))
     except (RuntimeError, ValueError, OSError) as error:
         raise CompileError(f"compiling for {target.kind.name} failed: {_last_line(error)}") from error

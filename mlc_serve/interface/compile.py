@@ -6,11 +6,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tqdm import tqdm
+
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
-from mlc_serve.compiler.library import compile_library
+from mlc_serve.compiler.library import STAGES, compile_library
 from mlc_serve.compiler.target import target_for
 from mlc_serve.quantization.scheme import choose_scheme
+
+_BAR = "{n_fmt}/{total_fmt} {desc} {elapsed}"
 
 
 def compile_model(
@@ -23,4 +27,12 @@ def compile_model(
     checkpoint = open_checkpoint(locate(model))
     scheme = choose_scheme(quantization, checkpoint.quantization, device)
     target = target_for(device, arch)
-    compile_library(checkpoint.model_type, checkpoint.config, scheme.name, target, output, opt)
+    with tqdm(total=len(STAGES), bar_format=_BAR, disable=None, leave=False) as bar:
+
+        def report(stage: str) -> None:
+            bar.set_description_str(stage)
+            bar.update()
+            if bar.disable:  # no terminal: lines, which a parent process reads
+                print(f"{STAGES.index(stage) + 1}/{len(STAGES)} {stage}", flush=True)
+
+        compile_library(checkpoint.model_type, checkpoint.config, scheme.name, target, output, opt, report)

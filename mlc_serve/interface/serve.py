@@ -22,14 +22,13 @@ from mlc_serve.config import (
     ServerConfig,
     SpeculativeMode,
 )
-from mlc_serve.demo import demo_model_path
+from mlc_serve.demo import DEMO_MODEL_NAME, demo_model_path
 from mlc_serve.errors import ConfigError
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.lifecycle import bind_socket, run
 
-DEMO_MODEL_NAME = "demo"
 DEFAULT_MODE: Mode = "local"
 
 Config = TypeVar("Config", bound="EngineConfig | ServerConfig | LaunchConfig")

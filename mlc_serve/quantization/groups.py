@@ -76,3 +76,12 @@ def unpack_words(words: NDArray[np.uint32], depth: int, form: GroupFormat) -> ND
         stored = np.stack([stored & 15, stored >> 4], axis=2).reshape(len(words), -1)
     stored[:, depth:] = form.offset
     return stored
+
+
+def pack_words(stored: NDArray[np.uint8], depth: int, form: GroupFormat) -> NDArray[np.uint32]:
+    """The words that `unpack_words` reads; what lies beyond the depth is 0, as in MLC's."""
+    bytes_ = np.array(stored)
+    bytes_[:, depth:] = 0
+    if form.bits == 4:
+        bytes_ = np.ascontiguousarray(bytes_[:, 0::2] | bytes_[:, 1::2] << 4)
+    return bytes_.view(np.uint32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from mlc_serve import cli
 from mlc_serve.errors import CheckpointError, StartupError
 
 ROOT = Path(__file__).parent.parent.parent
+COMMANDS = ("serve", "chat", "models", "convert", "compile", "bench", "completion")
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
@@ -27,14 +27,23 @@ def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("argv", "part"),
     [
-        ([], "required: COMMAND"),
-        (["serv"], "invalid choice: 'serv'"),
+        ([], "which command? serve, "),
+        ([], "type: mlc_serve serve"),
+        (["serv"], "there is no command 'serv' (did you mean serve?)"),
+        (["./my-model"], "(did you mean mlc_serve serve ./my-model?)"),
+        (["models", "remov"], "(did you mean remove?); the commands are remove"),
+        (["--port", "1"], "--port is a flag of serve, not of mlc_serve"),
+        (["chat", "--port", "1"], "--port is a flag of serve, not of mlc_serve chat"),
+        (["compile", "dir", "--output", "x", "--mode", "local"], "of serve, chat and bench, not of"),
+        (["compile", "dir", "--output", "x", "--opt", "O4"], "'O4': expected one of O0, O1, O2, O3"),
+        (["convert", "dir", "--output", "x"], "arguments are required: --quantization"),
+        (["completion", "bsh"], "'bsh': expected one of bash, zsh, tcsh (did you mean bash?)"),
         (["serve", "--prot", "1"], "unrecognized argument --prot (did you mean --port?)"),
         (["serve", "--prot=1"], "did you mean --port?"),
         (["serve", "a", "b"], "unrecognized argument b"),
         (["serve", "--port", "high"], "argument --port: 'high': expected an integer from 0 to 65535"),
         (["serve", "--port"], "expected one argument"),
-        (["serve", "--mode", "lokal"], "expected one of local, interactive, server"),
+        (["serve", "--mode", "lokal"], "expected one of local, interactive, server (did you mean local?)"),
         (["serve", "--over", "opt=O1"], "unrecognized argument --over"),
         (["serve", "--overrides", "max_num_sequnce=1"], "did you mean max_num_sequence?"),
         (
@@ -76,7 +85,7 @@ def test_ctrl_c_before_serving_is_quiet(
     """Ctrl-C while a model loads ends with 130 and without a traceback."""
 
     def interrupt(_arguments: object) -> int:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # to this thread: others may be there, of tests before
         return 0
 
     monkeypatch.setattr(cli.serve, "run", interrupt)
@@ -88,3 +97,30 @@ def test_python_dash_m_is_the_program() -> None:
     command = [sys.executable, "-m", "mlc_serve", "--version"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout == "mlc_serve 0.1.0\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_ends_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The help of each command shows what to type."""
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    examples = capsys.readouterr().out.rpartition("example")[2]
+    assert f"mlc_serve {command}" in examples
+
+
+@pytest.mark.parametrize("argv", [["--help"], *([command, "--help"] for command in COMMANDS)])
+def test_help_loads_nothing_heavy(argv: list[str]) -> None:
+    """No command's help waits for TVM, the web framework or any other library that takes long."""
+    heavy = "{'tvm', 'tvm_ffi', 'fastapi', 'uvicorn', 'pydantic', 'transformers', 'numpy', 'httpx2', 'shtab'}"
+    program = f"""
+import sys
+from mlc_serve.cli import main
+try:
+    main({argv!r})
+except SystemExit:
+    print(sorted({heavy} & set(sys.modules)))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines()[-1] == "[]"

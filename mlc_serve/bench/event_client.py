@@ -14,14 +14,21 @@ from urllib.parse import urlsplit
 import httptools
 
 
+class ReplyError(RuntimeError):
+    """The server does not reply with what was asked for."""
+
+
 class EventClient:
     """Posts JSON to one server, on as many connections as requests are under way at once."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, api_key: str | None = None) -> None:
+        """`url` gives scheme, host and port; its path is left to each request."""
         address = urlsplit(url)
         if address.hostname is None:
             raise ValueError(f"{url!r} names no host")
-        self._host, self._port = address.hostname, address.port or 80
+        self._is_secure = address.scheme == "https"
+        self._host, self._port = address.hostname, address.port or (443 if self._is_secure else 80)
+        self._authorization = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
         self._idle: list[_Connection] = []
 
     async def __aenter__(self) -> EventClient:
@@ -34,7 +41,7 @@ class EventClient:
     async def post(self, path: str, body: Mapping[str, object]) -> AsyncIterator[str]:
         """The lines of the reply as they arrive, without empty ones.
 
-        Raises RuntimeError unless its status is 200, and ConnectionError if the server hangs up.
+        Raises ReplyError unless its status is 200, and ConnectionError if the server hangs up.
         """
         connection = await self._connection()
         whole = False
@@ -54,11 +61,16 @@ class EventClient:
             connection = self._idle.pop()
             if connection.reusable:
                 return connection
-        _, opened = await asyncio.get_running_loop().create_connection(_Connection, self._host, self._port)
+        loop = asyncio.get_running_loop()
+        _, opened = await loop.create_connection(
+            _Connection, self._host, self._port, ssl=self._is_secure or None
+        )
         return opened
 
     def _request(self, path: str, content: bytes) -> bytes:
-        headers = f"Host: {self._host}:{self._port}\r\nContent-Type: application/json\r\n"
+        headers = (
+            f"Host: {self._host}:{self._port}\r\n{self._authorization}Content-Type: application/json\r\n"
+        )
         return f"POST {path} HTTP/1.1\r\n{headers}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
 
@@ -133,4 +145,4 @@ class _Connection(asyncio.Protocol):
     def _check_status(self, body: bytes) -> None:
         status = self._parser.get_status_code()
         if status != 200:
-            raise RuntimeError(f"status {status}: {body.decode()}")
+            raise ReplyError(f"status {status}: {body.decode()}")

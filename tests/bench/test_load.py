@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from benchmarks.load import (
+from mlc_serve.bench.asking import tokens_in
+from mlc_serve.bench.load import (
     Prompt,
     Record,
     closed_loop,
@@ -17,7 +18,6 @@ from benchmarks.load import (
     steady_rate,
     summary,
 )
-from benchmarks.setup import tokens_in
 
 
 def record(sent: float, *times: float) -> Record:

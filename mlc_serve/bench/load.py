@@ -18,9 +18,15 @@ from itertools import pairwise
 Prompt = Sequence[int]
 # Sends a prompt; yields the number of tokens of each arrival.
 Ask = Callable[[Prompt], AsyncIterator[int]]
+# Makes an Ask for so many tokens.
+AskFor = Callable[[int], Ask]
 
 # Ids that are plain text in every vocabulary, specials left out.
 TOKEN_IDS = range(10, 250)
+
+
+class NoMeasureError(RuntimeError):
+    """What came back can't be measured."""
 
 
 @dataclass
@@ -77,7 +83,7 @@ async def _one(ask: Ask, prompt: Prompt) -> Record:
         if count:
             record.arrivals.append((time.perf_counter(), count))
     if not record.arrivals:
-        raise RuntimeError("a request was answered with no tokens")
+        raise NoMeasureError("a request was answered with no tokens")
     return record
 
 
@@ -100,7 +106,7 @@ def steady_rate(records: Sequence[Record]) -> float:
     start = max(record.first for record in records)
     end = min(record.last for record in records)
     if end <= start:
-        raise RuntimeError("the requests never ran all at once: ask for more tokens")
+        raise NoMeasureError("the requests never ran all at once: ask for more tokens")
     counts = (count for record in records for at, count in record.arrivals if start < at <= end)
     return sum(counts) / (end - start)
 

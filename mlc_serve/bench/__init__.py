@@ -1,0 +1,1 @@
+"""Measuring an engine or a server: load, who answers it, and figures of what came back."""

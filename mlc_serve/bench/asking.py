@@ -1,0 +1,81 @@
+"""Who answers the load: an engine in this process, or a server over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.bench.event_client import EventClient, ReplyError
+from mlc_serve.bench.load import Ask, Prompt
+from mlc_serve.engine.sampling import SamplingParams
+from mlc_serve.frontend.params import GenerationParams
+
+
+def ask_engine(engine: AsyncMLCEngine, max_tokens: int) -> Ask:
+    """Ask an engine in this process for exactly `max_tokens` greedy tokens."""
+    params = GenerationParams(SamplingParams(temperature=0.0, max_tokens=max_tokens))
+
+    async def ask(prompt: Prompt) -> AsyncIterator[int]:
+        async for delta in engine.generate(prompt, params):
+            yield len(delta.token_ids)
+
+    return ask
+
+
+def ask_server(
+    client: EventClient, max_tokens: int, model: str | None = None, path: str = "/v1/completions"
+) -> Ask:
+    """Ask an OpenAI-compatible server for exactly `max_tokens` greedy tokens that continue a prompt.
+
+    `model` is to answer; a server of one model need not be told.
+    """
+    fields = {**_streamed(max_tokens), **({"model": model} if model else {})}
+
+    def ask(prompt: Prompt) -> AsyncIterator[int]:
+        return _asked(client, path, {**fields, "prompt": list(prompt)})
+
+    return ask
+
+
+def ask_chat(client: EventClient, max_tokens: int) -> Ask:
+    """As `ask_server`, in a conversation. The prompt is written out as numbers: its length is another."""
+
+    def ask(prompt: Prompt) -> AsyncIterator[int]:
+        messages = [{"role": "user", "content": " ".join(map(str, prompt))}]
+        return _asked(client, "/v1/chat/completions", {**_streamed(max_tokens), "messages": messages})
+
+    return ask
+
+
+def _streamed(max_tokens: int) -> dict[str, object]:
+    streaming = {"stream": True, "stream_options": {"include_usage": True}}
+    return {"max_tokens": max_tokens, "temperature": 0, "ignore_eos": True, **streaming}
+
+
+async def _asked(client: EventClient, path: str, body: dict[str, object]) -> AsyncIterator[int]:
+    """A chunk with text counts as a token, and what `usage` has beyond these arrives with it."""
+    counted = 0
+    async for line in client.post(path, body):
+        new = tokens_in(line, counted)
+        if new:
+            counted += new
+            yield new
+
+
+def tokens_in(line: str, counted: int) -> int:
+    """The tokens that a line of an event stream adds to those counted. Raises ReplyError for an error."""
+    if not line.startswith("data: {"):
+        return 0
+    event = json.loads(line.removeprefix("data: "))
+    if "error" in event:
+        raise ReplyError(f"the stream ended with an error: {event['error']}")
+    if event.get("usage"):
+        return int(event["usage"]["completion_tokens"]) - counted
+    return sum(1 for choice in event["choices"] if choice.get("text") or _content(choice))
+
+
+def _content(choice: dict[str, Any]) -> object:
+    """What a chunk of a chat adds, if it is one."""
+    return choice.get("delta", {}).get("content")

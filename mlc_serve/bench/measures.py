@@ -1,0 +1,50 @@
+"""The figures: prefill and decode of an engine, and what a number of clients see. Each is a row by name:
+rates in tokens a second, times in milliseconds, medians of several runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mlc_serve.bench.load import Ask, AskFor, closed_loop, median_of, random_prompts, steady_rate, summary
+from mlc_serve.config import Workload
+
+Row = Mapping[str, object]
+
+# Requests of one run for each that is under way at once.
+WAVES = 3
+
+
+async def measure_prefill(ask: Ask, length: int, runs: int) -> Row:
+    """How fast one prompt is computed up to its first token."""
+
+    async def run(seed: int) -> dict[str, float]:
+        records = await closed_loop(ask, random_prompts(1, length, seed), 1)
+        figures = summary(records)
+        return figures | {"tokens_per_s": 1000 * length / figures["ttft_p50_ms"]}
+
+    return {"measured": f"prefill of {length}", **await median_of(runs, run)}
+
+
+async def measure_decode(ask_for: AskFor, workload: Workload, batch: int) -> Row:
+    """How fast a batch generates once all of it does. Twice the answer is asked for: while prompts come in
+    one after the other, the first answers go on.
+    """
+    ask = ask_for(2 * workload.max_tokens)
+
+    async def run(seed: int) -> dict[str, float]:
+        prompts = random_prompts(batch, workload.prompt_tokens, seed)
+        records = await closed_loop(ask, prompts, batch)
+        return summary(records) | {"tokens_per_s": steady_rate(records)}
+
+    return {"measured": f"decode, batch {batch}", **await median_of(workload.runs, run)}
+
+
+async def measure_load(ask: Ask, workload: Workload, concurrency: int) -> Row:
+    """What a number of clients see that each send a request as soon as the last is answered."""
+
+    async def run(seed: int) -> dict[str, float]:
+        prompts = random_prompts(WAVES * concurrency, workload.prompt_tokens, seed)
+        return summary(await closed_loop(ask, prompts, concurrency))
+
+    return {"concurrency": concurrency, **await median_of(workload.runs, run)}

@@ -1,0 +1,76 @@
+"""A conversation with a model: what was said, and the settings for what is said next."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import replace
+
+from mlc_serve.chat.source import ChatSource, Message
+from mlc_serve.chat.stats import ReplyStats
+from mlc_serve.config import ChatConfig
+from mlc_serve.errors import MLCServeError
+
+Text = Generator[str, None, None]
+
+
+class Dialogue:
+    """`stats` are those of the last reply."""
+
+    def __init__(self, source: ChatSource, config: ChatConfig) -> None:
+        self.source = source
+        self.config = config
+        self.stats: ReplyStats | None = None
+        self._turns: list[Message] = []
+
+    @property
+    def messages(self) -> list[Message]:
+        """The conversation as the model is given it."""
+        system = self.config.system
+        first: list[Message] = [{"role": "system", "content": system}] if system else []
+        return first + self._turns
+
+    def ask(self, question: str) -> Text:
+        """The reply, as it comes. One that is closed early stays as far as it went; one that fails before its
+        first word takes the question with it. Raises RequestError or RemoteServerError.
+        """
+        self._turns.append({"role": "user", "content": question})
+        return self._reply()
+
+    def retry(self) -> Text:
+        """Another reply to the last question; nothing if there was none."""
+        while self._turns and self._turns[-1]["role"] == "assistant":
+            self._turns.pop()
+        return self._reply() if self._turns else _nothing()
+
+    def reset(self, system: str | None = None) -> None:
+        """Begin again; with another system message, if one is given."""
+        self._turns.clear()
+        if system is not None:
+            self.config = replace(self.config, system=system or None)
+
+    def change(self, assignments: str) -> None:
+        """Apply `key=value;key=value` to the settings. Raises ConfigError."""
+        self.config = self.config.changed(assignments)
+
+    def _reply(self) -> Text:
+        self.stats = ReplyStats()
+        said: list[str] = []
+        try:
+            with closing(self.source.reply(self.messages, self.config.sampling())) as parts:
+                for part in parts:
+                    self.stats.add(part)
+                    if part.text:
+                        said.append(part.text)
+                        yield part.text
+        except MLCServeError:
+            if not said:
+                self._turns.pop()
+            raise
+        finally:
+            if said:
+                self._turns.append({"role": "assistant", "content": "".join(said)})
+
+
+def _nothing() -> Text:
+    yield from ()

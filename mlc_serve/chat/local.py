@@ -1,0 +1,36 @@
+"""A model in this process, as a chat asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+from mlc_serve.chat.source import Message, ReplyPart
+from mlc_serve.sync_engine import MLCEngine
+
+
+class LocalSource:
+    """Implements ChatSource; owns the engine."""
+
+    def __init__(self, engine: MLCEngine) -> None:
+        self._engine = engine
+
+    @property
+    def name(self) -> str:
+        return self._engine.name
+
+    def reply(
+        self, messages: Sequence[Message], sampling: Mapping[str, Any]
+    ) -> Generator[ReplyPart, None, None]:
+        chunks = self._engine.chat.completions.create(
+            stream=True, messages=messages, stream_options={"include_usage": True}, **sampling
+        )
+        for chunk in chunks:
+            for choice in chunk.choices:
+                if choice.delta.content:
+                    yield ReplyPart(choice.delta.content)
+            if chunk.usage is not None:
+                yield ReplyPart(num_tokens=chunk.usage.completion_tokens)
+
+    def close(self) -> None:
+        self._engine.terminate()

@@ -1,0 +1,108 @@
+"""A model on an OpenAI-compatible server, as a chat asks it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+
+from mlc_serve.chat.source import Message, ReplyPart
+from mlc_serve.errors import RemoteServerError
+
+# Connecting takes milliseconds; a reply may stand in a queue, and its parts may be long in coming.
+_TIMEOUT = httpx2.Timeout(10, read=600)
+_PREFIX = "data:"
+
+
+class RemoteSource:
+    """Implements ChatSource. `url` is what the API's paths follow; without `model`, the first that is served.
+
+    Raises RemoteServerError if the server can't be reached, or lists no model.
+    """
+
+    def __init__(self, url: str, model: str | None = None, api_key: str | None = None) -> None:
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._url = url
+        self._client = httpx2.Client(headers=headers, timeout=_TIMEOUT)
+        try:
+            self._name = model or self._first_model()
+        except BaseException:
+            self._client.close()
+            raise
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def reply(
+        self, messages: Sequence[Message], sampling: Mapping[str, Any]
+    ) -> Generator[ReplyPart, None, None]:
+        request = {"model": self._name, "messages": messages, "stream": True, **sampling}
+        request["stream_options"] = {"include_usage": True}
+        with (
+            self._faults_told(),
+            self._client.stream("POST", f"{self._url}/chat/completions", json=request) as response,
+        ):
+            _refuse_errors(response)
+            for event in _events(response):
+                yield from _parts(event)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _first_model(self) -> str:
+        with self._faults_told():
+            response = self._client.get(f"{self._url}/models")
+            _refuse_errors(response)
+            try:
+                return str(response.json()["data"][0]["id"])
+            except (ValueError, LookupError, TypeError) as error:
+                raise RemoteServerError(f"{self._url}/models lists no model") from error
+
+    @contextmanager
+    def _faults_told(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx2.ConnectError as error:
+            raise RemoteServerError(f"nothing answers at {self._url}; is a server running there?") from error
+        except httpx2.HTTPError as error:
+            raise RemoteServerError(f"{self._url}: {str(error) or type(error).__name__}") from error
+
+
+def _refuse_errors(response: httpx2.Response) -> None:
+    if response.is_success:
+        return
+    body = response.read()
+    try:
+        text = str(json.loads(body)["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        text = response.reason_phrase
+    raise RemoteServerError(f"the server answers {response.status_code}: {' '.join(text.split())}")
+
+
+def _events(response: httpx2.Response) -> Iterator[dict[str, Any]]:
+    """The JSON objects of an event stream. Raises RemoteServerError if it breaks off."""
+    for line in response.iter_lines():
+        data = line.removeprefix(_PREFIX).strip()
+        if not line.startswith(_PREFIX) or not data:
+            continue
+        if data == "[DONE]":
+            return
+        try:
+            yield json.loads(data)
+        except ValueError as error:
+            raise RemoteServerError(f"the server sends what is no JSON: {data[:80]!r}") from error
+    raise RemoteServerError("the server broke the reply off")
+
+
+def _parts(event: Mapping[str, Any]) -> Iterator[ReplyPart]:
+    if error := event.get("error"):
+        raise RemoteServerError(f"the reply ended with an error: {error.get('message', error)}")
+    for choice in event.get("choices") or ():
+        if text := (choice.get("delta") or {}).get("content"):
+            yield ReplyPart(text)
+    if usage := event.get("usage"):
+        yield ReplyPart(num_tokens=usage["completion_tokens"])

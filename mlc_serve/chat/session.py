@@ -1,0 +1,83 @@
+"""A chat from its first line to its last: with a person at a terminal, or with a pipe.
+
+On a terminal Ctrl-C ends the reply that is coming, and at the prompt the chat. From a pipe every line is a
+question, and nothing but the answers is written.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+
+from mlc_serve.chat.commands import Leave, Output, run_command
+from mlc_serve.chat.dialogue import Dialogue
+from mlc_serve.errors import ConfigError, MLCServeError
+
+PROMPT, CONTINUED = ">>> ", "... "
+
+
+def talk(dialogue: Dialogue) -> int:
+    """Chat with a person until they leave, and return the exit code."""
+    _edit_lines()
+    print(f"Chatting with {dialogue.source.name}. /help lists the commands, Ctrl-D leaves.")
+    while True:
+        try:
+            line = _read_message()
+            if line.strip():
+                _answer(line, dialogue)
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return 0
+        except Leave:
+            return 0
+
+
+def answer_lines(dialogue: Dialogue) -> int:
+    """Answer each line of stdin, and return the exit code: 1 after a question that can't be answered."""
+    for line in sys.stdin:
+        if not line.strip():
+            continue
+        try:
+            _write(dialogue.ask(line.strip()))
+        except MLCServeError as error:
+            print(f"mlc_serve: error: {error}", file=sys.stderr)
+            return 1
+        print(flush=True)
+    return 0
+
+
+def _edit_lines() -> None:
+    """Importing readline gives `input` a history and the usual keys, where there is readline."""
+    try:
+        import readline  # noqa: F401, PLC0415  only terminals have a use for it
+    except ImportError:
+        pass
+
+
+def _read_message() -> str:
+    """What the user types, with lines joined that end in a backslash. Raises EOFError, KeyboardInterrupt."""
+    lines = [input(PROMPT)]
+    while lines[-1].endswith("\\"):
+        lines[-1] = lines[-1][:-1]
+        lines.append(input(CONTINUED))
+    return "\n".join(lines)
+
+
+def _answer(line: str, dialogue: Dialogue) -> None:
+    """Write what a line is answered with. Raises Leave."""
+    try:
+        if line.lstrip().startswith("/"):
+            _write(run_command(line, dialogue))
+        else:
+            _write(dialogue.ask(line))
+            print(flush=True)
+    except KeyboardInterrupt:
+        print("\n(stopped)")
+    except (ConfigError, MLCServeError) as error:
+        print(f"error: {error}")
+
+
+def _write(output: Output) -> None:
+    with closing(output):
+        for text in output:
+            print(text, end="", flush=True)

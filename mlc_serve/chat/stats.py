@@ -1,0 +1,37 @@
+"""How fast a reply came."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from mlc_serve.chat.source import ReplyPart
+
+
+@dataclass
+class ReplyStats:
+    """One reply, part by part as it arrives. Seconds of time.perf_counter(). A part with text counts as a
+    token until the source tells the number.
+    """
+
+    asked: float = field(default_factory=time.perf_counter)
+    first: float | None = None
+    last: float | None = None
+    num_tokens: int = 0
+
+    def add(self, part: ReplyPart) -> None:
+        """Count a part that has just arrived."""
+        if part.text:
+            self.last = time.perf_counter()
+            self.first = self.first or self.last
+            self.num_tokens += 1
+        if part.num_tokens is not None:
+            self.num_tokens = part.num_tokens
+
+    def __str__(self) -> str:
+        if self.first is None or self.last is None:
+            return "no reply yet"
+        text = f"{self.num_tokens} tokens, the first after {1000 * (self.first - self.asked):.0f} ms"
+        if self.last > self.first:
+            text += f", then {(self.num_tokens - 1) / (self.last - self.first):.1f} tokens/s"
+        return text

@@ -1,0 +1,45 @@
+"""The models in the Hugging Face hub's cache, which other programs may have put there and use as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from huggingface_hub import scan_cache_dir
+from huggingface_hub.errors import CacheNotFound
+
+from mlc_serve.checkpoint import huggingface, mlc
+
+_CONFIGS = {huggingface.CONFIG_NAME, mlc.CONFIG_NAME}
+
+
+@dataclass(frozen=True)
+class Download:
+    """A repository. `size` is in bytes, `last_used` in seconds of the Unix epoch."""
+
+    repository: str
+    size: int
+    last_used: float
+    revisions: tuple[str, ...]
+
+
+def downloads() -> Iterator[Download]:
+    """Every repository of the cache that holds a model's configuration."""
+    try:
+        repositories = scan_cache_dir().repos
+    except CacheNotFound:
+        return
+    for repository in sorted(repositories, key=lambda entry: entry.repo_id):
+        names = {file.file_name for revision in repository.revisions for file in revision.files}
+        if repository.repo_type == "model" and names & _CONFIGS:
+            yield Download(
+                repository.repo_id,
+                repository.size_on_disk,
+                repository.last_accessed,
+                tuple(sorted(revision.commit_hash for revision in repository.revisions)),
+            )
+
+
+def remove_download(download: Download) -> None:
+    """Remove a repository from the cache, with what only its revisions need."""
+    scan_cache_dir().delete_revisions(*download.revisions).execute()

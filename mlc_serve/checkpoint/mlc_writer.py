@@ -1,0 +1,146 @@
+"""Writes a model directory in MLC's form: weights fused and quantized, chat config, tokenizer files.
+
+What MLC calls a scheme says how its weights are stored, so that a scheme of MLC's own (q0f32, q0f16, q0bf16,
+q4f16_1, q4f32_1) can be read by MLC as well. q8f32_1 is not one of these; it is written by the same rules.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mlc_serve.checkpoint.checkpoint import Checkpoint
+from mlc_serve.checkpoint.conversion import plain_tensor
+from mlc_serve.checkpoint.mlc import CONFIG_NAME, MLCCheckpoint
+from mlc_serve.checkpoint.quantized_weights import read_quantized
+from mlc_serve.checkpoint.shard_writer import ShardWriter
+from mlc_serve.quantization.groups import pack_words
+from mlc_serve.quantization.scheme import Scheme
+
+# What MLC's list of tokenizer files may hold, and what only this package reads.
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+)
+_TEMPLATE_FILES = ("special_tokens_map.json", "chat_template.jinja", "additional_chat_templates")
+
+# Where MLC has another name for a fused product than the architecture here.
+_NAMES = {"qwen2": ("self_attn.qkv_proj", "self_attn.c_attn")}
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """Implements conversion.WantedTensor: a tensor in floating point."""
+
+    name: str
+    dtype: str
+    logical_shape: tuple[int, ...]
+    layout: str = "plain"
+
+
+def write_mlc_directory(
+    checkpoint: Checkpoint, shapes: Shapes, scheme: Scheme, directory: Path, progress: Callable[[int], object]
+) -> None:
+    """Fill `directory`. `shapes` are those of the architecture's parameters; `progress` is called with the
+    number of weights written since the last call.
+
+    Raises CheckpointError as `conversion.convert` does.
+    """
+    writer = ShardWriter(directory)
+    for name, shape in shapes.items():
+        for stored_name, tensor in _stored(checkpoint, name, shape, scheme):
+            writer.add(_mlc_name(checkpoint.model_type, stored_name), tensor)
+        progress(prod(shape))
+    writer.close(sum(map(prod, shapes.values())))
+    present = _copy_tokenizer(checkpoint.tokenizer_directory, directory)
+    config = _chat_config(checkpoint, scheme, present)
+    (directory / CONFIG_NAME).write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def _stored(
+    checkpoint: Checkpoint, name: str, shape: tuple[int, ...], scheme: Scheme
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """A parameter as the scheme stores it: matrices of integers are two tensors."""
+    if scheme.groups is None or len(shape) == 1:
+        yield name, plain_tensor(checkpoint, _Plain(name, scheme.weight_dtype, shape))
+        return
+    weight = name.removesuffix(".weight")
+    quantized = read_quantized(checkpoint, weight, shape, scheme.groups)
+    yield f"{weight}.q_weight", pack_words(quantized.stored, shape[1], scheme.groups)
+    yield f"{weight}.q_scale", quantized.scale
+
+
+def _mlc_name(model_type: str, name: str) -> str:
+    return name.replace(*_NAMES[model_type]) if model_type in _NAMES else name
+
+
+def _copy_tokenizer(source: Path, directory: Path) -> list[str]:
+    """Returns the tokenizer's files among those that were copied."""
+    for name in (*_TOKENIZER_FILES, *_TEMPLATE_FILES):
+        if (source / name).is_dir():
+            shutil.copytree(source / name, directory / name)
+        elif (source / name).exists():
+            shutil.copyfile(source / name, directory / name)
+    return [name for name in _TOKENIZER_FILES if (directory / name).exists()]
+
+
+def _chat_config(checkpoint: Checkpoint, scheme: Scheme, tokenizer_files: list[str]) -> dict[str, Any]:
+    """The content of mlc-chat-config.json; of a directory of MLC's, its own with another scheme."""
+    if isinstance(checkpoint, MLCCheckpoint):
+        return checkpoint.chat_config | {"quantization": scheme.name}
+    config, defaults = checkpoint.config, checkpoint.generation_defaults()
+    sampling = {
+        "temperature": defaults.temperature,
+        "top_p": defaults.top_p,
+        "top_k": defaults.top_k,
+        "min_p": defaults.min_p,
+        "repetition_penalty": defaults.repetition_penalty,
+        "presence_penalty": defaults.presence_penalty,
+        "frequency_penalty": defaults.frequency_penalty,
+    }
+    return {
+        "version": "0.1.0",
+        "model_type": checkpoint.model_type,
+        "quantization": scheme.name,
+        "model_config": _model_config(config),
+        "vocab_size": config.get("vocab_size"),
+        "context_window_size": _context_window(config),
+        "sliding_window_size": -1,
+        "attention_sink_size": -1,
+        "tensor_parallel_shards": 1,
+        "pipeline_parallel_stages": 1,
+        **{name: value for name, value in sampling.items() if value is not None},
+        "tokenizer_files": tokenizer_files,
+        "eos_token_id": sorted(defaults.eos_token_ids),
+        "bos_token_id": config.get("bos_token_id"),
+        "pad_token_id": config.get("pad_token_id"),
+    }
+
+
+def _model_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's own configuration, with what MLC reads under other names."""
+    rope = config.get("rope_parameters") or {}
+    return {
+        **config,
+        "context_window_size": _context_window(config),
+        "position_embedding_base": config.get("rope_theta") or rope.get("rope_theta") or 10000.0,
+        "tensor_parallel_shards": 1,
+        "pipeline_parallel_stages": 1,
+    }
+
+
+def _context_window(config: Mapping[str, Any]) -> Any:
+    return config.get("max_position_embeddings") or config.get("context_window_size")

@@ -1,0 +1,130 @@
+"""`mlc_serve bench [MODEL]`: flags in, one call of a function of interface.bench, a table out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlc_serve.cli.engine_options import (
+    MODEL_HELP,
+    add_engine_options,
+    keep_torch_out,
+    read_engine,
+    refuse_engine_options,
+)
+from mlc_serve.cli.parser import CommandParser, add_options, read_options
+from mlc_serve.cli.server_url import add_server_flags, refuse_key_without_url, server_key
+from mlc_serve.cli.table import table
+from mlc_serve.config import Workload, parse_overrides
+from mlc_serve.errors import ConfigError
+
+_HEADINGS = {
+    "tokens_per_s": "tokens/s",
+    "ttft_p50_ms": "TTFT p50 ms",
+    "ttft_p95_ms": "TTFT p95 ms",
+    "itl_p50_ms": "ITL p50 ms",
+    "itl_p95_ms": "ITL p95 ms",
+}
+_DEFAULT_PREFILL = 512
+_EXAMPLES = """\
+TTFT is the time to the first token, ITL the time between tokens. Prompts are random.
+
+examples:
+  mlc_serve bench                                                the demo model
+  mlc_serve bench ./my-model --quantization q4f16_1 --concurrency 1 8 32
+  mlc_serve bench --url http://127.0.0.1:8000/v1 --concurrency 8 --json"""
+
+
+def add_parser(commands: Any) -> CommandParser:
+    """Add this command to `commands`, what argparse's add_subparsers returned."""
+    parser: CommandParser = commands.add_parser(
+        "bench",
+        help="measure how fast a model is",
+        description="Measure a model that is loaded here (prefill, and decode in batches), or a running "
+        "\nserver under load from a number of clients.",
+        epilog=_EXAMPLES,
+    )
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        default=None,
+        help=f"{MODEL_HELP}; without it, the demo model. With --url, the name of a served model; "
+        "without it, the first",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    _add_load(parser.add_argument_group("load"))
+    add_options(parser, "requests", Workload)
+    add_server_flags(parser)
+    add_engine_options(parser, without={"prefix_cache_mode"})
+    return parser
+
+
+def _add_load(group: Any) -> None:
+    """What is measured."""
+    group.add_argument(
+        "--concurrency",
+        metavar="N",
+        type=_positive,
+        nargs="+",
+        default=[1, 4],
+        help="requests that run at once; each number is measured (default: 1 4)",
+    )
+    group.add_argument(
+        "--prefill-tokens",
+        metavar="N",
+        type=_positive,
+        help=f"length of the prompt whose prefill is timed (default: {_DEFAULT_PREFILL}); not with --url",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, and return the exit code."""
+    rows = _of_server(arguments) if arguments.url else _in_process(arguments)
+    print(json.dumps(rows, indent=2) if arguments.json else _table(rows))
+    return 0
+
+
+def _of_server(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
+    refuse_engine_options(arguments)
+    workload = read_options(Workload, arguments)
+    if arguments.prefill_tokens is not None:
+        raise ConfigError("--prefill-tokens can't be combined with --url: a server's TTFT tells of prefill")
+    from mlc_serve.interface.bench import bench_server
+
+    return bench_server(
+        arguments.url, arguments.model, server_key(arguments), workload, arguments.concurrency
+    )
+
+
+def _in_process(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
+    refuse_key_without_url(arguments)
+    if "prefix_cache_mode" in parse_overrides(arguments.overrides):
+        raise ConfigError("--overrides: prefix_cache_mode: bench measures without a prefix cache")
+    engine, launch = read_engine(arguments)
+    workload = read_options(Workload, arguments)
+    keep_torch_out()
+    from mlc_serve.interface.bench import bench_in_process
+
+    prefill_tokens = arguments.prefill_tokens or _DEFAULT_PREFILL
+    return bench_in_process(engine, launch, workload, prefill_tokens, arguments.concurrency)
+
+
+def _positive(text: str) -> int:
+    """A whole number from 1 on, for argparse."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected an integer of at least 1")
+    return number
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> str:
+    first = next(iter(rows[0]))
+    names = [first, *_HEADINGS.values()]
+    cells = [[str(row[first]), *(f"{row[name]:.1f}" for name in _HEADINGS)] for row in rows]
+    return table(names, cells, right=names[1:])

@@ -1,0 +1,50 @@
+"""The flags of commands that load a model into their own process: those of the engine, and its device."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Collection
+from dataclasses import fields
+
+from mlc_serve.cli.parser import add_options, read_options
+from mlc_serve.config import EngineConfig, LaunchConfig
+from mlc_serve.errors import ConfigError
+
+MODEL_HELP = "directory in Hugging Face or MLC format, or org/name or HF://org/name on the hub"
+
+# What only a server has a use for.
+_SERVERS_OWN = {"additional_models", "max_queued_requests"}
+_NOT_DEVICE = {entry.name for entry in fields(LaunchConfig)} - {"device"}
+
+
+def add_engine_options(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+    """Add the engine's flags, but for the fields `without`, and --overrides."""
+    parser.add_argument(
+        "--overrides",
+        metavar="KEY=VALUE;...",
+        default="",
+        help="limits and settings, as of `serve`, whose --help lists the keys",
+    )
+    add_options(parser, "launch", LaunchConfig, without=_NOT_DEVICE)
+    add_options(parser, "engine", EngineConfig, without={*_SERVERS_OWN, *without})
+
+
+def read_engine(arguments: argparse.Namespace) -> tuple[EngineConfig, LaunchConfig]:
+    """What the flags say, without a listing of the limits. Raises ConfigError."""
+    engine = read_options(EngineConfig, arguments, model=arguments.model, verbose=False)
+    return engine.overridden(arguments.overrides), read_options(LaunchConfig, arguments)
+
+
+def refuse_engine_options(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError if one is given together with --url."""
+    names = {entry.name for config in (EngineConfig, LaunchConfig) for entry in fields(config)} - {"model"}
+    given = sorted(names & vars(arguments).keys()) + ["overrides"] * bool(arguments.overrides)
+    if given:
+        flag = f"--{given[0].replace('_', '-')}"
+        raise ConfigError(f"{flag} can't be combined with --url: that server has loaded its model already")
+
+
+def keep_torch_out() -> None:
+    """TVM's FFI imports torch wherever it is installed, which takes seconds and memory that nothing needs."""
+    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # None makes the import fail, as documented

@@ -1,0 +1,109 @@
+"""`mlc_serve models [remove NAME...]`: flags in, functions of interface.models, a table out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlc_serve.cli.parser import CommandParser
+from mlc_serve.cli.table import size_text, table
+from mlc_serve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mlc_serve.interface.models import CachedModel
+
+_COLUMNS = ("MODEL", "KIND", "SCHEME", "DEVICE", "SIZE", "LAST USED", "ID")
+_FIELDS = ("id", "model", "kind", "quantization", "device", "size", "last_used")
+_EXAMPLES = """\
+examples:
+  mlc_serve models                        what is cached, and how large it is
+  mlc_serve models remove org/name        all that is cached of a model
+  mlc_serve models remove 1a2b3c4d --yes  one thing by its id, without a question"""
+
+
+def add_parser(commands: Any) -> CommandParser:
+    """Add this command to `commands`, what argparse's add_subparsers returned."""
+    parser: CommandParser = commands.add_parser(
+        "models",
+        help="list what is cached of models, or remove it",
+        description="List compiled libraries, converted weights and downloads from the Hugging Face hub, "
+        "\nwhose cache other programs share. What is removed is made or downloaded again when it is needed.",
+        epilog=_EXAMPLES,
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON; sizes in bytes, times in seconds")
+    actions = parser.add_subparsers(metavar="ACTION", title="actions")
+    removal = actions.add_parser(
+        "remove",
+        help="remove cached models",
+        description="Remove what is cached of models.",
+        epilog=_EXAMPLES,
+    )
+    removal.add_argument("names", metavar="NAME", nargs="+", help="a model or an id, as the listing has it")
+    removal.add_argument("--yes", action="store_true", help="don't ask")
+    removal.set_defaults(act=_remove)
+    parser.set_defaults(act=_list)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List or remove, and return the exit code."""
+    code: int = arguments.act(arguments)
+    return code
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from mlc_serve.interface.models import cached_models
+
+    entries = cached_models()
+    if arguments.json:
+        print(json.dumps([{name: getattr(entry, name) for name in _FIELDS} for entry in entries], indent=2))
+    else:
+        _print_table(entries)
+    return 0
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    from mlc_serve.interface.models import cached_models, named, remove
+
+    if arguments.json:
+        raise ConfigError("--json is for the listing: models remove prints one line")
+    chosen = named(arguments.names, cached_models())
+    if not arguments.yes and not _agrees(chosen):
+        print("Nothing was removed.")
+        return 1
+    print(f"Removed {_count(chosen)}; {size_text(remove(chosen))} are free.")
+    return 0
+
+
+def _agrees(chosen: Sequence[CachedModel]) -> bool:
+    if not sys.stdin.isatty():
+        raise ConfigError("models remove asks before it removes; where nobody can answer, type --yes")
+    _print_table(chosen)
+    return input("Remove them? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _print_table(entries: Sequence[CachedModel]) -> None:
+    if entries:
+        print(table(_COLUMNS, [_row(entry) for entry in entries], right=("SIZE",)))
+    print(f"{_count(entries)}, {size_text(sum(entry.size for entry in entries))}")
+
+
+def _row(entry: CachedModel) -> tuple[str, ...]:
+    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.last_used))
+    return (
+        entry.model,
+        entry.kind,
+        entry.quantization or "-",
+        entry.device or "-",
+        size_text(entry.size),
+        used,
+        entry.id,
+    )
+
+
+def _count(entries: Sequence[CachedModel]) -> str:
+    return "1 entry" if len(entries) == 1 else f"{len(entries)} entries"

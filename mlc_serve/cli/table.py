@@ -1,0 +1,29 @@
+"""Tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
+    """Columns as wide as their widest cell; those in `right` have their texts at the end."""
+    lines = [names, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
+    return "\n".join(_line(line, names, widths, right) for line in lines)
+
+
+def _line(cells: Sequence[str], names: Sequence[str], widths: Sequence[int], right: Sequence[str]) -> str:
+    placed = (
+        cell.rjust(width) if name in right else cell.ljust(width)
+        for cell, name, width in zip(cells, names, widths, strict=True)
+    )
+    return "  ".join(placed).rstrip()
+
+
+def size_text(size: float) -> str:
+    """Bytes, as people write them: 999 B, 1.2 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,93 @@
+"""Measuring a model in this process, or a server, as functions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.bench.asking import ask_engine, ask_server
+from mlc_serve.bench.event_client import EventClient, ReplyError
+from mlc_serve.bench.load import NoMeasureError
+from mlc_serve.bench.measures import Row, measure_decode, measure_load, measure_prefill
+from mlc_serve.chat.remote import RemoteSource
+from mlc_serve.config import EngineConfig, LaunchConfig, Workload
+from mlc_serve.errors import ConfigError, RemoteServerError, RequestError, StartupError
+from mlc_serve.interface.in_process import load_in_process
+
+_PAGE = 16
+Measure = Callable[[], Awaitable[Row]]
+
+
+def bench_in_process(
+    engine: EngineConfig,
+    launch: LaunchConfig,
+    workload: Workload,
+    prefill_tokens: int,
+    batches: Sequence[int],
+) -> list[Row]:
+    """A row for the prefill of one prompt, and one for each batch that decodes. Raises StartupError.
+
+    Limits that are left open are made large enough. There is no prefix cache: it would spare the work that is
+    measured.
+    """
+    config = _large_enough(engine, workload, prefill_tokens, max(batches))
+    running = AsyncMLCEngine.from_loaded(load_in_process(config, launch))
+    ask_for = partial(ask_engine, running)
+    measures: list[Measure] = [lambda: measure_prefill(ask_for(1), prefill_tokens, workload.runs)]
+    measures += [lambda batch=batch: measure_decode(ask_for, workload, batch) for batch in batches]  # type: ignore[misc]
+    try:
+        return asyncio.run(_all(measures))
+    except RequestError as error:
+        raise ConfigError(str(error)) from error
+    except NoMeasureError as error:
+        raise StartupError(str(error)) from error
+    finally:
+        running.terminate()
+
+
+def bench_server(
+    url: str, model: str | None, api_key: str | None, workload: Workload, concurrency: Sequence[int]
+) -> list[Row]:
+    """A row for each number of clients. `url` is what the API's paths follow; without `model`, the first that
+    is served. Raises StartupError.
+    """
+    try:
+        source = RemoteSource(url, model, api_key)
+    except RemoteServerError as error:
+        raise StartupError(str(error)) from error
+    source.close()
+    try:
+        return asyncio.run(_bench_server(url, source.name, api_key, workload, concurrency))
+    except (NoMeasureError, ReplyError, OSError) as error:
+        raise StartupError(f"{url}: {error}") from error
+
+
+async def _bench_server(
+    url: str, model: str, api_key: str | None, workload: Workload, concurrency: Sequence[int]
+) -> list[Row]:
+    path = f"{urlsplit(url).path}/completions"
+    async with EventClient(url, api_key) as client:
+        ask = ask_server(client, workload.max_tokens, model, path)
+        return await _all([lambda n=n: measure_load(ask, workload, n) for n in concurrency])  # type: ignore[misc]
+
+
+async def _all(measures: Sequence[Measure]) -> list[Row]:
+    return [await measure() for measure in tqdm(measures, desc="measuring", disable=None, leave=False)]
+
+
+def _large_enough(
+    engine: EngineConfig, workload: Workload, prefill_tokens: int, largest_batch: int
+) -> EngineConfig:
+    sequence = max(workload.prompt_tokens + 2 * workload.max_tokens, prefill_tokens + 1) + _PAGE
+    return replace(
+        engine,
+        prefix_cache_mode="disable",
+        max_num_sequence=engine.max_num_sequence or largest_batch,
+        max_total_sequence_length=engine.max_total_sequence_length or largest_batch * sequence,
+    )

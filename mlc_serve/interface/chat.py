@@ -1,0 +1,32 @@
+"""A chat in the terminal, as a function. Loads no model: see `chat_in_process` for one that does."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+
+from mlc_serve.chat.dialogue import Dialogue
+from mlc_serve.chat.remote import RemoteSource
+from mlc_serve.chat.session import answer_lines, talk
+from mlc_serve.chat.source import ChatSource
+from mlc_serve.config import ChatConfig
+from mlc_serve.errors import RemoteServerError, StartupError
+
+
+def chat_with_server(url: str, model: str | None, api_key: str | None, chat: ChatConfig) -> int:
+    """Chat with a model of a server, the first one if none is named, and return the exit code.
+
+    Raises StartupError if the server can't be reached.
+    """
+    try:
+        source = RemoteSource(url, model, api_key)
+    except RemoteServerError as error:
+        raise StartupError(str(error)) from error
+    return run_chat(source, chat)
+
+
+def run_chat(source: ChatSource, chat: ChatConfig) -> int:
+    """Chat over this process's stdin and stdout, and return the exit code. Closes the source."""
+    with closing(source):
+        dialogue = Dialogue(source, chat)
+        return talk(dialogue) if sys.stdin.isatty() else answer_lines(dialogue)

@@ -1,0 +1,18 @@
+"""A chat in the terminal with a model that this process loads, as a function."""
+
+from __future__ import annotations
+
+from mlc_serve.chat.local import LocalSource
+from mlc_serve.config import ChatConfig, EngineConfig, LaunchConfig
+from mlc_serve.errors import StartupError
+from mlc_serve.interface.chat import run_chat
+from mlc_serve.interface.in_process import load_in_process
+from mlc_serve.sync_engine import MLCEngine
+
+
+def chat_in_process(engine: EngineConfig, launch: LaunchConfig, chat: ChatConfig) -> int:
+    """Load a model, chat, and return the exit code. Raises StartupError."""
+    model = load_in_process(engine, launch)
+    if model.chat_template is None:
+        raise StartupError(f"{model.name}: the model has no chat template; it can't be chatted with")
+    return run_chat(LocalSource(MLCEngine.from_loaded(model)), chat)

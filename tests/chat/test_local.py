@@ -1,0 +1,41 @@
+"""A chat with an engine in this process."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from mlc_serve.chat.local import LocalSource
+from mlc_serve.errors import ContextLengthError
+from mlc_serve.sync_engine import MLCEngine
+from mlc_serve.testing import FakeBackend, fake_model, replay
+
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+def test_a_reply_comes_in_parts() -> None:
+    """And then the number of its tokens; sampling settings reach the engine."""
+    engine = MLCEngine.from_loaded(fake_model(backend=FakeBackend(choose=replay(b"Good day"))))
+    with closing(LocalSource(engine)) as source:
+        parts = list(source.reply(HELLO, {"max_tokens": 4}))
+    assert "".join(part.text for part in parts) == "Good"
+    assert parts[-1].num_tokens == 4
+
+
+def test_closing_a_reply_ends_the_request() -> None:
+    """The engine computes nothing more for it."""
+    engine = MLCEngine.from_loaded(fake_model())
+    with closing(LocalSource(engine)) as source:
+        reply = source.reply(HELLO, {})
+        next(reply)
+        reply.close()
+        assert list(source.reply(HELLO, {"max_tokens": 2}))[-1].num_tokens == 2
+        assert engine.num_open == 0
+
+
+def test_what_the_engine_refuses_is_raised() -> None:
+    """As a prompt that is too long."""
+    engine = MLCEngine.from_loaded(fake_model())
+    with closing(LocalSource(engine)) as source, pytest.raises(ContextLengthError):
+        list(source.reply([{"role": "user", "content": "x" * 5000}], {}))

@@ -1,0 +1,63 @@
+"""A chat with a server, over real sockets."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from mlc_serve.chat.remote import RemoteSource
+from mlc_serve.errors import RemoteServerError
+from tests.e2e.live_server import LiveServer, live_server
+
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture
+def server() -> Iterator[LiveServer]:
+    """A server whose device the test may hold."""
+    with live_server() as running:
+        yield running
+
+
+def test_the_first_model_answers(server: LiveServer) -> None:
+    """In parts, with the number of tokens at the end."""
+    with closing(RemoteSource(f"{server.url}/v1")) as source:
+        parts = list(source.reply(HELLO, {"max_tokens": 5, "temperature": 0}))
+    assert source.name == "fake"
+    assert len("".join(part.text for part in parts)) == 5
+    assert parts[-1].num_tokens == 5
+
+
+def test_closing_a_reply_ends_the_request(server: LiveServer) -> None:
+    """The server is told by the connection."""
+    with closing(RemoteSource(f"{server.url}/v1")) as source:
+        reply = source.reply(HELLO, {})
+        next(reply)
+        server.backend.gate.clear()
+        reply.close()
+        assert server.aborted.wait(timeout=30)
+
+
+def test_what_the_server_refuses_is_told_in_its_words(server: LiveServer) -> None:
+    """With the status; nothing is said then."""
+    refusal = "answers 404: No model 'other' is served"
+    source = RemoteSource(f"{server.url}/v1", "other")
+    with closing(source), pytest.raises(RemoteServerError, match=refusal):
+        list(source.reply(HELLO, {}))
+
+
+def test_a_server_that_is_not_there() -> None:
+    """Is named, before anything is asked."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(RemoteServerError, match=f"nothing answers at http://127.0.0.1:{port}/v1"):
+        RemoteSource(f"http://127.0.0.1:{port}/v1")
+
+
+def test_an_address_of_something_else(server: LiveServer) -> None:
+    """A wrong path is told by its status."""
+    with pytest.raises(RemoteServerError, match="the server answers 404"):
+        RemoteSource(f"{server.url}/v2")

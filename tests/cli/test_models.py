@@ -1,0 +1,72 @@
+"""`mlc_serve models`: the table, JSON, and the question before something is removed."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from mlc_serve import cli
+from mlc_serve.artifacts import HOME_VARIABLE, artifact
+
+
+class Person(io.StringIO):
+    """Somebody at a terminal, with what they type."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of one library of 5 kB, and no hub."""
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    monkeypatch.setattr("mlc_serve.interface.models.downloads", lambda: iter(()))
+    key = {"quantization": "q0f32", "device": "cpu"}
+    return artifact("libraries", key, lambda path: fill(path / "model.so"), model="/models/mine")
+
+
+def fill(file: Path) -> None:
+    """Write 5 kB."""
+    file.write_bytes(b"x" * 5000)
+
+
+def test_the_listing_is_a_table_with_a_total(capsys: pytest.CaptureFixture[str], cached: Path) -> None:
+    """A line for each thing, and the sum."""
+    assert cli.main(["models"]) == 0
+    heading, line, total = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["MODEL", "KIND", "SCHEME", "DEVICE", "SIZE", "LAST", "USED", "ID"]
+    assert line.split()[:6] == ["/models/mine", "library", "q0f32", "cpu", "5.1", "kB"]
+    assert line.split()[-1] == cached.name[:8]
+    assert total == "1 entry, 5.1 kB"
+
+
+def test_json_has_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    """For programs."""
+    assert cli.main(["models", "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["size"] > 5000
+    assert entry["model"] == "/models/mine"
+
+
+@pytest.mark.parametrize(("typed", "removed"), [("y\n", True), ("\n", False)])
+def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, cached: Path, typed: str, removed: bool) -> None:
+    """And anything but yes keeps what is there."""
+    monkeypatch.setattr("sys.stdin", Person(typed))
+    assert cli.main(["models", "remove", "/models/mine"]) == (0 if removed else 1)
+    assert cached.exists() is not removed
+
+
+def test_a_program_says_yes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cached: Path
+) -> None:
+    """Without a terminal nothing is removed on the quiet; with --yes, what was freed is told."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert cli.main(["models", "remove", "/models/mine"]) == 2
+    assert "type --yes" in capsys.readouterr().err
+    assert cached.exists()
+    assert cli.main(["models", "remove", "/models/mine", "--yes"]) == 0
+    assert capsys.readouterr().out == "Removed 1 entry; 5.1 kB are free.\n"
+    assert not cached.exists()
