@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from mlc_serve import __version__
-from mlc_serve.cli import compile, serve
+from mlc_serve.cli import compile, serve, supervise
 from mlc_serve.cli.parser import CommandParser, refuse_unknown
 from mlc_serve.errors import ConfigError, PortInUseError, StartupError
 from mlc_serve.exit_codes import (
@@ -21,7 +21,7 @@ from mlc_serve.exit_codes import (
     EXIT_STARTUP_ERROR,
 )
 
-_COMMANDS = (serve, compile)
+_COMMANDS = (serve, supervise, compile)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

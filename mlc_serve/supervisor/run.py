@@ -110,6 +110,11 @@ class Run:
         except RuntimeError:  # the loop has been closed, and nothing waits on it
             return
 
+    async def wait_over(self) -> None:
+        """Wait until nothing more is going to be started."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
     async def fault(self) -> str | None:
         """Why the server does not serve; None, which is told, if it does."""
         child = self._child

@@ -111,6 +111,12 @@ class MLCServer:
                 raise SupervisionError(self._status.error or "the server does not run, and is not to")
         raise SupervisionError(f"the server is not ready, asked {attempts} times, {interval:g} s apart")
 
+    async def wait_ended(self) -> MLCServerStatus:
+        """Wait until the server is not going to run any more: it was stopped, killed or given up."""
+        while self._run is not None and not self._run.is_over:
+            await self._run.wait_over()
+        return self.get_status()
+
     def get_status(self) -> MLCServerStatus:
         """What is known of the server."""
         status, run = self._status, self._run

@@ -2,7 +2,7 @@
 
     python -I -S fake_child.py MODE [flags of `mlc_serve serve`]
 
-A mode is several words joined by commas. Without any, it serves GET /v1/models on --port until SIGINT or SIGTERM.
+A mode is several words joined by commas. With any other word it serves GET /v1/models on --port till SIGINT.
 
     exit=N            ends with this code at once
     never-ready       listens to nobody
@@ -36,7 +36,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     else:
         signal.signal(signal.SIGINT, leave)
-    print(f"fake child {os.getpid()} on {PORT}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"fake child {os.getpid()} on {PORT}\n")
     if "family" in MODES:
         start_family(Path(MODES["family"]))
     if "exit" in MODES:
@@ -44,7 +44,7 @@ def main() -> None:
     if "fails" in MODES and Path(MODES["fails"]).exists():
         sys.exit(70)
     if "takes-port" in MODES and PORT % 2 == 0:
-        sys.exit(f"[Errno 98] error while attempting to bind on address: address already in use")
+        sys.exit("[Errno 98] error while attempting to bind on address: address already in use")
     if "floods" in MODES:
         for _ in range(100_000):
             os.write(1, FLOOD)
@@ -79,7 +79,7 @@ def serve() -> None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", PORT))
         listener.listen()
-        print("Serving", flush=True)
+        os.write(1, b"Serving\n")
         while True:
             connection, _ = listener.accept()
             with connection:
