@@ -456,6 +456,8 @@ class SupervisionConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if not self.command:
+            raise ConfigError("command is empty: expected mlc_serve, mlc_llm or the words of a command")
 
 
 @dataclass(frozen=True)

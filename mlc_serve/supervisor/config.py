@@ -108,7 +108,7 @@ class MLCServerConfig(_Settings):
     @model_validator(mode="after")
     def _check(self) -> MLCServerConfig:
         """Let the declarations check what they declare."""
-        _ = (self.engine, self.server, self.launch, self.supervision)
+        _ = (self.supervision, self.engine, self.server, self.launch)
         return self
 
     def _part(self, kind: type[Part], **values: Any) -> Part:

@@ -94,7 +94,6 @@ class Run:
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
             if self._child is not None:
-                self._tell(http_available=False, error=None)
                 await self._child.stop(self._timing.stop_timeout)
         finally:
             self._tell(**_NO_PROCESS, error=None)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlc_serve import cli
-from mlc_serve.errors import CheckpointError, StartupError
+from mlc_serve.errors import CheckpointError, PortInUseError, StartupError
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -57,17 +57,19 @@ def test_a_bad_command_line_is_one_line_and_exit_code_2(
     assert part in err
 
 
-@pytest.mark.parametrize("error", [StartupError("no"), CheckpointError("no")])
-def test_another_startup_error_is_exit_code_1(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: StartupError
+@pytest.mark.parametrize(
+    ("error", "code"), [(StartupError("no"), 1), (CheckpointError("no"), 1), (PortInUseError("no"), 75)]
+)
+def test_another_startup_error_has_its_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: StartupError, code: int
 ) -> None:
-    """A model or a device that can't be used is told from a wrong command line by its code."""
+    """A model or a device that can't be used, a port in use and a wrong command line are told apart."""
 
     def fail(_arguments: object) -> int:
         raise error
 
     monkeypatch.setattr(cli.serve, "run", fail)
-    assert error_of(capsys, "serve") == (1, "mlc_serve: error: no\n")
+    assert error_of(capsys, "serve") == (code, "mlc_serve: error: no\n")
 
 
 def test_ctrl_c_before_serving_is_quiet(

@@ -76,7 +76,7 @@ async def test_a_server_starts_serves_and_stops(servers: list[MLCServer]) -> Non
     stopped = await server.stop_server()
     assert (stopped.process_running, stopped.port, stopped.pid, stopped.error) == (False, None, None, None)
     assert not await server.health_check()
-    assert [status.word for status in seen] == ["starting", "serving", "starting", "stopped"]
+    assert [status.word for status in seen] == ["starting", "serving", "stopped"]
     assert psutil.Process().children() == []
 
 
