@@ -26,11 +26,10 @@ def add_parser(commands: Any) -> CommandParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Supervise until a signal, or until the server is given up, and return the exit code."""
-    parts = read_serve_arguments(arguments)
+    engine, server, launch = read_serve_arguments(arguments)
     supervision = read_options(SupervisionConfig, arguments)
     service = read_options(StatusServiceConfig, arguments)
     # Imported here because it loads the web framework, and only after the flags were found good.
     from mlc_serve.interface.supervise import run_supervisor
-    from mlc_serve.supervisor.config import MLCServerConfig
 
-    return run_supervisor(MLCServerConfig.of(*parts, supervision), service)
+    return run_supervisor(engine, server, launch, supervision, service)

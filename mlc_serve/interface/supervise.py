@@ -14,7 +14,13 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from mlc_serve.config import StatusServiceConfig
+from mlc_serve.config import (
+    EngineConfig,
+    LaunchConfig,
+    ServerConfig,
+    StatusServiceConfig,
+    SupervisionConfig,
+)
 from mlc_serve.exit_codes import EXIT_OK, EXIT_STARTUP_ERROR
 from mlc_serve.interface.status_line import StatusLine
 from mlc_serve.server.supervision import StatusService
@@ -28,15 +34,22 @@ REDRAW_SECONDS = 1.0
 _SIGNALS = frozenset({"SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"})
 
 
-def run_supervisor(config: MLCServerConfig, service: StatusServiceConfig) -> int:
+def run_supervisor(
+    engine: EngineConfig,
+    server: ServerConfig,
+    launch: LaunchConfig,
+    supervision: SupervisionConfig,
+    service: StatusServiceConfig,
+) -> int:
     """Keep a server running until a signal, and return the exit code.
 
     Without a status service it also ends, with EXIT_STARTUP_ERROR, when the server is given up; with one it
     waits for somebody to start it again. Raises StartupError if there is no program, port or address to start
     with.
     """
-    line = StatusLine(sys.stderr, config.server.host)
-    _log_to(line, config.server.log_level)
+    config = MLCServerConfig.of(engine, server, launch, supervision)
+    line = StatusLine(sys.stderr, server.host)
+    _log_to(line, server.log_level)
     try:
         return asyncio.run(_Supervision(config, service, line).run())
     finally:

@@ -41,7 +41,9 @@ async def test_status_and_commands(server: MLCServer, client: httpx.AsyncClient)
     assert not (await client.post("/stop", headers=TOKEN)).json()["process_running"]
 
 
-@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer other"}, {"Authorization": b"Bearer \xff"}])
+@pytest.mark.parametrize(
+    "headers", [{}, {"Authorization": "Bearer other"}, {"Authorization": b"Bearer \xff"}]
+)
 @pytest.mark.parametrize("path", ["/start", "/stop", "/restart"])
 async def test_commands_need_the_token(
     server: MLCServer, client: httpx.AsyncClient, path: str, headers: dict[str, str]
@@ -94,7 +96,8 @@ async def test_every_change_is_an_event(server: MLCServer) -> None:
     service = StatusService(0)
     serving = asyncio.create_task(service.serve(server, "secret"))
     seen: list[str] = []
-    async with httpx.AsyncClient(timeout=30) as client, client.stream("GET", f"{service.url}/events") as reply:
+    events = f"{service.url}/events"
+    async with httpx.AsyncClient(timeout=30) as client, client.stream("GET", events) as reply:
         assert reply.headers["content-type"].startswith("text/event-stream")
         async for line in reply.aiter_lines():
             name, _, value = line.partition(": ")

@@ -36,7 +36,8 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     else:
         signal.signal(signal.SIGINT, leave)
-    sys.stderr.write(f"fake child {os.getpid()} on {PORT}\n")
+    supervisor = os.environ.get("MLC_SERVE_SUPERVISOR")
+    sys.stderr.write(f"fake child {os.getpid()} on {PORT}, supervisor {supervisor}\n")
     if "family" in MODES:
         start_family(Path(MODES["family"]))
     if "exit" in MODES:
@@ -57,6 +58,7 @@ def main() -> None:
 def leave(*_: object) -> None:
     """End as the server does on SIGINT."""
     if "slow-end" in MODES:
+        os.write(2, b"slow to end\n")
         time.sleep(600)
     os._exit(0)
 

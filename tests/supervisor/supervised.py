@@ -43,7 +43,9 @@ def free_port() -> int:
     return port
 
 
-async def status_where(server: MLCServer, condition: Callable[[MLCServerStatus], object]) -> MLCServerStatus:
+async def status_where(
+    server: MLCServer, condition: Callable[[MLCServerStatus], object], patience: float = PATIENCE
+) -> MLCServerStatus:
     """Wait for a status that fulfils a condition."""
 
     async def wait() -> MLCServerStatus:
@@ -54,14 +56,14 @@ async def status_where(server: MLCServer, condition: Callable[[MLCServerStatus],
 
     changes = server.status_events(buffered=1000)
     try:
-        return await asyncio.wait_for(wait(), PATIENCE)
+        return await asyncio.wait_for(wait(), patience)
     finally:
         changes.close()
 
 
-async def ready(server: MLCServer) -> MLCServerStatus:
+async def ready(server: MLCServer, patience: float = PATIENCE) -> MLCServerStatus:
     """Wait until a server serves."""
-    return await status_where(server, lambda status: status.http_available)
+    return await status_where(server, lambda status: status.http_available, patience)
 
 
 def wait_gone(*pids: int) -> None:

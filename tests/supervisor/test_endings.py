@@ -6,7 +6,7 @@ import pytest
 
 from mlc_serve.supervisor.endings import Ending, ending_of
 
-UVICORN = "ERROR: [Errno 98] error while attempting to bind on address ('127.0.0.1', 8000): address already in use"
+UVICORN = "[Errno 98] error while attempting to bind on address ('127.0.0.1', 8000): address already in use"
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_the_deadline_is_kept() -> None:
 def test_a_server_serves_and_is_gone_afterwards() -> None:
     """As a context manager: ready inside, and nobody listens outside. Ending twice is harmless."""
     server = PopenServer(str(demo_model_path()), "cpu", port=free_port())
-    before = (psutil.Process().num_fds(), threading.active_count())
+    before = {child.pid for child in psutil.Process().children()}
     with server:
         with urllib.request.urlopen(f"{server.openai_v1_base_url}/models") as reply:
             assert json.load(reply)["object"] == "list"
@@ -88,4 +88,5 @@ def test_a_server_serves_and_is_gone_afterwards() -> None:
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", server.server_config.port))
     server.terminate()
-    assert (psutil.Process().num_fds(), threading.active_count()) == before
+    assert {child.pid for child in psutil.Process().children()} <= before
+    assert [thread for thread in threading.enumerate() if thread.name == "PopenServer"] == []

@@ -88,7 +88,7 @@ async def test_a_death_at_start_is_told_with_the_last_words(servers: list[MLCSer
     error = str(status.error)
     assert error.startswith("gave up after 2 restarts within 300 s; the last time the server ended")
     assert "with code 3:" in error
-    assert f"on {server.config.port}" in error
+    assert f"on {server.config.port}," in error
     assert (status.restarts, status.word) == (2, "failed")
     with pytest.raises(SupervisionError, match="gave up"):
         await server.wait_for_server_ready()
@@ -398,7 +398,8 @@ async def test_a_hundred_cycles_leave_nothing_behind() -> None:
     for _ in range(100):
         await cycle(server)
     assert process.children(recursive=True) == []
-    assert (process.num_fds(), threading.active_count()) == before
+    assert process.num_fds() <= before[0]
+    assert threading.active_count() <= before[1]
 
 
 async def cycle(server: MLCServer) -> None:

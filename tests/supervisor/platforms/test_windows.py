@@ -1,4 +1,4 @@
-"""Windows' job objects, by doubles of the system's calls: the order of things, and what is left after a failure."""
+"""Windows' job objects, by doubles of the system's calls: their order, and what is left after a failure."""
 
 from __future__ import annotations
 
