@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from typing import IO
 
@@ -38,9 +39,10 @@ class Output:
             thread.start()
 
     def join(self, timeout: float) -> None:
-        """Wait until all is read and logged, but no more than `timeout` seconds for each thread."""
+        """Wait until all is read and logged, but no more than `timeout` seconds."""
+        deadline = time.monotonic() + timeout
         for thread in self._threads:
-            thread.join(timeout)
+            thread.join(max(deadline - time.monotonic(), 0.0))
 
     def tail(self, lines: int) -> list[str]:
         """The last lines, the oldest first."""

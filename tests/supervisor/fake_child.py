@@ -7,7 +7,7 @@ A mode is several words joined by commas. With any other word it serves GET /v1/
     exit=N            ends with this code at once
     never-ready       listens to nobody
     unauthorized      answers 401
-    floods            prints 20 MB to either stream before it serves
+    floods            prints 4 MB to either stream before it serves
     ignores-sigint    needs to be killed
     family=FILE       starts two children, one in a session of its own, and writes their ids to a file
     slow-end          takes long to end after SIGINT
@@ -47,7 +47,7 @@ def main() -> None:
     if "takes-port" in MODES and PORT % 2 == 0:
         sys.exit("[Errno 98] error while attempting to bind on address: address already in use")
     if "floods" in MODES:
-        for _ in range(100_000):
+        for _ in range(20_000):
             os.write(1, FLOOD)
             os.write(2, FLOOD)
     if "never-ready" in MODES:

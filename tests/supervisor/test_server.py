@@ -160,7 +160,7 @@ async def test_a_server_that_is_never_ready_is_given_up(servers: list[MLCServer]
 async def test_a_flood_of_output_blocks_nobody(
     servers: list[MLCServer], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """20 MB on either stream are read, of which the last lines are kept, and the server comes up."""
+    """4 MB on either stream are read, of which the last lines are kept, and the server comes up."""
     server = make(servers, "floods")
     with caplog.at_level("INFO", logger="mlc_serve.supervisor.output"):
         await server.start_server()
