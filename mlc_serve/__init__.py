@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from mlc_serve.config import EngineConfig, ServerConfig
     from mlc_serve.errors import MLCServeError, RequestError, StartupError
     from mlc_serve.interface.serve import serve
+    from mlc_serve.supervisor.config import MLCServerConfig
     from mlc_serve.supervisor.popen_server import PopenServer
+    from mlc_serve.supervisor.server import MLCServer
+    from mlc_serve.supervisor.status import MLCServerStatus
     from mlc_serve.sync_engine import MLCEngine
 
 __version__ = "0.1.0"
@@ -23,6 +26,9 @@ __all__ = [
     "EngineConfig",
     "MLCEngine",
     "MLCServeError",
+    "MLCServer",
+    "MLCServerConfig",
+    "MLCServerStatus",
     "PopenServer",
     "RequestError",
     "ServerConfig",
@@ -35,6 +41,9 @@ _HOMES = {
     "EngineConfig": "mlc_serve.config",
     "MLCEngine": "mlc_serve.sync_engine",
     "MLCServeError": "mlc_serve.errors",
+    "MLCServer": "mlc_serve.supervisor.server",
+    "MLCServerConfig": "mlc_serve.supervisor.config",
+    "MLCServerStatus": "mlc_serve.supervisor.status",
     "PopenServer": "mlc_serve.supervisor.popen_server",
     "RequestError": "mlc_serve.errors",
     "ServerConfig": "mlc_serve.config",

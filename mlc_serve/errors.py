@@ -15,12 +15,14 @@
     │   ├── EngineDeadError         500  the engine loop has ended; nothing more is computed
     │   └── ShuttingDownError       503  the server drains
     ├── RemoteServerError         a server that was asked over HTTP refuses, fails or is not there
-    └── StartupError              the server can't start; its text is the one line the user sees
-        ├── ConfigError             a flag, an --overrides key or a value
-        ├── CheckpointError         a model directory, its files or its download
-        ├── DeviceError             a device that is not there
-        ├── CompileError            a model that can't be compiled
-        └── PortInUseError          the address is taken
+    ├── StartupError              the server can't start; its text is the one line the user sees
+    │   ├── ConfigError             a flag, an --overrides key or a value
+    │   ├── CheckpointError         a model directory, its files or its download
+    │   ├── DeviceError             a device that is not there
+    │   ├── CompileError            a model that can't be compiled
+    │   ├── PortInUseError          the address is taken
+    │   └── CommandError            a supervisor can't run the server's program
+    └── SupervisionError          a supervised server is not, or not yet, to be had
 
 Request errors know the HTTP status and the wire fields of OpenAI's error object; nothing here knows HTTP.
 """
@@ -161,3 +163,11 @@ class CompileError(StartupError):
 
 class PortInUseError(StartupError):
     """Another process listens on the wanted address."""
+
+
+class CommandError(StartupError):
+    """The program that a supervisor is to run is not there, or can't be run."""
+
+
+class SupervisionError(MLCServeError):
+    """A supervised server has ended for good, is not ready in time, or runs with other settings."""

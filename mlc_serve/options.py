@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from enum import Enum
@@ -132,26 +132,29 @@ def parse_assignments(text: str, config: type[Any], source: str = "--overrides")
     return values
 
 
-def command_line(config: Any) -> list[str]:
+def command_line(config: Any, known: Container[str] | None = None) -> list[str]:
     """Arguments from which a command line reads back what differs from the defaults.
 
-    Settings that have no flag of their own go into one --overrides.
+    Settings that have no flag of their own go into one --overrides. With `known`, the reader knows only these
+    flags and keys; raises ConfigError for a setting that it can't be told.
     """
     flags: list[str] = []
     overrides: list[str] = []
     for name, default, declared in options_of(type(config)):
         value = getattr(config, name)
-        if value == default:
+        if value == default or not (declared.flags or declared.override):
             continue
-        if declared.flags:
-            flags += _flag(declared, value)
-        elif declared.override:
+        flag = next((flag for flag in declared.flags if known is None or flag in known), None)
+        if flag is not None:
+            flags += _flag(flag, declared, value)
+        elif declared.override and (known is None or declared.override in known):
             overrides.append(f"{declared.override}={_text(value)}")
+        else:
+            raise ConfigError(f"{name} is {value!r}, and the command that is to run has no such option")
     return [*flags, "--overrides", ";".join(overrides)] if overrides else flags
 
 
-def _flag(declared: Option, value: Any) -> list[str]:
-    flag = declared.flags[0]
+def _flag(flag: str, declared: Option, value: Any) -> list[str]:
     if declared.kind is Kind.BOOLEAN:
         return [flag] if value else []
     if declared.spelling is Spelling.REPEATED:

@@ -11,7 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mlc_serve.config import EngineConfig, LaunchConfig, ServerConfig
+from mlc_serve.config import (
+    EngineConfig,
+    LaunchConfig,
+    ServerConfig,
+    StatusServiceConfig,
+    SupervisionConfig,
+)
 from mlc_serve.not_yet import NOT_YET
 from mlc_serve.options import Kind, Option, options_of
 
@@ -43,7 +49,13 @@ def rendered(document: str) -> str:
 
 def tables() -> str:
     """All settings, by what they belong to, and what is not built yet."""
-    titles = {"Engine": EngineConfig, "Server": ServerConfig, "Launch": LaunchConfig}
+    titles = {
+        "Engine": EngineConfig,
+        "Server": ServerConfig,
+        "Launch": LaunchConfig,
+        "Supervisor": SupervisionConfig,
+        "Status service of the supervisor": StatusServiceConfig,
+    }
     parts = [f"### {title}\n\n{_table(config)}" for title, config in titles.items()]
     return "\n".join([*parts, f"### Not built yet\n\n{_not_yet_table()}"])
 

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from mlc_serve.config import EngineConfig, LaunchConfig, ServerConfig, parse_overrides
+from mlc_serve.config import (
+    EngineConfig,
+    LaunchConfig,
+    ServerConfig,
+    StatusServiceConfig,
+    SupervisionConfig,
+    parse_overrides,
+)
 from mlc_serve.errors import ConfigError
 from mlc_serve.not_yet import NOT_YET
 from mlc_serve.options import options_of
@@ -79,7 +86,9 @@ def test_every_field_of_mlc_is_there() -> None:
     assert set(MLC_FIELDS) <= {entry.name for entry in fields(EngineConfig)}
 
 
-@pytest.mark.parametrize("config", [EngineConfig, ServerConfig, LaunchConfig])
+@pytest.mark.parametrize(
+    "config", [EngineConfig, ServerConfig, LaunchConfig, SupervisionConfig, StatusServiceConfig]
+)
 def test_every_field_is_declared(config: type) -> None:
     """No field escapes the checks, the flags and the docs."""
     assert {entry.name for entry in fields(config)} == {name for name, _, _ in options_of(config)}

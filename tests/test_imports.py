@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mlc_serve"
 
 # What everybody may import.
-COMMON = frozenset({"config", "options", "not_yet", "errors"})
+COMMON = frozenset({"config", "options", "not_yet", "errors", "exit_codes"})
 # Room -> the rooms that it may import, besides itself and COMMON. A room is a package or a top-level module.
 ALLOWED: dict[str, frozenset[str]] = {
     "": frozenset({"async_engine", "sync_engine", "interface", "supervisor"}),
@@ -25,6 +25,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "options": frozenset(),
     "not_yet": frozenset(),
     "errors": frozenset(),
+    "exit_codes": frozenset(),
     "host_memory": frozenset(),
     "cli": frozenset({"", "interface"}),
     "interface": frozenset(
@@ -46,7 +47,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     ),
     "chat": frozenset({"sync_engine"}),
     "bench": frozenset({"async_engine", "engine", "frontend"}),
-    "server": frozenset({"async_engine", "text", "protocol"}),
+    "server": frozenset({"async_engine", "text", "protocol", "supervisor"}),
     "async_engine": frozenset({"engine", "text", "protocol", "frontend", "loaded_model", "loading"}),
     "sync_engine": frozenset({"async_engine", "protocol", "frontend", "loaded_model"}),
     "frontend": frozenset({"protocol", "text", "engine", "loaded_model"}),
@@ -85,8 +86,10 @@ OUTSIDE = {
     "fastapi": frozenset({"server"}),
     "starlette": frozenset({"server"}),
     "uvicorn": frozenset({"server"}),
-    "pydantic": frozenset({"protocol", "frontend", "server", "text", "checkpoint"}),
-    "asyncio": frozenset({"async_engine", "sync_engine", "server", "frontend", "bench", "interface"}),
+    "pydantic": frozenset({"protocol", "frontend", "server", "text", "checkpoint", "supervisor"}),
+    "asyncio": frozenset(
+        {"async_engine", "sync_engine", "server", "frontend", "bench", "supervisor", "interface"}
+    ),
     "torch": frozenset(),
     "transformers": frozenset(),
 }

@@ -1,8 +1,8 @@
 """The command line: `mlc_serve COMMAND`. One file a sub-command; here, what they share.
 
-A start-up error is one line on stderr. Exit codes: 2 for a bad flag, key or value, 1 for whatever else keeps
-a command from starting, 130 for Ctrl-C before there is a server to stop. Imports nothing that takes long, so
-that `--help` is fast.
+A start-up error is one line on stderr. Exit codes: 2 for a bad flag, key or value, 75 for an address in use,
+1 for whatever else keeps a command from starting, 130 for Ctrl-C before there is a server to stop. Imports
+nothing that takes long, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ from mlc_serve.cli import (
     convert,
     models,
     serve,
+    supervise,
 )
 from mlc_serve.cli.parser import CommandParser, refuse_unknown
-from mlc_serve.errors import ConfigError, StartupError
-
-EXIT_STARTUP_ERROR = 1
-EXIT_CONFIG_ERROR = 2
-EXIT_INTERRUPTED = 130
+from mlc_serve.errors import ConfigError, PortInUseError, StartupError
+from mlc_serve.exit_codes import (
+    EXIT_CONFIG_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_PORT_IN_USE,
+    EXIT_STARTUP_ERROR,
+)
 
 _COMMANDS = (
     serve,
+    supervise,
     chat,
     models,
     convert,
@@ -49,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(sys.argv[1:] if argv is None else argv)
     except StartupError as error:
         print(f"mlc_serve: error: {error}", file=sys.stderr)
-        return EXIT_CONFIG_ERROR if isinstance(error, ConfigError) else EXIT_STARTUP_ERROR
+        return _exit_code(error)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
@@ -74,3 +78,9 @@ def _run(argv: Sequence[str]) -> int:
         raise ConfigError(f"which command? {', '.join(commands.choices)}; for a start, type: mlc_serve serve")
     code: int = arguments.run(arguments)
     return code
+
+
+def _exit_code(error: StartupError) -> int:
+    if isinstance(error, ConfigError):
+        return EXIT_CONFIG_ERROR
+    return EXIT_PORT_IN_USE if isinstance(error, PortInUseError) else EXIT_STARTUP_ERROR

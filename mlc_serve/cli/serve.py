@@ -24,8 +24,14 @@ def add_parser(commands: Any) -> CommandParser:
         "serve",
         help="serve a model over HTTP",
         description="Serve a model, and further ones, over an OpenAI-compatible HTTP API.",
-        epilog=f"{_override_help()}\n\n{_EXAMPLES}",
+        epilog=f"{override_help()}\n\n{_EXAMPLES}",
     )
+    add_serve_arguments(parser)
+    return parser
+
+
+def add_serve_arguments(parser: CommandParser) -> None:
+    """Add the model and all that can be set about a server."""
     parser.add_argument(
         "model",
         metavar="MODEL",
@@ -42,14 +48,19 @@ def add_parser(commands: Any) -> CommandParser:
     add_options(parser, "launch", LaunchConfig)
     add_options(parser, "engine", EngineConfig)
     add_options(parser, "server", ServerConfig)
-    return parser
+
+
+def read_serve_arguments(arguments: argparse.Namespace) -> tuple[EngineConfig, ServerConfig, LaunchConfig]:
+    """The configurations that these arguments stand for. Raises ConfigError."""
+    launch = read_options(LaunchConfig, arguments)
+    server = read_options(ServerConfig, arguments)
+    engine = read_options(EngineConfig, arguments, model=arguments.model).overridden(arguments.overrides)
+    return engine, server, launch
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal, and return the exit code."""
-    launch = read_options(LaunchConfig, arguments)
-    server = read_options(ServerConfig, arguments)
-    engine = read_options(EngineConfig, arguments, model=arguments.model).overridden(arguments.overrides)
+    engine, server, launch = read_serve_arguments(arguments)
     keep_torch_out()
     # Imported here because it loads TVM and the web framework, and only after the flags were found good.
     from mlc_serve.interface.serve import run_server
@@ -57,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     return run_server(engine, server, launch)
 
 
-def _override_help() -> str:
+def override_help() -> str:
     """The --overrides keys with their meaning, for the end of --help."""
     lines = ["keys of --overrides:"]
     for _, _, declared in options_of(EngineConfig):

@@ -122,7 +122,9 @@ def _single(config: EngineConfig, info: ModelInfo) -> _Choice:
     if wanted is not None:
         _check_compiled("context_window_size", wanted, info.context_window_size)
         return _Choice(wanted, "as set")
-    return _Choice(info.context_window_size, "the model's context window")
+    window = _Choice(info.context_window_size, "the model's context window")
+    limit = config.context_window_limit
+    return window if limit is None else _within(window, limit, "as context_window_limit says")
 
 
 def _total(config: EngineConfig, mode: Mode, memory: _Memory, sequences: int, single: int) -> _Choice:

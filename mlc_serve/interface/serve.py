@@ -68,6 +68,7 @@ def serve(
     *,
     quantization: str | None = None,
     kv_cache_page_size: int = EngineConfig.kv_cache_page_size,
+    context_window_limit: int | None = None,
     max_queued_requests: int = EngineConfig.max_queued_requests,
     verbose: bool = EngineConfig.verbose,
     api_keys: Sequence[str] = (),

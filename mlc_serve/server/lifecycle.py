@@ -26,14 +26,11 @@ from fastapi import FastAPI
 
 from mlc_serve.config import ServerConfig
 from mlc_serve.errors import ConfigError, PortInUseError
+from mlc_serve.exit_codes import EXIT_ENGINE_DEAD, EXIT_OK
 from mlc_serve.server.app import create_app
 from mlc_serve.server.context import ServerContext
 
 logger = logging.getLogger(__name__)
-
-EXIT_OK = 0
-# EX_SOFTWARE of sysexits.h: what a supervisor should restart.
-EXIT_ENGINE_DEAD = 70
 
 # How long replies that are complete may take to get out to slow readers.
 FLUSH_SECONDS = 5

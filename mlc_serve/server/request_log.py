@@ -15,7 +15,7 @@ from mlc_serve.server.request_id import request_id
 logger = logging.getLogger(__name__)
 
 # Asked for every few seconds by machines: worth a line only when one looks for it.
-_PROBES = frozenset({"/health", "/ready", "/metrics"})
+_PROBES = frozenset({"/health", "/ready", "/metrics", "/v1/models"})
 
 
 @dataclass

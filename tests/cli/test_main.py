@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlc_serve import cli
-from mlc_serve.errors import CheckpointError, StartupError
+from mlc_serve.errors import CheckpointError, PortInUseError, StartupError
 
 ROOT = Path(__file__).parent.parent.parent
 COMMANDS = ("serve", "chat", "models", "convert", "compile", "bench", "completion")
@@ -32,9 +32,9 @@ def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
         (["serv"], "there is no command 'serv' (did you mean serve?)"),
         (["./my-model"], "(did you mean mlc_serve serve ./my-model?)"),
         (["models", "remov"], "(did you mean remove?); the commands are remove"),
-        (["--port", "1"], "--port is a flag of serve, not of mlc_serve"),
-        (["chat", "--port", "1"], "--port is a flag of serve, not of mlc_serve chat"),
-        (["compile", "dir", "--output", "x", "--mode", "local"], "of serve, chat and bench, not of"),
+        (["--port", "1"], "--port is a flag of serve and supervise, not of mlc_serve"),
+        (["chat", "--port", "1"], "--port is a flag of serve and supervise, not of mlc_serve chat"),
+        (["compile", "dir", "--output", "x", "--mode", "local"], "of serve, supervise, chat and bench, not of"),
         (["compile", "dir", "--output", "x", "--opt", "O4"], "'O4': expected one of O0, O1, O2, O3"),
         (["convert", "dir", "--output", "x"], "arguments are required: --quantization"),
         (["completion", "bsh"], "'bsh': expected one of bash, zsh, tcsh (did you mean bash?)"),
@@ -66,17 +66,19 @@ def test_a_bad_command_line_is_one_line_and_exit_code_2(
     assert part in err
 
 
-@pytest.mark.parametrize("error", [StartupError("no"), CheckpointError("no")])
-def test_another_startup_error_is_exit_code_1(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: StartupError
+@pytest.mark.parametrize(
+    ("error", "code"), [(StartupError("no"), 1), (CheckpointError("no"), 1), (PortInUseError("no"), 75)]
+)
+def test_another_startup_error_has_its_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: StartupError, code: int
 ) -> None:
-    """A model or a device that can't be used is told from a wrong command line by its code."""
+    """A model or a device that can't be used, a port in use and a wrong command line are told apart."""
 
     def fail(_arguments: object) -> int:
         raise error
 
     monkeypatch.setattr(cli.serve, "run", fail)
-    assert error_of(capsys, "serve") == (1, "mlc_serve: error: no\n")
+    assert error_of(capsys, "serve") == (code, "mlc_serve: error: no\n")
 
 
 def test_ctrl_c_before_serving_is_quiet(

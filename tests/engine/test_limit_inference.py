@@ -160,3 +160,18 @@ def test_every_choice_is_explained() -> None:
     assert "max_single_sequence_length = 2048: the model's context window" in lines
     assert any(line.startswith("prefill_chunk_size = 1024: ") for line in lines)
     assert lines[-1] == "the KV cache takes 1.953 MiB"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "longest", "reason"),
+    [
+        ("context_window_limit=512", 512, "as context_window_limit says"),
+        ("context_window_limit=32000", 2048, "the model's context window"),
+        ("context_window_limit=512;context_window_size=1024", 1024, "as set"),
+    ],
+)
+def test_a_limit_only_lowers_the_window(overrides: str, longest: int, reason: str) -> None:
+    """A model whose window is shorter is served all the same, and a window that is set counts as it is."""
+    chosen = inferred(overrides=overrides)
+    assert chosen.limits.max_single_sequence_length == longest
+    assert f"max_single_sequence_length = {longest}: {reason}" in chosen.explanation

@@ -1,0 +1,91 @@
+"""A supervisor's status in a terminal: one line at the bottom that is drawn anew, below the log.
+
+Where output is no terminal, each change is a line of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import TextIO
+
+from mlc_serve.supervisor.health import base_url
+from mlc_serve.supervisor.status import MLCServerStatus
+
+# Back to the first column, and nothing on the line any more.
+_CLEAR = "\r\x1b[2K"
+
+
+def describe(status: MLCServerStatus, host: str, now: datetime | None = None) -> str:
+    """A status on one line; with `now`, for how long it has been so."""
+    parts = [status.word]
+    if status.port is not None:
+        parts.append(base_url(host, status.port))
+    if status.pid is not None:
+        parts.append(f"pid {status.pid}")
+    if now is not None:
+        parts.append(f"for {timedelta(seconds=int((now - status.since).total_seconds()))}")
+    if status.restarts:
+        parts.append(f"restarts {status.restarts}")
+    if status.error:
+        parts.append(status.error.partition("\n")[0].removesuffix(":"))
+    return " | ".join(parts)
+
+
+class StatusLine(logging.StreamHandler[TextIO]):
+    """A log handler that keeps the status below what it logs."""
+
+    def __init__(self, stream: TextIO, host: str) -> None:
+        super().__init__(stream)
+        self._host = host
+        self._live = stream.isatty()
+        self._status: MLCServerStatus | None = None
+
+    def show(self, status: MLCServerStatus) -> None:
+        """Show a status from now on."""
+        with self._alone():
+            changed, self._status = status != self._status, status
+            if self._live:
+                self._write(_CLEAR + self._line())
+            elif changed:
+                self._write(describe(status, self._host) + "\n")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record where the status line was, and that below it."""
+        if self._live:
+            self._write(_CLEAR)
+        super().emit(record)
+        if self._live:
+            self._write(self._line())
+
+    def end(self) -> None:
+        """Leave the last status where it is."""
+        with self._alone():
+            if self._live:
+                self._write("\n")
+                self._live = False
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other threads from writing between the parts of what is written."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
+
+    def _line(self) -> str:
+        if self._status is None:
+            return ""
+        text = describe(self._status, self._host, datetime.now(timezone.utc))
+        return text[: shutil.get_terminal_size().columns - 1]
+
+    def _write(self, text: str) -> None:
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except OSError:  # the terminal has gone; the signal that says so ends the supervisor
+            return

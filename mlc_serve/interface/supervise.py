@@ -1,0 +1,159 @@
+"""Supervising a server from a terminal or as a service, as a function.
+
+Owns the signals of the process: the first one stops the server gently, the second one kills it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+from contextlib import suppress
+from typing import Any
+
+from mlc_serve.config import (
+    EngineConfig,
+    LaunchConfig,
+    ServerConfig,
+    StatusServiceConfig,
+    SupervisionConfig,
+)
+from mlc_serve.exit_codes import EXIT_OK, EXIT_STARTUP_ERROR
+from mlc_serve.interface.status_line import StatusLine
+from mlc_serve.server.supervision import StatusService
+from mlc_serve.supervisor.config import MLCServerConfig
+from mlc_serve.supervisor.server import MLCServer
+
+# Tells a supervised server where its supervisor's status service is.
+SERVICE_VARIABLE = "MLC_SERVE_SUPERVISOR"
+TOKEN_VARIABLE = "MLC_SERVE_STATUS_TOKEN"  # noqa: S105  the name of a variable
+REDRAW_SECONDS = 1.0
+_SIGNALS = frozenset({"SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"})
+
+
+def run_supervisor(
+    engine: EngineConfig,
+    server: ServerConfig,
+    launch: LaunchConfig,
+    supervision: SupervisionConfig,
+    service: StatusServiceConfig,
+) -> int:
+    """Keep a server running until a signal, and return the exit code.
+
+    Without a status service it also ends, with EXIT_STARTUP_ERROR, when the server is given up; with one it
+    waits for somebody to start it again. Raises StartupError if there is no program, port or address to start
+    with.
+    """
+    config = MLCServerConfig.of(engine, server, launch, supervision)
+    line = StatusLine(sys.stderr, server.host)
+    _log_to(line, server.log_level)
+    try:
+        return asyncio.run(_Supervision(config, service, line).run())
+    finally:
+        line.end()
+
+
+class _Supervision:
+    """One server, its status line, its status service, and the signals that end them."""
+
+    def __init__(self, config: MLCServerConfig, service: StatusServiceConfig, line: StatusLine) -> None:
+        self._line = line
+        self._token = service.status_token or os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(24)
+        self._token_is_known = self._token in {service.status_token, os.environ.get(TOKEN_VARIABLE)}
+        self._service = None if service.status_port is None else StatusService(service.status_port)
+        env = {} if self._service is None else {SERVICE_VARIABLE: self._service.url}
+        self._server = MLCServer(config, env=env)
+        self._interrupted: signal.Signals | None = None
+        self._exit_code = EXIT_OK
+        self._wake = asyncio.Event()
+
+    async def run(self) -> int:
+        """Run until the end, and return the exit code."""
+        previous = self._watch_signals(asyncio.get_running_loop())
+        self._server.on_status_changed(self._line.show)
+        helpers = [asyncio.create_task(self._redraw())]
+        if self._service is not None:
+            helpers.append(asyncio.create_task(self._service.serve(self._server, self._token)))
+            self._announce(self._service.url)
+        try:
+            await (self._until_given_up() if self._service is None else self._until_interrupted())
+        finally:
+            await self._server.close()
+            await self._end(helpers)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        return self._exit_code
+
+    async def _until_given_up(self) -> None:
+        """In a terminal: nobody could start a server again that was given up."""
+        await self._server.start_server()
+        ended = asyncio.create_task(self._server.wait_ended())
+        interrupted = asyncio.create_task(self._wake.wait())
+        await asyncio.wait({ended, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (ended, interrupted):
+            task.cancel()
+        if self._interrupted is None:
+            print(f"mlc_serve: error: {self._server.get_status().error}", file=sys.stderr)
+            self._exit_code = EXIT_STARTUP_ERROR
+
+    async def _until_interrupted(self) -> None:
+        """As a service: a server that can't run is told of, and may be started again."""
+        await self._server.auto_start()
+        await self._wake.wait()
+
+    async def _redraw(self) -> None:
+        while True:
+            self._line.show(self._server.get_status())
+            await asyncio.sleep(REDRAW_SECONDS)
+
+    async def _end(self, helpers: list[asyncio.Task[None]]) -> None:
+        redraw, *serving = helpers
+        redraw.cancel()
+        with suppress(asyncio.CancelledError):
+            await redraw
+        if self._service is not None:
+            self._service.stop()
+        await asyncio.gather(*serving)
+
+    def _announce(self, url: str) -> None:
+        token = "" if self._token_is_known else f", token {self._token}"
+        print(f"Status on {url}{token}", flush=True)
+
+    def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> dict[signal.Signals, Any]:
+        """Take the signals over, and return who had them.
+
+        These are plain handlers, not the loop's: they work on Windows, and while the loop is busy.
+        """
+
+        def handle(number: int, _frame: object) -> None:
+            if self._interrupted is not None:
+                self._exit_code = 128 + number
+                self._server.kill_sync()
+            self._interrupted = signal.Signals(number)
+            loop.call_soon_threadsafe(self._wake.set)
+
+        numbers = [number for number in signal.Signals if number.name in _SIGNALS]
+        return {number: signal.signal(number, handle) for number in numbers}
+
+
+class _Format(logging.Formatter):
+    """The server's lines as they are, since they have times of their own; the supervisor's with theirs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line or lines of a record."""
+        if record.name == "mlc_serve.supervisor.output":
+            return record.getMessage()
+        return super().format(record)
+
+
+def _log_to(handler: logging.Handler, level: str) -> None:
+    handler.setFormatter(_Format("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    # The server has dropped what is not to be logged.
+    logging.getLogger("mlc_serve.supervisor.output").setLevel(logging.INFO)
+    # These tell of every probe, and of the status service's own life.
+    for name in ("httpx2", "httpcore2", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,151 @@
+"""The status service of a supervisor: its status and every change of it, and start, stop and restart.
+
+Listens on the loopback interface alone. Pages on loopback addresses, such as the one that the supervised
+server serves, may read; whoever commands shows the token.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from mlc_serve.errors import AuthenticationError, MLCServeError, RequestFailedError
+from mlc_serve.server.auth import bearer_token
+from mlc_serve.server.errors import EXCEPTION_HANDLERS
+from mlc_serve.server.lifecycle import BACKLOG, bind_socket, url_of
+from mlc_serve.supervisor.server import MLCServer
+from mlc_serve.supervisor.status import STATUS_CHANGED, MLCServerStatus
+
+HOST = "127.0.0.1"
+# What a page's origin and a request's Host may be: a name that leads here by accident or malice is neither.
+_LOOPBACK_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
+_LOOPBACK_HOSTS = ("127.0.0.1", "localhost")
+# Replies are short, and event streams have been ended when the service is stopped.
+_FLUSH_SECONDS = 1
+
+
+def create_supervision_app(server: MLCServer, token: str) -> FastAPI:
+    """The application that tells a server's status, and takes commands from those who show `token`."""
+    app = FastAPI(
+        title="mlc_serve supervisor",
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(_LOOPBACK_HOSTS)),
+            Middleware(CORSMiddleware, allow_origin_regex=_LOOPBACK_ORIGIN, allow_methods=["GET"]),
+        ],
+        exception_handlers=EXCEPTION_HANDLERS,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.include_router(_status_router(server))
+    app.include_router(_command_router(server, token))
+    return app
+
+
+def _status_router(server: MLCServer) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/status")
+    async def status() -> MLCServerStatus:
+        """What is known of the server."""
+        return server.get_status()
+
+    @router.get("/events", response_class=EventSourceResponse)
+    async def events() -> AsyncIterator[ServerSentEvent]:
+        """The status now and every new one, as `mlc-status-changed`. A slow reader loses the oldest."""
+        changes = server.status_events()
+        try:
+            yield _event(server.get_status())
+            async for changed in changes:
+                yield _event(changed)
+        finally:
+            changes.close()
+
+    return router
+
+
+def _command_router(server: MLCServer, token: str) -> APIRouter:
+    async def check_token(request: Request) -> None:
+        shown = bearer_token(request.headers.get("authorization")) or ""
+        if not hmac.compare_digest(shown.encode("latin-1"), token.encode()):
+            raise AuthenticationError("Send `Authorization: Bearer TOKEN` with the supervisor's token.")
+
+    router = APIRouter(dependencies=[Depends(check_token)])
+
+    @router.post("/start")
+    async def start() -> MLCServerStatus:
+        """Start the server, unless it runs. The reply doesn't wait for its model."""
+        return await _started(server.start_server())
+
+    @router.post("/stop")
+    async def stop() -> MLCServerStatus:
+        """Stop the server. The reply comes when it has ended."""
+        return await server.stop_server()
+
+    @router.post("/restart")
+    async def restart() -> MLCServerStatus:
+        """Stop the server and start it again."""
+        return await _started(server.restart())
+
+    return router
+
+
+async def _started(starting: Coroutine[Any, Any, MLCServerStatus]) -> MLCServerStatus:
+    try:
+        return await starting
+    except MLCServeError as error:
+        raise RequestFailedError(str(error)) from error
+
+
+def _event(status: MLCServerStatus) -> ServerSentEvent:
+    return ServerSentEvent(event=STATUS_CHANGED, raw_data=status.model_dump_json())
+
+
+class StatusService:
+    """The service on a port of 127.0.0.1; 0 is any free one. Raises PortInUseError or ConfigError."""
+
+    def __init__(self, port: int) -> None:
+        self._sock = bind_socket(HOST, port)
+        self._sock.listen(BACKLOG)
+        self._uvicorn: _Uvicorn | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the service is reached."""
+        return url_of(self._sock)
+
+    async def serve(self, server: MLCServer, token: str) -> None:
+        """Answer until `stop` is called."""
+        config = uvicorn.Config(
+            create_supervision_app(server, token),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            proxy_headers=False,
+            timeout_graceful_shutdown=_FLUSH_SECONDS,
+        )
+        self._uvicorn = _Uvicorn(config)
+        await self._uvicorn.serve(sockets=[self._sock])
+
+    def stop(self) -> None:
+        """Answer nothing more. Event streams end with their server's iterators."""
+        if self._uvicorn is not None:
+            self._uvicorn.should_exit = True
+
+
+class _Uvicorn(uvicorn.Server):
+    """Uvicorn that leaves the signals to the supervisor."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield

@@ -1,0 +1,122 @@
+"""One run of a server's process: started, read, interrupted, killed, reaped.
+
+Owns the process, its threads and its pipes to the end. `kill_now` may be called anywhere; the rest belongs to
+the event loop that started it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+from mlc_serve.supervisor.output import Output
+from mlc_serve.supervisor.platforms.tree import ProcessTree, Spawn
+
+logger = logging.getLogger(__name__)
+
+QUOTED_LINES = 20
+# How long what is left in the pipes of an ended process may take to be read and logged.
+JOIN_SECONDS = 2.0
+KILL_SECONDS = 10.0
+_POLL_SECONDS = 0.01
+
+
+class Child:
+    """A running server. To be made on its event loop. Raises OSError if the program can't be started."""
+
+    def __init__(self, spawn: Spawn, command: Sequence[str], env: Mapping[str, str], kept_lines: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        self._output = Output(kept_lines)
+        self._tree: ProcessTree = spawn(command, env)
+        process = self._tree.process
+        streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
+        self._output.follow(*streams)
+        self._waiter = threading.Thread(target=self._reap, daemon=True)
+        self._waiter.start()
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._tree.process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs, -N if signal N ended it."""
+        return self._tree.process.returncode
+
+    def last_words(self, lines: int = QUOTED_LINES) -> str:
+        """The last lines that it printed."""
+        return "\n".join(self._output.tail(lines)).strip()
+
+    def describe_end(self) -> str:
+        """How it ended, and the last lines that it printed."""
+        code = self.exit_code or 0
+        how = f"the server ended with code {code}" if code >= 0 else f"{_name(-code)} ended the server"
+        return _quoting(how, self.last_words())
+
+    def quoting(self, text: str) -> str:
+        """`text`, and the last lines that it printed."""
+        return _quoting(text, self.last_words())
+
+    async def wait(self) -> None:
+        """Wait until it has ended, and its descendants with it, and its output is read."""
+        await self._ended.wait()
+        self._waiter.join()
+
+    async def ended_within(self, seconds: float) -> bool:
+        """Whether it ends, as `wait` has it, before so many seconds have passed."""
+        try:
+            await asyncio.wait_for(self.wait(), seconds)
+        except asyncio.TimeoutError:
+            return False
+        return True
+
+    async def stop(self, grace: float) -> None:
+        """Interrupt it, give it `grace` seconds, then kill it with all its descendants."""
+        self._tree.interrupt()
+        try:
+            if await self.ended_within(grace):
+                return
+        except asyncio.CancelledError:
+            self._tree.kill()
+            raise
+        await self.kill()
+
+    async def kill(self) -> None:
+        """Kill it with all its descendants, and wait for their end."""
+        self._tree.kill()
+        if not await self.ended_within(KILL_SECONDS):
+            logger.error("process %d does not end, though it was killed: leaving it behind", self.pid)
+
+    def kill_now(self) -> None:
+        """Kill it with all its descendants and wait for its end; for any thread or signal handler."""
+        self._tree.kill()
+        deadline = time.monotonic() + KILL_SECONDS
+        # Not join(): this may interrupt the very code that holds the thread's lock.
+        while self.exit_code is None and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+
+    def _reap(self) -> None:
+        self._tree.process.wait()
+        self._tree.release()
+        self._output.join(JOIN_SECONDS)
+        try:
+            self._loop.call_soon_threadsafe(self._ended.set)
+        except RuntimeError:  # the loop has been closed: nobody waits any more
+            return
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _quoting(text: str, words: str) -> str:
+    return f"{text}:\n{words}" if words else f"{text} and printed nothing"

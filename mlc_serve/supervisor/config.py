@@ -1,0 +1,116 @@
+"""MLCServerConfig: every setting of a supervised server in one flat object that turns into JSON and back.
+
+Its fields are made from the declarations in mlc_serve/config.py, which also check the values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, create_model, field_validator, model_validator
+
+from mlc_serve.config import EngineConfig, LaunchConfig, ServerConfig, SupervisionConfig
+from mlc_serve.options import Kind, Option, options_of
+
+_PARTS = (EngineConfig, ServerConfig, LaunchConfig, SupervisionConfig)
+_TYPES: dict[Kind, Any] = {
+    Kind.INTEGER: int,
+    Kind.NUMBER: float,
+    Kind.BOOLEAN: bool,
+    Kind.TEXT: str,
+    Kind.TEXTS: tuple[str, ...],
+    Kind.MODELS: tuple[str | tuple[str, str], ...],
+}
+
+Part = TypeVar("Part", EngineConfig, ServerConfig, LaunchConfig, SupervisionConfig)
+
+
+def _type_of(default: object, declared: Option) -> Any:
+    kind = Literal[declared.choices] if declared.choices else _TYPES[declared.kind]
+    return kind if default is not None else kind | None
+
+
+if TYPE_CHECKING:
+
+    class _Settings(BaseModel):
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    _Settings = create_model(
+        "_Settings",
+        **{
+            name: (_type_of(default, declared), default)
+            for part in _PARTS
+            for name, default, declared in options_of(part)
+            if name != "context_window_limit"  # it is max_tokens here
+        },
+    )
+
+
+class MLCServerConfig(_Settings):
+    """The fields of EngineConfig, ServerConfig, LaunchConfig and SupervisionConfig. Frozen.
+
+    A `model` of None is the demo model. `log_level` is as `logging` has it, in either case. `command` may be
+    a plain string. Raises ConfigError for a value that is out of range, and pydantic's ValidationError for
+    one of a wrong type or for an unknown field; both name the field.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **settings: Any) -> None: ...
+
+    @classmethod
+    def of(
+        cls, engine: EngineConfig, server: ServerConfig, launch: LaunchConfig, supervision: SupervisionConfig
+    ) -> MLCServerConfig:
+        """The configuration that has these parts."""
+        parts = (engine, server, launch, supervision)
+        values = {entry.name: getattr(part, entry.name) for part in parts for entry in fields(part)}
+        limit = values.pop("context_window_limit") or supervision.max_tokens
+        return cls(**{**values, "max_tokens": min(limit, supervision.max_tokens)})
+
+    @property
+    def engine(self) -> EngineConfig:
+        """What concerns the engine. `max_tokens` limits its context window, unless one is set."""
+        limit = self.max_tokens if self.max_single_sequence_length is None else None
+        return self._part(EngineConfig, context_window_limit=limit)
+
+    @property
+    def server(self) -> ServerConfig:
+        """What concerns the HTTP server."""
+        return self._part(ServerConfig, log_level=self.log_level.lower())
+
+    @property
+    def launch(self) -> LaunchConfig:
+        """What a launch takes beside these."""
+        return self._part(LaunchConfig)
+
+    @property
+    def supervision(self) -> SupervisionConfig:
+        """What concerns the supervisor."""
+        return self._part(SupervisionConfig)
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _as_logging_has_it(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _one_word_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> MLCServerConfig:
+        """Let the declarations check what they declare."""
+        _ = (self.supervision, self.engine, self.server, self.launch)
+        return self
+
+    def _part(self, kind: type[Part], **values: Any) -> Part:
+        own = {entry.name: getattr(self, entry.name) for entry in fields(kind) if entry.name not in values}
+        return kind(**own, **values)

@@ -1,0 +1,95 @@
+"""Tells changes of status: to callbacks at once, to async iterators as fast as they read.
+
+Runs on one event loop. A slow iterator loses the oldest changes; nobody is ever waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from mlc_serve.supervisor.status import STATUS_CHANGED, MLCServerStatus
+
+logger = logging.getLogger(__name__)
+
+BUFFERED = 16
+
+Callback = Callable[[MLCServerStatus], object]
+
+
+class StatusEvents:
+    """Who listens to one server's status."""
+
+    def __init__(self) -> None:
+        self._callbacks: list[Callback] = []
+        self._streams: list[StatusStream] = []
+        self._closed = False
+
+    def add_callback(self, callback: Callback) -> Callable[[], None]:
+        """Call `callback` with each new status from now on; returns what ends that."""
+        self._callbacks.append(callback)
+
+        def remove() -> None:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
+
+        return remove
+
+    def stream(self, buffered: int = BUFFERED) -> StatusStream:
+        """An async iterator over each new status from now on, which holds at most `buffered` unread ones."""
+        stream = StatusStream(buffered, self._streams.remove)
+        self._streams.append(stream)
+        if self._closed:
+            stream.close()
+        return stream
+
+    def emit(self, status: MLCServerStatus) -> None:
+        """Tell everybody. What a callback raises is logged."""
+        for stream in self._streams:
+            stream.put(status)
+        for callback in list(self._callbacks):
+            try:
+                callback(status)
+            except Exception:  # an edge: a listener's fault must not stop the supervisor
+                logger.exception("a callback for %s failed", STATUS_CHANGED)
+
+    def close(self) -> None:
+        """End all iterators, once they have read what they hold."""
+        self._closed = True
+        for stream in list(self._streams):
+            stream.close()
+
+
+class StatusStream:
+    """An async iterator over changes of status. It ends when its source or its reader closes it."""
+
+    def __init__(self, buffered: int, remove: Callable[[StatusStream], None]) -> None:
+        self._unread: deque[MLCServerStatus] = deque(maxlen=buffered)
+        self._news = asyncio.Event()
+        self._open = True
+        self._remove = remove
+
+    def put(self, status: MLCServerStatus) -> None:
+        """Add a status; the oldest unread one goes if there is no room."""
+        self._unread.append(status)
+        self._news.set()
+
+    def close(self) -> None:
+        """Take nothing more. May be called twice."""
+        if self._open:
+            self._open = False
+            self._remove(self)
+            self._news.set()
+
+    def __aiter__(self) -> StatusStream:
+        return self
+
+    async def __anext__(self) -> MLCServerStatus:
+        while not self._unread:
+            if not self._open:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        return self._unread.popleft()

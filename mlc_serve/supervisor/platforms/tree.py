@@ -1,0 +1,31 @@
+"""The interface to an operating system: a process with its descendants, and a function that starts one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from subprocess import Popen
+from typing import Protocol
+
+
+class ProcessTree(Protocol):
+    """A running program and every process below it. They end when this process does, however it ends."""
+
+    @property
+    def process(self) -> Popen[bytes]:
+        """The program's own process; its stdout and stderr are pipes."""
+
+    def interrupt(self) -> None:
+        """Ask the program to end, as Ctrl-C does. Does nothing if it has ended."""
+
+    def kill(self) -> None:
+        """Kill the program and its descendants. Takes no lock, so that a signal handler may call it."""
+
+    def release(self) -> None:
+        """Once the program has ended: kill what it left behind, and let go of what guarded it."""
+
+
+class Spawn(Protocol):
+    """Starts a program."""
+
+    def __call__(self, command: Sequence[str], env: Mapping[str, str]) -> ProcessTree:
+        """Start `command` with no input and no environment but `env`. Raises OSError."""

@@ -1,0 +1,32 @@
+"""The real server, under its supervisor."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import httpx
+
+from mlc_serve.demo import demo_model_path
+from mlc_serve.supervisor import MLCServer, MLCServerConfig
+from tests.supervisor.supervised import QUICK, free_port, ready, status_where
+
+# The demo model is compiled on its first use.
+COMPILING = 100.0
+
+
+async def test_the_real_server_is_kept_running() -> None:
+    """It answers, with the demo model's own window under the default limit; killed, it comes back."""
+    settings = {**QUICK, "model": str(demo_model_path()), "device": "cpu", "health_timeout": 10.0}
+    async with MLCServer(MLCServerConfig(**settings, port=free_port(), api_keys=("k",))) as server:
+        await server.start_server()
+        first = await ready(server, COMPILING)
+        url, headers = f"http://127.0.0.1:{first.port}/v1", {"Authorization": "Bearer k"}
+        async with httpx.AsyncClient(headers=headers) as client:
+            (model,) = (await client.get(f"{url}/models")).json()["data"]
+            assert model["max_model_len"] == 2048
+            os.kill(first.pid or 0, signal.SIGKILL)
+            await status_where(server, lambda status: not status.process_running)
+            assert (await ready(server)).restarts == 1
+            reply = await client.post(f"{url}/completions", json={"prompt": "a", "max_tokens": 1}, timeout=30)
+            assert reply.status_code == 200
