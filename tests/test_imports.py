@@ -40,7 +40,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "loaded_model",
         }
     ),
-    "server": frozenset({"async_engine", "text", "protocol"}),
+    "server": frozenset({"", "async_engine", "text", "protocol"}),
     "async_engine": frozenset({"engine", "text", "protocol", "frontend", "loaded_model", "loading"}),
     "sync_engine": frozenset({"async_engine", "protocol", "frontend", "loaded_model"}),
     "frontend": frozenset({"protocol", "text", "engine", "loaded_model"}),

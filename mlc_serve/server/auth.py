@@ -25,7 +25,10 @@ def bearer_token(authorization: str | None) -> str | None:
 
 
 class ApiKeys:
-    """ASGI middleware that refuses whoever does not show one of `keys`, but at OPEN_PATHS and `open_paths`."""
+    """ASGI middleware that refuses whoever does not show one of `keys`.
+
+    OPEN_PATHS and `open_paths` are for everybody.
+    """
 
     def __init__(self, app: ASGIApp, keys: Iterable[str], open_paths: Iterable[str] = ()) -> None:
         self._app = app

@@ -42,7 +42,7 @@ export class Reply {
       firstToken: isHeldBack ? null : this.first - this.sent,
       tokens,
       isExact: this.usage !== null,
-      rate: tokens > 1 && seconds > 0 ? (tokens - 1) / seconds : null,
+      rate: tokens > 1 && seconds > 0 ? (isHeldBack ? tokens : tokens - 1) / seconds : null,
       promptTokens: this.usage?.prompt_tokens ?? null,
       cachedTokens: this.usage?.prompt_tokens_details?.cached_tokens ?? null,
     };
