@@ -21,7 +21,7 @@ DIRECTORY = Path(__file__).parents[1] / "docs" / "images"
 SIZE = (1120, 800)
 NUM_CLIENTS = 6
 # How much of the charts is filled.
-WATCHED_SECONDS = 75
+WATCHED_SECONDS = 100
 SYSTEM = "You are a friendly assistant. Answer in few words, and say so if you don't know. " * 3
 
 
@@ -81,6 +81,7 @@ def settle(page: Page) -> None:
 def take(page: Page, name: Path) -> None:
     """One picture in each theme."""
     schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+    page.mouse.move(0, 0)  # off the buttons
     for scheme in schemes:
         page.emulate_media(color_scheme=scheme)
         page.wait_for_timeout(300)  # fades
@@ -107,7 +108,7 @@ def ask_on(url: str, number: int, done: threading.Event) -> None:
     question = {"role": "user", "content": f"Count from {number} to {number + 18}."}
     body = {"messages": [{"role": "system", "content": SYSTEM}, question], "max_tokens": 120}
     while not done.wait(number * 0.5):
-        httpx.post(f"{url}/v1/chat/completions", json=body, timeout=None).raise_for_status()
+        httpx.post(f"{url}/v1/chat/completions", json=body, timeout=600).raise_for_status()
 
 
 if __name__ == "__main__":

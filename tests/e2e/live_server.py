@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,12 +52,14 @@ class LiveServer:
 def live_server(
     choose: Choice | None = None,
     *,
+    others: Sequence[str] = (),
     limits: Mapping[str, Any] | None = None,
     supervisor_url: str | None = None,
     **config: Any,
 ) -> Iterator[LiveServer]:
-    """A running server; `choose` is its fake device's, `config` are fields of ServerConfig.
+    """A running server; `choose` is its fake device's, `others` are further models' names.
 
+    `limits` are fields of EngineLimits, `config` of ServerConfig.
     Unless `limits` say otherwise it has no prefix cache: pages are free as soon as nobody computes on them.
     """
     backend = FakeBackend(num_pages=512, choose=choose)
@@ -65,6 +67,8 @@ def live_server(
     fields = {"prefix_cache_mode": "disable", **(limits or {})}
     engine = AsyncMLCEngine.from_loaded(fake_model(backend=backend, **fields))
     context.add(engine)
+    for name in others:
+        context.add(AsyncMLCEngine.from_loaded(fake_model(name)))
     sock = bind_socket("127.0.0.1", 0)
     sock.listen()
     lifecycle = Lifecycle(context, ServerConfig(shutdown_timeout=0, **config), sock)

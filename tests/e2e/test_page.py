@@ -204,6 +204,7 @@ def test_a_key_is_asked_for(page: Page) -> None:
     with live_server(replay(REPLY), api_keys=["secret"]) as server:
         page.goto(server.url)
         dialog = page.get_by_role("dialog")
+        expect(dialog.get_by_role("alert")).to_have_text("This server asks for an API key.")
         for key in ("wrong", "secret"):
             dialog.get_by_label("Key", exact=True).fill(key)
             dialog.get_by_role("button", name="Use this key").click()
@@ -250,6 +251,18 @@ def test_a_message_is_edited(page: Page, server: LiveServer) -> None:
     assert [message["content"] for message in body["messages"]] == ["Other"]
     expect(page.get_by_label("You")).to_have_count(1)
     expect(page.get_by_label("Reply")).to_have_count(1)
+
+
+def test_a_model_is_picked(page: Page) -> None:
+    """Requests go to the model that was chosen, after a reload as well, and the status is that model's."""
+    with live_server(replay(REPLY), others=["other"]) as server:
+        page.goto(server.url)
+        page.get_by_label("Model", exact=True).select_option("other")
+        assert requested(page, lambda: write(page, "Hello"))["model"] == "other"
+        page.reload()
+        expect(page.get_by_label("Model", exact=True)).to_have_value("other")
+        page.get_by_role("link", name="Status").click()
+        expect(page.get_by_label("Engine")).to_contain_text(re.compile("model *other"))
 
 
 def test_a_line_is_begun_without_sending(page: Page, server: LiveServer) -> None:

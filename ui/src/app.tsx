@@ -29,19 +29,35 @@ export function App(): JSX.Element {
   const [chosen, setChosen] = useStored("model", "");
   const [settings, setSettings] = useStored<Settings>("settings", DEFAULTS);
   const model = models.find(({ id }) => id === chosen)?.id ?? models[0]?.id ?? "";
-  const askForKey = useCallback((message: string) => {
-    setLocked(true);
-    setRefusal(message);
-  }, []);
+  const askForKey = useCallback(
+    (message: string) => {
+      setLocked(true);
+      setRefusal(key ? message : "This server asks for an API key.");
+    },
+    [key],
+  );
   const chat = useChat(api, model, { ...DEFAULTS, ...settings }, askForKey);
   const engine = useEngine(api, model, view === "status", askForKey);
   useEffect(() => keepFinding(api, setModels, askForKey), [api, askForKey, engine.isReachable]);
 
   return (
     <>
-      <Header view={view} models={models} model={model} onModel={setChosen} theme={theme} onKey={isLocked ? () => setRefusal("") : null} />
+      <Header
+        view={view}
+        models={models}
+        model={model}
+        onModel={setChosen}
+        theme={theme}
+        onKey={isLocked ? () => setRefusal("") : null}
+      />
       {view === "chat" ? (
-        <ChatView chat={chat} model={model} settings={{ ...DEFAULTS, ...settings }} onSettings={setSettings} hasKey={key !== ""} />
+        <ChatView
+          chat={chat}
+          model={model}
+          settings={{ ...DEFAULTS, ...settings }}
+          onSettings={setSettings}
+          hasKey={key !== ""}
+        />
       ) : (
         <StatusPage engine={engine} model={model} isDark={theme.isDark} />
       )}
@@ -61,7 +77,11 @@ export function App(): JSX.Element {
 }
 
 /** Lists the models, trying again while the server does not answer. Returns what ends it. */
-function keepFinding(api: Api, onModels: (models: Model[]) => void, onUnauthorized: (message: string) => void): () => void {
+function keepFinding(
+  api: Api,
+  onModels: (models: Model[]) => void,
+  onUnauthorized: (message: string) => void,
+): () => void {
   let timer = 0;
   let isOver = false;
   const find = (): void => {

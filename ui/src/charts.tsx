@@ -15,7 +15,13 @@ export function Charts({ points, isDark }: { points: Point[]; isDark: boolean })
       <Chart {...shared} title="Requests" lines={lines.requests} format={count} atLeast={4} />
       <Chart {...shared} title="Tokens per second" lines={lines.tokens} format={perSecond} atLeast={20} />
       <Chart {...shared} title="KV cache pages" lines={lines.pages} format={count} atLeast={Math.max(4, pages)} />
-      <Chart {...shared} title="Prompt tokens found in the prefix cache" lines={lines.prefix} format={percent} atLeast={100} />
+      <Chart
+        {...shared}
+        title="Prompt tokens found in the prefix cache"
+        lines={lines.prefix}
+        format={percent}
+        atLeast={100}
+      />
       <Chart {...shared} title="Time to first token" lines={lines.firstToken} format={milliseconds} atLeast={10} />
       <Chart {...shared} title="Time between tokens" lines={lines.betweenTokens} format={milliseconds} atLeast={5} />
       <Chart {...shared} title="Time in the queue" lines={lines.queueTime} format={milliseconds} atLeast={10} />

@@ -57,7 +57,11 @@ export function ChatView({ chat, model, settings, onSettings, hasKey }: Props): 
         </div>
         <div class="column foot">
           <Announcer last={last} />
-          {fault && <p class="fault" role="alert">{fault}</p>}
+          {fault && (
+            <p class="fault" role="alert">
+              {fault}
+            </p>
+          )}
           <Composer isStreaming={chat.isStreaming} isBlocked={fault !== null} onSend={ask} onStop={chat.stop}>
             <button type="button" class="plain" disabled={turns.length === 0} onClick={chat.clear}>
               <Icon name="plus" /> New chat
@@ -77,7 +81,11 @@ export function ChatView({ chat, model, settings, onSettings, hasKey }: Props): 
 function Announcer({ last }: { last: Turn | undefined }): JSX.Element {
   const state = last?.role === "assistant" ? last.state : null;
   const words = { streaming: "The model is answering.", done: "Answered.", stopped: "Stopped.", failed: "Failed." };
-  return <p class="unseen" role="status">{state && words[state]}</p>;
+  return (
+    <p class="unseen" role="status">
+      {state && words[state]}
+    </p>
+  );
 }
 
 /** A scroller that stays at its end while it is there. */

@@ -51,7 +51,13 @@ export function Composer({ isStreaming, isBlocked, onSend, onStop, children }: P
             <Icon name="stop" />
           </button>
         ) : (
-          <button type="submit" class="primary round" title="Send (Enter)" aria-label="Send" disabled={isBlocked || !text.trim()}>
+          <button
+            type="submit"
+            class="primary round"
+            title="Send (Enter)"
+            aria-label="Send"
+            disabled={isBlocked || !text.trim()}
+          >
             <Icon name="send" />
           </button>
         )}

@@ -12,7 +12,11 @@ export function CopyButton({ label, text }: { label: string; text: () => string 
       setTimeout(() => setCopied(false), SAID_MILLISECONDS);
     });
   };
-  return <button type="button" onClick={onClick}>{isCopied ? "Copied" : label}</button>;
+  return (
+    <button type="button" onClick={onClick}>
+      {isCopied ? "Copied" : label}
+    </button>
+  );
 }
 
 /** Browsers have a clipboard on https and on this machine only; elsewhere the older way works. */

@@ -5,7 +5,10 @@ export function Facts({ facts }: { facts: [name: string, value: string][] }): JS
   return (
     <dl class="facts">
       {facts.map(([name, value]) => (
-        <div key={name}><dt>{name}</dt><dd>{value}</dd></div>
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
       ))}
     </dl>
   );

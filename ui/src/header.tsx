@@ -26,14 +26,20 @@ export function Header({ view, models, model, onModel, theme, onKey }: Props): J
         <span class="brand-name">mlc_serve</span>
       </a>
       <nav class="tabs" aria-label="Views">
-        <a href="#chat" aria-current={view === "chat" ? "page" : undefined}>Chat</a>
-        <a href="#status" aria-current={view === "status" ? "page" : undefined}>Status</a>
+        <a href="#chat" aria-current={view === "chat" ? "page" : undefined}>
+          Chat
+        </a>
+        <a href="#status" aria-current={view === "status" ? "page" : undefined}>
+          Status
+        </a>
       </nav>
       <span class="spring" />
       <select class="model" aria-label="Model" value={model} onChange={(event) => onModel(event.currentTarget.value)}>
         {models.length === 0 && <option value="">no model</option>}
         {models.map(({ id }) => (
-          <option key={id} value={id}>{id}</option>
+          <option key={id} value={id}>
+            {id}
+          </option>
         ))}
       </select>
       {onKey && (

@@ -40,8 +40,12 @@ export function KeyDialog({ refusal, onKey, onClose }: Props): JSX.Element {
         </label>
         <p class="hint">It is kept in this tab alone, until the tab is closed.</p>
         <div class="buttons">
-          <button type="button" onClick={onClose}>Cancel</button>
-          <button type="submit" class="primary">Use this key</button>
+          <button type="button" onClick={onClose}>
+            Cancel
+          </button>
+          <button type="submit" class="primary">
+            Use this key
+          </button>
         </div>
       </form>
     </dialog>

@@ -30,7 +30,9 @@ function UserMessage({ turn, onEdit }: { turn: UserTurn; onEdit: (text: string) 
       <article class="message user" aria-label="You">
         <div class="bubble">{turn.content}</div>
         <div class="actions">
-          <button type="button" onClick={() => setDraft(turn.content)}>Edit</button>
+          <button type="button" onClick={() => setDraft(turn.content)}>
+            Edit
+          </button>
           <CopyButton label="Copy" text={() => turn.content} />
         </div>
       </article>
@@ -65,11 +67,20 @@ function Editor({ draft, onDraft, onSend, onCancel }: EditorProps): JSX.Element 
         if (event.key === "Escape") onCancel();
       }}
     >
-      <textarea ref={area} aria-label="Edit message" value={draft} onInput={(event) => onDraft(event.currentTarget.value)} />
+      <textarea
+        ref={area}
+        aria-label="Edit message"
+        value={draft}
+        onInput={(event) => onDraft(event.currentTarget.value)}
+      />
       <div class="buttons">
         <p class="hint">What follows it is asked for anew.</p>
-        <button type="button" onClick={onCancel}>Cancel</button>
-        <button type="submit" class="primary" disabled={!draft.trim()}>Send</button>
+        <button type="button" onClick={onCancel}>
+          Cancel
+        </button>
+        <button type="submit" class="primary" disabled={!draft.trim()}>
+          Send
+        </button>
       </div>
     </form>
   );
@@ -78,7 +89,10 @@ function Editor({ draft, onDraft, onSend, onCancel }: EditorProps): JSX.Element 
 function ToolMessage({ turn }: { turn: ToolTurn }): JSX.Element {
   return (
     <article class="message user" aria-label={`Result of ${turn.name}`}>
-      <div class="bubble tool"><span class="caption">Result of {turn.name}</span>{turn.content}</div>
+      <div class="bubble tool">
+        <span class="caption">Result of {turn.name}</span>
+        {turn.content}
+      </div>
     </article>
   );
 }
@@ -91,17 +105,30 @@ function ReplyMessage({ turn, isLast, onRetry, curl }: Omit<Props, "turn"> & { t
   return (
     <article class="message reply" aria-label="Reply" aria-busy={isStreaming} data-state={turn.state}>
       {reasoning && <Reasoning text={reasoning} isThinking={isStreaming && !parts.content} />}
-      {isWaiting && <p class="waiting"><span class="dots" aria-hidden="true" /><span class="unseen">Waiting for the first token</span></p>}
+      {isWaiting && (
+        <p class="waiting">
+          <span class="dots" aria-hidden="true" />
+          <span class="unseen">Waiting for the first token</span>
+        </p>
+      )}
       {parts.content && <Markdown text={parts.content} />}
-      {turn.toolCalls.map((call) => <ToolCallBlock key={call.id} call={call} />)}
-      {turn.error !== null && <p class="fault" role="alert">{turn.error}</p>}
+      {turn.toolCalls.map((call) => (
+        <ToolCallBlock key={call.id} call={call} />
+      ))}
+      {turn.error !== null && (
+        <p class="fault" role="alert">
+          {turn.error}
+        </p>
+      )}
       {turn.finish === "length" && <p class="note">Cut off: the limit of tokens was reached.</p>}
       {turn.state === "stopped" && <p class="note">Stopped.</p>}
       <div class="meta">
         {turn.stats && <StatsLine stats={turn.stats} />}
         {!isStreaming && (
           <Actions isShown={isLast}>
-            <button type="button" onClick={onRetry}>Retry</button>
+            <button type="button" onClick={onRetry}>
+              Retry
+            </button>
             {parts.content && <CopyButton label="Copy" text={() => parts.content} />}
             <CopyButton label="Copy as curl" text={curl} />
           </Actions>

@@ -25,14 +25,30 @@ export function SettingsPanel({ settings, onChange, onClose }: Props): JSX.Eleme
     <aside class="settings" aria-label="Settings">
       <div class="settings-head">
         <h2>Settings</h2>
-        <button type="button" class="plain" aria-label="Close settings" onClick={onClose}><Icon name="close" /></button>
+        <button type="button" class="plain" aria-label="Close settings" onClick={onClose}>
+          <Icon name="close" />
+        </button>
       </div>
-      <Area name="system" label="System prompt" rows={4} placeholder="You are a helpful assistant." settings={settings} set={set} />
+      <Area
+        name="system"
+        label="System prompt"
+        rows={4}
+        placeholder="You are a helpful assistant."
+        settings={settings}
+        set={set}
+      />
       <div class="numbers">
         {NUMBERS.map(([name, label, step, hint]) => (
           <label key={name}>
             {label}
-            <input type="number" step={step} min="0" placeholder={hint} value={settings[name]} onInput={(event) => set(name, event.currentTarget.value)} />
+            <input
+              type="number"
+              step={step}
+              min="0"
+              placeholder={hint}
+              value={settings[name]}
+              onInput={(event) => set(name, event.currentTarget.value)}
+            />
           </label>
         ))}
       </div>
@@ -40,8 +56,12 @@ export function SettingsPanel({ settings, onChange, onClose }: Props): JSX.Eleme
       <Area name="tools" label="Tools, a JSON list" rows={7} placeholder="[ … ]" settings={settings} set={set} />
       {fault && <p class="fault">{fault}</p>}
       <div class="buttons">
-        <button type="button" disabled={settings.tools !== ""} onClick={() => set("tools", EXAMPLE_TOOLS)}>Example tool</button>
-        <button type="button" disabled={isDefault} onClick={() => onChange(DEFAULTS)}>Reset all</button>
+        <button type="button" disabled={settings.tools !== ""} onClick={() => set("tools", EXAMPLE_TOOLS)}>
+          Example tool
+        </button>
+        <button type="button" disabled={isDefault} onClick={() => onChange(DEFAULTS)}>
+          Reset all
+        </button>
       </div>
     </aside>
   );

@@ -9,7 +9,14 @@ export function StatsLine({ stats }: { stats: Stats }): JSX.Element {
     stats.rate !== null && `${about}${perSecond(stats.rate)} tokens/s`,
     stats.firstToken !== null && `first token ${milliseconds(stats.firstToken)}`,
     `${about}${stats.tokens} tokens`,
-    stats.promptTokens !== null && `prompt ${stats.promptTokens}${stats.cachedTokens ? `, ${stats.cachedTokens} cached` : ""}`,
+    stats.promptTokens !== null &&
+      `prompt ${stats.promptTokens}${stats.cachedTokens ? `, ${stats.cachedTokens} cached` : ""}`,
   ];
-  return <p class="stats">{parts.filter(Boolean).map((part) => <span key={part}>{part}</span>)}</p>;
+  return (
+    <p class="stats">
+      {parts.filter(Boolean).map((part) => (
+        <span key={part}>{part}</span>
+      ))}
+    </p>
+  );
 }

@@ -20,7 +20,11 @@ export function StatusView({ engine, model, isDark }: StatusProps): JSX.Element 
   return (
     <main class="status">
       <h1 class="unseen">Status</h1>
-      {isReachable === false && <p class="fault" role="alert">The server does not answer. Trying again every second.</p>}
+      {isReachable === false && (
+        <p class="fault" role="alert">
+          The server does not answer. Trying again every second.
+        </p>
+      )}
       <Tiles point={points.at(-1)} />
       <Charts points={points} isDark={isDark} />
       <div class="cards">
@@ -48,7 +52,10 @@ function Tiles({ point }: { point: Point | undefined }): JSX.Element {
   return (
     <dl class="tiles">
       {tiles.map(([name, value]) => (
-        <div key={name} class="card"><dt>{name}</dt><dd>{value ?? "–"}</dd></div>
+        <div key={name} class="card">
+          <dt>{name}</dt>
+          <dd>{value ?? "–"}</dd>
+        </div>
       ))}
     </dl>
   );

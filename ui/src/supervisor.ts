@@ -24,7 +24,9 @@ export function useSupervisor(url: string | null): SupervisorStatus | null {
     const events = new EventSource(`${url}/events`);
     events.addEventListener("open", read);
     events.addEventListener("error", () => setStatus(null));
-    events.addEventListener("mlc-status-changed", (event) => setStatus(JSON.parse(event.data as string) as SupervisorStatus));
+    events.addEventListener("mlc-status-changed", (event) =>
+      setStatus(JSON.parse(event.data as string) as SupervisorStatus),
+    );
     read();
     return () => events.close();
   }, [url]);

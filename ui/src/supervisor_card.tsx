@@ -32,6 +32,6 @@ function facts(status: SupervisorStatus): [string, string][] {
   return [
     ["process", status.pid === null ? "none" : String(status.pid)],
     ["port", status.port === null ? "none" : String(status.port)],
-    ["for", held === null ? "unknown" : duration(held)],
+    ["unchanged for", held === null ? "unknown" : duration(held)],
   ];
 }

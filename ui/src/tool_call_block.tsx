@@ -5,7 +5,9 @@ import type { ToolCall } from "./wire";
 export function ToolCallBlock({ call }: { call: ToolCall }): JSX.Element {
   return (
     <details class="block" open>
-      <summary>Calls <code>{call.function.name}</code></summary>
+      <summary>
+        Calls <code>{call.function.name}</code>
+      </summary>
       <pre class="block-text">{indented(call.function.arguments)}</pre>
     </details>
   );

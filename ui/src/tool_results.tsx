@@ -11,9 +11,12 @@ interface Props {
 
 export function ToolResults({ calls, onSend }: Props): JSX.Element {
   const [texts, setTexts] = useState<string[]>(() => calls.map(() => ""));
-  const results = calls.map(
-    (call, i): ToolTurn => ({ role: "tool", content: texts[i] ?? "", callId: call.id, name: call.function.name }),
-  );
+  const results = calls.map((call, i): ToolTurn => ({
+    role: "tool",
+    content: texts[i] ?? "",
+    callId: call.id,
+    name: call.function.name,
+  }));
   return (
     <form
       class="message results"
@@ -32,7 +35,9 @@ export function ToolResults({ calls, onSend }: Props): JSX.Element {
           />
         </label>
       ))}
-      <button type="submit" disabled={texts.some((text) => !text.trim())}>Send results</button>
+      <button type="submit" disabled={texts.some((text) => !text.trim())}>
+        Send results
+      </button>
     </form>
   );
 }

@@ -15,7 +15,12 @@ export interface Engine {
   isReachable: boolean | null;
 }
 
-export function useEngine(api: Api, model: string, isWatched: boolean, onUnauthorized: (message: string) => void): Engine {
+export function useEngine(
+  api: Api,
+  model: string,
+  isWatched: boolean,
+  onUnauthorized: (message: string) => void,
+): Engine {
   const [engine, setEngine] = useState<Engine>({ points: [], info: null, isReachable: null });
   const readings = useRef<Reading[]>([]);
   const info = useRef<EngineInfo | null>(null);

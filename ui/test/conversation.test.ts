@@ -22,7 +22,12 @@ test("an edited turn takes the place of all that followed", () => {
 
 test("a request has the system prompt, what was said, and what was set", () => {
   const turns = reduce(ask([], "one"), { type: "update", reply: { content: "<think>hm</think>1", state: "done" } });
-  const request = requestAt(ask(turns, "two"), 3, "m", { ...DEFAULTS, system: "Be brief.", temperature: "0", stop: "a\nb" });
+  const request = requestAt(ask(turns, "two"), 3, "m", {
+    ...DEFAULTS,
+    system: "Be brief.",
+    temperature: "0",
+    stop: "a\nb",
+  });
   expect(request).toMatchObject({
     model: "m",
     temperature: 0,

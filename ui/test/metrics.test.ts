@@ -20,22 +20,49 @@ test("samples are those of one model, however its name is escaped", () => {
   const sample = parseMetrics(text(5, 1, 2, 2), "m");
   expect(sample.values.get("mlc_serve_requests_running")).toBe(3);
   expect(sample.values.has("python_info")).toBe(false);
-  expect(sample.histograms.get("mlc_serve_time_to_first_token_seconds")).toEqual([[0.1, 2], [0.2, 4], [Infinity, 4]]);
+  expect(sample.histograms.get("mlc_serve_time_to_first_token_seconds")).toEqual([
+    [0.1, 2],
+    [0.2, 4],
+    [Infinity, 4],
+  ]);
   expect(parseMetrics('a{model="x\\"y\\\\,{}"} 1e-3', 'x"y\\,{}').values.get("a")).toBe(0.001);
 });
 
 test("quantiles are interpolated within a bucket, and nothing has none", () => {
-  const buckets: Buckets = [[1, 10], [2, 20], [Infinity, 21]];
+  const buckets: Buckets = [
+    [1, 10],
+    [2, 20],
+    [Infinity, 21],
+  ];
   expect(quantile(0.5, buckets)).toBeCloseTo(1.05);
   expect(quantile(1, buckets)).toBe(2);
-  expect(quantile(0.5, [[1, 0], [Infinity, 0]])).toBeNull();
+  expect(
+    quantile(0.5, [
+      [1, 0],
+      [Infinity, 0],
+    ]),
+  ).toBeNull();
   expect(quantile(0.5, [])).toBeNull();
 });
 
 test("a counter that shrank began anew", () => {
   expect(growth(5, 8)).toBe(3);
   expect(growth(8, 5)).toBe(5);
-  expect(bucketGrowth([[1, 5], [Infinity, 9]], [[1, 1], [Infinity, 2]])).toEqual([[1, 1], [Infinity, 2]]);
+  expect(
+    bucketGrowth(
+      [
+        [1, 5],
+        [Infinity, 9],
+      ],
+      [
+        [1, 1],
+        [Infinity, 2],
+      ],
+    ),
+  ).toEqual([
+    [1, 1],
+    [Infinity, 2],
+  ]);
 });
 
 test("a point has rates since the last reading and shares of the window", () => {
