@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page
 
 DIRECTORY = Path(__file__).parents[1] / "docs" / "images"
 SIZE = (1120, 800)
-NUM_CLIENTS = 6
+NUM_CLIENTS = 12
 # How much of the charts is filled.
 WATCHED_SECONDS = 100
 SYSTEM = "You are a friendly assistant. Answer in few words, and say so if you don't know. " * 3
@@ -107,7 +107,7 @@ def ask_on(url: str, number: int, done: threading.Event) -> None:
     """Count, and count again. The later a client's number, the longer its pauses."""
     question = {"role": "user", "content": f"Count from {number} to {number + 18}."}
     body = {"messages": [{"role": "system", "content": SYSTEM}, question], "max_tokens": 120}
-    while not done.wait(number * 0.5):
+    while not done.wait(number * 0.2):
         httpx.post(f"{url}/v1/chat/completions", json=body, timeout=600).raise_for_status()
 
 

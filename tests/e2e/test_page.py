@@ -318,12 +318,17 @@ def test_tool_calls_are_shown_and_answered(page: Page) -> None:
 
 
 def test_tools_that_are_no_json_are_not_sent(page: Page, server: LiveServer) -> None:
-    """The fault is named and the message stays unsent."""
+    """The fault is named, the message stays unsent, and there is no retry until the fault is gone."""
     page.goto(server.url)
+    ask(page)
     set_tools(page, "[{")
-    write(page, "Hello")
+    write(page, "Again")
     expect(page.get_by_role("alert")).to_contain_text("not valid JSON")
-    expect(page.get_by_label("You")).to_have_count(0)
+    expect(page.get_by_role("button", name="Retry")).to_be_disabled()
+    expect(page.get_by_label("You")).to_have_count(1)
+    page.get_by_label("Tools, a JSON list").fill("")
+    page.get_by_label("Message", exact=True).press("Enter")
+    expect(page.get_by_label("You")).to_have_count(2)
 
 
 def test_a_copied_command_asks_the_same(page: Page, server: LiveServer) -> None:

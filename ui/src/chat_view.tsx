@@ -41,6 +41,7 @@ export function ChatView({ chat, model, settings, onSettings, hasKey }: Props): 
                 key={i}
                 turn={turn}
                 isLast={i === turns.length - 1}
+                isBlocked={fault !== null}
                 onEdit={(text) => chat.ask([{ role: "user", content: text }], i)}
                 onRetry={() => chat.ask([], i)}
                 curl={() => curlCommand(location.origin, chat.requestAt(i), hasKey)}
@@ -50,6 +51,7 @@ export function ChatView({ chat, model, settings, onSettings, hasKey }: Props): 
               <ToolResults
                 key={turns.length}
                 calls={last.toolCalls}
+                isBlocked={fault !== null}
                 onSend={(results) => chat.ask(results, turns.length)}
               />
             )}

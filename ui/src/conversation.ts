@@ -29,12 +29,13 @@ export interface ReplyTurn {
   stats: Stats | null;
 }
 
-export type Turn = UserTurn | ToolTurn | ReplyTurn;
+/** What a user adds. */
+export type Input = UserTurn | ToolTurn;
+
+export type Turn = Input | ReplyTurn;
 
 export type Action =
-  | { type: "ask"; turns: (UserTurn | ToolTurn)[]; after: number }
-  | { type: "update"; reply: Partial<ReplyTurn> }
-  | { type: "clear" };
+  { type: "ask"; turns: Input[]; after: number } | { type: "update"; reply: Partial<ReplyTurn> } | { type: "clear" };
 
 const EMPTY_REPLY: ReplyTurn = {
   role: "assistant",
@@ -68,6 +69,7 @@ export function isStreaming(turns: Turn[]): boolean {
 
 /** What a page that was left in mid-stream finds again: the reply as far as it came. */
 export function restored(turns: Turn[]): Turn[] {
+  if (!Array.isArray(turns)) return [];
   return isStreaming(turns) ? reduce(turns, { type: "update", reply: { state: "stopped" } }) : turns;
 }
 

@@ -12,6 +12,8 @@ import { ToolCallBlock } from "./tool_call_block";
 interface Props {
   turn: Turn;
   isLast: boolean;
+  /** Whether nothing can be asked now. */
+  isBlocked: boolean;
   onEdit: (text: string) => void;
   onRetry: () => void;
   curl: () => string;
@@ -23,7 +25,7 @@ export function Message({ turn, ...props }: Props): JSX.Element {
   return <ReplyMessage turn={turn} {...props} />;
 }
 
-function UserMessage({ turn, onEdit }: { turn: UserTurn; onEdit: (text: string) => void }): JSX.Element {
+function UserMessage({ turn, isBlocked, onEdit }: Omit<Props, "turn"> & { turn: UserTurn }): JSX.Element {
   const [draft, setDraft] = useState<string | null>(null);
   if (draft === null) {
     return (
@@ -42,17 +44,20 @@ function UserMessage({ turn, onEdit }: { turn: UserTurn; onEdit: (text: string) 
     setDraft(null);
     onEdit(text);
   };
-  return <Editor draft={draft} onDraft={setDraft} onSend={send} onCancel={() => setDraft(null)} />;
+  return (
+    <Editor draft={draft} isBlocked={isBlocked} onDraft={setDraft} onSend={send} onCancel={() => setDraft(null)} />
+  );
 }
 
 interface EditorProps {
   draft: string;
+  isBlocked: boolean;
   onDraft: (text: string) => void;
   onSend: (text: string) => void;
   onCancel: () => void;
 }
 
-function Editor({ draft, onDraft, onSend, onCancel }: EditorProps): JSX.Element {
+function Editor({ draft, isBlocked, onDraft, onSend, onCancel }: EditorProps): JSX.Element {
   const area = useRef<HTMLTextAreaElement>(null);
   useLayoutEffect(() => fit(area.current), [draft]);
   useLayoutEffect(() => area.current?.focus(), []);
@@ -61,7 +66,7 @@ function Editor({ draft, onDraft, onSend, onCancel }: EditorProps): JSX.Element 
       class="message editor"
       onSubmit={(event) => {
         event.preventDefault();
-        if (draft.trim()) onSend(draft);
+        if (!isBlocked && draft.trim()) onSend(draft);
       }}
       onKeyDown={(event) => {
         if (event.key === "Escape") onCancel();
@@ -78,7 +83,7 @@ function Editor({ draft, onDraft, onSend, onCancel }: EditorProps): JSX.Element 
         <button type="button" onClick={onCancel}>
           Cancel
         </button>
-        <button type="submit" class="primary" disabled={!draft.trim()}>
+        <button type="submit" class="primary" disabled={isBlocked || !draft.trim()}>
           Send
         </button>
       </div>
@@ -97,7 +102,13 @@ function ToolMessage({ turn }: { turn: ToolTurn }): JSX.Element {
   );
 }
 
-function ReplyMessage({ turn, isLast, onRetry, curl }: Omit<Props, "turn"> & { turn: ReplyTurn }): JSX.Element {
+function ReplyMessage({
+  turn,
+  isLast,
+  isBlocked,
+  onRetry,
+  curl,
+}: Omit<Props, "turn"> & { turn: ReplyTurn }): JSX.Element {
   const parts = useMemo(() => splitReasoning(turn.content), [turn.content]);
   const reasoning = turn.reasoning + parts.reasoning;
   const isStreaming = turn.state === "streaming";
@@ -126,11 +137,11 @@ function ReplyMessage({ turn, isLast, onRetry, curl }: Omit<Props, "turn"> & { t
         {turn.stats && <StatsLine stats={turn.stats} />}
         {!isStreaming && (
           <Actions isShown={isLast}>
-            <button type="button" onClick={onRetry}>
+            <button type="button" disabled={isBlocked} onClick={onRetry}>
               Retry
             </button>
             {parts.content && <CopyButton label="Copy" text={() => parts.content} />}
-            <CopyButton label="Copy as curl" text={curl} />
+            {!isBlocked && <CopyButton label="Copy as curl" text={curl} />}
           </Actions>
         )}
       </div>

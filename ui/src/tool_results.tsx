@@ -6,10 +6,11 @@ import type { ToolCall } from "./wire";
 
 interface Props {
   calls: ToolCall[];
+  isBlocked: boolean;
   onSend: (results: ToolTurn[]) => void;
 }
 
-export function ToolResults({ calls, onSend }: Props): JSX.Element {
+export function ToolResults({ calls, isBlocked, onSend }: Props): JSX.Element {
   const [texts, setTexts] = useState<string[]>(() => calls.map(() => ""));
   const results = calls.map((call, i): ToolTurn => ({
     role: "tool",
@@ -35,7 +36,7 @@ export function ToolResults({ calls, onSend }: Props): JSX.Element {
           />
         </label>
       ))}
-      <button type="submit" disabled={texts.some((text) => !text.trim())}>
+      <button type="submit" disabled={isBlocked || texts.some((text) => !text.trim())}>
         Send results
       </button>
     </form>

@@ -1,7 +1,16 @@
 // The conversation at work: sends it, follows the reply, stops it. The one writer of its turns.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, type Api } from "./api";
-import { isStreaming, reduce, requestAt, restored, type Action, type ReplyTurn, type Turn } from "./conversation";
+import {
+  isStreaming,
+  reduce,
+  requestAt,
+  restored,
+  type Action,
+  type Input,
+  type ReplyTurn,
+  type Turn,
+} from "./conversation";
 import { Reply } from "./reply";
 import type { Settings } from "./settings";
 import { load, save } from "./storage";
@@ -14,7 +23,7 @@ export interface Chat {
   turns: Turn[];
   isStreaming: boolean;
   /** Keeps the first `after` turns, adds some, and asks for a reply. */
-  ask: (turns: Turn[], after: number) => void;
+  ask: (turns: Input[], after: number) => void;
   stop: () => void;
   clear: () => void;
   requestAt: (index: number) => ChatRequest;
@@ -34,10 +43,10 @@ export function useChat(api: Api, model: string, settings: Settings, onUnauthori
   const update = (reply: Partial<ReplyTurn>): unknown => apply({ type: "update", reply });
   const stop = (): void => running.current?.abort();
 
-  const ask = (added: Turn[], after: number): void => {
+  const ask = (added: Input[], after: number): void => {
     stop();
     const controller = (running.current = new AbortController());
-    const asked = apply({ type: "ask", turns: added.filter((turn) => turn.role !== "assistant"), after });
+    const asked = apply({ type: "ask", turns: added, after });
     const request = requestAt(asked, asked.length - 1, model, settings);
     const updateIfCurrent = (reply: Partial<ReplyTurn>): void => {
       if (running.current === controller) update(reply);
