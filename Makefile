@@ -9,7 +9,7 @@ TEST_INSTALLED := $(VENV)/.installed-test
 SOURCES := mlc_serve tests benchmarks scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint bench clean
+.PHONY: help serve test lint bench ui clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,8 +27,11 @@ lint: $(TEST_INSTALLED) ## Check style (ruff) and types (mypy)
 bench: $(TEST_INSTALLED) ## Measure the engine and the server; options: make bench ARGS="--shape llama3.2-1b"
 	$(BIN)/python -m benchmarks $(ARGS)
 
+ui: ## Build the page at / from ui/ into the package (needs node 20.19 or newer)
+	cd ui && npm ci && npm run check && npm test && npm run build
+
 clean: ## Remove the virtual environment and all caches of the tools
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info ui/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find $(SOURCES) -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -93,6 +93,8 @@ class AsyncMLCEngine:
 
     def _start(self, model: LoadedModel, enable_tracing: bool) -> None:
         self.name = model.name
+        self.device = model.device
+        self.quantization = model.quantization
         self.limits = model.limits
         self.tokenizer = model.tokenizer
         self.chat_template = model.chat_template
@@ -237,6 +239,16 @@ class AsyncMLCEngine:
         self._adopt_running_loop()
         if not self._has_died:
             await self._death.wait()
+
+    @property
+    def page_size(self) -> int:
+        """Tokens in a page of the KV cache."""
+        return self._model.backend.kv.page_size
+
+    @property
+    def num_pages(self) -> int:
+        """Pages of the KV cache."""
+        return self._model.backend.kv.num_pages
 
     @property
     def registry(self) -> CollectorRegistry:

@@ -277,6 +277,12 @@ class ServerConfig:
         "Name of the model for clients. Without one, MODEL as it was given.",
         flags=("--served-model-name",),
     )
+    enable_ui: bool = option(
+        True,
+        "The web page at /, with a chat and the engine's status. --no-ui leaves it out.",
+        kind=Kind.BOOLEAN,
+        flags=("--no-ui",),
+    )
     enable_debug: bool = option(
         False,
         "Serve /debug/* and honour `debug_config` in requests.",

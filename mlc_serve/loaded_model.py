@@ -32,10 +32,12 @@ class GenerationDefaults:
 @dataclass(frozen=True)
 class LoadedModel:
     """`name` is what clients call the model; `chat_template` None means that only raw completions can be
-    served.
+    served. `device` and `quantization` name where it runs and what its weights are kept as.
     """
 
     name: str
+    device: str
+    quantization: str
     backend: Backend
     info: ModelInfo
     limits: EngineLimits

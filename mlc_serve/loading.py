@@ -66,6 +66,8 @@ def load_model(
     limits = _limits(config, mode, info, place, report)
     return LoadedModel(
         name=model,
+        device=str(place),
+        quantization=library.quantization,
         backend=_backend(library, checkpoint, limits),
         info=info,
         limits=limits,

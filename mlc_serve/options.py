@@ -40,7 +40,8 @@ class Option:
     """How one setting is spelled, checked and explained.
 
     `flags` are its command-line spellings, the documented one first; `override` is its --overrides key.
-    Either may be missing. `minimum` and `maximum` are inclusive.
+    Either may be missing. The flag of a boolean stands for what the default is not: one that is on by default
+    has a flag such as --no-x. `minimum` and `maximum` are inclusive.
     """
 
     help: str
@@ -156,7 +157,7 @@ def command_line(config: Any, known: Container[str] | None = None) -> list[str]:
 
 def _flag(flag: str, declared: Option, value: Any) -> list[str]:
     if declared.kind is Kind.BOOLEAN:
-        return [flag] if value else []
+        return [flag]
     if declared.spelling is Spelling.REPEATED:
         return [f"{flag}={_text(entry)}" for entry in value]
     if declared.spelling is Spelling.MANY:

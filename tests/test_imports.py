@@ -47,7 +47,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     ),
     "chat": frozenset({"sync_engine"}),
     "bench": frozenset({"async_engine", "engine", "frontend"}),
-    "server": frozenset({"async_engine", "text", "protocol", "supervisor"}),
+    "server": frozenset({"", "async_engine", "text", "protocol", "supervisor"}),
     "async_engine": frozenset({"engine", "text", "protocol", "frontend", "loaded_model", "loading"}),
     "sync_engine": frozenset({"async_engine", "protocol", "frontend", "loaded_model"}),
     "frontend": frozenset({"protocol", "text", "engine", "loaded_model"}),

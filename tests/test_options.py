@@ -22,6 +22,7 @@ class Settings:
     )
     loud: bool = option(False, "Noise.", kind=Kind.BOOLEAN, flags=("--loud",))
     quiet: bool = option(True, "Silence.", kind=Kind.BOOLEAN, override="quiet")
+    light: bool = option(True, "Light.", kind=Kind.BOOLEAN, flags=("--no-light",))
     colour: str = option(
         "red", "A colour.", choices=("red", "blue"), flags=("--colour", "--color"), override="colour"
     )
@@ -141,6 +142,7 @@ def test_every_setting_has_its_spelling() -> None:
         share=0.25,
         loud=True,
         quiet=False,
+        light=False,
         colour="blue",
         names=["a", "b"],
         keys=["k1", "k2"],
@@ -149,6 +151,7 @@ def test_every_setting_has_its_spelling() -> None:
     assert command_line(settings) == [
         "--share=0.25",
         "--loud",
+        "--no-light",
         "--colour=blue",
         '--names=["a", "b"]',
         "--key=k1",

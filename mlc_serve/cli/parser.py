@@ -114,7 +114,7 @@ def _form(declared: Option, default: object) -> dict[str, Any]:
     """What argparse is told about an option."""
     text = declared.help.replace("%", "%%") + _default_text(declared, default)
     if declared.kind is Kind.BOOLEAN:
-        return {"help": text, "action": "store_true"}
+        return {"help": text, "action": "store_false" if default else "store_true"}
     form: dict[str, Any] = {"help": text, "metavar": _metavar(declared)}
     if declared.choices:
         form["choices"] = declared.choices  # which a shell completes

@@ -48,6 +48,7 @@ class EngineCore:
         self._ended: list[RequestDelta] = []
         if self._pool.num_pages_of(limits.max_single_sequence_length) > self._pool.num_pages:
             raise ValueError("the KV cache is smaller than max_single_sequence_length")
+        self._observe()
 
     @property
     def has_work(self) -> bool:
@@ -106,6 +107,7 @@ class EngineCore:
         self._metrics.reset()
         self._pool.clear()
         self._cache.clear()
+        self._observe()
 
     def step(self) -> list[RequestDelta]:
         """Advance requests by one forward pass. Whatever it raises means that the engine can't go on."""
@@ -143,8 +145,11 @@ class EngineCore:
             delta = self._commit_one(entry, result, now)
             if delta is not None:
                 deltas.append(delta)
-        self._metrics.observe(len(self._scheduler.running), len(self._scheduler.waiting), self._pool)
+        self._observe()
         return deltas
+
+    def _observe(self) -> None:
+        self._metrics.observe(len(self._scheduler.running), len(self._scheduler.waiting), self._pool)
 
     def _commit_one(self, entry: PlanEntry, result: StepResult, now: float) -> RequestDelta | None:
         """Take a result into its request; what there is to tell of it."""

@@ -113,7 +113,7 @@ class EngineMetrics:
         self._last_finished = _last_finished(request, now)
 
     def observe(self, num_running: int, num_waiting: int, pool: SequencePool) -> None:
-        """What holds after a step."""
+        """What holds now: at the start, after a step, after a reset."""
         self._running.set(num_running)
         self._waiting.set(num_waiting)
         self._pages.set(pool.num_pages)

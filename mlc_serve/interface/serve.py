@@ -6,6 +6,7 @@ The socket is bound before a model is loaded, so that an address in use is told 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -24,6 +25,7 @@ from mlc_serve.config import (
 )
 from mlc_serve.demo import DEMO_MODEL_NAME, demo_model_path
 from mlc_serve.errors import ConfigError
+from mlc_serve.interface.supervisor_url import supervisor_url
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
 from mlc_serve.server.context import ServerContext
@@ -73,6 +75,7 @@ def serve(
     verbose: bool = EngineConfig.verbose,
     api_keys: Sequence[str] = (),
     served_model_name: str | None = None,
+    enable_ui: bool = ServerConfig.enable_ui,
     max_body_bytes: int = ServerConfig.max_body_bytes,
     shutdown_timeout: float = ServerConfig.shutdown_timeout,
     watchdog_timeout: float = ServerConfig.watchdog_timeout,
@@ -104,8 +107,8 @@ def run_server(
     """
     _log_to_stderr(server.log_level)
     models = _models(engine, server.served_model_name)
+    context = ServerContext(supervisor_url(os.environ))
     sock = bind_socket(server.host, server.port)
-    context = ServerContext()
     try:
         for name, config in models.items():
             loaded = load(

@@ -24,6 +24,7 @@ from mlc_serve.server.routers.debug import debug_router
 from mlc_serve.server.routers.health import health_router
 from mlc_serve.server.routers.metrics import metrics_router
 from mlc_serve.server.routers.openai import openai_router
+from mlc_serve.server.routers.ui import PAGE_PATHS, ui_router
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -44,7 +45,10 @@ def create_app(context: ServerContext, config: ServerConfig, lifespan: Lifespan 
     app.include_router(health_router(context, config))
     if config.enable_debug:
         app.include_router(debug_router(context))
-    app.add_api_route("/", _front_page, methods=["GET", "HEAD"], include_in_schema=False)
+    if config.enable_ui:
+        app.include_router(ui_router(context))
+    else:
+        app.add_api_route("/", _front_page, methods=["GET", "HEAD"], include_in_schema=False)
     return app
 
 
@@ -62,9 +66,17 @@ def _layers(config: ServerConfig) -> list[Middleware]:
             expose_headers=[HEADER, "Retry-After"],
         ),
         Middleware(UnexpectedErrors),
-        *([Middleware(ApiKeys, keys=config.api_keys)] if config.api_keys else []),
+        *_api_keys(config),
         Middleware(BodyLimit, max_bytes=config.max_body_bytes),
     ]
+
+
+def _api_keys(config: ServerConfig) -> list[Middleware]:
+    """The page itself is open, or nobody could type a key into it; what it shows is not."""
+    if not config.api_keys:
+        return []
+    open_paths = PAGE_PATHS if config.enable_ui else ()
+    return [Middleware(ApiKeys, keys=config.api_keys, open_paths=open_paths)]
 
 
 async def _front_page() -> RedirectResponse:

@@ -1,4 +1,4 @@
-"""API keys: every path but the probes asks for one, if the server has any.
+"""API keys: every path asks for one, if the server has any, but the probes and the files of the page.
 
 Knows the header, not what lies behind the door.
 """
@@ -25,15 +25,19 @@ def bearer_token(authorization: str | None) -> str | None:
 
 
 class ApiKeys:
-    """ASGI middleware that refuses whoever does not show one of `keys`."""
+    """ASGI middleware that refuses whoever does not show one of `keys`.
 
-    def __init__(self, app: ASGIApp, keys: Iterable[str]) -> None:
+    OPEN_PATHS and `open_paths` are for everybody.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Iterable[str], open_paths: Iterable[str] = ()) -> None:
         self._app = app
+        self._open_paths = OPEN_PATHS.union(open_paths)
         self._keys = [key.encode() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or answer it with 401."""
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+        if scope["type"] == "http" and scope["path"] not in self._open_paths:
             refusal = self._refusal(bearer_token(Headers(scope=scope).get("authorization")))
             if refusal is not None:
                 await error_response(refusal)(scope, receive, send)

@@ -13,12 +13,16 @@ from mlc_serve.errors import ConfigError, ModelNotFoundError, ShuttingDownError
 
 
 class ServerContext:
-    """Engines by model name. `created` is when serving began, in seconds of the Unix epoch."""
+    """Engines by model name. `created` is when serving began, in seconds of the Unix epoch.
 
-    def __init__(self) -> None:
+    `supervisor_url` is where the supervisor that started this process answers, if one did.
+    """
+
+    def __init__(self, supervisor_url: str | None = None) -> None:
         self._engines: dict[str, AsyncMLCEngine] = {}
         self._draining = False
         self.created = int(time.time())
+        self.supervisor_url = supervisor_url
 
     def add(self, engine: AsyncMLCEngine) -> None:
         """Serve an engine under its name. Raises ConfigError if another has that name."""

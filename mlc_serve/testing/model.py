@@ -42,6 +42,8 @@ def fake_model(name: str = "fake", *, backend: FakeBackend | None = None, **limi
     backend.max_batch_sequences = engine_limits.max_num_sequence
     return LoadedModel(
         name=name,
+        device="cpu",
+        quantization="q0f32",
         backend=backend,
         info=_model_info(engine_limits),
         limits=engine_limits,

@@ -61,7 +61,10 @@ def test_flags_reach_the_chat(calls: list[tuple[Any, ...]], monkeypatch: pytest.
         ("--url http://host --device cpu", "--device can't be combined with --url"),
         ("--api-key k", "--api-key is for a server"),
         ("--temperature 3", "'3': expected a number from 0 to 2"),
-        ("--additional-models x", "--additional-models is a flag of serve and supervise, not of mlc_serve chat"),
+        (
+            "--additional-models x",
+            "--additional-models is a flag of serve and supervise, not of",
+        ),
     ],
 )
 def test_what_has_no_effect_is_refused(

@@ -34,7 +34,10 @@ def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
         (["models", "remov"], "(did you mean remove?); the commands are remove"),
         (["--port", "1"], "--port is a flag of serve and supervise, not of mlc_serve"),
         (["chat", "--port", "1"], "--port is a flag of serve and supervise, not of mlc_serve chat"),
-        (["compile", "dir", "--output", "x", "--mode", "local"], "of serve, supervise, chat and bench, not of"),
+        (
+            ["compile", "dir", "--output", "x", "--mode", "local"],
+            "supervise, chat and bench, not of",
+        ),
         (["compile", "dir", "--output", "x", "--opt", "O4"], "'O4': expected one of O0, O1, O2, O3"),
         (["convert", "dir", "--output", "x"], "arguments are required: --quantization"),
         (["completion", "bsh"], "'bsh': expected one of bash, zsh, tcsh (did you mean bash?)"),

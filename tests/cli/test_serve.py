@@ -50,12 +50,17 @@ def test_flags_set_fields() -> None:
     """Plain, repeated, list and boolean flags arrive with their types."""
     launch, server, engine = read(
         "dir --device cpu --enable-tracing --host ::1 --port 0 --api-key a --api-key b --allow-credentials "
-        "--allowed-origins ['x'] --mode server --max-queued-requests 7 --quantization q0f16 "
+        "--no-ui --allowed-origins ['x'] --mode server --max-queued-requests 7 --quantization q0f16 "
         "--additional-models m1 m2,lib.so".replace("'", '"').split()
     )
     assert launch == LaunchConfig(device="cpu", enable_tracing=True)
     assert server == ServerConfig(
-        host="::1", port=0, api_keys=("a", "b"), allow_credentials=True, allow_origins=("x",)
+        host="::1",
+        port=0,
+        api_keys=("a", "b"),
+        allow_credentials=True,
+        allow_origins=("x",),
+        enable_ui=False,
     )
     assert engine == EngineConfig(
         model="dir",
@@ -79,7 +84,12 @@ def test_a_written_command_line_is_read_back() -> None:
     configs = (
         LaunchConfig(device="cuda:1", enable_tracing=True),
         ServerConfig(
-            port=9, api_keys=("k",), allow_origins=("a", "b"), enable_debug=True, shutdown_timeout=1.5
+            port=9,
+            api_keys=("k",),
+            allow_origins=("a", "b"),
+            enable_debug=True,
+            enable_ui=False,
+            shutdown_timeout=1.5,
         ),
         EngineConfig(
             model="dir",

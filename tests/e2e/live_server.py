@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from mlc_serve.async_engine import AsyncMLCEngine
 from mlc_serve.config import ServerConfig
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.lifecycle import Lifecycle, bind_socket, url_of
-from mlc_serve.testing import FakeBackend, fake_model
+from mlc_serve.testing import Choice, FakeBackend, fake_model
 
 
 class LiveServer:
@@ -49,15 +49,29 @@ class LiveServer:
 
 
 @contextmanager
-def live_server() -> Iterator[LiveServer]:
-    """A running server without a prefix cache: pages are free as soon as nobody computes on them."""
-    backend = FakeBackend(num_pages=512)
-    context = ServerContext()
-    engine = AsyncMLCEngine.from_loaded(fake_model(backend=backend, prefix_cache_mode="disable"))
+def live_server(
+    choose: Choice | None = None,
+    *,
+    others: Sequence[str] = (),
+    limits: Mapping[str, Any] | None = None,
+    supervisor_url: str | None = None,
+    **config: Any,
+) -> Iterator[LiveServer]:
+    """A running server; `choose` is its fake device's, `others` are further models' names.
+
+    `limits` are fields of EngineLimits, `config` of ServerConfig.
+    Unless `limits` say otherwise it has no prefix cache: pages are free as soon as nobody computes on them.
+    """
+    backend = FakeBackend(num_pages=512, choose=choose)
+    context = ServerContext(supervisor_url)
+    fields = {"prefix_cache_mode": "disable", **(limits or {})}
+    engine = AsyncMLCEngine.from_loaded(fake_model(backend=backend, **fields))
     context.add(engine)
+    for name in others:
+        context.add(AsyncMLCEngine.from_loaded(fake_model(name)))
     sock = bind_socket("127.0.0.1", 0)
     sock.listen()
-    lifecycle = Lifecycle(context, ServerConfig(shutdown_timeout=0), sock)
+    lifecycle = Lifecycle(context, ServerConfig(shutdown_timeout=0, **config), sock)
     thread = threading.Thread(target=lifecycle.run)
     server = LiveServer(url_of(sock), backend, engine)
     thread.start()

@@ -46,6 +46,17 @@ def test_ends_are_counted_by_reason() -> None:
     assert counts == {"stop": 0, "length": 2, "abort": 1, "error": 0}
 
 
+def test_gauges_hold_from_the_start_and_after_a_reset() -> None:
+    """The size of the KV cache is known before the first request, and a reset leaves no page held."""
+    bench = Bench()
+    assert bench.sample("kv_cache_pages") == 64
+    bench.submit("a", b"0123456789", max_tokens=4)
+    bench.finish()
+    assert bench.sample("kv_cache_pages_recycled") > 0
+    bench.core.reset()
+    assert bench.sample("kv_cache_pages_recycled") == 0
+
+
 def test_gauges_follow_the_engine() -> None:
     """Running, waiting and pages are those after the last step."""
     bench = Bench(max_num_sequence=1)

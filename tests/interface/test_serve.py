@@ -130,6 +130,13 @@ def test_a_port_in_use_is_told_before_a_model_is_loaded() -> None:
         run_server(EngineConfig(), ServerConfig(port=taken.getsockname()[1]), LaunchConfig(), refuse_to_load)
 
 
+def test_a_bad_supervisor_is_told_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that the page could not call keeps the server from starting."""
+    monkeypatch.setenv("MLC_SERVE_SUPERVISOR", "nowhere")
+    with pytest.raises(ConfigError, match="MLC_SERVE_SUPERVISOR is 'nowhere'"):
+        run_server(EngineConfig(), ServerConfig(port=0), LaunchConfig(), refuse_to_load)
+
+
 def test_two_models_of_one_name_are_refused_before_loading() -> None:
     """Requests could not tell them apart."""
     config = EngineConfig(model="same", additional_models=["same"])

@@ -47,11 +47,18 @@ async def test_refusals_can_be_read_by_pages(client: httpx.AsyncClient, path: st
 
 
 async def test_documentation_is_served(client: httpx.AsyncClient) -> None:
-    """/docs and its schema are there, and the root leads to them."""
+    """/docs and its schema are there."""
     assert (await client.get("/docs")).status_code == 200
     assert "/v1/chat/completions" in (await client.get("/openapi.json")).json()["paths"]
-    assert (await client.get("/")).headers["location"] == "/docs"
-    assert (await client.head("/")).is_redirect
+
+
+async def test_without_the_page_the_root_leads_to_the_documentation(make_client: MakeClient) -> None:
+    """With --no-ui there is nothing of the page, and / is a way to /docs."""
+    async with make_client(enable_ui=False) as client:
+        assert (await client.get("/")).headers["location"] == "/docs"
+        assert (await client.head("/")).is_redirect
+        assert (await client.get("/ui/app.js")).status_code == 404
+        assert (await client.get("/ui/engine.json")).status_code == 404
 
 
 async def test_debug_paths_are_off_by_default(client: httpx.AsyncClient) -> None:

@@ -5,14 +5,25 @@ from __future__ import annotations
 import pytest
 
 from mlc_serve.server.auth import bearer_token
+from mlc_serve.server.routers.ui import PAGE_PATHS
 from tests.server.conftest import MakeClient
 
-CLOSED = ["/v1/models", "/metrics", "/docs", "/openapi.json", "/", "/nowhere", "/debug/reset_engine"]
+CLOSED = [
+    "/v1/models",
+    "/metrics",
+    "/docs",
+    "/openapi.json",
+    "/nowhere",
+    "/debug/reset_engine",
+    "/ui/engine.json",
+    "/ui/nowhere",
+    "/ui/../v1/models",
+]
 
 
 @pytest.mark.parametrize("path", CLOSED)
 async def test_every_path_is_closed(make_client: MakeClient, path: str) -> None:
-    """Without a key nothing but the probes answers, not even a path that is not there."""
+    """Without a key nothing but the probes and the page answers, not even a path that is not there."""
     async with make_client(api_keys=["secret"], enable_debug=True) as client:
         reply = await client.get(path)
     assert reply.status_code == 401
@@ -25,6 +36,15 @@ async def test_probes_are_open(make_client: MakeClient, path: str) -> None:
     """Orchestrators need no key."""
     async with make_client(api_keys=["secret"]) as client:
         assert (await client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("path", sorted(PAGE_PATHS))
+async def test_the_page_is_open(make_client: MakeClient, path: str) -> None:
+    """A key can be typed into the page, so its files need none; without the page their paths are closed."""
+    async with make_client(api_keys=["secret"]) as client:
+        assert (await client.get(path)).status_code == 200
+    async with make_client(api_keys=["secret"], enable_ui=False) as client:
+        assert (await client.get(path)).status_code == 401
 
 
 @pytest.mark.parametrize("key", ["first", "second", "clé"])

@@ -1,0 +1,26 @@
+"""Where the supervisor that started this process answers: it says so in the environment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from mlc_serve.errors import ConfigError
+
+VARIABLE = "MLC_SERVE_SUPERVISOR"
+# A scheme, a host name or address, and a port: what may stand in a Content-Security-Policy.
+_ORIGIN = re.compile(r"(https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5})/?")
+
+
+def supervisor_url(environ: Mapping[str, str]) -> str | None:
+    """The supervisor's address, such as http://127.0.0.1:9000; None if no supervisor runs this process.
+
+    Raises ConfigError for anything else: the page at `/` lets browsers call this address.
+    """
+    text = environ.get(VARIABLE)
+    if not text:
+        return None
+    found = _ORIGIN.fullmatch(text)
+    if found is None:
+        raise ConfigError(f"{VARIABLE} is {text!r}: expected an address such as http://127.0.0.1:9000")
+    return found[1]

@@ -1,0 +1,63 @@
+// Calls of the server. Knows the key, paths and errors, not what a conversation is.
+import { eventData } from "./sse";
+import type { ChatRequest, Chunk, EngineInfo, Model } from "./wire";
+
+/** A refusal by the server, or (status 0) no answer from it. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+export class Api {
+  constructor(readonly key: string) {}
+
+  async models(): Promise<Model[]> {
+    const reply = await this.call("/v1/models");
+    return ((await reply.json()) as { data: Model[] }).data;
+  }
+
+  async engineInfo(): Promise<EngineInfo> {
+    return (await (await this.call("/ui/engine.json")).json()) as EngineInfo;
+  }
+
+  /** Prometheus' text. */
+  async metrics(): Promise<string> {
+    return (await this.call("/metrics")).text();
+  }
+
+  /** Chunks of a streamed reply. Throws ApiError, also for an error event in mid-stream. */
+  async *chat(request: ChatRequest, signal: AbortSignal): AsyncGenerator<Chunk> {
+    const body = JSON.stringify(request);
+    const reply = await this.call("/v1/chat/completions", { method: "POST", body, signal });
+    if (!reply.body) return;
+    for await (const data of eventData(reply.body)) {
+      if (data === "[DONE]") return;
+      const chunk = JSON.parse(data) as Chunk & { error?: unknown };
+      if (chunk.error) throw new ApiError(reply.status, messageOf(chunk) ?? "The reply broke off.");
+      yield chunk;
+    }
+    throw new ApiError(0, "The connection was closed before the reply was complete.");
+  }
+
+  private async call(path: string, init: RequestInit = {}): Promise<Response> {
+    const headers: Record<string, string> = init.body ? { "Content-Type": "application/json" } : {};
+    if (this.key) headers["Authorization"] = `Bearer ${this.key}`;
+    const reply = await fetch(path, { ...init, headers }).catch((error: unknown) => {
+      if (init.signal?.aborted) throw error;
+      throw new ApiError(0, "The server does not answer.");
+    });
+    if (reply.ok) return reply;
+    const body: unknown = await reply.json().catch(() => null);
+    throw new ApiError(reply.status, messageOf(body) ?? `The server answered with status ${reply.status}.`);
+  }
+}
+
+/** The text of OpenAI's error object. */
+function messageOf(body: unknown): string | null {
+  const error = (body as { error?: { message?: unknown } } | null)?.error;
+  return typeof error?.message === "string" ? error.message : null;
+}

@@ -1,0 +1,86 @@
+// The last minutes of an engine: readings in, one point of every chart out.
+import { bucketGrowth, growth, quantile, type Sample } from "./metrics";
+
+/** One moment of the charts; null where nothing was there to measure. Latencies in milliseconds. */
+export interface Point {
+  /** Seconds of the Unix epoch. */
+  time: number;
+  running: number;
+  waiting: number;
+  generated: number | null;
+  prompt: number | null;
+  pages: number;
+  pagesUsed: number;
+  pagesCached: number;
+  prefixHits: number | null;
+  firstToken: Percentiles;
+  betweenTokens: Percentiles;
+  duration: Percentiles;
+  queueTime: Percentiles;
+}
+
+export type Percentiles = [p50: number | null, p90: number | null, p99: number | null];
+
+export interface Reading {
+  time: number;
+  sample: Sample;
+}
+
+export const KEPT_SECONDS = 120;
+export const WINDOW_SECONDS = 30;
+
+/** Readings with a new one, without those too old to be charted. */
+export function withReading(readings: Reading[], reading: Reading): Reading[] {
+  const oldest = reading.time - KEPT_SECONDS - WINDOW_SECONDS;
+  return [...readings.filter((entry) => entry.time >= oldest), reading];
+}
+
+/** The newest point: rates since the reading before, shares and percentiles over the last WINDOW_SECONDS. */
+export function pointOf(readings: Reading[]): Point | null {
+  const now = readings.at(-1);
+  if (!now) return null;
+  const before = readings.at(-2);
+  const start = readings.find((entry) => entry.time >= now.time - WINDOW_SECONDS);
+  const windowStart = start === now ? before : start;
+  const gauge = (name: string): number => now.sample.values.get(`mlc_serve_${name}`) ?? 0;
+  return {
+    time: now.time,
+    running: gauge("requests_running"),
+    waiting: gauge("requests_waiting"),
+    generated: rate(before, now, "generation_tokens_total"),
+    prompt: rate(before, now, "prompt_tokens_total"),
+    pages: gauge("kv_cache_pages"),
+    pagesUsed: gauge("kv_cache_pages_used"),
+    pagesCached: gauge("kv_cache_pages_recycled"),
+    prefixHits: share(windowStart, now, "prefix_cache_hit_tokens_total", "prefix_cache_queried_tokens_total"),
+    firstToken: percentiles(windowStart, now, "time_to_first_token"),
+    betweenTokens: percentiles(windowStart, now, "inter_token_latency"),
+    duration: percentiles(windowStart, now, "request_duration"),
+    queueTime: percentiles(windowStart, now, "queue_time"),
+  };
+}
+
+function added(before: Reading, now: Reading, name: string): number {
+  const key = `mlc_serve_${name}`;
+  return growth(before.sample.values.get(key), now.sample.values.get(key));
+}
+
+function rate(before: Reading | undefined, now: Reading, name: string): number | null {
+  return before ? added(before, now, name) / (now.time - before.time) : null;
+}
+
+/** In per cent. */
+function share(before: Reading | undefined, now: Reading, part: string, whole: string): number | null {
+  const total = before ? added(before, now, whole) : 0;
+  return before && total > 0 ? (100 * added(before, now, part)) / total : null;
+}
+
+function percentiles(before: Reading | undefined, now: Reading, name: string): Percentiles {
+  const key = `mlc_serve_${name}_seconds`;
+  const buckets = before && bucketGrowth(before.sample.histograms.get(key), now.sample.histograms.get(key) ?? []);
+  const at = (fraction: number): number | null => {
+    const seconds = buckets ? quantile(fraction, buckets) : null;
+    return seconds === null ? null : seconds * 1000;
+  };
+  return [at(0.5), at(0.9), at(0.99)];
+}

@@ -1,0 +1,34 @@
+// Markdown to HTML that can do nothing: a model's words are a stranger's.
+import DOMPurify from "dompurify";
+import { Marked } from "marked";
+
+const marked = new Marked({
+  gfm: true,
+  breaks: true,
+  async: false,
+  renderer: {
+    // An image's address could carry what was said to another server. A link waits for a click.
+    image({ href, text }) {
+      const anchor = document.createElement("a");
+      anchor.setAttribute("href", href);
+      anchor.textContent = text || href;
+      return anchor.outerHTML;
+    },
+  },
+});
+
+const purify = DOMPurify(window);
+purify.addHook("afterSanitizeAttributes", (node) => {
+  if (node.tagName === "A") {
+    node.setAttribute("target", "_blank");
+    node.setAttribute("rel", "noopener noreferrer");
+  }
+});
+
+export function renderMarkdown(text: string): string {
+  return purify.sanitize(marked.parse(text) as string, {
+    USE_PROFILES: { html: true },
+    FORBID_TAGS: ["img", "picture", "source", "video", "audio", "form", "style", "button", "textarea", "select"],
+    FORBID_ATTR: ["style", "class", "id", "name"],
+  });
+}
