@@ -1,6 +1,6 @@
 """What an option is: a declaration on a dataclass field; flags, --overrides keys, checks and docs use it.
 
-Knows no particular option (mlc_serve/config.py declares them), no argparse and no file.
+Knows no particular option (mlc_serve/config declares them), no argparse and no file.
 """
 
 from __future__ import annotations

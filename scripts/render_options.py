@@ -1,4 +1,4 @@
-"""Write the tables of settings in docs/operations.md from their declarations in mlc_serve/config.py.
+"""Write the tables of settings in docs/operations.md from their declarations in mlc_serve/config.
 
 python scripts/render_options.py            writes the file
 python scripts/render_options.py --check    exits with 1 if the file is not current

@@ -179,6 +179,6 @@ def test_an_import_that_should_be_fast_loads_no_tvm(module: str) -> None:
 def test_the_public_names_are_there() -> None:
     """Each name in `mlc_serve.__all__` has a home, and an unknown one is an AttributeError."""
     assert set(mlc_serve.__all__) == set(mlc_serve._HOMES)
-    assert mlc_serve.EngineConfig.__module__ == "mlc_serve.config"
+    assert mlc_serve.EngineConfig.__module__ == "mlc_serve.config.engine"
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = mlc_serve.no_such_name

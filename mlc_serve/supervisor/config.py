@@ -1,6 +1,6 @@
 """MLCServerConfig: every setting of a supervised server in one flat object that turns into JSON and back.
 
-Its fields are made from the declarations in mlc_serve/config.py, which also check the values.
+Its fields are made from the declarations in mlc_serve/config, which also check the values.
 """
 
 from __future__ import annotations

@@ -1,0 +1,39 @@
+"""Settings, each declared once, and frozen.
+
+Command-line flags, --overrides keys, help texts and the tables in docs/operations.md are made from these
+declarations. Knows no argparse, no model and no device; what None leaves open is inferred where the facts
+are known.
+"""
+
+from mlc_serve.config.chat import ChatConfig
+from mlc_serve.config.engine import (
+    DEFAULT_OPT,
+    EngineConfig,
+    Mode,
+    OptimizationLevel,
+    PrefillMode,
+    PrefixCacheMode,
+    SpeculativeMode,
+    parse_overrides,
+)
+from mlc_serve.config.launch import LaunchConfig
+from mlc_serve.config.server import ServerConfig
+from mlc_serve.config.supervision import StatusServiceConfig, SupervisionConfig
+from mlc_serve.config.workload import Workload
+
+__all__ = [
+    "DEFAULT_OPT",
+    "ChatConfig",
+    "EngineConfig",
+    "LaunchConfig",
+    "Mode",
+    "OptimizationLevel",
+    "PrefillMode",
+    "PrefixCacheMode",
+    "ServerConfig",
+    "SpeculativeMode",
+    "StatusServiceConfig",
+    "SupervisionConfig",
+    "Workload",
+    "parse_overrides",
+]

@@ -1,0 +1,65 @@
+"""What a chat in the terminal asks of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mlc_serve.options import Kind, check_options, option, parse_assignments
+
+
+@dataclass(frozen=True)
+class ChatConfig:
+    """What a chat in the terminal asks of a model; None leaves it to the model. Raises ConfigError.
+
+    An option's override is its key in the chat's own /set.
+    """
+
+    system: str | None = option(None, "System message of every conversation.", flags=("--system",))
+    temperature: float | None = option(
+        None,
+        "How far replies stray from the likeliest tokens; 0 takes these alone. Without one, the model's own.",
+        kind=Kind.NUMBER,
+        minimum=0,
+        maximum=2,
+        flags=("--temperature",),
+        override="temperature",
+    )
+    top_p: float | None = option(
+        None,
+        "Share of the probability that tokens are drawn from. Without one, the model's own.",
+        kind=Kind.NUMBER,
+        minimum=0.001,
+        maximum=1,
+        flags=("--top-p",),
+        override="top_p",
+    )
+    max_tokens: int | None = option(
+        None,
+        "Longest reply in tokens. Without one, as long as the context window allows.",
+        kind=Kind.INTEGER,
+        minimum=1,
+        flags=("--max-tokens",),
+        override="max_tokens",
+    )
+    seed: int | None = option(
+        None,
+        "Seed of the draws: the same one gives the same reply.",
+        kind=Kind.INTEGER,
+        minimum=0,
+        maximum=2**63 - 1,
+        flags=("--seed",),
+        override="seed",
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    def changed(self, assignments: str) -> ChatConfig:
+        """Return this configuration with `key=value;key=value` applied. Raises ConfigError."""
+        return replace(self, **parse_assignments(assignments, ChatConfig, "/set"))
+
+    def sampling(self) -> dict[str, Any]:
+        """The fields of a request that are set."""
+        given = {name: getattr(self, name) for name in ("temperature", "top_p", "max_tokens", "seed")}
+        return {name: value for name, value in given.items() if value is not None}

@@ -1,0 +1,33 @@
+"""What a launch takes beside the engine's and the server's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlc_serve.not_yet import refuse_not_yet
+from mlc_serve.options import Kind, check_options, option
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """What a launch takes beside the engine's and the server's settings. Raises ConfigError."""
+
+    device: str = option(
+        "auto", "Device: auto, cpu, cuda, cuda:1, rocm, metal, vulkan or opencl.", flags=("--device",)
+    )
+    enable_tracing: bool = option(
+        False,
+        "Record events of requests for /debug/dump_event_trace.",
+        kind=Kind.BOOLEAN,
+        flags=("--enable-tracing",),
+    )
+    embedding_model: str | None = option(
+        None, "Embedding model. Not built yet.", flags=("--embedding-model",)
+    )
+    embedding_model_lib: str | None = option(
+        None, "Library of the embedding model. Not built yet.", flags=("--embedding-model-lib",)
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        refuse_not_yet(self)

@@ -1,0 +1,104 @@
+"""What a user may choose about the HTTP server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlc_serve.options import Kind, Spelling, check_options, option
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Everything about the HTTP server that a user may choose. Raises ConfigError if a value is out of range.
+
+    Times are in seconds. Without `api_keys` nothing is asked of a client.
+    """
+
+    host: str = option("127.0.0.1", "Address to listen on.", flags=("--host",))
+    port: int = option(
+        8000,
+        "Port to listen on; 0 is any free one.",
+        kind=Kind.INTEGER,
+        minimum=0,
+        maximum=65535,
+        flags=("--port",),
+    )
+    allow_credentials: bool = option(
+        False,
+        "CORS: let browsers send credentials.",
+        kind=Kind.BOOLEAN,
+        flags=("--allow-credentials", "--allowed-credentials"),
+    )
+    allow_origins: Sequence[str] = option(
+        ("*",),
+        "CORS: allowed origins, a JSON list.",
+        kind=Kind.TEXTS,
+        flags=("--allow-origins", "--allowed-origins"),
+    )
+    allow_methods: Sequence[str] = option(
+        ("*",),
+        "CORS: allowed methods, a JSON list.",
+        kind=Kind.TEXTS,
+        flags=("--allow-methods", "--allowed-methods"),
+    )
+    allow_headers: Sequence[str] = option(
+        ("*",),
+        "CORS: allowed headers, a JSON list.",
+        kind=Kind.TEXTS,
+        flags=("--allow-headers", "--allowed-headers"),
+    )
+    api_keys: Sequence[str] = option(
+        (),
+        "Key that clients must send as a bearer token; may be given several times.",
+        kind=Kind.TEXTS,
+        flags=("--api-key",),
+        spelling=Spelling.REPEATED,
+    )
+    served_model_name: str | None = option(
+        None,
+        "Name of the model for clients. Without one, MODEL as it was given.",
+        flags=("--served-model-name",),
+    )
+    enable_ui: bool = option(
+        True,
+        "The web page at /, with a chat and the engine's status. --no-ui leaves it out.",
+        kind=Kind.BOOLEAN,
+        flags=("--no-ui",),
+    )
+    enable_debug: bool = option(
+        False,
+        "Serve /debug/* and honour `debug_config` in requests.",
+        kind=Kind.BOOLEAN,
+        flags=("--enable-debug",),
+    )
+    max_body_bytes: int = option(
+        32 * 1024 * 1024,
+        "Longest request body in bytes; longer ones are refused with status 413.",
+        kind=Kind.INTEGER,
+        minimum=1,
+        flags=("--max-body-bytes",),
+    )
+    shutdown_timeout: float = option(
+        30.0,
+        "Seconds that running requests get to finish after SIGINT or SIGTERM.",
+        kind=Kind.NUMBER,
+        minimum=0,
+        flags=("--shutdown-timeout",),
+    )
+    watchdog_timeout: float = option(
+        300.0,
+        "Seconds that a step of the engine may take before /health reports it stuck.",
+        kind=Kind.NUMBER,
+        minimum=1,
+        flags=("--watchdog-timeout",),
+    )
+    log_level: str = option(
+        "info",
+        "Least severe messages to log.",
+        flags=("--log-level",),
+        choices=("debug", "info", "warning", "error", "critical"),
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
