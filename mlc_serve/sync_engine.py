@@ -6,67 +6,20 @@ may call, but a streamed reply is read by one.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from mlc_serve.async_engine import AsyncMLCEngine
 from mlc_serve.config import EngineConfig, Mode
-from mlc_serve.errors import ShuttingDownError
+from mlc_serve.event_loop_thread import EventLoopThread
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion, Reply
 
-T = TypeVar("T")
 Whole = TypeVar("Whole", bound=Reply)
 Part = TypeVar("Part", bound=Reply)
 Parts = Generator[Part, None, None]
-
-
-class EventLoopThread:
-    """An event loop that runs until `stop`."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._lock = threading.Lock()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._loop.run_forever, name="event-loop", daemon=True)
-        self._thread.start()
-
-    def run(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The result of a coroutine. What interrupts the wait cancels it. ShuttingDownError after `stop`."""
-        future = self.post(start)
-        if future is None:
-            raise ShuttingDownError("The engine was terminated.")
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def post(self, start: Callable[[], Coroutine[Any, Any, T]]) -> Future[T] | None:
-        """Let a coroutine run, without waiting for it. None after `stop`."""
-        with self._lock:
-            return None if self._stopping else asyncio.run_coroutine_threadsafe(start(), self._loop)
-
-    def stop(self) -> None:
-        """Wait for what runs, end the loop and its thread. The second time does nothing."""
-        with self._lock:
-            if self._stopping:
-                return
-            self._stopping = True
-        asyncio.run_coroutine_threadsafe(self._settle(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _settle(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.gather(*others, return_exceptions=True)
-        await self._loop.shutdown_asyncgens()
 
 
 @dataclass(frozen=True)
@@ -134,7 +87,7 @@ class MLCEngine:
 
     def _start(self, engine: AsyncMLCEngine) -> None:
         self._engine = engine
-        self._thread = EventLoopThread()
+        self._thread = EventLoopThread("MLCEngine")
         self.chat = SyncChat(Endpoint(self._thread, engine.chat.completions.create))
         self.completions = Endpoint(self._thread, engine.completions.create)
 
@@ -184,9 +137,9 @@ async def _next(parts: AsyncGenerator[Part, None]) -> Part | None:
 
 
 def _parts(parts: AsyncGenerator[Part, None], thread: EventLoopThread) -> Parts[Part]:
-    """The closing is posted, not waited for: a dropped iterator may be finalized on any thread."""
+    """The closing is not waited for: a dropped iterator may be finalized on any thread."""
     try:
         while (part := thread.run(partial(_next, parts))) is not None:
             yield part
     finally:
-        thread.post(partial(_close, parts))
+        thread.start(partial(_close, parts))

@@ -26,6 +26,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "not_yet": frozenset(),
     "errors": frozenset(),
     "exit_codes": frozenset(),
+    "event_loop_thread": frozenset(),
     "host_memory": frozenset(),
     "cli": frozenset({"", "interface"}),
     "interface": frozenset(
@@ -49,7 +50,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "bench": frozenset({"async_engine", "engine", "frontend"}),
     "server": frozenset({"", "async_engine", "text", "protocol", "supervisor"}),
     "async_engine": frozenset({"engine", "text", "protocol", "frontend", "loaded_model", "loading"}),
-    "sync_engine": frozenset({"async_engine", "protocol", "frontend", "loaded_model"}),
+    "sync_engine": frozenset({"async_engine", "event_loop_thread", "protocol", "frontend", "loaded_model"}),
     "frontend": frozenset({"protocol", "text", "engine", "loaded_model"}),
     "protocol": frozenset(),
     "text": frozenset(),
@@ -74,7 +75,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "quantization": frozenset(),
     "artifacts": frozenset(),
     "checkpoint": frozenset({"text", "loaded_model", "quantization"}),
-    "supervisor": frozenset(),
+    "supervisor": frozenset({"event_loop_thread"}),
     "demo": frozenset(),
     "testing": frozenset({"engine", "text", "loaded_model"}),
 }
@@ -88,7 +89,16 @@ OUTSIDE = {
     "uvicorn": frozenset({"server"}),
     "pydantic": frozenset({"protocol", "frontend", "server", "text", "checkpoint", "supervisor"}),
     "asyncio": frozenset(
-        {"async_engine", "sync_engine", "server", "frontend", "bench", "supervisor", "interface"}
+        {
+            "async_engine",
+            "sync_engine",
+            "event_loop_thread",
+            "server",
+            "frontend",
+            "bench",
+            "supervisor",
+            "interface",
+        }
     ),
     "torch": frozenset(),
     "transformers": frozenset(),

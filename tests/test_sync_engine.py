@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import _weakrefset
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -97,3 +101,41 @@ def test_terminated_engine_answers_no_more() -> None:
         engine.completions.create(prompt="a")
     with pytest.raises(ShuttingDownError):
         next(stream)
+
+
+class CtrlC:
+    """Ctrl-C while a `with` block runs, as soon as Python code there has called so many functions.
+
+    Like a signal it is noticed when a function begins and when one written in C returns; but not in the
+    callback of a weak reference, where Python itself loses it.
+    """
+
+    def __init__(self, num_calls: int) -> None:
+        self._num_calls = num_calls
+
+    def __enter__(self) -> None:
+        sys.setprofile(self._count)
+
+    def __exit__(self, *_exc_info: object) -> None:
+        sys.setprofile(None)
+
+    def _count(self, frame: FrameType, event: str, _arg: object) -> None:
+        if event in ("call", "c_return") and frame.f_code.co_filename != _weakrefset.__file__:
+            self._num_calls -= 1
+            if self._num_calls == 0:
+                raise KeyboardInterrupt
+
+
+def test_ctrl_c_leaves_the_engine_working(engine: MLCEngine) -> None:
+    """Wherever it hits a thread that waits for a reply, the next request is answered."""
+    num_calls, interrupted = 1, True
+    while interrupted:
+        interrupted = False
+        try:
+            with CtrlC(num_calls), closing(engine.completions.create(prompt="a", stream=True)) as parts:
+                next(parts)
+        except KeyboardInterrupt:
+            interrupted = True
+        assert engine.completions.create(prompt="a").choices[0].text == "Grüße"
+        num_calls += 1
+    assert num_calls > 20

@@ -5,21 +5,17 @@ A thin face of MLCServer, which it runs on a loop in a thread of its own.
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
 
 from mlc_serve.config import EngineConfig, LaunchConfig, Mode, ServerConfig, SupervisionConfig
 from mlc_serve.errors import ConfigError, StartupError, SupervisionError
+from mlc_serve.event_loop_thread import EventLoopThread
 from mlc_serve.supervisor.config import MLCServerConfig
 from mlc_serve.supervisor.health import base_url
 from mlc_serve.supervisor.server import MLCServer
 
 POLL_SECONDS = 0.1
-
-T = TypeVar("T")
 
 
 class PopenServer:
@@ -106,21 +102,17 @@ class _Running:
 
     def __init__(self, config: MLCServerConfig, env: Mapping[str, str]) -> None:
         self._server = MLCServer(config, env=env)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="PopenServer", daemon=True)
-        self._thread.start()
+        self._thread = EventLoopThread("PopenServer")
 
     def start(self) -> None:
         """Start the server, and wait until it is ready or will not be."""
-        self._await(self._started())
+        self._thread.run(self._started)
 
     def terminate(self) -> None:
         """Kill the server, then end the loop."""
         self._server.kill_sync()
-        self._await(self._server.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._thread.run(self._server.close)
+        self._thread.stop()
 
     async def _started(self) -> None:
         """Follow the status until it says that the server serves, or that it is not going to."""
@@ -130,6 +122,3 @@ class _Running:
             status = await changes.__anext__()
             if not status.process_running and status.error:
                 raise SupervisionError(status.error)
-
-    def _await(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()

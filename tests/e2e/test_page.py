@@ -22,6 +22,7 @@ from tests.e2e.fake_supervisor import fake_supervisor
 from tests.e2e.live_server import LiveServer, live_server
 from tests.e2e.page_watch import Watch
 
+PATIENCE = 60_000  # milliseconds
 REPLY = b"One **two** three four five."
 HOSTILE = (
     b"<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
@@ -34,6 +35,7 @@ CALL = b'<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One browser for all tests; each gets a page of its own. Without a browser they are skipped."""
+    expect.set_options(timeout=PATIENCE)
     try:
         with chromium() as running:
             yield running
@@ -46,7 +48,7 @@ def page(browser: Browser) -> Iterator[Page]:
     """An empty page. After the test it has loaded nothing from elsewhere, and has complained of nothing."""
     with browser.new_context(permissions=["clipboard-read", "clipboard-write"]) as context:
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE)
         watch = Watch(page)
         yield page
         assert watch.faults == []
@@ -447,6 +449,6 @@ def test_the_demo_model_answers(page: Page) -> None:
         page.goto(url)
         page.get_by_role("button", name="What is 17 plus 25?").click()
         reply = page.get_by_label("Reply")
-        expect(reply).to_have_attribute("data-state", "done", timeout=60_000)
+        expect(reply).to_have_attribute("data-state", "done")
         expect(reply).to_contain_text("42")
         expect(reply).to_contain_text("tokens/s")
