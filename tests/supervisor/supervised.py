@@ -23,7 +23,7 @@ QUICK: dict[str, Any] = {
     "stop_timeout": 20.0,
     "startup_timeout": 60.0,
 }
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def fake_command(mode: str = "serve") -> tuple[str, ...]:
