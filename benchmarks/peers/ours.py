@@ -42,8 +42,13 @@ class OurModel:
 
     def measure(self, cell: Cell) -> float:
         """Tokens a second of a cell, in a process of its own."""
-        options = ["--model", str(self.checkpoint), "--quantization", self.quantization, "--cell", cell.name]
-        return float(last_json(run_module(sys.executable, "benchmarks.peers.ours", *options))["tokens_per_s"])
+        return float(self.start(cell, 1)["tokens_per_s"])
+
+    def start(self, cell: Cell, num_runs: int) -> Row:
+        """The figures of a cell that is run so many times in one process of its own."""
+        options = ["--model", str(self.checkpoint), "--quantization", self.quantization]
+        options += ["--cell", cell.name, "--runs", str(num_runs)]
+        return last_json(run_module(sys.executable, "benchmarks.peers.ours", *options))
 
     def settings(self, sequences: int, prompt: int, answer: int) -> Settings:
         """The engine's settings for so many sequences at once."""
@@ -71,16 +76,17 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--quantization", required=True)
     parser.add_argument("--cell", choices=[cell.name for cell in CELLS], required=True)
+    parser.add_argument("--runs", type=int, default=1)
     options = parser.parse_args()
     (cell,) = (cell for cell in CELLS if cell.name == options.cell)
     settings = Settings(
-        options.model, "cpu", options.quantization, (cell.batch,), cell.prompt, cell.answer, runs=1
+        options.model, "cpu", options.quantization, (cell.batch,), cell.prompt, cell.answer, options.runs
     )
     print(json.dumps(asyncio.run(measure(settings, cell))))
 
 
 async def measure(settings: Settings, cell: Cell) -> Row:
-    """The figures of one run, after one that doesn't count."""
+    """The figures of the runs, after one that doesn't count."""
     engine = start_engine(settings)
     try:
         if cell.is_prefill:

@@ -27,7 +27,12 @@ def add_parser(commands: Any) -> CommandParser:
         "model", metavar="MODEL", help="directory in Hugging Face or MLC format, or org/name on the hub"
     )
     parser.add_argument(
-        "--output", metavar="FILE", type=Path, required=True, help="the library to write, such as model.so"
+        "--output",
+        "-o",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="the library to write, such as model.so",
     )
     parser.add_argument("--quantization", metavar="SCHEME", help="as of `serve`; without it, the model's own")
     parser.add_argument(

@@ -32,7 +32,12 @@ def add_parser(commands: Any) -> CommandParser:
         help="q0f32, q0f16, q0bf16, q8f32_1, q4f16_1 or q4f32_1",
     )
     parser.add_argument(
-        "--output", metavar="DIR", type=Path, required=True, help="the directory to write; new, or empty"
+        "--output",
+        "-o",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="the directory to write; new, or empty",
     )
     return parser
 

@@ -31,7 +31,7 @@ def test_flags_reach_the_compiler(calls: list[tuple[Any, ...]]) -> None:
     """All of them, and their defaults."""
     flags = "compile dir --quantization q0f16 --opt O1 --device cuda --arch sm_90a --output out.so"
     assert cli.main(flags.split()) == 0
-    assert cli.main(["compile", "dir", "--output", "out.so"]) == 0
+    assert cli.main(["compile", "dir", "-o", "out.so"]) == 0
     assert calls == [
         ("dir", "q0f16", "O1", "cuda", "sm_90a", Path("out.so")),
         ("dir", None, "O3", "cpu", None, Path("out.so")),
