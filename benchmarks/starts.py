@@ -37,7 +37,7 @@ def main() -> None:
     print_report("starts", {**settings, "runs": options.runs}, [summary(options.cell, starts)])
 
 
-def summary(cell: str, starts: list[Row]) -> Row:
+def summary(cell: str, starts: list[dict[str, float]]) -> Row:
     """The middle, the ends and the distance between them, and how much runs of one start differ."""
     rates = [start["tokens_per_s"] for start in starts]
     return {

@@ -42,13 +42,14 @@ class OurModel:
 
     def measure(self, cell: Cell) -> float:
         """Tokens a second of a cell, in a process of its own."""
-        return float(self.start(cell, 1)["tokens_per_s"])
+        return self.start(cell, 1)["tokens_per_s"]
 
-    def start(self, cell: Cell, num_runs: int) -> Row:
-        """The figures of a cell that is run so many times in one process of its own."""
+    def start(self, cell: Cell, num_runs: int) -> dict[str, float]:
+        """`tokens_per_s` of a cell that is run so many times in a process of its own, and their `spread`."""
         options = ["--model", str(self.checkpoint), "--quantization", self.quantization]
         options += ["--cell", cell.name, "--runs", str(num_runs)]
-        return last_json(run_module(sys.executable, "benchmarks.peers.ours", *options))
+        figures = last_json(run_module(sys.executable, "benchmarks.peers.ours", *options))
+        return {name: float(figures[name]) for name in ("tokens_per_s", "spread")}
 
     def settings(self, sequences: int, prompt: int, answer: int) -> Settings:
         """The engine's settings for so many sequences at once."""
