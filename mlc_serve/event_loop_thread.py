@@ -68,16 +68,16 @@ class EventLoopThread:
         """The result of a coroutine. What interrupts the wait cancels it. ShuttingDownError after `stop`."""
         call = _Call(start)
         try:
-            if not self._post(call.begin):
+            if not self._call_soon(call.begin):
                 raise ShuttingDownError(f"{self._name} was terminated.")
             return call.wait()
         except BaseException:
-            self._post(call.cancel)
+            self._call_soon(call.cancel)
             raise
 
-    def start(self, start: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    def post(self, start: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Let a coroutine run, without waiting for it. After `stop` it isn't run."""
-        self._post(_Call(start).begin)
+        self._call_soon(_Call(start).begin)
 
     def stop(self) -> None:
         """Wait for what runs, end the loop and its thread. The second time does nothing."""
@@ -92,7 +92,7 @@ class EventLoopThread:
         self._thread.join()
         self._loop.close()
 
-    def _post(self, callback: Callable[[], None]) -> bool:
+    def _call_soon(self, callback: Callable[[], None]) -> bool:
         """Let the event loop call something, unless it is stopping."""
         with self._lock:
             if not self._stopping:

@@ -142,4 +142,4 @@ def _parts(parts: AsyncGenerator[Part, None], thread: EventLoopThread) -> Parts[
         while (part := thread.run(partial(_next, parts))) is not None:
             yield part
     finally:
-        thread.start(partial(_close, parts))
+        thread.post(partial(_close, parts))
