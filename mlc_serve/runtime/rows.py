@@ -64,7 +64,7 @@ class RowOperations(Protocol):
 
         Settings `(n, 5)` are temperature (0 takes the likeliest), top_k (the vocabulary: all), top_p, min_p,
         and a number in (0, 1): the share of the remaining mass that the drawn token is the first to reach, by
-        id where nothing is filtered, likeliest first otherwise.
+        id.
         """
 
     def score(self, logits: Logits, wanted: Ids) -> Scores:
@@ -116,11 +116,9 @@ def _draw(row: Logits, settings: Settings) -> int:
         ids = ids[: _nucleus(weights[ids], top_p, float(weights[ids].sum(dtype=np.float64)))]
     elif top_p < 1:
         ids = _nucleus_of_all(row, weights, top_p)
-    elif min_p > 0:
-        ids = _likeliest(row, int((weights >= min_p).sum()))
     else:
         ids = np.arange(len(row), dtype=np.int32)
-    ids = ids[weights[ids] >= min_p]  # the likeliest token's weight is 1
+    ids = np.sort(ids[weights[ids] >= min_p])  # the likeliest token's weight is 1
     totals = np.cumsum(weights[ids], dtype=np.float64)
     place = int(np.searchsorted(totals, number * totals[-1], side="left"))
     return int(ids[min(place, len(ids) - 1)])

@@ -67,16 +67,19 @@ def test_a_row_that_is_no_number_shows(
 @pytest.mark.parametrize("spread", [0.0, 0.1, 1.0, 4.0, 30.0])
 @pytest.mark.parametrize("top_k", [1, 40, 700, 2**30])
 def test_what_is_kept_is_exact(rows: RowOperations, top_p: float, spread: float, top_k: int) -> None:
-    """Of a large vocabulary, flat, peaked or all alike: the first of a draw is the likeliest token, the last
-    the one that reaches top_p.
+    """Of a large vocabulary, flat, peaked or all alike, the last token that is kept is the one that reaches
+    top_p. A draw goes by id: it is the last one of a row that descends, the first of one that ascends.
     """
-    row = logits(1, 5003, spread)[0]
-    last = last_of_nucleus(row, top_k, top_p)
+    descending = -np.sort(-logits(1, 5003, spread)[0])
+    ascending = descending[::-1].copy()
     asked = settings([1e-12, 1 - 1e-12], top_k=top_k, top_p=top_p)
-    tokens = rows.choose(np.stack([row, row]), asked).tokens
-    assert row[tokens[0]] == row.max()
-    if row[last] > row.max() - 12:  # a less likely one is lost in the rounding of sums
-        assert tokens[1] == last
+    first, last = rows.choose(np.stack([descending, descending]), asked).tokens
+    least, greatest = rows.choose(np.stack([ascending, ascending]), asked).tokens
+    limit = last_of_nucleus(descending, top_k, top_p)
+    assert descending[first] == ascending[greatest] == descending.max()
+    if descending[limit] > descending.max() - 12:  # a less likely one is lost in the rounding of sums
+        assert last == limit
+        assert ascending[least] == descending[limit]
 
 
 @pytest.mark.parametrize(("temperature", "min_p"), [(0.6, 0.0), (1.0, 0.02), (2.5, 0.3), (1.0, 1.0)])

@@ -1,5 +1,5 @@
-"""Where the tokens of a row, likeliest first, reach a count or a mass: what top-k, nucleus and the draw
-itself come down to, without sorting the row.
+"""Where the tokens of a row, likeliest first, reach a count or a mass: what top-k and nucleus come down to,
+without sorting the row.
 
 A bracket of logits that holds the answer is cut into quarters until few are left in it; these are sorted.
 Equal logits count by id. Macros for `sampling`.
@@ -26,10 +26,8 @@ _FEW = 64  # logits that are sorted rather than cut further
 
 
 class Prefix(NamedTuple):
-    """The likeliest tokens of a row, in buffers of one value.
-
-    `count` (int32) of them weigh `mass` (float64); all of them have a logit of at least `floor`, which may be
-    that of others too. `last` is the least likely, once there was a search.
+    """The likeliest tokens of a row, in buffers of one value: those whose logit is above `floor`, and those
+    with a logit of just that whose id is at most `last`. `count` (int32) of them weigh `mass` (float64).
     """
 
     last: T.Buffer
@@ -137,6 +135,7 @@ def _take(row, token, goal, prefix):
     """One token more, unless there are enough."""
     if prefix.count[0] < goal.count[0] and prefix.mass[0] < goal.mass[0]:
         prefix.last[0] = token
+        prefix.floor[0] = row.logits[row.index, token]
         prefix.count[0] = prefix.count[0] + 1
         prefix.mass[0] = prefix.mass[0] + T.Cast("float64", row.weights[token])
 
@@ -208,7 +207,54 @@ def search(row, goal_count, goal_mass, prefix):
                 _narrow(tally, bracket, goal, prefix)
         prefix.count[0] = reaching[1]
         prefix.floor[0] = bounds[0]
+        prefix.last[0] = row.vocab - 1
         if reaching[0] - reaching[1] <= _FEW:
             _walk_sorted(row, bracket, goal, prefix)
         else:
             _walk_equal(row, bracket, goal, prefix)
+
+
+@T.macro
+def _keep_some(row, prefix, start, width, partial):
+    for lane in T.vectorized(width):
+        row.weights[start + lane] = T.Select(
+            row.logits[row.index, start + lane] > prefix.floor[0],
+            row.weights[start + lane],
+            T.Select(
+                row.logits[row.index, start + lane] == prefix.floor[0],
+                T.Select(start + lane <= prefix.last[0], row.weights[start + lane], T.float32(0)),
+                T.float32(0),
+            ),
+        )
+    for lane in T.vectorized(width):
+        partial[lane] = partial[lane] + row.weights[start + lane]
+
+
+@T.macro
+def keep_prefix(row, prefix, total):
+    """Take their weights from all tokens but those of a prefix: `sums` and `total[0]` are what remains, and
+    `weights` of blocks that keep some.
+    """
+    with T.sblock("keep"):
+        T.reads()
+        T.writes()
+        partial = local((LANES,))
+        total[0] = T.float64(0)
+        for block in T.serial(num_blocks(row.vocab)):
+            row.sums[block] = T.float64(0)
+            if row.maxima[block] >= prefix.floor[0]:
+                for lane in T.vectorized(LANES):
+                    partial[lane] = T.float32(0)
+                for i in T.serial(block_length(row.vocab, block) // LANES):
+                    _keep_some(row, prefix, block * BLOCK + i * LANES, LANES, partial)
+                for i in T.serial(block_length(row.vocab, block) % LANES):
+                    _keep_some(
+                        row,
+                        prefix,
+                        block * BLOCK + block_length(row.vocab, block) // LANES * LANES + i,
+                        1,
+                        partial,
+                    )
+                for lane in T.unroll(LANES):
+                    row.sums[block] = row.sums[block] + T.Cast("float64", partial[lane])
+                total[0] = total[0] + row.sums[block]

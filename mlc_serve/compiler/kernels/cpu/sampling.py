@@ -15,22 +15,20 @@ from tvm.script import tirx as T
 from mlc_serve.compiler.kernels.cpu.local import local
 from mlc_serve.compiler.kernels.cpu.logits_row import (
     BLOCK,
-    THRESHOLDS,
     Row,
-    Tally,
     block_length,
     find_extremes,
     num_blocks,
-    survey,
     weigh,
 )
 from mlc_serve.compiler.kernels.cpu.penalties import penalize_tokens
-from mlc_serve.compiler.kernels.cpu.prefix_search import Prefix, search
+from mlc_serve.compiler.kernels.cpu.prefix_search import Prefix, keep_prefix, search
 from mlc_serve.compiler.kernels.cpu.scores import score_rows
 from mlc_serve.compiler.kernels.cpu.token_mask import mask_tokens
 
 _LOG2_E = math.log2(math.e)
 _SMALLEST = -126.0  # log2 of the least weight: below it there is none
+_ROUNDING = 0.01  # of what is no more than a bound, far above what float32 loses
 
 
 @T.macro
@@ -74,42 +72,56 @@ def _limit_to_min_p(row, scale, min_p, kept):
     with T.sblock("min_p"):
         T.reads()
         T.writes()
-        thresholds = local((THRESHOLDS,))
-        counts = local((THRESHOLDS,), "int32")
-        masses = local((THRESHOLDS,), "float64")
-        kept.floor[0] = T.max(kept.floor[0], row.extremes[0] + T.log2(min_p) / scale)
-        for j in T.unroll(THRESHOLDS):
-            thresholds[j] = kept.floor[0]
-        survey(row, Tally(thresholds, counts, masses))
-        kept.count[0] = T.min(kept.count[0], counts[0])
-        kept.mass[0] = T.min(kept.mass[0], masses[0])
+        floor = local((1,))
+        floor[0] = row.extremes[0] + T.log2(min_p) / scale
+        if floor[0] > kept.floor[0]:
+            kept.floor[0] = floor[0]
+            kept.last[0] = row.vocab - 1
 
 
 @T.macro
-def _find_likeliest_first(row, scale, top_k, top_p, min_p, number, total, token):
-    """Draw from the tokens that top_k, top_p and min_p leave.
-
-    Each but min_p is a search, and so is the draw: one loop, so that the search is compiled once.
-    """
-    with T.sblock("likeliest_first"):
+def _pass_over_unlikely(row, scale, top_p, kept):
+    """Raise the floor to a weight of which all tokens together would not make what a nucleus leaves out."""
+    with T.sblock("unlikely"):
         T.reads()
         T.writes()
+        weight = local((1,))
+        weight[0] = T.Cast("float32", (T.float64(1) - top_p) * kept.mass[0] / T.Cast("float64", kept.count[0]))
+        kept.floor[0] = T.max(
+            kept.floor[0], row.extremes[0] + (T.log2(weight[0]) - T.float32(_ROUNDING)) / scale
+        )
+
+
+@T.macro
+def _filter(row, scale, top_k, top_p, min_p, total):
+    """Take their weights from all tokens but those that top_k, top_p and min_p leave; `total[0]` is what
+    remains.
+
+    The first two are searches: one loop, so that the search is compiled once.
+    """
+    with T.sblock("filter"):
+        T.reads()
+        T.writes()
+        last = local((1,), "int32")
         count = local((1,), "int32")
         mass = local((1,), "float64")
         floor = local((1,))
-        shares = local((3,), "float64")  # of the mass, that end a search
-        kept = T.meta_var(Prefix(token, count, mass, floor))
+        shares = local((2,), "float64")  # of the mass, that end a search
+        kept = T.meta_var(Prefix(last, count, mass, floor))
         floor[0] = T.max(row.extremes[1], row.extremes[0] + T.float32(_SMALLEST) / scale)
+        last[0] = row.vocab - 1
         count[0] = row.vocab
-        mass[0] = total
+        mass[0] = total[0]
         shares[0] = T.float64("inf")
         shares[1] = top_p
-        shares[2] = number
-        for stage in T.serial(3):
-            if stage == 2 and min_p > T.float32(0):
-                _limit_to_min_p(row, scale, min_p, kept)
-            if (stage == 0 and top_k < row.vocab) or (stage == 1 and top_p < T.float64(1)) or stage == 2:
+        for stage in T.serial(2):
+            if (stage == 0 and top_k < row.vocab) or (stage == 1 and top_p < T.float64(1)):
+                if stage == 1:
+                    _pass_over_unlikely(row, scale, top_p, kept)
                 search(row, T.min(top_k, count[0]), shares[stage] * mass[0], kept)
+        if min_p > T.float32(0):
+            _limit_to_min_p(row, scale, min_p, kept)
+        keep_prefix(row, kept, total)
 
 
 @T.macro
@@ -122,30 +134,27 @@ def _draw(row, settings, total, token):
         scale[0] = T.Cast("float32", T.float64(_LOG2_E) / settings[row.index, 0])
         weigh(row, scale[0], total)
         if (
-            settings[row.index, 1] >= T.Cast("float64", row.vocab)
-            and settings[row.index, 2] >= T.float64(1)
-            and settings[row.index, 3] <= T.float64(0)
+            settings[row.index, 1] < T.Cast("float64", row.vocab)
+            or settings[row.index, 2] < T.float64(1)
+            or settings[row.index, 3] > T.float64(0)
         ):
-            _find_by_id(row, settings[row.index, 4] * total[0], token)
-        else:
-            _find_likeliest_first(
+            _filter(
                 row,
                 scale[0],
                 T.Cast("int32", T.min(settings[row.index, 1], T.Cast("float64", row.vocab))),
                 settings[row.index, 2],
                 T.Cast("float32", settings[row.index, 3]),
-                settings[row.index, 4],
-                total[0],
-                token,
+                total,
             )
+        _find_by_id(row, settings[row.index, 4] * total[0], token)
 
 
 def choose_tokens() -> tirx.PrimFunc:
     """Logits `(n, vocab)` float32, settings `(n, 5)` float64 -> tokens `(n,)` int32, peaks `(n,)` float32.
 
     Settings are temperature (0 takes the likeliest), top_k (at least vocab: all), top_p, min_p, and a number
-    in (0, 1). Tokens are drawn by id where nothing is filtered, and likeliest first otherwise. A peak is the
-    greatest logit, or NaN; of a row whose peak is not finite no token is drawn.
+    in (0, 1), the share of the remaining mass that the drawn token is the first to reach, by id. A peak is
+    the greatest logit, or NaN; of a row whose peak is not finite no token is drawn.
     """
 
     @T.prim_func(s_tir=True)
