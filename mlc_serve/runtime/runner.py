@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tvm
+import tvm_ffi
 
 from mlc_serve.engine.backend import SequenceStep, StepResult, TokenLogprobs
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.runtime.compiled_rows import rows_for
+from mlc_serve.runtime.ids import IdBuffer
 from mlc_serve.runtime.library import Library
 from mlc_serve.runtime.paged_kv import PagedKV
 from mlc_serve.runtime.sampler import Sampler
@@ -30,7 +33,9 @@ class TVMBackend:
         self.kv = PagedKV(library, limits)
         self._sampler = Sampler(rows_for(library))
         self._device = library.device
-        self._params = params
+        self._params = tvm_ffi.convert(params)  # once: a list would be converted by each call
+        self._ids = IdBuffer(limits.prefill_chunk_size, library.device)
+        self._positions = IdBuffer(limits.prefill_chunk_size, library.device)
         self._max_rows = library.info.max_batch_size
         self._embed = library.function("embed")
         self._prefill = library.function("batch_prefill")
@@ -48,9 +53,9 @@ class TVMBackend:
         return [results[i] for i in range(len(steps))]
 
     def _run_plain(self, steps: list[SequenceStep]) -> list[StepResult]:
-        ends = np.cumsum([len(step.token_ids) for step in steps]) - 1
-        wanted = [i for i, step in enumerate(steps) if step.draw is not None]
-        logits = self.forward(steps, [int(ends[i]) for i in wanted])
+        ends = accumulate(len(step.token_ids) for step in steps)
+        rows = [end - 1 for step, end in zip(steps, ends, strict=True) if step.draw is not None]
+        logits = self.forward(steps, rows)
         drawn = iter(self._sampler.sample(logits, [step.draw for step in steps if step.draw is not None]))
         return [StepResult() if step.draw is None else next(drawn) for step in steps]
 
@@ -72,8 +77,8 @@ class TVMBackend:
         """Append the steps' tokens to their sequences; logits `(len(rows), vocab)` of the given rows of the
         batch.
         """
-        ids = np.concatenate([np.asarray(step.token_ids, np.int32) for step in steps])
-        embeddings = self._embed(self._tensor(ids), self._params)
+        ids = [token for step in steps for token in step.token_ids]
+        embeddings = self._embed(self._ids.tensor(ids), self._params)
         self.kv.begin_forward([step.seq_id for step in steps], [len(step.token_ids) for step in steps])
         try:
             logits = self._logits(embeddings, rows, is_decode=len(ids) == len(steps) == len(rows))
@@ -84,15 +89,13 @@ class TVMBackend:
     def _logits(self, embeddings: Any, rows: list[int], *, is_decode: bool) -> Logits:
         num_tokens, width = embeddings.shape
         if is_decode:
-            logits, _ = self._decode(_view(embeddings, (num_tokens, 1, width)), self.kv.handle, self._params)
+            embeddings = _view(embeddings, (num_tokens, 1, width))
+            logits = self._decode(embeddings, self.kv.handle, self._params)[0]
         else:
-            positions = self._tensor(np.asarray(rows or [num_tokens - 1], np.int32))
+            positions = self._positions.tensor(rows or [num_tokens - 1])
             embeddings = _view(embeddings, (1, num_tokens, width))
-            logits, _ = self._prefill(embeddings, positions, self.kv.handle, self._params)
+            logits = self._prefill(embeddings, positions, self.kv.handle, self._params)[0]
         return self._to_host(logits).reshape(-1, logits.shape[-1])[: len(rows)]
-
-    def _tensor(self, array: npt.NDArray[np.int32]) -> tvm.runtime.Tensor:
-        return tvm.runtime.tensor(array, self._device)
 
     def _to_host(self, tensor: Any) -> Logits:
         if self._device.type == "cpu":

@@ -7,12 +7,13 @@ is done by rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from mlc_serve.engine.backend import StepResult, TokenLogprobs
-from mlc_serve.engine.sampling import Draw
+from mlc_serve.engine.sampling import Draw, SamplingParams
 from mlc_serve.runtime.adjustments import adjusted
 from mlc_serve.runtime.rows import Choices, Logits, RowOperations, Settings
 from mlc_serve.runtime.uniform import uniforms
@@ -36,9 +37,9 @@ class Sampler:
             choices = self._rows.choose(logits, _settings(draws, logits.shape[1]))
         logprobs = self._logprobs_of(logits, draws, choices)
         return [
-            StepResult(token, logprobs.get(i)) if is_finite else _NO_NUMBER
-            for i, (token, is_finite) in enumerate(
-                zip(choices.tokens.tolist(), np.isfinite(choices.peaks).tolist(), strict=True)
+            StepResult(token, logprobs.get(i)) if math.isfinite(peak) else _NO_NUMBER
+            for i, (token, peak) in enumerate(
+                zip(choices.tokens.tolist(), choices.peaks.tolist(), strict=True)
             )
         ]
 
@@ -81,16 +82,26 @@ class Sampler:
 
 def _settings(draws: Sequence[Draw], vocab: int) -> Settings:
     """As RowOperations.choose takes them."""
-    settings = np.empty((len(draws), 5))
-    settings[:, :4] = [
-        (
-            params.temperature if params.temperature >= _GREEDY_TEMPERATURE else 0.0,
-            vocab if params.top_k is None else params.top_k,
-            params.top_p,
-            params.min_p,
-        )
-        for params in (draw.params for draw in draws)
-    ]
-    if settings[:, 0].any():
-        settings[:, 4] = uniforms([draw.seed for draw in draws], [len(draw.output_ids) for draw in draws])
-    return settings
+    temperatures = [_temperature(draw.params) for draw in draws]
+    numbers = _numbers(draws) if any(temperatures) else [0.0] * len(draws)
+    return np.array(
+        [
+            (
+                temperature,
+                vocab if draw.params.top_k is None else draw.params.top_k,
+                draw.params.top_p,
+                draw.params.min_p,
+                number,
+            )
+            for draw, temperature, number in zip(draws, temperatures, numbers, strict=True)
+        ]
+    )
+
+
+def _temperature(params: SamplingParams) -> float:
+    return params.temperature if params.temperature >= _GREEDY_TEMPERATURE else 0.0
+
+
+def _numbers(draws: Sequence[Draw]) -> list[float]:
+    """What decides each draw."""
+    return list(uniforms([draw.seed for draw in draws], [len(draw.output_ids) for draw in draws]))

@@ -86,7 +86,9 @@ def _pass_over_unlikely(row, scale, top_p, kept):
         T.reads()
         T.writes()
         weight = local((1,))
-        weight[0] = T.Cast("float32", (T.float64(1) - top_p) * kept.mass[0] / T.Cast("float64", kept.count[0]))
+        weight[0] = T.Cast(
+            "float32", (T.float64(1) - top_p) * kept.mass[0] / T.Cast("float64", kept.count[0])
+        )
         kept.floor[0] = T.max(
             kept.floor[0], row.extremes[0] + (T.log2(weight[0]) - T.float32(_ROUNDING)) / scale
         )
