@@ -17,7 +17,7 @@ from math import sqrt
 from statistics import median_low
 
 # Prompts go on however dear a token seems; beside a single stream this still fits within three gaps.
-_MIN_TOKENS = 16
+_MIN_TOKENS = 8
 # How much more a prompt's wait weighs than a gap of a stream.
 _WAIT_WEIGHT = 9
 # What a pass of decodes cost says nothing about batches further apart than this, as a factor.

@@ -177,11 +177,11 @@ def test_what_decodes_cost_is_measured_first() -> None:
 
 
 def test_prompts_always_get_on() -> None:
-    """However dear a token seems to be, a pass with prompts takes 16."""
+    """However dear a token seems to be, a pass with prompts takes 8."""
     pacing = Pacing()
     pacing.measured(1, 0, 0.001)
     for _ in range(10):
-        assert pacing.prompt_tokens(1, 1) == 16
+        assert pacing.prompt_tokens(1, 1) == 8
         pacing.measured(1, 16, 10.0)
 
 
@@ -223,7 +223,7 @@ def test_a_clock_that_stands_still_is_survived() -> None:
     for _ in range(5):
         pacing.measured(2, 0, 0.0)
         pacing.measured(2, 10, 0.0)
-        assert pacing.prompt_tokens(2, 4) >= 16
+        assert pacing.prompt_tokens(2, 4) >= 8
 
 
 def test_tokens_that_seem_free_stay_countable() -> None:
