@@ -35,7 +35,7 @@ def integer_linear(shape: LinearShape, dot: Dot) -> tirx.PrimFunc:
     """X `(1, s, K)`, norm weight `(K,)` float32 (read with `epsilon` only), weights, scales, and a bias
     `(N,)` or residual `(1, s, N)` float32 (read with such an epilogue only) -> Y.
 
-    Weights and the result are those of `integer_matmul`. What is not read may be any tensor of that type.
+    Weights and the result are those of `product_macro`. What is not read may be any tensor of that type.
     """
     depth, groups = shape.depth, shape.groups
     round_rows = quantize_macro(depth, groups, dot.offset, shape.epsilon)

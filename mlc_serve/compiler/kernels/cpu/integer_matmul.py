@@ -15,45 +15,11 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.dot import Dot
-from mlc_serve.compiler.kernels.cpu.epilogue import Epilogue, extra_shape, has_extra, out_columns
+from mlc_serve.compiler.kernels.cpu.epilogue import Epilogue
 from mlc_serve.compiler.kernels.cpu.lanes import LANES
 from mlc_serve.compiler.kernels.cpu.local import local
 from mlc_serve.compiler.kernels.cpu.tiled_product import Tiling, tiled_product_macro
 from mlc_serve.quantization.scheme import GroupFormat
-
-
-def integer_matmul(
-    num_columns: int, depth: int, groups: GroupFormat, epilogue: Epilogue, out_dtype: str, dot: Dot
-) -> tirx.PrimFunc:
-    """With Kp the depth in whole groups and G their number:
-
-    words `(1, s, Kp / 4)` int32, scales `(1, s, G)` float32, starts `(1, s, G)` int32; weights and scales in
-    the layouts "tiles16-u8" or "tiles16-u4" and "tiles16-scale", for "gated" paired; a bias `(N,)` or
-    residual `(1, s, N)` float32 (read with such an epilogue only) -> Y `(1, s, N)`, for "gated"
-    `(1, s, N / 2)`. What is not read may be any tensor.
-    """
-    product = product_macro(num_columns, depth, groups, epilogue, out_dtype, dot)
-    padded = groups.padded(depth)
-    num_groups = padded // groups.group_size
-    weight_shape, scale_shape = weight_shapes(num_columns, depth, groups)
-    y_columns, reads_extra = out_columns(num_columns, epilogue), has_extra(epilogue)
-
-    @T.prim_func(s_tir=True, private=True)
-    def matmul(x: T.handle, s: T.handle, z: T.handle, w: T.handle, v: T.handle, e: T.handle, y: T.handle):
-        T.func_attr({"tirx.noalias": True, "op_pattern": 8})
-        num_rows = T.int64()
-        X = T.match_buffer(x, (1, num_rows, padded // 4), "int32")
-        S = T.match_buffer(s, (1, num_rows, num_groups), "float32")
-        Z = T.match_buffer(z, (1, num_rows, num_groups), "int32")
-        W = T.match_buffer(w, weight_shape, "uint8")
-        V = T.match_buffer(v, scale_shape, groups.scale_dtype)
-        Y = T.match_buffer(y, (1, num_rows, y_columns), out_dtype)
-        if reads_extra:
-            E = T.match_buffer(e, extra_shape(num_columns, num_rows, epilogue), "float32")
-        with T.sblock("root"):
-            product((X, S, Z, W, V), E if reads_extra else S, Y, num_rows)
-
-    return matmul
 
 
 def weight_shapes(
@@ -67,7 +33,14 @@ def weight_shapes(
 def product_macro(
     num_columns: int, depth: int, groups: GroupFormat, epilogue: Epilogue, out_dtype: str, dot: Dot
 ) -> Any:
-    """The macro `product((X, S, Z, W, V), E, Y, num_rows)`, of the buffers that `integer_matmul` lists."""
+    """The macro `product((X, S, Z, W, V), E, Y, num_rows)`. With Kp the depth in whole groups and G their
+    number:
+
+    words `(1, s, Kp / 4)` int32, scales `(1, s, G)` float32, starts `(1, s, G)` int32, as `quantize` makes
+    them; weights and scales in the layouts "tiles16-u8" or "tiles16-u4" and "tiles16-scale", for "gated"
+    paired; a bias `(N,)` or residual `(1, s, N)` float32 (read with such an epilogue only) -> Y `(1, s, N)`
+    of `out_dtype`, for "gated" `(1, s, N / 2)`. What is not read may be any buffer.
+    """
     padded = groups.padded(depth)
     num_groups = padded // groups.group_size
     tiling = Tiling.fit(num_columns, num_groups, padded, epilogue, (dot.tiles, dot.rows))

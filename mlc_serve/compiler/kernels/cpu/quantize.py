@@ -21,52 +21,13 @@ _FEW_ROWS = 4  # are not worth waking other threads for
 _ABSOLUTE = 0x7FFFFFFF  # all bits of a float but the sign: positive floats compare as integers do
 
 
-def quantize_rows(
-    width: int, groups: GroupFormat, offset: int, dtype: str, epsilon: float | None = None
-) -> tirx.PrimFunc:
-    """X `(1, s, K)` of `dtype` -> words `(1, s, Kp / 4)` int32, scales `(1, s, G)` float32, starts
-    `(1, s, G)` int32, with Kp the width in G whole groups, for products with such an `offset`.
-
-    With `epsilon` the row is normalised first: X, weight `(K,)` float32 -> of X / sqrt(mean(X^2) + epsilon) *
-    weight.
-    """
-    all_rows = quantize_macro(width, groups, offset, epsilon)
-    padded = groups.padded(width)
-    num_groups = padded // groups.group_size
-
-    if epsilon is None:
-
-        @T.prim_func(s_tir=True, private=True)
-        def quantize(x: T.handle, w: T.handle, s: T.handle, z: T.handle):
-            T.func_attr({"tirx.noalias": True, "op_pattern": 8})
-            num_rows = T.int64()
-            X = T.match_buffer(x, (1, num_rows, width), dtype)
-            words = T.match_buffer(w, (1, num_rows, padded // 4), "int32")
-            scales = T.match_buffer(s, (1, num_rows, num_groups), "float32")
-            starts = T.match_buffer(z, (1, num_rows, num_groups), "int32")
-            with T.sblock("root"):
-                all_rows(X, X, words, scales, starts, num_rows)
-
-        return quantize
-
-    @T.prim_func(s_tir=True, private=True)
-    def norm_quantize(x: T.handle, n: T.handle, w: T.handle, s: T.handle, z: T.handle):
-        T.func_attr({"tirx.noalias": True, "op_pattern": 8})
-        num_rows = T.int64()
-        X = T.match_buffer(x, (1, num_rows, width), dtype)
-        weight = T.match_buffer(n, (width,), "float32")
-        words = T.match_buffer(w, (1, num_rows, padded // 4), "int32")
-        scales = T.match_buffer(s, (1, num_rows, num_groups), "float32")
-        starts = T.match_buffer(z, (1, num_rows, num_groups), "int32")
-        with T.sblock("root"):
-            all_rows(X, weight, words, scales, starts, num_rows)
-
-    return norm_quantize
-
-
 def quantize_macro(width: int, groups: GroupFormat, offset: int, epsilon: float | None = None) -> Any:
-    """The macro `all_rows(X, weight, words, scales, starts, num_rows)`, of the buffers that `quantize_rows`
-    lists.
+    """The macro `all_rows(X, weight, words, scales, starts, num_rows)`: X `(1, s, K)` -> words
+    `(1, s, Kp / 4)` int32, scales `(1, s, G)` float32, starts `(1, s, G)` int32, with Kp the width in G whole
+    groups, for products with such an `offset`.
+
+    With `epsilon` rows are X / sqrt(mean(X^2) + epsilon) * weight, which is `(K,)` float32; without it the
+    weight is not read.
     """
     write = _group_macro(width, groups, offset, has_norm=epsilon is not None)
     norm = _norm_macro(width, groups, epsilon)

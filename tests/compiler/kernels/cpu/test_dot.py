@@ -13,10 +13,10 @@ from tvm.target import Target
 
 from mlc_serve.compiler.features import has
 from mlc_serve.compiler.kernels.cpu.dot import dot_for
-from mlc_serve.compiler.kernels.cpu.integer_matmul import integer_matmul
 from mlc_serve.compiler.pipeline import lowering_options
 from mlc_serve.compiler.target import target_for
 from mlc_serve.quantization.scheme import GroupFormat
+from tests.compiler.kernels.cpu.parts import integer_matmul
 from tests.compiler.kernels.cpu.quantized import (
     EIGHT_BITS,
     FOUR_BITS,

@@ -10,9 +10,9 @@ import pytest
 
 from mlc_serve.compiler.kernels.cpu.dot import Dot, dot_for
 from mlc_serve.compiler.kernels.cpu.epilogue import Epilogue
-from mlc_serve.compiler.kernels.cpu.integer_matmul import integer_matmul
 from mlc_serve.compiler.target import target_for
 from mlc_serve.quantization.scheme import GroupFormat
+from tests.compiler.kernels.cpu.parts import integer_matmul
 from tests.compiler.kernels.cpu.quantized import (
     EIGHT_BITS,
     FOUR_BITS,

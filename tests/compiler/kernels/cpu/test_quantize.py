@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlc_serve.compiler.kernels.cpu.quantize import quantize_rows
 from mlc_serve.quantization.scheme import GroupFormat
+from tests.compiler.kernels.cpu.parts import quantize_rows
 from tests.compiler.kernels.cpu.quantized import EIGHT_BITS, FOUR_BITS, Array, rounded
 
 OFFSET = 5
