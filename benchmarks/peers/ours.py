@@ -19,8 +19,10 @@ from benchmarks.peers.process import last_json, run_module
 from benchmarks.report import Row
 from benchmarks.setup import Settings, start_engine
 from benchmarks.shapes import Shape
+from mlc_serve import AsyncMLCEngine
 from mlc_serve.bench.asking import ask_engine
 from mlc_serve.bench.measures import measure_decode, measure_prefill
+from mlc_serve.config import Workload
 from mlc_serve.quantization.scheme import find_scheme
 
 QUANTIZATION = {8: "q8f32_1", 4: "q4f16_1"}
@@ -42,14 +44,8 @@ class OurModel:
 
     def measure(self, cell: Cell) -> float:
         """Tokens a second of a cell, in a process of its own."""
-        return self.start(cell, 1)["tokens_per_s"]
-
-    def start(self, cell: Cell, num_runs: int) -> dict[str, float]:
-        """`tokens_per_s` of a cell that is run so many times in a process of its own, and their `spread`."""
-        options = ["--model", str(self.checkpoint), "--quantization", self.quantization]
-        options += ["--cell", cell.name, "--runs", str(num_runs)]
-        figures = last_json(run_module(sys.executable, "benchmarks.peers.ours", *options))
-        return {name: float(figures[name]) for name in ("tokens_per_s", "spread")}
+        options = ["--model", str(self.checkpoint), "--quantization", self.quantization, "--cell", cell.name]
+        return float(last_json(run_module(sys.executable, "benchmarks.peers.ours", *options))["tokens_per_s"])
 
     def settings(self, sequences: int, prompt: int, answer: int) -> Settings:
         """The engine's settings for so many sequences at once."""
@@ -77,24 +73,33 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--quantization", required=True)
     parser.add_argument("--cell", choices=[cell.name for cell in CELLS], required=True)
-    parser.add_argument("--runs", type=int, default=1)
     options = parser.parse_args()
-    (cell,) = (cell for cell in CELLS if cell.name == options.cell)
-    settings = Settings(
-        options.model, "cpu", options.quantization, (cell.batch,), cell.prompt, cell.answer, options.runs
-    )
-    print(json.dumps(asyncio.run(measure(settings, cell))))
-
-
-async def measure(settings: Settings, cell: Cell) -> Row:
-    """The figures of the runs, after one that doesn't count."""
-    engine = start_engine(settings)
+    cell = cell_of(options.cell)
+    engine = start_engine(settings_for(options.model, options.quantization, cell))
     try:
-        if cell.is_prefill:
-            return await measure_prefill(ask_engine(engine, cell.answer), cell.prompt, settings.runs)
-        return await measure_decode(partial(ask_engine, engine), settings.workload, cell.batch)
+        print(json.dumps(asyncio.run(measure(engine, cell))))
     finally:
         engine.terminate()
+
+
+def cell_of(name: str) -> Cell:
+    """The cell of that name."""
+    (cell,) = (cell for cell in CELLS if cell.name == name)
+    return cell
+
+
+def settings_for(model: str, quantization: str, cell: Cell) -> Settings:
+    """The settings of an engine that a cell is measured on."""
+    return Settings(model, "cpu", quantization, (cell.batch,), cell.prompt, cell.answer, runs=1)
+
+
+async def measure(engine: AsyncMLCEngine, cell: Cell) -> Row:
+    """The figures of a run, after one that doesn't count."""
+    if cell.is_prefill:
+        return await measure_prefill(ask_engine(engine, cell.answer), cell.prompt, runs=1)
+    return await measure_decode(
+        partial(ask_engine, engine), Workload(cell.prompt, cell.answer, 1), cell.batch
+    )
 
 
 if __name__ == "__main__":
