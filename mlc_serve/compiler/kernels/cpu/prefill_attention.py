@@ -94,14 +94,12 @@ def _attend_task(source: Any, products: Products, dtype: str) -> Any:
     return attend_task
 
 
-def _all_tasks(source: Any, products: Products, dtype: str) -> Any:
-    """The macro for a whole batch."""
-    heads = source.heads
-    num_words = heads.dim // products.pair
+def _run_task(source: Any, products: Products, dtype: str) -> Any:
+    """The macro for the task of a number in a batch."""
     attend_task = _attend_task(source, products, dtype)
 
     @T.macro
-    def find_task(batch, state, index, h):
+    def run_task(batch, state, index, h):
         tile = local((1,), "int32")  # counted from the sequence's first
         tile[0] = index
         for b in T.serial(batch.num_sequences):
@@ -110,26 +108,40 @@ def _all_tasks(source: Any, products: Products, dtype: str) -> Any:
                 attend_task(batch, state, b, Place(batch.indptr[b], num_rows, tile[0], h))
             tile[0] = tile[0] - _num_tasks(source, batch, b)
 
+    return run_task
+
+
+def _run_pair(source: Any, products: Products, dtype: str) -> Any:
+    """The macro for a pair of tasks, on memory that both use."""
+    dim, num_words = source.heads.dim, source.heads.dim // products.pair
+    run_task = _run_task(source, products, dtype)
+
     @T.macro
     def run_pair(batch, pair, h, num_tasks):
         with T.sblock("pair"):
             T.reads()
             T.writes()
             queries = T.sblock_alloc_buffer((TILES, num_words, QUERIES), products.word)
-            output = T.sblock_alloc_buffer((TILES, heads.dim, QUERIES), "float32")
+            output = T.sblock_alloc_buffer((TILES, dim, QUERIES), "float32")
             limit = T.sblock_alloc_buffer((TILES, QUERIES), "int32")
             start = T.sblock_alloc_buffer((TILES, QUERIES), "int32")
             peak = T.sblock_alloc_buffer((TILES, QUERIES), "float32")
             weight = T.sblock_alloc_buffer((TILES, QUERIES), "float32")
             keys = T.sblock_alloc_buffer((BLOCK * num_words,), products.word)
-            values = T.sblock_alloc_buffer((BLOCK // products.pair, heads.dim), products.word)
+            values = T.sblock_alloc_buffer((BLOCK // products.pair, dim), products.word)
             scores = T.sblock_alloc_buffer((BLOCK, QUERIES), "float32")
             weights = T.sblock_alloc_buffer((BLOCK // products.pair, QUERIES), products.word)
             state = T.meta_var(
                 TileState(queries, output, limit, start, peak, weight, keys, values, scores, weights)
             )
             for side in T.serial(T.if_then_else(pair * 2 + 1 == num_tasks, 1, 2)):
-                find_task(batch, state, T.if_then_else(side == 0, pair, num_tasks - 1 - pair), h)
+                run_task(batch, state, T.if_then_else(side == 0, pair, num_tasks - 1 - pair), h)
+
+    return run_pair
+
+
+def _attend_singles(source: Any) -> Any:
+    """The macro for the sequences of a batch that are left to `attend_single`."""
 
     @T.macro
     def attend_singles(batch):
@@ -146,6 +158,14 @@ def _all_tasks(source: Any, products: Products, dtype: str) -> Any:
                 if batch.indptr[b + 1] - batch.indptr[b] == 1:
                     source.attend_single(batch, b)
 
+    return attend_singles
+
+
+def _all_tasks(source: Any, products: Products, dtype: str) -> Any:
+    """The macro for a whole batch."""
+    num_heads = source.heads.num_kv
+    run_pair, attend_singles = _run_pair(source, products, dtype), _attend_singles(source)
+
     @T.macro
     def all_tasks(batch):
         T.attr(T.int32(0), "pragma_import_llvm", products.definitions)
@@ -154,8 +174,8 @@ def _all_tasks(source: Any, products: Products, dtype: str) -> Any:
         for b in T.serial(batch.num_sequences):
             num_tasks[0] = num_tasks[0] + _num_tasks(source, batch, b)
         if num_tasks[0] > 0:
-            for task in T.parallel((num_tasks[0] + 1) // 2 * heads.num_kv):
-                run_pair(batch, task // heads.num_kv, task % heads.num_kv, num_tasks[0])
+            for task in T.parallel((num_tasks[0] + 1) // 2 * num_heads):
+                run_pair(batch, task // num_heads, task % num_heads, num_tasks[0])
         if source.attend_single is not None:
             attend_singles(batch)
 

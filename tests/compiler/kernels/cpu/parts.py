@@ -15,13 +15,7 @@ from mlc_serve.quantization.scheme import GroupFormat
 def integer_matmul(
     num_columns: int, depth: int, groups: GroupFormat, epilogue: Epilogue, out_dtype: str, dot: Dot
 ) -> tirx.PrimFunc:
-    """With Kp the depth in whole groups and G their number:
-
-    words `(1, s, Kp / 4)` int32, scales `(1, s, G)` float32, starts `(1, s, G)` int32; weights and scales in
-    the layouts "tiles16-u8" or "tiles16-u4" and "tiles16-scale", for "gated" paired; a bias `(N,)` or
-    residual `(1, s, N)` float32 (read with such an epilogue only) -> Y `(1, s, N)`, for "gated"
-    `(1, s, N / 2)`. What is not read may be any tensor.
-    """
+    """`(x, s, z, w, v, e, y)`: what `product_macro`'s product takes, with any tensor for what is not read."""
     product = product_macro(num_columns, depth, groups, epilogue, out_dtype, dot)
     padded = groups.padded(depth)
     num_groups = padded // groups.group_size
