@@ -22,11 +22,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Load:
-    """Clients that each send a request as soon as the last is answered: `waves` of them each."""
+    """Requests that clients send, each one as soon as its last is answered."""
 
     prompt: int
     answer: int
-    waves: int
+    requests: int
 
 
 CELLS = (
@@ -35,6 +35,7 @@ CELLS = (
     Cell("b32", 32, 128, 64),
     Cell("prefill", 1, 512, 1),
 )
-LOAD = Load(prompt=128, answer=64, waves=3)
+# Twelve for each of eight clients: start and end, when not all are under way, are a small part of it.
+LOAD = Load(prompt=128, answer=64, requests=96)
 # Clients of a server at once.
 CONCURRENCY = (8, 32)

@@ -90,7 +90,7 @@ def single_rate(model: str, properties: dict[str, Any], cell: Cell) -> float:
 
 def load_rate(pipeline: Any, concurrency: int) -> float:
     """Tokens a second when so many sequences run at once and the others wait for a place."""
-    load = Cell("load", LOAD.waves * concurrency, LOAD.prompt, LOAD.answer)
+    load = Cell("load", LOAD.requests, LOAD.prompt, LOAD.answer)
     seconds(pipeline, Cell("warm-up", concurrency, LOAD.prompt, LOAD.answer), LOAD.answer)
     return load.batch * load.answer / seconds(pipeline, load, load.answer)
 

@@ -47,10 +47,6 @@ class OurModel:
         options = ["--model", str(self.checkpoint), "--quantization", self.quantization, "--cell", cell.name]
         return float(last_json(run_module(sys.executable, "benchmarks.peers.ours", *options))["tokens_per_s"])
 
-    def settings(self, sequences: int, prompt: int, answer: int) -> Settings:
-        """The engine's settings for so many sequences at once."""
-        return Settings(str(self.checkpoint), "cpu", self.quantization, (sequences,), prompt, answer, runs=1)
-
 
 def matrix_size(shape: Shape) -> int:
     """Weights in the matrices of a model."""
@@ -89,7 +85,7 @@ def cell_of(name: str) -> Cell:
 
 
 def settings_for(model: str, quantization: str, cell: Cell) -> Settings:
-    """The settings of an engine that a cell is measured on."""
+    """The settings of an engine that has room for a cell."""
     return Settings(model, "cpu", quantization, (cell.batch,), cell.prompt, cell.answer, runs=1)
 
 

@@ -63,16 +63,16 @@ async def measure(url: str, seed: int) -> Figures:
     def ask_for(max_tokens: int) -> Ask:
         return ask_on_new_connection(url, max_tokens)
 
-    await _load(ask_for, min(CONCURRENCY), 0, 1)
+    await _load(ask_for, min(CONCURRENCY), 0, min(CONCURRENCY))
     figures = {
-        str(clients): await _load(ask_for, clients, 2 * seed + index, LOAD.waves)
+        str(clients): await _load(ask_for, clients, 2 * seed + index, LOAD.requests)
         for index, clients in enumerate(CONCURRENCY)
     }
     return {**figures, "probes": {**await longest_gap(ask_for, seed), **await behind_a_burst(ask_for, seed)}}
 
 
-async def _load(ask_for: AskFor, clients: int, seed: int, waves: int) -> dict[str, float]:
-    prompts = random_prompts(waves * clients, LOAD.prompt, seed)
+async def _load(ask_for: AskFor, clients: int, seed: int, requests: int) -> dict[str, float]:
+    prompts = random_prompts(requests, LOAD.prompt, seed)
     return summary(await closed_loop(ask_for(LOAD.answer), prompts, clients))
 
 

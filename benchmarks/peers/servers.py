@@ -13,9 +13,9 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.peers.cells import LOAD
+from benchmarks.peers.cells import LOAD, Cell
 from benchmarks.peers.llama_cpp import LlamaCppModel
-from benchmarks.peers.ours import OurModel
+from benchmarks.peers.ours import OurModel, settings_for
 from mlc_serve.options import command_line
 
 # Starts a server; gives its address; ends it.
@@ -39,9 +39,11 @@ class Program:
 
 def our_server(model: OurModel, log: Path) -> Start:
     """Starts our server."""
-    settings = command_line(model.settings(SEQUENCES, LOAD.prompt, LOAD.answer).engine_config())
+    served = Cell("served", SEQUENCES, LOAD.prompt, LOAD.answer)
+    settings = settings_for(str(model.checkpoint), model.quantization, served)
     command = [sys.executable, "-m", "mlc_serve", "serve", str(model.checkpoint), "--device", "cpu"]
-    return lambda: running(Program([*command, *settings], "/ready"), log)
+    flags = command_line(settings.engine_config())
+    return lambda: running(Program([*command, *flags], "/ready"), log)
 
 
 def llama_server(model: LlamaCppModel, slots: int, log: Path) -> Start:
