@@ -22,7 +22,9 @@ from mlc_serve.compiler.kernels.cpu.page_table import PageTable
 from mlc_serve.compiler.kernels.cpu.pages import PAGE_SIZE
 
 _MAX_SLOTS = 64
-_SLOT_VALUES = 1 << 16  # of keys: no more are met in the time that it takes to wake a thread
+_FIRST_SLOTS = 4
+_FIRST_SLOT_VALUES = 1 << 14  # of keys: few more are met in the time that it takes to wake a thread
+_SLOT_VALUES = 1 << 16  # of keys, where there are more slots
 
 
 class _Cut(NamedTuple):
@@ -49,10 +51,16 @@ class _Partial(NamedTuple):
 
 
 def _num_slots(work: Any, key_size: int) -> Any:
-    """A power of two: threads, of which there are mostly an even number, then get as many each."""
-    least = max(1, _SLOT_VALUES // (PAGE_SIZE * key_size))
-    slots: Any = tirx.const(1, "int32")
-    for exponent in range(1, _MAX_SLOTS.bit_length()):
+    """A power of two: threads, of which there are mostly an even number, then get as many each. None or four
+    at first, because most processors have four cores; more only for more work, because what is cut must be
+    joined.
+    """
+    pages = PAGE_SIZE * key_size
+    slots: Any = tirx.Select(
+        work >= _FIRST_SLOTS * max(1, _FIRST_SLOT_VALUES // pages), _FIRST_SLOTS, tirx.const(1, "int32")
+    )
+    for exponent in range(_FIRST_SLOTS.bit_length(), _MAX_SLOTS.bit_length()):
+        least = max(1, _SLOT_VALUES // pages)
         slots = tirx.Select(work >= least << exponent, tirx.const(1 << exponent, "int32"), slots)
     return slots
 
