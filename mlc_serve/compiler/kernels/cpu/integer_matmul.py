@@ -18,6 +18,7 @@ from mlc_serve.compiler.kernels.cpu.dot import Dot
 from mlc_serve.compiler.kernels.cpu.epilogue import Epilogue
 from mlc_serve.compiler.kernels.cpu.lanes import LANES
 from mlc_serve.compiler.kernels.cpu.local import local
+from mlc_serve.compiler.kernels.cpu.prefetch import fetch_line
 from mlc_serve.compiler.kernels.cpu.tiled_product import Tiling, tiled_product_macro
 from mlc_serve.quantization.scheme import GroupFormat
 
@@ -44,8 +45,21 @@ def product_macro(
     padded = groups.padded(depth)
     num_groups = padded // groups.group_size
     tiling = Tiling.fit(num_columns, num_groups, padded, epilogue, (dot.tiles, dot.rows))
-    step = _step_macro(groups, dot, tiling.tiles)
-    return tiled_product_macro(tiling, step, epilogue, out_dtype)
+    step, fetch = _step_macro(groups, dot, tiling.tiles), _fetch_macro(groups, tiling.tiles)
+    return tiled_product_macro(tiling, step, epilogue, out_dtype, fetch)
+
+
+def _fetch_macro(groups: GroupFormat, tiles: int) -> Any:
+    """The fetch of `tiled_product_macro` for a group."""
+    num_vectors = groups.group_size * groups.bits // 32
+
+    @T.macro
+    def fetch(operands, tile, group):
+        for j in T.unroll(tiles):
+            for vector in T.unroll(num_vectors):
+                T.evaluate(fetch_line(operands[3][tile + j, group * num_vectors + vector, 0]))
+
+    return fetch
 
 
 def _step_macro(groups: GroupFormat, dot: Dot, tiles: int) -> Any:

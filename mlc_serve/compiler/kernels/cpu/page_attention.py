@@ -18,6 +18,7 @@ from mlc_serve.compiler.kernels.cpu.lanes import lanes
 from mlc_serve.compiler.kernels.cpu.local import local
 from mlc_serve.compiler.kernels.cpu.page_table import PageTable
 from mlc_serve.compiler.kernels.cpu.pages import PAGE_SIZE
+from mlc_serve.compiler.kernels.cpu.prefetch import fetch_line
 
 MASKED = -5e4  # a score that no real one comes near, and that cancels out once a real one is seen
 _MAX_SUMS = 16  # vectors added up at a time; half of the registers of AVX-512, all of AVX2's are far fewer
@@ -88,20 +89,13 @@ def _prefetch(num_kv_heads: int) -> Any:
     @T.macro
     def prefetch(P, block, p, part, h, offset):
         T.evaluate(
-            T.call_llvm_intrin(
-                "void",
-                "llvm.prefetch",
-                T.address_of(
-                    P[
-                        T.Select(h + 1 < num_kv_heads, block.page[p], block.ahead[p]),
-                        part,
-                        T.Select(h + 1 < num_kv_heads, h + 1, 0),
-                        offset,
-                    ]
-                ),
-                T.int32(0),  # to read
-                T.int32(3),  # into the nearest cache
-                T.int32(1),  # of data
+            fetch_line(
+                P[
+                    T.Select(h + 1 < num_kv_heads, block.page[p], block.ahead[p]),
+                    part,
+                    T.Select(h + 1 < num_kv_heads, h + 1, 0),
+                    offset,
+                ]
             )
         )
 

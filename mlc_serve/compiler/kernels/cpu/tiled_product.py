@@ -1,7 +1,8 @@
 """How products with weights in tiles of 16 columns walk through rows, tiles and depth, whatever the weights.
 
 A task streams its tiles from memory once, in order, and meets with each a few rows that are at hand: their
-sums are in registers. A batch of any size takes the tile from the cache after the first few rows.
+sums are in registers. A batch of any size takes the tile from the cache after the first few rows, and the
+next tile may be fetched meanwhile: memory would be idle.
 """
 
 from __future__ import annotations
@@ -44,11 +45,14 @@ class Tiling:
         return cls(num_columns, num_steps, row_bytes, tiles, rows)
 
 
-def tiled_product_macro(tiling: Tiling, step: Any, epilogue: Epilogue, out_dtype: str) -> Any:
+def tiled_product_macro(
+    tiling: Tiling, step: Any, epilogue: Epilogue, out_dtype: str, fetch: Any = None
+) -> Any:
     """The macro `product(operands, E, Y, num_rows)`: E and Y as `store_macro` has them.
 
     The macro `step(operands, totals, row, tile, k, height)` adds step k of `height` rows from `row` and of
-    the tiles from `tile` to the totals `(height * tiles, 16)`.
+    the tiles from `tile` to the totals `(height * tiles, 16)`; `fetch(operands, tile, k)`, if there is one,
+    asks for what that will read of the weights, which may be beyond their end.
     """
     tiles, most = tiling.tiles, tiling.rows
     num_tiles = -(-tiling.num_columns // LANES)
@@ -56,7 +60,7 @@ def tiled_product_macro(tiling: Tiling, step: Any, epilogue: Epilogue, out_dtype
     store = store_macro(tiling.num_columns, epilogue, out_dtype, tiles)
 
     @T.macro
-    def rows(operands, E, Y, row, tile, height):
+    def rows(operands, E, Y, start, row, tile, height):
         with T.sblock("rows"):
             T.reads()
             T.writes()
@@ -65,6 +69,9 @@ def tiled_product_macro(tiling: Tiling, step: Any, epilogue: Epilogue, out_dtype
                 for lane in T.vectorized(LANES):
                     totals[slot, lane] = T.float32(0)
             for k in T.serial(tiling.num_steps):
+                if fetch is not None:  # noqa: SIM102  known while this is parsed
+                    if row > start:
+                        fetch(operands, tile + tiles, k)
                 step(operands, totals, row, tile, k, height)
             store(totals, E, Y, row, tile, height)
 
@@ -72,16 +79,16 @@ def tiled_product_macro(tiling: Tiling, step: Any, epilogue: Epilogue, out_dtype
     def all_rows(operands, E, Y, start, count, tile):
         """As many rows as there is room for, and of what is left the powers of two."""
         for k in T.serial(count // most):
-            rows(operands, E, Y, start + k * most, tile, most)
+            rows(operands, E, Y, start, start + k * most, tile, most)
         if most >= 8:  # noqa: SIM102  known while this is parsed
             if count % 8 >= 4:
-                rows(operands, E, Y, start + count // 8 * 8, tile, 4)
+                rows(operands, E, Y, start, start + count // 8 * 8, tile, 4)
         if most >= 4:  # noqa: SIM102  known while this is parsed
             if count % 4 >= 2:
-                rows(operands, E, Y, start + count // 4 * 4, tile, 2)
+                rows(operands, E, Y, start, start + count // 4 * 4, tile, 2)
         if most >= 2:  # noqa: SIM102  known while this is parsed
             if count % 2 == 1:
-                rows(operands, E, Y, start + count - 1, tile, 1)
+                rows(operands, E, Y, start, start + count - 1, tile, 1)
 
     @T.macro
     def product(operands, E, Y, num_rows):
