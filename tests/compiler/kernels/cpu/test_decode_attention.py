@@ -82,7 +82,7 @@ def test_a_window_and_sinks_are_all_that_is_seen(build: Callable[..., Any], star
         np.testing.assert_allclose(lse[b], weight[0], atol=2e-5)
 
 
-@pytest.mark.parametrize("lengths", [(3000,), (1, 5000, 17), (700, 700, 700)])
+@pytest.mark.parametrize("lengths", [(3000,), (260, 90, 200), (1, 5000, 17), (700, 700, 700)])
 def test_long_sequences_are_computed_in_parts(build: Callable[..., Any], lengths: tuple[int, ...]) -> None:
     """What threads compute of one sequence is joined, wherever it was cut."""
     kernel = build(decode_attention(6, 2, 64, "float32"))
