@@ -51,16 +51,14 @@ class _Partial(NamedTuple):
 
 
 def _num_slots(work: Any, key_size: int) -> Any:
-    """A power of two: threads, of which there are mostly an even number, then get as many each. None or four
-    at first, because most processors have four cores; more only for more work, because what is cut must be
-    joined.
+    """A power of two: threads, of which there are mostly an even number, then get as many each. It is one,
+    or four at least, because most processors have four cores; and more only for more work, because what is
+    cut must be joined.
     """
-    pages = PAGE_SIZE * key_size
-    slots: Any = tirx.Select(
-        work >= _FIRST_SLOTS * max(1, _FIRST_SLOT_VALUES // pages), _FIRST_SLOTS, tirx.const(1, "int32")
-    )
+    page_values = PAGE_SIZE * key_size
+    first, least = (max(1, values // page_values) for values in (_FIRST_SLOT_VALUES, _SLOT_VALUES))
+    slots: Any = tirx.Select(work >= _FIRST_SLOTS * first, _FIRST_SLOTS, tirx.const(1, "int32"))
     for exponent in range(_FIRST_SLOTS.bit_length(), _MAX_SLOTS.bit_length()):
-        least = max(1, _SLOT_VALUES // pages)
         slots = tirx.Select(work >= least << exponent, tirx.const(1 << exponent, "int32"), slots)
     return slots
 
