@@ -19,6 +19,7 @@ from mlc_serve.compiler.kernels.cpu.local import local
 _ROWS_BYTES = (
     1 << 19
 )  # of activations that every tile is met with, before the next rows are: half of an L2 cache
+_FETCHING_ROWS = 16  # the next tile is fetched while the first of them are met; after that it is at hand
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def tiled_product_macro(
                     totals[slot, lane] = T.float32(0)
             for k in T.serial(tiling.num_steps):
                 if fetch is not None:  # noqa: SIM102  known while this is parsed
-                    if row > start:
+                    if T.And(row > start, row < start + _FETCHING_ROWS):
                         fetch(operands, tile + tiles, k)
                 step(operands, totals, row, tile, k, height)
             store(totals, E, Y, row, tile, height)
