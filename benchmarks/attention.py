@@ -16,11 +16,11 @@ import numpy as np
 import tvm
 
 from mlc_serve.compiler.kernels.cpu.decode_attention import decode_attention
+from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit, float_unit_for
 from mlc_serve.compiler.kernels.cpu.merge import merge_attention
 from mlc_serve.compiler.kernels.cpu.pages import PAGE_SIZE, append_pages
 from mlc_serve.compiler.kernels.cpu.prefill_attention import paged_prefill_attention, ragged_prefill_attention
 from mlc_serve.compiler.kernels.cpu.prefill_keys import Heads
-from mlc_serve.compiler.kernels.cpu.products import Products, products_for
 from mlc_serve.compiler.kernels.cpu.rotary import split_rotary
 from mlc_serve.compiler.pipeline import lowering_options
 from mlc_serve.compiler.target import target_for
@@ -68,20 +68,20 @@ class Kernels:
 
     @cached_property
     def decode(self) -> Any:
-        return compiled(decode_attention(*self.heads))
+        return compiled(decode_attention(*self.heads, self.unit))
 
     @cached_property
     def ragged_prefill(self) -> Any:
-        return compiled(ragged_prefill_attention(Heads(*self.heads[:3]), self.dtype, self.products))
+        return compiled(ragged_prefill_attention(Heads(*self.heads[:3]), self.dtype, self.unit))
 
     @cached_property
     def paged_prefill(self) -> Any:
-        return compiled(paged_prefill_attention(Heads(*self.heads[:3]), self.dtype, self.products))
+        return compiled(paged_prefill_attention(Heads(*self.heads[:3]), self.dtype, self.unit))
 
     @property
-    def products(self) -> Products:
-        """How prefill multiplies on this machine."""
-        return products_for(self.dtype, target_for("cpu"))
+    def unit(self) -> FloatUnit:
+        """What this machine multiplies with."""
+        return float_unit_for(target_for("cpu"))
 
     @property
     def key_bytes(self) -> int:

@@ -7,14 +7,13 @@ from typing import Any
 import tvm
 from tvm import relax, tirx
 from tvm.relax.frontend.nn.llm.kv_cache import AttnKind, PagedKVCache, RopeMode
-from tvm.target import Target
 
 from mlc_serve.compiler.kernels.cpu.decode_attention import decode_attention
+from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.merge import merge_attention
 from mlc_serve.compiler.kernels.cpu.pages import append_pages, compact_pages, copy_page, read_pages
 from mlc_serve.compiler.kernels.cpu.prefill_attention import paged_prefill_attention, ragged_prefill_attention
 from mlc_serve.compiler.kernels.cpu.prefill_keys import Heads
-from mlc_serve.compiler.kernels.cpu.products import products_for
 from mlc_serve.compiler.kernels.cpu.rotary import split_rotary
 from mlc_serve.models.layers import AttentionShape, CacheSize
 
@@ -24,11 +23,10 @@ _UNUSED_WINDOW = 1024  # TVM asks for a window size even where no layer has one
 class CPUPagedKVCache(PagedKVCache):
     """TVM's paged KV cache over our kernels. Token trees have none here: their slots stay empty."""
 
-    def __init__(self, shape: AttentionShape, size: CacheSize, dtype: str) -> None:
+    def __init__(self, shape: AttentionShape, size: CacheSize, dtype: str, unit: FloatUnit) -> None:
         builder = relax.BlockBuilder.current()
         heads = (shape.num_q_heads, shape.num_kv_heads, shape.head_dim)
         pages = (shape.num_kv_heads, shape.head_dim, dtype)
-        products = products_for(dtype, Target.current(allow_none=True))
 
         def kernel(name: str, function: tirx.PrimFunc) -> relax.Tuple:
             return relax.Tuple([tvm.ir.StringImm("tirx"), builder.add_func(function, name)])
@@ -40,14 +38,14 @@ class CPUPagedKVCache(PagedKVCache):
             *_cache_dimensions(shape, size, dtype),
             append,
             append,  # the slot of MLA, which no architecture here has
-            kernel("ragged_prefill_attention", ragged_prefill_attention(Heads(*heads), dtype, products)),
-            kernel("paged_prefill_attention", paged_prefill_attention(Heads(*heads), dtype, products)),
-            kernel("decode_attention", decode_attention(*heads, dtype)),
+            kernel("ragged_prefill_attention", ragged_prefill_attention(Heads(*heads), dtype, unit)),
+            kernel("paged_prefill_attention", paged_prefill_attention(Heads(*heads), dtype, unit)),
+            kernel("decode_attention", decode_attention(*heads, dtype, unit)),
             kernel(
                 "windowed_prefill_attention",
-                paged_prefill_attention(Heads(*heads), dtype, products, window=_UNUSED_WINDOW),
+                paged_prefill_attention(Heads(*heads), dtype, unit, window=_UNUSED_WINDOW),
             ),
-            kernel("windowed_decode_attention", decode_attention(*heads, dtype, windowed=True)),
+            kernel("windowed_decode_attention", decode_attention(*heads, dtype, unit, windowed=True)),
             *[none] * 3,  # tree attention paged and ragged, MLA
             relax.Tuple([builder.add_func(merge, "merge_attention")]),
             builder.add_func(split_rotary(*heads, shape.rope, dtype), "split_rotary"),

@@ -56,4 +56,4 @@ class CPULayers:
         return LazyNorm(width, epsilon)
 
     def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
-        return CPUPagedKVCache(shape, size, self.attention_dtype)
+        return CPUPagedKVCache(shape, size, self.attention_dtype, self._unit)

@@ -15,6 +15,7 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.exponential import exp2
+from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.lanes import lanes
 from mlc_serve.compiler.kernels.cpu.local import local
 from mlc_serve.compiler.kernels.cpu.page_attention import MASKED, AttentionState, PageAttention
@@ -176,9 +177,9 @@ class _Tensors(NamedTuple):
     scale: Any  # of scores, and log2(e), because softmax is in base 2
 
 
-def _all_slots(shape: tuple[int, int, int], dtype: str) -> Any:
+def _all_slots(shape: tuple[int, int, int], dtype: str, unit: FloatUnit) -> Any:
     num_heads, num_kv_heads, head_dim = shape
-    run_slot = _run_slot(PageAttention(*shape), dtype)
+    run_slot = _run_slot(PageAttention(*shape, unit.sums), dtype)
     join = _join(num_heads, head_dim, dtype)
 
     @T.macro
@@ -207,7 +208,7 @@ def _all_slots(shape: tuple[int, int, int], dtype: str) -> Any:
 
 
 def decode_attention(
-    num_q_heads: int, num_kv_heads: int, head_dim: int, dtype: str, *, windowed: bool = False
+    num_q_heads: int, num_kv_heads: int, head_dim: int, dtype: str, unit: FloatUnit, *, windowed: bool = False
 ) -> tirx.PrimFunc:
     """Q `(b, hq, d)`, pages, and each sequence's page table -> `(b, hq, d)` and log2 weights `(b, hq)`.
 
@@ -215,7 +216,7 @@ def decode_attention(
     of `dtype`, log2 weights float32. With `windowed`, only attention sinks and a window of each sequence are
     seen: see `PageTable`.
     """
-    all_slots = _all_slots((num_q_heads, num_kv_heads, head_dim), dtype)
+    all_slots = _all_slots((num_q_heads, num_kv_heads, head_dim), dtype, unit)
 
     @T.prim_func(s_tir=True, private=True)
     def attention(

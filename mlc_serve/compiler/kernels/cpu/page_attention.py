@@ -21,7 +21,6 @@ from mlc_serve.compiler.kernels.cpu.pages import PAGE_SIZE
 from mlc_serve.compiler.kernels.cpu.prefetch import fetch_line
 
 MASKED = -5e4  # a score that no real one comes near, and that cancels out once a real one is seen
-_MAX_SUMS = 16  # vectors added up at a time; half of the registers of AVX-512, all of AVX2's are far fewer
 
 
 class AttentionState(NamedTuple):
@@ -31,6 +30,17 @@ class AttentionState(NamedTuple):
     output: Any  # (hq, d), not divided by `weight`
     peak: Any  # (hq,) the greatest score so far
     weight: Any  # (hq, 16) the sum of 2^(score - peak) so far, over all lanes
+
+
+class _Cut(NamedTuple):
+    """How the query heads of a KV head are computed."""
+
+    group: int  # query heads
+    head_dim: int
+    num_kv_heads: int
+    together: int  # query heads that are summed up at a time, over
+    pages: int  # for scores, or
+    width: int  # vectors of a value
 
 
 class _Block(NamedTuple):
@@ -47,17 +57,19 @@ def _divisor(extent: int, limit: int) -> int:
 
 
 class PageAttention:
-    """Macros for the query heads of a token; `attend` takes one block of `pages_per_block` pages."""
+    """Macros for the query heads of a token; `attend` takes one block of `pages_per_block` pages. Registers
+    hold `sums` vectors of sums.
+    """
 
-    def __init__(self, num_q_heads: int, num_kv_heads: int, head_dim: int) -> None:
+    def __init__(self, num_q_heads: int, num_kv_heads: int, head_dim: int, sums: int) -> None:
         group = num_q_heads // num_kv_heads
         self.num_q_heads, self.num_kv_heads, self.head_dim = num_q_heads, num_kv_heads, head_dim
-        together = _divisor(group, _MAX_SUMS // 2)
-        self.pages_per_block = count = max(1, min(4, _MAX_SUMS // together))
+        together = _divisor(group, sums // 2)
+        self.pages_per_block = count = max(1, min(4, sums // together))
+        width = _divisor(head_dim // lanes(head_dim), sums // together)
+        cut = _Cut(group, head_dim, num_kv_heads, together, count, width)
         self.begin, self.finish = _begin(num_q_heads, head_dim), _finish(num_q_heads, head_dim)
-        score = _score(group, together, head_dim, count, num_kv_heads)
-        soften = _soften(group, head_dim, count)
-        add_values = _add_values(group, together, head_dim, count, num_kv_heads)
+        score, soften, add_values = _score(cut), _soften(cut), _add_values(cut)
 
         @T.macro
         def attend(P, table, state, b, first, end, last_listed):
@@ -116,8 +128,9 @@ def _begin(num_heads: int, head_dim: int) -> Any:
     return begin
 
 
-def _score(group: int, together: int, head_dim: int, count: int, num_kv_heads: int) -> Any:
+def _score(cut: _Cut) -> Any:
     """Scores of all keys of a block; those that are not there or not seen become MASKED."""
+    group, head_dim, num_kv_heads, together, count, _ = cut
     prefetch = _prefetch(num_kv_heads)
 
     @T.macro
@@ -153,8 +166,9 @@ def _score(group: int, together: int, head_dim: int, count: int, num_kv_heads: i
     return score
 
 
-def _soften(group: int, head_dim: int, count: int) -> Any:
+def _soften(cut: _Cut) -> Any:
     """Scores become weights relative to the greatest so far, and the past is scaled to it."""
+    group, head_dim, count = cut.group, cut.head_dim, cut.pages
     step = lanes(head_dim)
 
     @T.macro
@@ -195,11 +209,11 @@ def _soften(group: int, head_dim: int, count: int) -> Any:
     return soften
 
 
-def _add_values(group: int, together: int, head_dim: int, count: int, num_kv_heads: int) -> Any:
+def _add_values(cut: _Cut) -> Any:
     """Add the values of the keys that are there: unused slots may hold anything."""
+    group, head_dim, num_kv_heads, together, count, width = cut
     step = lanes(head_dim)
     prefetch = _prefetch(num_kv_heads)
-    width = _divisor(head_dim // step, _MAX_SUMS // together)
 
     @T.macro
     def add_values(P, state, scores, block, h):

@@ -12,6 +12,7 @@ from typing import Any
 from tvm import tirx
 from tvm.script import tirx as T
 
+from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.local import local
 from mlc_serve.compiler.kernels.cpu.page_table import PageTable
 from mlc_serve.compiler.kernels.cpu.pages import PAGE_SIZE
@@ -24,8 +25,6 @@ from mlc_serve.compiler.kernels.cpu.prefill_keys import (
 )
 from mlc_serve.compiler.kernels.cpu.prefill_tiles import (
     BLOCK,
-    QUERIES,
-    STEP,
     TILES,
     Place,
     TileState,
@@ -35,34 +34,31 @@ from mlc_serve.compiler.kernels.cpu.prefill_tiles import (
     soften_block,
     store_output,
 )
-from mlc_serve.compiler.kernels.cpu.products import Products
-
-_TASK = TILES * QUERIES
 
 
 def _num_tasks(source: Any, batch: Batch, b: Any) -> Any:
     """Tasks of a sequence: none if it is left to `attend_single`."""
     num_rows = batch.indptr[b + 1] - batch.indptr[b]
-    tasks = tirx.floordiv(num_rows * source.heads.group + _TASK - 1, _TASK)
+    task = TILES * source.tiles.queries
+    tasks = tirx.floordiv(num_rows * source.heads.group + task - 1, task)
     return tasks if source.attend_single is None else tirx.if_then_else(num_rows > 1, tasks, 0)
 
 
-def _attend_task(source: Any, products: Products, dtype: str) -> Any:
+def _attend_task(source: Any, dtype: str) -> Any:
     """The macro for the queries of one task: over all blocks of keys that they see."""
-    heads = source.heads
-    begin, finish = (
-        load_queries(heads.group, heads.dim, products),
-        store_output(heads.group, heads.dim, dtype),
-    )
-    score = score_block(heads.dim // products.pair, source.key_strides, products)
-    (mask, soften), add = soften_block(products), add_block(heads.dim, products)
-    convert_values = convert_values_of(source, products)
+    heads, tiles = source.heads, source.tiles
+    queries, step = tiles.queries, tiles.step
+    begin = load_queries(heads.group, heads.dim, tiles)
+    score = score_block(heads.dim // tiles.products.pair, source.key_strides, tiles)
+    (mask, soften), add = soften_block(tiles), add_block(heads.dim, tiles)
+    finish = store_output(heads.group, heads.dim, dtype, tiles)
+    convert_values = convert_values_of(source)
 
     @T.macro
     def attend_tile(state, r, first_key, span):
         count = local((1,), "int32")
         factor = local((2, 16))
-        count[0] = T.min(BLOCK, (state.limit[r, QUERIES - 1] - first_key + STEP - 1) // STEP * STEP)
+        count[0] = T.min(BLOCK, (state.limit[r, queries - 1] - first_key + step - 1) // step * step)
         if count[0] > 0:
             score(state, r, count[0])
             if span.hides_some(first_key + count[0], state.limit[r, 0]):
@@ -75,14 +71,12 @@ def _attend_task(source: Any, products: Products, dtype: str) -> Any:
         num_tiles = local((1,), "int32")
         last = local((1,), "int32")
         span = T.meta_var(source.span(batch, b, place.num_rows))
-        num_tiles[0] = T.min(
-            TILES, (place.num_rows * heads.group - place.tile * _TASK + QUERIES - 1) // QUERIES
-        )
+        num_tiles[0] = T.min(TILES, (place.num_rows * heads.group - 1) // queries + 1 - place.tile * TILES)
         for r in T.serial(num_tiles[0]):
             begin(batch.Q, state, place, r, span, batch.scale)
-        last[0] = state.limit[num_tiles[0] - 1, QUERIES - 1]
+        last[0] = state.limit[num_tiles[0] - 1, queries - 1]
         for block in T.serial((last[0] + BLOCK - 1) // BLOCK):
-            count = T.meta_var((T.min(BLOCK, last[0] - block * BLOCK) + STEP - 1) // STEP * STEP)
+            count = T.meta_var((T.min(BLOCK, last[0] - block * BLOCK) + step - 1) // step * step)
             if span.sees_some(block * BLOCK, (block + 1) * BLOCK):
                 source.convert_keys(batch, state, b, place.head, block * BLOCK, count)
                 convert_values(batch, state, b, place.head, block * BLOCK, count)
@@ -94,9 +88,9 @@ def _attend_task(source: Any, products: Products, dtype: str) -> Any:
     return attend_task
 
 
-def _run_task(source: Any, products: Products, dtype: str) -> Any:
+def _run_task(source: Any, dtype: str) -> Any:
     """The macro for the task of a number in a batch."""
-    attend_task = _attend_task(source, products, dtype)
+    attend_task = _attend_task(source, dtype)
 
     @T.macro
     def run_task(batch, state, index, h):
@@ -111,26 +105,27 @@ def _run_task(source: Any, products: Products, dtype: str) -> Any:
     return run_task
 
 
-def _run_pair(source: Any, products: Products, dtype: str) -> Any:
+def _run_pair(source: Any, dtype: str) -> Any:
     """The macro for a pair of tasks, on memory that both use."""
-    dim, num_words = source.heads.dim, source.heads.dim // products.pair
-    run_task = _run_task(source, products, dtype)
+    products, num_queries, dim = source.tiles.products, source.tiles.queries, source.heads.dim
+    num_words = dim // products.pair
+    run_task = _run_task(source, dtype)
 
     @T.macro
     def run_pair(batch, pair, h, num_tasks):
         with T.sblock("pair"):
             T.reads()
             T.writes()
-            queries = T.sblock_alloc_buffer((TILES, num_words, QUERIES), products.word)
-            output = T.sblock_alloc_buffer((TILES, dim, QUERIES), "float32")
-            limit = T.sblock_alloc_buffer((TILES, QUERIES), "int32")
-            start = T.sblock_alloc_buffer((TILES, QUERIES), "int32")
-            peak = T.sblock_alloc_buffer((TILES, QUERIES), "float32")
-            weight = T.sblock_alloc_buffer((TILES, QUERIES), "float32")
+            queries = T.sblock_alloc_buffer((TILES, num_words, num_queries), products.word)
+            output = T.sblock_alloc_buffer((TILES, dim, num_queries), "float32")
+            limit = T.sblock_alloc_buffer((TILES, num_queries), "int32")
+            start = T.sblock_alloc_buffer((TILES, num_queries), "int32")
+            peak = T.sblock_alloc_buffer((TILES, num_queries), "float32")
+            weight = T.sblock_alloc_buffer((TILES, num_queries), "float32")
             keys = T.sblock_alloc_buffer((BLOCK * num_words,), products.word)
             values = T.sblock_alloc_buffer((BLOCK // products.pair, dim), products.word)
-            scores = T.sblock_alloc_buffer((BLOCK, QUERIES), "float32")
-            weights = T.sblock_alloc_buffer((BLOCK // products.pair, QUERIES), products.word)
+            scores = T.sblock_alloc_buffer((BLOCK, num_queries), "float32")
+            weights = T.sblock_alloc_buffer((BLOCK // products.pair, num_queries), products.word)
             state = T.meta_var(
                 TileState(queries, output, limit, start, peak, weight, keys, values, scores, weights)
             )
@@ -161,14 +156,14 @@ def _attend_singles(source: Any) -> Any:
     return attend_singles
 
 
-def _all_tasks(source: Any, products: Products, dtype: str) -> Any:
+def _all_tasks(source: Any, dtype: str) -> Any:
     """The macro for a whole batch."""
-    num_heads = source.heads.num_kv
-    run_pair, attend_singles = _run_pair(source, products, dtype), _attend_singles(source)
+    num_heads, definitions = source.heads.num_kv, source.tiles.products.definitions
+    run_pair, attend_singles = _run_pair(source, dtype), _attend_singles(source)
 
     @T.macro
     def all_tasks(batch):
-        T.attr(T.int32(0), "pragma_import_llvm", products.definitions)
+        T.attr(T.int32(0), "pragma_import_llvm", definitions)
         num_tasks = local((1,), "int32")
         num_tasks[0] = 0
         for b in T.serial(batch.num_sequences):
@@ -182,13 +177,13 @@ def _all_tasks(source: Any, products: Products, dtype: str) -> Any:
     return all_tasks
 
 
-def ragged_prefill_attention(heads: Heads, dtype: str, products: Products) -> tirx.PrimFunc:
+def ragged_prefill_attention(heads: Heads, dtype: str, unit: FloatUnit) -> tirx.PrimFunc:
     """New tokens over the new tokens of their own sequence.
 
     Q `(s, hq, d)`, K and V `(s, hkv, d)`, rotated -> `(s, hq, d)`, all of `dtype`, and log2 weights `(s, hq)`
     of float32.
     """
-    all_tasks = _all_tasks(RaggedKeys(heads, products), products, dtype)
+    all_tasks = _all_tasks(RaggedKeys(heads, dtype, unit), dtype)
 
     @T.prim_func(s_tir=True, private=True)
     def attention(
@@ -231,7 +226,7 @@ def ragged_prefill_attention(heads: Heads, dtype: str, products: Products) -> ti
 
 
 def paged_prefill_attention(
-    heads: Heads, dtype: str, products: Products, *, window: int | None = None
+    heads: Heads, dtype: str, unit: FloatUnit, *, window: int | None = None
 ) -> tirx.PrimFunc:
     """New tokens over the pages of their sequence: what came before them, or, if `causal`, themselves too.
 
@@ -241,7 +236,7 @@ def paged_prefill_attention(
     each new token.
     """
     windowed = window is not None
-    all_tasks = _all_tasks(PagedKeys(heads, dtype, products, window), products, dtype)
+    all_tasks = _all_tasks(PagedKeys(heads, dtype, unit, window), dtype)
 
     @T.prim_func(s_tir=True, private=True)
     def attention(

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from tvm import tirx
 from tvm.script import tirx as T
 
+from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.lanes import lanes
 from mlc_serve.compiler.kernels.cpu.local import local
 from mlc_serve.compiler.kernels.cpu.page_attention import AttentionState, PageAttention
 from mlc_serve.compiler.kernels.cpu.pages import PAGE_SIZE
-from mlc_serve.compiler.kernels.cpu.prefill_tiles import BLOCK, row_words, vector, widened
-from mlc_serve.compiler.kernels.cpu.products import Products
+from mlc_serve.compiler.kernels.cpu.prefill_tiles import BLOCK, row_words, tiles_for, vector, widened
 
 
 class Heads(NamedTuple):
@@ -93,8 +93,9 @@ class Batch(NamedTuple):
 class RaggedKeys:
     """Keys and values `(s, hkv, d)` of new tokens."""
 
-    def __init__(self, heads: Heads, products: Products) -> None:
-        self.heads, self.products = heads, products
+    def __init__(self, heads: Heads, dtype: str, unit: FloatUnit) -> None:
+        self.heads, self.tiles = heads, tiles_for(dtype, unit)
+        products = self.tiles.products
         num_words = heads.dim // products.pair
         self.key_strides = (num_words, 1)
         step = lanes(num_words)
@@ -142,9 +143,10 @@ class RaggedKeys:
 class PagedKeys:
     """Keys and values in pages: see `pages`."""
 
-    def __init__(self, heads: Heads, dtype: str, products: Products, window: int | None) -> None:
-        self.heads, self.products, self.window = heads, products, window
-        self.attend_single = None if window else _attend_single(heads, dtype)
+    def __init__(self, heads: Heads, dtype: str, unit: FloatUnit, window: int | None) -> None:
+        self.heads, self.tiles, self.window = heads, tiles_for(dtype, unit), window
+        products = self.tiles.products
+        self.attend_single = None if window else _attend_single(heads, dtype, unit)
         self.parallel_singles = 2
         num_words, pair = heads.dim // products.pair, products.pair
         self.key_strides = (1, BLOCK)
@@ -176,9 +178,9 @@ class PagedKeys:
         return batch.V[page, 1, h, tirx.floormod(key, PAGE_SIZE) * self.heads.dim + columns]
 
 
-def _attend_single(heads: Heads, dtype: str) -> Any:
+def _attend_single(heads: Heads, dtype: str, unit: FloatUnit) -> Any:
     """The macro for a sequence with one new token, which is a decode."""
-    pages = PageAttention(*heads)
+    pages = PageAttention(*heads, unit.sums)
     count = pages.pages_per_block
 
     @T.macro
@@ -201,9 +203,10 @@ def _attend_single(heads: Heads, dtype: str) -> Any:
     return attend_single
 
 
-def convert_values_of(source: Any, products: Products) -> Any:
+def convert_values_of(source: Any) -> Any:
     """The macro that converts the values of a block; past the last key, that one is repeated."""
-    head_dim, pair = source.heads.dim, products.pair
+    products, head_dim = source.tiles.products, source.heads.dim
+    pair = products.pair
     step = lanes(head_dim)
 
     def words(batch: Batch, b: Any, h: Any, key: Any, last: Any, column: Any) -> Any:

@@ -1,8 +1,8 @@
 """Tiles of queries over blocks of keys: what both prefill kernels are made of.
 
 The lanes of a vector are queries: the query heads that share a KV head, token after token. Softmax then needs
-no sum across a register, and keys and values are broadcast from memory. A task has TILES tiles of QUERIES
-queries; a block of BLOCK keys is converted to words of `Products` once for all of them.
+no sum across a register, and keys and values are broadcast from memory. A task has TILES tiles; a
+block of BLOCK keys is converted to words of `Products` once for all of them.
 """
 
 from __future__ import annotations
@@ -14,16 +14,36 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.exponential import exp2
+from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.lanes import LANES, lanes
 from mlc_serve.compiler.kernels.cpu.local import local
 from mlc_serve.compiler.kernels.cpu.page_attention import MASKED
-from mlc_serve.compiler.kernels.cpu.products import Products
+from mlc_serve.compiler.kernels.cpu.products import Products, products_for
 
-VECTORS = 2  # of queries in a tile; with STEP sums each they fill half of the registers
-QUERIES = VECTORS * LANES
 TILES = 3
-STEP = 8  # keys or dimensions that are summed up together
 BLOCK = 64
+_MANY_SUMS = 16  # are enough for two vectors of queries
+
+
+class Tiles(NamedTuple):
+    """How tiles are multiplied: `vectors` of queries by `step` keys or dimensions, a power of two, have their
+    sums in registers.
+    """
+
+    products: Products
+    vectors: int
+    step: int
+
+    @property
+    def queries(self) -> int:
+        """Of a tile."""
+        return self.vectors * LANES
+
+
+def tiles_for(dtype: str, unit: FloatUnit) -> Tiles:
+    """Those that suit a CPU, for keys and values of that type."""
+    vectors = 2 if unit.sums >= _MANY_SUMS else 1
+    return Tiles(products_for(dtype, unit), vectors, 1 << (unit.sums // vectors).bit_length() - 1)
 
 
 class TileState(NamedTuple):
@@ -42,8 +62,8 @@ class TileState(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A task's queries: the first row and the number of rows of its sequence, its TILES * QUERIES among
-    them, its KV head.
+    """A task's queries: the first row and the number of rows of its sequence, which of its tasks, its KV
+    head.
     """
 
     first: Any
@@ -70,15 +90,16 @@ def row_words(products: Products, values: Any, count: int) -> Any:
     return products.pack([tirx.Shuffle([values], part) for part in parts], count)
 
 
-def load_queries(group: int, head_dim: int, products: Products) -> Any:
+def load_queries(group: int, head_dim: int, tiles: Tiles) -> Any:
     """The macro that begins tile r of a task."""
+    products = tiles.products
     num_words = head_dim // products.pair
     step = lanes(num_words)
 
     @T.macro
     def begin_lane(Q, state, place, r, lane, scale):
         words = local((num_words,), products.word)
-        index = T.meta_var((place.tile * TILES + r) * QUERIES + lane)
+        index = T.meta_var((place.tile * TILES + r) * tiles.queries + lane)
         row = T.meta_var(place.first + T.min(index // group, place.num_rows - 1))
         for i in T.unroll(num_words // step):
             words[vector(i * step, step)] = row_words(
@@ -99,50 +120,56 @@ def load_queries(group: int, head_dim: int, products: Products) -> Any:
 
     @T.macro
     def begin(Q, state, place, r, span, scale):
-        for lane in T.serial(QUERIES):
-            row = T.meta_var(T.min(((place.tile * TILES + r) * QUERIES + lane) // group, place.num_rows - 1))
+        for lane in T.serial(tiles.queries):
+            row = T.meta_var(
+                T.min(((place.tile * TILES + r) * tiles.queries + lane) // group, place.num_rows - 1)
+            )
             state.limit[r, lane] = span.limit(row)
             state.start[r, lane] = span.start(row)
             begin_lane(Q, state, place, r, lane, scale)
-        for v in T.unroll(VECTORS):
+        for v in T.unroll(tiles.vectors):
             state.peak[r, vector(v * LANES)] = T.broadcast(T.float32(MASKED), LANES)
             state.weight[r, vector(v * LANES)] = T.broadcast(T.float32(1), LANES)
         for i in T.serial(head_dim):
-            for v in T.unroll(VECTORS):
+            for v in T.unroll(tiles.vectors):
                 state.output[r, i, vector(v * LANES)] = T.broadcast(T.float32(0), LANES)
 
     return begin
 
 
-def score_block(num_words: int, key_strides: tuple[int, int], products: Products) -> Any:
-    """The macro for the scores of `count` keys, a multiple of STEP; word i of key t lies at the sum of their
-    strides.
+def score_block(num_words: int, key_strides: tuple[int, int], tiles: Tiles) -> Any:
+    """The macro for the scores of `count` keys, a multiple of the step; word i of key t lies at the sum of
+    their strides.
     """
+    products, vectors, step = tiles
 
     @T.macro
     def score(state, r, count):
-        for k in T.serial(count // STEP):
-            acc = local((STEP, VECTORS, LANES))
-            for t in T.unroll(STEP):
-                for v in T.unroll(VECTORS):
+        for k in T.serial(count // step):
+            acc = local((step, vectors, LANES))
+            for t in T.unroll(step):
+                for v in T.unroll(vectors):
                     acc[t, v, vector(0)] = T.broadcast(T.float32(0), LANES)
             for i in T.serial(num_words):
-                for t in T.unroll(STEP):
-                    for v in T.unroll(VECTORS):
+                for t in T.unroll(step):
+                    for v in T.unroll(vectors):
                         acc[t, v, vector(0)] = products.multiply_add(
                             acc[t, v, vector(0)],
                             state.queries[r, i, vector(v * LANES)],
-                            state.keys[(k * STEP + t) * key_strides[0] + i * key_strides[1]],
+                            state.keys[(k * step + t) * key_strides[0] + i * key_strides[1]],
                         )
-            for t in T.unroll(STEP):
-                for v in T.unroll(VECTORS):
-                    state.scores[k * STEP + t, vector(v * LANES)] = acc[t, v, vector(0)]
+            for t in T.unroll(step):
+                for v in T.unroll(vectors):
+                    state.scores[k * step + t, vector(v * LANES)] = acc[t, v, vector(0)]
 
     return score
 
 
-def soften_block(products: Products) -> Any:
-    """The macro that turns scores into weights, and gives in `factor` what scales the past."""
+def soften_block(tiles: Tiles) -> Any:
+    """The macro that masks scores, and the one that turns them into weights and gives in `factor` what scales
+    the past.
+    """
+    products, vectors, step = tiles
     pair = products.pair
 
     def packed(found: Any) -> Any:
@@ -151,7 +178,7 @@ def soften_block(products: Products) -> Any:
     @T.macro
     def mask(state, r, count, first_key, span):
         for t in T.serial(count):
-            for v in T.unroll(VECTORS):
+            for v in T.unroll(vectors):
                 for lane in T.vectorized(LANES):
                     state.scores[t, v * LANES + lane] = T.Select(
                         span.sees(
@@ -172,61 +199,62 @@ def soften_block(products: Products) -> Any:
 
     @T.macro
     def soften(state, r, count, factor):
-        for v in T.unroll(VECTORS):
+        for v in T.unroll(vectors):
             top = local((LANES,))
             total = local((LANES,))
             old = T.meta_var(state.peak[r, vector(v * LANES)])
             top[vector(0)] = old
-            for t in T.serial(count // STEP):
-                for j in T.unroll(STEP):
-                    top[vector(0)] = T.max(top[vector(0)], state.scores[t * STEP + j, vector(v * LANES)])
+            for t in T.serial(count // step):
+                for j in T.unroll(step):
+                    top[vector(0)] = T.max(top[vector(0)], state.scores[t * step + j, vector(v * LANES)])
             factor[v, vector(0)] = exp2(old - top[vector(0)], LANES)
             state.peak[r, vector(v * LANES)] = top[vector(0)]
             total[vector(0)] = state.weight[r, vector(v * LANES)] * factor[v, vector(0)]
-            for t in T.serial(count // STEP):
-                for j in T.unroll(STEP // pair):
-                    soften_keys(state, t * (STEP // pair) + j, v, top, total)
+            for t in T.serial(count // step):
+                for j in T.unroll(step // pair):
+                    soften_keys(state, t * (step // pair) + j, v, top, total)
             state.weight[r, vector(v * LANES)] = total[vector(0)]
 
     return mask, soften
 
 
-def add_block(head_dim: int, products: Products) -> Any:
+def add_block(head_dim: int, tiles: Tiles) -> Any:
     """The macro that scales a tile's output by `factor` and adds the values of `count` keys."""
-    step = math.gcd(head_dim, STEP)
+    products, vectors = tiles.products, tiles.vectors
+    step = math.gcd(head_dim, tiles.step)
 
     @T.macro
     def add(state, r, count, factor):
         for o in T.serial(head_dim // step):
-            acc = local((step, VECTORS, LANES))
+            acc = local((step, vectors, LANES))
             for j in T.unroll(step):
-                for v in T.unroll(VECTORS):
+                for v in T.unroll(vectors):
                     acc[j, v, vector(0)] = (
                         state.output[r, o * step + j, vector(v * LANES)] * factor[v, vector(0)]
                     )
             for t in T.serial(count // products.pair):
                 for j in T.unroll(step):
-                    for v in T.unroll(VECTORS):
+                    for v in T.unroll(vectors):
                         acc[j, v, vector(0)] = products.multiply_add(
                             acc[j, v, vector(0)],
                             state.weights[t, vector(v * LANES)],
                             state.values[t, o * step + j],
                         )
             for j in T.unroll(step):
-                for v in T.unroll(VECTORS):
+                for v in T.unroll(vectors):
                     state.output[r, o * step + j, vector(v * LANES)] = acc[j, v, vector(0)]
 
     return add
 
 
-def store_output(group: int, head_dim: int, dtype: str) -> Any:
+def store_output(group: int, head_dim: int, dtype: str, tiles: Tiles) -> Any:
     """The macro that ends tile r of a task."""
     step = lanes(head_dim)
 
     @T.macro
     def finish_lane(out, lse, state, place, r, lane):
         values = local((head_dim,))
-        index = T.meta_var((place.tile * TILES + r) * QUERIES + lane)
+        index = T.meta_var((place.tile * TILES + r) * tiles.queries + lane)
         row = T.meta_var(place.first + index // group)
         head = T.meta_var(place.head * group + index % group)
         for i in T.unroll(head_dim):
@@ -238,8 +266,8 @@ def store_output(group: int, head_dim: int, dtype: str) -> Any:
 
     @T.macro
     def finish(out, lse, state, place, r):
-        first = T.meta_var((place.tile * TILES + r) * QUERIES)
-        for lane in T.serial(T.min(QUERIES, place.num_rows * group - first)):
+        first = T.meta_var((place.tile * TILES + r) * tiles.queries)
+        for lane in T.serial(T.min(tiles.queries, place.num_rows * group - first)):
             finish_lane(out, lse, state, place, r, lane)
 
     return finish

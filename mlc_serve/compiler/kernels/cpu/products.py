@@ -10,9 +10,8 @@ from typing import Any, Protocol
 
 from tvm import tirx
 from tvm.script import tirx as T
-from tvm.target import Target
 
-from mlc_serve.compiler.features import has
+from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.lanes import LANES
 
 
@@ -30,11 +29,9 @@ class Products(Protocol):
         """Total + words * word, summed over each pair, for LANES words and one that meets them all."""
 
 
-def products_for(dtype: str, target: Target | None) -> Products:
-    """Bfloat16 for keys and values of float16, if the target has it; float32 otherwise, and for no target."""
-    if dtype == "float16" and target is not None and has(target, "avx512bf16"):
-        return Bfloat16Products()
-    return FloatProducts()
+def products_for(dtype: str, unit: FloatUnit) -> Products:
+    """Bfloat16 for keys and values of float16, if the CPU has it; float32 otherwise."""
+    return Bfloat16Products() if dtype == "float16" and unit.has_pairs else FloatProducts()
 
 
 class FloatProducts:

@@ -19,8 +19,8 @@ from tests.compiler.kernels.cpu.quantized import NUM_ROWS, empty_result, random_
 
 bfloat16 = pytest.mark.skipif(not has(target_for("cpu"), "avx512bf16"), reason="no such instructions here")
 UNITS = [
-    pytest.param(FloatUnit(2, 8, has_pairs=True), id="pairs", marks=bfloat16),
-    pytest.param(FloatUnit(2, 2, has_pairs=False), id="widened"),
+    pytest.param(FloatUnit(2, 8, 16, has_pairs=True), id="pairs", marks=bfloat16),
+    pytest.param(FloatUnit(2, 2, 6, has_pairs=False), id="widened"),
 ]
 TOLERANCES = {"float32": 2e-6, "float16": 1e-3}  # of float32 sums, and of the result's type
 

@@ -11,9 +11,9 @@ from mlc_serve.compiler.target import target_for
 @pytest.mark.parametrize(
     ("mcpu", "unit"),
     [
-        ("znver4", FloatUnit(2, 8, has_pairs=True)),
-        ("skylake-avx512", FloatUnit(2, 8, has_pairs=False)),
-        ("haswell", FloatUnit(2, 2, has_pairs=False)),
+        ("znver4", FloatUnit(2, 8, 16, has_pairs=True)),
+        ("skylake-avx512", FloatUnit(2, 8, 16, has_pairs=False)),
+        ("haswell", FloatUnit(2, 2, 6, has_pairs=False)),
     ],
 )
 def test_rows_at_a_time_are_what_registers_hold(mcpu: str, unit: FloatUnit) -> None:

@@ -10,40 +10,39 @@ import numpy as np
 import pytest
 
 from mlc_serve.compiler.features import has
+from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.page_attention import MASKED
 from mlc_serve.compiler.kernels.cpu.pages import append_pages
 from mlc_serve.compiler.kernels.cpu.prefill_attention import paged_prefill_attention, ragged_prefill_attention
 from mlc_serve.compiler.kernels.cpu.prefill_keys import Heads
-from mlc_serve.compiler.kernels.cpu.products import Bfloat16Products, FloatProducts, Products
 from mlc_serve.compiler.target import target_for
 from tests.compiler.kernels.cpu.reference import attend, indptr, paged_keys
 
 HEADS = [Heads(9, 3, 64), Heads(4, 4, 16), Heads(8, 1, 48), Heads(2, 2, 128), Heads(2, 1, 18)]
 NEW_LENGTHS = (5, 16, 1, 100, 33)
 bfloat16 = pytest.mark.skipif(not has(target_for("cpu"), "avx512bf16"), reason="no such instructions here")
-KINDS = [
-    pytest.param("float32", FloatProducts(), 2e-6, id="float32"),
-    pytest.param("float16", FloatProducts(), 5e-4, id="float16"),
-    pytest.param("float16", Bfloat16Products(), 4e-3, id="bfloat16", marks=bfloat16),
+AVX2, AVX512 = FloatUnit(2, 2, 6, has_pairs=False), FloatUnit(2, 8, 16, has_pairs=False)
+AVX512_BF16 = FloatUnit(2, 8, 16, has_pairs=True)
+KINDS = [  # with the part of the greatest value that the output may be wrong by
+    pytest.param("float32", AVX512, 2e-6, id="float32"),
+    pytest.param("float16", AVX2, 5e-4, id="float16"),
+    pytest.param("float16", AVX512_BF16, 4e-3, id="bfloat16", marks=bfloat16),
 ]
-WEIGHT_TOLERANCES = {"FloatProducts": 2e-5, "Bfloat16Products": 2e-2}
 
 
-def check(
-    got: tuple[Any, Any], expected: tuple[Any, Any], values: Any, products: Products, part: float
-) -> None:
+def check(got: tuple[Any, Any], expected: tuple[Any, Any], values: Any, unit: FloatUnit, part: float) -> None:
     """The output is wrong by less than `part` of the greatest value, and log2 weights hardly."""
     assert np.abs(got[0] - expected[0]).max() < part * np.abs(values.astype(np.float32)).max()
-    assert np.abs(got[1] - expected[1]).max() < WEIGHT_TOLERANCES[type(products).__name__]
+    assert np.abs(got[1] - expected[1]).max() < (2e-2 if unit.has_pairs else 2e-5)
 
 
-@pytest.mark.parametrize(("dtype", "products", "part"), KINDS)
+@pytest.mark.parametrize(("dtype", "unit", "part"), KINDS)
 @pytest.mark.parametrize("heads", HEADS)
 def test_new_tokens_attend_to_those_before_them(
-    build: Callable[..., Any], heads: Heads, dtype: str, products: Products, part: float
+    build: Callable[..., Any], heads: Heads, dtype: str, unit: FloatUnit, part: float
 ) -> None:
     """A ragged batch, causal and not: no token sees another sequence, nor, if causal, its own future."""
-    kernel = build(ragged_prefill_attention(heads, dtype, products))
+    kernel = build(ragged_prefill_attention(heads, dtype, unit))
     first = indptr(NEW_LENGTHS)
     rng = np.random.default_rng(0)
     q = rng.standard_normal((first[-1], heads.num_q, heads.dim)).astype(dtype)
@@ -57,18 +56,18 @@ def test_new_tokens_attend_to_those_before_them(
         for begin, end in pairwise(first):
             rows = slice(begin, end)
             expected = attend(q[rows], k[rows], v[rows], causal=causal)
-            check((out[rows], lse[rows]), expected, v[rows], products, part)
+            check((out[rows], lse[rows]), expected, v[rows], unit, part)
 
 
-@pytest.mark.parametrize(("dtype", "products", "part"), KINDS)
+@pytest.mark.parametrize(("dtype", "unit", "part"), KINDS)
 @pytest.mark.parametrize("heads", HEADS)
 def test_new_tokens_attend_to_pages(
-    build: Callable[..., Any], heads: Heads, dtype: str, products: Products, part: float
+    build: Callable[..., Any], heads: Heads, dtype: str, unit: FloatUnit, part: float
 ) -> None:
     """Histories of all lengths, in pages in any order whose unused slots hold NaN; causal, the new tokens are
     the last of them. An empty history has an output of zero and no weight.
     """
-    kernel = build(paged_prefill_attention(heads, dtype, products))
+    kernel = build(paged_prefill_attention(heads, dtype, unit))
     held, new = (5, 16, 1, 100, 33), (5, 1, 1, 40, 7)
     cache = paged_keys(
         held, heads.num_kv, heads.dim, build(append_pages(heads.num_kv, heads.dim, dtype)), dtype
@@ -89,7 +88,7 @@ def test_new_tokens_attend_to_pages(
         for b in range(len(new)):
             rows = slice(first[b], first[b + 1])
             expected = attend(q[rows], cache.keys[b], cache.values[b], causal=causal)
-            check((out[rows], lse[rows]), expected, cache.values[b], products, part)
+            check((out[rows], lse[rows]), expected, cache.values[b], unit, part)
 
     out, lse = run(np.zeros(len(new) + 1, np.int32), causal=False)
     assert (out == 0).all()
@@ -104,7 +103,7 @@ def test_new_tokens_attend_to_a_window_of_what_came_before(
     """Sinks, and from where the sequence's window begins; if causal, each token has a window of its own."""
     window, held, new = 48, (5, 100, 333), (7, 1, 60)
     heads = Heads(6, 2, 32)
-    kernel = build(paged_prefill_attention(heads, "float32", FloatProducts(), window=window))
+    kernel = build(paged_prefill_attention(heads, "float32", AVX2, window=window))
     cache = paged_keys(held, heads.num_kv, heads.dim, build(append_pages(heads.num_kv, heads.dim, "float32")))
     first = indptr(new)
     q = np.random.default_rng(0).standard_normal((first[-1], heads.num_q, heads.dim), dtype=np.float32)
@@ -123,4 +122,4 @@ def test_new_tokens_attend_to_a_window_of_what_came_before(
             assert (got[1] < MASKED / 2).all()
             continue
         expected = attend(q[first[b] + row][None], cache.keys[b][seen], cache.values[b][seen], causal=False)
-        check(got, expected, cache.values[b], FloatProducts(), 2e-6)
+        check(got, expected, cache.values[b], AVX2, 2e-6)
