@@ -71,7 +71,7 @@ def _attend_task(source: Any, dtype: str) -> Any:
         num_tiles = local((1,), "int32")
         last = local((1,), "int32")
         span = T.meta_var(source.span(batch, b, place.num_rows))
-        num_tiles[0] = T.min(TILES, (place.num_rows * heads.group - 1) // queries + 1 - place.tile * TILES)
+        num_tiles[0] = T.min(TILES, (place.num_rows * heads.group - 1) // queries + 1 - place.task * TILES)
         for r in T.serial(num_tiles[0]):
             begin(batch.Q, state, place, r, span, batch.scale)
         last[0] = state.limit[num_tiles[0] - 1, queries - 1]
@@ -94,13 +94,13 @@ def _run_task(source: Any, dtype: str) -> Any:
 
     @T.macro
     def run_task(batch, state, index, h):
-        tile = local((1,), "int32")  # counted from the sequence's first
-        tile[0] = index
+        task = local((1,), "int32")  # counted from the sequence's first
+        task[0] = index
         for b in T.serial(batch.num_sequences):
             num_rows = T.meta_var(batch.indptr[b + 1] - batch.indptr[b])
-            if T.And(tile[0] >= 0, tile[0] < _num_tasks(source, batch, b)):
-                attend_task(batch, state, b, Place(batch.indptr[b], num_rows, tile[0], h))
-            tile[0] = tile[0] - _num_tasks(source, batch, b)
+            if T.And(task[0] >= 0, task[0] < _num_tasks(source, batch, b)):
+                attend_task(batch, state, b, Place(batch.indptr[b], num_rows, task[0], h))
+            task[0] = task[0] - _num_tasks(source, batch, b)
 
     return run_task
 

@@ -1,8 +1,8 @@
 """Tiles of queries over blocks of keys: what both prefill kernels are made of.
 
 The lanes of a vector are queries: the query heads that share a KV head, token after token. Softmax then needs
-no sum across a register, and keys and values are broadcast from memory. A task has TILES tiles; a
-block of BLOCK keys is converted to words of `Products` once for all of them.
+no sum across a register, and keys and values are broadcast from memory. A task has TILES tiles; a block of
+BLOCK keys is converted to words of `Products` once for all of them.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ class TileState(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A task's queries: the first row and the number of rows of its sequence, which of its tasks, its KV
-    head.
+    """A task's queries: the first row and the number of rows of its sequence, which of the sequence's tasks
+    it is, and its KV head.
     """
 
     first: Any
     num_rows: Any
-    tile: Any
+    task: Any
     head: Any
 
 
@@ -99,7 +99,7 @@ def load_queries(group: int, head_dim: int, tiles: Tiles) -> Any:
     @T.macro
     def begin_lane(Q, state, place, r, lane, scale):
         words = local((num_words,), products.word)
-        index = T.meta_var((place.tile * TILES + r) * tiles.queries + lane)
+        index = T.meta_var((place.task * TILES + r) * tiles.queries + lane)
         row = T.meta_var(place.first + T.min(index // group, place.num_rows - 1))
         for i in T.unroll(num_words // step):
             words[vector(i * step, step)] = row_words(
@@ -122,7 +122,7 @@ def load_queries(group: int, head_dim: int, tiles: Tiles) -> Any:
     def begin(Q, state, place, r, span, scale):
         for lane in T.serial(tiles.queries):
             row = T.meta_var(
-                T.min(((place.tile * TILES + r) * tiles.queries + lane) // group, place.num_rows - 1)
+                T.min(((place.task * TILES + r) * tiles.queries + lane) // group, place.num_rows - 1)
             )
             state.limit[r, lane] = span.limit(row)
             state.start[r, lane] = span.start(row)
@@ -254,7 +254,7 @@ def store_output(group: int, head_dim: int, dtype: str, tiles: Tiles) -> Any:
     @T.macro
     def finish_lane(out, lse, state, place, r, lane):
         values = local((head_dim,))
-        index = T.meta_var((place.tile * TILES + r) * tiles.queries + lane)
+        index = T.meta_var((place.task * TILES + r) * tiles.queries + lane)
         row = T.meta_var(place.first + index // group)
         head = T.meta_var(place.head * group + index % group)
         for i in T.unroll(head_dim):
@@ -266,7 +266,7 @@ def store_output(group: int, head_dim: int, dtype: str, tiles: Tiles) -> Any:
 
     @T.macro
     def finish(out, lse, state, place, r):
-        first = T.meta_var((place.tile * TILES + r) * tiles.queries)
+        first = T.meta_var((place.task * TILES + r) * tiles.queries)
         for lane in T.serial(T.min(tiles.queries, place.num_rows * group - first)):
             finish_lane(out, lse, state, place, r, lane)
 

@@ -16,9 +16,8 @@ from mlc_serve.compiler.kernels.cpu.epilogue import Epilogue, store_macro
 from mlc_serve.compiler.kernels.cpu.lanes import LANES
 from mlc_serve.compiler.kernels.cpu.local import local
 
-_ROWS_BYTES = (
-    1 << 19
-)  # of activations that every tile is met with, before the next rows are: half of an L2 cache
+# Of activations that every tile is met with, before the next rows are: half of an L2 cache.
+_ROWS_BYTES = 1 << 19
 _FETCHING_ROWS = 16  # the next tile is fetched while the first of them are met; after that it is at hand
 
 
