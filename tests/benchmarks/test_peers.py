@@ -9,6 +9,7 @@ from benchmarks.peers.llama_cpp import decode_rate, prefill_rate
 from benchmarks.peers.machine import best_peak
 from benchmarks.peers.neighbours import Moment
 from benchmarks.peers.ours import bytes_of_weight, matrix_size
+from benchmarks.peers.probes import gaps_during
 from benchmarks.peers.process import last_json
 from benchmarks.peers.ratios import (
     compute_share,
@@ -23,6 +24,7 @@ from benchmarks.peers.rounds import Comparison, Sample, compare
 from benchmarks.peers.served import load_rows, probe_rows
 from benchmarks.peers.tables import record, row
 from benchmarks.shapes import SHAPES, Shape
+from mlc_serve.bench.load import Record
 
 DECODE, PREFILL = CELLS[0], CELLS[-1]
 # One layer with 2 * 2 heads' worth of queries, keys and so on: small enough to count by hand.
@@ -221,3 +223,9 @@ def test_probes_are_of_servers_alone() -> None:
     assert only["server"] == "ours"
     assert only["longest / median gap"] == 3.0
     assert only["TTFT behind a burst ms"] == 90.0
+
+
+def test_a_gap_counts_if_the_long_prompt_was_there_for_any_of_it() -> None:
+    """What a stream waited for before and after is not the long prompt's doing."""
+    stream = Record(0.0, [(at, 1) for at in (1.0, 2.0, 4.0, 4.5, 6.0, 9.0)])
+    assert gaps_during(stream, 3.0, 5.0) == [2.0, 0.5, 1.5]
