@@ -1,5 +1,5 @@
-"""Passes over one row of logits that lies in a core's cache: its extremes, its weights, and how many logits
-reach a threshold. Macros that the kernels of `sampling` are made of.
+"""Passes over one row of logits that lies in a core's cache: its extremes, its weights, and what those weigh
+that reach a threshold. Macros that the kernels of `sampling` are made of.
 
 A row is taken a block at a time: blocks whose greatest logit stays below a threshold are passed over, and
 sums are float32 within a block and float64 beyond it.
@@ -24,9 +24,9 @@ _INFINITY_BITS = 0x7F800000
 class Row(NamedTuple):
     """One row of `logits` `(n, vocab)` and what is found out about it.
 
-    `weights` `(vocab,)` are exp of temperature-scaled distances to the peak; `maxima` float32 and `sums`
-    float64 hold the greatest logit and the weight of each block. `extremes` is the greatest logit, NaN if any
-    is no number, and the least finite one.
+    `weights` `(vocab,)` are exp of temperature-scaled distances to the peak, or all 1; `maxima` float32 and
+    `sums` float64 hold the greatest logit and the weight of each block. `extremes` is the greatest logit, NaN
+    if any is no number, and the least finite one.
     """
 
     logits: T.Buffer
@@ -39,10 +39,9 @@ class Row(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """How many logits reach each of THRESHOLDS `thresholds`, which ascend, and what these weigh."""
+    """What all tokens weigh whose logits reach each of THRESHOLDS `thresholds`, which ascend."""
 
     thresholds: T.Buffer
-    counts: T.Buffer
     masses: T.Buffer
 
 
@@ -160,12 +159,15 @@ def weigh(row, scale, total):
 
 
 @T.macro
-def _survey_some(row, start, width, thresholds, counts, partial):
+def weigh_alike(row):
+    """Fill `weights` with 1, so that a mass is a number of tokens."""
+    for token in T.serial(row.vocab):
+        row.weights[token] = T.float32(1)
+
+
+@T.macro
+def _survey_some(row, start, width, thresholds, partial):
     for j in T.unroll(THRESHOLDS):
-        for lane in T.vectorized(width):
-            counts[j, lane] = counts[j, lane] + T.Select(
-                row.logits[row.index, start + lane] >= thresholds[j], 1, 0
-            )
         for lane in T.vectorized(width):
             partial[j, lane] = partial[j, lane] + T.Select(
                 row.logits[row.index, start + lane] >= thresholds[j],
@@ -176,16 +178,14 @@ def _survey_some(row, start, width, thresholds, counts, partial):
 
 @T.macro
 def survey(row, tally):
-    """Fill a tally's counts (int32) and masses (float64)."""
+    """Fill a tally's masses (float64)."""
     with T.sblock("survey"):
         T.reads()
         T.writes()
-        counts = local((THRESHOLDS, LANES), "int32")
         partial = local((THRESHOLDS, LANES))
         masses = local((THRESHOLDS, LANES), "float64")
         for j in T.unroll(THRESHOLDS):
             for lane in T.vectorized(LANES):
-                counts[j, lane] = 0
                 masses[j, lane] = T.float64(0)
         for block in T.serial(num_blocks(row.vocab)):
             if row.maxima[block] >= tally.thresholds[0]:
@@ -193,22 +193,19 @@ def survey(row, tally):
                     for lane in T.vectorized(LANES):
                         partial[j, lane] = T.float32(0)
                 for i in T.serial(block_length(row.vocab, block) // LANES):
-                    _survey_some(row, block * BLOCK + i * LANES, LANES, tally.thresholds, counts, partial)
+                    _survey_some(row, block * BLOCK + i * LANES, LANES, tally.thresholds, partial)
                 for i in T.serial(block_length(row.vocab, block) % LANES):
                     _survey_some(
                         row,
                         block * BLOCK + block_length(row.vocab, block) // LANES * LANES + i,
                         1,
                         tally.thresholds,
-                        counts,
                         partial,
                     )
                 for j in T.unroll(THRESHOLDS):
                     for lane in T.vectorized(LANES):
                         masses[j, lane] = masses[j, lane] + T.Cast("float64", partial[j, lane])
         for j in T.unroll(THRESHOLDS):
-            tally.counts[j] = 0
             tally.masses[j] = T.float64(0)
             for lane in T.unroll(LANES):
-                tally.counts[j] = tally.counts[j] + counts[j, lane]
                 tally.masses[j] = tally.masses[j] + masses[j, lane]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from tvm import tirx
 from tvm.script import tirx as T
@@ -20,9 +21,10 @@ from mlc_serve.compiler.kernels.cpu.logits_row import (
     find_extremes,
     num_blocks,
     weigh,
+    weigh_alike,
 )
 from mlc_serve.compiler.kernels.cpu.penalties import penalize_tokens
-from mlc_serve.compiler.kernels.cpu.prefix_search import Prefix, keep_prefix, search
+from mlc_serve.compiler.kernels.cpu.prefix_search import Prefix, keep_prefix, raise_to_count, search
 from mlc_serve.compiler.kernels.cpu.scores import score_rows
 from mlc_serve.compiler.kernels.cpu.token_mask import mask_tokens
 
@@ -66,63 +68,85 @@ def _find_by_id(row, goal, token):
                 reached[0] = reached[0] + T.Cast("float64", row.weights[block[0] * BLOCK + i])
 
 
+class _Asked(NamedTuple):
+    """A row's filters, and what turns its logits into powers of two."""
+
+    scale: Any
+    top_k: Any
+    top_p: Any
+    min_p: Any
+
+
 @T.macro
-def _limit_to_min_p(row, scale, min_p, kept):
+def _aim_at_top_k(row, asked, kept, goal):
+    """Weigh a row so that the search is for a number of tokens."""
+    raise_to_count(row, asked.top_k, kept.floor)
+    weigh_alike(row)
+    kept.mass[0] = T.Cast("float64", row.vocab)
+    goal[0] = T.Cast("float64", asked.top_k)
+
+
+@T.macro
+def _aim_at_top_p(row, asked, total, kept, goal):
+    """For a share of the `total` of no more than top_k tokens. Passed over are weights so small that all
+    tokens with such a one together would not make what a nucleus leaves out.
+    """
+    with T.sblock("aim"):
+        T.reads()
+        T.writes()
+        weight = local((1,))
+        weight[0] = T.Cast("float32", (T.float64(1) - asked.top_p) * total / asked.top_k)
+        kept.floor[0] = T.max(
+            kept.floor[0], row.extremes[0] + (T.log2(weight[0]) - T.float32(_ROUNDING)) / asked.scale
+        )
+        kept.mass[0] = total
+        goal[0] = asked.top_p * total
+
+
+@T.macro
+def _limit_to_min_p(row, asked, kept):
     """Keep no more than the tokens that are at least `min_p` times as likely as the likeliest."""
     with T.sblock("min_p"):
         T.reads()
         T.writes()
         floor = local((1,))
-        floor[0] = row.extremes[0] + T.log2(min_p) / scale
+        floor[0] = row.extremes[0] + T.log2(asked.min_p) / asked.scale
         if floor[0] > kept.floor[0]:
             kept.floor[0] = floor[0]
             kept.last[0] = row.vocab - 1
 
 
 @T.macro
-def _pass_over_unlikely(row, scale, top_p, kept):
-    """Raise the floor to a weight of which all tokens together would not make what a nucleus leaves out."""
-    with T.sblock("unlikely"):
-        T.reads()
-        T.writes()
-        weight = local((1,))
-        weight[0] = T.Cast(
-            "float32", (T.float64(1) - top_p) * kept.mass[0] / T.Cast("float64", kept.count[0])
-        )
-        kept.floor[0] = T.max(
-            kept.floor[0], row.extremes[0] + (T.log2(weight[0]) - T.float32(_ROUNDING)) / scale
-        )
-
-
-@T.macro
-def _filter(row, scale, top_k, top_p, min_p, total):
-    """Take their weights from all tokens but those that top_k, top_p and min_p leave; `total[0]` is what
-    remains.
+def _filter(row, asked, total):
+    """Weigh a row, and take their weights from all tokens but those that top_k, top_p and min_p leave;
+    `total[0]` is what remains.
 
     The first two are searches: one loop, so that the search is compiled once.
     """
     with T.sblock("filter"):
         T.reads()
         T.writes()
-        last = local((1,), "int32")
-        count = local((1,), "int32")
-        mass = local((1,), "float64")
         floor = local((1,))
-        shares = local((2,), "float64")  # of the mass, that end a search
-        kept = T.meta_var(Prefix(last, count, mass, floor))
-        floor[0] = T.max(row.extremes[1], row.extremes[0] + T.float32(_SMALLEST) / scale)
+        last = local((1,), "int32")
+        mass = local((1,), "float64")
+        goal = local((1,), "float64")
+        kept = T.meta_var(Prefix(floor, last, mass))
+        floor[0] = T.max(row.extremes[1], row.extremes[0] + T.float32(_SMALLEST) / asked.scale)
         last[0] = row.vocab - 1
-        count[0] = row.vocab
-        mass[0] = total[0]
-        shares[0] = T.float64("inf")
-        shares[1] = top_p
         for stage in T.serial(2):
-            if (stage == 0 and top_k < row.vocab) or (stage == 1 and top_p < T.float64(1)):
-                if stage == 1:
-                    _pass_over_unlikely(row, scale, top_p, kept)
-                search(row, T.min(top_k, count[0]), shares[stage] * mass[0], kept)
-        if min_p > T.float32(0):
-            _limit_to_min_p(row, scale, min_p, kept)
+            goal[0] = T.float64(0)
+            if stage == 0:
+                if asked.top_k < row.vocab:
+                    _aim_at_top_k(row, asked, kept, goal)
+            else:
+                weigh(row, asked.scale, total)
+                if asked.top_k < row.vocab:
+                    keep_prefix(row, kept, total)
+                if asked.top_p < T.float64(1):
+                    _aim_at_top_p(row, asked, total[0], kept, goal)
+            if goal[0] > T.float64(0):
+                search(row, T.Select(stage == 0, T.float32(0), asked.scale), goal[0], kept)
+        _limit_to_min_p(row, asked, kept)
         keep_prefix(row, kept, total)
 
 
@@ -134,20 +158,18 @@ def _draw(row, settings, total, token):
         T.writes()
         scale = local((1,))
         scale[0] = T.Cast("float32", T.float64(_LOG2_E) / settings[row.index, 0])
-        weigh(row, scale[0], total)
-        if (
-            settings[row.index, 1] < T.Cast("float64", row.vocab)
-            or settings[row.index, 2] < T.float64(1)
-            or settings[row.index, 3] > T.float64(0)
-        ):
-            _filter(
-                row,
+        asked = T.meta_var(
+            _Asked(
                 scale[0],
                 T.Cast("int32", T.min(settings[row.index, 1], T.Cast("float64", row.vocab))),
                 settings[row.index, 2],
                 T.Cast("float32", settings[row.index, 3]),
-                total,
             )
+        )
+        if asked.top_k < row.vocab or asked.top_p < T.float64(1) or asked.min_p > T.float32(0):
+            _filter(row, asked, total)
+        else:
+            weigh(row, scale[0], total)
         _find_by_id(row, settings[row.index, 4] * total[0], token)
 
 

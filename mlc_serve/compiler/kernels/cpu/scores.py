@@ -8,26 +8,28 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.local import local
-from mlc_serve.compiler.kernels.cpu.logits_row import Row, find_extremes, num_blocks, weigh
-from mlc_serve.compiler.kernels.cpu.prefix_search import Prefix, list_between, search
+from mlc_serve.compiler.kernels.cpu.logits_row import Row, find_extremes, num_blocks, weigh, weigh_alike
+from mlc_serve.compiler.kernels.cpu.prefix_search import Found, Prefix, list_between, raise_to_count, search
 
 _LOG2_E = math.log2(math.e)
 
 
 @T.macro
-def _list_likeliest(row, ids, listed, num_top):
-    """The `num_top` likeliest tokens, likeliest first; fewer if no more have a finite logit."""
+def _list_likeliest(row, found, num_top):
+    """Find the `num_top` likeliest tokens; fewer if no more have a finite logit."""
     with T.sblock("list"):
         T.reads()
         T.writes()
-        last = local((1,), "int32")
-        count = local((1,), "int32")
-        mass = local((1,), "float64")
         floor = local((1,))
-        count[0] = row.vocab
+        last = local((1,), "int32")
+        mass = local((1,), "float64")
         floor[0] = row.extremes[1]
-        search(row, num_top, T.float64("inf"), Prefix(last, count, mass, floor))
-        list_between(row, floor[0], T.float32("inf"), ids, listed, num_top)
+        mass[0] = T.Cast("float64", row.vocab)
+        raise_to_count(row, num_top, floor)
+        weigh_alike(row)
+        search(row, T.float32(0), T.Cast("float64", num_top), Prefix(floor, last, mass))
+        list_between(row, floor[0], T.float32("inf"), found, num_top, row.vocab)
+        found.count[0] = T.min(found.count[0], num_top)
 
 
 def score_rows() -> tirx.PrimFunc:
@@ -68,7 +70,7 @@ def score_rows() -> tirx.PrimFunc:
                     weigh(row, T.float32(_LOG2_E), total)
                     N[task] = T.Cast("float64", extremes[0]) + T.log(total[0])
                     if W[task, 1] > 0:
-                        _list_likeliest(row, top, length, W[task, 1])
+                        _list_likeliest(row, Found(top, length), W[task, 1])
                 else:
                     N[task] = T.float64("nan")
                 for i in T.serial(length[0]):
