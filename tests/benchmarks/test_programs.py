@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from benchmarks import http_overhead, offline, online
+from benchmarks import fairness, http_overhead, offline, online
 from benchmarks.setup import Settings
 from mlc_serve.demo import demo_model_path
 
@@ -28,6 +28,17 @@ def test_the_share_of_http_is_the_ratio_of_both_rates() -> None:
     assert row["concurrency"] == 2
     share = float(str(row["http_tokens_per_s"])) / float(str(row["tokens_per_s"]))
     assert row["http_share"] == pytest.approx(share)
+
+
+def test_fairness_is_measured_anew_in_each_round() -> None:
+    """A round that doesn't count comes first; the medians of the others stand below them."""
+    with online.server(SETTINGS) as url:
+        rounds = asyncio.run(fairness.measure(url, 1))
+    assert len(rounds) == 1
+    assert min(rounds[0].values()) > 0
+    rows = fairness.rows_of([{"gap": 3.0}, {"gap": 1.0}, {"gap": 7.0}])
+    assert [row["round"] for row in rows] == [1, 2, 3, "median"]
+    assert rows[-1]["gap"] == 3.0
 
 
 def test_a_server_that_is_given_is_left_alone() -> None:

@@ -1,0 +1,66 @@
+"""How long this server makes some wait while others ask for much: the probes of benchmarks.peers, without the
+peers.
+
+    python -m benchmarks.fairness [--shape smollm2-135m] [--quantization q8f32_1] [--rounds 9]
+
+A prompt of 900 tokens beside seven streams: the longest of their gaps until its first token, over the median
+of their gaps. A short prompt right behind a burst of 32: its time to the first token. A row for each round,
+and the medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from benchmarks.peers.ours import OurModel
+from benchmarks.peers.probes import behind_a_burst, longest_gap
+from benchmarks.peers.ratios import medians
+from benchmarks.peers.served import ask_on_new_connection
+from benchmarks.peers.servers import our_server
+from benchmarks.report import Row, print_report
+from benchmarks.setup import random_model
+from benchmarks.shapes import SHAPES
+from mlc_serve.bench.load import Ask
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shape", choices=SHAPES, default="smollm2-135m")
+    parser.add_argument("--quantization", default="q8f32_1")
+    parser.add_argument("--rounds", type=int, default=9)
+    options = parser.parse_args()
+    model = OurModel(random_model(options.shape), SHAPES[options.shape], options.quantization)
+    with tempfile.TemporaryDirectory() as logs, our_server(model, Path(logs, "server.log"))() as url:
+        rounds = uvloop.run(measure(url, options.rounds))
+    print_report("fairness", vars(options), rows_of(rounds))
+
+
+async def measure(url: str, num_rounds: int) -> list[dict[str, float]]:
+    """The probes of each round, after one that doesn't count."""
+
+    def ask_for(max_tokens: int) -> Ask:
+        return ask_on_new_connection(url, max_tokens)
+
+    rounds = [
+        {**await longest_gap(ask_for, seed), **await behind_a_burst(ask_for, seed)}
+        for seed in range(num_rounds + 1)
+    ]
+    return rounds[1:]
+
+
+def rows_of(rounds: Sequence[dict[str, float]]) -> list[Row]:
+    """The rounds by number, and their medians."""
+    numbered: list[Row] = [{"round": number, **found} for number, found in enumerate(rounds, 1)]
+    return [*numbered, {"round": "median", **medians(rounds)}]
+
+
+if __name__ == "__main__":
+    main()
