@@ -13,19 +13,19 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import uvloop
 
 from benchmarks.peers.ours import OurModel
-from benchmarks.peers.probes import behind_a_burst, longest_gap
+from benchmarks.peers.probes import probe_both
 from benchmarks.peers.ratios import medians
 from benchmarks.peers.served import ask_on_new_connection
 from benchmarks.peers.servers import our_server
 from benchmarks.report import Row, print_report
 from benchmarks.setup import random_model
 from benchmarks.shapes import SHAPES
-from mlc_serve.bench.load import Ask
 
 
 def main() -> None:
@@ -45,14 +45,8 @@ def main() -> None:
 
 async def measure(url: str, num_rounds: int) -> list[dict[str, float]]:
     """The probes of each round, after one that doesn't count."""
-
-    def ask_for(max_tokens: int) -> Ask:
-        return ask_on_new_connection(url, max_tokens)
-
-    rounds = [
-        {**await longest_gap(ask_for, seed), **await behind_a_burst(ask_for, seed)}
-        for seed in range(num_rounds + 1)
-    ]
+    ask_for = partial(ask_on_new_connection, url)
+    rounds = [await probe_both(ask_for, seed) for seed in range(num_rounds + 1)]
     return rounds[1:]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from itertools import pairwise
 
 from mlc_serve.bench.load import Ask, AskFor, Prompt, Record, random_prompts
 
@@ -22,6 +21,11 @@ BURST, BURST_PROMPT, BURST_ANSWER = 32, 128, 64
 SHORT_PROMPT, SHORT_ANSWER = 4, 4
 # How long after the burst the short prompt is sent: the server has read the burst by then.
 BURST_SECONDS = 0.1
+
+
+async def probe_both(ask_for: AskFor, seed: int) -> dict[str, float]:
+    """What both probes find, one after the other."""
+    return {**await longest_gap(ask_for, seed), **await behind_a_burst(ask_for, seed)}
 
 
 async def longest_gap(ask_for: AskFor, seed: int) -> dict[str, float]:
@@ -60,8 +64,7 @@ async def behind_a_burst(ask_for: AskFor, seed: int) -> dict[str, float]:
 
 def gaps_during(record: Record, start: float, end: float) -> list[float]:
     """Seconds between successive arrivals, of gaps that any of that time is in."""
-    times = pairwise(at for at, _ in record.arrivals)
-    return [after - before for before, after in times if before < end and after > start]
+    return [after - before for before, after in record.waits if before < end and after > start]
 
 
 async def _follow(ask: Ask, prompt: Prompt, under_way: asyncio.Event) -> Record:

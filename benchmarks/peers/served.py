@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -15,7 +16,7 @@ import uvloop
 from benchmarks.peers.cells import CONCURRENCY, LOAD
 from benchmarks.peers.contest import Contest
 from benchmarks.peers.openvino import OpenVinoModel
-from benchmarks.peers.probes import behind_a_burst, longest_gap
+from benchmarks.peers.probes import probe_both
 from benchmarks.peers.ratios import median_and_range, medians
 from benchmarks.peers.rounds import say
 from benchmarks.peers.servers import Start, llama_server, our_server
@@ -59,16 +60,13 @@ def _round(starts: Mapping[str, Start], library: OpenVinoModel, number: int) -> 
 
 async def measure(url: str, seed: int) -> Figures:
     """What a server reaches, after a load that doesn't count."""
-
-    def ask_for(max_tokens: int) -> Ask:
-        return ask_on_new_connection(url, max_tokens)
-
+    ask_for = partial(ask_on_new_connection, url)
     await _load(ask_for, min(CONCURRENCY), 0, min(CONCURRENCY))
     figures = {
         str(clients): await _load(ask_for, clients, 2 * seed + index, LOAD.requests)
         for index, clients in enumerate(CONCURRENCY)
     }
-    return {**figures, "probes": {**await longest_gap(ask_for, seed), **await behind_a_burst(ask_for, seed)}}
+    return {**figures, "probes": await probe_both(ask_for, seed)}
 
 
 async def _load(ask_for: AskFor, clients: int, seed: int, requests: int) -> dict[str, float]:

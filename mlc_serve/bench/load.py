@@ -52,10 +52,14 @@ class Record:
         return self.arrivals[-1][0]
 
     @property
+    def waits(self) -> list[tuple[float, float]]:
+        """When each wait between successive arrivals began and ended."""
+        return list(pairwise(at for at, _ in self.arrivals))
+
+    @property
     def gaps(self) -> list[float]:
         """Seconds between successive arrivals."""
-        times = [at for at, _ in self.arrivals]
-        return [after - before for before, after in pairwise(times)]
+        return [end - start for start, end in self.waits]
 
 
 def random_prompts(count: int, length: int, seed: int) -> list[Prompt]:

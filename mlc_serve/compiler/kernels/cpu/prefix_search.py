@@ -21,6 +21,7 @@ from mlc_serve.compiler.kernels.cpu.logits_row import (
     block_length,
     num_blocks,
     survey,
+    weigh_alike,
 )
 
 _FEW = 64  # logits that are sorted rather than cut further
@@ -53,7 +54,7 @@ class _Bracket(NamedTuple):
 
 
 @T.macro
-def raise_to_count(row, count, floor):
+def _raise_to_count(row, count, floor):
     """Raise a floor to one that the greatest logits of `count` blocks reach, if so many reach it as it is."""
     with T.sblock("raise"):
         T.reads()
@@ -71,6 +72,14 @@ def raise_to_count(row, count, floor):
                 floor[0] = middle[0]
             else:
                 high[0] = middle[0]
+
+
+@T.macro
+def aim_at_count(row, count, prefix):
+    """Weigh a row and its prefix so that a search with `count` as its goal is for so many tokens."""
+    _raise_to_count(row, count, prefix.floor)
+    weigh_alike(row)
+    prefix.mass[0] = T.Cast("float64", row.vocab)
 
 
 @T.macro
@@ -235,7 +244,7 @@ def search(row, scale, goal, prefix):
 
 @T.macro
 def _keep_some(row, prefix, start, width, partial):
-    # By factors: where a weight or 0 is chosen, LLVM stores some lanes only, which takes ten times as long.
+    # By factors: where a weight or 0 is chosen, LLVM stores some lanes only, which takes twice as long.
     for lane in T.vectorized(width):
         row.weights[start + lane] = row.weights[start + lane] * T.Select(
             start + lane <= prefix.last[0],

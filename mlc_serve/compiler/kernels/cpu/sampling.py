@@ -21,10 +21,9 @@ from mlc_serve.compiler.kernels.cpu.logits_row import (
     find_extremes,
     num_blocks,
     weigh,
-    weigh_alike,
 )
 from mlc_serve.compiler.kernels.cpu.penalties import penalize_tokens
-from mlc_serve.compiler.kernels.cpu.prefix_search import Prefix, keep_prefix, raise_to_count, search
+from mlc_serve.compiler.kernels.cpu.prefix_search import Prefix, aim_at_count, keep_prefix, search
 from mlc_serve.compiler.kernels.cpu.scores import score_rows
 from mlc_serve.compiler.kernels.cpu.token_mask import mask_tokens
 
@@ -78,18 +77,9 @@ class _Asked(NamedTuple):
 
 
 @T.macro
-def _aim_at_top_k(row, asked, kept, goal):
-    """Weigh a row so that the search is for a number of tokens."""
-    raise_to_count(row, asked.top_k, kept.floor)
-    weigh_alike(row)
-    kept.mass[0] = T.Cast("float64", row.vocab)
-    goal[0] = T.Cast("float64", asked.top_k)
-
-
-@T.macro
 def _aim_at_top_p(row, asked, total, kept, goal):
-    """For a share of the `total` of no more than top_k tokens. Passed over are weights so small that all
-    tokens with such a one together would not make what a nucleus leaves out.
+    """Let a search be for a share of the `total` of no more than top_k tokens. Passed over are weights so
+    small that all tokens with such a one together would not make what a nucleus leaves out.
     """
     with T.sblock("aim"):
         T.reads()
@@ -137,12 +127,13 @@ def _filter(row, asked, total):
             goal[0] = T.float64(0)
             if stage == 0:
                 if asked.top_k < row.vocab:
-                    _aim_at_top_k(row, asked, kept, goal)
+                    aim_at_count(row, asked.top_k, kept)
+                    goal[0] = T.Cast("float64", asked.top_k)
             else:
                 weigh(row, asked.scale, total)
-                if asked.top_k < row.vocab:
-                    keep_prefix(row, kept, total)
                 if asked.top_p < T.float64(1):
+                    if asked.top_k < row.vocab:
+                        keep_prefix(row, kept, total)
                     _aim_at_top_p(row, asked, total[0], kept, goal)
             if goal[0] > T.float64(0):
                 search(row, T.Select(stage == 0, T.float32(0), asked.scale), goal[0], kept)

@@ -8,8 +8,8 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.local import local
-from mlc_serve.compiler.kernels.cpu.logits_row import Row, find_extremes, num_blocks, weigh, weigh_alike
-from mlc_serve.compiler.kernels.cpu.prefix_search import Found, Prefix, list_between, raise_to_count, search
+from mlc_serve.compiler.kernels.cpu.logits_row import Row, find_extremes, num_blocks, weigh
+from mlc_serve.compiler.kernels.cpu.prefix_search import Found, Prefix, aim_at_count, list_between, search
 
 _LOG2_E = math.log2(math.e)
 
@@ -24,10 +24,9 @@ def _list_likeliest(row, found, num_top):
         last = local((1,), "int32")
         mass = local((1,), "float64")
         floor[0] = row.extremes[1]
-        mass[0] = T.Cast("float64", row.vocab)
-        raise_to_count(row, num_top, floor)
-        weigh_alike(row)
-        search(row, T.float32(0), T.Cast("float64", num_top), Prefix(floor, last, mass))
+        kept = T.meta_var(Prefix(floor, last, mass))
+        aim_at_count(row, num_top, kept)
+        search(row, T.float32(0), T.Cast("float64", num_top), kept)
         list_between(row, floor[0], T.float32("inf"), found, num_top, row.vocab)
         found.count[0] = T.min(found.count[0], num_top)
 
