@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Literal, overload
 
 from mlc_serve.frontend.chat_choice import ChatChunkWriter, ChatMessageWriter, ChatOptions
-from mlc_serve.frontend.chat_prompt import chat_prompt_ids, offers_tools
+from mlc_serve.frontend.chat_prompt import chat_prompt_ids, joined_text, offers_tools
 from mlc_serve.frontend.generate import Generate, new_id, reply_fields
 from mlc_serve.frontend.long_text import beside_the_loop
 from mlc_serve.frontend.params import GenerationParams, sampling_params, seed
@@ -49,7 +49,7 @@ class ChatCompletions:
     ) -> ChatCompletion | ReplyStream[ChatCompletionChunk]:
         """Answer a request; `request_id` becomes the reply's id and is what AsyncMLCEngine.abort takes."""
         reply_id = request_id or new_id("chatcmpl")
-        length = sum(len(message.content or "") for message in request.messages)
+        length = sum(len(joined_text(message)) for message in request.messages)
         prompt_ids = await beside_the_loop(length, partial(chat_prompt_ids, request, self._model))
         params = _generation_params(request, self._model)
         if request.stream:

@@ -55,6 +55,12 @@ def offers_tools(request: ChatCompletionRequest) -> bool:
     return bool(request.tools) and request.tool_choice != "none"
 
 
+def joined_text(message: Message) -> str:
+    """A message's text: its parts, a line each."""
+    content = message.content or ""
+    return content if isinstance(content, str) else "\n".join(content)
+
+
 def _tools(request: ChatCompletionRequest) -> list[dict[str, Any]] | None:
     if not offers_tools(request):
         return None
@@ -80,7 +86,7 @@ def _variables(request: ChatCompletionRequest) -> dict[str, Any]:
 def _for_template(message: Message) -> dict[str, Any]:
     """Templates know no role `developer`, which is OpenAI's newer name of `system`."""
     role = "system" if message.role == "developer" else message.role
-    rendered: dict[str, Any] = {"role": role, "content": message.content or ""}
+    rendered: dict[str, Any] = {"role": role, "content": joined_text(message)}
     for name in ("name", "tool_call_id", "reasoning_content"):
         value = getattr(message, name)
         if value is not None:

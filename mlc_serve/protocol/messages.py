@@ -13,16 +13,19 @@ from mlc_serve.protocol.fields import RequestPart, refuse_invalid, refuse_unsupp
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
-def _text_of(content: object) -> object:
-    """Parts become one string, a line each."""
+def _texts_of(content: object) -> object:
+    """Parts become the list of their texts; a text stays one."""
     if isinstance(content, list | tuple):
-        return "\n".join(_text_of_part(part, position) for position, part in enumerate(content))
+        return [_text_of_part(part, position) for position, part in enumerate(content)]
     if not isinstance(content, str):
         refuse_invalid("must be a string or a list of parts")
     return content
 
 
 def _text_of_part(part: object, position: int) -> str:
+    """The text of one part; a bare string is a part that is text, as other servers take it."""
+    if isinstance(part, str):
+        return part
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind is None:
         refuse_invalid(f"part {position} must be an object with a type")
@@ -34,7 +37,9 @@ def _text_of_part(part: object, position: int) -> str:
     return text
 
 
-Content = Annotated[str, BeforeValidator(_text_of, json_schema_input_type=str | list[dict[str, Any]])]
+Content = Annotated[
+    str | list[str], BeforeValidator(_texts_of, json_schema_input_type=str | list[dict[str, Any]])
+]
 
 
 class CalledFunction(RequestPart):
@@ -69,7 +74,7 @@ class CalledTool(RequestPart):
 
 
 class Message(RequestPart):
-    """One message of the conversation. Content given as text parts arrives joined."""
+    """One message of the conversation. `content` is a text, or the texts of its parts if it came in parts."""
 
     role: Role
     content: Content | None = None

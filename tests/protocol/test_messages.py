@@ -20,10 +20,12 @@ def test_roles_with_text(role: str) -> None:
     assert validated(Message, {"role": role, "content": "hi"}).content == "hi"
 
 
-def test_text_parts_become_lines() -> None:
-    """Content given as parts is joined."""
-    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
-    assert validated(Message, {"role": "user", "content": parts}).content == "one\ntwo"
+def test_text_parts_stay_parts() -> None:
+    """Content given as parts arrives as their texts: whether they are joined is up to the chat template."""
+    parts = [{"type": "text", "text": "one"}, "two"]
+    message = validated(Message, {"role": "user", "content": parts})
+    assert message.content == ["one", "two"]
+    assert Message.model_validate(message) == message
 
 
 def test_image_parts_are_unsupported_by_name() -> None:
