@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mlc_serve import EngineConfig, MLCEngine
-from tests.scripted_checkpoint import END, Endless, write_scripted_checkpoint
+from tests.scripted_checkpoint import END, Endless, Reply, write_scripted_checkpoint
 
-REPLIES = {
+REPLIES: dict[str, Reply] = {
     "weather": "It rains, and rains, and rains. It rains.",
     "empty": "",
     "letter": "é",
