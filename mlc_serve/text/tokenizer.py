@@ -4,12 +4,13 @@ thread may use it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import tokenizers
 
 from mlc_serve.errors import CheckpointError, InvalidRequestError
+from mlc_serve.text.pieces import Piece, PieceEncoder
 from mlc_serve.text.token_bytes import EntryDecoder
 
 # Some models mark these as special, yet they are part of an answer: without them no call could be found in
@@ -30,6 +31,7 @@ class Tokenizer:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
+        self._pieces = PieceEncoder(tokenizer)
         self._entries = EntryDecoder(tokenizer)
         self.strips_leading_space = self._entries.strips_leading_space
         added = tokenizer.get_added_tokens_decoder()
@@ -74,16 +76,20 @@ class Tokenizer:
         `add_special_tokens` adds what the tokenizer puts around every text, such as a begin token.
         InvalidRequestError for a text that is not Unicode: a lone half of a surrogate pair.
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            character = text[error.start]
-            raise InvalidRequestError(
-                f"the text holds {character!r} at {error.start}, which is half of a surrogate pair"
-            ) from error
+        _check_unicode(text)
         # The call for several texts is the one that lets other threads run meanwhile.
         (encoded,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         return encoded.ids
+
+    def encode_pieces(self, pieces: Sequence[Piece]) -> list[int]:
+        """Ids of the joined pieces, in which only the control pieces are control tokens.
+
+        A control piece is one of `special_texts`. InvalidRequestError as from `encode`, and if the tokenizer
+        can't read a name in other text as plain text.
+        """
+        for piece in pieces:
+            _check_unicode(piece.text)
+        return self._pieces.encode(pieces)
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """The text of a whole sequence, without special tokens; bytes that are not UTF-8 become U+FFFD.
@@ -112,6 +118,16 @@ class Tokenizer:
     def is_special(self, token_id: int) -> bool:
         """Whether the id controls the model and is not shown in decoded text."""
         return token_id in self._special_ids
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        character = text[error.start]
+        raise InvalidRequestError(
+            f"the text holds {character!r} at {error.start}, which is half of a surrogate pair"
+        ) from error
 
 
 def _one_line(error: ValueError) -> str:

@@ -1,0 +1,141 @@
+"""A prompt in pieces, some of which are control tokens; and its token ids, in which only these are.
+
+All pieces are tokenized as one text, so that each word stands in the context that it would have in the whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import tokenizers
+
+from mlc_serve.errors import InvalidRequestError
+
+# Characters without a meaning: Unicode's private use areas.
+PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
+
+# A code point that is no character, and in no vocabulary.
+_UNKNOWN = "\U0010ffff"
+
+
+class Piece(NamedTuple):
+    """Some consecutive text of a prompt. Control text is the whole name of one special token."""
+
+    text: str
+    is_control: bool
+
+
+def free_characters(taken: Iterable[str]) -> Iterable[str]:
+    """Private characters that occur in none of the texts."""
+    used = set().union(*taken)
+    return (character for character in map(chr, chain(*PRIVATE_USE)) if character not in used)
+
+
+class PieceEncoder:
+    """Encodes pieces with one tokenizer, so that the control pieces are the only control tokens.
+
+    Where other text has the form of a control token, a second tokenizer around the same model does it. That
+    one knows no special tokens, so their names are plain text to it; in their stead it knows a private
+    character for each control piece of the prompt.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._added = tokenizer.get_added_tokens_decoder()
+        self._ids = {token.content: token_id for token_id, token in self._added.items() if token.special}
+        # What a model writes for unknown characters may be a special token, yet it controls nothing.
+        unknown = {token.id for token in tokenizer.model.tokenize(_UNKNOWN)}
+        self._control_ids = frozenset(self._ids.values()) - unknown
+        self._model = _model_without(self._ids, self._control_ids, tokenizer.model)
+
+    def encode(self, pieces: Sequence[Piece]) -> list[int]:
+        """Ids of the joined pieces, of which control pieces must be names of special tokens.
+
+        InvalidRequestError if text that is no control piece would become a control token all the same.
+        """
+        expected = [self._ids[piece.text] for piece in pieces if piece.is_control]
+        expected = [token_id for token_id in expected if token_id in self._control_ids]
+        for encode in (self._encode_plainly, self._encode_with_stand_ins):
+            token_ids = encode(pieces)
+            if expected == [token_id for token_id in token_ids if token_id in self._control_ids]:
+                return token_ids
+        raise InvalidRequestError("the text holds the name of a control token, and can't be told from it")
+
+    def _encode_plainly(self, pieces: Sequence[Piece]) -> list[int]:
+        return _encode(self._tokenizer, "".join(piece.text for piece in pieces))
+
+    def _encode_with_stand_ins(self, pieces: Sequence[Piece]) -> list[int]:
+        controls = dict.fromkeys(piece.text for piece in pieces if piece.is_control)
+        free = free_characters(piece.text for piece in pieces)
+        stand_ins = dict(zip(controls, free, strict=False))
+        if len(stand_ins) < len(controls):
+            raise InvalidRequestError("the text uses all private characters of Unicode, some must stay free")
+        second, ids = self._second_tokenizer(stand_ins)
+        text = "".join(stand_ins[piece.text] if piece.is_control else piece.text for piece in pieces)
+        return [ids.get(token_id, token_id) for token_id in _encode(second, text)]
+
+    def _second_tokenizer(self, stand_ins: Mapping[str, str]) -> tuple[tokenizers.Tokenizer, dict[int, int]]:
+        """The second tokenizer, and what its ids of added tokens are in the first one."""
+        second = tokenizers.Tokenizer(self._model)
+        if self._tokenizer.normalizer is not None:
+            second.normalizer = self._tokenizer.normalizer
+        if self._tokenizer.pre_tokenizer is not None:
+            second.pre_tokenizer = self._tokenizer.pre_tokenizer
+        known = {
+            stand_ins.get(token.content, token.content): token_id
+            for token_id, token in self._added.items()
+            if not token.special or token.content in stand_ins
+        }
+        second.add_tokens([_renamed(self._added[token_id], text) for text, token_id in known.items()])
+        numbered = second.get_added_tokens_decoder().items()
+        return second, {second_id: known[token.content] for second_id, token in numbered}
+
+
+def _encode(tokenizer: tokenizers.Tokenizer, text: str) -> list[int]:
+    # The call for several texts is the one that lets other threads run meanwhile.
+    (encoded,) = tokenizer.encode_batch_fast([text], add_special_tokens=False)
+    return encoded.ids
+
+
+def _renamed(token: tokenizers.AddedToken, text: str) -> tokenizers.AddedToken:
+    """The same token under another text, or plain under its own. A stand-in is found as it is, anywhere."""
+    return tokenizers.AddedToken(
+        text,
+        lstrip=token.lstrip,
+        rstrip=token.rstrip,
+        normalized=token.normalized and not token.special,
+        single_word=token.single_word and not token.special,
+    )
+
+
+def _model_without(
+    names: Iterable[str], control_ids: frozenset[int], model: tokenizers.models.Model
+) -> tokenizers.models.Model:
+    """The model itself if it never reads a control token in a name, as BPE; else a copy that can't.
+
+    Unigram models, for one, take the names from their vocabulary whenever they stand in a text.
+    """
+    unread = {
+        name for name in names if not control_ids.isdisjoint(token.id for token in model.tokenize(name))
+    }
+    if not unread:
+        return model
+    state = json.loads(model.__getstate__())
+    entries = state["vocab"]
+    if isinstance(entries, dict):
+        state["vocab"] = {_hidden(text, unread): token_id for text, token_id in entries.items()}
+    else:
+        state["vocab"] = [[_hidden(text, unread), score] for text, score in entries]
+    if "merges" in state:
+        state["merges"] = [
+            [left, right] for left, right in state["merges"] if unread.isdisjoint({left, right, left + right})
+        ]
+    copied: tokenizers.models.Model = tokenizers.Tokenizer.from_str(json.dumps({"model": state})).model
+    return copied
+
+
+def _hidden(entry: str, unread: Collection[str]) -> str:
+    return _UNKNOWN + entry if entry in unread else entry
