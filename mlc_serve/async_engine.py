@@ -38,7 +38,7 @@ from mlc_serve.errors import (
     ShuttingDownError,
 )
 from mlc_serve.frontend.chat import ChatCompletions
-from mlc_serve.frontend.choice import Choice, TextDelta
+from mlc_serve.frontend.choice import Choice, TextDelta, choices
 from mlc_serve.frontend.completion import Completions
 from mlc_serve.frontend.params import GenerationParams, check_prompt
 from mlc_serve.frontend.stream import Stream
@@ -132,8 +132,9 @@ class AsyncMLCEngine:
         """As frontend.generate.Generate."""
         self._require_open_for(len(prompts) * params.n)
         specs = _engine_requests(prompts, params)
-        running = {spec.request_id: Choice(i, params, self.tokenizer) for i, spec in enumerate(specs)}
-        stream = self._open(list(running), request_id)
+        engine_ids = [spec.request_id for spec in specs]
+        running = dict(zip(engine_ids, choices(len(specs), params, self.tokenizer), strict=True))
+        stream = self._open(engine_ids, request_id)
         try:
             self._submit(specs)
             while running:

@@ -9,7 +9,7 @@ from mlc_serve.engine.request import FinishReason, RequestDelta
 from mlc_serve.errors import RequestFailedError
 from mlc_serve.frontend.params import GenerationParams
 from mlc_serve.text.detokenizer import Detokenizer
-from mlc_serve.text.stop_strings import StopStrings
+from mlc_serve.text.stop_strings import StopSearch, StopStrings
 from mlc_serve.text.tokenizer import Tokenizer
 
 
@@ -31,15 +31,28 @@ class TextDelta:
     finish_reason: FinishReason | None = None
 
 
-class Choice:
-    """One of a request's choices. Stop strings count in the text that follows the first min_tokens tokens."""
+def choices(count: int, params: GenerationParams, tokenizer: Tokenizer) -> list[Choice]:
+    """The choices of one request, which share what is known of its stop strings."""
+    stops = StopStrings(params.stop)
+    return [Choice(i, params, tokenizer, stops) for i in range(count)]
 
-    def __init__(self, index: int, params: GenerationParams, tokenizer: Tokenizer) -> None:
+
+class Choice:
+    """One of a request's choices.
+
+    Stop strings count in the text that follows the first min_tokens tokens. The names of special tokens,
+    which are not shown, count there as well: `<|im_end|>` as a stop string ends the text at that token.
+    """
+
+    def __init__(
+        self, index: int, params: GenerationParams, tokenizer: Tokenizer, stops: StopStrings
+    ) -> None:
         self.index = index
         self._min_tokens = params.sampling.min_tokens
         self._num_tokens = 0
+        self._tokenizer = tokenizer
         self._detokenizer = Detokenizer(tokenizer, continues_text=params.continues_text)
-        self._stop_strings = StopStrings(params.stop) if params.stop else None
+        self._stop_search = StopSearch(stops) if stops.patterns else None
 
     def push(self, delta: RequestDelta) -> TextDelta:
         """The text of what the engine did. Raises RequestFailedError if the request has failed there.
@@ -66,26 +79,28 @@ class Choice:
 
     def _push_tokens(self, token_ids: tuple[int, ...]) -> tuple[str, int | None]:
         """Text, and after how many of the tokens a stop string ended it, if one did."""
-        if self._stop_strings is None:
+        if self._stop_search is None:
             return self._detokenizer.push(token_ids), None
         text = ""
         for position, token_id in enumerate(token_ids):
-            piece, stopped = self._push_token(token_id, self._stop_strings)
+            piece, stopped = self._push_token(token_id, self._stop_search)
             text += piece
             if stopped:
                 return text, position + 1
         return text, None
 
-    def _push_token(self, token_id: int, stop_strings: StopStrings) -> tuple[str, bool]:
+    def _push_token(self, token_id: int, search: StopSearch) -> tuple[str, bool]:
         self._num_tokens += 1
         text = self._detokenizer.push((token_id,))
         if self._num_tokens <= self._min_tokens:
             return text, False
-        return stop_strings.push(text)
+        if self._tokenizer.is_special(token_id):
+            return search.push_hidden(self._tokenizer.token_text(token_id))
+        return search.push(text)
 
     def _finish(self) -> tuple[str, bool]:
         text = self._detokenizer.finish()
-        if self._stop_strings is None:
+        if self._stop_search is None:
             return text, False
-        text, stopped = self._stop_strings.push(text)
-        return (text, True) if stopped else (text + self._stop_strings.finish(), False)
+        text, stopped = self._stop_search.push(text)
+        return (text, True) if stopped else (text + self._stop_search.finish(), False)

@@ -1,77 +1,132 @@
-"""Ends a growing text where one of its stop strings is complete. One object for one text; owned by whoever
-streams it.
-"""
+"""Ends a growing text where one of a request's stop strings is complete."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from mlc_serve.errors import InvalidRequestError
 
 
 class StopStrings:
-    """Releases a text up to its first stop string, in whatever portions the text comes.
+    """The stop strings of one request, which all its choices share.
 
-    First is the one that is complete first; of several that end at the same character, the longest. Held back
-    is just the longest end of the text that a stop string begins with. InvalidRequestError for an empty stop
-    string.
+    What is learned of a stop string while it is searched for is kept here. It grows with the longest part of
+    the string that has appeared in a text, so that a long stop string costs nothing by itself.
+    InvalidRequestError for an empty stop string.
     """
 
     def __init__(self, stops: Iterable[str]) -> None:
-        self._matchers = [_Matcher(stop) for stop in dict.fromkeys(stops)]
-        self._beginnings = frozenset(matcher.stop[0] for matcher in self._matchers)
-        self._held = ""
-        self._matched = False
+        self.patterns = [_Pattern(stop) for stop in dict.fromkeys(stops)]
+        self.beginnings = frozenset(pattern.text[0] for pattern in self.patterns)
+        self._mentioned: dict[str, bool] = {}
+
+    def mention(self, text: str) -> bool:
+        """Whether this text is a part of any stop string. Remembered, since the stop strings may be long."""
+        if text not in self._mentioned:
+            self._mentioned[text] = any(text in pattern.text for pattern in self.patterns)
+        return self._mentioned[text]
+
+
+class StopSearch:
+    """Releases a text up to its first stop string, in whatever portions the text comes.
+
+    The first is the one that is complete first; of several that end at the same character, the longest. Only
+    the longest end of the text that begins a stop string is held back. One object for one text; owned by
+    whoever streams it.
+    """
+
+    def __init__(self, stops: StopStrings) -> None:
+        self._stops = stops
+        self._num_matched = [0] * len(stops.patterns)
+        self._held: deque[tuple[str, bool]] = deque()  # portions, and whether they are shown
+        self._num_held = 0
+        self._has_ended = False
 
     def push(self, text: str) -> tuple[str, bool]:
         """The text that is safe to show now, and whether a stop string has ended it; later text is dropped
         then.
         """
-        if self._matched:
-            return "", True
-        if not self._held and self._beginnings.isdisjoint(text):
-            return text, False
-        held = self._held + text
-        for position, character in enumerate(text, start=len(self._held) + 1):
-            completed = [len(matcher.stop) for matcher in self._matchers if matcher.advance(character)]
-            if completed:
-                self._matched = True
-                self._held = ""
-                return held[: position - max(completed)], True
-        num_held = max((matcher.length for matcher in self._matchers), default=0)
-        released = len(held) - num_held
-        self._held = held[released:]
-        return held[:released], False
+        return self._push(text, is_shown=True)
+
+    def push_hidden(self, text: str) -> tuple[str, bool]:
+        """As `push`, for the name of a special token, which is never shown.
+
+        It counts if it is part of a stop string; otherwise the texts before and after it are next to each
+        other.
+        """
+        return self._push(text if self._stops.mention(text) else "", is_shown=False)
 
     def finish(self) -> str:
         """The text still held back, which turned out to be no stop string."""
-        held, self._held = self._held, ""
-        return held
+        return self._release(self._num_held)
+
+    def _push(self, text: str, is_shown: bool) -> tuple[str, bool]:
+        if self._has_ended or not text:
+            return "", self._has_ended
+        if not self._held and self._stops.beginnings.isdisjoint(text):
+            return text if is_shown else "", False
+        self._held.append((text, is_shown))
+        for character in text:
+            self._num_held += 1
+            if length := self._advance(character):
+                return self._end(self._num_held - length), True
+        return self._release(self._num_held - max(self._num_matched)), False
+
+    def _advance(self, character: str) -> int:
+        """Take the text's next character; the length of the longest stop string that it completes, or 0."""
+        completed = 0
+        for i, pattern in enumerate(self._stops.patterns):
+            matched = self._num_matched[i] = pattern.extended(self._num_matched[i], character)
+            if matched == len(pattern.text):
+                completed = max(completed, matched)
+        return completed
+
+    def _end(self, num_released: int) -> str:
+        released = self._release(num_released)
+        self._has_ended = True
+        self._num_held = 0
+        self._held.clear()
+        return released
+
+    def _release(self, count: int) -> str:
+        """Take this many characters off the held portions; of them, those that are shown."""
+        self._num_held -= count
+        shown = []
+        while count:
+            text, is_shown = self._held.popleft()
+            if is_shown:
+                shown.append(text[:count])
+            if len(text) > count:
+                self._held.appendleft((text[count:], is_shown))
+            count -= min(count, len(text))
+        return "".join(shown)
 
 
-class _Matcher:
-    """Knuth, Morris and Pratt's search for one stop string: `length` of its characters match the end of the
-    text so far.
+class _Pattern:
+    """Knuth, Morris and Pratt's table for one stop string, as far as a text has matched it.
 
-    `_fallback[k]` is the longest proper prefix of the stop string that is also a suffix of its first k + 1
-    characters.
+    `_borders[k]` is the length of the longest proper prefix of the stop string that is also a suffix of its
+    first k characters.
     """
 
-    def __init__(self, stop: str) -> None:
-        if not stop:
+    def __init__(self, text: str) -> None:
+        if not text:
             raise InvalidRequestError("a stop string is empty", param="stop")
-        self.stop = stop
-        self.length = 0
-        self._fallback = [0] * len(stop)
-        for i in range(1, len(stop)):
-            self._fallback[i] = self._extended(self._fallback[i - 1], stop[i])
+        self.text = text
+        self._borders = [0, 0]
 
-    def advance(self, character: str) -> bool:
-        """Take the text's next character; True if the stop string is now complete, which ends the search."""
-        self.length = self._extended(self.length, character)
-        return self.length == len(self.stop)
+    def extended(self, matched: int, character: str) -> int:
+        """How many characters of the stop string match the end of a text, after one more character.
 
-    def _extended(self, length: int, character: str) -> int:
-        while length and self.stop[length] != character:
-            length = self._fallback[length - 1]
-        return length + (self.stop[length] == character)
+        `matched` is their number before it, and less than the length of the stop string.
+        """
+        matched = self._continued(matched, character)
+        if matched == len(self._borders):  # one more than the table knows
+            self._borders.append(self._continued(self._borders[-1], character))
+        return matched
+
+    def _continued(self, matched: int, character: str) -> int:
+        while matched and self.text[matched] != character:
+            matched = self._borders[matched]
+        return matched + (self.text[matched] == character)

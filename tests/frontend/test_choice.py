@@ -10,9 +10,9 @@ from mlc_serve.engine.backend import TokenLogprobs
 from mlc_serve.engine.request import FinishReason, RequestDelta
 from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.errors import RequestFailedError
-from mlc_serve.frontend.choice import Choice, TextDelta
+from mlc_serve.frontend.choice import Choice, TextDelta, choices
 from mlc_serve.frontend.params import GenerationParams
-from mlc_serve.testing import EOS_ID, byte_tokenizer
+from mlc_serve.testing import EOS_ID, IM_END_ID, byte_tokenizer
 
 TOKENIZER = byte_tokenizer()
 
@@ -20,7 +20,8 @@ TOKENIZER = byte_tokenizer()
 def choice(*stop: str, min_tokens: int = 0) -> Choice:
     """A choice with these stop strings."""
     sampling = SamplingParams(min_tokens=min_tokens)
-    return Choice(0, GenerationParams(sampling=sampling, stop=stop), TOKENIZER)
+    (only,) = choices(1, GenerationParams(sampling=sampling, stop=stop), TOKENIZER)
+    return only
 
 
 def delta(tokens: bytes | tuple[int, ...] = b"", **fields: Any) -> RequestDelta:
@@ -29,7 +30,7 @@ def delta(tokens: bytes | tuple[int, ...] = b"", **fields: Any) -> RequestDelta:
     return RequestDelta("r", tuple(tokens), logprobs, **fields)
 
 
-def feed(target: Choice, *pieces: bytes) -> list[TextDelta]:
+def feed(target: Choice, *pieces: bytes | tuple[int, ...]) -> list[TextDelta]:
     """One delta a piece."""
     return [target.push(delta(piece)) for piece in pieces]
 
@@ -75,6 +76,41 @@ def test_stop_strings_wait_for_min_tokens() -> None:
     parts = feed(choice("a", min_tokens=2), b"a", b"b", b"c", b"a")
     assert [part.text for part in parts] == ["a", "b", "c", ""]
     assert [part.finish_reason for part in parts] == [None, None, None, FinishReason.STOP]
+
+
+@pytest.mark.parametrize(
+    ("stop", "shown"),
+    [
+        ("<|im_end|>", "one"),
+        ("e<|im_end|>t", "on"),
+        ("<|im_end|>two", "one"),
+        ("\n<|im_end|>", "onetwo"),
+        ("im_end", "onetwo"),
+        ("net", "o"),
+    ],
+)
+def test_the_name_of_a_special_token_counts_in_stop_strings(stop: str, shown: str) -> None:
+    """It is part of the text that is searched, never of the text that is shown. One that no stop string
+    mentions does not part the texts around it.
+    """
+    target = choice(stop)
+    parts = feed(target, b"one", (IM_END_ID,), b"two")
+    parts.append(target.push(delta(finish_reason=FinishReason.LENGTH)))
+    stopped = FinishReason.STOP in [part.finish_reason for part in parts]
+    assert ("".join(part.text for part in parts), stopped) == (shown, shown != "onetwo")
+
+
+def test_the_choices_of_a_request_share_its_stop_strings() -> None:
+    """Each is searched for on its own, in a text of its own."""
+    first, second = choices(2, GenerationParams(stop=("aab",)), TOKENIZER)
+    portions = [(first, b"xaa"), (second, b"a"), (first, b"b"), (second, b"b")]
+    parts = [target.push(delta(portion)) for target, portion in portions]
+    assert [(part.text, part.finish_reason) for part in parts] == [
+        ("x", None),
+        ("", None),
+        ("", FinishReason.STOP),
+        ("ab", None),
+    ]
 
 
 def test_failed_request_raises_its_reason() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlc_serve.errors import InvalidRequestError
-from mlc_serve.text.stop_strings import StopStrings
+from mlc_serve.text.stop_strings import StopSearch, StopStrings
 
 ALPHABET = "abc"
 stops_of_few_letters = st.lists(st.text(ALPHABET, min_size=1, max_size=5), max_size=5)
@@ -33,7 +33,7 @@ def test_any_portions_give_what_the_naive_search_gives(stops: list[str], portion
     """Nothing of the first stop string leaks, nothing before it is lost, and all is held back that has to be,
     no more.
     """
-    stream = StopStrings(stops)
+    stream = StopSearch(StopStrings(stops))
     released, seen, matched = "", "", False
     for portion in portions:
         text, matched = stream.push(portion)
@@ -46,9 +46,51 @@ def test_any_portions_give_what_the_naive_search_gives(stops: list[str], portion
     assert naive(stops, "".join(portions)) == (released, matched)
 
 
+@given(stops=stops_of_few_letters, texts=st.lists(portions_of_few_letters, min_size=2, max_size=4))
+def test_texts_that_share_stop_strings_do_not_meet(stops: list[str], texts: list[list[str]]) -> None:
+    """What one search has learned of a stop string changes nothing for the next."""
+    shared = StopStrings(stops)
+    for portions in texts:
+        stream = StopSearch(shared)
+        released = "".join(stream.push(portion)[0] for portion in portions) + stream.finish()
+        assert naive(stops, "".join(portions))[0] == released
+
+
+@given(
+    stops=stops_of_few_letters,
+    portions=st.lists(st.tuples(st.text(ALPHABET, max_size=3), st.sampled_from(["", "a", "bc", "cab"]))),
+)
+def test_hidden_texts_are_searched_and_not_shown(stops: list[str], portions: list[tuple[str, str]]) -> None:
+    """The text ends where it would if all were shown; those that no stop string mentions are left out."""
+    shared = StopStrings(stops)
+    stream = StopSearch(shared)
+    seen, shown, released = "", [], ""
+    for text, hidden in portions:
+        searched = hidden if any(hidden in stop for stop in stops) else ""
+        seen += text + searched
+        shown += [True] * len(text) + [False] * len(searched)
+        released += stream.push(text)[0] + stream.push_hidden(hidden)[0]
+    released += stream.finish()
+
+    kept, _ = naive(stops, seen)
+    visible = "".join(character for character, is_shown in zip(kept, shown, strict=False) if is_shown)
+    assert visible == released
+
+
+def test_a_long_stop_string_costs_what_the_text_matches_of_it() -> None:
+    """Its table grows with the text, so that a request with megabytes of it holds nobody up."""
+    stops = StopStrings(["ab" * 1_000_000])
+    stream = StopSearch(stops)
+    for _ in range(3):
+        stream.push("abab")
+
+    assert len(stops.patterns[0]._borders) <= 14
+    assert stream.finish() == "abab" * 3
+
+
 def test_text_after_a_match_is_dropped() -> None:
     """A stopped stream stays stopped."""
-    stream = StopStrings(["END"])
+    stream = StopSearch(StopStrings(["END"]))
 
     assert stream.push("so END and on") == ("so ", True)
     assert stream.push("more") == ("", True)
@@ -57,14 +99,14 @@ def test_text_after_a_match_is_dropped() -> None:
 
 def test_text_before_the_match_within_one_portion_is_kept() -> None:
     """Characters that come in the same portion as the stop string, before it, are shown."""
-    stream = StopStrings(["\n\n"])
+    stream = StopSearch(StopStrings(["\n\n"]))
 
     assert [stream.push("one\n"), stream.push("two\n\nthree")] == [("one", False), ("\ntwo", True)]
 
 
 def test_without_stop_strings_nothing_is_held_back() -> None:
     """All text passes at once."""
-    stream = StopStrings([])
+    stream = StopSearch(StopStrings([]))
 
     assert stream.push("anything") == ("anything", False)
     assert stream.finish() == ""
@@ -72,7 +114,7 @@ def test_without_stop_strings_nothing_is_held_back() -> None:
 
 def test_the_longest_beginning_of_a_stop_string_is_held_back_and_given_back() -> None:
     """What could have become a stop string appears as soon as it can't, or at the end."""
-    stream = StopStrings(["###", "##-"])
+    stream = StopSearch(StopStrings(["###", "##-"]))
 
     assert [stream.push(text) for text in ("a#", "#", "!", "#")] == [
         ("a", False),
