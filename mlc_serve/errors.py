@@ -98,11 +98,32 @@ class MethodNotAllowedError(RequestError):
     code = "method_not_allowed"
 
 
+class RequestTimeoutError(RequestError):
+    """The request did not arrive within the time that the server gives it."""
+
+    status = 408
+    code = "request_timeout"
+
+
 class BodyTooLargeError(RequestError):
     """The request's body is longer than the server reads."""
 
     status = 413
     code = "body_too_large"
+
+
+class UnknownHostError(RequestError):
+    """The Host header names another server."""
+
+    status = 421
+    code = "unknown_host"
+
+
+class HeadersTooLargeError(RequestError):
+    """The request's headers are longer than the server reads."""
+
+    status = 431
+    code = "headers_too_large"
 
 
 class QueueFullError(RequestError):
@@ -127,6 +148,14 @@ class EngineDeadError(RequestError):
     status = 500
     type = "server_error"
     code = "engine_dead"
+
+
+class TooManyConnectionsError(RequestError):
+    """The server has as many connections as it may have, and each of them is being served."""
+
+    status = 503
+    type = "server_error"
+    code = "too_many_connections"
 
 
 class ShuttingDownError(RequestError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mlc_serve.errors import ConfigError
 from mlc_serve.options import Kind, Spelling, check_options, option
 
 
@@ -24,9 +25,17 @@ class ServerConfig:
         maximum=65535,
         flags=("--port",),
     )
+    allowed_hosts: Sequence[str] = option(
+        (),
+        "Names that the Host header of a request may have, beside localhost, a plain address and --host: "
+        "a JSON list. Without it other names are refused only where --host is a loopback address; "
+        '["*"] allows all.',
+        kind=Kind.TEXTS,
+        flags=("--allowed-hosts",),
+    )
     allow_credentials: bool = option(
         False,
-        "CORS: let browsers send credentials.",
+        "CORS: let browsers send credentials. Needs a list of --allow-origins.",
         kind=Kind.BOOLEAN,
         flags=("--allow-credentials", "--allowed-credentials"),
     )
@@ -102,3 +111,8 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.allow_credentials and "*" in self.allow_origins:
+            raise ConfigError(
+                "allow_credentials would let every page act for its reader: "
+                "give allow_origins the origins that may"
+            )

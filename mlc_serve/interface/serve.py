@@ -68,6 +68,7 @@ def serve(
     allow_methods: Any,
     allow_headers: Any,
     *,
+    allowed_hosts: Sequence[str] = (),
     quantization: str | None = None,
     kv_cache_page_size: int = EngineConfig.kv_cache_page_size,
     context_window_limit: int | None = None,

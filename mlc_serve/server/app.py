@@ -14,12 +14,13 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from mlc_serve.config import ServerConfig
-from mlc_serve.server.auth import ApiKeys
-from mlc_serve.server.body_limit import BodyLimit
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.errors import EXCEPTION_HANDLERS, UnexpectedErrors
-from mlc_serve.server.request_id import HEADER, RequestId
-from mlc_serve.server.request_log import RequestLog
+from mlc_serve.server.middleware.auth import ApiKeys
+from mlc_serve.server.middleware.body_limit import BodyLimit
+from mlc_serve.server.middleware.hosts import Hosts, is_loopback
+from mlc_serve.server.middleware.request_id import HEADER, RequestId
+from mlc_serve.server.middleware.request_log import RequestLog
 from mlc_serve.server.routers.debug import debug_router
 from mlc_serve.server.routers.health import health_router
 from mlc_serve.server.routers.metrics import metrics_router
@@ -53,22 +54,36 @@ def create_app(context: ServerContext, config: ServerConfig, lifespan: Lifespan 
 
 
 def _layers(config: ServerConfig) -> list[Middleware]:
-    """Outermost first. Whatever refuses a request is inside CORS, so that browsers may read the refusal."""
+    """Outermost first; each refuses a request before the next one spends anything on it.
+
+    All that refuse are inside CORS, so that browsers may read the refusal, but for the check of the Host
+    header: whoever fails it is not to learn anything.
+    """
     return [
         Middleware(RequestId),
         Middleware(RequestLog),
+        *_hosts(config),
         Middleware(
             CORSMiddleware,
             allow_origins=config.allow_origins,
             allow_methods=config.allow_methods,
             allow_headers=config.allow_headers,
             allow_credentials=config.allow_credentials,
+            allow_private_network=True,
             expose_headers=[HEADER, "Retry-After"],
         ),
         Middleware(UnexpectedErrors),
         *_api_keys(config),
         Middleware(BodyLimit, max_bytes=config.max_body_bytes),
     ]
+
+
+def _hosts(config: ServerConfig) -> list[Middleware]:
+    """Whoever listens on other addresses has names that only the user knows."""
+    is_checked = bool(config.allowed_hosts) or is_loopback(config.host)
+    if not is_checked or "*" in config.allowed_hosts:
+        return []
+    return [Middleware(Hosts, names=[config.host, *config.allowed_hosts])]
 
 
 def _api_keys(config: ServerConfig) -> list[Middleware]:

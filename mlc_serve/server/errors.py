@@ -26,7 +26,7 @@ from mlc_serve.errors import (
     UnknownPathError,
 )
 from mlc_serve.protocol.errors import error_object, from_validation_errors
-from mlc_serve.server.request_id import request_id
+from mlc_serve.server.middleware.request_id import request_id
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from mlc_serve.errors import RequestError, RequestFailedError
 from mlc_serve.server.disconnect import unless_disconnected
 from mlc_serve.server.errors import error_json
-from mlc_serve.server.request_id import request_id
+from mlc_serve.server.middleware.request_id import request_id
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mlc_serve.errors import AuthenticationError, MLCServeError, RequestFailedError
-from mlc_serve.server.auth import bearer_token
 from mlc_serve.server.errors import EXCEPTION_HANDLERS
 from mlc_serve.server.lifecycle import BACKLOG, bind_socket, url_of
+from mlc_serve.server.middleware.auth import bearer_token
 from mlc_serve.supervisor.server import MLCServer
 from mlc_serve.supervisor.status import STATUS_CHANGED, MLCServerStatus
 

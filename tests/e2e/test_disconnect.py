@@ -26,7 +26,7 @@ def server() -> Iterator[LiveServer]:
 def post(server: LiveServer, path: str, body: dict[str, Any]) -> socket.socket:
     """Send a request and leave the connection open."""
     content = json.dumps(body).encode()
-    headers = f"Host: test\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+    headers = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
     connection = socket.create_connection(server.address, timeout=30)
     connection.sendall(f"POST {path} HTTP/1.1\r\n{headers}\r\n\r\n".encode() + content)
     return connection
@@ -68,7 +68,7 @@ def test_an_announced_giant_is_refused_before_it_is_sent(server: LiveServer) -> 
     """For a body of 100 MB the answer is there when the headers are, and the server serves on."""
     with socket.create_connection(server.address, timeout=30) as connection:
         connection.sendall(
-            b"POST /v1/completions HTTP/1.1\r\nHost: test\r\nContent-Length: 104857600\r\n\r\n"
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 104857600\r\n\r\n"
         )
         assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
     assert httpx.get(f"{server.url}/health").status_code == 200

@@ -41,7 +41,8 @@ def make_client(context: ServerContext) -> MakeClient:
     @asynccontextmanager
     async def make(headers: dict[str, str] | None = None, **config: Any) -> AsyncIterator[httpx.AsyncClient]:
         transport = httpx.ASGITransport(create_app(context, ServerConfig(**config)))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
+        url = "http://localhost"
+        async with httpx.AsyncClient(transport=transport, base_url=url, headers=headers) as client:
             yield client
 
     return make

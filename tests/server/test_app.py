@@ -5,6 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from mlc_serve.config import ServerConfig
+from mlc_serve.errors import ConfigError
 from tests.server.conftest import MakeClient
 
 PREFLIGHT = {"Origin": "http://page", "Access-Control-Request-Method": "POST"}
@@ -17,16 +19,36 @@ async def test_any_origin_by_default(client: httpx.AsyncClient) -> None:
     assert "x-request-id" in reply.headers["access-control-expose-headers"].lower()
 
 
-async def test_credentials_with_any_origin(make_client: MakeClient) -> None:
-    """Browsers refuse `*` beside credentials, so the origin itself is named, in preflights too."""
-    async with make_client(allow_credentials=True) as client:
-        replies = [
+async def test_credentials_with_a_list_of_origins(make_client: MakeClient) -> None:
+    """A listed origin may send credentials, in preflights too; another one is not named."""
+    async with make_client(allow_credentials=True, allow_origins=["http://page"]) as client:
+        ours = [
             await client.get("/v1/models", headers={"Origin": "http://page"}),
             await client.options("/v1/chat/completions", headers=PREFLIGHT),
         ]
-    for reply in replies:
+        theirs = await client.get("/v1/models", headers={"Origin": "http://other"})
+    for reply in ours:
         assert reply.headers["access-control-allow-origin"] == "http://page"
         assert reply.headers["access-control-allow-credentials"] == "true"
+    assert "access-control-allow-origin" not in theirs.headers
+
+
+def test_credentials_with_any_origin_are_refused() -> None:
+    """A server that let every page act for its reader does not start."""
+    with pytest.raises(ConfigError, match=r"allow_credentials.*allow_origins"):
+        ServerConfig(allow_credentials=True)
+
+
+async def test_pages_of_public_sites_may_ask_for_a_private_network(make_client: MakeClient) -> None:
+    """Browsers that ask for a permission of their own get it with the origin's, and only then."""
+    asking = {**PREFLIGHT, "Access-Control-Request-Private-Network": "true"}
+    async with make_client(allow_origins=["http://page"]) as client:
+        ours = await client.options("/v1/chat/completions", headers=asking)
+        theirs = await client.options("/v1/chat/completions", headers={**asking, "Origin": "http://other"})
+    assert ours.status_code == 200
+    assert ours.headers["access-control-allow-private-network"] == "true"
+    assert theirs.status_code == 400
+    assert "access-control-allow-origin" not in theirs.headers
 
 
 async def test_listed_origins_only(make_client: MakeClient) -> None:

@@ -73,7 +73,7 @@ async def test_unexpected_exceptions_are_told_and_logged_once(caplog: pytest.Log
         raise ZeroDivisionError("secret")
 
     transport = httpx.ASGITransport(UnexpectedErrors(broken))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         reply = await client.get("/x")
     assert reply.status_code == 500
     assert reply.json()["error"]["type"] == "server_error"

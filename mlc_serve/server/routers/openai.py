@@ -28,7 +28,7 @@ from mlc_serve.protocol.reply_stream import Chunk, ReplyStream, TextPart
 from mlc_serve.protocol.text_frame import TextFrame
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.disconnect import unless_disconnected
-from mlc_serve.server.request_log import RequestRecord, record_of
+from mlc_serve.server.middleware.request_log import RequestRecord, record_of
 from mlc_serve.server.sse import EventStream
 
 Work = Awaitable[ChatCompletion | Completion | ReplyStream[Chunk]]

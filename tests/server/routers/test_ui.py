@@ -65,7 +65,7 @@ async def test_the_supervisor_may_be_called() -> None:
     context = ServerContext("http://127.0.0.1:9000")
     context.add(AsyncMLCEngine.from_loaded(fake_model()))
     transport = httpx.ASGITransport(create_app(context, ServerConfig()))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         policy = (await client.get("/")).headers["content-security-policy"]
         facts = (await client.get("/ui/engine.json")).json()
     context.close()

@@ -21,7 +21,9 @@ OPEN_PATHS = frozenset({"/health", "/ready"})
 def bearer_token(authorization: str | None) -> str | None:
     """The token of an `Authorization: Bearer …` header; None if there is none of that scheme."""
     scheme, _, token = (authorization or "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+    # A header has been decoded as Latin-1, in which the last byte of a letter may look like a space.
+    token = token.strip(" \t")
+    return token if scheme.lower() == "bearer" and token else None
 
 
 class ApiKeys:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion
-from mlc_serve.server.request_id import request_id
+from mlc_serve.server.middleware.request_id import request_id
 
 logger = logging.getLogger(__name__)
 

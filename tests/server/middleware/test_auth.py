@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlc_serve.server.auth import bearer_token
+from mlc_serve.server.middleware.auth import bearer_token
 from mlc_serve.server.routers.ui import PAGE_PATHS
 from tests.server.conftest import MakeClient
 
@@ -47,11 +47,11 @@ async def test_the_page_is_open(make_client: MakeClient, path: str) -> None:
         assert (await client.get(path)).status_code == 401
 
 
-@pytest.mark.parametrize("key", ["first", "second", "clé"])
+@pytest.mark.parametrize("key", ["first", "second", "clé", "voilà", "Ѕ"])
 async def test_each_key_opens(make_client: MakeClient, key: str) -> None:
-    """Any of several keys is good, whatever its letters."""
+    """Any of several keys is good, whatever its letters; the last ones end in bytes that look like spaces."""
     header = f"Bearer {key}".encode()
-    async with make_client(api_keys=["first", "second", "clé"]) as client:
+    async with make_client(api_keys=["first", "second", "clé", "voilà", "Ѕ"]) as client:
         reply = await client.get("/v1/models", headers={b"Authorization": header})
     assert reply.status_code == 200
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from mlc_serve.server.request_id import accepted_id
+from mlc_serve.server.middleware.request_id import accepted_id
 
 
 async def test_a_plain_id_comes_back(client: httpx.AsyncClient) -> None:

@@ -20,7 +20,8 @@ COMPLETION = {"prompt": "Hello", "max_tokens": 5, "ignore_eos": True}
 
 def lines_of(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> list[str]:
     """What was logged of requests."""
-    records = [record for record in caplog.records if record.name == "mlc_serve.server.request_log"]
+    name = "mlc_serve.server.middleware.request_log"
+    records = [record for record in caplog.records if record.name == name]
     return [record.getMessage() for record in records if record.levelno == level]
 
 

@@ -1,0 +1,66 @@
+"""The Host header: which names a server on a loopback address answers to.
+
+A page from anywhere can let its own name lead to 127.0.0.1 (DNS rebinding). The browser then takes this
+server for the page's, and only the name in the Host header tells the two apart.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mlc_serve.errors import UnknownHostError
+from mlc_serve.server.errors import error_response
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens on `host`, a name or an address."""
+    return _is_localhost(host) or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+class Hosts:
+    """ASGI middleware that answers 421 to requests for a name that is none of this server's.
+
+    Its names are `localhost`, everything below it, and `names`. An address is always good, because a name
+    that was rebound stays in the header; so is a request without the header, because browsers send one.
+    """
+
+    def __init__(self, app: ASGIApp, names: Iterable[str]) -> None:
+        self._app = app
+        self._names = frozenset(name.lower().strip("[]") for name in names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, or refuse it."""
+        name = _host_name(Headers(scope=scope).get("host", "")) if scope["type"] == "http" else ""
+        if self._is_ours(name):
+            await self._app(scope, receive, send)
+            return
+        refusal = UnknownHostError(
+            f"This server does not answer to the name {name!r}. If it should, start it with --allowed-hosts."
+        )
+        await error_response(refusal)(scope, receive, send)
+
+    def _is_ours(self, name: str) -> bool:
+        return not name or name in self._names or _is_localhost(name) or _is_address(name)
+
+
+def _host_name(header: str) -> str:
+    """The name or the address of a Host header, without its port and brackets."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0].lower()
+
+
+def _is_localhost(name: str) -> bool:
+    return name == "localhost" or name.endswith(".localhost")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
