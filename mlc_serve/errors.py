@@ -20,6 +20,7 @@
     │   ├── CheckpointError         a model directory, its files or its download
     │   ├── DeviceError             a device that is not there
     │   ├── CompileError            a model that can't be compiled
+    │   ├── DamagedArtifactError    an entry of the cache is not what was put there
     │   ├── PortInUseError          the address is taken
     │   └── CommandError            a supervisor can't run the server's program
     └── SupervisionError          a supervised server is not, or not yet, to be had
@@ -188,6 +189,10 @@ class DeviceError(StartupError):
 
 class CompileError(StartupError):
     """A model that can't be compiled for the device."""
+
+
+class DamagedArtifactError(StartupError):
+    """An entry of the cache is no longer what was put there. It can be made again."""
 
 
 class PortInUseError(StartupError):

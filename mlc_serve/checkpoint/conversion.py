@@ -3,12 +3,14 @@ one file.
 
 One tensor is in memory at a time; of a quantized one its integers and its scales, which are two parameters of
 the library. The result is a directory in MLC's form: an index and one shard, whose tensors start at multiples
-of 64 bytes, as TVM wants them.
+of 64 bytes, as TVM wants them. The index holds a checksum of each tensor and one of itself, by which damage
+is found when the tensors are loaded.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -62,9 +64,11 @@ def convert(
             records.append(_write(shard, spec.name, tensor))
             progress(tensor.nbytes)
         size = shard.tell()
+    shard_entry = {"dataPath": SHARD_NAME, "format": "raw-shard", "nbytes": size, "records": records}
+    checksum = zlib.crc32(json.dumps(shard_entry).encode())
     index = {
-        "metadata": {"ParamSize": len(records), "ParamBytes": size},
-        "records": [{"dataPath": SHARD_NAME, "format": "raw-shard", "nbytes": size, "records": records}],
+        "metadata": {"ParamSize": len(records), "ParamBytes": size, "crc32": checksum},
+        "records": [shard_entry],
     }
     (directory / INDEX_NAME).write_text(json.dumps(index, indent=1), encoding="utf-8")
 
@@ -128,7 +132,8 @@ def _cast(checkpoint: Checkpoint, spec: WantedTensor, tensor: NDArray[Any]) -> N
 def _write(shard: BinaryIO, name: str, tensor: NDArray[Any]) -> dict[str, Any]:
     shard.write(bytes(-shard.tell() % _ALIGNMENT))
     offset = shard.tell()
-    np.ascontiguousarray(tensor).tofile(shard)
+    content = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
+    content.tofile(shard)
     return {
         "name": name,
         "shape": list(tensor.shape),
@@ -136,4 +141,5 @@ def _write(shard: BinaryIO, name: str, tensor: NDArray[Any]) -> dict[str, Any]:
         "format": "raw",
         "nbytes": tensor.nbytes,
         "byteOffset": offset,
+        "crc32": zlib.crc32(content.data),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import tvm
 from mlc_serve.checkpoint.conversion import convert
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.raw_shards import RawShards
-from mlc_serve.errors import CheckpointError
+from mlc_serve.errors import DamagedArtifactError
 from mlc_serve.runtime.library import ParameterSpec
 from mlc_serve.runtime.weights import load_weights
 from tests.checkpoints import Shape, write_checkpoint
@@ -70,7 +71,7 @@ def test_progress_adds_up_to_the_file(directory: Path) -> None:
 )
 def test_what_the_library_does_not_take_is_named(directory: Path, spec: ParameterSpec, message: str) -> None:
     """A tensor that is missing, or that has another shape or type."""
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(DamagedArtifactError, match=message):
         load(directory, spec)
 
 
@@ -79,5 +80,58 @@ def test_a_truncated_shard_is_named(directory: Path) -> None:
     shard = directory / "params_shard_0.bin"
     size = shard.stat().st_size
     shard.write_bytes(shard.read_bytes()[:-10])
-    with pytest.raises(CheckpointError, match=rf"params_shard_0\.bin ends after {size - 10} of {size} bytes"):
+    with pytest.raises(
+        DamagedArtifactError, match=rf"params_shard_0\.bin ends after {size - 10} of {size} bytes"
+    ):
+        load(directory, NORM)
+
+
+@pytest.mark.parametrize("spec", [NORM, HEAD, PAIRS], ids=lambda spec: spec.name)
+def test_one_changed_bit_is_found(directory: Path, spec: ParameterSpec) -> None:
+    """Whichever tensor it is in, even if only another one is loaded."""
+    shard = directory / "params_shard_0.bin"
+    (entry,) = json.loads((directory / "tensor-cache.json").read_text())["records"]
+    (record,) = (record for record in entry["records"] if record["name"] == spec.name)
+    content = bytearray(shard.read_bytes())
+    content[record["byteOffset"] + record["nbytes"] // 2] ^= 0x10
+    shard.write_bytes(content)
+    with pytest.raises(DamagedArtifactError, match=f"the bytes of {spec.name} are not those"):
+        load(directory, NORM)
+
+
+def test_zeros_of_the_same_size_are_found(directory: Path) -> None:
+    """A file system that lost its last writes leaves such a file."""
+    shard = directory / "params_shard_0.bin"
+    shard.write_bytes(bytes(shard.stat().st_size))
+    with pytest.raises(DamagedArtifactError, match="are not those that were written"):
+        load(directory, NORM)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", '{"records": []}', '{"records": [{}]}', '{"records": [3]}', "\x80"]
+)
+def test_a_damaged_index_is_named(directory: Path, content: str) -> None:
+    """Whatever is left of it."""
+    (directory / "tensor-cache.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(DamagedArtifactError, match=r"tensor-cache\.json can't be read: "):
+        load(directory, NORM)
+
+
+@pytest.mark.parametrize("file", ["tensor-cache.json", "params_shard_0.bin"])
+def test_a_missing_file_is_named(directory: Path, file: str) -> None:
+    """The index or the shard."""
+    (directory / file).unlink()
+    with pytest.raises(DamagedArtifactError, match=file):
+        load(directory, NORM)
+
+
+@pytest.mark.parametrize("key", ["shape", "dtype", "nbytes", "byteOffset", "crc32", "name"])
+@pytest.mark.parametrize("value", [None, -1, 10**30, "int4", [1]], ids=str)
+def test_an_index_that_lies_is_damage(directory: Path, key: str, value: object) -> None:
+    """An index that was changed is not believed."""
+    path = directory / "tensor-cache.json"
+    index = json.loads(path.read_text())
+    index["records"][0]["records"][0][key] = value
+    path.write_text(json.dumps(index))
+    with pytest.raises(DamagedArtifactError):
         load(directory, NORM)
