@@ -23,8 +23,8 @@ from mlc_serve.protocol.replies import (
     ToolCallFunction,
 )
 from mlc_serve.text.tokenizer import Tokenizer
-from mlc_serve.text.tool_calls import ToolCall as ParsedCall
 from mlc_serve.text.tool_calls import ToolCallParser
+from mlc_serve.text.written_calls import ToolCall as ParsedCall
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,13 @@ class ChatText:
     def __init__(self, *, parses_tools: bool) -> None:
         self._parser = ToolCallParser() if parses_tools else None
         self._has_called = False
+        self._ends_in_call = False
 
     def push(self, delta: TextDelta) -> ChatPart:
-        """What the delta completes. A choice that called a tool and was not cut off ends in tool_calls."""
+        """What the delta completes.
+
+        A choice that called a tool ends in tool_calls, unless it was cut off in what followed the call.
+        """
         end = wire_reason(delta.finish_reason)
         if self._parser is None:
             return ChatPart(delta.text, (), end)
@@ -62,7 +66,10 @@ class ChatText:
         content = "".join(piece for piece in pieces if isinstance(piece, str))
         calls = tuple(piece for piece in pieces if isinstance(piece, ParsedCall))
         self._has_called = self._has_called or bool(calls)
-        return ChatPart(content, calls, "tool_calls" if end == "stop" and self._has_called else end)
+        if pieces:
+            self._ends_in_call = isinstance(pieces[-1], ParsedCall)
+        is_call = (end == "stop" and self._has_called) or (end == "length" and self._ends_in_call)
+        return ChatPart(content, calls, "tool_calls" if is_call else end)
 
 
 class ChatMessageWriter:

@@ -1,4 +1,4 @@
-"""Finds function calls in a model's answer as it grows, in the form of the Hermes and Qwen2.5 models.
+"""Finds function calls in a model's answer as it grows, between the tags of the Hermes and Qwen2.5 models.
 
     <tool_call>
     {"name": "get_weather", "arguments": {"city": "Oslo"}}
@@ -10,116 +10,136 @@ their ids.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+import re
+
+from mlc_serve.text.written_calls import ToolCall, UnfinishedCallError, read_calls
 
 START_TAG = "<tool_call>"
 END_TAG = "</tool_call>"
 
+# An answer with so many calls that are none is content from there on: each costs a look at all that follows.
+MAX_BROKEN = 100
 
-@dataclass(frozen=True)
-class ToolCall:
-    """A function to call; `arguments` is a JSON object as text."""
+# So often is a call read while it grows, at most: each of its characters. The rest is left to the end.
+LOOKS = 16
 
-    name: str
-    arguments: str
+# What belongs to a call behind its JSON: white space, the end of a code fence, the end tag.
+_REST_OF_CALL = re.compile(rf"\s*(?:```\s*(?={START_TAG}|{END_TAG}|\Z))?(?:{END_TAG}\s*)?")
+_NEXT_TAG = re.compile(rf"\s*(?:```\s*)?(?:{START_TAG}|{END_TAG})")
 
 
 class ToolCallParser:
     """Splits an answer, in whatever portions it comes, into content and calls, in their order.
 
-    What looks like a call but is none (no end tag, no JSON, no name) comes out as content, letter by letter
-    as it was. White space that follows a call belongs to the call. Held back are calls that are not complete,
-    and the longest end of the text that could begin a tag.
+    A call is whole when its JSON is: the end tag may be missing, and may stand within a string. What looks
+    like a call but is none (no JSON, no name, arguments that are no object) comes out as content, letter by
+    letter as it was. White space that follows a call belongs to the call. Held back are calls until a tag
+    follows them, and the longest end of the text that could begin a tag.
     """
 
     def __init__(self) -> None:
-        self._waiting = ""
+        self._waiting = _Waiting()
         self._in_call = False
         self._after_call = False
+        self._num_broken = 0
 
     def push(self, text: str) -> list[str | ToolCall]:
         """What this text completes: non-empty pieces of content, and calls."""
-        self._waiting += text
-        parts: list[str | ToolCall] = []
-        while (part := self._next_part()) is not None:
-            if part:
-                parts.append(part)
-        return parts
+        may_end = self._waiting.add(text)
+        return self._parts(is_last=False) if may_end or not self._in_call else []
 
     def finish(self) -> list[str | ToolCall]:
-        """What is left at the end, as content."""
-        rest = START_TAG + self._waiting if self._in_call else self._content(self._waiting)
-        self._waiting = ""
-        self._in_call = False
-        return [rest] if rest else []
+        """What is left at the end: a call that lacks its end tag, and content."""
+        return self._parts(is_last=True)
 
-    def _next_part(self) -> str | ToolCall | None:
-        """One more piece off the waiting text, possibly an empty one; None if more text has to come first."""
-        return self._next_call() if self._in_call else self._next_content()
+    def _parts(self, *, is_last: bool) -> list[str | ToolCall]:
+        parts: list[str | ToolCall] = []
+        while (
+            found := self._next_call(is_last) if self._in_call else self._next_content(is_last)
+        ) is not None:
+            parts += found
+        return parts
 
-    def _next_content(self) -> str | None:
-        content, tag, rest = self._waiting.partition(START_TAG)
-        if tag:
-            self._waiting = rest
+    def _next_content(self, is_last: bool) -> list[str | ToolCall] | None:
+        """Content up to the next call; None if there is no call to go on with."""
+        text = self._waiting.text
+        content, tag, rest = text.partition(START_TAG)
+        if tag and self._num_broken < MAX_BROKEN:
+            self._waiting.text = rest
             self._in_call = True
             return self._content(content)
-        num_shown = len(content) - _length_of_tag_begun(content)
-        self._waiting = content[num_shown:]
-        return self._content(content[:num_shown]) or None
+        num_shown = len(text) - (0 if is_last else _length_of_tag_begun(text))
+        self._waiting.text = text[num_shown:]
+        return self._content(text[:num_shown]) or None
 
-    def _next_call(self) -> str | ToolCall | None:
-        body, tag, rest = self._waiting.partition(END_TAG)
-        if not tag:
+    def _next_call(self, is_last: bool) -> list[str | ToolCall] | None:
+        """The calls between a start tag and the next tag; None if more text has to come first."""
+        text = self._waiting.text
+        try:
+            calls, end = read_calls(text)
+            is_settled = not calls or _NEXT_TAG.match(text, end) is not None
+        except UnfinishedCallError:
+            calls, end, is_settled = [], 0, False
+        if not (is_settled or is_last):
+            self._waiting.count_look()
             return None
         self._in_call = False
-        call = _parse(body)
-        if call is None:  # what follows the start tag is searched again: a call may begin in it
-            return self._not_a_call()
-        self._waiting = rest
-        self._after_call = True
-        return call
+        self._after_call = bool(calls)
+        if not calls:  # what follows the start tag is searched again: a call may begin in it
+            self._num_broken += 1
+            return [START_TAG]
+        self._waiting.text = text[_end_of_call(text, end) :]
+        return [*calls]
 
-    def _not_a_call(self) -> str:
-        self._after_call = False
-        return START_TAG
-
-    def _content(self, text: str) -> str:
+    def _content(self, text: str) -> list[str | ToolCall]:
         if self._after_call:
             text = text.lstrip()
             self._after_call = not text
-        return text
+        return [text] if text else []
+
+
+class _Waiting:
+    """A text that grows until it can be used. To add to it costs what is added; to read it, all of it."""
+
+    def __init__(self) -> None:
+        self._portions: list[str] = []
+        self._tail = ""  # of all that was added; shorter than an end tag
+        self._length = 0
+        self._looked_at = 0
+
+    def add(self, text: str) -> bool:
+        """Take in more text. Whether it is worth while to look for the end of a call in it."""
+        self._portions.append(text)
+        self._length += len(text)
+        seen = self._tail + text
+        self._tail = seen[1 - len(END_TAG) :]
+        is_affordable = self._looked_at <= LOOKS * (self._length + len(END_TAG))
+        return is_affordable and (END_TAG in seen or START_TAG in seen)
+
+    def count_look(self) -> None:
+        """Note that all of it was read, and more of it is needed."""
+        self._looked_at += self._length
+
+    @property
+    def text(self) -> str:
+        """All of it. May be set to what is left of it."""
+        joined = "".join(self._portions)
+        self._portions = [joined]
+        return joined
+
+    @text.setter
+    def text(self, rest: str) -> None:
+        self._portions = [rest]
+        self._length = len(rest)
+        self._looked_at = 0
+
+
+def _end_of_call(text: str, end_of_json: int) -> int:
+    rest = _REST_OF_CALL.match(text, end_of_json)
+    return end_of_json if rest is None else rest.end()
 
 
 def _length_of_tag_begun(text: str) -> int:
     """How many characters at the end of the text are the beginning of a start tag."""
     longest = min(len(text), len(START_TAG) - 1)
     return next((k for k in range(longest, 0, -1) if text.endswith(START_TAG[:k])), 0)
-
-
-def _parse(body: str) -> ToolCall | None:
-    """The call that a tag encloses; None unless it is JSON with a name and an object of arguments."""
-    try:
-        call = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
-        return None
-    arguments = call.get("arguments")
-    if isinstance(arguments, str):  # some models write the object as JSON within JSON
-        return _parse_nested(call["name"], arguments)
-    if arguments is None:
-        arguments = {}
-    return (
-        ToolCall(call["name"], json.dumps(arguments, ensure_ascii=False))
-        if isinstance(arguments, dict)
-        else None
-    )
-
-
-def _parse_nested(name: str, arguments: str) -> ToolCall | None:
-    try:
-        is_object = isinstance(json.loads(arguments), dict)
-    except (ValueError, RecursionError):
-        return None
-    return ToolCall(name, arguments) if is_object else None

@@ -70,9 +70,26 @@ def test_calls_are_text_where_no_tools_were_offered() -> None:
     assert message(CALL, PLAIN).message.content == CALL
 
 
-def test_reply_that_was_cut_off_says_so() -> None:
-    """A call before the cut doesn't make it whole."""
-    assert message(CALL, TOOLS, FinishReason.LENGTH).finish_reason == "length"
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        (CALL, "tool_calls"),
+        (CALL.removesuffix("</tool_call>"), "tool_calls"),
+        (CALL.removesuffix("</tool_call>").rstrip()[:-1], "length"),
+        (CALL + CALL[:20], "length"),
+        (CALL + "and", "length"),
+    ],
+)
+def test_a_reply_that_was_cut_off_says_so_unless_its_last_call_is_whole(text: str, end: str) -> None:
+    """A call is whole when its JSON is: a client can act on it, whatever would have followed."""
+    assert message(text, TOOLS, FinishReason.LENGTH).finish_reason == end
+
+
+def test_a_call_without_its_end_tag_is_a_call() -> None:
+    """Models end their turn, or meet a stop string, before the tag."""
+    choice = message(CALL.removesuffix("</tool_call>"), TOOLS)
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
+    assert len(choice.message.tool_calls or []) == 1
 
 
 def test_chunks_begin_with_the_role_and_end_with_the_reason() -> None:

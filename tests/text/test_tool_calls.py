@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlc_serve.text.tool_calls import ToolCall, ToolCallParser
+from mlc_serve.text.tool_calls import END_TAG, MAX_BROKEN, START_TAG, ToolCallParser
+from mlc_serve.text.written_calls import ToolCall, read_calls
 
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Malmö"}}\n</tool_call>'
 PARSED = ToolCall("weather", '{"city": "Malmö"}')
@@ -24,7 +25,7 @@ NO_CALLS = [
     '<tool_call>{"name": "f", "arguments": "3"}</tool_call>',
     "<tool_call>" + "[" * 100_000 + "</tool_call>",
     "<tool_call></tool_call>",
-    '<tool_call>{"name": "f"}',
+    '<tool_call>{"name": "f"',
     "</tool_call>",
     "<tool_cal",
     "a < b, <tool_box>",
@@ -51,10 +52,28 @@ def parsed(portions: list[str]) -> list[str | ToolCall]:
         ("Let me see.\n" + CALL, ["Let me see.\n", PARSED]),
         (CALL + "\n" + CALL + "\n", [PARSED, PARSED]),
         (CALL + "\n\nDone.", [PARSED, "Done."]),
+        (CALL.removesuffix(END_TAG), [PARSED]),
+        (CALL.removesuffix(END_TAG) + CALL, [PARSED, PARSED]),
+        (CALL.removesuffix(END_TAG) + "Done.", [PARSED, "Done."]),
+        (CALL.removesuffix(END_TAG) + "</tool_", [PARSED, "</tool_"]),
+        (
+            CALL.removesuffix(END_TAG)[:-2] + END_TAG + CALL,
+            [CALL.removesuffix(END_TAG)[:-2] + END_TAG, PARSED],
+        ),
         ("<tool_call>oh " + CALL, ["<tool_call>oh ", PARSED]),
+        (
+            '<tool_call>{"name": "f", "arguments": {"a": "x}}</tool_call>' + CALL,
+            ['<tool_call>{"name": "f", "arguments": {"a": "x}}</tool_call>', PARSED],
+        ),
+        (
+            f'{START_TAG}{{"name": "f", "arguments": {{"a": "{END_TAG}"}}}}{END_TAG}.',
+            [ToolCall("f", f'{{"a": "{END_TAG}"}}'), "."],
+        ),
+        (
+            f'{START_TAG}{{"name": "f", "arguments": {{"a": "{CALL[:11]}"}}}}',
+            [ToolCall("f", f'{{"a": "{START_TAG}"}}')],
+        ),
         ("<" + CALL, ["<", PARSED]),
-        ('<tool_call>{"name": "f"}</tool_call>', [ToolCall("f", "{}")]),
-        ('<tool_call>{"name": "f", "arguments": "{\\"a\\": 1}"}</tool_call>', [ToolCall("f", '{"a": 1}')]),
         ("", []),
     ],
 )
@@ -71,10 +90,24 @@ def test_what_is_no_call_is_content(answer: str) -> None:
     assert [answer[: len(answer) // 2] + answer[len(answer) // 2 :]] == parsed([answer[:20], answer[20:]])
 
 
+PIECES = [
+    CALL,
+    CALL.removesuffix(END_TAG),
+    START_TAG,
+    END_TAG,
+    '{"name": "f"}',
+    '{"name": "f", "arguments": {"a": "',
+    '"}}',
+    "```",
+    "text ",
+    "\n",
+    "<",
+    "{",
+]
+
+
 @given(
-    answer=st.lists(st.sampled_from([CALL, *NO_CALLS[:4], *NO_CALLS[10:], "text ", "\n", "<", "{"])).map(
-        "".join
-    ),
+    answer=st.lists(st.sampled_from([*PIECES, *NO_CALLS[:4], *NO_CALLS[10:]])).map("".join),
     cuts=st.lists(st.integers(0, 200)),
 )
 def test_portions_make_no_difference(answer: str, cuts: list[int]) -> None:
@@ -93,6 +126,32 @@ def test_only_the_beginning_of_a_tag_is_held_back() -> None:
     assert parser.push(CALL[:-1]) == []
     assert parser.push(">") == [PARSED]
     assert parser.finish() == []
+
+
+def test_a_long_call_is_read_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many end tags its strings hold, and in however many portions it comes."""
+    read: list[int] = []
+
+    def counted(text: str) -> tuple[list[ToolCall], int]:
+        read.append(len(text))
+        return read_calls(text)
+
+    monkeypatch.setattr("mlc_serve.text.tool_calls.read_calls", counted)
+    answer = f'{START_TAG}{{"name": "f", "arguments": {{"a": "{END_TAG * 5000}"}}}}{END_TAG}'
+
+    assert parsed([answer[i : i + 7] for i in range(0, len(answer), 7)]) == [
+        ToolCall("f", f'{{"a": "{END_TAG * 5000}"}}')
+    ]
+    assert sum(read) < 40 * len(answer)
+
+
+def test_an_answer_of_broken_calls_is_searched_a_bounded_number_of_times() -> None:
+    """After many that are none, the rest is content."""
+    answer = f'{START_TAG}{{"' * MAX_BROKEN + CALL
+
+    assert parsed([answer]) == [answer]
+    assert parsed(list(answer)) == [answer]
+    assert parsed([answer.removeprefix(START_TAG)]) != [answer.removeprefix(START_TAG)]
 
 
 def test_arguments_are_json_text() -> None:
