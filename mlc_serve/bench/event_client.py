@@ -117,14 +117,16 @@ class _Connection(asyncio.Protocol):
         self._transport.close()
 
     async def lines(self) -> AsyncIterator[str]:
-        """The reply's lines, without empty ones."""
+        """The reply's lines, without empty ones. They end where lines of event streams do: CR, LF or both."""
         rest = b""
         while received := await self._take():
             self._check_status(received)
-            *whole, rest = (rest + received).split(b"\n")
+            *whole, rest = (rest + received).splitlines(keepends=True)
+            if rest.endswith((b"\r", b"\n")):
+                whole, rest = [*whole, rest], b""
             for line in whole:
-                if line:
-                    yield line.decode()
+                if text := line.rstrip(b"\r\n"):
+                    yield text.decode()
         if rest:
             yield rest.decode()
 

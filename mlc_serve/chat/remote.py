@@ -14,7 +14,6 @@ from mlc_serve.errors import RemoteServerError
 
 # Connecting takes milliseconds; a reply may stand in a queue, and its parts may be long in coming.
 _TIMEOUT = httpx2.Timeout(10, read=600)
-_PREFIX = "data:"
 
 
 class RemoteSource:
@@ -44,10 +43,10 @@ class RemoteSource:
         request["stream_options"] = {"include_usage": True}
         with (
             self._faults_told(),
-            self._client.stream("POST", f"{self._url}/chat/completions", json=request) as response,
+            self._client.sse(f"{self._url}/chat/completions", method="POST", json=request) as source,
         ):
-            _refuse_errors(response)
-            for event in _events(response):
+            _refuse_errors(source.response)
+            for event in _events(source):
                 yield from _parts(event)
 
     def close(self) -> None:
@@ -83,18 +82,17 @@ def _refuse_errors(response: httpx2.Response) -> None:
     raise RemoteServerError(f"the server answers {response.status_code}: {' '.join(text.split())}")
 
 
-def _events(response: httpx2.Response) -> Iterator[dict[str, Any]]:
+def _events(source: httpx2.EventSource) -> Iterator[dict[str, Any]]:
     """The JSON objects of an event stream. Raises RemoteServerError if it breaks off."""
-    for line in response.iter_lines():
-        data = line.removeprefix(_PREFIX).strip()
-        if not line.startswith(_PREFIX) or not data:
+    for event in source:
+        if not event.data:
             continue
-        if data == "[DONE]":
+        if event.data == "[DONE]":
             return
         try:
-            yield json.loads(data)
+            yield json.loads(event.data)
         except ValueError as error:
-            raise RemoteServerError(f"the server sends what is no JSON: {data[:80]!r}") from error
+            raise RemoteServerError(f"the server sends what is no JSON: {event.data[:80]!r}") from error
     raise RemoteServerError("the server broke the reply off")
 
 

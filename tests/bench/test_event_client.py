@@ -57,6 +57,16 @@ async def test_lines_are_put_together_across_chunks() -> None:
         assert await lines(client) == ["data: a", "data: b"]
 
 
+async def test_lines_end_where_those_of_event_streams_do() -> None:
+    """At CR, LF or both, and at no other character that some take for the end of a line."""
+    text = "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg"
+    body = f"data: {text}\r\ndata: two\r\rdata: three".encode()
+    reply = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)]
+    reply += [body[i : i + 1] for i in range(len(body))]
+    async with serving(reply) as (client, _):
+        assert await lines(client) == [f"data: {text}", "data: two", "data: three"]
+
+
 async def test_connections_are_used_again() -> None:
     """The next request goes over a connection whose reply is whole."""
     whole = [CHUNKED + b"1\r\na\r\n0\r\n\r\n"]

@@ -10,6 +10,7 @@ import pytest
 
 from mlc_serve.chat.remote import RemoteSource
 from mlc_serve.errors import RemoteServerError
+from mlc_serve.testing import replay
 from tests.e2e.live_server import LiveServer, live_server
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -29,6 +30,14 @@ def test_the_first_model_answers(server: LiveServer) -> None:
     assert source.name == "fake"
     assert len("".join(part.text for part in parts)) == 5
     assert parts[-1].num_tokens == 5
+
+
+def test_a_reply_may_hold_any_character() -> None:
+    """A line of an event stream ends at CR and LF, and not at the line separators of Unicode."""
+    said = "a\u2028b\u2029c\u0085d\x0b\x0c\x1c\r\ne"
+    with live_server(replay(said.encode())) as running, closing(RemoteSource(f"{running.url}/v1")) as source:
+        parts = list(source.reply(HELLO, {}))
+    assert "".join(part.text for part in parts) == said
 
 
 def test_closing_a_reply_ends_the_request(server: LiveServer) -> None:
