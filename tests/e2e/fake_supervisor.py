@@ -1,4 +1,4 @@
-"""What a supervisor answers: its status, and an event for each change of it."""
+"""What a supervisor sends: an event with its status, and one for each change of it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ UP: dict[str, Any] = {
 
 
 class FakeSupervisor:
-    """Serves `status`; `change` sends another one to whoever listens."""
+    """Its one listener is told `status` first; `change` sends another one."""
 
     def __init__(self) -> None:
         self.status = UP
-        self.listening = threading.Event()
         self._changes: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._changes.put(UP)
 
     def change(self, **fields: Any) -> None:
         """Change the status, and tell the listener."""
@@ -38,7 +38,7 @@ class FakeSupervisor:
         self._changes.put(None)
 
     def changes(self) -> Iterator[dict[str, Any]]:
-        """Each change, until `close`."""
+        """The status and each change, until `close`."""
         yield from iter(self._changes.get, None)
 
 
@@ -49,18 +49,14 @@ def fake_supervisor() -> Iterator[tuple[FakeSupervisor, str]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            is_stream = self.path == "/events"
-            self.send_response(200)
+            self.send_response(200 if self.path == "/events" else 404)
             self.send_header("Access-Control-Allow-Origin", "*")
-            self.send_header("Content-Type", "text/event-stream" if is_stream else "application/json")
+            self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
-            if is_stream:
+            if self.path == "/events":
                 self._send_events()
-            else:
-                self.wfile.write(json.dumps(supervisor.status).encode())
 
         def _send_events(self) -> None:
-            supervisor.listening.set()
             for status in supervisor.changes():
                 self.wfile.write(f"event: mlc-status-changed\ndata: {json.dumps(status)}\n\n".encode())
                 self.wfile.flush()

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from chromium import NoBrowserError, chromium
 from demo_server import demo_server
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from mlc_serve.engine.sampling import Draw
 from mlc_serve.testing import likely_letter, replay
@@ -47,12 +47,28 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser) -> Iterator[Page]:
     """An empty page. After the test it has loaded nothing from elsewhere, and has complained of nothing."""
     with browser.new_context(permissions=["clipboard-read", "clipboard-write"]) as context:
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-        watch = Watch(page)
-        yield page
-        assert watch.faults == []
-        assert all(origin.startswith("http://127.0.0.1:") for origin in watch.origins)
+        yield from watched_page(context)
+
+
+@pytest.fixture
+def unprotected_page(browser: Browser) -> Iterator[Page]:
+    """Such a page for which the browser does not enforce the server's Content-Security-Policy.
+
+    What is kept from running here was cleaned away, and not stopped by the policy at the last moment. Under
+    the policy some browsers complain of handlers even in documents that can run nothing, where it is cleaned.
+    """
+    with browser.new_context(bypass_csp=True) as context:
+        yield from watched_page(context)
+
+
+def watched_page(context: BrowserContext) -> Iterator[Page]:
+    """A page of `context`, with the claims of `page` after the test."""
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    watch = Watch(page)
+    yield page
+    assert watch.faults == []
+    assert all(origin.startswith("http://127.0.0.1:") for origin in watch.origins)
 
 
 @pytest.fixture
@@ -278,8 +294,9 @@ def test_a_line_is_begun_without_sending(page: Page, server: LiveServer) -> None
     assert [message["content"] for message in body["messages"]] == ["one\ntwo"]
 
 
-def test_a_stranger_in_the_reply_can_do_nothing(page: Page) -> None:
+def test_a_stranger_in_the_reply_can_do_nothing(unprotected_page: Page) -> None:
     """Scripts, handlers and javascript: links of a reply are dropped, and pictures are not fetched."""
+    page = unprotected_page
     with live_server(replay(HOSTILE)) as server:
         page.goto(server.url)
         reply = ask(page)
@@ -288,6 +305,8 @@ def test_a_stranger_in_the_reply_can_do_nothing(page: Page) -> None:
         assert reply.locator("img, script").count() == 0
         assert reply.locator("[href^=javascript]").count() == 0
         expect(reply.get_by_role("link", name="picture")).to_have_attribute("rel", "noopener noreferrer")
+        page.evaluate("html => document.createElement('div').innerHTML = html", HOSTILE.decode())
+        page.wait_for_function("window.hacked === 2")  # uncleaned, it would have done something
 
 
 def test_reasoning_is_set_apart(page: Page) -> None:
@@ -390,7 +409,6 @@ def test_the_supervisor_is_shown(page: Page) -> None:
         card = page.get_by_label("Supervisor")
         expect(card).to_contain_text("server is up")
         expect(card).to_contain_text("4711")
-        assert supervisor.listening.wait(timeout=30)
         supervisor.change(http_available=False, error="port 8000 was taken")
         expect(card).to_contain_text("does not answer")
         expect(card).to_contain_text("port 8000 was taken")

@@ -1,4 +1,5 @@
-// The supervisor that runs the server, where one does: its status, read once and again at every change.
+// The supervisor that runs the server, where one does. Its stream of events begins with the status as it is, so
+// that nothing else has to be asked, whose answer could be older than an event.
 import { useEffect, useState } from "preact/hooks";
 
 export interface SupervisorStatus {
@@ -11,26 +12,19 @@ export interface SupervisorStatus {
   since: string | number | null;
 }
 
-/** The status; null while the supervisor has not answered. */
+/** The status; null while the supervisor does not answer. */
 export function useSupervisor(url: string | null): SupervisorStatus | null {
   const [status, setStatus] = useState<SupervisorStatus | null>(null);
-  useEffect(() => {
-    if (url === null) return undefined;
-    const read = (): void => {
-      fetch(`${url}/status`)
-        .then((reply) => reply.json() as Promise<SupervisorStatus>)
-        .then(setStatus, () => setStatus(null));
-    };
-    const events = new EventSource(`${url}/events`);
-    events.addEventListener("open", read);
-    events.addEventListener("error", () => setStatus(null));
-    events.addEventListener("mlc-status-changed", (event) =>
-      setStatus(JSON.parse(event.data as string) as SupervisorStatus),
-    );
-    read();
-    return () => events.close();
-  }, [url]);
+  useEffect(() => (url === null ? undefined : watchSupervisor(url, setStatus)), [url]);
   return status;
+}
+
+/** Tells the status now and at every change, in their order, and null when the supervisor is lost, until it is ended. */
+export function watchSupervisor(url: string, tell: (status: SupervisorStatus | null) => void): () => void {
+  const events = new EventSource(`${url}/events`);
+  events.addEventListener("error", () => tell(null));
+  events.addEventListener("mlc-status-changed", (event) => tell(JSON.parse(event.data as string) as SupervisorStatus));
+  return () => events.close();
 }
 
 /** Seconds that the status has held; null if it doesn't say. */
