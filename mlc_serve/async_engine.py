@@ -40,7 +40,7 @@ from mlc_serve.errors import (
 from mlc_serve.frontend.chat import ChatCompletions
 from mlc_serve.frontend.choice import Choice, TextDelta, choices
 from mlc_serve.frontend.completion import Completions
-from mlc_serve.frontend.params import GenerationParams, check_prompt
+from mlc_serve.frontend.params import GenerationParams, check_prompt, check_sampling
 from mlc_serve.frontend.stream import Stream
 from mlc_serve.loaded_model import LoadedModel
 
@@ -120,10 +120,12 @@ class AsyncMLCEngine:
     ) -> AsyncGenerator[TextDelta, None]:
         """Continue a prompt; deltas of choice i have index i. To close the generator ends the request.
 
-        Raises InvalidRequestError or ContextLengthError for the prompt. The generator raises QueueFullError,
+        Raises InvalidRequestError for the prompt or for token ids that the model doesn't have, or
+        ContextLengthError. The generator raises QueueFullError,
         RequestFailedError, EngineDeadError and ShuttingDownError, the first before anything is submitted.
         """
         check_prompt(prompt_ids, self._model, "prompt_ids")
+        check_sampling(params.sampling, self._model)
         return self._generate([prompt_ids], params, request_id)
 
     async def _generate(

@@ -46,7 +46,8 @@ class SequenceStep:
 class StepResult:
     """What came of one SequenceStep.
 
-    `token_id` is None exactly if no draw was asked for or it failed; `error` then says why it failed.
+    `token_id` is None exactly if no draw was asked for or the step failed; `error` then says why it failed,
+    and ends the request.
     `target_logprobs` has one entry for each target that is not None, in order.
     """
 
@@ -98,6 +99,6 @@ class Backend(Protocol):
         """Append each step's tokens to its sequence and draw where asked: one result a step, in order.
 
         The free pages must suffice before the call, and the number of tokens and sequences keep to the limits
-        that the model was loaded with. A failed draw is that result's `error`; anything raised means that the
-        device or the cache can no longer be trusted.
+        that the model was loaded with. What fails for one step alone is that result's `error`; anything
+        raised means that the device or the cache can no longer be trusted.
         """

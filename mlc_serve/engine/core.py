@@ -162,7 +162,7 @@ class EngineCore:
         if result.token_id is not None:
             request.output_ids.append(result.token_id)
             self._metrics.generated(request, now)
-        reason = _finish_reason(request, result) if is_caught_up else None
+        reason = _finish_reason(request, result) if is_caught_up or result.error else None
         if reason is not None:
             self._finish(request, reason, now)
         if reason is None and result.token_id is None and not result.target_logprobs:
@@ -206,7 +206,7 @@ def _targets(request: Request, start: int, stop: int) -> list[int | None]:
 
 
 def _finish_reason(request: Request, result: StepResult) -> FinishReason | None:
-    """Why a request whose known tokens are all computed ends, if it does."""
+    """Why a request ends, if it does, whose step has failed or whose known tokens are all computed."""
     if result.error is not None:
         return FinishReason.ERROR
     if result.token_id in request.spec.params.stop_token_ids:

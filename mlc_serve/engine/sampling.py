@@ -6,6 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,21 @@ class SamplingParams:
     stop_token_ids: frozenset[int] = frozenset()
     num_top_logprobs: int | None = None
     prompt_logprobs: bool = False
+
+    @cached_property
+    def biased_ids(self) -> npt.NDArray[np.int64]:
+        """The tokens of `logit_bias`, in the order of `biases`."""
+        return np.fromiter(self.logit_bias, np.int64, len(self.logit_bias))
+
+    @cached_property
+    def biases(self) -> npt.NDArray[np.float32]:
+        """The values of `logit_bias`."""
+        return np.fromiter(self.logit_bias.values(), np.float32, len(self.logit_bias))
+
+    @cached_property
+    def end_ids(self) -> npt.NDArray[np.int64]:
+        """The tokens of `stop_token_ids`, in any order."""
+        return np.fromiter(self.stop_token_ids, np.int64, len(self.stop_token_ids))
 
 
 @dataclass(frozen=True)

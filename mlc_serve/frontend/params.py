@@ -38,16 +38,13 @@ class GenerationParams:
 def sampling_params(request: GenerationRequest, model: LoadedModel) -> SamplingParams:
     """Sampling as the request wants it, and as the model's defaults have it where the request is silent.
 
-    Raises InvalidRequestError for a token id that the model doesn't have.
+    Raises InvalidRequestError as `check_sampling` does.
     """
-    vocab_size = model.info.vocab_size
-    check_token_ids(request.logit_bias, vocab_size, "logit_bias")
-    check_token_ids(request.stop_token_ids, vocab_size, "stop_token_ids")
     defaults = model.defaults
-    return SamplingParams(
+    params = SamplingParams(
         temperature=_first(request.temperature, defaults.temperature),
         top_p=_first(request.top_p, defaults.top_p),
-        top_k=_top_k(_first(request.top_k, defaults.top_k), vocab_size),
+        top_k=_top_k(_first(request.top_k, defaults.top_k), model.info.vocab_size),
         min_p=_first(request.min_p, defaults.min_p),
         repetition_penalty=_first(request.repetition_penalty, defaults.repetition_penalty),
         presence_penalty=_first(request.presence_penalty, defaults.presence_penalty),
@@ -57,6 +54,23 @@ def sampling_params(request: GenerationRequest, model: LoadedModel) -> SamplingP
         min_tokens=request.min_tokens,
         stop_token_ids=_stop_token_ids(request, defaults.eos_token_ids),
     )
+    check_sampling(params, model)
+    return params
+
+
+def check_sampling(params: SamplingParams, model: LoadedModel) -> None:
+    """Raises InvalidRequestError for a token id that the model doesn't have, and for a sequence that must go
+    on for `min_tokens` while every token would end it.
+    """
+    vocab_size = model.info.vocab_size
+    check_token_ids(params.logit_bias, vocab_size, "logit_bias")
+    check_token_ids(params.stop_token_ids, vocab_size, "stop_token_ids")
+    if params.min_tokens and len(params.stop_token_ids) == vocab_size:
+        raise InvalidRequestError(
+            "stop_token_ids: every token of the model is an end token, so that no output can have "
+            f"{params.min_tokens} tokens, as min_tokens demands.",
+            "stop_token_ids",
+        )
 
 
 def seed(request: GenerationRequest) -> int:

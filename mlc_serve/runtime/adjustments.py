@@ -9,9 +9,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+import numpy.typing as npt
 
 from mlc_serve.engine.sampling import Draw, SamplingParams
 from mlc_serve.runtime.rows import Histories, Logits, RowOperations
+
+TokenIds = npt.NDArray[np.int64]
+
+# A smaller repetition penalty chooses no other token, and float32 could not divide by it.
+_LEAST_REPETITION_PENALTY = 1e-6
 
 
 @contextmanager
@@ -38,37 +44,32 @@ def _adjust(
     logits: Logits, edited: Sequence[tuple[int, Draw]], histories: Histories, rows: RowOperations
 ) -> None:
     for i, draw in edited:
-        bias = draw.params.logit_bias
-        if bias:
-            logits[i, list(bias)] += np.fromiter(bias.values(), np.float32, len(bias))
+        if draw.params.logit_bias:
+            logits[i, draw.params.biased_ids] += draw.params.biases
     if len(histories.ids):
         rows.penalize(logits, histories)
     for i, draw in edited:
-        forbidden = _forbidden(draw)
-        if forbidden:
-            logits[i, forbidden] = -np.inf
+        if _may_not_end(draw):
+            logits[i, draw.params.end_ids] = -np.inf
 
 
 def _adjusts(draw: Draw) -> bool:
-    params = draw.params
-    return bool(params.logit_bias) or _penalizes(params) or len(draw.output_ids) < params.min_tokens
+    return bool(draw.params.logit_bias) or _penalizes(draw.params) or _may_not_end(draw)
 
 
 def _penalizes(params: SamplingParams) -> bool:
     return bool(params.presence_penalty or params.frequency_penalty or params.repetition_penalty != 1.0)
 
 
-def _forbidden(draw: Draw) -> list[int]:
-    """Tokens that would end the sequence too early."""
-    return list(draw.params.stop_token_ids) if len(draw.output_ids) < draw.params.min_tokens else []
+def _may_not_end(draw: Draw) -> bool:
+    return len(draw.output_ids) < draw.params.min_tokens
 
 
-def _listed(edited: Sequence[tuple[int, Draw]], vocab: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _listed(edited: Sequence[tuple[int, Draw]], vocab: int) -> TokenIds:
     """Where the tokens lie that are biased or forbidden, counted over all rows."""
-    return np.array(
-        [i * vocab + token for i, draw in edited for token in (*draw.params.logit_bias, *_forbidden(draw))],
-        np.int64,
-    )
+    biased = [i * vocab + draw.params.biased_ids for i, draw in edited]
+    forbidden = [i * vocab + draw.params.end_ids for i, draw in edited if _may_not_end(draw)]
+    return np.concatenate(biased + forbidden)
 
 
 def _histories(draws: Sequence[Draw]) -> Histories:
@@ -84,13 +85,17 @@ def _histories(draws: Sequence[Draw]) -> Histories:
             ids += draw.output_ids
         spans.append((start, boundary, len(ids)))
     penalties = [
-        (draw.params.presence_penalty, draw.params.frequency_penalty, draw.params.repetition_penalty)
+        (
+            draw.params.presence_penalty,
+            draw.params.frequency_penalty,
+            max(draw.params.repetition_penalty, _LEAST_REPETITION_PENALTY),
+        )
         for draw in draws
     ]
     return Histories(np.array(ids, np.int32), np.array(spans, np.int32), np.array(penalties, np.float32))
 
 
-def _positions(histories: Histories, vocab: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _positions(histories: Histories, vocab: int) -> TokenIds:
     """Where the tokens of the histories lie, counted over all rows."""
     lengths = histories.spans[:, 2] - histories.spans[:, 0]
     return np.repeat(np.arange(len(lengths)) * vocab, lengths) + histories.ids

@@ -92,7 +92,8 @@ class NumPyRows:
 
     def score(self, logits: Logits, wanted: Ids) -> Scores:
         normalizers = np.array([_normalizer(logits[row]) for row, _ in wanted])
-        counts = np.where(np.isnan(normalizers), 0, np.minimum(wanted[:, 1], logits.shape[1]))
+        possible = [np.isfinite(logits[row]).sum() for row, _ in wanted]
+        counts = np.where(np.isnan(normalizers), 0, np.minimum(wanted[:, 1], possible))
         ids = np.zeros((len(wanted), max(int(wanted[:, 1].max(initial=0)), 1)), np.int32)
         for i, (row, _) in enumerate(wanted):
             ids[i, : counts[i]] = _likeliest(logits[row], int(counts[i]))

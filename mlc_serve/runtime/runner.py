@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
@@ -17,7 +18,7 @@ from mlc_serve.runtime.compiled_rows import rows_for
 from mlc_serve.runtime.ids import IdBuffer
 from mlc_serve.runtime.library import Library
 from mlc_serve.runtime.paged_kv import PagedKV
-from mlc_serve.runtime.sampler import Sampler
+from mlc_serve.runtime.sampler import NO_NUMBER, Sampler
 
 Logits = npt.NDArray[np.float32]
 
@@ -68,6 +69,8 @@ class TVMBackend:
             scores += self._sampler.score(
                 logits, targets[start : start + self._max_rows], step.num_top_logprobs
             )
+        if not all(math.isfinite(score.logprob) for score in scores):
+            return StepResult(error=NO_NUMBER)
         if step.draw is None:
             return StepResult(target_logprobs=tuple(scores))
         (drawn,) = self._sampler.sample(logits[-1:], [step.draw])

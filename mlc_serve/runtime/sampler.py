@@ -7,6 +7,7 @@ is done by rows.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 
@@ -18,9 +19,11 @@ from mlc_serve.runtime.adjustments import adjusted
 from mlc_serve.runtime.rows import Choices, Logits, RowOperations, Settings
 from mlc_serve.runtime.uniform import uniforms
 
+logger = logging.getLogger(__name__)
+
 # Below this a draw is the likeliest token's in any case, and float32 could not divide by it.
 _GREEDY_TEMPERATURE = 1e-5
-_NO_NUMBER = StepResult(error="the model's output is not a number")
+NO_NUMBER = "the model's output is not a number"
 
 
 class Sampler:
@@ -30,14 +33,27 @@ class Sampler:
         self._rows = rows
 
     def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[StepResult]:
-        """Draw a token from each row."""
+        """Draw a token from each row.
+
+        A draw that can't be made fails alone, whatever it asks for: its result has an error.
+        """
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # what is no number shows in the result
+                return self._sample(logits, draws)
+        except Exception as error:
+            if len(draws) == 1:
+                logger.exception("A draw has failed")
+                return [StepResult(error=f"the draw has failed: {error!r}")]
+        return [result for i, draw in enumerate(draws) for result in self.sample(logits[i : i + 1], [draw])]
+
+    def _sample(self, logits: Logits, draws: Sequence[Draw]) -> list[StepResult]:
         if not draws:
             return []
         with adjusted(logits, draws, self._rows):
             choices = self._rows.choose(logits, _settings(draws, logits.shape[1]))
         logprobs = self._logprobs_of(logits, draws, choices)
         return [
-            StepResult(token, logprobs.get(i)) if math.isfinite(peak) else _NO_NUMBER
+            _result(token, peak, logprobs.get(i))
             for i, (token, peak) in enumerate(
                 zip(choices.tokens.tolist(), choices.peaks.tolist(), strict=True)
             )
@@ -47,7 +63,7 @@ class Sampler:
         self, logits: Logits, targets: Sequence[int | None], num_top_logprobs: int
     ) -> list[TokenLogprobs]:
         """The logprob of each row's target, and the likeliest alternatives; nothing for rows without a
-        target.
+        target. A logprob is NaN where the row is no numbers.
         """
         wanted = [(row, target, num_top_logprobs) for row, target in enumerate(targets) if target is not None]
         return self._logprobs(logits, wanted)
@@ -78,6 +94,12 @@ class Sampler:
                 tokens.tolist(), own, scores.ids.tolist(), top_values, scores.num_listed.tolist(), strict=True
             )
         ]
+
+
+def _result(token: int, peak: float, logprobs: TokenLogprobs | None) -> StepResult:
+    """What came of a draw. The row's own numbers can be wrong where the adjusted ones are not."""
+    is_number = math.isfinite(peak) and (logprobs is None or math.isfinite(logprobs.logprob))
+    return StepResult(token, logprobs) if is_number else StepResult(error=NO_NUMBER)
 
 
 def _settings(draws: Sequence[Draw], vocab: int) -> Settings:

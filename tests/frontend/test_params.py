@@ -67,6 +67,16 @@ def test_ids_outside_of_the_vocabulary_are_refused(fields: dict[str, Any], param
     assert caught.value.param == param
 
 
+def test_every_token_can_not_be_an_end_before_min_tokens() -> None:
+    """There would be nothing to draw; without min_tokens the first token ends the reply."""
+    every = list(range(VOCAB_SIZE))
+    with pytest.raises(InvalidRequestError, match="every token of the model is an end token") as caught:
+        sampling_params(request(stop_token_ids=every, min_tokens=1, max_tokens=2), MODEL)
+    assert caught.value.param == "stop_token_ids"
+    assert len(sampling_params(request(stop_token_ids=every), MODEL).stop_token_ids) == VOCAB_SIZE
+    sampling_params(request(stop_token_ids=every[1:], min_tokens=1, ignore_eos=True), MODEL)
+
+
 @pytest.mark.parametrize("prompt_ids", [[], [VOCAB_SIZE], [-1]])
 def test_prompts_without_or_with_unknown_tokens_are_refused(prompt_ids: list[int]) -> None:
     """The error names the prompt."""

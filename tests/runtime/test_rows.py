@@ -138,6 +138,14 @@ def test_scores_are_normalizers_and_the_likeliest(rows: RowOperations, vocab: in
         assert scores.ids[i, : scores.num_listed[i]].tolist() == order[row, :count].tolist()
 
 
+def test_impossible_tokens_are_not_listed(rows: RowOperations) -> None:
+    """Fewer are listed than were asked for where no more have a finite logit."""
+    batch = np.full((1, 300), -np.inf, np.float32)
+    batch[0, [4, 260]] = [1.0, 2.0]
+    scores = rows.score(batch, np.array([[0, 5]], np.int32))
+    assert scores.ids[0, : scores.num_listed[0]].tolist() == [260, 4]
+
+
 def test_a_row_that_is_no_number_has_no_score(rows: RowOperations) -> None:
     """It is said by NaN, and no tokens are listed."""
     batch = logits(2, 50)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mlc_serve.engine.sampling import Draw, SamplingParams
@@ -137,6 +140,111 @@ def test_a_row_that_is_no_number_fails_alone(sampler: Sampler, bad: float, param
     results = sampler.sample(logits, [Draw(params, PROMPT, (), 0)] * 3)
     assert [result.error for result in results] == [None, "the model's output is not a number", None]
     assert [result.token_id is None for result in results] == [False, True, False]
+
+
+def test_a_draw_that_can_not_be_made_fails_alone(sampler: Sampler) -> None:
+    """Even one that no check should have let pass: the others are drawn as if it were not there."""
+    wrong = [
+        SamplingParams(logit_bias={len(ROW): 1.0}),
+        SamplingParams(min_tokens=9, stop_token_ids=frozenset({10**9})),
+        SamplingParams(logit_bias={2: "x"}),  # type: ignore[dict-item]
+        SamplingParams(temperature=None),  # type: ignore[arg-type]
+    ]
+    for params in wrong:
+        logits = np.tile(ROW, (3, 1))
+        draws = [Draw(params if i == 1 else SamplingParams(), PROMPT, OUTPUT, i) for i in range(3)]
+        first, failed, last = sampler.sample(logits, draws)
+        assert [first.token_id, last.token_id] == [draw(sampler, ROW, SamplingParams(), i) for i in (0, 2)]
+        assert failed.token_id is None
+        assert failed.error is not None
+        np.testing.assert_array_equal(logits, np.tile(ROW, (3, 1)))
+
+
+def test_nothing_is_drawn_where_every_token_would_end_too_early(sampler: Sampler) -> None:
+    """The row fails; it does not end the sequence against min_tokens."""
+    params = SamplingParams(min_tokens=9, stop_token_ids=frozenset(range(len(ROW))))
+    (result,) = sampler.sample(ROW[None].copy(), [Draw(params, PROMPT, OUTPUT, 0)])
+    assert (result.token_id, result.error) == (None, "the model's output is not a number")
+
+
+def test_a_logprob_that_is_no_number_is_no_result(sampler: Sampler) -> None:
+    """The tokens that may be drawn have numbers, and yet the model's own distribution has none."""
+    row = ROW.copy()
+    row[6] = np.inf
+    params = SamplingParams(min_tokens=9, stop_token_ids=frozenset({6}))
+    assert draw(sampler, row, params) != 6
+    asked = replace(params, num_top_logprobs=2)
+    (result,) = sampler.sample(row[None].copy(), [Draw(asked, PROMPT, OUTPUT, 0)])
+    assert (result.token_id, result.logprobs, result.error) == (
+        None,
+        None,
+        "the model's output is not a number",
+    )
+
+
+@pytest.mark.parametrize("penalty", [1e-6, 1e-9, 1e-38, 5e-324])
+def test_the_smallest_repetition_penalties_repeat(sampler: Sampler, penalty: float) -> None:
+    """Of all tokens that were seen the likeliest comes, as in the limit; its logit stays a number."""
+    params = SamplingParams(repetition_penalty=penalty)
+    assert {draw(sampler, ROW, params, seed) for seed in range(20)} == {1}
+
+
+numbers = st.floats(allow_nan=False, width=32)
+tokens = st.integers(0, len(ROW) - 1)
+rows_of_logits = st.lists(
+    st.one_of(
+        st.lists(numbers, min_size=len(ROW), max_size=len(ROW)),
+        st.lists(st.sampled_from([0.0, -np.inf, 3.4e38, -3.4e38, 1.0]), min_size=len(ROW), max_size=len(ROW)),
+        st.lists(st.floats(width=32), min_size=len(ROW), max_size=len(ROW)),
+    ),
+    min_size=1,
+    max_size=4,
+)
+any_params = st.builds(
+    SamplingParams,
+    temperature=st.floats(0, 100),
+    top_p=st.floats(0, 1),
+    top_k=st.none() | st.integers(1, len(ROW) - 1),
+    min_p=st.floats(0, 1),
+    repetition_penalty=st.floats(0, 100, exclude_min=True),
+    presence_penalty=st.floats(-100, 100),
+    frequency_penalty=st.floats(-100, 100),
+    logit_bias=st.dictionaries(tokens, st.floats(-100, 100)),
+    min_tokens=st.integers(0, 10**30),
+    stop_token_ids=st.frozensets(tokens),
+    num_top_logprobs=st.none() | st.integers(0, 20),
+)
+any_draws = st.lists(
+    st.builds(Draw, any_params, st.lists(tokens), st.lists(tokens), st.integers(0, 2**64 - 1)),
+    min_size=4,
+    max_size=4,
+)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=rows_of_logits, asked=any_draws)
+def test_no_values_make_sampling_raise(
+    sampler: Sampler, values: list[list[float]], asked: list[Draw]
+) -> None:
+    """Whatever the model says and requests may ask for, each row has a token that it allows, with finite
+    logprobs, or an error; and a row's result does not depend on the others.
+    """
+    logits = np.array(values, np.float32)
+    before, draws = logits.copy(), asked[: len(values)]
+    results = sampler.sample(logits, draws)
+    np.testing.assert_array_equal(logits, before)
+    for i, (result, one) in enumerate(zip(results, draws, strict=True)):
+        assert sampler.sample(logits[i : i + 1].copy(), [one]) == [result]
+        if result.token_id is None:
+            assert result.error == "the model's output is not a number"
+            continue
+        assert 0 <= result.token_id < len(ROW)
+        if len(one.output_ids) < one.params.min_tokens:
+            assert result.token_id not in one.params.stop_token_ids
+        if result.logprobs is not None:
+            assert all(
+                np.isfinite(value) for value in [result.logprobs.logprob, *dict(result.logprobs.top).values()]
+            )
 
 
 def test_logits_are_left_as_they_are(sampler: Sampler) -> None:
