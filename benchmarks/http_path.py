@@ -1,21 +1,25 @@
 """What a streamed token costs the server beside the model: CPU time of its process, by API and concurrency.
 
-    python -m benchmarks.http_path [--concurrency 1 8 32] [--step-ms 20] [--max-tokens 128]
+    python -m benchmarks.http_path [--concurrency 1 8 32] [--step-ms 20] [--max-tokens 128] [--against DIR]
 
 The server's model costs nothing and draws at a fixed pace (`benchmarks.paced_server`), so that all that its
 process computes is engine loop, text, chunks, HTTP and sockets. `loop_us` is the event loop's thread alone.
+With `--against`, the server of another checkout of this repository is measured too. The two take turns, run
+by run, so that whatever else the machine does falls on both.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import uvloop
@@ -27,6 +31,7 @@ from mlc_serve.bench.load import Ask, closed_loop, median_of, random_prompts, su
 
 WAVES = 2
 PROMPT_TOKENS = 16
+ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -62,57 +67,89 @@ def main() -> None:
     parser.add_argument("--step-ms", type=float, default=20, help="time of an engine's step")
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--against", type=Path, help="directory of another checkout to compare with")
     options = parser.parse_args()
     loads = [Load(concurrency, options.runs) for concurrency in options.concurrency]
-    with paced_server(options.step_ms) as (url, process):
-        rows = uvloop.run(measure(url, process, loads, options.max_tokens))
+    checkouts = {"": ROOT} | ({"against_": options.against.resolve()} if options.against else {})
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(paced_server(options.step_ms, checkout, prefix))
+            for prefix, checkout in checkouts.items()
+        ]
+        rows = uvloop.run(measure(servers, loads, options.max_tokens))
     print_report("http path", {"step ms": options.step_ms, "output": options.max_tokens}, rows)
 
 
+@dataclass(frozen=True)
+class Server:
+    """A running server. `prefix` stands before the names of its figures."""
+
+    prefix: str
+    url: str
+    process: psutil.Process
+
+
 @contextmanager
-def paced_server(step_ms: float) -> Iterator[tuple[str, psutil.Process]]:
-    """The address and the process of a server that is started and ended."""
+def paced_server(step_ms: float, checkout: Path = ROOT, prefix: str = "") -> Iterator[Server]:
+    """A server of a checkout of this repository, started and ended."""
     command = [sys.executable, "-m", "benchmarks.paced_server", "--step-ms", str(step_ms)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=checkout, env=environment
+    ) as process:
         assert process.stdout is not None
         try:
             line = process.stdout.readline()
             found = re.search(r"http://\S+", line)
             if found is None:
                 raise RuntimeError(f"the server did not start: {line!r}")
-            yield found[0], psutil.Process(process.pid)
+            yield Server(prefix, found[0], psutil.Process(process.pid))
         finally:
             process.terminate()
 
 
-async def measure(url: str, server: psutil.Process, loads: list[Load], max_tokens: int) -> list[Row]:
+async def measure(servers: Sequence[Server], loads: Sequence[Load], max_tokens: int) -> list[Row]:
     """A row for each API and load."""
-    async with EventClient(url) as client:
-        asks = {"completions": ask_server(client, max_tokens), "chat": ask_chat(client, max_tokens)}
+    apis = {"completions": ask_server, "chat": ask_chat}
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(EventClient(server.url)) for server in servers]
         return [
-            {"api": api, "concurrency": load.concurrency, **await measure_load(ask, server, load)}
-            for api, ask in asks.items()
+            {
+                "api": api,
+                "concurrency": load.concurrency,
+                **await measure_load([ask(client, max_tokens) for client in clients], servers, load),
+            }
+            for api, ask in apis.items()
             for load in loads
         ]
 
 
-async def measure_load(ask: Ask, server: psutil.Process, load: Load) -> dict[str, float]:
-    """Microseconds a token, of the server, of its event loop's thread, and of the load generator."""
+async def measure_load(asks: Sequence[Ask], servers: Sequence[Server], load: Load) -> dict[str, float]:
+    """The medians of `measure_run` for all servers, which take turns."""
 
     async def run(seed: int) -> dict[str, float]:
-        prompts = random_prompts(WAVES * load.concurrency, PROMPT_TOKENS, seed)
-        before = CpuTime.now(server)
-        records = await closed_loop(ask, prompts, load.concurrency)
-        after = CpuTime.now(server)
-        per_token = 1e6 / sum(record.num_tokens for record in records)
-        return {
-            "server_us": per_token * (after.server - before.server),
-            "loop_us": per_token * (after.event_loop - before.event_loop),
-            "load_us": per_token * (after.load - before.load),
-            "tokens_per_s": summary(records)["tokens_per_s"],
-        }
+        figures: dict[str, float] = {}
+        for ask, server in zip(asks, servers, strict=True):
+            measured = await measure_run(ask, server.process, load.concurrency, seed)
+            figures |= {server.prefix + name: value for name, value in measured.items()}
+        return figures
 
     return await median_of(load.runs, run)
+
+
+async def measure_run(ask: Ask, server: psutil.Process, concurrency: int, seed: int) -> dict[str, float]:
+    """Microseconds a token, of the server, of its event loop's thread, and of the load generator."""
+    prompts = random_prompts(WAVES * concurrency, PROMPT_TOKENS, seed)
+    before = CpuTime.now(server)
+    records = await closed_loop(ask, prompts, concurrency)
+    after = CpuTime.now(server)
+    per_token = 1e6 / sum(record.num_tokens for record in records)
+    return {
+        "server_us": per_token * (after.server - before.server),
+        "loop_us": per_token * (after.event_loop - before.event_loop),
+        "load_us": per_token * (after.load - before.load),
+        "tokens_per_s": summary(records)["tokens_per_s"],
+    }
 
 
 if __name__ == "__main__":

@@ -13,12 +13,14 @@ from benchmarks.http_path import CpuTime, Load
 
 
 def test_a_row_for_each_api_and_load() -> None:
-    """A server of its own is measured, and ended afterwards."""
-    with http_path.paced_server(step_ms=0) as (url, process):
-        rows = asyncio.run(http_path.measure(url, process, [Load(2, runs=1)], max_tokens=4))
+    """Two servers are measured in turn, and ended afterwards; the second one's figures have a prefix."""
+    with http_path.paced_server(step_ms=0) as own, http_path.paced_server(0, prefix="against_") as other:
+        rows = asyncio.run(http_path.measure([own, other], [Load(2, runs=1)], max_tokens=4))
     assert [(row["api"], row["concurrency"]) for row in rows] == [("completions", 2), ("chat", 2)]
-    assert all(float(str(row["tokens_per_s"])) > 0 for row in rows)
-    assert not process.is_running()
+    for row in rows:
+        assert float(str(row["tokens_per_s"])) > 0
+        assert float(str(row["against_tokens_per_s"])) > 0
+    assert not own.process.is_running()
 
 
 def test_clocks_only_go_forward() -> None:
