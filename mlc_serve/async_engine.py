@@ -17,7 +17,8 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ from mlc_serve.errors import (
     EngineDeadError,
     InvalidRequestError,
     QueueFullError,
+    ReaderTooSlowError,
     RequestError,
     ShuttingDownError,
 )
@@ -58,8 +60,9 @@ class AsyncMLCEngine:
     """A model that answers requests, many at a time.
 
     To be used from one event loop at a time: the first that asks for something, until nothing of it is open.
-    `num_open` choices of requests are open; requests that would make them more than max_num_sequence +
-    max_queued_requests are refused with QueueFullError.
+    Every choice of a request has a place, from before any work is done for it until nothing is left of it.
+    Requests for which there are too few of the max_num_sequence + max_queued_requests places are refused with
+    QueueFullError.
     """
 
     chat: Chat
@@ -100,11 +103,12 @@ class AsyncMLCEngine:
         self.chat_template = model.chat_template
         self.defaults = model.defaults
         self.trace: Trace = EventTrace() if enable_tracing else NullTrace()
-        self.chat = Chat(ChatCompletions(model, self._generate))
-        self.completions = Completions(model, self._generate)
+        self.chat = Chat(ChatCompletions(model, self._generate, self.reserve))
+        self.completions = Completions(model, self._generate, self.reserve)
         self._model = model
         self._metrics = EngineMetrics(model.name)
         self._streams: dict[str, Stream] = {}
+        self._num_open = 0
         self._event_loop: asyncio.AbstractEventLoop | None = None
         self._end: Callable[[], RequestError] | None = None
         self._has_died = False
@@ -114,6 +118,34 @@ class AsyncMLCEngine:
         self.loop.start()
 
     # Asking for text -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def reserve(self, num_choices: int) -> Iterator[None]:
+        """Keep places for the choices of a request while it is prepared, answered and sent.
+
+        Raises QueueFullError if there are too few, InvalidRequestError if there never are that many, and
+        EngineDeadError or ShuttingDownError if the engine takes no requests.
+        """
+        self._require_open()
+        self._require_room(num_choices)
+        self._num_open += num_choices
+        try:
+            yield
+        finally:
+            self._num_open -= num_choices
+
+    def _require_open(self) -> None:
+        if self._end is not None:
+            raise self._end()
+
+    def _require_room(self, num_choices: int) -> None:
+        room = self.limits.max_num_sequence + self.limits.max_queued_requests
+        if num_choices > room:
+            raise InvalidRequestError(
+                f"n: {num_choices} choices are asked for in all, and this server takes at most {room}.", "n"
+            )
+        if self._num_open + num_choices > room:
+            raise QueueFullError(f"{self._num_open} of at most {room} requests are open; try again later.")
 
     def generate(
         self, prompt_ids: Sequence[int], params: GenerationParams, request_id: str | None = None
@@ -126,13 +158,22 @@ class AsyncMLCEngine:
         """
         check_prompt(prompt_ids, self._model, "prompt_ids")
         check_sampling(params.sampling, self._model)
-        return self._generate([prompt_ids], params, request_id)
+        return self._generate_one_by_one(prompt_ids, params, request_id)
+
+    async def _generate_one_by_one(
+        self, prompt_ids: Sequence[int], params: GenerationParams, request_id: str | None
+    ) -> AsyncGenerator[TextDelta, None]:
+        with self.reserve(params.n):
+            async with aclosing(self._generate([prompt_ids], params, request_id)) as batches:
+                async for deltas in batches:
+                    for delta in deltas:
+                        yield delta
 
     async def _generate(
         self, prompts: Sequence[Sequence[int]], params: GenerationParams, request_id: str | None
-    ) -> AsyncGenerator[TextDelta, None]:
-        """As frontend.generate.Generate."""
-        self._require_open_for(len(prompts) * params.n)
+    ) -> AsyncGenerator[list[TextDelta], None]:
+        """As frontend.generate.Generate, for choices that have their places."""
+        self._require_open()
         specs = _engine_requests(prompts, params)
         engine_ids = [spec.request_id for spec in specs]
         running = dict(zip(engine_ids, choices(len(specs), params, self.tokenizer), strict=True))
@@ -140,17 +181,33 @@ class AsyncMLCEngine:
         try:
             self._submit(specs)
             while running:
-                for delta in await stream.take():
-                    if delta.request_id not in running:
-                        continue
-                    text = running[delta.request_id].push(delta)
-                    if text.finish_reason is not None:
-                        del running[delta.request_id]
-                    if text.finish_reason is not delta.finish_reason:
-                        self.loop.abort(delta.request_id, FinishReason.STOP)
-                    yield text
+                texts, failure = self._push(await stream.take(), running)
+                if texts:
+                    yield texts
+                if failure is not None:
+                    raise failure
         finally:
             self._close(stream, unfinished=running)
+
+    def _push(
+        self, deltas: list[RequestDelta], running: dict[str, Choice]
+    ) -> tuple[list[TextDelta], RequestError | None]:
+        """The text of deltas, up to the one that tells of a failure, if one does."""
+        texts: list[TextDelta] = []
+        for delta in deltas:
+            choice = running.get(delta.request_id)
+            if choice is None:
+                continue
+            try:
+                text = choice.push(delta)
+            except RequestError as failure:
+                return texts, failure
+            if text.finish_reason is not None:
+                del running[delta.request_id]
+            if text.finish_reason is not delta.finish_reason:
+                self.loop.abort(delta.request_id, FinishReason.STOP)
+            texts.append(text)
+        return texts, None
 
     def _open(self, engine_ids: list[str], request_id: str | None) -> Stream:
         """Register one stream for all choices of a request."""
@@ -169,18 +226,6 @@ class AsyncMLCEngine:
         for engine_id in unfinished:
             self.loop.abort(engine_id)
         stream.closed.set()
-
-    def _require_open_for(self, num_choices: int) -> None:
-        """Raises if the engine takes no requests, or not that many choices."""
-        if self._end is not None:
-            raise self._end()
-        room = self.limits.max_num_sequence + self.limits.max_queued_requests
-        if num_choices > room:
-            raise InvalidRequestError(
-                f"n: {num_choices} choices are asked for in all, and this server takes at most {room}.", "n"
-            )
-        if self.num_open + num_choices > room:
-            raise QueueFullError(f"{self.num_open} of at most {room} requests are open; try again later.")
 
     def _adopt_running_loop(self) -> None:
         """Deltas go to the event loop that asks. Raises RuntimeError if streams of another are open."""
@@ -214,8 +259,14 @@ class AsyncMLCEngine:
         """Streams that were closed meanwhile get nothing."""
         for delta in deltas:
             stream = self._streams.get(delta.request_id)
-            if stream is not None:
-                stream.put(delta)
+            if stream is not None and not stream.put(delta):
+                self._give_up(stream)
+
+    def _give_up(self, stream: Stream) -> None:
+        """End a request whose reader doesn't keep up with the engine."""
+        stream.fail(ReaderTooSlowError("The reply was read more slowly than it was written; it ends here."))
+        for engine_id in stream.engine_ids:
+            self.loop.abort(engine_id)
 
     def _fail_all(self, error: Callable[[], RequestError]) -> None:
         for stream in set(self._streams.values()):
@@ -225,8 +276,8 @@ class AsyncMLCEngine:
 
     @property
     def num_open(self) -> int:
-        """Choices of requests whose streams are open."""
-        return len(self._streams)
+        """Choices of requests that have a place."""
+        return self._num_open
 
     @property
     def is_alive(self) -> bool:

@@ -9,6 +9,7 @@
     │   ├── ModelNotFoundError      404
     │   ├── UnknownPathError        404
     │   ├── MethodNotAllowedError   405
+    │   ├── ReaderTooSlowError      408  a stream was not read while it was written
     │   ├── BodyTooLargeError       413
     │   ├── QueueFullError          429  retry later
     │   ├── RequestFailedError      500  this request broke while it ran; others go on
@@ -104,6 +105,13 @@ class RequestTimeoutError(RequestError):
 
     status = 408
     code = "request_timeout"
+
+
+class ReaderTooSlowError(RequestError):
+    """More of a stream waited for its reader than the server keeps."""
+
+    status = 408
+    code = "reader_too_slow"
 
 
 class BodyTooLargeError(RequestError):

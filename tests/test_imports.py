@@ -86,6 +86,7 @@ OUTSIDE = {
     "tvm_ffi": frozenset({"runtime", "compiler", "models", "quantization"}),
     "fastapi": frozenset({"server"}),
     "starlette": frozenset({"server"}),
+    "sse_starlette": frozenset({"server"}),
     "uvicorn": frozenset({"server"}),
     "pydantic": frozenset({"protocol", "frontend", "server", "text", "checkpoint", "supervisor"}),
     "asyncio": frozenset(

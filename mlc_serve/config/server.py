@@ -95,6 +95,13 @@ class ServerConfig:
         minimum=0,
         flags=("--shutdown-timeout",),
     )
+    send_timeout: float = option(
+        30.0,
+        "Seconds that a client may leave a streamed reply unread before its request is ended.",
+        kind=Kind.NUMBER,
+        minimum=0.1,
+        flags=("--send-timeout",),
+    )
     watchdog_timeout: float = option(
         300.0,
         "Seconds that a step of the engine may take before /health reports it stuck.",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, overload
 
 from mlc_serve.frontend.chat_choice import ChatChunkWriter, ChatMessageWriter, ChatOptions
 from mlc_serve.frontend.chat_prompt import chat_prompt_ids, joined_text, offers_tools
-from mlc_serve.frontend.generate import Generate, new_id, reply_fields
+from mlc_serve.frontend.choice import TextDelta
+from mlc_serve.frontend.generate import Generate, Reserve, new_id, reply_fields
 from mlc_serve.frontend.long_text import beside_the_loop
 from mlc_serve.frontend.params import GenerationParams, sampling_params, seed
 from mlc_serve.frontend.usage import UsageCount
@@ -26,9 +27,10 @@ ChatStream = AsyncGenerator[ChatCompletionChunk, None]
 class ChatCompletions:
     """`chat.completions` of an engine, as of OpenAI's client."""
 
-    def __init__(self, model: LoadedModel, generate: Generate) -> None:
+    def __init__(self, model: LoadedModel, generate: Generate, reserve: Reserve) -> None:
         self._model = model
         self._generate = generate
+        self._reserve = reserve
 
     @overload
     async def create(self, *, stream: Literal[False] = False, **fields: Any) -> ChatCompletion: ...
@@ -41,8 +43,18 @@ class ChatCompletions:
 
         Raises a RequestError: here for what is wrong with the fields, from the stream for what comes later.
         """
-        reply = await self.respond(validated(ChatCompletionRequest, {**fields, "stream": stream}))
-        return reply.chunks() if isinstance(reply, ReplyStream) else reply
+        request = validated(ChatCompletionRequest, {**fields, "stream": stream})
+        with self.reserve(request):
+            reply = await self.respond(request)
+        return reply.chunks(self.reserve(request)) if isinstance(reply, ReplyStream) else reply
+
+    def reserve(self, request: ChatCompletionRequest) -> AbstractContextManager[None]:
+        """Keep a place for each choice of a request; whoever calls `respond` does so inside of it.
+
+        Raises QueueFullError, ShuttingDownError or EngineDeadError, before anything is done for the request,
+        and InvalidRequestError for more choices than there are places.
+        """
+        return self._reserve(request.n)
 
     async def respond(
         self, request: ChatCompletionRequest, request_id: str | None = None
@@ -62,10 +74,11 @@ class ChatCompletions:
         options = _options(request)
         usage = UsageCount([prompt_ids], params.n)
         writers = [ChatMessageWriter(i, self._model.tokenizer, options) for i in range(params.n)]
-        async with aclosing(self._generate([prompt_ids], params, reply_id)) as deltas:
-            async for delta in deltas:
-                usage.add(delta)
-                writers[delta.index].add(delta)
+        async with aclosing(self._generate([prompt_ids], params, reply_id)) as batches:
+            async for deltas in batches:
+                for delta in deltas:
+                    usage.add(delta)
+                    writers[delta.index].add(delta)
         return ChatCompletion(
             object="chat.completion",
             choices=[writer.choice() for writer in writers],
@@ -83,20 +96,24 @@ class ChatCompletions:
         def chunk_of(choice: ChatChunkChoice) -> ChatCompletionChunk:
             return chunk(choices=[choice], **no_usage_yet)
 
-        async def parts() -> AsyncGenerator[ChatCompletionChunk | TextPart, None]:
-            options, usage = _options(request), UsageCount([prompt_ids], params.n)
-            writers = [ChatChunkWriter(i, self._model.tokenizer, options) for i in range(params.n)]
-            async with aclosing(self._generate([prompt_ids], params, reply_id)) as deltas:
-                async for delta in deltas:
-                    usage.add(delta)
-                    writer = writers[delta.index]
-                    if writer.writes_text_alone(delta):
-                        yield TextPart(delta.index, delta.text)
-                        continue
-                    for choice in writer.write(delta):
-                        yield chunk_of(choice)
+        options, usage = _options(request), UsageCount([prompt_ids], params.n)
+        writers = [ChatChunkWriter(i, self._model.tokenizer, options) for i in range(params.n)]
+
+        def parts_of(deltas: list[TextDelta]) -> Iterator[ChatCompletionChunk | TextPart]:
+            for delta in deltas:
+                usage.add(delta)
+                writer = writers[delta.index]
+                if writer.writes_text_alone(delta):
+                    yield TextPart(delta.index, delta.text)
+                else:
+                    yield from map(chunk_of, writer.write(delta))
+
+        async def parts() -> AsyncGenerator[list[ChatCompletionChunk | TextPart], None]:
+            async with aclosing(self._generate([prompt_ids], params, reply_id)) as batches:
+                async for deltas in batches:
+                    yield list(parts_of(deltas))
             if request.wants_usage:
-                yield chunk(choices=[], usage=usage.usage)
+                yield [chunk(choices=[], usage=usage.usage)]
 
         return ReplyStream(parts(), lambda part: chunk_of(_text_choice(part)))
 

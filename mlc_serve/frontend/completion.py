@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, overload
@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 from mlc_serve.engine.request import FinishReason
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.completion_choice import CompletionOptions, CompletionWriter, Prompt, whole
-from mlc_serve.frontend.generate import Generate, new_id, reply_fields
+from mlc_serve.frontend.generate import Generate, Reserve, new_id, reply_fields
 from mlc_serve.frontend.long_text import beside_the_loop
 from mlc_serve.frontend.params import GenerationParams, check_prompt, sampling_params, seed
 from mlc_serve.frontend.usage import UsageCount
@@ -27,9 +27,10 @@ CompletionStream = AsyncGenerator[Completion, None]
 class Completions:
     """`completions` of an engine, as of OpenAI's client."""
 
-    def __init__(self, model: LoadedModel, generate: Generate) -> None:
+    def __init__(self, model: LoadedModel, generate: Generate, reserve: Reserve) -> None:
         self._model = model
         self._generate = generate
+        self._reserve = reserve
 
     @overload
     async def create(self, *, stream: Literal[False] = False, **fields: Any) -> Completion: ...
@@ -42,8 +43,18 @@ class Completions:
 
         Raises a RequestError: here for what is wrong with the fields, from the stream for what comes later.
         """
-        reply = await self.respond(validated(CompletionRequest, {**fields, "stream": stream}))
-        return reply.chunks() if isinstance(reply, ReplyStream) else reply
+        request = validated(CompletionRequest, {**fields, "stream": stream})
+        with self.reserve(request):
+            reply = await self.respond(request)
+        return reply.chunks(self.reserve(request)) if isinstance(reply, ReplyStream) else reply
+
+    def reserve(self, request: CompletionRequest) -> AbstractContextManager[None]:
+        """Keep a place for each choice of a request; whoever calls `respond` does so inside of it.
+
+        Raises QueueFullError, ShuttingDownError or EngineDeadError, before anything is done for the request,
+        and InvalidRequestError for more choices than there are places.
+        """
+        return self._reserve(len(request.prompt) * request.n)
 
     async def respond(
         self, request: CompletionRequest, request_id: str | None = None
@@ -63,11 +74,12 @@ class Completions:
         usage = UsageCount([prompt.token_ids for prompt in prompts], params.n)
         writers = self._writers(request, prompts, params.n)
         parts: list[list[CompletionChoice]] = [[] for _ in writers]
-        async with aclosing(self._deltas(request, prompts, params, reply_id)) as deltas:
-            async for delta in deltas:
-                usage.add(delta)
-                part = writers[delta.index].write(delta)
-                parts[delta.index] += [] if part is None else [part]
+        async with aclosing(self._deltas(request, prompts, params, reply_id)) as batches:
+            async for deltas in batches:
+                for delta in deltas:
+                    usage.add(delta)
+                    part = writers[delta.index].write(delta)
+                    parts[delta.index] += [] if part is None else [part]
         return Completion(
             object="text_completion",
             choices=[whole(of_choice) for of_choice in parts],
@@ -85,19 +97,24 @@ class Completions:
         def chunk_of(part: CompletionChoice) -> Completion:
             return chunk(choices=[part], **no_usage_yet)
 
-        async def parts() -> AsyncGenerator[Completion | TextPart, None]:
-            usage = UsageCount([prompt.token_ids for prompt in prompts], params.n)
-            writers = self._writers(request, prompts, params.n)
-            async with aclosing(self._deltas(request, prompts, params, reply_id)) as deltas:
-                async for delta in deltas:
-                    usage.add(delta)
-                    writer = writers[delta.index]
-                    if writer.writes_text_alone(delta):
-                        yield TextPart(delta.index, delta.text)
-                    elif (part := writer.write(delta)) is not None:
-                        yield chunk_of(part)
+        usage = UsageCount([prompt.token_ids for prompt in prompts], params.n)
+        writers = self._writers(request, prompts, params.n)
+
+        def parts_of(deltas: list[TextDelta]) -> Iterator[Completion | TextPart]:
+            for delta in deltas:
+                usage.add(delta)
+                writer = writers[delta.index]
+                if writer.writes_text_alone(delta):
+                    yield TextPart(delta.index, delta.text)
+                elif (part := writer.write(delta)) is not None:
+                    yield chunk_of(part)
+
+        async def parts() -> AsyncGenerator[list[Completion | TextPart], None]:
+            async with aclosing(self._deltas(request, prompts, params, reply_id)) as batches:
+                async for deltas in batches:
+                    yield list(parts_of(deltas))
             if request.wants_usage:
-                yield chunk(choices=[], usage=usage.usage)
+                yield [chunk(choices=[], usage=usage.usage)]
 
         return ReplyStream(parts(), lambda part: chunk_of(_text_choice(part)))
 
@@ -108,21 +125,27 @@ class Completions:
 
     def _deltas(
         self, request: CompletionRequest, prompts: list[Prompt], params: GenerationParams, reply_id: str
-    ) -> AsyncGenerator[TextDelta, None]:
-        deltas = self._generate([prompt.token_ids for prompt in prompts], params, reply_id)
-        return _without_output(deltas) if request.token_limit == 0 else deltas
+    ) -> AsyncGenerator[list[TextDelta], None]:
+        batches = self._generate([prompt.token_ids for prompt in prompts], params, reply_id)
+        return _without_output(batches) if request.token_limit == 0 else batches
 
 
 def _text_choice(part: TextPart) -> CompletionChoice:
     return CompletionChoice(index=part.choice, text=part.text, logprobs=None, finish_reason=None)
 
 
-async def _without_output(deltas: AsyncGenerator[TextDelta, None]) -> AsyncGenerator[TextDelta, None]:
+async def _without_output(
+    batches: AsyncGenerator[list[TextDelta], None],
+) -> AsyncGenerator[list[TextDelta], None]:
     """The prompt's part of deltas: a request for no tokens computes its prompt, and one token too many."""
-    async with aclosing(deltas):
-        async for delta in deltas:
-            ended = None if delta.finish_reason is None else FinishReason.LENGTH
-            yield replace(delta, text="", token_ids=(), logprobs=(), finish_reason=ended)
+    async with aclosing(batches):
+        async for deltas in batches:
+            yield [_of_prompt_alone(delta) for delta in deltas]
+
+
+def _of_prompt_alone(delta: TextDelta) -> TextDelta:
+    ended = None if delta.finish_reason is None else FinishReason.LENGTH
+    return replace(delta, text="", token_ids=(), logprobs=(), finish_reason=ended)
 
 
 def _prompts(request: CompletionRequest, model: LoadedModel) -> list[Prompt]:

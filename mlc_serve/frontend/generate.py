@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from mlc_serve.engine.request import FinishReason
@@ -22,13 +23,20 @@ _WIRE_REASONS: dict[FinishReason, ChoiceEnd] = {
 }
 
 
+# Keeps places for so many choices until it is left. Raises a RequestError if there is no room for them.
+Reserve = Callable[[int], AbstractContextManager[None]]
+
+
 class Generate(Protocol):
-    """Answers prompts. Nothing is submitted before the first delta is asked for; to close it ends all."""
+    """Answers prompts. Nothing is submitted before the first deltas are asked for; to close it ends all."""
 
     def __call__(
         self, prompts: Sequence[Sequence[int]], params: GenerationParams, request_id: str | None
-    ) -> AsyncGenerator[TextDelta, None]:
-        """Deltas of all choices as they come; choice i of prompt p has index p * n + i."""
+    ) -> AsyncGenerator[list[TextDelta], None]:
+        """Deltas of all choices as they come, those together that came together.
+
+        Choice i of prompt p has index p * n + i.
+        """
 
 
 def new_id(prefix: str) -> str:

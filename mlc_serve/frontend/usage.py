@@ -20,9 +20,10 @@ class UsageCount:
     def add(self, delta: TextDelta) -> None:
         """Count what one delta brings."""
         self._num_output_tokens += len(delta.token_ids)
-        prompt, choice = divmod(delta.index, self._n)
-        if choice == 0:
-            self._num_cached[prompt] = delta.num_cached_tokens
+        if delta.num_cached_tokens:
+            prompt, choice = divmod(delta.index, self._n)
+            if choice == 0:
+                self._num_cached[prompt] = delta.num_cached_tokens
 
     @property
     def usage(self) -> Usage:

@@ -79,6 +79,7 @@ def serve(
     enable_ui: bool = ServerConfig.enable_ui,
     max_body_bytes: int = ServerConfig.max_body_bytes,
     shutdown_timeout: float = ServerConfig.shutdown_timeout,
+    send_timeout: float = ServerConfig.send_timeout,
     watchdog_timeout: float = ServerConfig.watchdog_timeout,
     log_level: str = ServerConfig.log_level,
 ) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from json.encoder import encode_basestring as _quoted
 
 # Private use characters are in no name or id, so that nothing else of a reply holds this text.
 _MARK = "\ue000text\ue000"
-_quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class TextFrame:

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator
 
-from starlette.requests import ClientDisconnect
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import SendTimeoutError
+from starlette.types import Send
 
 from mlc_serve.errors import RequestError, RequestFailedError
-from mlc_serve.server.disconnect import unless_disconnected
 from mlc_serve.server.errors import error_json
 from mlc_serve.server.middleware.request_id import request_id
 
@@ -23,64 +21,72 @@ logger = logging.getLogger(__name__)
 
 # Proxies commonly cut connections on which nothing passes for 30 or 60 seconds; a long prefill is as silent.
 PING_SECONDS = 15
-PING = b": ping\n\n"
 DONE = b"data: [DONE]\n\n"
-# Caches keep nothing of it, and nginx holds nothing back.
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-class EventStream(Response):
-    """The response that sends `first`, then `rest`, which are JSON. The caller closes `rest` afterwards.
+class EventStream(EventSourceResponse):
+    """The response that sends `first`, then `rest`, which are events. The caller closes `rest` afterwards.
 
-    It ends early when the client goes.
+    It ends early when the client goes. Raises SendTimeoutError if the client takes nothing of what is sent
+    for `send_timeout` seconds.
     """
 
-    media_type = "text/event-stream"
+    def __init__(
+        self,
+        first: bytes,
+        rest: AsyncIterator[bytes],
+        *,
+        send_timeout: float,
+        ping_seconds: float = PING_SECONDS,
+    ) -> None:
+        super().__init__(
+            _whole(first, rest),
+            sep="\n",
+            ping=ping_seconds,
+            ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
+            send_timeout=send_timeout,
+            data_sender_callable=self._watch_sends,
+        )
+        self._patience = send_timeout
+        self._waiting_since: float | None = None  # while something is being sent
 
-    def __init__(self, first: str, rest: AsyncIterator[str], *, ping_seconds: float = PING_SECONDS) -> None:
-        self.status_code = 200
-        self.background = None
-        self.init_headers(_HEADERS)
-        self._first = first
-        self._rest = rest
-        self._ping_seconds = ping_seconds
-
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Send everything."""
-        try:
-            await unless_disconnected(receive, self._send_all(send))
-        except ClientDisconnect:
-            logger.debug("the client has gone, id=%s", request_id.get())
-
-    async def _send_all(self, send: Send) -> None:
+    async def _stream_response(self, send: Send) -> None:
+        """As the base class does, whose cancel scope and timer for each event cost as much as the event."""
+        clock = asyncio.get_running_loop().time
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        pings = asyncio.ensure_future(self._ping(send))
-        try:
-            async with aclosing(_events(self._first, self._rest)) as events:
-                async for event in events:
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
-        finally:
-            pings.cancel()
-        await send({"type": "http.response.body", "body": DONE})
+        async for events in self.body_iterator:
+            self._waiting_since = clock()
+            await send({"type": "http.response.body", "body": events, "more_body": True})
+            self._waiting_since = None
+        async with self._send_lock:
+            self.active = False
+            await send({"type": "http.response.body", "body": b""})
 
-    async def _ping(self, send: Send) -> None:
+    async def _watch_sends(self) -> None:
+        """Raise SendTimeoutError when something is on its way for too long. One timer for all events."""
+        clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(self._ping_seconds)
-            await send({"type": "http.response.body", "body": PING, "more_body": True})
+            since = clock() if self._waiting_since is None else self._waiting_since
+            left = since + self._patience - clock()
+            if left <= 0:
+                raise SendTimeoutError
+            await asyncio.sleep(left)
 
 
-async def _events(first: str, rest: AsyncIterator[str]) -> AsyncGenerator[bytes, None]:
+def events_of(texts: list[str]) -> bytes:
+    """An event for each text that is not empty. They are JSON, which has no line breaks."""
+    return "".join([f"data: {text}\n\n" for text in texts if text]).encode()
+
+
+async def _whole(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Events until the stream ends. The status line is out: an error can only be one more event."""
-    yield _data(first)
+    yield first
     try:
-        async for text in rest:
-            yield _data(text)
+        async for events in rest:
+            yield events
     except RequestError as error:
-        yield _data(error_json(error))
+        yield events_of([error_json(error)])
     except Exception:  # an edge: whatever broke, the client is told, and the other streams go on
         logger.exception("a stream failed, id=%s", request_id.get())
-        yield _data(error_json(RequestFailedError("The server failed while it wrote this reply.")))
-
-
-def _data(text: str) -> bytes:
-    return b"data: %s\n\n" % text.encode()
+        yield events_of([error_json(RequestFailedError("The server failed while it wrote this reply."))])
+    yield DONE

@@ -13,7 +13,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -31,6 +31,8 @@ _LOOPBACK_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost")
 # Replies are short, and event streams have been ended when the service is stopped.
 _FLUSH_SECONDS = 1
+# How long a page may leave events unread before its stream is ended.
+_SEND_SECONDS = 30
 
 
 def create_supervision_app(server: MLCServer, token: str) -> FastAPI:
@@ -59,17 +61,21 @@ def _status_router(server: MLCServer) -> APIRouter:
         return server.get_status()
 
     @router.get("/events", response_class=EventSourceResponse)
-    async def events() -> AsyncIterator[ServerSentEvent]:
+    async def events() -> EventSourceResponse:
         """The status now and every new one, as `mlc-status-changed`. A slow reader loses the oldest."""
-        changes = server.status_events()
-        try:
-            yield _event(server.get_status())
-            async for changed in changes:
-                yield _event(changed)
-        finally:
-            changes.close()
+        return EventSourceResponse(_changes(server), sep="\n", send_timeout=_SEND_SECONDS)
 
     return router
+
+
+async def _changes(server: MLCServer) -> AsyncIterator[ServerSentEvent]:
+    changes = server.status_events()
+    try:
+        yield _event(server.get_status())
+        async for changed in changes:
+            yield _event(changed)
+    finally:
+        changes.close()
 
 
 def _command_router(server: MLCServer, token: str) -> APIRouter:
@@ -106,7 +112,7 @@ async def _started(starting: Coroutine[Any, Any, MLCServerStatus]) -> MLCServerS
 
 
 def _event(status: MLCServerStatus) -> ServerSentEvent:
-    return ServerSentEvent(event=STATUS_CHANGED, raw_data=status.model_dump_json())
+    return ServerSentEvent(status.model_dump_json(), event=STATUS_CHANGED, sep="\n")
 
 
 class StatusService:

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
+from mlc_serve.engine.backend import TokenLogprobs
 from mlc_serve.engine.request import RequestDelta
 from mlc_serve.errors import EngineDeadError, ShuttingDownError
-from mlc_serve.frontend.stream import Stream
+from mlc_serve.frontend.stream import MAX_TAKEN, MAX_WAITING, Stream
 
 
 async def test_slow_reader_takes_everything_at_once() -> None:
@@ -41,3 +42,44 @@ async def test_failure_comes_after_what_was_there_and_stays() -> None:
     for _ in range(2):
         with pytest.raises(EngineDeadError):
             await stream.take()
+
+
+def with_logprobs(num_alternatives: int) -> RequestDelta:
+    """A token with as many alternatives."""
+    return RequestDelta("a", (1,), (TokenLogprobs(1, -1.0, ((1, -1.0),) * num_alternatives),))
+
+
+@pytest.mark.parametrize("delta", [RequestDelta("a", (1,)), with_logprobs(20)], ids=["plain", "logprobs"])
+async def test_a_backlog_is_taken_in_pieces(delta: RequestDelta) -> None:
+    """Everything comes, in order; nothing that is taken is large, and other tasks run in between."""
+    stream = Stream(None, ["a"])
+    for _ in range(3 * MAX_TAKEN):
+        stream.put(delta)
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count_turns())
+    taken: list[list[RequestDelta]] = []
+    while sum(map(len, taken)) < 3 * MAX_TAKEN:
+        taken.append(await stream.take())
+    counting.cancel()
+    size = 1 + sum(1 + len(entry.top) for entry in delta.logprobs)
+    assert all(len(deltas) * size < MAX_TAKEN + size for deltas in taken)
+    assert turns >= len(taken) - 1
+
+
+async def test_a_mailbox_is_full_at_some_time() -> None:
+    """Whoever puts more in is told; after a failure there is room for everything, for nothing is kept."""
+    stream = Stream(None, ["a"])
+    delta = with_logprobs(20)
+    num_put = 1
+    while stream.put(delta):
+        num_put += 1
+    assert num_put == MAX_WAITING // 22 + 1
+    stream.fail(EngineDeadError("dead"))
+    assert stream.put(delta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import nullcontext
 
 from mlc_serve.protocol.replies import Completion, CompletionChoice
 from mlc_serve.protocol.reply_stream import ReplyStream, TextPart
@@ -23,12 +24,11 @@ def chunk_of(part: TextPart) -> Completion:
 async def test_pieces_of_text_become_chunks_in_their_place() -> None:
     """Whoever reads chunks sees no difference between parts that came as chunks and those that did not."""
 
-    async def parts() -> AsyncGenerator[Completion | TextPart, None]:
-        yield TextPart(1, "a")
-        yield chunk([])
-        yield TextPart(0, "b")
+    async def parts() -> AsyncGenerator[list[Completion | TextPart], None]:
+        yield [TextPart(1, "a"), chunk([])]
+        yield [TextPart(0, "b")]
 
-    chunks = [part async for part in ReplyStream(parts(), chunk_of).chunks()]
+    chunks = [part async for part in ReplyStream(parts(), chunk_of).chunks(nullcontext())]
     assert [[(c.index, c.text) for c in part.choices] for part in chunks] == [[(1, "a")], [], [(0, "b")]]
 
 
@@ -36,15 +36,14 @@ async def test_closing_the_chunks_closes_the_parts() -> None:
     """A reader that stops early ends the request."""
     closed = False
 
-    async def parts() -> AsyncGenerator[Completion | TextPart, None]:
+    async def parts() -> AsyncGenerator[list[Completion | TextPart], None]:
         nonlocal closed
         try:
-            yield TextPart(0, "a")
-            yield TextPart(0, "b")
+            yield [TextPart(0, "a"), TextPart(0, "b")]
         finally:
             closed = True
 
-    chunks = ReplyStream(parts(), chunk_of).chunks()
+    chunks = ReplyStream(parts(), chunk_of).chunks(nullcontext())
     await anext(chunks)
     await chunks.aclose()
     assert closed

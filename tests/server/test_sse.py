@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from sse_starlette.sse import SendTimeoutError
 from starlette.types import Message
 
 from mlc_serve.errors import EngineDeadError
-from mlc_serve.server.sse import EventStream
+from mlc_serve.server.sse import EventStream, events_of
 
 
 class Connection:
@@ -33,7 +34,7 @@ class Connection:
 
     async def take(self, response: EventStream) -> None:
         """Let a response send what it has."""
-        await response({"type": "http"}, self.receive, self.send)
+        await response({"type": "http", "method": "POST"}, self.receive, self.send)
 
     @property
     def body(self) -> bytes:
@@ -41,18 +42,23 @@ class Connection:
         return b"".join(message.get("body", b"") for message in self.sent)
 
 
-async def chunks(texts: list[str], error: Exception | None = None) -> AsyncIterator[str]:
-    """JSON of chunks, then perhaps an exception."""
+async def chunks(texts: list[str], error: Exception | None = None) -> AsyncIterator[bytes]:
+    """An event for each text, as JSON, then perhaps an exception."""
     for text in texts:
-        yield json.dumps(text, ensure_ascii=False)
+        yield event(text)
     if error is not None:
         raise error
 
 
-async def events(first: str, rest: AsyncIterator[str]) -> list[Any]:
+def event(value: str) -> bytes:
+    """An event whose data is a JSON string."""
+    return events_of([json.dumps(value, ensure_ascii=False)])
+
+
+async def events(first: str, rest: AsyncIterator[bytes]) -> list[Any]:
     """The data of all events, decoded."""
     connection = Connection()
-    await connection.take(EventStream(json.dumps(first), rest))
+    await connection.take(EventStream(event(first), rest, send_timeout=60))
     lines = connection.body.decode().split("\n\n")
     assert lines.pop() == ""
     assert all(line.startswith("data: ") for line in lines)
@@ -67,7 +73,7 @@ async def test_chunks_then_done() -> None:
 async def test_a_reply_is_marked_as_a_stream() -> None:
     """Its type is that of event streams, no cache or proxy may hold it back, and its end is told."""
     connection = Connection()
-    await connection.take(EventStream('"a"', chunks([])))
+    await connection.take(EventStream(event("a"), chunks([]), send_timeout=60))
     start, *_, last = connection.sent
     headers = dict(start["headers"])
     assert start["status"] == 200
@@ -97,12 +103,13 @@ async def test_silence_is_filled_with_comments() -> None:
     """While nothing comes, lines are sent that clients skip; none follows the end."""
     connection = Connection()
 
-    async def silent_until_pinged() -> AsyncIterator[str]:
+    async def silent_until_pinged() -> AsyncIterator[bytes]:
         connection.arrived.clear()
         await connection.arrived.wait()
-        yield '"b"'
+        yield event("b")
 
-    await connection.take(EventStream('"a"', silent_until_pinged(), ping_seconds=0.001))
+    stream = EventStream(event("a"), silent_until_pinged(), send_timeout=60, ping_seconds=0.001)
+    await connection.take(stream)
     assert connection.body.startswith(b'data: "a"\n\n: ping\n\n')
     assert connection.body.endswith(b'data: "b"\n\ndata: [DONE]\n\n')
 
@@ -112,16 +119,58 @@ async def test_a_client_that_leaves_ends_its_stream() -> None:
     connection = Connection()
     cancelled = asyncio.Event()
 
-    async def endless() -> AsyncIterator[str]:
+    async def endless() -> AsyncIterator[bytes]:
         try:
             await asyncio.Event().wait()
-            yield '"b"'
+            yield event("b")
         finally:
             cancelled.set()
 
-    taking = asyncio.ensure_future(connection.take(EventStream('"a"', endless())))
+    stream = EventStream(event("a"), endless(), send_timeout=60)
+    taking = asyncio.ensure_future(connection.take(stream))
     await connection.arrived.wait()
     connection.leave.set()
     await taking
     assert cancelled.is_set()
     assert connection.body == b'data: "a"\n\n'
+
+
+async def test_a_client_that_reads_nothing_is_given_up() -> None:
+    """Where sending takes longer than the time-out, the stream ends, and nothing more is made of it."""
+    connection = Connection()
+    asked_for_more = False
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    async def rest() -> AsyncIterator[bytes]:
+        nonlocal asked_for_more
+        asked_for_more = True
+        yield event("b")
+
+    stream = EventStream(event("a"), rest(), send_timeout=0.01)
+    with pytest.raises(SendTimeoutError):
+        await stream({"type": "http", "method": "POST"}, connection.receive, send)
+    assert not asked_for_more
+
+
+async def test_a_stream_that_has_nothing_to_say_is_not_given_up() -> None:
+    """The time-out is for sending. How long the next event takes to come does not count."""
+    connection = Connection()
+
+    async def silent_for_three_pings() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            connection.arrived.clear()
+            await connection.arrived.wait()
+        yield event("b")
+
+    stream = EventStream(event("a"), silent_for_three_pings(), send_timeout=0.001, ping_seconds=0.002)
+    await connection.take(stream)
+    assert connection.body.endswith(event("b") + b"data: [DONE]\n\n")
+
+
+def test_texts_that_come_together_are_sent_together() -> None:
+    """Each is an event, and an empty one is none."""
+    assert events_of(['"a"', "", '"b"']) == b'data: "a"\n\ndata: "b"\n\n'
+    assert events_of([""]) == b""

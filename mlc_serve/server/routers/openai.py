@@ -29,7 +29,7 @@ from mlc_serve.protocol.text_frame import TextFrame
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.disconnect import unless_disconnected
 from mlc_serve.server.middleware.request_log import RequestRecord, record_of
-from mlc_serve.server.sse import EventStream
+from mlc_serve.server.sse import EventStream, events_of
 
 Work = Awaitable[ChatCompletion | Completion | ReplyStream[Chunk]]
 Body = TypeVar("Body", bound=GenerationRequest)
@@ -47,6 +47,8 @@ UntilSent = Annotated[AsyncExitStack, Depends(_until_sent)]
 def openai_router(context: ServerContext, config: ServerConfig) -> APIRouter:
     """The paths under /v1."""
     router = APIRouter(prefix="/v1", tags=["openai"])
+
+    answer = partial(_answer, send_timeout=config.send_timeout)
 
     def engine_for(body: GenerationRequest, request: Request) -> AsyncMLCEngine:
         check_debug_allowed(body.debug_config, config.enable_debug)
@@ -68,48 +70,59 @@ def openai_router(context: ServerContext, config: ServerConfig) -> APIRouter:
     async def create_completion(body: CompletionRequest, request: Request, until_sent: UntilSent) -> Response:
         """Complete a prompt, or several."""
         engine = engine_for(body, request)
+        until_sent.enter_context(engine.completions.reserve(body))
         work = engine.completions.respond(_counted(body))
-        return await _answer(request, until_sent, work, body.wants_usage)
+        return await answer(request, until_sent, work, body.wants_usage)
 
     @router.post("/chat/completions")
     async def create_chat(body: ChatCompletionRequest, request: Request, until_sent: UntilSent) -> Response:
         """Continue a conversation."""
         engine = engine_for(body, request)
+        until_sent.enter_context(engine.chat.completions.reserve(body))
         work = engine.chat.completions.respond(_counted(body))
-        return await _answer(request, until_sent, work, body.wants_usage)
+        return await answer(request, until_sent, work, body.wants_usage)
 
     return router
 
 
-async def _answer(request: Request, until_sent: AsyncExitStack, work: Work, shows_usage: bool) -> Response:
+async def _answer(
+    request: Request, until_sent: AsyncExitStack, work: Work, shows_usage: bool, *, send_timeout: float
+) -> Response:
     """The whole reply, or a stream whose first chunk is there: until then a failure has its own status."""
     reply = await unless_disconnected(request.receive, work)
     record = record_of(request)
     if isinstance(reply, Reply):
         record.saw(reply)
         return Response(reply.to_json(), media_type="application/json")
-    texts = await until_sent.enter_async_context(aclosing(_texts(reply, record, shows_usage)))
-    first = await unless_disconnected(request.receive, anext(texts))
+    events = await until_sent.enter_async_context(aclosing(_events(reply, record, shows_usage)))
+    first = await unless_disconnected(request.receive, anext(events))
     record.saw_first_chunk()
-    return EventStream(first, texts)
+    return EventStream(first, events, send_timeout=send_timeout)
 
 
-async def _texts(
+async def _events(
     reply: ReplyStream[Chunk], record: RequestRecord, shows_usage: bool
-) -> AsyncGenerator[str, None]:
-    """Chunks as JSON. The log wants the usage of every stream; the client sees it only if it asked."""
+) -> AsyncGenerator[bytes, None]:
+    """Chunks as events, those in one piece that came together.
+
+    The log wants the usage of every stream; the client sees it only if it asked.
+    """
     hidden = set() if shows_usage else {"usage"}
     frame_of = cache(partial(_frame, reply, hidden))
+
+    def json_of(part: Chunk | TextPart) -> str:
+        if isinstance(part, TextPart):
+            return frame_of(part.choice).around(part.text)
+        record.saw(part)
+        return part.to_json(hidden) if shows_usage or part.choices else ""
+
     record.finish = "disconnected"  # unless a chunk or an error says otherwise
     try:
-        async with aclosing(reply.parts) as parts:
-            async for part in parts:
-                if isinstance(part, TextPart):
-                    yield frame_of(part.choice).around(part.text)
-                    continue
-                record.saw(part)
-                if shows_usage or part.choices:
-                    yield part.to_json(hidden)
+        async with aclosing(reply.parts) as batches:
+            async for batch in batches:
+                texts = [json_of(part) for part in batch]
+                if events := events_of(texts):
+                    yield events
     except RequestError as error:
         record.finish = error.code
         raise
