@@ -2,7 +2,8 @@
 on.
 
 A directory is filled under a name of its own and then renamed, so that whoever finds one finds it whole; of
-two processes that make the same one, the first to finish wins and the other's is thrown away.
+two processes that make the same one, the first to finish wins and the other's is thrown away. What was
+written is noted with it: if a disk or a person damages an entry later, it is made again.
 """
 
 from __future__ import annotations
@@ -12,19 +13,22 @@ import json
 import os
 import platform
 import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from mlc_serve.errors import StartupError
+from mlc_serve.disk import told_if_full
+from mlc_serve.errors import DamagedArtifactError, StartupError
+from mlc_serve.unfinished import unfinished
+
+T = TypeVar("T")
 
 HOME_VARIABLE = "MLC_SERVE_HOME"
 KINDS = ("libraries", "weights")
 _KEY_NAME, _ABOUT_NAME = "key.json", "about.json"
-ABANDONED_AFTER = 24 * 3600  # seconds: longer than anything takes to be made
+# Of larger files only the size is compared here: whoever reads one checks its content meanwhile.
+_HASHED_BYTES = 64 << 20
 
 
 def cache_home() -> Path:
@@ -82,33 +86,96 @@ def artifacts() -> Iterator[Artifact]:
 
 
 def _describe(kind: str, directory: Path) -> Artifact:
-    about = directory / _ABOUT_NAME
     return Artifact(
         directory=directory,
         kind=kind,
-        key=json.loads((directory / _KEY_NAME).read_text(encoding="utf-8")),
-        model=json.loads(about.read_text(encoding="utf-8"))["model"] if about.exists() else "",
+        key=_read_object(directory / _KEY_NAME),
+        model=str(_read_object(directory / _ABOUT_NAME).get("model", "")),
         size=sum(path.stat().st_size for path in directory.iterdir()),
         last_used=directory.stat().st_mtime,
     )
 
 
-def artifact(kind: str, key: Mapping[str, Any], make: Callable[[Path], None], *, model: str = "") -> Path:
-    """The directory of kind `kind` for `key`; if there is none yet, `make(directory)` fills it. `model`
-    is the directory that it is made for: others of the same key share it.
+def _read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one if the file is not there, or is damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
-    Raises StartupError if the cache can't be written, and what `make` raises.
+
+def artifact(
+    kind: str,
+    key: Mapping[str, Any],
+    make: Callable[[Path], None],
+    use: Callable[[Path], T],
+    *,
+    model: str = "",
+    report: Callable[[str], object],
+) -> T:
+    """What `use` makes of the directory of kind `kind` for `key`.
+
+    If there is none yet, `make(directory)` fills it; `model` is the directory that it is made for: others of
+    the same key share it. If it is damaged, or `use` raises DamagedArtifactError, `report` is told in one
+    line, and it is made again. Raises StartupError if the cache can't be written, and what `make` and `use`
+    raise.
     """
     described = json.dumps(key, sort_keys=True, indent=1)
     directory = cache_home() / kind / hashlib.sha256(described.encode()).hexdigest()[:32]
     if directory.is_dir():
-        _mark_used(directory)
-        return directory
+        try:
+            _check(directory, described)
+            found = use(directory)
+        except DamagedArtifactError as damage:
+            report(f"{damage}; it is made again.")
+            _discard(directory, damage)
+        else:
+            _mark_used(directory)
+            return found
+    _publish(directory, described, make, model)
+    return use(directory)
+
+
+def _check(directory: Path, described: str) -> None:
+    """Raise DamagedArtifactError if a directory does not hold what was written to it."""
+    noted = _read_object(directory / _ABOUT_NAME).get("files")
+    if not isinstance(noted, dict):
+        raise DamagedArtifactError(f"{directory / _ABOUT_NAME} does not say what was written")
+    files = {_KEY_NAME: _note(described.encode()), **noted}
+    for name, note in files.items():
+        if (found := _note_of(directory / name)) != note:
+            raise DamagedArtifactError(f"{directory / name} is damaged: {_difference(found, note)}")
+
+
+def _difference(found: Any, noted: Any) -> str:
+    if found is None:
+        return "it can't be read"
+    if isinstance(noted, dict) and noted.get("bytes") != found["bytes"]:
+        return f"it has {found['bytes']} bytes of the {noted.get('bytes')} that were written"
+    return "its content is not what was written"
+
+
+def _note_of(path: Path) -> dict[str, Any] | None:
+    """The size of a file and, if it is not too large, a hash of its content; None if it can't be read."""
     try:
-        _publish(directory, described, make, model)
+        size = path.stat().st_size
+        return _note(path.read_bytes()) if size <= _HASHED_BYTES else {"bytes": size}
+    except OSError:
+        return None
+
+
+def _note(content: bytes) -> dict[str, Any]:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _discard(directory: Path, damage: DamagedArtifactError) -> None:
+    try:
+        shutil.rmtree(directory)
+    except FileNotFoundError:  # another process was faster
+        return
     except OSError as error:
-        raise StartupError(f"the cache in {cache_home()} can't be written: {error}") from error
-    return directory
+        raise StartupError(f"{damage}, and can't be removed to be made again: {error.strerror}") from error
 
 
 def _mark_used(directory: Path) -> None:
@@ -120,31 +187,18 @@ def _mark_used(directory: Path) -> None:
 
 
 def _publish(directory: Path, described: str, make: Callable[[Path], None], model: str) -> None:
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(directory.parent)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
-        make(unfinished)
-        (unfinished / _KEY_NAME).write_text(described, encoding="utf-8")
-        (unfinished / _ABOUT_NAME).write_text(json.dumps({"model": model}), encoding="utf-8")
-        _sync(unfinished)
-        unfinished.rename(directory)
-    except OSError:
-        if not directory.is_dir():
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Throw away what processes have left behind that were killed while they made it."""
-    for unfinished in folder.glob(".*-*"):
-        try:
-            is_abandoned = time.time() - unfinished.stat().st_mtime > ABANDONED_AFTER
-        except FileNotFoundError:  # its maker has just finished
-            continue
-        if is_abandoned:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished(directory.parent, directory.name) as content, told_if_full(directory.parent):
+            make(content)
+            about = {"model": model, "files": {path.name: _note_of(path) for path in content.iterdir()}}
+            (content / _KEY_NAME).write_text(described, encoding="utf-8")
+            (content / _ABOUT_NAME).write_text(json.dumps(about), encoding="utf-8")
+            _sync(content)
+            content.rename(directory)
+    except OSError as error:
+        if not directory.is_dir():  # another process has not been faster
+            raise StartupError(f"the cache in {cache_home()} can't be written: {error}") from error
 
 
 def _sync(directory: Path) -> None:

@@ -19,19 +19,31 @@
     ├── StartupError              the server can't start; its text is the one line the user sees
     │   ├── ConfigError             a flag, an --overrides key or a value
     │   ├── CheckpointError         a model directory, its files or its download
+    │   │   └── DownloadError         a download that may succeed later
     │   ├── DeviceError             a device that is not there
     │   ├── CompileError            a model that can't be compiled
     │   ├── DamagedArtifactError    an entry of the cache is not what was put there
+    │   ├── DiskFullError           there is no room left on a disk
     │   ├── PortInUseError          the address is taken
     │   └── CommandError            a supervisor can't run the server's program
     └── SupervisionError          a supervised server is not, or not yet, to be had
 
 Request errors know the HTTP status and the wire fields of OpenAI's error object; nothing here knows HTTP.
+Start-up errors know the exit code of a process that they end.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+from mlc_serve.exit_codes import (
+    EXIT_CHECKPOINT_ERROR,
+    EXIT_CONFIG_ERROR,
+    EXIT_DISK_FULL,
+    EXIT_DOWNLOAD_FAILED,
+    EXIT_PORT_IN_USE,
+    EXIT_STARTUP_ERROR,
+)
 
 
 class MLCServeError(Exception):
@@ -182,13 +194,25 @@ class RemoteServerError(MLCServeError):
 class StartupError(MLCServeError):
     """The server can't start. The text is one line that says what to change."""
 
+    exit_code: ClassVar[int] = EXIT_STARTUP_ERROR
+
 
 class ConfigError(StartupError):
     """A flag, an --overrides key, or a value of one."""
 
+    exit_code = EXIT_CONFIG_ERROR
+
 
 class CheckpointError(StartupError):
     """A model directory that is missing, incomplete, inconsistent or of an unknown architecture."""
+
+    exit_code = EXIT_CHECKPOINT_ERROR
+
+
+class DownloadError(CheckpointError):
+    """A model that can't be downloaded now: the hub can't be reached, or the download has broken off."""
+
+    exit_code = EXIT_DOWNLOAD_FAILED
 
 
 class DeviceError(StartupError):
@@ -203,8 +227,16 @@ class DamagedArtifactError(StartupError):
     """An entry of the cache is no longer what was put there. It can be made again."""
 
 
+class DiskFullError(StartupError):
+    """There is no room left where something has to be written."""
+
+    exit_code = EXIT_DISK_FULL
+
+
 class PortInUseError(StartupError):
     """Another process listens on the wanted address."""
+
+    exit_code = EXIT_PORT_IN_USE
 
 
 class CommandError(StartupError):

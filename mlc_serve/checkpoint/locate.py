@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -17,7 +18,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from mlc_serve.errors import CheckpointError
+from mlc_serve.disk import says_full
+from mlc_serve.errors import CheckpointError, DiskFullError, DownloadError, StartupError
+from mlc_serve.interruption import interruptible
 
 # The files that are read; sub-directories hold the same model in other forms, as do consolidated files.
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "params_shard_*.bin"]
@@ -72,14 +75,11 @@ def parse_repository(model: str) -> HubRepository | None:
 def download(repository: HubRepository) -> Path:
     """The repository's files in the hub's cache; those that are there already are not loaded again.
 
-    Where the cache is, whether to go online, and the access token are settings of huggingface_hub.
+    Where the cache is, whether to go online, and the access token are settings of huggingface_hub. Raises
+    CheckpointError, as DownloadError if another attempt may succeed, or DiskFullError.
     """
     try:
-        return Path(
-            snapshot_download(
-                repository.id, revision=repository.revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED
-            )
-        )
+        return Path(interruptible(partial(_snapshot, repository)))
     except (
         HfHubHTTPError,
         HFValidationError,
@@ -87,7 +87,21 @@ def download(repository: HubRepository) -> Path:
         OSError,
         RuntimeError,
     ) as error:  # the last: Xet's
-        raise CheckpointError(f"{repository.id}: {_download_fault(repository, error)}") from error
+        kind = _kind_of(error)
+        raise kind(f"{repository.id}: {_download_fault(repository, error)}") from error
+
+
+def _snapshot(repository: HubRepository) -> str:
+    """Download a repository into the hub's cache, and return the directory of its revision."""
+    return snapshot_download(
+        repository.id, revision=repository.revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED
+    )
+
+
+def _kind_of(error: Exception) -> type[StartupError]:
+    if isinstance(error, (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError)):
+        return CheckpointError
+    return DiskFullError if says_full(error) else DownloadError
 
 
 def _download_fault(repository: HubRepository, error: Exception) -> str:

@@ -1,8 +1,7 @@
 """The command line: `mlc_serve COMMAND`. One file a sub-command; here, what they share.
 
-A start-up error is one line on stderr. Exit codes: 2 for a bad flag, key or value, 75 for an address in use,
-1 for whatever else keeps a command from starting, 130 for Ctrl-C before there is a server to stop. Imports
-nothing that takes long, so that `--help` is fast.
+A start-up error is one line on stderr, and has its own exit code. SIGINT and SIGTERM end a command from here
+on; a server takes them over when it serves. Imports nothing that takes long, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -22,13 +21,9 @@ from mlc_serve.cli import (
     supervise,
 )
 from mlc_serve.cli.parser import CommandParser, refuse_unknown
-from mlc_serve.errors import ConfigError, PortInUseError, StartupError
-from mlc_serve.exit_codes import (
-    EXIT_CONFIG_ERROR,
-    EXIT_INTERRUPTED,
-    EXIT_PORT_IN_USE,
-    EXIT_STARTUP_ERROR,
-)
+from mlc_serve.errors import ConfigError, StartupError
+from mlc_serve.exit_codes import EXIT_INTERRUPTED, EXIT_TERMINATED
+from mlc_serve.interruption import Terminated, ended_by_sigterm
 
 _COMMANDS = (
     serve,
@@ -50,12 +45,15 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code. `argv` lacks the program's name; None: the process's own."""
     try:
-        return _run(sys.argv[1:] if argv is None else argv)
+        with ended_by_sigterm():
+            return _run(sys.argv[1:] if argv is None else argv)
     except StartupError as error:
         print(f"mlc_serve: error: {error}", file=sys.stderr)
-        return _exit_code(error)
+        return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except Terminated:
+        return EXIT_TERMINATED
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -78,9 +76,3 @@ def _run(argv: Sequence[str]) -> int:
         raise ConfigError(f"which command? {', '.join(commands.choices)}; for a start, type: mlc_serve serve")
     code: int = arguments.run(arguments)
     return code
-
-
-def _exit_code(error: StartupError) -> int:
-    if isinstance(error, ConfigError):
-        return EXIT_CONFIG_ERROR
-    return EXIT_PORT_IN_USE if isinstance(error, PortInUseError) else EXIT_STARTUP_ERROR

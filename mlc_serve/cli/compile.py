@@ -42,7 +42,7 @@ def add_parser(commands: Any) -> CommandParser:
         help="optimization level, as of `serve` (default: %(default)s)",
     )
     parser.add_argument(
-        "--device", default="cpu", help="cpu, cuda, rocm, metal, vulkan or opencl (default: cpu)"
+        "--device", default="cpu", help="cpu, cuda, cuda:1, rocm, metal, vulkan or opencl (default: cpu)"
     )
     parser.add_argument("--arch", help="architecture, such as sm_90a or znver5; without it, this machine's")
     return parser

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlc_serve.cli.parser import CommandParser
-from mlc_serve.cli.table import size_text, table
+from mlc_serve.cli.table import table
+from mlc_serve.disk import size_text
 from mlc_serve.errors import ConfigError
 
 if TYPE_CHECKING:

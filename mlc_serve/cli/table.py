@@ -18,12 +18,3 @@ def _line(cells: Sequence[str], names: Sequence[str], widths: Sequence[int], rig
         for cell, name, width in zip(cells, names, widths, strict=True)
     )
     return "  ".join(placed).rstrip()
-
-
-def size_text(size: float) -> str:
-    """Bytes, as people write them: 999 B, 1.2 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

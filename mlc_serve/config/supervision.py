@@ -47,7 +47,7 @@ class SupervisionConfig:
     )
     ready_attempts: int = option(
         60,
-        "Times that waiting for a ready server asks GET /v1/models.",
+        "Times that waiting for a ready server asks whether it serves.",
         kind=Kind.INTEGER,
         minimum=1,
         flags=("--ready-attempts",),

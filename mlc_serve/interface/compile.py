@@ -4,15 +4,25 @@ compiler.
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
+from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
 from mlc_serve.compiler.library import STAGES, compile_library
 from mlc_serve.compiler.target import target_for
+from mlc_serve.disk import told_if_full
+from mlc_serve.errors import CompileError
+from mlc_serve.processes import children_end
 from mlc_serve.quantization.scheme import choose_scheme
+from mlc_serve.unfinished import unfinished
 
 _BAR = "{n_fmt}/{total_fmt} {desc} {elapsed}"
 
@@ -20,13 +30,27 @@ _BAR = "{n_fmt}/{total_fmt} {desc} {elapsed}"
 def compile_model(
     model: str, quantization: str | None, opt: str, device: str, arch: str | None, output: Path
 ) -> None:
-    """Compile the library of a model directory for a kind of device and write it to `output`.
+    """Compile the library of a model directory for a device, such as `cpu` or `cuda:1`, and write it to
+    `output`, which is there whole or not at all. What compilers write meanwhile lies beside it.
 
-    Raises StartupError: CheckpointError, ConfigError or CompileError.
+    Raises StartupError: CheckpointError, ConfigError, CompileError or DiskFullError.
     """
     checkpoint = open_checkpoint(locate(model))
-    scheme = choose_scheme(quantization, checkpoint.quantization, device)
+    scheme = choose_scheme(quantization, checkpoint.quantization, device.partition(":")[0])
     target = target_for(device, arch)
+    folder = output.absolute().parent
+    if not folder.is_dir():
+        raise CompileError(f"{output} can't be written: {output.parent} is no directory")
+    try:
+        with unfinished(folder, output.name) as content, told_if_full(folder), _tools_working_in(content):
+            library = content / output.name
+            _compile(checkpoint, scheme.name, target, library, opt)
+            library.replace(output)
+    except OSError as error:
+        raise CompileError(f"{output} can't be written: {error.strerror}") from error
+
+
+def _compile(checkpoint: Checkpoint, scheme: str, target: Any, library: Path, opt: str) -> None:
     with tqdm(total=len(STAGES), bar_format=_BAR, disable=None, leave=False) as bar:
 
         def report(stage: str) -> None:
@@ -35,4 +59,19 @@ def compile_model(
             if bar.disable:  # no terminal: lines, which a parent process reads
                 print(f"{STAGES.index(stage) + 1}/{len(STAGES)} {stage}", flush=True)
 
-        compile_library(checkpoint.model_type, checkpoint.config, scheme.name, target, output, opt, report)
+        compile_library(checkpoint.model_type, checkpoint.config, scheme, target, library, opt, report)
+
+
+@contextmanager
+def _tools_working_in(directory: Path) -> Iterator[None]:
+    """Let compilers and linkers put their temporary files into a directory, and end with the block."""
+    before = tempfile.tempdir, os.environ.get("TMPDIR")
+    tempfile.tempdir = os.environ["TMPDIR"] = str(directory)
+    try:
+        with children_end():
+            yield
+    finally:
+        tempfile.tempdir = before[0]
+        os.environ.pop("TMPDIR")
+        if before[1] is not None:
+            os.environ["TMPDIR"] = before[1]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from math import prod
 from pathlib import Path
 
@@ -13,15 +11,18 @@ from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
 from mlc_serve.checkpoint.mlc_writer import write_mlc_directory
 from mlc_serve.compiler.parameters import parameter_shapes
+from mlc_serve.disk import told_if_full
 from mlc_serve.errors import ConfigError, StartupError
 from mlc_serve.quantization.scheme import check_conversion, find_scheme
+from mlc_serve.unfinished import unfinished
 
 
 def convert_model(source: str, quantization: str, output: Path) -> None:
     """Write a model in MLC's form to `output`, which is there whole or not at all.
 
     Raises ConfigError for an unknown quantization, one that the weights can't be turned into, and an output
-    that holds something; CheckpointError for the model, StartupError if the output can't be written.
+    that holds something; CheckpointError for the model, StartupError if the output can't be written, which is
+    DiskFullError if there is no room.
     """
     scheme = find_scheme(quantization)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -30,17 +31,14 @@ def convert_model(source: str, quantization: str, output: Path) -> None:
     check_conversion(checkpoint.quantization, scheme.name)
     shapes = parameter_shapes(checkpoint.model_type, checkpoint.config)
     total = sum(map(prod, shapes.values()))
+    folder = output.absolute().parent
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-        try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with unfinished(folder, output.name) as content, told_if_full(folder):
             with tqdm(total=total, desc="converting", unit=" weights", unit_scale=True, disable=None) as bar:
-                write_mlc_directory(checkpoint, shapes, scheme, unfinished, bar.update)
-            unfinished.chmod(0o755)  # mkdtemp's are for their maker alone
+                write_mlc_directory(checkpoint, shapes, scheme, content, bar.update)
             if output.exists():
                 output.rmdir()
-            unfinished.rename(output)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            content.rename(output)
     except OSError as error:
         raise StartupError(f"{output} can't be written: {error}") from error

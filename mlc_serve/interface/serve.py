@@ -26,6 +26,7 @@ from mlc_serve.config import (
 from mlc_serve.demo import DEMO_MODEL_NAME, demo_model_path
 from mlc_serve.errors import ConfigError
 from mlc_serve.interface.supervisor_url import supervisor_url
+from mlc_serve.interruption import ended_by_sigterm
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
 from mlc_serve.server.context import ServerContext
@@ -112,17 +113,18 @@ def run_server(
     context = ServerContext(supervisor_url(os.environ))
     sock = bind_socket(server.host, server.port)
     try:
-        for name, config in models.items():
-            loaded = load(
-                str(config.model),
-                launch.device,
-                model_lib=config.model_lib,
-                mode=config.mode or DEFAULT_MODE,
-                config=config,
-                report=_report,
-            )
-            named = replace(loaded, name=name)
-            context.add(AsyncMLCEngine.from_loaded(named, enable_tracing=launch.enable_tracing))
+        with ended_by_sigterm():
+            for name, config in models.items():
+                loaded = load(
+                    str(config.model),
+                    launch.device,
+                    model_lib=config.model_lib,
+                    mode=config.mode or DEFAULT_MODE,
+                    config=config,
+                    report=_report,
+                )
+                named = replace(loaded, name=name)
+                context.add(AsyncMLCEngine.from_loaded(named, enable_tracing=launch.enable_tracing))
     except BaseException:
         context.close()
         sock.close()

@@ -6,14 +6,16 @@ The driver is asked in a process of its own, because one that is broken can end 
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
 from dataclasses import dataclass
+from subprocess import TimeoutExpired
 
 import tvm
 import tvm_ffi
 
 from mlc_serve.errors import DeviceError
+from mlc_serve.processes import running
 
 # In order of preference.
 KINDS = ("cuda", "rocm", "metal", "vulkan", "opencl", "cpu")
@@ -78,7 +80,8 @@ def _exists(device: DeviceName) -> bool:
         return device.index == 0
     command = [sys.executable, "-c", _PROBE, device.kind, str(device.index)]
     try:
-        probe = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, check=False)
-    except (subprocess.TimeoutExpired, OSError):  # it hangs, or can't even be started
+        with running(command, os.environ) as probe:
+            probe.communicate(timeout=_PROBE_SECONDS)
+            return probe.returncode == 0
+    except (TimeoutExpired, OSError):  # it hangs, or can't even be started
         return False
-    return probe.returncode == 0

@@ -13,8 +13,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
+from mlc_serve.processes.tree import ProcessTree, Spawn
 from mlc_serve.supervisor.output import Output
-from mlc_serve.supervisor.platforms.tree import ProcessTree, Spawn
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-from mlc_serve.exit_codes import EXIT_CONFIG_ERROR, EXIT_PORT_IN_USE
+from mlc_serve.exit_codes import EXIT_CHECKPOINT_ERROR, EXIT_CONFIG_ERROR, EXIT_PORT_IN_USE
+
+_HOPELESS = frozenset({EXIT_CONFIG_ERROR, EXIT_CHECKPOINT_ERROR})
 
 # What Uvicorn and asyncio print on Linux, macOS and Windows. A server of ours has a code for it.
 _PORT_TAKEN = re.compile(r"address already in use|\[Errno (48|98|10048)\]|WinError 10048", re.IGNORECASE)
@@ -25,4 +27,4 @@ def ending_of(exit_code: int | None, words: str, was_ready: bool) -> Ending:
         return Ending.PORT_TAKEN
     if exit_code and exit_code > 0 and not was_ready and _PORT_TAKEN.search(words):
         return Ending.PORT_TAKEN
-    return Ending.HOPELESS if exit_code == EXIT_CONFIG_ERROR else Ending.FAILURE
+    return Ending.HOPELESS if exit_code in _HOPELESS else Ending.FAILURE

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mlc_serve.errors import CommandError, PortInUseError, StartupError
+from mlc_serve.processes.tree import Spawn
 from mlc_serve.supervisor.child import Child
-from mlc_serve.supervisor.command import command_for
+from mlc_serve.supervisor.command import MLC_SERVE, command_for
 from mlc_serve.supervisor.config import MLCServerConfig
 from mlc_serve.supervisor.endings import Ending, ending_of
-from mlc_serve.supervisor.health import fault_of
-from mlc_serve.supervisor.platforms.tree import Spawn
+from mlc_serve.supervisor.health import OWN_PATH, PATH, fault_of
 from mlc_serve.supervisor.ports import find_port, is_listening
 from mlc_serve.supervisor.restarts import Restarts
 
@@ -58,6 +58,7 @@ class Run:
         self._config = config
         self._timing = config.supervision
         self._server = config.server
+        self._path = OWN_PATH if self._timing.command == MLC_SERVE else PATH
         self._env = env
         self._spawn = spawn
         self._tell = tell
@@ -119,7 +120,7 @@ class Run:
         child = self._child
         if child is None or not self.has_process:
             return "the server's process does not run"
-        fault = await fault_of(self._server, self._port, self._timing.health_timeout)
+        fault = await fault_of(self._server, self._port, self._path, self._timing.health_timeout)
         if fault is None and not self._was_ready and not is_listening(child.pid, self._port):
             return f"another process answers on port {self._port}"
         if fault is None and child is self._child and self.has_process:

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any
 
 from mlc_serve.errors import StartupError, SupervisionError
+from mlc_serve.processes import this_platform
+from mlc_serve.processes.tree import Spawn
 from mlc_serve.supervisor.config import MLCServerConfig
 from mlc_serve.supervisor.events import BUFFERED, Callback, StatusEvents, StatusStream
-from mlc_serve.supervisor.platforms import this_platform
-from mlc_serve.supervisor.platforms.tree import Spawn
 from mlc_serve.supervisor.run import Run
 from mlc_serve.supervisor.status import MLCServerStatus
 
@@ -88,14 +88,15 @@ class MLCServer:
             run.kill_now()
 
     async def health_check(self) -> bool:
-        """Whether the server answers GET /v1/models now."""
+        """Whether the server says now that it serves."""
         run = self._run
         return run is not None and await run.fault() is None
 
     async def wait_for_server_ready(
         self, attempts: int | None = None, interval: float | None = None
     ) -> MLCServerStatus:
-        """Ask GET /v1/models until it is answered: `ready_attempts` times, `ready_interval` seconds apart.
+        """Ask the server whether it serves until it does: `ready_attempts` times, `ready_interval` seconds
+        apart.
 
         Raises SupervisionError if it is not, or as soon as the supervisor has given up.
         """

@@ -17,7 +17,7 @@ def _now() -> datetime:
 class MLCServerStatus(BaseModel):
     """A server's state at one moment. Frozen.
 
-    `http_available`: the last GET of /v1/models was answered. `port` is the one that was chosen, and `pid`
+    `http_available`: the last probe was answered well. `port` is the one that was chosen, and `pid`
     the server's own process; both are None while none runs. `error` says why there is no server, or why it
     does not answer. `since` is when process_running and http_available took their values, in UTC. `restarts`
     counts those since the last start that somebody asked for.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mlc_serve import cli
-from mlc_serve.exit_codes import EXIT_CONFIG_ERROR, EXIT_STARTUP_ERROR
+from mlc_serve.exit_codes import EXIT_CONFIG_ERROR, EXIT_CHECKPOINT_ERROR
 from mlc_serve.interface import compile as interface
 from tests.checkpoints import Shape, write_checkpoint
 
@@ -51,9 +51,9 @@ def test_a_bad_command_line_is_refused(
 
 
 def test_a_missing_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And code 1."""
+    """And has its exit code."""
     model = str(tmp_path / "nothing")
-    assert cli.main(["compile", model, "--output", str(tmp_path / "x.so")]) == EXIT_STARTUP_ERROR
+    assert cli.main(["compile", model, "--output", str(tmp_path / "x.so")]) == EXIT_CHECKPOINT_ERROR
     assert capsys.readouterr().err == f"mlc_serve: error: {model}: there is no such directory\n"
 
 

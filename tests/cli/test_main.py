@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from mlc_serve import cli
-from mlc_serve.errors import CheckpointError, PortInUseError, StartupError
+from mlc_serve.errors import (
+    CheckpointError,
+    DeviceError,
+    DiskFullError,
+    DownloadError,
+    PortInUseError,
+    StartupError,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 COMMANDS = ("serve", "chat", "models", "convert", "compile", "bench", "completion")
@@ -70,7 +77,15 @@ def test_a_bad_command_line_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(StartupError("no"), 1), (CheckpointError("no"), 1), (PortInUseError("no"), 75)]
+    ("error", "code"),
+    [
+        (StartupError("no"), 1),
+        (DeviceError("no"), 1),
+        (CheckpointError("no"), 65),
+        (DownloadError("no"), 69),
+        (DiskFullError("no"), 74),
+        (PortInUseError("no"), 75),
+    ],
 )
 def test_another_startup_error_has_its_exit_code(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: StartupError, code: int
@@ -95,6 +110,19 @@ def test_ctrl_c_before_serving_is_quiet(
 
     monkeypatch.setattr(cli.serve, "run", interrupt)
     assert error_of(capsys, "serve") == (130, "")
+
+
+def test_sigterm_before_serving_is_quiet(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM while a model loads ends with 143, as a shell reports it, and without a traceback."""
+
+    def terminate(_arguments: object) -> int:
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    monkeypatch.setattr(cli.serve, "run", terminate)
+    assert error_of(capsys, "serve") == (143, "")
 
 
 def test_python_dash_m_is_the_program() -> None:

@@ -25,7 +25,14 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
     monkeypatch.setattr("mlc_serve.interface.models.downloads", lambda: iter(()))
     key = {"quantization": "q0f32", "device": "cpu"}
-    return artifact("libraries", key, lambda path: fill(path / "model.so"), model="/models/mine")
+    return artifact(
+        "libraries",
+        key,
+        lambda path: fill(path / "model.so"),
+        lambda path: path,
+        model="/models/mine",
+        report=print,
+    )
 
 
 def fill(file: Path) -> None:

@@ -25,6 +25,11 @@ sys.stdin.read()
 SNAPSHOT = "/hub/models--org--name/snapshots/0123"
 
 
+def cached(kind: str, key: dict[str, str], model: str = "") -> Path:
+    """The directory of an entry of the cache."""
+    return artifact(kind, key, write, lambda directory: directory, model=model, report=print)
+
+
 def write(directory: Path) -> None:
     """Make an artifact of 100 bytes and a key."""
     (directory / "model.so").write_bytes(b"x" * 100)
@@ -38,9 +43,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     key = {"quantization": "q0f32", "device": "cpu"}
     demo = str(demo_model_path())
     return {
-        "library": artifact("libraries", key, write, model=demo),
-        "weights": artifact("weights", {"quantization": "q0f32"}, write, model=demo),
-        "hub": artifact("libraries", {**key, "device": "cuda"}, write, model=SNAPSHOT),
+        "library": cached("libraries", key, demo),
+        "weights": cached("weights", {"quantization": "q0f32"}, demo),
+        "hub": cached("libraries", {**key, "device": "cuda"}, SNAPSHOT),
     }
 
 
@@ -60,7 +65,7 @@ def test_the_last_use_is_the_last_time_it_was_found(cache: dict[str, Path]) -> N
     os.utime(cache["weights"], (1000, 1000))
     (weights,) = (entry for entry in cached_models() if entry.kind == "weights")
     assert weights.last_used == 1000
-    artifact("weights", {"quantization": "q0f32"}, write)
+    cached("weights", {"quantization": "q0f32"})
     (weights,) = (entry for entry in cached_models() if entry.kind == "weights")
     assert weights.last_used > 1000
 

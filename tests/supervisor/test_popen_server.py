@@ -63,7 +63,7 @@ def test_a_stranger_on_the_port_is_not_taken_for_the_server() -> None:
 def test_a_child_that_dies_is_quoted(tmp_path: Path) -> None:
     """A model that isn't there: RuntimeError with exit code and the child's own words."""
     server = PopenServer(str(tmp_path / "missing"), "cpu", port=free_port())
-    with pytest.raises(RuntimeError, match=r"ended with code 1:\nmlc_serve: error: .*missing"):
+    with pytest.raises(RuntimeError, match=r"ended with code 65:\nmlc_serve: error: .*missing"):
         server.start()
 
 

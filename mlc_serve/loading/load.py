@@ -9,12 +9,11 @@ tensor is touched.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -24,11 +23,13 @@ from mlc_serve.checkpoint.conversion import convert
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
 from mlc_serve.config import DEFAULT_OPT, EngineConfig, Mode
+from mlc_serve.disk import check_room
 from mlc_serve.engine.limit_inference import infer_limits
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
-from mlc_serve.errors import CheckpointError, CompileError, ConfigError
+from mlc_serve.errors import CheckpointError, ConfigError
 from mlc_serve.host_memory import free_host_bytes
 from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.loading.compiler_process import run_compiler
 from mlc_serve.quantization.scheme import SCHEMES, check_conversion, choose_scheme
 from mlc_serve.runtime.device import DeviceName, find_device
 from mlc_serve.runtime.library import Library
@@ -68,7 +69,7 @@ def load_model(
         name=model,
         device=str(place),
         quantization=library.quantization,
-        backend=_backend(library, checkpoint, limits),
+        backend=TVMBackend(library, _weights(library, checkpoint, report), limits),
         info=info,
         limits=limits,
         tokenizer=tokenizer,
@@ -106,9 +107,7 @@ def _library(
     wanted = config.quantization
     if given is None:
         scheme = choose_scheme(wanted, checkpoint.quantization, place.kind)
-        return Library(
-            _compiled(checkpoint, scheme.name, config.opt or DEFAULT_OPT, place, report), place.open()
-        )
+        return _own_library(checkpoint, scheme.name, config.opt or DEFAULT_OPT, place, report)
     path = Path(given)
     if not path.is_file():
         raise CheckpointError(f"model library {given}: there is no such file")
@@ -119,7 +118,9 @@ def _library(
     return library
 
 
-def _compiled(checkpoint: Checkpoint, quantization: str, opt: str, place: DeviceName, report: Report) -> Path:
+def _own_library(
+    checkpoint: Checkpoint, quantization: str, opt: str, place: DeviceName, report: Report
+) -> Library:
     """The library of a checkpoint, from the cache or compiled into it."""
     key = {
         "model_type": checkpoint.model_type,
@@ -136,9 +137,13 @@ def _compiled(checkpoint: Checkpoint, quantization: str, opt: str, place: Device
         report(
             f"Compiling {checkpoint.directory.name} as {quantization} for {place.kind}; this is done once."
         )
-        _compile(checkpoint, quantization, opt, place, directory / _LIBRARY_NAME)
+        options = {"quantization": quantization, "opt": opt, "device": str(place)}
+        run_compiler(checkpoint.directory, options, directory / _LIBRARY_NAME)
 
-    return artifact("libraries", key, make, model=str(checkpoint.directory)) / _LIBRARY_NAME
+    def use(directory: Path) -> Library:
+        return Library(directory / _LIBRARY_NAME, place.open())
+
+    return artifact("libraries", key, make, use, model=str(checkpoint.directory), report=report)
 
 
 def _processor(place: DeviceName) -> str:
@@ -148,66 +153,30 @@ def _processor(place: DeviceName) -> str:
     return f"{handle.device_name} {handle.compute_version}"
 
 
-def _compile(checkpoint: Checkpoint, quantization: str, opt: str, place: DeviceName, output: Path) -> None:
-    """Compile in another process: the compiler takes seconds and hundreds of megabytes that a server has no
-    use for.
-    """
-    options = ["--quantization", quantization, "--opt", opt, "--device", place.kind, "--output", str(output)]
-    command = [sys.executable, "-m", "mlc_serve", "compile", str(checkpoint.directory), *options]
-    try:
-        compiler = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    except OSError as error:
-        raise CompileError(f"compiling {checkpoint.directory} failed: {error}") from error
-    with compiler, tqdm(desc="compiling", bar_format="{desc} {elapsed}", disable=None, leave=False) as bar:
-        errors = _wait(compiler, bar)
-    if compiler.returncode:
-        last = next((line for line in reversed(errors.splitlines()) if line.strip()), "no message")
-        raise CompileError(
-            f"compiling {checkpoint.directory} failed: {last.removeprefix('mlc_serve: error: ')}"
-        )
-
-
-def _wait(compiler: subprocess.Popen[str], bar: tqdm[None]) -> str:
-    """Wait for the compiler to end and return its stderr; it is ended if this process is interrupted."""
-    try:
-        while True:
-            try:
-                return compiler.communicate(timeout=0.5)[1]
-            except subprocess.TimeoutExpired as waiting:
-                bar.set_description_str(f"compiling: {_stage(waiting.stdout)}")
-    except BaseException:
-        compiler.kill()
-        raise
-
-
-def _stage(output: bytes | str | None) -> str:
-    """The last whole line of what the compiler has written, which is bytes until it ends."""
-    text = output.decode(errors="replace") if isinstance(output, bytes) else output or ""
-    *whole, _ = text.split("\n")
-    return whole[-1] if whole else "starting"
-
-
 # ---------------------------------------------------------------- the weights
 
 
-def _backend(library: Library, checkpoint: Checkpoint, limits: EngineLimits) -> TVMBackend:
+def _weights(library: Library, checkpoint: Checkpoint, report: Report) -> list[Any]:
+    """The library's parameters on its device, from the cache or converted into it."""
     specs, total = library.parameters, library.info.param_bytes
     scheme = SCHEMES.get(library.quantization)  # none: a library that MLC built takes weights as they are
-
-    def make(directory: Path) -> None:
-        with _bar("converting weights", total) as progress:
-            convert(checkpoint, specs, scheme.groups if scheme else None, directory, progress)
-
     key = {
         "checkpoint": checkpoint.fingerprint(),
         "quantization": library.quantization,
         "parameters": [[spec.name, spec.shape, spec.dtype, spec.layout] for spec in specs],
         "code": source_hash("checkpoint", "quantization"),
     }
-    directory = artifact("weights", key, make, model=str(checkpoint.directory))
-    with _bar("loading weights", total) as progress:
-        params = load_weights(directory, specs, library.device, progress)
-    return TVMBackend(library, params, limits)
+
+    def make(directory: Path) -> None:
+        check_room(directory, total)
+        with _bar("converting weights", total) as progress:
+            convert(checkpoint, specs, scheme.groups if scheme else None, directory, progress)
+
+    def use(directory: Path) -> list[Any]:
+        with _bar("loading weights", total) as progress:
+            return load_weights(directory, specs, library.device, progress)
+
+    return artifact("weights", key, make, use, model=str(checkpoint.directory), report=report)
 
 
 @contextmanager

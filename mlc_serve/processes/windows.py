@@ -57,7 +57,7 @@ class ProcessJob:
 def spawn_in_job(command: Sequence[str], env: Mapping[str, str]) -> ProcessJob:
     """Start a program in a job object of its own. Raises OSError."""
     if sys.platform == "win32":
-        from mlc_serve.supervisor.platforms.win32_job import Win32Job
+        from mlc_serve.processes.win32_job import Win32Job
 
         return spawn_in(Win32Job(), command, env)
     raise OSError("there are job objects on Windows alone")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mlc_serve.supervisor.platforms import posix
+from mlc_serve.processes import posix
 from tests.supervisor.supervised import wait_gone
 
 SLEEP = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]

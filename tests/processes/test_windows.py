@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from mlc_serve.supervisor.platforms.windows import ProcessJob, spawn_in
+from mlc_serve.processes.windows import ProcessJob, spawn_in
 
 
 class FakeSystem:

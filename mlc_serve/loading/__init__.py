@@ -1,0 +1,7 @@
+"""From a model's name to a model in memory."""
+
+from __future__ import annotations
+
+from mlc_serve.loading.load import Report, load_model
+
+__all__ = ["Report", "load_model"]
