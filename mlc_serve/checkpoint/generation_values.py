@@ -1,12 +1,18 @@
-"""Sampling values and end tokens that model directories recommend, checked as strictly as a client's."""
+"""Sampling values and end tokens that the files of a model recommend.
+
+A recommendation that can't be followed keeps no model from being served: it is left out, with a warning of
+one line that names the file, the key and the value.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import isfinite
+import logging
+import reprlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from mlc_serve.errors import CheckpointError
+logger = logging.getLogger(__name__)
 
 # Lower bound of each value, which itself is allowed, and the upper one.
 _BOUNDS = {
@@ -17,39 +23,86 @@ _BOUNDS = {
     "presence_penalty": (-100.0, 100.0),
     "frequency_penalty": (-100.0, 100.0),
 }
+_TOP_K_OFF = -1  # as vLLM writes it; transformers has 0
 
 
-def sampling_values(declared: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of GenerationDefaults that a generation config sets; null and absent ones are left out.
+class Recommendations:
+    """What one file recommends."""
 
-    Sampling switched off (do_sample false) is temperature 0. A top_k of 0 keeps all tokens: None.
-    CheckpointError for a value that is no number or out of its range.
-    """
-    values: dict[str, Any] = {
-        name: _number(name, declared[name]) for name in _BOUNDS if declared.get(name) is not None
-    }
-    if declared.get("top_k") is not None:
-        values["top_k"] = _whole_number("top_k", declared["top_k"]) or None
-    if declared.get("do_sample") is False:
-        values["temperature"] = 0.0
-    return values
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def sampling(self, declared: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of GenerationDefaults that a generation config sets; null and absent ones are left out.
+
+        Sampling switched off (do_sample false) is temperature 0. A top_k of 0 or -1 keeps all tokens: None.
+        """
+        values = {name: self._number(name, declared.get(name)) for name in _BOUNDS}
+        chosen: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+        top_k = self._top_k(declared.get("top_k"))
+        if top_k is not None:
+            chosen["top_k"] = top_k or None
+        if declared.get("do_sample") is False:
+            chosen["temperature"] = 0.0
+        return chosen
+
+    def token_ids(self, declared: Any, name: str, vocab_size: Any) -> frozenset[int]:
+        """The ids in a field that holds one, several in lists, or nothing, of a model of `vocab_size` tokens.
+
+        A size that is no integer is not known, and bounds nothing.
+        """
+        limit = vocab_size if isinstance(vocab_size, int) else None
+        entries = [entry for entry in _flattened(declared) if entry is not None]
+        wrong = [entry for entry in entries if not _is_token_id(entry, limit)]
+        if wrong:
+            self._leave_out(name, wrong, f"the id of one of the model's {vocab_size} tokens")
+        return frozenset(int(entry) for entry in entries if _is_token_id(entry, limit))
+
+    def _number(self, name: str, value: Any) -> float | None:
+        low, high = _BOUNDS[name]
+        if value is None:
+            return None
+        if _is_number(value) and low <= value <= high:
+            return float(value)
+        self._leave_out(name, value, f"a number from {low:g} to {high:g}")
+        return None
+
+    def _top_k(self, value: Any) -> int | None:
+        """0 keeps all tokens."""
+        if value is None:
+            return None
+        top_k = _whole(value)
+        if top_k is not None and top_k >= _TOP_K_OFF:
+            return max(top_k, 0)
+        self._leave_out("top_k", value, "a whole number from 0 on")
+        return None
+
+    def _leave_out(self, name: str, value: Any, wanted: str) -> None:
+        logger.warning("%s: %s is left out: %s is not %s", self._file, name, reprlib.repr(value), wanted)
 
 
-def token_ids(declared: Any, name: str) -> frozenset[int]:
-    """Ids from a field that holds one, a list of them, or nothing; CheckpointError for anything else."""
-    listed = declared if isinstance(declared, list) else [declared]
-    return frozenset(_whole_number(name, token_id) for token_id in listed if token_id is not None)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _number(name: str, value: Any) -> float:
-    low, high = _BOUNDS[name]
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
-    if not is_number or not low <= value <= high:
-        raise CheckpointError(f"{name} is {value!r}, not a number from {low:g} to {high:g}")
-    return float(value)
+def _whole(value: Any) -> int | None:
+    """A whole number, also where it is written as 50.0; None for anything else."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _whole_number(name: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise CheckpointError(f"{name} holds {value!r}, not a whole number from 0 on")
-    return value
+def _is_token_id(value: Any, limit: int | None) -> bool:
+    token_id = _whole(value)
+    return token_id is not None and token_id >= 0 and (limit is None or token_id < limit)
+
+
+def _flattened(value: Any) -> Iterator[Any]:
+    """The entries of a list and of the lists in it; of anything else the value itself."""
+    waiting = [value]
+    while waiting:
+        entry = waiting.pop()
+        if isinstance(entry, list):
+            waiting += reversed(entry)
+        else:
+            yield entry

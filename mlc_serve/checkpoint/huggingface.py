@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from mlc_serve.checkpoint.fingerprint import fingerprint_of
-from mlc_serve.checkpoint.generation_values import sampling_values, token_ids
+from mlc_serve.checkpoint.generation_values import Recommendations
 from mlc_serve.checkpoint.json_object import read_json_object, read_json_object_if_present
 from mlc_serve.checkpoint.safetensors_weights import SafetensorsWeights
 from mlc_serve.checkpoint.template_files import read_chat_template, read_special_tokens
@@ -54,14 +54,10 @@ class HuggingFaceCheckpoint:
         """
         path = self.directory / "generation_config.json"
         declared = read_json_object_if_present(path)
-        try:
-            model_ends = token_ids(
-                declared.get("eos_token_id", self.config.get("eos_token_id")), "eos_token_id"
-            )
-            values = sampling_values(declared)
-        except CheckpointError as error:
-            raise CheckpointError(f"{path}: {error}") from error
-        return GenerationDefaults(**values, eos_token_ids=model_ends | self._tokenizer_end())
+        ends = self._end_ids(path, declared) or self._end_ids(self.directory / CONFIG_NAME, self.config)
+        return GenerationDefaults(
+            **Recommendations(path).sampling(declared), eos_token_ids=ends | self._tokenizer_end()
+        )
 
     def chat_template(self) -> ChatTemplate | None:
         """The directory's Jinja2 template."""
@@ -77,10 +73,17 @@ class HuggingFaceCheckpoint:
             )
         return model_type
 
+    def _end_ids(self, file: Path, declared: Mapping[str, Any]) -> frozenset[int]:
+        vocab_size = self.config.get("vocab_size")
+        return Recommendations(file).token_ids(declared.get("eos_token_id"), "eos_token_id", vocab_size)
+
     def _tokenizer_end(self) -> frozenset[int]:
         """Id of the token that the tokenizer's files call eos_token."""
         text = read_special_tokens(self.directory).get("eos_token")
         if text is None:
             return frozenset()
-        added = read_json_object(self.directory / "tokenizer.json").get("added_tokens") or ()
-        return frozenset(token["id"] for token in added if token["content"] == text)
+        path = self.tokenizer_directory / "tokenizer.json"
+        added = read_json_object(path).get("added_tokens")
+        entries = [entry for entry in added if isinstance(entry, dict)] if isinstance(added, list) else []
+        ids = [entry.get("id") for entry in entries if entry.get("content") == text]
+        return Recommendations(path).token_ids(ids, "added_tokens", self.config.get("vocab_size"))

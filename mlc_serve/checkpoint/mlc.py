@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mlc_serve.checkpoint.fingerprint import fingerprint_of
-from mlc_serve.checkpoint.generation_values import sampling_values, token_ids
+from mlc_serve.checkpoint.generation_values import Recommendations
 from mlc_serve.checkpoint.json_object import read_json_object
 from mlc_serve.checkpoint.raw_shards import RawShards
 from mlc_serve.checkpoint.template_files import read_chat_template
@@ -56,13 +57,17 @@ class MLCCheckpoint:
         strings.
         """
         conversation = self._conversation()
-        try:
-            ends = token_ids(self.chat_config.get("eos_token_id"), "eos_token_id")
-            stops = token_ids(conversation.get("stop_token_ids"), "conv_template.stop_token_ids")
-            values = sampling_values(self.chat_config)
-        except CheckpointError as error:
-            raise CheckpointError(f"{self.directory / CONFIG_NAME}: {error}") from error
-        return GenerationDefaults(**values, eos_token_ids=ends | stops, stop=self._stop_strings(conversation))
+        recommended = Recommendations(self.directory / CONFIG_NAME)
+        vocab_size = self.config.get("vocab_size")
+        ends = recommended.token_ids(self.chat_config.get("eos_token_id"), "eos_token_id", vocab_size)
+        stops = recommended.token_ids(
+            conversation.get("stop_token_ids"), "conv_template.stop_token_ids", vocab_size
+        )
+        return GenerationDefaults(
+            **recommended.sampling(self.chat_config),
+            eos_token_ids=ends | stops,
+            stop=self._stop_strings(conversation),
+        )
 
     def chat_template(self) -> PromptTemplate | None:
         """The conversation template; without one, the Jinja2 template of the tokenizer's files."""
@@ -70,8 +75,8 @@ class MLCCheckpoint:
         if not conversation:
             return read_chat_template(self.directory)
         try:
-            prefix_ids = conversation.get("system_prefix_token_ids") or []
-            return ConversationTemplate.from_config(conversation, prefix=self._prefix(prefix_ids))
+            prefix = self._prefix(conversation.get("system_prefix_token_ids"))
+            return ConversationTemplate.from_config(conversation, prefix=prefix)
         except CheckpointError as error:
             raise CheckpointError(f"{self.directory / CONFIG_NAME}: {error}") from error
 
@@ -82,17 +87,17 @@ class MLCCheckpoint:
         conversation: dict[str, Any] = self._field("conv_template", dict)
         return conversation
 
-    def _prefix(self, prefix_ids: list[int]) -> str:
+    def _prefix(self, prefix_ids: Any) -> str:
         """The text that the tokenizer reads as the tokens before every prompt."""
         if not prefix_ids:
             return ""
-        tokenizer = Tokenizer.from_directory(self.tokenizer_directory)
-        text = "".join(map(tokenizer.token_text, prefix_ids))
-        if tokenizer.encode(text, add_special_tokens=False) != prefix_ids:
-            raise CheckpointError(
-                f"conv_template.system_prefix_token_ids: {prefix_ids} are not all special tokens"
-            )
-        return text
+        if isinstance(prefix_ids, list) and all(isinstance(token_id, int) for token_id in prefix_ids):
+            tokenizer = Tokenizer.from_directory(self.tokenizer_directory)
+            text = "".join(map(tokenizer.token_text, prefix_ids))
+            if tokenizer.encode(text, add_special_tokens=False) == prefix_ids:
+                return text
+        shown = reprlib.repr(prefix_ids)
+        raise CheckpointError(f"conv_template.system_prefix_token_ids: {shown} are not all special tokens")
 
     def _stop_strings(self, conversation: dict[str, Any]) -> tuple[str, ...]:
         declared = conversation.get("stop_str") or []
@@ -106,7 +111,8 @@ class MLCCheckpoint:
     def _field(self, name: str, kind: type) -> Any:
         value = self.chat_config.get(name)
         if not isinstance(value, kind):
+            shown = reprlib.repr(value)
             raise CheckpointError(
-                f"{self.directory / CONFIG_NAME}: {name} is {value!r}, a {kind.__name__} is needed"
+                f"{self.directory / CONFIG_NAME}: {name} is {shown}, a {kind.__name__} is needed"
             )
         return value

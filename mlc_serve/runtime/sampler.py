@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 # Below this a draw is the likeliest token's in any case, and float32 could not divide by it.
 _GREEDY_TEMPERATURE = 1e-5
+# A smaller nucleus, such as one of nothing, is the likeliest token's as well.
+_LEAST_TOP_P = 1e-9
 NO_NUMBER = "the model's output is not a number"
 
 
@@ -111,7 +113,7 @@ def _settings(draws: Sequence[Draw], vocab: int) -> Settings:
             (
                 temperature,
                 vocab if draw.params.top_k is None else draw.params.top_k,
-                draw.params.top_p,
+                max(draw.params.top_p, _LEAST_TOP_P),
                 draw.params.min_p,
                 number,
             )

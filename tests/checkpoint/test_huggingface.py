@@ -110,22 +110,44 @@ def test_end_tokens(tmp_path: Path) -> None:
     assert ends() == set()
 
 
-@pytest.mark.parametrize(
-    ("declared", "fault"),
-    [
-        ({"temperature": "hot"}, "temperature is 'hot'"),
-        ({"top_p": 7}, "top_p is 7, not a number from 0 to 1"),
-        ({"top_k": 1.5}, "top_k holds 1.5"),
-        ({"eos_token_id": ["x"]}, "eos_token_id holds 'x'"),
-    ],
-)
-def test_malformed_defaults_are_named(tmp_path: Path, declared: dict[str, Any], fault: str) -> None:
-    """File, field and value."""
+def test_null_hides_no_end_token(tmp_path: Path) -> None:
+    """Nor does what is no id: config.json's hold where generation_config.json has none that could come."""
     write_checkpoint(tmp_path, SMALL)
-    edit(tmp_path / "generation_config.json", **declared)
+    edit(tmp_path / "config.json", eos_token_id=6)
+    edit(tmp_path / "tokenizer_config.json", eos_token=None)
+    for declared in (None, [], -1, "</s>", 300, [None, 10**6]):
+        (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": declared}))
+        assert open_checkpoint(tmp_path).generation_defaults().eos_token_ids == {6}
 
-    with pytest.raises(CheckpointError, match=rf"generation_config\.json: {fault}"):
-        open_checkpoint(tmp_path).generation_defaults()
+
+def test_defaults_that_can_not_be_followed_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a warning; the model is served."""
+    write_checkpoint(tmp_path, SMALL)
+    edit(tmp_path / "generation_config.json", temperature="hot", top_k=1.5, eos_token_id=["x", 5], top_p=0.5)
+
+    defaults = open_checkpoint(tmp_path).generation_defaults()
+
+    assert (defaults.top_p, defaults.top_k, defaults.eos_token_ids) == (0.5, None, frozenset({5, 299}))
+    assert [record.message.split(": ")[1] for record in caplog.records] == [
+        "eos_token_id is left out",
+        "temperature is left out",
+        "top_k is left out",
+    ]
+
+
+@pytest.mark.parametrize(
+    "added",
+    [None, 3, "x", [1, None], {"0": {}}, [{}], [{"content": "<|im_end|>"}], [{"content": [], "id": {}}],
+     [{"content": "<|im_end|>", "id": "a"}], [{"content": "<|im_end|>", "id": 10**9}]],
+    ids=str,
+)  # fmt: skip
+def test_odd_added_tokens_declare_no_end(tmp_path: Path, added: Any) -> None:
+    """The tokenizer itself says what is wrong with its file."""
+    write_checkpoint(tmp_path, SMALL)
+    edit(tmp_path / "tokenizer.json", added_tokens=added)
+    assert open_checkpoint(tmp_path).generation_defaults().eos_token_ids == {297, 299}
 
 
 def test_a_config_without_model_type_is_refused(tmp_path: Path) -> None:

@@ -111,6 +111,23 @@ def test_the_fingerprint_changes_with_what_is_converted(tmp_path: Path) -> None:
     assert len(set(prints)) == len(prints)
 
 
+def test_what_can_not_be_followed_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Sampling values and end tokens, with a warning that names the file and the key."""
+    write_with(
+        tmp_path,
+        temperature=-1,
+        eos_token_id="x",
+        conv_template=CHAT_CONFIG["conv_template"] | {"stop_token_ids": [-1, 3]},
+    )
+    defaults = open_checkpoint(tmp_path).generation_defaults()
+    assert (defaults.temperature, defaults.eos_token_ids) == (1.0, frozenset({3}))
+    assert [record.message.partition(" is left out")[0].rpartition("/")[2] for record in caplog.records] == [
+        "mlc-chat-config.json: eos_token_id",
+        "mlc-chat-config.json: conv_template.stop_token_ids",
+        "mlc-chat-config.json: temperature",
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
@@ -118,10 +135,15 @@ def test_the_fingerprint_changes_with_what_is_converted(tmp_path: Path) -> None:
         ({"quantization": 4}, "quantization is 4, a str is needed"),
         ({"model_config": []}, r"model_config is \[\], a dict is needed"),
         ({"conv_template": "chatml"}, "conv_template is 'chatml', a dict is needed"),
-        ({"temperature": -1}, "temperature is -1"),
-        ({"eos_token_id": "x"}, "eos_token_id holds 'x'"),
         ({"conv_template": {"stop_str": [1]}}, "conv_template.stop_str is no list of texts"),
-        ({"conv_template": {"stop_token_ids": [-1]}}, "conv_template.stop_token_ids holds -1"),
+        (
+            {"conv_template": CHAT_CONFIG["conv_template"] | {"system_prefix_token_ids": ["<s>"]}},
+            r"conv_template\.system_prefix_token_ids: \['<s>'\] are not all special tokens",
+        ),
+        (
+            {"conv_template": CHAT_CONFIG["conv_template"] | {"system_prefix_token_ids": 3}},
+            r"conv_template\.system_prefix_token_ids: 3 are not all special tokens",
+        ),
         ({"conv_template": {"name": "LM"}}, "conv_template.roles: "),
     ],
 )

@@ -113,6 +113,13 @@ def test_tokens_come_as_often_as_they_should(sampler: Sampler, params: SamplingP
     assert distance < likely.sum() + 5 * np.sqrt(2 * likely.sum())
 
 
+@pytest.mark.parametrize("top_p", [0.0, 1e-300, 1e-9])
+def test_the_smallest_nucleus_is_the_likeliest_token(sampler: Sampler, top_p: float) -> None:
+    """At least one token is left, whatever its share."""
+    params = SamplingParams(temperature=5.0, top_p=top_p)
+    assert {draw(sampler, ROW, params, seed) for seed in range(50)} == {1}
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1e-300, 1e-40, 1e-6])
 def test_next_to_no_temperature_is_greedy(sampler: Sampler, temperature: float) -> None:
     """Down to what float32 can't divide by; of equal logits the first is taken."""
