@@ -109,6 +109,13 @@ class ServerConfig:
         minimum=1,
         flags=("--watchdog-timeout",),
     )
+    loop_warning: float = option(
+        1.0,
+        "Seconds for which one thing may hold the event loop before it is logged with its stack.",
+        kind=Kind.NUMBER,
+        minimum=0.05,
+        flags=("--loop-warning",),
+    )
     log_level: str = option(
         "info",
         "Least severe messages to log.",

@@ -82,6 +82,7 @@ def serve(
     shutdown_timeout: float = ServerConfig.shutdown_timeout,
     send_timeout: float = ServerConfig.send_timeout,
     watchdog_timeout: float = ServerConfig.watchdog_timeout,
+    loop_warning: float = ServerConfig.loop_warning,
     log_level: str = ServerConfig.log_level,
 ) -> None:
     """Serve a model until SIGINT or SIGTERM, and return when what ran is finished.

@@ -10,12 +10,14 @@ import time
 
 from mlc_serve.async_engine import AsyncMLCEngine
 from mlc_serve.errors import ConfigError, ModelNotFoundError, ShuttingDownError
+from mlc_serve.server.loop_watch import LoopHolds
 
 
 class ServerContext:
     """Engines by model name. `created` is when serving began, in seconds of the Unix epoch.
 
-    `supervisor_url` is where the supervisor that started this process answers, if one did.
+    `supervisor_url` is where the supervisor that started this process answers, if one did. `loop_holds` tells
+    for how long the server's event loop was held.
     """
 
     def __init__(self, supervisor_url: str | None = None) -> None:
@@ -23,6 +25,7 @@ class ServerContext:
         self._draining = False
         self.created = int(time.time())
         self.supervisor_url = supervisor_url
+        self.loop_holds = LoopHolds()
 
     def add(self, engine: AsyncMLCEngine) -> None:
         """Serve an engine under its name. Raises ConfigError if another has that name."""

@@ -19,7 +19,8 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -28,7 +29,9 @@ from mlc_serve.config import ServerConfig
 from mlc_serve.errors import ConfigError, PortInUseError
 from mlc_serve.exit_codes import EXIT_ENGINE_DEAD, EXIT_OK
 from mlc_serve.server.app import create_app
+from mlc_serve.server.connection import Connection
 from mlc_serve.server.context import ServerContext
+from mlc_serve.server.loop_watch import LoopWatch
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +103,7 @@ class Lifecycle:
         self._stop = asyncio.Event()
         self._server_loop: asyncio.AbstractEventLoop
         self._server = uvicorn.Server(self._uvicorn_config())
+        self._loop_watch = LoopWatch(context.loop_holds, config.loop_warning, self._is_answering)
 
     def run(self) -> int:
         """Serve, and return the exit code."""
@@ -127,9 +131,16 @@ class Lifecycle:
         """Begin to drain. To be called once the server serves, on any thread."""
         self._server_loop.call_soon_threadsafe(self._stop.set)
 
+    def _on_activity(self) -> None:
+        self._loop_watch.touch()
+
+    def _is_answering(self) -> bool:
+        return bool(self._server.server_state.tasks)
+
     def _uvicorn_config(self) -> uvicorn.Config:
         return uvicorn.Config(
             create_app(self._context, self._config, lifespan=self._lifespan),
+            http=cast("type[asyncio.Protocol]", partial(Connection, on_activity=self._on_activity)),
             log_config=None,
             log_level=self._config.log_level,
             access_log=False,
@@ -145,10 +156,12 @@ class Lifecycle:
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         self._server_loop = asyncio.get_running_loop()
         self._watch_signals()
+        self._loop_watch.start(self._server_loop)
         supervision = asyncio.create_task(self._supervise())
         print(f"Serving {', '.join(self._context.names)} on {url_of(self._sock)}", flush=True)
         yield
         supervision.cancel()
+        self._loop_watch.stop()
 
     def _watch_signals(self) -> None:
         """Take over from Uvicorn, which would cut off open streams."""

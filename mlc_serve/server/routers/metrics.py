@@ -28,6 +28,7 @@ def metrics_router(context: ServerContext) -> APIRouter:
     router = APIRouter(tags=["metrics"])
     registry = CollectorRegistry(auto_describe=False)
     registry.register(EngineCollector(context))
+    registry.register(context.loop_holds)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)

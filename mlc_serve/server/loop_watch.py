@@ -1,0 +1,180 @@
+"""How long one thing holds the event loop, while every other client waits.
+
+The loop reads its clocks in a beat that is due every BEAT_SECONDS. What lies between two beats beyond that was
+a hold, so that a hold is told too short by BEAT_SECONDS at most, and never too long. There are two clocks:
+
+    cpu    the loop's thread computed
+    wall   it computed, or waited for a lock, a file or the interpreter, which another thread had
+
+Neither counts the time for which the operating system gave the CPU to others (the latter only on Linux, which
+tells it for each thread). There are no beats while there is nothing to serve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from prometheus_client import Gauge, Histogram
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+logger = logging.getLogger(__name__)
+
+BEAT_SECONDS = 0.01
+# Beats without anything to serve after which there are no more.
+QUIET_BEATS = 100
+_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+
+class Clocks(NamedTuple):
+    """What the clocks of a thread say, in seconds: time, time it computed, time it was kept from a CPU."""
+
+    wall: float
+    cpu: float
+    kept: float
+
+
+class Hold(NamedTuple):
+    """How long the loop was held, in seconds, by either clock."""
+
+    wall: float
+    cpu: float
+
+
+def hold_between(before: Clocks, after: Clocks) -> Hold:
+    """The hold that lies between two beats."""
+    wall, cpu, kept = (late - early for late, early in zip(after, before, strict=True))
+    return Hold(max(0.0, wall - kept - BEAT_SECONDS), max(0.0, cpu - BEAT_SECONDS))
+
+
+class LoopHolds(Collector):
+    """The longest hold so far, and a histogram of all that are not short, for /metrics."""
+
+    def __init__(self) -> None:
+        self._longest = Gauge(
+            "mlc_serve_event_loop_longest_hold_seconds",
+            "Longest time for which one thing held the event loop",
+            ["clock"],
+            registry=None,
+        )
+        self._holds = Histogram(
+            "mlc_serve_event_loop_hold_seconds",
+            "Times of 10 ms or more for which one thing held the event loop",
+            ["clock"],
+            registry=None,
+            buckets=_BUCKETS,
+        )
+        self.longest = Hold(0.0, 0.0)
+        for clock in Hold._fields:
+            self._longest.labels(clock)
+            self._holds.labels(clock)
+
+    def collect(self) -> Iterable[Metric]:
+        """The gauge and the histogram."""
+        return [*self._longest.collect(), *self._holds.collect()]
+
+    def saw(self, hold: Hold) -> None:
+        """Count a hold, unless it is one of the many short ones."""
+        if hold.wall < BEAT_SECONDS and hold.cpu < BEAT_SECONDS:
+            return
+        self.longest = Hold(max(hold.wall, self.longest.wall), max(hold.cpu, self.longest.cpu))
+        for clock, seconds, longest in zip(Hold._fields, hold, self.longest, strict=True):
+            self._longest.labels(clock).set(longest)
+            if seconds >= BEAT_SECONDS:
+                self._holds.labels(clock).observe(seconds)
+
+
+class LoopWatch:
+    """Watches one event loop, from `start` to `stop`; these and `touch` are called on it.
+
+    `is_busy` tells whether requests are being answered, `touch` that bytes have come in. A hold of more than
+    `warning_seconds` is logged with what the loop's thread was doing.
+    """
+
+    def __init__(self, holds: LoopHolds, warning_seconds: float, is_busy: Callable[[], bool]) -> None:
+        self._holds = holds
+        self._warning_seconds = warning_seconds
+        self._is_busy = is_busy
+        self._num_quiet = 0
+        self._next_beat: asyncio.TimerHandle | None = None
+        self._stopped = threading.Event()
+        self._warner = threading.Thread(target=self._warn_of_holds, name="loop watch", daemon=True)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Watch the loop, which runs on this thread."""
+        self._loop = loop
+        self._loop_thread = threading.get_ident()
+        self._kept = _KeptTime()
+        self._clocks = self._read()
+        self._warner.start()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._stopped.set()
+        self._warner.join()
+        if self._next_beat is not None:
+            self._next_beat.cancel()
+        self._kept.close()
+
+    def touch(self) -> None:
+        """There is something to serve."""
+        self._num_quiet = 0
+        if self._next_beat is None:
+            self._arm(self._read())
+
+    def _arm(self, clocks: Clocks) -> None:
+        self._clocks = clocks
+        self._next_beat = self._loop.call_later(BEAT_SECONDS, self._beat)
+
+    def _beat(self) -> None:
+        clocks = self._read()
+        self._holds.saw(hold_between(self._clocks, clocks))
+        self._num_quiet = 0 if self._is_busy() else self._num_quiet + 1
+        if self._num_quiet < QUIET_BEATS:
+            self._arm(clocks)
+        else:
+            self._next_beat = None
+
+    def _read(self) -> Clocks:
+        return Clocks(time.monotonic(), time.thread_time(), self._kept.seconds())
+
+    def _warn_of_holds(self) -> None:
+        """Run on a thread of its own: look after the beats, and tell once of each that is far too late."""
+        told: Clocks | None = None
+        while not self._stopped.wait(self._warning_seconds / 2):
+            last = self._clocks
+            overdue = self._next_beat is not None and time.monotonic() - last.wall > self._warning_seconds
+            if overdue and last is not told:
+                logger.warning("the event loop has been held for too long by:\n%s", self._stack())
+                told = last
+
+    def _stack(self) -> str:
+        frame = sys._current_frames().get(self._loop_thread)
+        return "".join(traceback.format_stack(frame)) if frame is not None else "a thread that has ended"
+
+
+class _KeptTime:
+    """How long the thread that makes this was ready to run while others had the CPU. Zero but on Linux."""
+
+    def __init__(self) -> None:
+        try:
+            self._file: int | None = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+        except OSError:
+            self._file = None
+
+    def seconds(self) -> float:
+        """The time since the thread began: the second of the file's figures, in nanoseconds there."""
+        return 0.0 if self._file is None else int(os.pread(self._file, 80, 0).split()[1]) / 1e9
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            os.close(self._file)

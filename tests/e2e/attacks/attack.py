@@ -1,0 +1,100 @@
+"""What must hold while a server is attacked: another client is served, memory and the event loop are spared.
+
+def test_something(attacked: AttackedServer) -> None:
+with attack(attacked, body_bytes=len(body)):
+reply = httpx.post(f"{attacked.url}/v1/completions", content=body)
+assert reply.status_code == 400
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from tests.e2e.attacks.server import AttackedServer
+
+MEGABYTE = 1024 * 1024
+# A request may use eight times its body, and this.
+BASE_BYTES = 64 * MEGABYTE
+QUESTION = "How is the weather?"
+ANSWER = "It is raining, and the streets are wet."
+
+
+class Bystander:
+    """A client that asks again and again, and must always be answered."""
+
+    def __init__(self, url: str, headers: dict[str, str]) -> None:
+        self._client = httpx.Client(base_url=url, headers=headers, timeout=60)
+        self._answered = threading.Condition()
+        self._num_answered = 0
+        self._fault: str | None = None
+        self._ended = False
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread.start()
+
+    def wait_for_answer(self) -> None:
+        """Wait for an answer to a question that was asked after this call."""
+        with self._answered:
+            wanted = self._num_answered + 2  # the next answer may be one to a question of before
+            self._answered.wait_for(lambda: self._num_answered >= wanted or self._fault, timeout=120)
+            assert self._fault is None, self._fault
+            assert self._num_answered >= wanted, "the other client was not served"
+
+    def end(self) -> None:
+        """Ask no more."""
+        self._ended = True
+        self._thread.join()
+        self._client.close()
+
+    def _ask(self) -> None:
+        while not self._ended and self._fault is None:
+            fault = self._fault_of_one_round()
+            with self._answered:
+                self._fault = fault
+                self._num_answered += fault is None
+                self._answered.notify_all()
+
+    def _fault_of_one_round(self) -> str | None:
+        """Ask for a reply and for the health, and say what was wrong with the answers."""
+        try:
+            reply = self._client.post("/v1/completions", json={"prompt": QUESTION, "max_tokens": 64})
+            health = self._client.get("/health")
+        except httpx.HTTPError as error:
+            return f"the other client was not answered: {error!r}"
+        if reply.status_code != 200 or reply.json()["choices"][0]["text"] != ANSWER:
+            return f"the other client got {reply.status_code} {reply.text}"
+        return None if health.status_code == 200 else f"/health answered {health.status_code} {health.text}"
+
+
+@contextmanager
+def attack(
+    server: AttackedServer, *, body_bytes: int = 0, headers: dict[str, str] | None = None
+) -> Iterator[Bystander]:
+    """Check, from before to after the block, what must hold whoever attacks.
+
+    Another client (which sends `headers`) gets every answer, one of them to a question that it asks when the
+    block ends; the server uses no more memory than eight times `body_bytes` (of all bodies that the block sends
+    at once) and BASE_BYTES; and no request holds the event loop for more than 50 ms.
+    """
+    bystander = Bystander(server.url, headers or {})
+    try:
+        bystander.wait_for_answer()
+        server.forget_peak()
+        memory, long_holds = server.memory(), server.long_holds()
+        yield bystander
+        bystander.wait_for_answer()
+    finally:
+        bystander.end()
+    used = server.peak_memory() - memory
+    assert used <= 8 * body_bytes + BASE_BYTES, f"{used / MEGABYTE:.0f} MB were used"
+    assert server.long_holds() == long_holds, "the event loop was held for more than 50 ms"
+
+
+def error_of(reply: httpx.Response) -> dict[str, Any]:
+    """The error object of a refusal."""
+    error: dict[str, Any] = reply.json()["error"]
+    return error

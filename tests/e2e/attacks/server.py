@@ -1,0 +1,138 @@
+"""A real server that is attacked: its own process, the real engine, a tiny model whose replies are scripted."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parents[3]
+START_SECONDS = 240
+# What a server of its own in a test needs, beside its checkpoint.
+SETTINGS = ("--device", "cpu", "--quantization", "q0f32", "--port", "0", "--mode", "local")
+
+
+class AttackedServer:
+    """A running server: where it is, what it has used, what it has logged."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._lines: list[str] = []
+        self._said = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.url = self.wait_for(r"Serving .* on (http://\S+)")
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        url = httpx.URL(self.url)
+        assert url.port is not None
+        return url.host, url.port
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """All that it has printed so far."""
+        return "".join(self._lines)
+
+    def wait_for(self, pattern: str) -> str:
+        """Wait until it prints a line that the pattern is found in, and return the pattern's first group."""
+        with self._said:
+            found = self._said.wait_for(lambda: self._search(pattern), timeout=START_SECONDS)
+        assert found, f"no {pattern!r} in what the server said:\n{self.log}"
+        return found[found.lastindex or 0]
+
+    def _search(self, pattern: str) -> re.Match[str] | None:
+        found = (re.search(pattern, line) for line in self._lines)
+        return next(filter(None, found), None)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as output:
+            for line in output:
+                with self._said:
+                    self._lines.append(line)
+                    self._said.notify_all()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        text = httpx.get(f"{self.url}/metrics", timeout=60).text
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        samples = [line for line in text.splitlines() if re.match(rf"{name}[ {{]", line)]
+        return sum(
+            float(line.rsplit(" ", 1)[1]) for line in samples if all(label in line for label in wanted)
+        )
+
+    def long_holds(self) -> float:
+        """How often the event loop's thread has computed for more than 50 ms at a stretch."""
+        holds = "mlc_serve_event_loop_hold_seconds"
+        short = self.metric(f"{holds}_bucket", clock="cpu", le="0.05")
+        return self.metric(f"{holds}_count", clock="cpu") - short
+
+    def memory(self) -> int:
+        """Bytes that it has in memory."""
+        return self._status("VmRSS")
+
+    def peak_memory(self) -> int:
+        """The most bytes that it has had in memory since `forget_peak`."""
+        return self._status("VmHWM")
+
+    def forget_peak(self) -> None:
+        """Let `peak_memory` start anew."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="ascii")
+
+    def _status(self, field: str) -> int:
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        found = re.search(rf"^{field}:\s+(\d+) kB$", status, re.M)
+        assert found
+        return int(found[1]) * 1024
+
+    def is_running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End it."""
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise
+        finally:
+            self._reader.join()
+
+
+@contextmanager
+def attacked_server(checkpoint: Path, *settings: str, **environment: str) -> Iterator[AttackedServer]:
+    """A server of a checkpoint, with flags of `mlc_serve serve` and environment variables."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlc_serve", "serve", str(checkpoint), *SETTINGS, *settings],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment},
+    )
+    try:
+        server = AttackedServer(process)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    try:
+        yield server
+    finally:
+        server.close()

@@ -1,0 +1,151 @@
+"""How long the event loop is held."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from mlc_serve.server.loop_watch import (
+    BEAT_SECONDS,
+    QUIET_BEATS,
+    Clocks,
+    Hold,
+    LoopHolds,
+    LoopWatch,
+    hold_between,
+)
+
+AT = Clocks(wall=100.0, cpu=10.0, kept=1.0)
+
+
+class FakeLoop:
+    """An event loop whose timers the test lets ring."""
+
+    def __init__(self) -> None:
+        self.timers: list[Callable[[], None]] = []
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> FakeLoop:
+        assert delay == BEAT_SECONDS
+        self.timers.append(callback)
+        return self
+
+    def cancel(self) -> None:
+        self.timers.clear()
+
+    def ring(self) -> None:
+        """Come to the one timer that there is."""
+        (callback,) = self.timers
+        self.timers.clear()
+        callback()
+
+
+@contextmanager
+def watched(
+    loop: FakeLoop, warning: float = 60, is_busy: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[LoopWatch, LoopHolds]]:
+    """A watch over a loop that runs on this thread, with a beat that is due."""
+    holds = LoopHolds()
+    watch = LoopWatch(holds, warning, is_busy)
+    watch.start(cast(Any, loop))
+    watch.touch()
+    try:
+        yield watch, holds
+    finally:
+        watch.stop()
+
+
+def test_a_beat_that_is_on_time_is_no_hold() -> None:
+    """Between two beats lies BEAT_SECONDS, of which any part may be spent computing."""
+    assert hold_between(AT, Clocks(100.0 + BEAT_SECONDS / 2, 10.0 + BEAT_SECONDS / 2, 1.0)) == Hold(0, 0)
+
+
+def test_a_hold_is_what_lies_between_two_beats_beyond_that() -> None:
+    """By the wall's clock without the time for which the loop's thread had no CPU."""
+    hold = hold_between(AT, Clocks(101.0, 10.3, 1.5))
+    assert hold.wall == pytest.approx(0.5 - BEAT_SECONDS)
+    assert hold.cpu == pytest.approx(0.3 - BEAT_SECONDS)
+
+
+def test_computing_holds_the_loop() -> None:
+    """What is computed before the loop comes to its next beat is told: all of it but BEAT_SECONDS."""
+    loop = FakeLoop()
+    start = time.thread_time()
+    with watched(loop) as (_, holds):
+        while time.thread_time() < start + 0.2:
+            pass
+        loop.ring()
+        assert 0.1 < holds.longest.cpu < time.thread_time() - start
+
+
+def test_waiting_holds_the_loop_without_computing() -> None:
+    """A callback that sleeps is a hold by the wall's clock alone."""
+    loop = FakeLoop()
+    with watched(loop) as (_, holds):
+        time.sleep(0.3)
+        loop.ring()
+        assert holds.longest.wall > 0.1
+        assert holds.longest.cpu < 0.1
+
+
+def test_beats_end_when_there_is_nothing_to_serve() -> None:
+    """Some time after the last request the loop is left alone, until bytes come in again."""
+    loop = FakeLoop()
+    busy = iter([True] * 3)
+    with watched(loop, is_busy=lambda: next(busy, False)) as (watch, _):
+        for _ in range(3 + QUIET_BEATS):
+            loop.ring()
+        assert not loop.timers
+        watch.touch()
+        watch.touch()
+        assert len(loop.timers) == 1
+
+
+def test_a_long_hold_is_logged_with_its_stack(caplog: pytest.LogCaptureFixture) -> None:
+    """The log names the function that holds the loop."""
+
+    def hold_until_logged() -> None:
+        deadline = time.monotonic() + 30
+        while not caplog.records and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    caplog.set_level(logging.WARNING)
+    with watched(FakeLoop(), warning=0.1):
+        hold_until_logged()
+    assert "hold_until_logged" in caplog.records[0].getMessage()
+
+
+async def test_on_a_real_loop() -> None:
+    """Beats come by themselves."""
+    came = asyncio.Event()
+    holds = LoopHolds()
+
+    def is_busy() -> bool:
+        came.set()
+        return False
+
+    watch = LoopWatch(holds, 60, is_busy)
+    watch.start(asyncio.get_running_loop())
+    watch.touch()
+    await came.wait()
+    watch.stop()
+
+
+def test_metrics() -> None:
+    """The longest hold by either clock, and how many there were."""
+    holds = LoopHolds()
+    for hold in (Hold(0.3, 0.07), Hold(0.2, 0.0), Hold(0.001, 0.0)):
+        holds.saw(hold)
+    registry = CollectorRegistry()
+    registry.register(holds)
+    lines = generate_latest(registry).decode().splitlines()
+    assert 'mlc_serve_event_loop_longest_hold_seconds{clock="wall"} 0.3' in lines
+    assert 'mlc_serve_event_loop_longest_hold_seconds{clock="cpu"} 0.07' in lines
+    assert 'mlc_serve_event_loop_hold_seconds_count{clock="wall"} 2.0' in lines
+    assert 'mlc_serve_event_loop_hold_seconds_bucket{clock="cpu",le="0.05"} 0.0' in lines
