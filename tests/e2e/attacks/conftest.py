@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.attacks.attack import ANSWER, QUESTION
 from tests.e2e.attacks.server import AttackedServer, attacked_server
-from tests.scripted_checkpoint import Endless, write_scripted_checkpoint
+from tests.scripted_checkpoint import Endless, Reply, write_scripted_checkpoint
 
 # Ends a prompt whose reply goes on until it is cut off.
 STORY = "Tell me a story."
@@ -18,7 +18,7 @@ STORY = "Tell me a story."
 @pytest.fixture(scope="session")
 def attacked_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that answers QUESTION with ANSWER, and STORY with no end."""
-    replies = {QUESTION: ANSWER, STORY: Endless("Once upon a time there was a fox. ")}
+    replies: dict[str, Reply] = {QUESTION: ANSWER, STORY: Endless("Once upon a time there was a fox. ")}
     return write_scripted_checkpoint(tmp_path_factory.mktemp("attacked") / "model", replies)
 
 

@@ -1,4 +1,4 @@
-"""A real server that is attacked: its own process, the real engine, a tiny model whose replies are scripted."""
+"""A real server that is attacked: a process with the real engine and a tiny model with scripted replies."""
 
 from __future__ import annotations
 
