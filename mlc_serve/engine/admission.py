@@ -26,7 +26,7 @@ class Admission:
         """The cached beginning of a request's tokens, less the last one: its logits are needed."""
         if not request.may_reuse_prefix:
             return None
-        return self._cache.match(request.known_ids(0, request.num_tokens - 1))
+        return self._cache.match(request.known_ids(0, request.num_tokens - 1), request.spec.cache_namespace)
 
     def is_held_back(self, request: Request, hit: PrefixMatch | None, running: Sequence[Request]) -> bool:
         """Whether a running request is about to compute more of the same prompt than is cached now."""

@@ -1,7 +1,8 @@
 """Which computed tokens are kept for later requests, and which go first when pages are needed.
 
 A cached prefix is the beginning of a live sequence: of a running request, or of one that ended and was
-recycled. Owns the radix tree and the order of eviction; runs on the engine's thread.
+recycled. Requests find what others of their namespace have computed; pages and eviction are common to all.
+Owns the radix tree and the order of eviction; runs on the engine's thread.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from mlc_serve.engine.sequence_pool import SequencePool
 class PrefixCache(Protocol):
     """What the scheduler asks of a prefix cache."""
 
-    def match(self, token_ids: Sequence[int]) -> PrefixMatch | None:
-        """The longest beginning of the tokens, in whole pages, that a live sequence holds."""
+    def match(self, token_ids: Sequence[int], namespace: str) -> PrefixMatch | None:
+        """The longest beginning of the tokens, in whole pages, that a live sequence of a namespace holds."""
 
     def touch(self, seq_id: int) -> None:
         """A sequence was of use: it is evicted after those that weren't since."""
@@ -57,9 +58,9 @@ class RadixPrefixCache:
         self._num_recorded: dict[int, int] = {}
         self._recycled: dict[int, None] = {}
 
-    def match(self, token_ids: Sequence[int]) -> PrefixMatch | None:
+    def match(self, token_ids: Sequence[int], namespace: str) -> PrefixMatch | None:
         """As PrefixCache.match."""
-        return self._tree.match(token_ids)
+        return self._tree.match(token_ids, namespace)
 
     def touch(self, seq_id: int) -> None:
         """As PrefixCache.touch. Running sequences have no turn to be evicted."""
@@ -69,6 +70,8 @@ class RadixPrefixCache:
 
     def shares_more(self, request: Request, other: Request, length: int) -> bool:
         """As PrefixCache.shares_more: another whole page, and never the request's last token."""
+        if request.spec.cache_namespace != other.spec.cache_namespace:
+            return False
         mine, theirs = request.spec.prompt_ids, other.spec.prompt_ids
         stop = length + self._pool.page_size
         has_page = stop <= min(len(mine) - 1, len(theirs))
@@ -81,8 +84,11 @@ class RadixPrefixCache:
         stop = request.num_computed - request.num_computed % self._pool.page_size
         if stop == start:
             return
-        store = self._tree.extend if start else self._tree.insert
-        store(seq_id, request.known_ids(start, stop))
+        token_ids = request.known_ids(start, stop)
+        if start:
+            self._tree.extend(seq_id, token_ids)
+        else:
+            self._tree.insert(seq_id, token_ids, request.spec.cache_namespace)
         self._num_recorded[seq_id] = stop
 
     def recycle(self, request: Request) -> None:
@@ -127,7 +133,7 @@ class NoPrefixCache:
     def __init__(self, pool: SequencePool) -> None:
         self._pool = pool
 
-    def match(self, token_ids: Sequence[int]) -> PrefixMatch | None:  # noqa: ARG002 - the interface's
+    def match(self, token_ids: Sequence[int], namespace: str) -> PrefixMatch | None:  # noqa: ARG002 - the interface's
         """As PrefixCache.match: never any."""
         return None
 

@@ -1,8 +1,9 @@
 """A radix tree over sequences of token ids: which sequence has the longest beginning in common with some
 tokens.
 
-A pure structure, in whole pages: an edge is a run of pages, and what does not fill a page is left out. Knows
-neither KV cache nor which sequences are worth keeping.
+A pure structure, in whole pages: an edge is a run of pages, and what does not fill a page is left out. Each
+sequence begins with a page that names its namespace, so that only sequences of one namespace share anything.
+Knows neither KV cache nor which sequences are worth keeping.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-Page = tuple[int, ...]
+# Tokens, or the name of a namespace.
+Page = tuple[int, ...] | tuple[str]
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,10 @@ class RadixTree:
     def __len__(self) -> int:
         return len(self._ends)
 
-    def match(self, token_ids: Sequence[int]) -> PrefixMatch | None:
-        """The longest common beginning of `token_ids` and a stored sequence, if it fills a page."""
+    def match(self, token_ids: Sequence[int], namespace: str = "") -> PrefixMatch | None:
+        """The longest common beginning of `token_ids` and a sequence of the namespace, if it fills a page."""
         node, num_pages = self._root, 0
-        pages = list(self._pages(token_ids))
+        pages: list[Page] = [(namespace,), *self._pages(token_ids)]
         while num_pages < len(pages):
             child = node.children.get(pages[num_pages])
             if child is None:
@@ -61,17 +63,18 @@ class RadixTree:
             node, num_pages = child, num_pages + common
             if common < len(child.edge):
                 break
-        return PrefixMatch(num_pages * self._page_size, _any_below(node)) if num_pages else None
+        length = (num_pages - 1) * self._page_size
+        return PrefixMatch(length, _any_below(node)) if length > 0 else None
 
-    def insert(self, seq_id: int, token_ids: Sequence[int]) -> None:
+    def insert(self, seq_id: int, token_ids: Sequence[int], namespace: str = "") -> None:
         """Store a sequence that isn't stored, up to its last whole page."""
         if seq_id in self._ends:
             raise ValueError(f"sequence {seq_id} is in the tree")
-        self._end_at(self._descend(self._root, list(self._pages(token_ids))), seq_id)
+        self._end_at(self._descend(self._root, [(namespace,), *self._pages(token_ids)]), seq_id)
 
     def extend(self, seq_id: int, token_ids: Sequence[int]) -> None:
         """Store that whole pages follow the stored ones of a sequence."""
-        node, pages = self._ends[seq_id], list(self._pages(token_ids))
+        node, pages = self._ends[seq_id], [*self._pages(token_ids)]
         if node.parent is not None and not node.children and len(node.seq_ids) == 1:
             node.edge.extend(pages)
             return

@@ -25,13 +25,17 @@ class FinishReason(str, Enum):
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """What is submitted to the engine: ids, not text. `arrival` is time.monotonic() seconds."""
+    """What is submitted to the engine: ids, not text. `arrival` is time.monotonic() seconds.
+
+    Only requests with the same `cache_namespace` reuse each other's computed prefixes.
+    """
 
     request_id: str
     prompt_ids: tuple[int, ...]
     params: SamplingParams
     seed: int
     arrival: float
+    cache_namespace: str = ""
 
 
 @dataclass(eq=False, slots=True)

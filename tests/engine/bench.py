@@ -18,11 +18,17 @@ from mlc_serve.testing import FakeBackend
 
 
 def spec(
-    request_id: str, prompt: Iterable[int], *, arrival: float = 0.0, seed: int = 0, **params: Any
+    request_id: str,
+    prompt: Iterable[int],
+    *,
+    arrival: float = 0.0,
+    seed: int = 0,
+    namespace: str = "",
+    **params: Any,
 ) -> EngineRequest:
     """A request for the engine; `prompt` may be bytes. Greedy unless said otherwise."""
     sampling = SamplingParams(**({"temperature": 0.0, "max_tokens": 4} | params))
-    return EngineRequest(request_id, tuple(prompt), sampling, seed, arrival)
+    return EngineRequest(request_id, tuple(prompt), sampling, seed, arrival, namespace)
 
 
 def limits(**fields: Any) -> EngineLimits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 import pytest
 
@@ -38,6 +39,7 @@ def random_request(rng: random.Random, bench: Bench, request_id: str) -> EngineR
         request_id,
         prompt,
         seed=rng.randrange(100),
+        namespace=rng.choice(["", "", "other"]),
         temperature=rng.choice([0.0, 1.0]),
         max_tokens=rng.choice([None, 0, 1, 5, 12]),
         stop_token_ids=frozenset(rng.choice([b"", b"ae", b"klmnop"])),
@@ -74,8 +76,22 @@ def test_any_mix_gives_each_request_the_oracles_tokens(seed: int) -> None:
         else:
             assert got is reason
             assert_prompt_logprobs(bench, request)
+            assert_found_among_its_own(bench, request, requests.values())
         assert bench.output(request_id) == tokens
         assert bench.deltas[request_id][-1].finish_reason
+
+
+def assert_found_among_its_own(
+    bench: Bench, request: EngineRequest, requests: Iterable[EngineRequest]
+) -> None:
+    """What was found of the prompt is known to other requests of its namespace."""
+    found = request.prompt_ids[: bench.deltas[request.request_id][-1].num_cached_tokens]
+    known = [
+        (*other.prompt_ids, *bench.output(other.request_id))
+        for other in requests
+        if other is not request and other.cache_namespace == request.cache_namespace
+    ]
+    assert not found or any(tokens[: len(found)] == found for tokens in known)
 
 
 def assert_prompt_logprobs(bench: Bench, request: EngineRequest) -> None:
@@ -99,6 +115,17 @@ def test_the_oracle_mix_preempts_and_hits() -> None:
         hit += bench.sample("prefix_cache_hit_tokens_total")
     assert preempted > 10
     assert hit > 100
+
+
+def test_a_prompt_is_not_found_from_another_namespace() -> None:
+    """Whoever guesses another's prompt learns nothing from the tokens that were cached."""
+    bench = Bench()
+    found = {}
+    for name, namespace in (("first", "mine"), ("guess", "yours"), ("again", "mine"), ("none", "")):
+        bench.submit(name, b"a secret of two pages", namespace=namespace)
+        bench.finish()
+        found[name] = bench.deltas[name][-1].num_cached_tokens
+    assert found == {"first": 0, "guess": 0, "again": 20, "none": 0}
 
 
 def test_a_stop_token_ends_a_request_and_is_part_of_it() -> None:

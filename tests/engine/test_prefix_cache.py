@@ -20,9 +20,10 @@ class Kept:
         self.pool = SequencePool(self.kv)
         self.cache: PrefixCache = RadixPrefixCache(self.pool, max_recycled)
 
-    def computed(self, prompt: bytes) -> Request:
+    def computed(self, prompt: bytes, namespace: str = "") -> Request:
         """A running request whose prompt is in the cache."""
-        request = Request(spec("a", prompt), max_length=64, seq_id=self.pool.add(), num_computed=len(prompt))
+        asked = spec("a", prompt, namespace=namespace)
+        request = Request(asked, max_length=64, seq_id=self.pool.add(), num_computed=len(prompt))
         self.pool.grow(request.held_seq_id, len(prompt))
         self.kv.append(request.held_seq_id, prompt)
         self.cache.record(request)
@@ -34,9 +35,9 @@ class Kept:
         self.cache.recycle(request)
         return request.held_seq_id
 
-    def length(self, prompt: bytes) -> int:
+    def length(self, prompt: bytes, namespace: str = "") -> int:
         """How much of a prompt is found."""
-        match = self.cache.match(prompt)
+        match = self.cache.match(prompt, namespace)
         return match.length if match else 0
 
 
@@ -44,7 +45,22 @@ def test_a_running_sequence_is_found() -> None:
     """Whole pages that a running request has computed are there for others at once."""
     kept = Kept()
     request = kept.computed(b"0123456789")
-    assert kept.cache.match(b"0123456789") == PrefixMatch(8, request.held_seq_id)
+    assert kept.cache.match(b"0123456789", "") == PrefixMatch(8, request.held_seq_id)
+
+
+def test_namespaces_share_nothing_but_the_order_of_eviction() -> None:
+    """Equal prompts are kept once for each namespace, and the least recently used of all goes first."""
+    kept = Kept()
+    request = kept.computed(b"01234567", "mine")
+    assert (kept.length(b"01234567", "mine"), kept.length(b"01234567", "yours")) == (8, 0)
+    waiting = Request(spec("b", b"0123456789", namespace="yours"), max_length=64)
+    assert not kept.cache.shares_more(waiting, request, 0)
+    kept.cache.recycle(request)
+    kept.cache.recycle(kept.computed(b"01234567", "yours"))
+    assert kept.cache.evict()
+    assert (kept.length(b"01234567", "mine"), kept.length(b"01234567", "yours")) == (0, 8)
+    assert kept.cache.evict()
+    assert kept.kv.num_free_pages == 64
 
 
 def test_only_computed_pages_are_found() -> None:

@@ -10,9 +10,14 @@ from mlc_serve.engine.radix_tree import PrefixMatch, RadixTree
 
 PAGE = 2
 TOKENS = st.lists(st.integers(0, 1), max_size=12)
+NAMESPACES = st.sampled_from(["", "other"])
+Operation = tuple[str, int, str, list[int]]
 OPERATIONS = st.lists(
-    st.tuples(st.sampled_from(["insert", "extend", "remove"]), st.integers(0, 4), TOKENS), max_size=25
+    st.tuples(st.sampled_from(["insert", "extend", "remove"]), st.integers(0, 4), NAMESPACES, TOKENS),
+    max_size=25,
 )
+# The namespace and the tokens of each sequence.
+Stored = dict[int, tuple[str, list[int]]]
 
 
 def whole_pages(token_ids: list[int]) -> list[int]:
@@ -31,49 +36,53 @@ def num_common(one: list[int], other: list[int]) -> int:
     return common
 
 
-def apply(tree: RadixTree, stored: dict[int, list[int]], operation: tuple[str, int, list[int]]) -> None:
+def apply(tree: RadixTree, stored: Stored, operation: Operation) -> None:
     """Make a change that is allowed to the tree and to the dict."""
-    name, seq_id, token_ids = operation
+    name, seq_id, namespace, token_ids = operation
     if name == "insert" and seq_id not in stored:
-        tree.insert(seq_id, token_ids)
-        stored[seq_id] = whole_pages(token_ids)
+        tree.insert(seq_id, token_ids, namespace)
+        stored[seq_id] = namespace, whole_pages(token_ids)
     elif name == "extend" and seq_id in stored:
         tree.extend(seq_id, token_ids)
-        stored[seq_id] = stored[seq_id] + whole_pages(token_ids)
+        own, before = stored[seq_id]
+        stored[seq_id] = own, before + whole_pages(token_ids)
     elif name == "remove" and seq_id in stored:
         tree.remove(seq_id)
         del stored[seq_id]
 
 
 @settings(max_examples=200, deadline=None)
-@given(OPERATIONS, st.lists(TOKENS, min_size=1, max_size=5))
+@given(OPERATIONS, st.lists(st.tuples(NAMESPACES, TOKENS), min_size=1, max_size=5))
 def test_match_finds_what_a_search_finds(
-    operations: list[tuple[str, int, list[int]]], queries: list[list[int]]
+    operations: list[Operation], queries: list[tuple[str, list[int]]]
 ) -> None:
-    """After any changes the match is as long as the best there is, and true of the sequence it names."""
-    tree, stored = RadixTree(PAGE), dict[int, list[int]]()
+    """After any changes the match is as long as the best there is in its namespace, and true of the sequence
+    it names.
+    """
+    tree, stored = RadixTree(PAGE), Stored()
     for operation in operations:
         apply(tree, stored, operation)
-        for query in queries:
-            best = max((num_common(query, token_ids) for token_ids in stored.values()), default=0)
-            match = tree.match(query)
+        for namespace, query in queries:
+            own = [token_ids for name, token_ids in stored.values() if name == namespace]
+            best = max((num_common(query, token_ids) for token_ids in own), default=0)
+            match = tree.match(query, namespace)
             assert (match.length if match else 0) == best
-            assert match is None or stored[match.seq_id][: match.length] == query[: match.length]
+            if match is not None:
+                assert stored[match.seq_id][0] == namespace
+                assert stored[match.seq_id][1][: match.length] == query[: match.length]
 
 
 @settings(max_examples=200, deadline=None)
 @given(OPERATIONS)
-def test_covered_means_that_another_sequence_begins_the_same(
-    operations: list[tuple[str, int, list[int]]],
-) -> None:
-    """is_covered says whether all tokens of a sequence are the first ones of another."""
-    tree, stored = RadixTree(PAGE), dict[int, list[int]]()
+def test_covered_means_that_another_sequence_begins_the_same(operations: list[Operation]) -> None:
+    """is_covered says whether all tokens of a sequence are the first ones of another of its namespace."""
+    tree, stored = RadixTree(PAGE), Stored()
     for operation in operations:
         apply(tree, stored, operation)
     assert len(tree) == len(stored)
-    for seq_id, token_ids in stored.items():
+    for seq_id, (namespace, token_ids) in stored.items():
         others = [other for other_id, other in stored.items() if other_id != seq_id]
-        covered = any(other[: len(token_ids)] == token_ids for other in others)
+        covered = any((name, ids[: len(token_ids)]) == (namespace, token_ids) for name, ids in others)
         assert tree.is_covered(seq_id) == covered
         assert seq_id in tree
 
