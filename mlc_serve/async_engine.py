@@ -355,7 +355,14 @@ def _engine_requests(prompts: Sequence[Sequence[int]], params: GenerationParams)
     """One request a choice, prompt by prompt. The ids are the engine's own: no client can choose them."""
     arrival = time.monotonic()
     return [
-        EngineRequest(uuid.uuid4().hex, prompt_ids, params.sampling, params.seed_of(choice), arrival)
+        EngineRequest(
+            uuid.uuid4().hex,
+            prompt_ids,
+            params.sampling,
+            params.seed_of(choice),
+            arrival,
+            params.cache_namespace,
+        )
         for prompt_ids in map(tuple, prompts)
         for choice in range(params.n)
     ]

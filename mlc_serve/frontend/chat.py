@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 from mlc_serve.frontend.chat_choice import ChatChunkWriter, ChatMessageWriter, ChatOptions
 from mlc_serve.frontend.chat_prompt import chat_prompt_ids, joined_text, offers_tools
 from mlc_serve.frontend.choice import TextDelta
-from mlc_serve.frontend.generate import Generate, Reserve, new_id, reply_fields
+from mlc_serve.frontend.generate import Generate, Reserve, cache_namespace, new_id, reply_fields
 from mlc_serve.frontend.long_text import beside_the_loop
 from mlc_serve.frontend.params import GenerationParams, sampling_params, seed
 from mlc_serve.frontend.usage import UsageCount
@@ -57,13 +57,17 @@ class ChatCompletions:
         return self._reserve(request.n)
 
     async def respond(
-        self, request: ChatCompletionRequest, request_id: str | None = None
+        self, request: ChatCompletionRequest, request_id: str | None = None, owner: str = ""
     ) -> ChatCompletion | ReplyStream[ChatCompletionChunk]:
-        """Answer a request; `request_id` becomes the reply's id and is what AsyncMLCEngine.abort takes."""
+        """Answer a request.
+
+        `request_id` becomes the reply's id and is what AsyncMLCEngine.abort takes. Requests of one `owner`
+        reuse each other's computed prefixes.
+        """
         reply_id = request_id or new_id("chatcmpl")
         length = sum(len(joined_text(message)) for message in request.messages)
         prompt_ids = await beside_the_loop(length, partial(chat_prompt_ids, request, self._model))
-        params = _generation_params(request, self._model)
+        params = _generation_params(request, self._model, owner)
         if request.stream:
             return self._stream(request, prompt_ids, params, reply_id)
         return await self._collect(request, prompt_ids, params, reply_id)
@@ -123,7 +127,7 @@ def _text_choice(part: TextPart) -> ChatChunkChoice:
     return ChatChunkChoice(index=part.choice, delta=delta, logprobs=None, finish_reason=None)
 
 
-def _generation_params(request: ChatCompletionRequest, model: LoadedModel) -> GenerationParams:
+def _generation_params(request: ChatCompletionRequest, model: LoadedModel, owner: str) -> GenerationParams:
     num_top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
     return GenerationParams(
         sampling=replace(sampling_params(request, model), num_top_logprobs=num_top_logprobs),
@@ -131,6 +135,7 @@ def _generation_params(request: ChatCompletionRequest, model: LoadedModel) -> Ge
         seed=seed(request),
         n=request.n,
         continues_text=request.continue_final_message,
+        cache_namespace=cache_namespace(request, owner),
     )
 
 

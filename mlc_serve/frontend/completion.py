@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 from mlc_serve.engine.request import FinishReason
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.completion_choice import CompletionOptions, CompletionWriter, Prompt, whole
-from mlc_serve.frontend.generate import Generate, Reserve, new_id, reply_fields
+from mlc_serve.frontend.generate import Generate, Reserve, cache_namespace, new_id, reply_fields
 from mlc_serve.frontend.long_text import beside_the_loop
 from mlc_serve.frontend.params import GenerationParams, check_prompt, sampling_params, seed
 from mlc_serve.frontend.usage import UsageCount
@@ -57,13 +57,17 @@ class Completions:
         return self._reserve(len(request.prompt) * request.n)
 
     async def respond(
-        self, request: CompletionRequest, request_id: str | None = None
+        self, request: CompletionRequest, request_id: str | None = None, owner: str = ""
     ) -> Completion | ReplyStream[Completion]:
-        """Answer a request; `request_id` becomes the reply's id and is what AsyncMLCEngine.abort takes."""
+        """Answer a request.
+
+        `request_id` becomes the reply's id and is what AsyncMLCEngine.abort takes. Requests of one `owner`
+        reuse each other's computed prefixes.
+        """
         reply_id = request_id or new_id("cmpl")
         length = sum(map(len, request.prompt))
         prompts = await beside_the_loop(length, partial(_prompts, request, self._model))
-        params = _generation_params(request, self._model)
+        params = _generation_params(request, self._model, owner)
         if request.stream:
             return self._stream(request, prompts, params, reply_id)
         return await self._collect(request, prompts, params, reply_id)
@@ -162,7 +166,7 @@ def _prompt(given: str | Sequence[int], model: LoadedModel, echo: bool) -> Promp
     return Prompt(tuple(given), model.tokenizer.decode(given) if echo else "")
 
 
-def _generation_params(request: CompletionRequest, model: LoadedModel) -> GenerationParams:
+def _generation_params(request: CompletionRequest, model: LoadedModel, owner: str) -> GenerationParams:
     sampling = replace(
         sampling_params(request, model),
         max_tokens=1 if request.token_limit == 0 else request.token_limit,
@@ -170,5 +174,10 @@ def _generation_params(request: CompletionRequest, model: LoadedModel) -> Genera
         prompt_logprobs=request.echo and request.logprobs is not None,
     )
     return GenerationParams(
-        sampling=sampling, stop=tuple(request.stop), seed=seed(request), n=request.n, continues_text=True
+        sampling=sampling,
+        stop=tuple(request.stop),
+        seed=seed(request),
+        n=request.n,
+        continues_text=True,
+        cache_namespace=cache_namespace(request, owner),
     )

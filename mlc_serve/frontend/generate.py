@@ -59,6 +59,16 @@ def fingerprint(model: LoadedModel) -> str:
     return "fp_" + hashlib.sha256(repr((model.name, model.info, model.limits)).encode()).hexdigest()[:10]
 
 
+def cache_namespace(request: GenerationRequest, owner: str) -> str:
+    """The namespace of the prefix cache for an owner's requests with one salt; empty without either.
+
+    A hash, so that a long salt takes no more place than a short one.
+    """
+    if not owner and request.cache_salt is None:
+        return ""
+    return hashlib.sha256(repr((owner, request.cache_salt)).encode()).hexdigest()
+
+
 def wire_reason(reason: FinishReason | None) -> ChoiceEnd | None:
     """The finish reason of a choice as clients see it; a failed one is an error, and has none."""
     return None if reason is None else _WIRE_REASONS[reason]

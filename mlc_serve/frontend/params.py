@@ -22,6 +22,7 @@ class GenerationParams:
     """How one prompt is answered: `n` times, choice i drawn with `seed` + i, each ended by any of `stop`.
 
     `continues_text` says that the output goes on from the prompt's text, rather than being a new message.
+    Computed prefixes are reused among requests of one `cache_namespace`.
     """
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -29,6 +30,7 @@ class GenerationParams:
     seed: int = 0
     n: int = 1
     continues_text: bool = False
+    cache_namespace: str = ""
 
     def seed_of(self, choice: int) -> int:
         """The seed of one choice, in [0, 2**64)."""

@@ -41,6 +41,7 @@ class GenerationRequest(RequestBody):
 
     `top_k` of 0 or -1 keeps all tokens, as vLLM's clients send it. More tokens than fit into the context may
     be asked for: the reply then ends where the context does, with finish reason `length`, as without a limit.
+    Computed prefixes are reused among requests of one `cache_salt` only.
     """
 
     model: Text | None = None
@@ -64,6 +65,7 @@ class GenerationRequest(RequestBody):
     stream_options: StreamOptions | None = None
     response_format: dict[str, Any] | None = None
     debug_config: DebugConfig | None = None
+    cache_salt: Text | None = None
 
     @property
     def token_limit(self) -> int | None:

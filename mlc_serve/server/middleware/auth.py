@@ -1,5 +1,6 @@
 """API keys: every path asks for one, if the server has any, but the probes and the files of the page.
 
+What a request's key is called is noted in its scope, for those who keep apart what belongs to different keys.
 Knows the header, not what lies behind the door.
 """
 
@@ -9,6 +10,7 @@ import hmac
 from collections.abc import Iterable
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlc_serve.errors import AuthenticationError
@@ -40,16 +42,27 @@ class ApiKeys:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or answer it with 401."""
         if scope["type"] == "http" and scope["path"] not in self._open_paths:
-            refusal = self._refusal(bearer_token(Headers(scope=scope).get("authorization")))
-            if refusal is not None:
+            try:
+                key = self._key_of(bearer_token(Headers(scope=scope).get("authorization")))
+            except AuthenticationError as refusal:
                 await error_response(refusal)(scope, receive, send)
                 return
+            scope.setdefault("state", {})["api_key"] = f"key {key}"
         await self._app(scope, receive, send)
 
-    def _refusal(self, token: str | None) -> AuthenticationError | None:
+    def _key_of(self, token: str | None) -> int:
+        """Which of the keys a token is. Raises AuthenticationError if it is none."""
         if token is None:
-            return AuthenticationError("An API key is needed: send `Authorization: Bearer YOUR_KEY`.")
+            raise AuthenticationError("An API key is needed: send `Authorization: Bearer YOUR_KEY`.")
         # Every key is compared, in constant time: how long it takes tells nothing about any of them.
         # Header bytes arrive as Latin-1 text; keys are compared as the bytes that were sent.
         matches = [hmac.compare_digest(token.encode("latin-1"), key) for key in self._keys]
-        return None if any(matches) else AuthenticationError("The API key is not valid.")
+        if not any(matches):
+            raise AuthenticationError("The API key is not valid.")
+        return matches.index(True)
+
+
+def key_name(request: Request) -> str:
+    """What the request's key is called; empty if the server asks for none. It says nothing about the key."""
+    name: str = getattr(request.state, "api_key", "")
+    return name

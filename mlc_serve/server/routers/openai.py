@@ -28,6 +28,7 @@ from mlc_serve.protocol.reply_stream import Chunk, ReplyStream, TextPart
 from mlc_serve.protocol.text_frame import TextFrame
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.disconnect import unless_disconnected
+from mlc_serve.server.middleware.auth import key_name
 from mlc_serve.server.middleware.request_log import RequestRecord, record_of
 from mlc_serve.server.sse import EventStream, events_of
 
@@ -71,7 +72,7 @@ def openai_router(context: ServerContext, config: ServerConfig) -> APIRouter:
         """Complete a prompt, or several."""
         engine = engine_for(body, request)
         until_sent.enter_context(engine.completions.reserve(body))
-        work = engine.completions.respond(_counted(body))
+        work = engine.completions.respond(_counted(body), owner=key_name(request))
         return await answer(request, until_sent, work, body.wants_usage)
 
     @router.post("/chat/completions")
@@ -79,7 +80,7 @@ def openai_router(context: ServerContext, config: ServerConfig) -> APIRouter:
         """Continue a conversation."""
         engine = engine_for(body, request)
         until_sent.enter_context(engine.chat.completions.reserve(body))
-        work = engine.chat.completions.respond(_counted(body))
+        work = engine.chat.completions.respond(_counted(body), owner=key_name(request))
         return await answer(request, until_sent, work, body.wants_usage)
 
     return router

@@ -204,3 +204,21 @@ async def test_bad_input_is_named(
     assert param.rsplit(".", maxsplit=1)[-1] in error["message"] or error["code"] == "context_length_exceeded"
     assert error["type"] == "invalid_request_error"
     assert (await client.post("/v1/completions", json=COMPLETION)).status_code == 200
+
+
+async def test_keys_and_salts_find_their_own_prefixes_alone(make_client: MakeClient) -> None:
+    """`cached_tokens` tells no client whether another one has sent the same prompt."""
+    prompt = {"prompt": "a prompt that is longer than two pages of the cache", "max_tokens": 1}
+
+    async def num_cached(client: httpx.AsyncClient, key: str, **fields: str) -> int:
+        headers = {"Authorization": f"Bearer {key}"}
+        reply = await client.post("/v1/completions", json=prompt | fields, headers=headers)
+        return int(reply.json()["usage"]["prompt_tokens_details"]["cached_tokens"])
+
+    async with make_client(api_keys=["mine", "yours"]) as client:
+        assert await num_cached(client, "mine") == 0
+        assert await num_cached(client, "yours") == 0
+        assert await num_cached(client, "mine", cache_salt="of one user") == 0
+        assert await num_cached(client, "yours", cache_salt="of one user") == 0
+        assert await num_cached(client, "mine") == 48
+        assert await num_cached(client, "mine", cache_salt="of one user") == 48
