@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from mlc_serve.checkpoint.fingerprint import fingerprint_of
 from mlc_serve.checkpoint.generation_values import Recommendations
-from mlc_serve.checkpoint.json_object import read_json_object
 from mlc_serve.checkpoint.raw_shards import RawShards
 from mlc_serve.checkpoint.template_files import read_chat_template
 from mlc_serve.errors import CheckpointError
+from mlc_serve.json_object import read_json_object
 from mlc_serve.loaded_model import GenerationDefaults
 from mlc_serve.text.chat_template import PromptTemplate
 from mlc_serve.text.conversation_template import ConversationTemplate

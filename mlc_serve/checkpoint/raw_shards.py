@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from mlc_serve.checkpoint.json_object import read_json_object
 from mlc_serve.errors import CheckpointError
+from mlc_serve.json_object import read_json_object
 
 # The second is the name that older directories use.
 CACHE_NAMES = ("tensor-cache.json", "ndarray-cache.json")

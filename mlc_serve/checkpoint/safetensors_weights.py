@@ -9,8 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from mlc_serve.checkpoint.json_object import read_json_object
 from mlc_serve.errors import CheckpointError
+from mlc_serve.json_object import read_json_object
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"

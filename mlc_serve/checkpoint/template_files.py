@@ -7,8 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mlc_serve.checkpoint.json_object import read_json_object_if_present
 from mlc_serve.errors import CheckpointError
+from mlc_serve.json_object import read_json_object_if_present
 from mlc_serve.text.chat_template import ChatTemplate
 
 

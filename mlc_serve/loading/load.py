@@ -63,7 +63,7 @@ def load_model(
     tokenizer = Tokenizer.from_directory(checkpoint.tokenizer_directory)
     library = _library(model_lib, checkpoint, config, place, report)
     info = library.info
-    _check_vocabulary(tokenizer, info, checkpoint)
+    _compare_vocabularies(tokenizer, info, report)
     limits = _limits(config, mode, info, place, report)
     return LoadedModel(
         name=model,
@@ -78,11 +78,12 @@ def load_model(
     )
 
 
-def _check_vocabulary(tokenizer: Tokenizer, info: ModelInfo, checkpoint: Checkpoint) -> None:
+def _compare_vocabularies(tokenizer: Tokenizer, info: ModelInfo, report: Report) -> None:
+    """Tokens that were added after training, such as one for padding, need not be the model's."""
     if tokenizer.vocab_size > info.vocab_size:
-        raise CheckpointError(
-            f"{checkpoint.directory}: the tokenizer has {tokenizer.vocab_size} tokens "
-            f"and the model {info.vocab_size}"
+        report(
+            f"The tokenizer's ids end at {tokenizer.vocab_size - 1}, the model's at {info.vocab_size - 1}: "
+            "prompts that hold a token beyond are refused."
         )
 
 

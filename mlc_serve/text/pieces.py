@@ -13,6 +13,7 @@ from typing import NamedTuple
 import tokenizers
 
 from mlc_serve.errors import InvalidRequestError
+from mlc_serve.text.tokenizer_faults import tokenizer_faults
 
 # Characters without a meaning: Unicode's private use areas.
 PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
@@ -47,7 +48,7 @@ class PieceEncoder:
         self._added = tokenizer.get_added_tokens_decoder()
         self._ids = {token.content: token_id for token_id, token in self._added.items() if token.special}
         # What a model writes for unknown characters may be a special token, yet it controls nothing.
-        unknown = {token.id for token in tokenizer.model.tokenize(_UNKNOWN)}
+        unknown = _ids_of_text(tokenizer.model, _UNKNOWN)
         self._control_ids = frozenset(self._ids.values()) - unknown
         self._model = _model_without(self._ids, self._control_ids, tokenizer.model)
 
@@ -65,7 +66,11 @@ class PieceEncoder:
         raise InvalidRequestError("the text holds the name of a control token, and can't be told from it")
 
     def _encode_plainly(self, pieces: Sequence[Piece]) -> list[int]:
-        return _encode(self._tokenizer, "".join(piece.text for piece in pieces))
+        # The calls for several texts are those that let other threads run meanwhile.
+        text = "".join(piece.text for piece in pieces)
+        (encoded,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
+        ids: list[int] = encoded.ids
+        return ids
 
     def _encode_with_stand_ins(self, pieces: Sequence[Piece]) -> list[int]:
         controls = dict.fromkeys(piece.text for piece in pieces if piece.is_control)
@@ -75,7 +80,13 @@ class PieceEncoder:
             raise InvalidRequestError("the text uses all private characters of Unicode, some must stay free")
         second, ids = self._second_tokenizer(stand_ins)
         text = "".join(stand_ins[piece.text] if piece.is_control else piece.text for piece in pieces)
-        return [ids.get(token_id, token_id) for token_id in _encode(second, text)]
+        (encoded,) = second.encode_batch([text], add_special_tokens=False)
+        # Where a vocabulary has gaps, the number of an added token may be that of an entry as well.
+        entries = {token_id: self._model.id_to_token(token_id) for token_id in ids}
+        return [
+            ids[token_id] if token_id in ids and entry != entries[token_id] else token_id
+            for token_id, entry in zip(encoded.ids, encoded.tokens, strict=True)
+        ]
 
     def _second_tokenizer(self, stand_ins: Mapping[str, str]) -> tuple[tokenizers.Tokenizer, dict[int, int]]:
         """The second tokenizer, and what its ids of added tokens are in the first one."""
@@ -92,12 +103,6 @@ class PieceEncoder:
         second.add_tokens([_renamed(self._added[token_id], text) for text, token_id in known.items()])
         numbered = second.get_added_tokens_decoder().items()
         return second, {second_id: known[token.content] for second_id, token in numbered}
-
-
-def _encode(tokenizer: tokenizers.Tokenizer, text: str) -> list[int]:
-    # The call for several texts is the one that lets other threads run meanwhile.
-    (encoded,) = tokenizer.encode_batch_fast([text], add_special_tokens=False)
-    return encoded.ids
 
 
 def _renamed(token: tokenizers.AddedToken, text: str) -> tokenizers.AddedToken:
@@ -118,9 +123,7 @@ def _model_without(
 
     Unigram models, for one, take the names from their vocabulary whenever they stand in a text.
     """
-    unread = {
-        name for name in names if not control_ids.isdisjoint(token.id for token in model.tokenize(name))
-    }
+    unread = {name for name in names if not control_ids.isdisjoint(_ids_of_text(model, name))}
     if not unread:
         return model
     state = json.loads(model.__getstate__())
@@ -135,6 +138,15 @@ def _model_without(
         ]
     copied: tokenizers.models.Model = tokenizers.Tokenizer.from_str(json.dumps({"model": state})).model
     return copied
+
+
+def _ids_of_text(model: tokenizers.models.Model, text: str) -> set[int]:
+    """None for a text that the model can't read: it has no token for what it doesn't know."""
+    try:
+        with tokenizer_faults(ValueError):
+            return {token.id for token in model.tokenize(text)}
+    except ValueError:
+        return set()
 
 
 def _hidden(entry: str, unread: Collection[str]) -> str:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import tokenizers
 
-from mlc_serve.errors import CheckpointError, InvalidRequestError
+from mlc_serve.errors import CheckpointError, InvalidRequestError, RequestFailedError
 from mlc_serve.text.pieces import Piece, PieceEncoder
 from mlc_serve.text.token_bytes import EntryDecoder
+from mlc_serve.text.tokenizer_faults import tokenizer_faults
+from mlc_serve.text.tokenizer_files import read_tokenizer
 
 # Some models mark these as special, yet they are part of an answer: without them no call could be found in
 # it.
@@ -35,9 +37,8 @@ class Tokenizer:
         self._entries = EntryDecoder(tokenizer)
         self.strips_leading_space = self._entries.strips_leading_space
         added = tokenizer.get_added_tokens_decoder()
-        self.vocab_size = max(
-            [tokenizer.get_vocab_size(with_added_tokens=True), *(token_id + 1 for token_id in added)]
-        )
+        # The ids may have gaps: their number is not the highest.
+        self.vocab_size = max([-1, *tokenizer.get_vocab().values(), *added]) + 1
         # Of added entries at once, of others as they are first asked for.
         self._bytes = {
             token_id: token.content.encode() if token.special else self._entries.added_to_bytes(token.content)
@@ -52,23 +53,11 @@ class Tokenizer:
 
     @classmethod
     def from_directory(cls, path: str | Path) -> Tokenizer:
-        """The tokenizer.json of a model directory; CheckpointError if it is missing or can't be read."""
-        return cls.from_file(Path(path) / "tokenizer.json")
-
-    @classmethod
-    def from_file(cls, path: str | Path) -> Tokenizer:
-        """Load one tokenizer.json; CheckpointError names the file and what is wrong with it."""
-        path = Path(path)
-        if not path.is_file():
-            raise CheckpointError(f"{path.parent}: there is no {path.name}")
+        """The tokenizer of a model directory; CheckpointError names the file that is missing or wrong."""
         try:
-            loaded = tokenizers.Tokenizer.from_buffer(path.read_bytes())
-        except ValueError as error:
-            raise CheckpointError(f"{path}: not a readable tokenizer: {_one_line(error)}") from error
-        try:
-            return cls(loaded)
+            return cls(read_tokenizer(Path(path)))
         except CheckpointError as error:
-            raise CheckpointError(f"{path}: {error}") from error
+            raise error if str(path) in str(error) else CheckpointError(f"{path}: {error}") from error
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Ids of a text; special tokens written out in it become theirs.
@@ -77,8 +66,9 @@ class Tokenizer:
         InvalidRequestError for a text that is not Unicode: a lone half of a surrogate pair.
         """
         _check_unicode(text)
-        # The call for several texts is the one that lets other threads run meanwhile.
-        (encoded,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        with tokenizer_faults(_cannot_read):
+            # The call for several texts is the one that lets other threads run meanwhile.
+            (encoded,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         return encoded.ids
 
     def encode_pieces(self, pieces: Sequence[Piece]) -> list[int]:
@@ -89,7 +79,8 @@ class Tokenizer:
         """
         for piece in pieces:
             _check_unicode(piece.text)
-        return self._pieces.encode(pieces)
+        with tokenizer_faults(_cannot_read):
+            return self._pieces.encode(pieces)
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """The text of a whole sequence, without special tokens; bytes that are not UTF-8 become U+FFFD.
@@ -130,5 +121,5 @@ def _check_unicode(text: str) -> None:
         ) from error
 
 
-def _one_line(error: ValueError) -> str:
-    return " ".join(str(error).split())
+def _cannot_read(fault: str) -> RequestFailedError:
+    return RequestFailedError(f"The model's tokenizer can't read this text: {fault}")

@@ -15,7 +15,8 @@ from mlc_serve.artifacts import HOME_VARIABLE, cache_home
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.config import EngineConfig
 from mlc_serve.engine.backend import SequenceStep
-from mlc_serve.errors import CheckpointError, CompileError, ConfigError, DeviceError
+from mlc_serve.errors import CheckpointError, CompileError, ConfigError, DeviceError, InvalidRequestError
+from mlc_serve.frontend.params import check_prompt
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
 from tests.checkpoints import Shape, write_checkpoint
@@ -163,16 +164,20 @@ def test_a_quantization_that_can_not_be_is_refused(tiny_checkpoint: Path, tmp_pa
 
 
 @pytest.mark.usefixtures("tiny_model")
-def test_a_tokenizer_larger_than_the_model_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """It would make tokens that the model has no embedding for."""
+def test_a_tokenizer_may_have_tokens_beyond_the_model(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Such as one for padding. The model has no embedding for it, and prompts that hold it are refused."""
     copy = changed(tiny_checkpoint, tmp_path / "copy")
     path = copy / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
     added = tokenizer["added_tokens"]
-    added.append(added[-1] | {"id": 512, "content": "<|beyond|>"})
+    added.append(added[-1] | {"id": 512, "content": "<pad>"})
     path.write_text(json.dumps(tokenizer))
-    with pytest.raises(CheckpointError, match="the tokenizer has 513 tokens and the model 512"):
-        load(copy)
+    model, lines = load(copy)
+    ids = model.tokenizer.encode("a<pad>", add_special_tokens=False)
+    assert ids[-1] == 512
+    assert [line for line in lines if "the model's at 511" in line]
+    with pytest.raises(InvalidRequestError, match="token id 512 is not in the model's vocabulary"):
+        check_prompt(ids, model, "prompt")
 
 
 def test_what_can_not_be_compiled_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -101,6 +102,19 @@ def test_added_tokens_that_control_nothing_keep_their_ids() -> None:
     ids = PieceEncoder(tokenizer).encode([Piece("<think></s>", False), Piece("</s>", True)])
     assert ids[0] == tokenizer.token_to_id("<think>")
     assert ids[-1] == tokenizer.token_to_id("</s>")
+
+
+def test_names_are_found_where_ids_have_gaps() -> None:
+    """The second tokenizer may give an added token the number of another entry."""
+    saved = json.loads(byte_level_bpe().to_str())
+    saved["model"]["vocab"] = {entry: 2 * i for entry, i in saved["model"]["vocab"].items()}
+    saved["added_tokens"] = []
+    tokenizer = tokenizers.Tokenizer.from_str(json.dumps(saved))
+    tokenizer.add_special_tokens(["</s>"])
+    every_byte = "".join(map(chr, range(256)))
+    ids = PieceEncoder(tokenizer).encode([Piece("</s>", True), Piece(every_byte + "</s>", False)])
+    assert ids[0] == tokenizer.token_to_id("</s>")
+    assert ids[1:-4] == tokenizer.encode(every_byte).ids
 
 
 def test_white_space_that_a_token_takes_is_taken() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tokenizers import pre_tokenizers
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
 
 from mlc_serve.text.token_bytes import EntryDecoder
 from tests.small_tokenizers import byte_level_bpe, metaspace_bpe, sentencepiece_bpe
@@ -37,6 +38,21 @@ def test_sentencepiece_entries(entry: str, expected: bytes) -> None:
     """Marks are spaces, byte entries are bytes, all else is itself."""
     assert EntryDecoder(sentencepiece_bpe()).to_bytes(entry) == expected
     assert EntryDecoder(sentencepiece_bpe()).added_to_bytes(entry) == expected
+
+
+def test_entries_of_words_and_their_parts() -> None:
+    """WordPiece puts a space before each word, and none before its further parts."""
+    tokenizer = tokenizers.Tokenizer(models.WordPiece({"a": 0}, unk_token="a"))
+    tokenizer.decoder = decoders.WordPiece()
+    entries = EntryDecoder(tokenizer)
+
+    assert [entries.to_bytes(entry) for entry in ("hello", "##lo", ",", "##")] == [
+        b" hello",
+        b"lo",
+        b",",
+        b"",
+    ]
+    assert entries.strips_leading_space
 
 
 def test_entries_outside_of_the_stand_ins_are_their_own_text() -> None:

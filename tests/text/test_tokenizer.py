@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tokenizers
@@ -12,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from tokenizers import models
 
-from mlc_serve.errors import CheckpointError, InvalidRequestError
+from mlc_serve.errors import CheckpointError, InvalidRequestError, RequestFailedError
 from mlc_serve.text.tokenizer import Tokenizer
 from tests.small_tokenizers import byte_level_bpe, metaspace_bpe, sentencepiece_bpe
 
@@ -134,6 +133,39 @@ def test_half_a_surrogate_pair_is_the_clients_fault() -> None:
         BYTE_LEVEL.encode("ab\ud83d", add_special_tokens=False)
 
 
+def test_ids_with_gaps_have_their_texts(tmp_path: Path) -> None:
+    """The highest id counts, not the number of entries."""
+    saved = json.loads(byte_level_bpe().to_str())
+    saved["model"]["vocab"] = {entry: 5 * i for entry, i in saved["model"]["vocab"].items()}
+    saved["added_tokens"] = []
+    (tmp_path / "tokenizer.json").write_text(json.dumps(saved))
+    tokenizer = Tokenizer.from_directory(tmp_path)
+    ids = tokenizer.encode("hello w", add_special_tokens=False)
+
+    assert max(ids) > 262
+    assert tokenizer.decode(ids) == "hello w"
+    assert tokenizer.vocab_size == 5 * 261 + 1
+
+
+@pytest.mark.parametrize("template", [["<s>"], []], ids=["panic", "error"])
+def test_a_text_that_the_library_fails_on_fails_alone(template: list[str]) -> None:
+    """The library raises of what its file doesn't define; a panic of its is no Exception to Python."""
+    saved = json.loads(tokenizers.Tokenizer(models.WordLevel({"a": 0}, unk_token="<unk>")).to_str())
+    pieces = [{"SpecialToken": {"id": text, "type_id": 0}} for text in template]
+    sequence = {"Sequence": {"id": "A", "type_id": 0}}
+    saved["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [*pieces, sequence],
+        "pair": [sequence],
+        "special_tokens": {},
+    }
+    tokenizer = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(saved)))
+
+    with pytest.raises(RequestFailedError, match="The model's tokenizer can't read this text"):
+        tokenizer.encode("a" if template else "b", add_special_tokens=True)
+    assert tokenizer.encode("a", add_special_tokens=False) == [0]
+
+
 def test_loads_the_file_of_a_directory(tmp_path: Path) -> None:
     """from_directory reads tokenizer.json."""
     byte_level_bpe().save(str(tmp_path / "tokenizer.json"))
@@ -156,11 +188,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         Tokenizer.from_directory(tmp_path)
 
 
-@pytest.mark.parametrize("decoder", [None, {"type": "WordPiece", "prefix": "##", "cleanup": True}])
-def test_an_unknown_decoder_is_refused(tmp_path: Path, decoder: dict[str, Any] | None) -> None:
-    """Tokenizers whose bytes can't be told are refused at start, instead of giving wrong text."""
-    saved = json.loads(tokenizers.Tokenizer(models.BPE()).to_str()) | {"decoder": decoder}
+def test_a_decoder_that_looks_at_neighbours_is_refused(tmp_path: Path) -> None:
+    """Tokenizers whose entries have no text of their own are refused at start, instead of giving wrong
+    text.
+    """
+    saved = json.loads(tokenizers.Tokenizer(models.BPE()).to_str())
+    saved["decoder"] = {"type": "CTC", "pad_token": "<pad>", "word_delimiter_token": "|", "cleanup": True}
     (tmp_path / "tokenizer.json").write_text(json.dumps(saved))
 
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json: the tokenizer's decoder is not supported"):
+    with pytest.raises(CheckpointError, match=f"^{tmp_path}: the tokenizer's decoder is not supported: CTC"):
         Tokenizer.from_directory(tmp_path)

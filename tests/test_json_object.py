@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mlc_serve.checkpoint.json_object import read_json_object, read_json_object_if_present
 from mlc_serve.errors import CheckpointError
+from mlc_serve.json_object import read_json_object, read_json_object_if_present
 
 
 def test_an_absent_file_is_an_error_unless_it_is_optional(tmp_path: Path) -> None:
