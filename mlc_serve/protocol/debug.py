@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import ClassVar
 
-from pydantic import model_validator
+from pydantic import Field
 
 from mlc_serve.errors import UnsupportedFieldError
-from mlc_serve.protocol.fields import RequestPart, refuse_unsupported
-
-NOT_SERVED: Mapping[str, str] = {
-    "pinned_system_prompt": "prefixes can't be pinned; the prefix cache keeps what was used last",
-    "special_request": "engine metrics are served by GET /metrics and POST /debug/dump_engine_metrics",
-    "grammar_execution_mode": "constrained decoding is not supported yet",
-    "disagg_config": "disaggregated prefill is not supported yet",
-}
+from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
 
 
 class DebugConfig(RequestPart):
-    """Switches for measurements. `ignore_eos` goes on until max_tokens, past the model's own end tokens."""
+    """Switches for measurements."""
 
-    ignore_eos: bool = False
+    PLACE: ClassVar = "debug_config"
+    WITHOUT_EFFECT: ClassVar = {
+        "pinned_system_prompt": WithoutEffect(
+            "prefixes can't be pinned; the prefix cache keeps what was used last", only=(False,)
+        ),
+        "special_request": WithoutEffect(
+            "engine metrics are served by GET /metrics and POST /debug/dump_engine_metrics", only=()
+        ),
+        "grammar_execution_mode": WithoutEffect(
+            "constrained decoding is not supported yet", only=("jump_forward",)
+        ),
+        "disagg_config": WithoutEffect("disaggregated prefill is not supported yet", only=({},)),
+    }
 
-    @model_validator(mode="before")
-    @classmethod
-    def _served_fields_only(cls, data: Any) -> Any:
-        for name, reason in NOT_SERVED.items():
-            if isinstance(data, Mapping) and data.get(name):
-                refuse_unsupported(reason, name)
-        return {k: v for k, v in data.items() if k not in NOT_SERVED} if isinstance(data, Mapping) else data
+    ignore_eos: bool = Field(
+        default=False, description="Go on until max_tokens, past the model's own end tokens."
+    )
 
 
 def check_debug_allowed(config: DebugConfig | None, enabled: bool) -> None:

@@ -8,11 +8,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mlc_serve.errors import InvalidRequestError, RequestError, UnsupportedFieldError
+from mlc_serve.protocol.refusals import UNKNOWN, UNSUPPORTED
+from mlc_serve.protocol.unknown_fields import UnknownFields
 
 M = TypeVar("M", bound=BaseModel)
 
 # One mistake often shows as several faults; more than these say nothing new.
 _MAX_FAULTS_TOLD = 3
+_LONGEST_SHOWN = 60
 _NOT_AN_OBJECT = frozenset({"dict_type", "model_type", "model_attributes_type"})
 
 
@@ -27,22 +30,25 @@ def from_validation_errors(faults: Sequence[Mapping[str, Any]]) -> RequestError:
     told = [_describe(fault) for fault in faults[:_MAX_FAULTS_TOLD]]
     more = len(faults) - len(told)
     message = "; ".join(told) + (f"; and {more} more" if more > 0 else "") + "."
-    unsupported = faults[0]["type"] == "unsupported"
+    unsupported = faults[0]["type"] == UNSUPPORTED
     kind = UnsupportedFieldError if unsupported else InvalidRequestError
     return kind(message, _path(faults[0]) or None)
 
 
-def validated(kind: type[M], fields: Mapping[str, Any]) -> M:
-    """A request from keyword arguments. Raises InvalidRequestError or UnsupportedFieldError."""
+def validated(kind: type[M], fields: object, unknown: UnknownFields | None = None) -> M:
+    """A request from its fields. Raises InvalidRequestError or UnsupportedFieldError.
+
+    Fields that nobody knows are added to `unknown`; without it they are refused.
+    """
     try:
-        return kind.model_validate(dict(fields))
+        return kind.model_validate(fields, context=unknown)
     except ValidationError as error:
         raise from_validation_errors(error.errors(include_url=False)) from error
 
 
 def _describe(fault: Mapping[str, Any]) -> str:
     path = _path(fault)
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] == UNKNOWN:
         return f"{path} is not a field that this server knows"
     if fault["type"] == "missing":
         return f"{path or 'the request body'} is missing"
@@ -63,5 +69,10 @@ def _path(fault: Mapping[str, Any]) -> str:
 
 
 def _shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    """A value in a few words, made without going through all of a long one."""
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = repr(value[:_LONGEST_SHOWN] if isinstance(value, str) else value)
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."

@@ -1,100 +1,60 @@
-"""What all request types share: how unknown, absent and inert fields are treated, and the field types.
+"""The types of request fields: what they admit, and the forms of one value that clients send.
 
-A field that a request type does not declare is refused by name. Two things are let through: null, which asks
-for nothing, and the fields of INERT_FIELDS.
+A value that can mean one thing only is taken for it: `16.0` for the integer 16, `""` for no stop string.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, FailFast, Field, PlainValidator
+
+from mlc_serve.protocol.refusals import refuse_invalid
 
 MAX_STOP_STRINGS = 16
+MAX_BIAS = 100
+# The likeliest token alone is kept by any share this small, and 0 is none that a sampler need know of.
+_LEAST_TOP_P = 1e-6
 
 
-@dataclass(frozen=True)
-class Inert:
-    """Why a field changes nothing here; with `only`, the one value of it that doesn't."""
-
-    reason: str
-    only: object = None
+def _as_integer(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-INERT_FIELDS: Mapping[str, Inert] = {
-    "user": Inert("names the client's end user; requests are told apart by ids of the server's own"),
-    "safety_identifier": Inert("names the client's end user to a moderation that runs elsewhere"),
-    "metadata": Inert("labels for a store of past completions; nothing is stored"),
-    "store": Inert("whether to keep the completion for later; nothing is stored", only=False),
-    "service_tier": Inert("chooses between price lists"),
-    "prompt_cache_key": Inert("routes to a warm cache; there is one prefix cache, and it is always tried"),
-    "prompt_cache_retention": Inert("how long a cached prefix is kept; the prefix cache decides by recency"),
-    "parallel_tool_calls": Inert("a reply may always hold several calls", only=True),
-    "modalities": Inert("the only output is text", only=["text"]),
-}
+def _as_limit(value: object) -> object:
+    """-1 is how some clients write that there is no limit."""
+    return None if value == -1 and not isinstance(value, bool) else _as_integer(value)
 
 
-def refuse_unsupported(message: str, field: str | None = None) -> NoReturn:
-    """End validation with what becomes an UnsupportedFieldError; `field` adds to the checked path."""
-    raise PydanticCustomError("unsupported", "{message}", _fault(message, field))
+def _as_stop_strings(value: object) -> object:
+    """One string, or several; an empty one would stop before the first token, which nobody means."""
+    strings = [value] if isinstance(value, str) else value
+    return [each for each in strings if each != ""] if isinstance(strings, list | tuple) else strings
 
 
-def refuse_invalid(message: str, field: str | None = None) -> NoReturn:
-    """End validation with what becomes an InvalidRequestError; `field` adds to the checked path."""
-    raise PydanticCustomError("invalid_value", "{message}", _fault(message, field))
+def _as_share(value: object) -> object:
+    return _LEAST_TOP_P if value == 0 and not isinstance(value, bool) else value
 
 
-def _fault(message: str, field: str | None) -> dict[str, str]:
-    return {"message": message} if field is None else {"message": message, "field": field}
-
-
-class RequestPart(BaseModel):
-    """An object within a request: no conversion between types, no unknown fields, null is absent."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nulls_are_absent(cls, data: Any) -> Any:
-        if isinstance(data, BaseModel):
-            data = data.model_dump()
-        if not isinstance(data, Mapping):
-            return data
-        return {name: value for name, value in data.items() if value is not None}
-
-
-class RequestBody(RequestPart):
-    """A whole request: beside the rules of its parts, INERT_FIELDS are let through."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_inert_fields(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        return {name: value for name, value in data.items() if not _is_inert(name, value)}
-
-
-def _is_inert(name: object, value: object) -> bool:
-    inert = INERT_FIELDS.get(name) if isinstance(name, str) else None
-    return inert is not None and (inert.only is None or inert.only == value)
-
-
-def _one_or_many(value: object) -> object:
-    if isinstance(value, str):
-        return [value]
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _integer_keys(value: object) -> object:
+def _as_bias(value: object) -> dict[int, float]:
+    """JSON has string keys. Checked here and not by pydantic, which would not let other threads run."""
     if not isinstance(value, Mapping):
-        return value
+        refuse_invalid("must be an object: token ids and what is added to their logits")
+    return {_as_token_id(key): _as_logit(bias) for key, bias in value.items()}
+
+
+def _as_token_id(key: object) -> int:
     try:
-        return {int(str(token_id)): bias for token_id, bias in value.items()}
+        return int(str(key))
     except ValueError:
         refuse_invalid("every key must be a token id, an integer")
+
+
+def _as_logit(bias: object) -> float:
+    if type(bias) not in (int, float) or not -MAX_BIAS <= bias <= MAX_BIAS:  # type: ignore[operator]
+        refuse_invalid(f"every value must be a number from -{MAX_BIAS} to {MAX_BIAS}")
+    return float(bias)  # type: ignore[arg-type]
 
 
 def _unicode(text: str) -> str:
@@ -107,11 +67,17 @@ def _unicode(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_unicode)]
+Integer = Annotated[int, BeforeValidator(_as_integer)]
+# A number of tokens; None is as many as fit.
+TokenLimit = Annotated[int | None, Field(ge=0), BeforeValidator(_as_limit, json_schema_input_type=int | None)]
 StopStrings = Annotated[
     list[Annotated[str, Field(min_length=1)]],
     Field(max_length=MAX_STOP_STRINGS),
-    BeforeValidator(_one_or_many, json_schema_input_type=str | list[str]),
+    FailFast(),
+    BeforeValidator(_as_stop_strings, json_schema_input_type=str | list[str]),
 ]
-LogitBias = Annotated[dict[int, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_integer_keys)]
+LogitBias = Annotated[dict[int, float], PlainValidator(_as_bias, json_schema_input_type=dict[str, float])]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
-TokenId = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1), BeforeValidator(_as_share, json_schema_input_type=float)]
+TokenIds = Annotated[list[Annotated[Integer, Field(ge=0)]], FailFast()]
+JsonObject = dict[str, Any]

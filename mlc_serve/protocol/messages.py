@@ -1,87 +1,182 @@
-"""Wire types of a conversation as clients send it: messages, tool calls in the history, tool definitions."""
+"""Wire types of a conversation as clients send it: messages, tool calls in the history, tool definitions.
+
+A history may have been written by another server, or be a model's own mistakes that an agent reports: what is
+in it is taken as far as it can be shown to the model.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, FailFast, Field, ValidationInfo, model_validator
 
-from mlc_serve.protocol.fields import RequestPart, refuse_invalid, refuse_unsupported
+from mlc_serve.errors import InvalidRequestError
+from mlc_serve.protocol.fields import Integer, JsonObject
+from mlc_serve.protocol.json_text import JsonLimits, parse_json
+from mlc_serve.protocol.refusals import refuse_invalid, refuse_unsupported
+from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
+from mlc_serve.protocol.unknown_fields import UnknownFields
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
+_NOT_CACHED_BY_MARKS = WithoutEffect("the prefix cache needs no marks; it keeps what was used last")
+_OTHERS_DETAILS = WithoutEffect("what another service's reply had beside the text")
+_ONLY_FUNCTIONS = WithoutEffect("only functions are supported", only=())
+_TEXT_PARTS = ("text", "input_text", "output_text")
 
-def _texts_of(content: object) -> object:
+
+class ContentPart(RequestPart):
+    """A part of a message's content. Only texts are supported; a refusal is a text, too."""
+
+    PLACE: ClassVar = "messages.content"
+    WITHOUT_EFFECT: ClassVar = {
+        "cache_control": _NOT_CACHED_BY_MARKS,
+        "prompt_cache_breakpoint": _NOT_CACHED_BY_MARKS,
+        "annotations": _OTHERS_DETAILS,
+        "logprobs": _OTHERS_DETAILS,
+        "id": _OTHERS_DETAILS,
+    }
+
+    type: Literal["text", "input_text", "output_text", "refusal"]
+    text: str | None = Field(default=None, description="The text, unless the part is a refusal.")
+    refusal: str | None = Field(default=None, description="The text of a refusal.")
+
+
+def _texts_of(content: object, info: ValidationInfo) -> object:
     """Parts become the list of their texts; a text stays one."""
     if isinstance(content, list | tuple):
-        return [_text_of_part(part, position) for position, part in enumerate(content)]
+        return [_text_of_part(part, position, info.context) for position, part in enumerate(content)]
     if not isinstance(content, str):
         refuse_invalid("must be a string or a list of parts")
     return content
 
 
-def _text_of_part(part: object, position: int) -> str:
+def _text_of_part(part: object, position: int, unknown: UnknownFields | None) -> str:
     """The text of one part; a bare string is a part that is text, as other servers take it."""
     if isinstance(part, str):
         return part
     kind = part.get("type") if isinstance(part, Mapping) else None
-    if kind is None:
+    if kind is None or not isinstance(part, Mapping):
         refuse_invalid(f"part {position} must be an object with a type")
-    if kind != "text":
-        refuse_unsupported(f"part {position} is of type {kind!r}, and only text parts are supported")
-    text = part.get("text") if isinstance(part, Mapping) else None
+    field = "text" if kind in _TEXT_PARTS else "refusal"
+    if kind not in (*_TEXT_PARTS, "refusal"):
+        refuse_unsupported(
+            f"part {position} is of type {str(kind)[:40]!r}, and only text parts are supported"
+        )
+    text = ContentPart.honoured(part, unknown).get(field)
     if not isinstance(text, str):
-        refuse_invalid(f"part {position} must have a string `text`")
+        refuse_invalid(f"part {position} must have a string `{field}`")
     return text
 
 
 Content = Annotated[
-    str | list[str], BeforeValidator(_texts_of, json_schema_input_type=str | list[dict[str, Any]])
+    str | list[str], BeforeValidator(_texts_of, json_schema_input_type=str | list[ContentPart])
 ]
 
 
-class CalledFunction(RequestPart):
-    """`arguments` is a string that holds a JSON object."""
+def _as_json_text(value: object) -> object:
+    """Some clients send the object itself."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping) else value
 
-    name: str = Field(min_length=1)
-    arguments: str = "{}"
+
+Arguments = Annotated[str, BeforeValidator(_as_json_text, json_schema_input_type=str | JsonObject)]
+
+
+class CalledFunction(RequestPart):
+    """A function that the model called earlier."""
+
+    PLACE: ClassVar = "messages.tool_calls.function"
+    WITHOUT_EFFECT: ClassVar = {
+        "parsed_arguments": _OTHERS_DETAILS,
+        "provider_specific_fields": _OTHERS_DETAILS,
+    }
+
+    name: str = Field(min_length=1, description="Its name.")
+    arguments: Arguments = Field(
+        default="{}",
+        description="A string that holds a JSON object. What is no such object is shown to the model as it is.",
+    )
 
     def parsed_arguments(self) -> dict[str, Any]:
-        """The arguments as templates want them. ValueError or RecursionError if they aren't an object."""
-        parsed = json.loads(self.arguments or "{}")
-        if not isinstance(parsed, dict):
-            raise ValueError("not a JSON object")
-        return parsed
+        """The arguments as templates want them: always an object that can be rendered.
+
+        A text that is none, or one beyond JsonLimits, is the one entry, `arguments`, of an object around it.
+        """
+        try:
+            parsed = parse_json(self.arguments.encode() or b"{}", JsonLimits())
+        except InvalidRequestError:
+            parsed = None
+        return parsed if isinstance(parsed, dict) else {"arguments": self.arguments}
+
+
+def _supported_type(value: object) -> object:
+    if isinstance(value, str) and value != "function":
+        refuse_unsupported(f"only functions are supported, not {value[:40]!r}")
+    return value
+
+
+FunctionType = Annotated[Literal["function"], BeforeValidator(_supported_type)]
 
 
 class CalledTool(RequestPart):
-    """A tool call in an earlier assistant message. `index` is what streamed deltas carry."""
+    """A tool call in an earlier assistant message."""
 
-    id: str | None = None
-    type: Literal["function"] = "function"
-    function: CalledFunction
-    index: int | None = None
+    PLACE: ClassVar = "messages.tool_calls"
+    WITHOUT_EFFECT: ClassVar = {
+        "cache_control": _NOT_CACHED_BY_MARKS,
+        "custom": _ONLY_FUNCTIONS,
+        "extra_content": _OTHERS_DETAILS,
+        "provider_specific_fields": _OTHERS_DETAILS,
+    }
 
-    @model_validator(mode="after")
-    def _arguments_are_an_object(self) -> CalledTool:
-        try:
-            self.function.parsed_arguments()
-        except (ValueError, RecursionError):
-            refuse_invalid("must be a string that holds a JSON object", "function.arguments")
-        return self
+    id: str | None = Field(default=None, description="The id that the tool's answer names.")
+    type: FunctionType = Field(default="function", description="What was called.")
+    function: CalledFunction = Field(description="The call.")
+    index: Integer | None = Field(default=None, description="The call's place in a streamed reply.")
 
 
 class Message(RequestPart):
     """One message of the conversation. `content` is a text, or the texts of its parts if it came in parts."""
 
-    role: Role
-    content: Content | None = None
-    name: str | None = None
-    tool_calls: list[CalledTool] = Field(default_factory=list)
-    tool_call_id: str | None = None
-    reasoning_content: str | None = None
+    PLACE: ClassVar = "messages"
+    WITHOUT_EFFECT: ClassVar = {
+        "annotations": _OTHERS_DETAILS,
+        "audio": _OTHERS_DETAILS,
+        "id": _OTHERS_DETAILS,
+        "parsed": _OTHERS_DETAILS,
+        "provider_specific_fields": _OTHERS_DETAILS,
+        "reasoning_details": _OTHERS_DETAILS,
+        "thinking_blocks": _OTHERS_DETAILS,
+        "cache_control": _NOT_CACHED_BY_MARKS,
+        "prefix": WithoutEffect("to continue a message, send continue_final_message", only=(False,)),
+        "function_call": WithoutEffect("calls are sent as tool_calls", only=()),
+    }
+
+    role: Role = Field(description="Who says it; `developer` is another name of `system`.")
+    content: Content | None = Field(
+        default=None, description="A text or text parts; null is allowed for the assistant and for tools."
+    )
+    name: str | None = Field(default=None, description="The speaker's name, for templates that show it.")
+    tool_calls: Annotated[list[CalledTool], FailFast()] = Field(
+        default_factory=list, description="The calls that the assistant made."
+    )
+    tool_call_id: str | None = Field(default=None, description="The call that a tool's message answers.")
+    reasoning_content: str | None = Field(
+        default=None, description="What the assistant thought, for templates that show it."
+    )
+    reasoning: str | None = Field(default=None, description="Another name of `reasoning_content`.")
+    refusal: str | None = Field(default=None, description="The content of a message that has no other.")
+
+    @classmethod
+    def honoured(cls, data: Mapping[str, Any], unknown: UnknownFields | None) -> dict[str, Any]:
+        """As RequestPart.honoured, where fields that are another's name have become that one."""
+        fields = super().honoured(data, unknown)
+        for other, name in (("reasoning", "reasoning_content"), ("refusal", "content")):
+            if other in fields:
+                fields.setdefault(name, fields.pop(other))
+        return fields
 
     @model_validator(mode="after")
     def _fields_fit_the_role(self) -> Message:
@@ -89,28 +184,30 @@ class Message(RequestPart):
             refuse_invalid("belongs to assistant messages only", "tool_calls")
         if self.tool_call_id is not None and self.role != "tool":
             refuse_invalid("belongs to tool messages only", "tool_call_id")
-        if self.content is None and not self.tool_calls and self.reasoning_content is None:
+        if self.content is None and self.role not in ("assistant", "tool"):
             refuse_invalid("is missing", "content")
         return self
 
 
 class FunctionDefinition(RequestPart):
-    """A function that the model may call; `parameters` is a JSON schema."""
+    """A function that the model may call."""
 
-    name: str = Field(min_length=1)
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool = False
+    PLACE: ClassVar = "tools.function"
+    WITHOUT_EFFECT: ClassVar = {
+        "strict": WithoutEffect("a call is not held to its schema while it is written"),
+        "cache_control": _NOT_CACHED_BY_MARKS,
+    }
 
-    @model_validator(mode="after")
-    def _not_strict(self) -> FunctionDefinition:
-        if self.strict:
-            refuse_unsupported("constrained decoding is not supported yet", "strict")
-        return self
+    name: str = Field(min_length=1, description="Its name.")
+    description: str | None = Field(default=None, description="What the model is told of it.")
+    parameters: JsonObject | None = Field(default=None, description="A JSON schema of its arguments.")
 
 
 class Tool(RequestPart):
     """A tool that the model may call."""
 
-    type: Literal["function"] = "function"
-    function: FunctionDefinition
+    PLACE: ClassVar = "tools"
+    WITHOUT_EFFECT: ClassVar = {"cache_control": _NOT_CACHED_BY_MARKS, "custom": _ONLY_FUNCTIONS}
+
+    type: FunctionType = Field(default="function", description="What it is.")
+    function: FunctionDefinition = Field(description="The function.")

@@ -7,65 +7,162 @@ ids, lengths) is checked by mlc_serve.frontend. A field that is None was not sen
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, FailFast, Field, field_validator, model_validator
 
 from mlc_serve.protocol.debug import DebugConfig
 from mlc_serve.protocol.fields import (
+    Integer,
+    JsonObject,
     LogitBias,
     Penalty,
-    RequestBody,
-    RequestPart,
+    Share,
     StopStrings,
     Text,
-    TokenId,
-    refuse_invalid,
-    refuse_unsupported,
+    TokenIds,
+    TokenLimit,
 )
 from mlc_serve.protocol.messages import Message, Tool
+from mlc_serve.protocol.refusals import refuse_invalid, refuse_unsupported
+from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
 
 MAX_CHOICES = 128
 MAX_TOP_LOGPROBS = 20
 MAX_COMPLETION_LOGPROBS = 5
+# A smaller one would multiply logits beyond what a float32 holds.
+MIN_REPETITION_PENALTY = 0.01
+
+_NAMES_THE_END_USER = WithoutEffect("names the client's end user, and requests have ids of the server's own")
+_NOTHING_IS_STORED = WithoutEffect("nothing is stored")
+_PREFIX_CACHE_DECIDES = WithoutEffect(
+    "there is one prefix cache; it is always tried, and keeps what was used last"
+)
+_NO_BEAM_SEARCH = WithoutEffect("is for beam search, which is not supported")
+_NOT_CONSTRAINED = WithoutEffect("constrained output is not supported yet", only=())
+_ONLY_TOKEN_TEXTS = WithoutEffect("logprobs name tokens by their text", only=(False,))
+_NO_MEDIA = WithoutEffect("the only input is text")
 
 
 class StreamOptions(RequestPart):
-    """`include_usage` adds a last chunk that carries the usage."""
+    """What a stream carries beside the reply. Without `stream` it asks for nothing."""
 
-    include_usage: bool = False
+    PLACE: ClassVar = "stream_options"
+    WITHOUT_EFFECT: ClassVar = {"include_obfuscation": WithoutEffect("chunks are not padded")}
+
+    include_usage: bool = Field(default=False, description="A last chunk carries the usage.")
+    continuous_usage_stats: bool = Field(
+        default=False, description="Every chunk carries the usage up to it, and so does a last one."
+    )
 
 
-class GenerationRequest(RequestBody):
+class ResponseFormat(RequestPart):
+    """The form of the reply."""
+
+    PLACE: ClassVar = "response_format"
+
+    type: Literal["text"] = Field(description="Constrained output is not supported yet.")
+
+
+class GenerationRequest(RequestPart):
     """What chat and raw completions share.
 
-    `top_k` of 0 or -1 keeps all tokens, as vLLM's clients send it. More tokens than fit into the context may
-    be asked for: the reply then ends where the context does, with finish reason `length`, as without a limit.
-    Computed prefixes are reused among requests of one `cache_salt` only.
+    More tokens than fit into the context may be asked for: the reply then ends where the context does, with
+    finish reason `length`, as without a limit.
     """
 
-    model: Text | None = None
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=-1)
-    min_p: float | None = Field(default=None, ge=0, le=1)
-    repetition_penalty: float | None = Field(default=None, gt=0, le=2)
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    logit_bias: LogitBias = Field(default_factory=dict)
-    max_tokens: int | None = Field(default=None, ge=0)
-    max_completion_tokens: int | None = Field(default=None, ge=0)
-    min_tokens: int = Field(default=0, ge=0)
-    stop: StopStrings = Field(default_factory=list)
-    stop_token_ids: list[TokenId] = Field(default_factory=list)
-    ignore_eos: bool = False
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    n: int = Field(default=1, ge=1, le=MAX_CHOICES)
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    response_format: dict[str, Any] | None = None
-    debug_config: DebugConfig | None = None
-    cache_salt: Text | None = None
+    WITHOUT_EFFECT: ClassVar = {
+        "user": _NAMES_THE_END_USER,
+        "safety_identifier": _NAMES_THE_END_USER,
+        "request_id": WithoutEffect("requests are named by the header X-Request-Id"),
+        "metadata": _NOTHING_IS_STORED,
+        "store": _NOTHING_IS_STORED,
+        "moderation": WithoutEffect("there is no moderation"),
+        "service_tier": WithoutEffect("chooses between price lists"),
+        "priority": WithoutEffect("requests are served in the order of their arrival"),
+        "prompt_cache_key": _PREFIX_CACHE_DECIDES,
+        "prompt_cache_options": _PREFIX_CACHE_DECIDES,
+        "prompt_cache_retention": _PREFIX_CACHE_DECIDES,
+        "cache_prompt": _PREFIX_CACHE_DECIDES,
+        "use_beam_search": WithoutEffect("beam search is not supported", only=(False,)),
+        "length_penalty": _NO_BEAM_SEARCH,
+        "early_stopping": _NO_BEAM_SEARCH,
+        "skip_special_tokens": WithoutEffect("special tokens are never part of the text", only=(True,)),
+        "spaces_between_special_tokens": WithoutEffect("special tokens are never part of the text"),
+        "detokenize": WithoutEffect("replies are texts", only=(True,)),
+        "return_token_ids": WithoutEffect("replies are texts", only=(False,)),
+        "return_tokens_as_token_ids": _ONLY_TOKEN_TEXTS,
+        "truncate_prompt_tokens": WithoutEffect("prompts are never shortened", only=()),
+        "prompt_logprobs": WithoutEffect("logprobs of a prompt come with `echo` of completions", only=()),
+        "allowed_token_ids": _NOT_CONSTRAINED,
+        "bad_words": WithoutEffect("words can't be forbidden; logit_bias forbids tokens", only=([],)),
+        "logits_processors": WithoutEffect("the server runs no code of clients", only=([],)),
+        "guided_json": _NOT_CONSTRAINED,
+        "guided_regex": _NOT_CONSTRAINED,
+        "guided_choice": _NOT_CONSTRAINED,
+        "guided_grammar": _NOT_CONSTRAINED,
+        "structured_outputs": _NOT_CONSTRAINED,
+        "grammar": _NOT_CONSTRAINED,
+        "json_schema": _NOT_CONSTRAINED,
+        "regex": _NOT_CONSTRAINED,
+        "ebnf": _NOT_CONSTRAINED,
+        "guided_decoding_backend": WithoutEffect("is for constrained output, which is not supported yet"),
+        "guided_whitespace_pattern": WithoutEffect("is for constrained output, which is not supported yet"),
+        "mm_processor_kwargs": _NO_MEDIA,
+        "media_io_kwargs": _NO_MEDIA,
+    }
+
+    model: Text | None = Field(
+        default=None, description="The name of a model that is served; not needed if there is one."
+    )
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, description="0 is greedy. The model's own by default, else 1."
+    )
+    top_p: Share | None = Field(
+        default=None, description="0 keeps the likeliest token alone. The model's own by default, else 1."
+    )
+    top_k: Integer | None = Field(
+        default=None, ge=-1, description="0 and -1 keep all tokens. The model's own by default, else all."
+    )
+    min_p: float | None = Field(default=None, ge=0, le=1, description="The model's own by default, else 0.")
+    repetition_penalty: float | None = Field(
+        default=None, ge=MIN_REPETITION_PENALTY, le=2, description="The model's own by default, else 1."
+    )
+    presence_penalty: Penalty | None = Field(default=None, description="The model's own by default, else 0.")
+    frequency_penalty: Penalty | None = Field(default=None, description="The model's own by default, else 0.")
+    logit_bias: LogitBias = Field(
+        default_factory=dict,
+        description="Token ids, and values from -100 to 100 that are added to their logits.",
+    )
+    max_tokens: TokenLimit = Field(
+        default=None,
+        description="The most tokens of a choice; -1 is no limit. What the context has no room for is not "
+        "generated. At least 1, but for completions with `echo`.",
+    )
+    max_completion_tokens: TokenLimit = Field(default=None, description="Another name of `max_tokens`.")
+    min_tokens: Integer = Field(
+        default=0, ge=0, description="Nothing ends a choice before so many; not more than `max_tokens`."
+    )
+    stop: StopStrings = Field(
+        default_factory=list, description="Texts that end the output, beside the template's own."
+    )
+    stop_token_ids: TokenIds = Field(
+        default_factory=list, description="Tokens that end the output, beside the model's own."
+    )
+    ignore_eos: bool = Field(default=False, description="Go on past the model's own end tokens.")
+    seed: Integer | None = Field(
+        default=None, ge=-(2**63), lt=2**63, description="Choice i draws with `seed` + i. Random by default."
+    )
+    n: Integer = Field(default=1, ge=1, le=MAX_CHOICES, description="The number of choices.")
+    stream: bool = Field(default=False, description="Send the reply as it comes, as server-sent events.")
+    stream_options: StreamOptions | None = Field(default=None, description="See below.")
+    response_format: ResponseFormat | None = Field(default=None, description="See below.")
+    debug_config: DebugConfig | None = Field(
+        default=None, description="See below; taken by servers that were started with `--enable-debug`."
+    )
+    cache_salt: Text | None = Field(
+        default=None, description="Computed prefixes are reused among requests of one salt only."
+    )
 
     @property
     def token_limit(self) -> int | None:
@@ -75,13 +172,20 @@ class GenerationRequest(RequestBody):
     @property
     def wants_usage(self) -> bool:
         """Whether a stream ends with a chunk that carries the usage."""
-        return self.stream_options is not None and self.stream_options.include_usage
+        return self.stream_options is not None and (
+            self.stream_options.include_usage or self.stream_options.continuous_usage_stats
+        )
 
-    @field_validator("response_format")
+    @property
+    def wants_usage_in_every_chunk(self) -> bool:
+        """Whether all chunks of a stream carry the usage up to them."""
+        return self.stream_options is not None and self.stream_options.continuous_usage_stats
+
+    @field_validator("response_format", mode="before")
     @classmethod
-    def _plain_text_only(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        kind = "text" if value is None else value.get("type")
-        if kind in ("json_object", "json_schema"):
+    def _plain_text_only(cls, value: object) -> object:
+        kind = value.get("type") if isinstance(value, Mapping) else "text"
+        if kind in ("json_object", "json_schema", "structural_tag", "grammar", "regex"):
             refuse_unsupported(f"type {kind!r} is not supported yet")
         if kind != "text":
             refuse_invalid("type must be 'text'")
@@ -94,12 +198,6 @@ class GenerationRequest(RequestBody):
             refuse_invalid("differs from max_completion_tokens; send one of them", "max_tokens")
         if self.token_limit is not None and self.min_tokens > self.token_limit:
             refuse_invalid(f"{self.min_tokens} is larger than max_tokens, {self.token_limit}", "min_tokens")
-        return self
-
-    @model_validator(mode="after")
-    def _stream_options_need_stream(self) -> GenerationRequest:
-        if self.stream_options is not None and not self.stream:
-            refuse_invalid("is allowed only with stream", "stream_options")
         return self
 
 
@@ -115,15 +213,56 @@ ToolChoice = Annotated[Literal["none", "auto"], BeforeValidator(_supported_choic
 class ChatCompletionRequest(GenerationRequest):
     """POST /v1/chat/completions."""
 
-    messages: list[Message] = Field(min_length=1)
-    tools: list[Tool] = Field(default_factory=list)
-    tool_choice: ToolChoice = "auto"
-    logprobs: bool = False
-    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
-    add_generation_prompt: bool | None = None
-    continue_final_message: bool = False
-    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    WITHOUT_EFFECT: ClassVar = {
+        **GenerationRequest.WITHOUT_EFFECT,
+        "modalities": WithoutEffect("the only output is text", only=(["text"],)),
+        "audio": WithoutEffect("describes an output in sound; the only output is text"),
+        "verbosity": WithoutEffect("models are told of it in the system message"),
+        "prediction": WithoutEffect("saves time where it is right, and changes no token"),
+        "web_search_options": WithoutEffect(
+            "the server searches nothing; a search is a tool of the client's"
+        ),
+        "functions": WithoutEffect("functions are offered as `tools`", only=([],)),
+        "function_call": WithoutEffect("calls are chosen by `tool_choice`", only=("none", "auto")),
+        "include_reasoning": WithoutEffect("reasoning is part of the text"),
+        "add_special_tokens": WithoutEffect("special tokens are the chat template's matter", only=(False,)),
+        "echo": WithoutEffect("a conversation is not repeated", only=(False,)),
+        "best_of": WithoutEffect("all choices are returned", only=(1,)),
+        "chat_template": WithoutEffect("the model's own chat template is used", only=()),
+        "documents": WithoutEffect("documents are sent within messages", only=([],)),
+    }
+
+    messages: Annotated[list[Message], FailFast()] = Field(
+        min_length=1, description="The conversation; see below."
+    )
+    tools: Annotated[list[Tool], FailFast()] = Field(
+        default_factory=list, description="What the model may call; see below."
+    )
+    tool_choice: ToolChoice = Field(
+        default="auto", description="`none` hides the tools from the model. Calls can't be forced yet."
+    )
+    parallel_tool_calls: bool = Field(
+        default=True, description="With false, a reply ends after its first tool call."
+    )
+    logprobs: bool = Field(default=False, description="Give each token's logprob.")
+    top_logprobs: Integer | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_TOP_LOGPROBS,
+        description="And those of so many likeliest; with `logprobs`.",
+    )
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
+        default=None, description="Reaches the model's template."
+    )
+    add_generation_prompt: bool | None = Field(
+        default=None, description="Whether the template begins the assistant's turn; true by default."
+    )
+    continue_final_message: bool = Field(
+        default=False, description="The last message is the assistant's, and is continued."
+    )
+    chat_template_kwargs: JsonObject = Field(
+        default_factory=dict, description="Further variables of the model's template."
+    )
 
     @model_validator(mode="after")
     def _some_output_is_asked_for(self) -> ChatCompletionRequest:
@@ -133,7 +272,7 @@ class ChatCompletionRequest(GenerationRequest):
 
     @model_validator(mode="after")
     def _top_logprobs_need_logprobs(self) -> ChatCompletionRequest:
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             refuse_invalid("is allowed only with logprobs", "top_logprobs")
         return self
 
@@ -170,14 +309,32 @@ Prompts = Annotated[
 ]
 
 
-class CompletionRequest(GenerationRequest):
-    """POST /v1/completions. `suffix` is appended to the completion."""
+def _as_number_of_logprobs(value: object) -> object:
+    """False asks for none, as null does."""
+    return None if value is False else value
 
-    prompt: Prompts = Field(max_length=MAX_CHOICES)
-    best_of: int | None = None
-    echo: bool = False
-    logprobs: int | None = Field(default=None, ge=0, le=MAX_COMPLETION_LOGPROBS)
-    suffix: Text | None = None
+
+class CompletionRequest(GenerationRequest):
+    """POST /v1/completions."""
+
+    WITHOUT_EFFECT: ClassVar = {
+        **GenerationRequest.WITHOUT_EFFECT,
+        "add_special_tokens": WithoutEffect(
+            "a text gets the special tokens that its model wants", only=(True,)
+        ),
+        "prompt_embeds": WithoutEffect("a prompt is a text or token ids", only=()),
+    }
+
+    prompt: Prompts = Field(
+        max_length=MAX_CHOICES,
+        description="A text, token ids, or a list of either. Choices are numbered prompt by prompt.",
+    )
+    best_of: Integer | None = Field(default=None, description="Only the value of `n`.")
+    echo: bool = Field(default=False, description="Repeat the prompt, with logprobs if they are asked for.")
+    logprobs: Annotated[
+        Integer | None, Field(ge=0, le=MAX_COMPLETION_LOGPROBS), BeforeValidator(_as_number_of_logprobs)
+    ] = Field(default=None, description="Give each token's logprob, and those of so many likeliest.")
+    suffix: Text | None = Field(default=None, description="Is appended to the completion.")
 
     @model_validator(mode="after")
     def _all_choices_are_returned(self) -> CompletionRequest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlc_serve.errors import UnsupportedFieldError
-from mlc_serve.protocol.debug import NOT_SERVED, DebugConfig, check_debug_allowed
+from mlc_serve.protocol.debug import DebugConfig, check_debug_allowed
 from mlc_serve.protocol.errors import validated
 from mlc_serve.protocol.openai import CompletionRequest
 
@@ -19,7 +19,7 @@ def test_debug_config_is_refused_by_name_unless_enabled() -> None:
         check_debug_allowed(config, enabled=False)
 
 
-@pytest.mark.parametrize("name", sorted(NOT_SERVED))
+@pytest.mark.parametrize("name", sorted(DebugConfig.WITHOUT_EFFECT))
 def test_switches_that_are_not_served_are_refused_by_name(name: str) -> None:
     """Each one has its reason."""
     with pytest.raises(UnsupportedFieldError) as caught:
@@ -29,6 +29,11 @@ def test_switches_that_are_not_served_are_refused_by_name(name: str) -> None:
 
 def test_switches_that_are_off_ask_for_nothing() -> None:
     """What MLC's clients send by default is accepted."""
-    sent = {"ignore_eos": True, "pinned_system_prompt": False, "special_request": None}
+    sent = {
+        "ignore_eos": True,
+        "pinned_system_prompt": False,
+        "special_request": None,
+        "grammar_execution_mode": "jump_forward",
+    }
     request = validated(CompletionRequest, {"prompt": "a", "debug_config": sent})
     assert request.debug_config == DebugConfig(ignore_eos=True)

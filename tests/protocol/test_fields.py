@@ -1,96 +1,73 @@
-"""Unknown, absent and inert fields."""
+"""The forms of values that clients send."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from mlc_serve.errors import InvalidRequestError, RequestError
+from mlc_serve.errors import InvalidRequestError
 from mlc_serve.protocol.errors import validated
-from mlc_serve.protocol.fields import INERT_FIELDS, MAX_STOP_STRINGS
-from mlc_serve.protocol.openai import ChatCompletionRequest, CompletionRequest
-
-CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
-
-INERT_VALUES: dict[str, Any] = {
-    "user": "ann",
-    "safety_identifier": "x",
-    "metadata": {"a": "b"},
-    "store": False,
-    "service_tier": "auto",
-    "prompt_cache_key": "k",
-    "prompt_cache_retention": "24h",
-    "parallel_tool_calls": True,
-    "modalities": ["text"],
-}
+from mlc_serve.protocol.fields import MAX_STOP_STRINGS
+from mlc_serve.protocol.openai import CompletionRequest
 
 
-@pytest.mark.parametrize("name", ["frequency_penality", "functions", "best"])
-def test_unknown_field_is_refused_by_name(name: str) -> None:
-    """A field that no one declared is an error that names it."""
-    with pytest.raises(InvalidRequestError, match=name) as caught:
-        validated(ChatCompletionRequest, {**CHAT, name: 1})
-    assert caught.value.param == name
-
-
-def test_unknown_field_of_a_part_is_refused_with_its_path() -> None:
-    """Within messages as well, and the path leads to it."""
-    messages = [{"role": "user", "content": "hi", "mood": "good"}]
-    with pytest.raises(InvalidRequestError) as caught:
-        validated(ChatCompletionRequest, {"messages": messages})
-    assert caught.value.param == "messages.0.mood"
-
-
-def test_null_asks_for_nothing() -> None:
-    """Null is as good as absent, for fields that are known and for those that aren't."""
-    request = validated(ChatCompletionRequest, {**CHAT, "n": None, "stop": None, "audio": None})
-    assert (request.n, request.stop) == (1, [])
-
-
-def test_every_inert_field_is_let_through() -> None:
-    """The listed fields change nothing, and each of the list is covered here."""
-    assert INERT_VALUES.keys() == INERT_FIELDS.keys()
-    assert validated(ChatCompletionRequest, {**CHAT, **INERT_VALUES}) == validated(
-        ChatCompletionRequest, CHAT
-    )
+def completion(**fields: object) -> CompletionRequest:
+    """A completion request with these fields."""
+    return validated(CompletionRequest, {"prompt": "a", **fields})
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("store", True), ("parallel_tool_calls", False), ("modalities", ["audio"])]
+    ("stop", "strings"),
+    [("\n", ["\n"]), ("", []), (["a", ""], ["a"]), ([], []), (("a", "b"), ["a", "b"])],
 )
-def test_inert_field_with_a_wish_that_is_not_met_is_refused(name: str, value: object) -> None:
-    """Some fields have only one value that changes nothing."""
-    with pytest.raises(RequestError) as caught:
-        validated(ChatCompletionRequest, {**CHAT, name: value})
-    assert caught.value.param == name
+def test_forms_of_stop(stop: object, strings: list[str]) -> None:
+    """A single string is a list of one, and an empty one is none."""
+    assert completion(stop=stop).stop == strings
 
 
-def test_stop_may_be_one_string() -> None:
-    """A single string is a list of one."""
-    assert validated(CompletionRequest, {"prompt": "a", "stop": "\n"}).stop == ["\n"]
-
-
-@pytest.mark.parametrize("stop", ["", [""], ["x"] * (MAX_STOP_STRINGS + 1), ["x"] * 1000, [1], 5])
-def test_stop_strings_are_few_and_not_empty(stop: object) -> None:
-    """Empty, too many or no strings are refused."""
+@pytest.mark.parametrize("stop", [["x"] * (MAX_STOP_STRINGS + 1), ["x"] * 1000, [1], 5])
+def test_stop_strings_are_few(stop: object) -> None:
+    """Too many or no strings are refused."""
     with pytest.raises(InvalidRequestError) as caught:
-        validated(CompletionRequest, {"prompt": "a", "stop": stop})
+        completion(stop=stop)
     assert str(caught.value.param).startswith("stop")
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_minus_one_is_no_limit(name: str) -> None:
+    """Clients of other servers write it so."""
+    assert completion(**{name: -1}).token_limit is None
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "n", "top_k", "seed", "min_tokens", "logprobs", "best_of"])
+def test_a_whole_number_may_be_written_with_a_point(name: str) -> None:
+    """Languages without integers write 1.0; 1.5 is none, and neither is true."""
+    value = getattr(completion(**{name: 1.0, "max_tokens": 1.0}), name)
+    assert (value, type(value)) == (1, int)
+    for wrong in (1.5, float("inf"), True):
+        with pytest.raises(InvalidRequestError):
+            completion(**{name: wrong})
+
+
+def test_top_p_of_nothing_keeps_one_token() -> None:
+    """No share is smaller than that of the likeliest token."""
+    top_p = completion(top_p=0).top_p
+    assert top_p is not None
+    assert 0 < top_p < 1e-5
 
 
 def test_logit_bias_keys_are_token_ids() -> None:
     """JSON has string keys; they become integers."""
-    assert validated(CompletionRequest, {"prompt": "a", "logit_bias": {"7": -3}}).logit_bias == {7: -3.0}
+    assert completion(logit_bias={"7": -3}).logit_bias == {7: -3.0}
 
 
 @pytest.mark.parametrize(
-    "bias", [{"a": 1}, {1.5: 1}, {"1": 100.5}, {"1": -101}, {"1": "x"}, {"1": float("nan")}, [1]]
+    "bias",
+    [{"a": 1}, {1.5: 1}, {"1": 100.5}, {"1": -101}, {"1": "x"}, {"1": float("nan")}, {"1": True}, [1], "x"],
 )
 def test_bad_logit_bias_is_refused(bias: object) -> None:
     """Keys that are no ids and values beyond 100 are refused."""
     with pytest.raises(InvalidRequestError) as caught:
-        validated(CompletionRequest, {"prompt": "a", "logit_bias": bias})
+        completion(logit_bias=bias)
     assert str(caught.value.param).startswith("logit_bias")
 
 
@@ -98,5 +75,5 @@ def test_bad_logit_bias_is_refused(bias: object) -> None:
 def test_half_of_a_surrogate_pair_is_no_text(name: str) -> None:
     """What a reply repeats or a text is searched for must be text."""
     with pytest.raises(InvalidRequestError) as caught:
-        validated(CompletionRequest, {"prompt": "a", name: "\ud800"})
+        completion(**{name: "\ud800"})
     assert str(caught.value.param).startswith(name)

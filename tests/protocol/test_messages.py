@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from mlc_serve.errors import InvalidRequestError, RequestError, UnsupportedFieldError
+from mlc_serve.errors import InvalidRequestError, UnsupportedFieldError
 from mlc_serve.protocol.errors import validated
-from mlc_serve.protocol.messages import Message, Tool
+from mlc_serve.protocol.messages import CalledFunction, Message, Tool
+from mlc_serve.protocol.openai import ChatCompletionRequest
 from mlc_serve.protocol.replies import AssistantMessage
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
@@ -64,13 +65,54 @@ def test_history_of_a_tool_call() -> None:
     assert answered.tool_call_id == "call_1"
 
 
-@pytest.mark.parametrize("arguments", ["[1]", "{", "1", "[" * 100_000])
-def test_arguments_of_a_call_are_a_json_object(arguments: str) -> None:
-    """Templates take the arguments apart, so they must be an object."""
-    call = {"function": {"name": "f", "arguments": arguments}}
-    with pytest.raises(InvalidRequestError) as caught:
-        validated(Message, {"role": "assistant", "tool_calls": [call]})
-    assert caught.value.param == "tool_calls.0.function.arguments"
+@pytest.mark.parametrize(
+    "arguments", ["[1]", "{", "1", "not json", '{"a": NaN', "[" * 100_000, '{"a":' * 500, '{"a": "\\ud83d"}']
+)
+def test_arguments_that_are_no_object_are_shown_as_they_are(arguments: str) -> None:
+    """An agent reports what the model wrote; a template gets an object that it can render."""
+    call = validated(CalledFunction, {"name": "f", "arguments": arguments})
+    assert call.arguments == arguments
+    assert call.parsed_arguments() == {"arguments": arguments}
+
+
+@pytest.mark.parametrize("arguments", [{"a": "ü"}, '{"a": "ü"}'])
+def test_arguments_may_be_the_object_itself(arguments: object) -> None:
+    """Some clients leave out the step of writing it as a string."""
+    assert validated(CalledFunction, {"name": "f", "arguments": arguments}).parsed_arguments() == {"a": "ü"}
+
+
+@pytest.mark.parametrize("arguments", ["", "{}", None])
+def test_no_arguments(arguments: object) -> None:
+    """A call may have none."""
+    assert validated(CalledFunction, {"name": "f", "arguments": arguments}).parsed_arguments() == {}
+
+
+@pytest.mark.parametrize("role", ["assistant", "tool"])
+def test_assistants_and_tools_may_say_nothing(role: str) -> None:
+    """Null stays null: some templates ask for it."""
+    assert validated(Message, {"role": role, "content": None}).content is None
+
+
+def test_another_servers_reply_is_history() -> None:
+    """What stands beside the text changes nothing, and other names of a field are the field."""
+    sent: dict[str, Any] = {
+        "role": "assistant",
+        "content": None,
+        "refusal": "No.",
+        "reasoning": "Hm.",
+        "annotations": [],
+        "audio": {"id": "audio_1"},
+        "tool_calls": [],
+    }
+    message = validated(Message, sent)
+    assert (message.content, message.reasoning_content) == ("No.", "Hm.")
+    assert validated(Message, {**sent, "content": "Yes."}).content == "Yes."
+
+
+def test_refusal_parts_are_text() -> None:
+    """A refusal in the history is what the assistant said."""
+    parts = [{"type": "text", "text": "Sorry."}, {"type": "refusal", "refusal": "No."}]
+    assert validated(Message, {"role": "assistant", "content": parts}).content == ["Sorry.", "No."]
 
 
 def test_reply_can_be_sent_back_as_history() -> None:
@@ -79,8 +121,15 @@ def test_reply_can_be_sent_back_as_history() -> None:
     assert Message.model_validate(reply).content == "hi"
 
 
-def test_strict_tools_are_unsupported() -> None:
-    """A schema that must hold can't be promised."""
-    with pytest.raises(RequestError, match="constrained") as caught:
-        validated(Tool, {"type": "function", "function": {"name": "f", "strict": True}})
-    assert caught.value.param == "function.strict"
+def test_strict_functions_are_taken() -> None:
+    """Clients ask for it by habit; a call may break its schema all the same, as docs/api.md says."""
+    tool = validated(Tool, {"type": "function", "function": {"name": "f", "strict": True}})
+    assert tool == validated(Tool, {"type": "function", "function": {"name": "f"}})
+
+
+@pytest.mark.parametrize("tool", [{"type": "custom", "custom": {"name": "f"}}, {"type": "web_search"}])
+def test_tools_that_are_no_functions_are_unsupported_by_name(tool: dict[str, Any]) -> None:
+    """The path leads to the type."""
+    with pytest.raises(UnsupportedFieldError) as caught:
+        validated(ChatCompletionRequest, {"messages": [{"role": "user", "content": "a"}], "tools": [tool]})
+    assert caught.value.param in ("tools.0.type", "tools.0.custom")

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from mlc_serve.errors import UnsupportedFieldError
-from mlc_serve.protocol.fields import RequestPart
+from mlc_serve.protocol.request_part import RequestPart
 from mlc_serve.server import cuda_profiler
 from mlc_serve.server.context import ServerContext
 

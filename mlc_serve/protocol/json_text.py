@@ -1,0 +1,116 @@
+"""JSON from strangers: counted before it is parsed, and parsed so that other threads get their turns.
+
+`json.loads` lets no other thread run until it is done, and a parsed value may take forty times the memory of
+its text. So what a text holds is bounded before anything is made of it, and a text that holds much is parsed
+by the standard library's scanner in Python, which is slower and can be interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from json import scanner
+
+from mlc_serve.errors import InvalidRequestError
+
+# A list or an object takes about as much memory as so many numbers.
+CONTAINER_WEIGHT = 10
+# So many elements take `json.loads` less than 20 ms, and the event loop may be held for 50.
+_PARSED_AT_ONCE = 20_000
+# Bytes that are counted in less than 5 ms, whatever they are.
+_SLICE = 64 * 1024
+_PUNCTUATION = b'"\\[]{},'
+_ALL_ELSE = bytes(byte for byte in range(256) if byte not in _PUNCTUATION)
+_DEPTH_STEP = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
+
+
+@dataclass(frozen=True)
+class JsonLimits:
+    """How many elements a text may hold, where a list or an object counts as ten, and how deep they nest."""
+
+    max_elements: int = 300_000
+    max_depth: int = 100
+
+
+def parse_json(text: bytes, limits: JsonLimits) -> object:
+    """The value of a JSON text in UTF-8. Raises InvalidRequestError if it is none or is beyond the limits."""
+    num_elements = count_elements(text, limits)
+    decode = json.loads if num_elements <= _PARSED_AT_ONCE else _Interruptible().decode
+    try:
+        value: object = decode(text.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError("The JSON text is not in UTF-8.") from error
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise InvalidRequestError(f"The text is not valid JSON: {error.msg} at {place}.") from error
+    except ValueError as error:  # Python converts integers of up to 4300 digits
+        raise InvalidRequestError("The JSON text holds an integer of too many digits.") from error
+    if b"\\ud" in text or b"\\uD" in text:
+        _require_whole_pairs(value)
+    return value
+
+
+def count_elements(text: bytes, limits: JsonLimits) -> int:
+    """The elements of a text, be it valid JSON or not. Raises InvalidRequestError if a limit is passed."""
+    num_elements = depth = 0
+    for marks in _marks_outside_strings(text):
+        num_containers = marks.count(b"[") + marks.count(b"{")
+        num_elements += marks.count(b",") + num_containers * CONTAINER_WEIGHT
+        if num_elements > limits.max_elements:
+            raise InvalidRequestError(
+                f"The JSON text holds more than {limits.max_elements} elements, where a list or an object "
+                f"counts as {CONTAINER_WEIGHT}."
+            )
+        depths = list(accumulate(map(_DEPTH_STEP.__getitem__, marks.translate(None, b",")), initial=depth))
+        depth = depths[-1]
+        if max(depths) > limits.max_depth:
+            raise InvalidRequestError(f"The JSON text nests more than {limits.max_depth} levels deep.")
+    return num_elements
+
+
+def _marks_outside_strings(text: bytes) -> Iterator[bytes]:
+    """The brackets and commas of a text but for those in its strings, slice by slice."""
+    in_string, held = False, b""
+    for start in range(0, len(text), _SLICE):
+        piece = held + text[start : start + _SLICE]
+        # A backslash and what it escapes stay together.
+        is_cut = (len(piece) - len(piece.rstrip(b"\\"))) % 2 == 1
+        piece, held = (piece[:-1], b"\\") if is_cut else (piece, b"")
+        marks = piece.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _ALL_ELSE)
+        parts = marks.split(b'"')
+        yield b"".join(parts[in_string::2]).replace(b"\\", b"")
+        in_string ^= len(parts) % 2 == 0
+
+
+class _Interruptible(json.JSONDecoder):
+    """Parses as `json.loads` does, but in Python, so that other threads need not wait for the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scan_once = scanner.py_make_scanner(self)  # type: ignore[attr-defined]
+
+
+def _require_whole_pairs(value: object) -> None:
+    """Raise InvalidRequestError if a text holds half of a surrogate pair, which no tokenizer takes."""
+    for text in _texts(value):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequestError(
+                "The JSON text has a string with half of a surrogate pair, which is no text."
+            ) from error
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All strings within a value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield key
+            yield from _texts(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _texts(entry)
