@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+import render_fields
 import render_options
 
 from mlc_serve.errors import RequestError
-from mlc_serve.protocol.fields import INERT_FIELDS
+from mlc_serve.protocol.request_part import RequestPart
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -26,24 +30,29 @@ def test_the_tables_of_settings_are_current() -> None:
     assert render_options.rendered(document) == document
 
 
-def test_every_field_without_effect_is_documented() -> None:
-    """Nothing is accepted and ignored that docs/api.md doesn't list."""
-    section = text("docs/api.md").partition("### Fields that change nothing")[2].partition("###")[0]
-    names = "".join(re.findall(r"^\| (`.*?) \|", section, re.M))
-    assert set(INERT_FIELDS) == set(re.findall(r"`(\w+)`", names))
+def test_the_tables_of_request_fields_are_current() -> None:
+    """docs/api.md is what scripts/render_fields.py writes."""
+    document = text("docs/api.md")
+    assert render_fields.rendered(document) == document
+
+
+def test_every_kind_of_object_in_a_request_has_its_table() -> None:
+    """None that declares fields is forgotten."""
+    kinds = {kind for kind in subclasses(RequestPart) if kind.__module__.startswith("mlc_serve.protocol.")}
+    assert kinds == set(render_fields.PARTS.values())
 
 
 def test_every_error_code_is_documented() -> None:
     """docs/api.md has each code that a client can get, with its status."""
     table = text("docs/api.md").partition("### Errors")[2].partition("###")[0]
-    for kind in error_classes(RequestError):
+    for kind in subclasses(RequestError):
         if kind.code is not None:
             assert re.search(rf"^\| {kind.status}\b.*`{kind.code}`", table, re.M), kind.__name__
 
 
-def error_classes(kind: type[RequestError]) -> list[type[RequestError]]:
-    """All subclasses of an error."""
-    return [found for child in kind.__subclasses__() for found in [child, *error_classes(child)]]
+def subclasses(kind: type[T]) -> list[type[T]]:
+    """All classes that derive from one."""
+    return [found for child in kind.__subclasses__() for found in [child, *subclasses(child)]]
 
 
 def test_the_tree_of_the_readme_is_complete() -> None:

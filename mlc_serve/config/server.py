@@ -82,11 +82,33 @@ class ServerConfig:
         flags=("--enable-debug",),
     )
     max_body_bytes: int = option(
-        32 * 1024 * 1024,
-        "Longest request body in bytes; longer ones are refused with status 413.",
+        4 * 1024 * 1024,
+        "Longest request body in bytes; longer ones are refused with status 413. Parsing one may hold up "
+        "others for 10 ms per MiB.",
         kind=Kind.INTEGER,
         minimum=1,
         flags=("--max-body-bytes",),
+    )
+    max_body_elements: int = option(
+        300_000,
+        "Most elements in a request body, where a list or an object counts as ten.",
+        kind=Kind.INTEGER,
+        minimum=1,
+        flags=("--max-body-elements",),
+    )
+    max_body_depth: int = option(
+        100,
+        "How deep lists and objects may nest in a request body.",
+        kind=Kind.INTEGER,
+        minimum=10,
+        maximum=200,
+        flags=("--max-body-depth",),
+    )
+    strict_requests: bool = option(
+        False,
+        "Refuse request fields that are unknown, instead of ignoring them.",
+        kind=Kind.BOOLEAN,
+        flags=("--strict-requests",),
     )
     shutdown_timeout: float = option(
         30.0,

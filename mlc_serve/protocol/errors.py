@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from mlc_serve.errors import InvalidRequestError, RequestError, UnsupportedFieldError
 from mlc_serve.protocol.refusals import UNKNOWN, UNSUPPORTED
+from mlc_serve.protocol.replies import Reply
 from mlc_serve.protocol.unknown_fields import UnknownFields
 
 M = TypeVar("M", bound=BaseModel)
@@ -19,14 +20,33 @@ _LONGEST_SHOWN = 60
 _NOT_AN_OBJECT = frozenset({"dict_type", "model_type", "model_attributes_type"})
 
 
+class ErrorDetail(Reply):
+    """OpenAI's error object. `param` is the path of the field at fault."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorReply(Reply):
+    """The reply to a request that is refused or has failed. MLC's clients read the fields beside `error`."""
+
+    error: ErrorDetail
+    object: Literal["error"]
+    message: str
+    code: int
+
+
 def error_object(error: RequestError) -> dict[str, Any]:
-    """OpenAI's error object, and beside it the flat fields that MLC's clients read."""
-    detail = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
-    return {"error": detail, "object": "error", "message": error.message, "code": error.status}
+    """An ErrorReply as JSON has it."""
+    detail = ErrorDetail(message=error.message, type=error.type, param=error.param, code=error.code)
+    reply = ErrorReply(error=detail, object="error", message=error.message, code=error.status)
+    return reply.model_dump()
 
 
 def from_validation_errors(faults: Sequence[Mapping[str, Any]]) -> RequestError:
-    """One error for pydantic's list of faults. `param` is the first one's path, without a leading `body`."""
+    """One error for pydantic's list of faults. `param` is the first one's path."""
     told = [_describe(fault) for fault in faults[:_MAX_FAULTS_TOLD]]
     more = len(faults) - len(told)
     message = "; ".join(told) + (f"; and {more} more" if more > 0 else "") + "."
@@ -62,8 +82,6 @@ def _describe(fault: Mapping[str, Any]) -> str:
 
 def _path(fault: Mapping[str, Any]) -> str:
     steps = [str(step) for step in fault["loc"]]
-    if steps[:1] == ["body"]:
-        del steps[0]
     field = fault.get("ctx", {}).get("field")
     return ".".join([*steps, field] if field else steps)
 

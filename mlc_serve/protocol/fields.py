@@ -67,9 +67,14 @@ def _unicode(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_unicode)]
-Integer = Annotated[int, BeforeValidator(_as_integer)]
+AsInteger = BeforeValidator(_as_integer)
+Integer = Annotated[int, AsInteger]
 # A number of tokens; None is as many as fit.
-TokenLimit = Annotated[int | None, Field(ge=0), BeforeValidator(_as_limit, json_schema_input_type=int | None)]
+TokenLimit = Annotated[
+    int | None,
+    Field(ge=0),
+    BeforeValidator(_as_limit, json_schema_input_type=Annotated[int, Field(ge=-1)] | None),
+]
 StopStrings = Annotated[
     list[Annotated[str, Field(min_length=1)]],
     Field(max_length=MAX_STOP_STRINGS),
@@ -78,6 +83,10 @@ StopStrings = Annotated[
 ]
 LogitBias = Annotated[dict[int, float], PlainValidator(_as_bias, json_schema_input_type=dict[str, float])]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
-Share = Annotated[float, Field(gt=0, le=1), BeforeValidator(_as_share, json_schema_input_type=float)]
-TokenIds = Annotated[list[Annotated[Integer, Field(ge=0)]], FailFast()]
+Share = Annotated[
+    float,
+    Field(gt=0, le=1),
+    BeforeValidator(_as_share, json_schema_input_type=Annotated[float, Field(ge=0, le=1)]),
+]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0), AsInteger]], FailFast()]
 JsonObject = dict[str, Any]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from json import scanner
 
+from mlc_serve.config import ServerConfig
 from mlc_serve.errors import InvalidRequestError
 
 # A list or an object takes about as much memory as so many numbers.
@@ -30,8 +31,8 @@ _DEPTH_STEP = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
 class JsonLimits:
     """How many elements a text may hold, where a list or an object counts as ten, and how deep they nest."""
 
-    max_elements: int = 300_000
-    max_depth: int = 100
+    max_elements: int = ServerConfig.max_body_elements
+    max_depth: int = ServerConfig.max_body_depth
 
 
 def parse_json(text: bytes, limits: JsonLimits) -> object:
@@ -41,12 +42,12 @@ def parse_json(text: bytes, limits: JsonLimits) -> object:
     try:
         value: object = decode(text.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise InvalidRequestError("The JSON text is not in UTF-8.") from error
+        raise InvalidRequestError("The request body is not text in UTF-8.") from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise InvalidRequestError(f"The text is not valid JSON: {error.msg} at {place}.") from error
+        raise InvalidRequestError(f"The request body is not valid JSON: {error.msg} at {place}.") from error
     except ValueError as error:  # Python converts integers of up to 4300 digits
-        raise InvalidRequestError("The JSON text holds an integer of too many digits.") from error
+        raise InvalidRequestError("The request body holds an integer of too many digits.") from error
     if b"\\ud" in text or b"\\uD" in text:
         _require_whole_pairs(value)
     return value
@@ -60,13 +61,13 @@ def count_elements(text: bytes, limits: JsonLimits) -> int:
         num_elements += marks.count(b",") + num_containers * CONTAINER_WEIGHT
         if num_elements > limits.max_elements:
             raise InvalidRequestError(
-                f"The JSON text holds more than {limits.max_elements} elements, where a list or an object "
+                f"The request body holds more than {limits.max_elements} elements, where a list or an object "
                 f"counts as {CONTAINER_WEIGHT}."
             )
         depths = list(accumulate(map(_DEPTH_STEP.__getitem__, marks.translate(None, b",")), initial=depth))
         depth = depths[-1]
         if max(depths) > limits.max_depth:
-            raise InvalidRequestError(f"The JSON text nests more than {limits.max_depth} levels deep.")
+            raise InvalidRequestError(f"The request body nests more than {limits.max_depth} levels deep.")
     return num_elements
 
 
@@ -99,7 +100,7 @@ def _require_whole_pairs(value: object) -> None:
             text.encode()
         except UnicodeEncodeError as error:
             raise InvalidRequestError(
-                "The JSON text has a string with half of a surrogate pair, which is no text."
+                "The request body has a string with half of a surrogate pair, which is no text."
             ) from error
 
 

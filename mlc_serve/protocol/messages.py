@@ -39,7 +39,9 @@ class ContentPart(RequestPart):
         "id": _OTHERS_DETAILS,
     }
 
-    type: Literal["text", "input_text", "output_text", "refusal"]
+    type: Literal["text", "input_text", "output_text", "refusal"] = Field(
+        description="Images and sound are not supported."
+    )
     text: str | None = Field(default=None, description="The text, unless the part is a refusal.")
     refusal: str | None = Field(default=None, description="The text of a refusal.")
 
@@ -96,7 +98,7 @@ class CalledFunction(RequestPart):
     name: str = Field(min_length=1, description="Its name.")
     arguments: Arguments = Field(
         default="{}",
-        description="A string that holds a JSON object. What is no such object is shown to the model as it is.",
+        description="A string that holds a JSON object. What else it holds is shown to the model as it is.",
     )
 
     def parsed_arguments(self) -> dict[str, Any]:

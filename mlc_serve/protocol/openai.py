@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, FailFast, Field, field_validator, model_va
 
 from mlc_serve.protocol.debug import DebugConfig
 from mlc_serve.protocol.fields import (
+    AsInteger,
     Integer,
     JsonObject,
     LogitBias,
@@ -121,8 +122,8 @@ class GenerationRequest(RequestPart):
     top_p: Share | None = Field(
         default=None, description="0 keeps the likeliest token alone. The model's own by default, else 1."
     )
-    top_k: Integer | None = Field(
-        default=None, ge=-1, description="0 and -1 keep all tokens. The model's own by default, else all."
+    top_k: Annotated[int, Field(ge=-1), AsInteger] | None = Field(
+        default=None, description="0 and -1 keep all tokens. The model's own by default, else all."
     )
     min_p: float | None = Field(default=None, ge=0, le=1, description="The model's own by default, else 0.")
     repetition_penalty: float | None = Field(
@@ -150,8 +151,8 @@ class GenerationRequest(RequestPart):
         default_factory=list, description="Tokens that end the output, beside the model's own."
     )
     ignore_eos: bool = Field(default=False, description="Go on past the model's own end tokens.")
-    seed: Integer | None = Field(
-        default=None, ge=-(2**63), lt=2**63, description="Choice i draws with `seed` + i. Random by default."
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63), AsInteger] | None = Field(
+        default=None, description="Choice i draws with `seed` + i. Random by default."
     )
     n: Integer = Field(default=1, ge=1, le=MAX_CHOICES, description="The number of choices.")
     stream: bool = Field(default=False, description="Send the reply as it comes, as server-sent events.")
@@ -245,10 +246,8 @@ class ChatCompletionRequest(GenerationRequest):
         default=True, description="With false, a reply ends after its first tool call."
     )
     logprobs: bool = Field(default=False, description="Give each token's logprob.")
-    top_logprobs: Integer | None = Field(
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS), AsInteger] | None = Field(
         default=None,
-        ge=0,
-        le=MAX_TOP_LOGPROBS,
         description="And those of so many likeliest; with `logprobs`.",
     )
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
@@ -332,7 +331,8 @@ class CompletionRequest(GenerationRequest):
     best_of: Integer | None = Field(default=None, description="Only the value of `n`.")
     echo: bool = Field(default=False, description="Repeat the prompt, with logprobs if they are asked for.")
     logprobs: Annotated[
-        Integer | None, Field(ge=0, le=MAX_COMPLETION_LOGPROBS), BeforeValidator(_as_number_of_logprobs)
+        Annotated[int, Field(ge=0, le=MAX_COMPLETION_LOGPROBS), AsInteger] | None,
+        BeforeValidator(_as_number_of_logprobs),
     ] = Field(default=None, description="Give each token's logprob, and those of so many likeliest.")
     suffix: Text | None = Field(default=None, description="Is appended to the completion.")
 

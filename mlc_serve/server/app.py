@@ -10,16 +10,23 @@ from contextlib import AbstractAsyncContextManager
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
+from prometheus_client import CollectorRegistry
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from mlc_serve.config import ServerConfig
+from mlc_serve.server import ignored_fields
 from mlc_serve.server.context import ServerContext
+from mlc_serve.server.documentation import ANYWHERE, DocumentedApp, refuses_with
 from mlc_serve.server.errors import EXCEPTION_HANDLERS, UnexpectedErrors
+from mlc_serve.server.ignored_fields import IgnoredFields, IgnoredFieldsHeader
+from mlc_serve.server.json_bodies import JsonBodies
+from mlc_serve.server.middleware import request_id
 from mlc_serve.server.middleware.auth import ApiKeys
 from mlc_serve.server.middleware.body_limit import BodyLimit
 from mlc_serve.server.middleware.hosts import Hosts, is_loopback
-from mlc_serve.server.middleware.request_id import HEADER, RequestId
+from mlc_serve.server.middleware.paths import Paths
+from mlc_serve.server.middleware.request_id import RequestId
 from mlc_serve.server.middleware.request_log import RequestLog
 from mlc_serve.server.routers.debug import debug_router
 from mlc_serve.server.routers.health import health_router
@@ -32,20 +39,23 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 def create_app(context: ServerContext, config: ServerConfig, lifespan: Lifespan | None = None) -> FastAPI:
     """The application that serves a context's engines."""
-    app = FastAPI(
+    registry = CollectorRegistry(auto_describe=False)
+    bodies = JsonBodies(config, IgnoredFields(registry))
+    app = DocumentedApp(
         title="mlc_serve",
         description="OpenAI-compatible serving of language models.",
         middleware=_layers(config),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
-        responses={"4XX": {"description": "OpenAI's error object: message, type, param and code."}},
+        responses=refuses_with(*ANYWHERE),
         redoc_url=None,
+        redirect_slashes=False,
     )
-    app.include_router(openai_router(context, config))
-    app.include_router(metrics_router(context))
+    app.include_router(openai_router(context, config, bodies))
+    app.include_router(metrics_router(context, registry))
     app.include_router(health_router(context, config))
     if config.enable_debug:
-        app.include_router(debug_router(context))
+        app.include_router(debug_router(context, bodies))
     if config.enable_ui:
         app.include_router(ui_router(context))
     else:
@@ -62,6 +72,8 @@ def _layers(config: ServerConfig) -> list[Middleware]:
     return [
         Middleware(RequestId),
         Middleware(RequestLog),
+        Middleware(Paths),
+        Middleware(IgnoredFieldsHeader),
         *_hosts(config),
         Middleware(
             CORSMiddleware,
@@ -70,7 +82,7 @@ def _layers(config: ServerConfig) -> list[Middleware]:
             allow_headers=config.allow_headers,
             allow_credentials=config.allow_credentials,
             allow_private_network=True,
-            expose_headers=[HEADER, "Retry-After"],
+            expose_headers=[request_id.HEADER, ignored_fields.HEADER, "Retry-After"],
         ),
         Middleware(UnexpectedErrors),
         *_api_keys(config),

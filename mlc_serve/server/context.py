@@ -57,6 +57,11 @@ class ServerContext:
             raise ModelNotFoundError(f"No model {model!r} is served; there is {self._listing()}.", "model")
         return engine
 
+    def get_by_path(self, model: str) -> AsyncMLCEngine:
+        """As `get`, for a name that has lost slashes at its end, as paths do."""
+        whole = next((name for name in self._engines if name.rstrip("/") == model.rstrip("/")), model)
+        return self.get(whole)
+
     def get_for_generation(self, model: str | None) -> AsyncMLCEngine:
         """As `get`, for new work. Raises ShuttingDownError while the server drains."""
         if self._draining:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -25,7 +24,7 @@ from mlc_serve.errors import (
     RequestFailedError,
     UnknownPathError,
 )
-from mlc_serve.protocol.errors import error_object, from_validation_errors
+from mlc_serve.protocol.errors import error_object
 from mlc_serve.server.middleware.request_id import request_id
 
 logger = logging.getLogger(__name__)
@@ -58,28 +57,11 @@ async def _refused(_request: Request, error: RequestError) -> Response:
     return error_response(error)
 
 
-async def _invalid(_request: Request, error: RequestValidationError) -> Response:
-    if isinstance(error.body, bytes):
-        return error_response(
-            InvalidRequestError("Send the body as JSON, with `Content-Type: application/json`.")
-        )
-    faults = error.errors()
-    if faults[0]["type"] == "json_invalid":
-        return error_response(_json_error(faults[0], error.body))
-    return error_response(from_validation_errors(faults))
-
-
-def _json_error(fault: Mapping[str, Any], text: str) -> InvalidRequestError:
-    position = fault["loc"][1]
-    line = text.count("\n", 0, position) + 1
-    column = position - text.rfind("\n", 0, position)
-    reason = fault["ctx"]["error"]
-    place = f"line {line}, column {column}"
-    return InvalidRequestError(f"The request body is not valid JSON: {reason} at {place}.")
-
-
 async def _http_error(request: Request, error: HTTPException) -> Response:
-    return error_response(_as_request_error(request, error), error.headers)
+    headers = dict(error.headers or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"  # every path that has the one has the other
+    return error_response(_as_request_error(request, error), headers)
 
 
 def _as_request_error(request: Request, error: HTTPException) -> RequestError:
@@ -90,7 +72,7 @@ def _as_request_error(request: Request, error: HTTPException) -> RequestError:
         return MethodNotAllowedError(f"{path} can't be asked with {request.method}.")
     if error.status_code == BodyTooLargeError.status:
         return BodyTooLargeError(error.detail)
-    return InvalidRequestError("The request body can't be read as JSON text in UTF-8.")
+    return InvalidRequestError(error.detail)
 
 
 async def _client_gone(_request: Request, _error: ClientDisconnect) -> Response:
@@ -99,7 +81,6 @@ async def _client_gone(_request: Request, _error: ClientDisconnect) -> Response:
 
 EXCEPTION_HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     RequestError: _refused,
-    RequestValidationError: _invalid,
     HTTPException: _http_error,
     ClientDisconnect: _client_gone,
 }

@@ -19,11 +19,11 @@ def test_object_has_openais_form_and_mlcs_beside_it() -> None:
     }
 
 
-def test_leading_body_is_no_part_of_the_path() -> None:
-    """A web framework says where the object came from; a client knows."""
+def test_the_path_leads_to_the_field() -> None:
+    """Through objects and lists."""
     fault = {
         "type": "int_type",
-        "loc": ("body", "messages", 0, "n"),
+        "loc": ("messages", 0, "n"),
         "msg": "Input should be 1",
         "input": "x",
     }
@@ -34,7 +34,7 @@ def test_leading_body_is_no_part_of_the_path() -> None:
 
 def test_missing_body_is_said_in_words() -> None:
     """Where there is no path there is still a subject."""
-    fault = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
+    fault = {"type": "missing", "loc": (), "msg": "Field required", "input": None}
     assert from_validation_errors([fault]).message == "the request body is missing."
 
 

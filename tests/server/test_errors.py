@@ -11,39 +11,6 @@ from starlette.types import Receive, Scope, Send
 from mlc_serve.errors import QueueFullError, ShuttingDownError
 from mlc_serve.server.errors import UnexpectedErrors, error_response
 
-JSON = {"Content-Type": "application/json"}
-
-
-@pytest.mark.parametrize(
-    ("body", "place"),
-    [
-        (b'{"prompt": "x",}', "line 1, column 16"),
-        (b'{\n "prompt": }', "line 2, column 12"),
-        (b"\n\n[", "line 3, column 2"),
-    ],
-)
-async def test_malformed_json_says_where(client: httpx.AsyncClient, body: bytes, place: str) -> None:
-    """The message points to the line and column that can't be read."""
-    reply = await client.post("/v1/completions", content=body, headers=JSON)
-    assert reply.status_code == 400
-    assert place in reply.json()["error"]["message"]
-
-
-@pytest.mark.parametrize("body", [b"\xff\xfe", b"[" * 100_000, b"1" * 5000, b"", b"null", b"[]", b'"text"'])
-async def test_odd_bodies_are_the_clients_fault(client: httpx.AsyncClient, body: bytes) -> None:
-    """Bytes that are no text, nesting without end, huge numbers, nothing, not an object: all 400."""
-    reply = await client.post("/v1/completions", content=body, headers=JSON)
-    assert reply.status_code == 400
-    assert reply.json()["error"]["type"] == "invalid_request_error"
-
-
-@pytest.mark.parametrize("headers", [{}, {"Content-Type": "application/x-www-form-urlencoded"}])
-async def test_json_must_be_announced(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
-    """`curl -d` without a header sends a form: the reply says which header is missing."""
-    reply = await client.post("/v1/completions", content=b'{"prompt": "x"}', headers=headers)
-    assert reply.status_code == 400
-    assert "Content-Type: application/json" in reply.json()["error"]["message"]
-
 
 async def test_unknown_path(client: httpx.AsyncClient) -> None:
     """A path that is not there is named."""

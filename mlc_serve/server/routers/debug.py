@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from mlc_serve.errors import UnsupportedFieldError
 from mlc_serve.protocol.request_part import RequestPart
 from mlc_serve.server import cuda_profiler
 from mlc_serve.server.context import ServerContext
+from mlc_serve.server.documentation import refuses_with, takes
+from mlc_serve.server.json_bodies import JsonBodies
 
 
 class Target(RequestPart):
@@ -24,13 +26,14 @@ class AnyTarget(RequestPart):
     model: str | None = None
 
 
-def debug_router(context: ServerContext) -> APIRouter:
+def debug_router(context: ServerContext, bodies: JsonBodies) -> APIRouter:
     """The paths under /debug."""
-    router = APIRouter(prefix="/debug", tags=["debug"])
+    router = APIRouter(prefix="/debug", tags=["debug"], responses=refuses_with(404))
 
-    @router.post("/dump_event_trace")
-    async def dump_event_trace(target: Target) -> list[dict[str, Any]]:
+    @router.post("/dump_event_trace", openapi_extra=takes(Target))
+    async def dump_event_trace(request: Request) -> list[dict[str, Any]]:
         """The events of recent requests, as Chrome's trace viewer reads them."""
+        target = await bodies.read(request, Target)
         events = context.get(target.model).trace.dump()
         if events is None:
             raise UnsupportedFieldError(
@@ -38,14 +41,16 @@ def debug_router(context: ServerContext) -> APIRouter:
             )
         return events
 
-    @router.post("/dump_engine_metrics")
-    async def dump_engine_metrics(target: AnyTarget) -> dict[str, Any]:
+    @router.post("/dump_engine_metrics", openapi_extra=takes(AnyTarget))
+    async def dump_engine_metrics(request: Request) -> dict[str, Any]:
         """An engine's sums under the names that MLC-LLM gives them."""
+        target = await bodies.read(request, AnyTarget)
         return {"metrics": context.get(target.model).metrics()}
 
-    @router.post("/reset_engine")
-    async def reset_engine(target: Target) -> None:
+    @router.post("/reset_engine", openapi_extra=takes(Target))
+    async def reset_engine(request: Request) -> None:
         """End all requests of an engine and forget its KV cache, its prefix cache and its metrics."""
+        target = await bodies.read(request, Target)
         await context.get(target.model).reset()
 
     @router.post("/cuda_profiler_start")

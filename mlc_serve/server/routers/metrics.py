@@ -23,10 +23,9 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from mlc_serve.server.context import ServerContext
 
 
-def metrics_router(context: ServerContext) -> APIRouter:
-    """GET /metrics."""
+def metrics_router(context: ServerContext, registry: CollectorRegistry) -> APIRouter:
+    """GET /metrics. `registry` holds the server's own metrics, and gets those of the engines."""
     router = APIRouter(tags=["metrics"])
-    registry = CollectorRegistry(auto_describe=False)
     registry.register(EngineCollector(context))
     registry.register(context.loop_holds)
     ProcessCollector(registry=registry)

@@ -23,11 +23,13 @@ from mlc_serve.protocol.openai import (
     GenerationRequest,
     StreamOptions,
 )
-from mlc_serve.protocol.replies import ChatCompletion, Completion, Reply
+from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion, Reply
 from mlc_serve.protocol.reply_stream import Chunk, ReplyStream, TextPart
 from mlc_serve.protocol.text_frame import TextFrame
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.disconnect import unless_disconnected
+from mlc_serve.server.documentation import refuses_with, takes
+from mlc_serve.server.json_bodies import JsonBodies
 from mlc_serve.server.middleware.auth import key_name
 from mlc_serve.server.middleware.request_log import RequestRecord, record_of
 from mlc_serve.server.sse import EventStream, events_of
@@ -45,7 +47,7 @@ async def _until_sent() -> AsyncIterator[AsyncExitStack]:
 UntilSent = Annotated[AsyncExitStack, Depends(_until_sent)]
 
 
-def openai_router(context: ServerContext, config: ServerConfig) -> APIRouter:
+def openai_router(context: ServerContext, config: ServerConfig, bodies: JsonBodies) -> APIRouter:
     """The paths under /v1."""
     router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -62,28 +64,44 @@ def openai_router(context: ServerContext, config: ServerConfig) -> APIRouter:
         """The models that are served."""
         return {"object": "list", "data": [_model_card(context, engine) for engine in context.engines]}
 
-    @router.get("/models/{model:path}")
+    @router.get("/models/{model:path}", responses=refuses_with(404))
     async def retrieve_model(model: str) -> dict[str, Any]:
         """One of the models that are served."""
-        return _model_card(context, context.get(model))
+        return _model_card(context, context.get_by_path(model))
 
-    @router.post("/completions")
-    async def create_completion(body: CompletionRequest, request: Request, until_sent: UntilSent) -> Response:
+    @router.post(
+        "/completions", openapi_extra=takes(CompletionRequest), responses=_generates(Completion, Completion)
+    )
+    async def create_completion(request: Request, until_sent: UntilSent) -> Response:
         """Complete a prompt, or several."""
+        body = await bodies.read(request, CompletionRequest)
         engine = engine_for(body, request)
         until_sent.enter_context(engine.completions.reserve(body))
         work = engine.completions.respond(_counted(body), owner=key_name(request))
         return await answer(request, until_sent, work, body.wants_usage)
 
-    @router.post("/chat/completions")
-    async def create_chat(body: ChatCompletionRequest, request: Request, until_sent: UntilSent) -> Response:
+    @router.post(
+        "/chat/completions",
+        openapi_extra=takes(ChatCompletionRequest),
+        responses=_generates(ChatCompletion, ChatCompletionChunk),
+    )
+    async def create_chat(request: Request, until_sent: UntilSent) -> Response:
         """Continue a conversation."""
+        body = await bodies.read(request, ChatCompletionRequest)
         engine = engine_for(body, request)
         until_sent.enter_context(engine.chat.completions.reserve(body))
         work = engine.chat.completions.respond(_counted(body), owner=key_name(request))
         return await answer(request, until_sent, work, body.wants_usage)
 
     return router
+
+
+def _generates(whole: type[Reply], chunk: type[Reply]) -> dict[int | str, dict[str, Any]]:
+    """FastAPI's `responses` of an operation that generates text."""
+    stream = {
+        "schema": {"type": "string", "description": f"Events whose data is a {chunk.__name__}, or [DONE]."}
+    }
+    return {200: {"model": whole, "content": {"text/event-stream": stream}}, **refuses_with(404, 429)}
 
 
 async def _answer(

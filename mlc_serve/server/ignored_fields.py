@@ -1,0 +1,71 @@
+"""Tells of request fields that the server does not know and has ignored: the operator, and the client.
+
+The operator has a metric, and a line in the log for each name. The client has a header of the reply.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+
+from fastapi import Request
+from prometheus_client import CollectorRegistry, Counter
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
+
+HEADER = "X-Ignored-Fields"
+# Names are the client's choice: long ones are cut, and what could be taken for more than a name is replaced.
+_LONGEST_NAME = 64
+_UNUSUAL = re.compile(r"[^A-Za-z0-9_.-]")
+# Each name is a series of the metric, and clients can make up any number of them.
+_MAX_NAMES = 100
+_OTHER = "other"
+
+
+class IgnoredFields:
+    """Counts ignored fields by name, for the first hundred names, and logs each of these once."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._counter = Counter(
+            "mlc_serve_ignored_fields",
+            "Requests with a field that the server does not know, by the field's name",
+            ["field"],
+            registry=registry,
+        )
+        self._names: set[str] = set()
+
+    def tell(self, request: Request, names: Sequence[str]) -> None:
+        """Take note of the fields that were ignored in a request."""
+        harmless = [_UNUSUAL.sub("?", name[:_LONGEST_NAME]) for name in names]
+        request.state.ignored_fields = harmless
+        for name in harmless:
+            self._counter.labels(self._label(name)).inc()
+
+    def _label(self, name: str) -> str:
+        if name in self._names:
+            return name
+        if len(self._names) == _MAX_NAMES:
+            return _OTHER
+        self._names.add(name)
+        logger.warning("the field %s of a request is unknown and was ignored; this is logged once", name)
+        return name
+
+
+class IgnoredFieldsHeader:
+    """ASGI middleware that lists a request's ignored fields in a header of the reply."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on."""
+
+        async def send_with_header(message: Message) -> None:
+            if message["type"] == "http.response.start" and (names := scope["state"].get("ignored_fields")):
+                MutableHeaders(scope=message)[HEADER] = ", ".join(names)
+            await send(message)
+
+        await self._app(scope, receive, send_with_header if scope["type"] == "http" else send)

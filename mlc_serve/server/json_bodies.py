@@ -1,0 +1,56 @@
+"""A request's body, read, parsed and checked within the server's limits, off the event loop if it is long."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TypeVar
+
+from fastapi import Request
+
+from mlc_serve.config import ServerConfig
+from mlc_serve.errors import InvalidRequestError
+from mlc_serve.protocol.errors import validated
+from mlc_serve.protocol.json_text import JsonLimits, parse_json
+from mlc_serve.protocol.request_part import RequestPart
+from mlc_serve.protocol.unknown_fields import UnknownFields
+from mlc_serve.server.ignored_fields import IgnoredFields
+
+Body = TypeVar("Body", bound=RequestPart)
+
+# Bytes that are parsed and checked in less than about 10 ms, whatever they are.
+_SHORT = 16 * 1024
+
+
+class JsonBodies:
+    """Makes typed requests of bodies, which others keep from being too long.
+
+    `ignored` is told of the fields that nobody knows, unless they are refused.
+    """
+
+    def __init__(self, config: ServerConfig, ignored: IgnoredFields) -> None:
+        self._limits = JsonLimits(config.max_body_elements, config.max_body_depth)
+        self._refuses_unknown = config.strict_requests
+        self._ignored = ignored
+
+    async def read(self, request: Request, kind: type[Body]) -> Body:
+        """The request in a body. Raises a RequestError if it is none, ClientDisconnect if it breaks off."""
+        _require_json(request.headers.get("content-type", ""))
+        text = await request.body()
+        unknown = UnknownFields()
+        check = partial(self._checked, kind, text, None if self._refuses_unknown else unknown)
+        body = check() if len(text) <= _SHORT else await asyncio.to_thread(check)
+        self._ignored.tell(request, unknown.names)
+        return body
+
+    def _checked(self, kind: type[Body], text: bytes, unknown: UnknownFields | None) -> Body:
+        if not text:
+            raise InvalidRequestError("the request body is missing.")
+        return validated(kind, parse_json(text, self._limits), unknown)
+
+
+def _require_json(content_type: str) -> None:
+    """Browsers ask the server first before they send this type for a page from elsewhere."""
+    kind, _, subtype = content_type.partition(";")[0].strip().lower().partition("/")
+    if kind != "application" or not (subtype == "json" or subtype.endswith("+json")):
+        raise InvalidRequestError("Send the body as JSON, with `Content-Type: application/json`.")

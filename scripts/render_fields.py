@@ -1,0 +1,153 @@
+"""Write the tables of request fields in docs/api.md from their declarations in mlc_serve/protocol.
+
+python scripts/render_fields.py            writes the file
+python scripts/render_fields.py --check    exits with 1 if the file is not current
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from mlc_serve.protocol.debug import DebugConfig
+from mlc_serve.protocol.messages import (
+    CalledFunction,
+    CalledTool,
+    ContentPart,
+    FunctionDefinition,
+    Message,
+    Tool,
+)
+from mlc_serve.protocol.openai import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    GenerationRequest,
+    ResponseFormat,
+    StreamOptions,
+)
+from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "api.md"
+START, END = "<!-- fields: made by scripts/render_fields.py -->", "<!-- end of fields -->"
+PARTS: dict[str, type[RequestPart]] = {
+    "Both": GenerationRequest,
+    "Chat": ChatCompletionRequest,
+    "Completions": CompletionRequest,
+    "`messages`": Message,
+    "`messages.content`, where it is a list": ContentPart,
+    "`messages.tool_calls`": CalledTool,
+    "`messages.tool_calls.function`": CalledFunction,
+    "`tools`": Tool,
+    "`tools.function`": FunctionDefinition,
+    "`stream_options`": StreamOptions,
+    "`response_format`": ResponseFormat,
+    "`debug_config`": DebugConfig,
+}
+
+
+def main() -> int:
+    """Write or check the document, and return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    check = parser.parse_args().check
+    present = DOCUMENT.read_text(encoding="utf-8")
+    current = rendered(present)
+    if check:
+        return int(present != current)
+    DOCUMENT.write_text(current, encoding="utf-8")
+    return 0
+
+
+def rendered(document: str) -> str:
+    """The document with its tables made anew."""
+    before, _, rest = document.partition(START)
+    _, _, after = rest.partition(END)
+    return f"{before}{START}\n\n{tables()}\n{END}{after}"
+
+
+def tables() -> str:
+    """A table for each kind of object within a request; what both requests have is in the first alone."""
+    return "\n".join(_table(title, kind) for title, kind in PARTS.items())
+
+
+def _table(title: str, kind: type[RequestPart]) -> str:
+    base = kind.__mro__[1]
+    shared = base.model_fields if issubclass(base, GenerationRequest) else {}
+    schemas = kind.model_json_schema()["properties"]
+    rows = [
+        _honoured(name, field, schemas[name])
+        for name, field in kind.model_fields.items()
+        if name not in shared
+    ]
+    known = {name: entry for name, entry in kind.WITHOUT_EFFECT.items() if not _is_inherited(base, name)}
+    rows += [
+        _without_effect([name for name, _ in alike], entry)
+        for entry, alike in groupby(known.items(), key=lambda item: item[1])
+    ]
+    return "\n".join([f"#### {title}", "", "| field | accepted | |", "|---|---|---|", *rows, ""])
+
+
+def _is_inherited(base: type[Any], name: str) -> bool:
+    return issubclass(base, RequestPart) and name in base.WITHOUT_EFFECT
+
+
+def _honoured(name: str, field: FieldInfo, schema: dict[str, Any]) -> str:
+    need = "**Needed.** " if field.is_required() else ""
+    default = _default(field.default) if field.default not in (None, ...) and not field.is_required() else ""
+    return _row(f"`{name}`", _accepted(schema), f"{need}{field.description}{default}")
+
+
+def _default(default: object) -> str:
+    """Nothing for what is empty or off by default."""
+    return f" Default: `{json.dumps(default)}`." if isinstance(default, int | str) and default else ""
+
+
+def _without_effect(names: Sequence[str], entry: WithoutEffect) -> str:
+    values = "anything" if entry.only is None else ", ".join(f"`{json.dumps(value)}`" for value in entry.only)
+    listing = ", ".join(f"`{name}`" for name in names)
+    return _row(listing, values or "nothing", f"{'No effect' if values else 'Refused'}: {entry.reason}.")
+
+
+def _accepted(schema: dict[str, Any]) -> str:
+    """What a JSON schema admits, in words. Null is always accepted, and not told."""
+    kinds = [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
+    return " or ".join(dict.fromkeys(_kind(kind) for kind in kinds))
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    if schema.get("type") == "array":
+        return "a list" + (f" of up to {schema['maxItems']}" if "maxItems" in schema else "")
+    name = {"string": "a text", "integer": "an integer", "number": "a number", "boolean": "true or false"}
+    return name.get(schema.get("type", ""), "an object") + _range(schema)
+
+
+def _range(schema: dict[str, Any]) -> str:
+    low, above, high, below = (
+        schema.get(key) for key in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
+    )
+    if low is not None and high is not None:
+        return f" from {low:g} to {high:g}"
+    if above is not None:
+        return f" above {above:g}, up to {high:g}"
+    if below is not None:
+        return " of 64 bits"
+    return "" if low is None else f" of at least {low:g}"
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

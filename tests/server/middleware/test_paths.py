@@ -1,0 +1,67 @@
+"""HEAD, and slashes at the end."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.server.context import ServerContext
+from mlc_serve.testing import fake_model
+
+READ = [
+    "/health",
+    "/ready",
+    "/metrics",
+    "/v1/models",
+    "/v1/models/fake",
+    "/ui/engine.json",
+    "/openapi.json",
+    "/",
+]
+
+
+@pytest.mark.parametrize("path", READ)
+async def test_head_is_get_without_the_body(client: httpx.AsyncClient, path: str) -> None:
+    """Monitors ask so whether a path is there."""
+    head, get = await client.head(path), await client.get(path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/health", "/v1/models/fake"])
+async def test_a_slash_at_the_end_changes_nothing(client: httpx.AsyncClient, path: str) -> None:
+    """Clients that put addresses together from pieces send one; no redirection costs them a round trip."""
+    assert (await client.get(f"{path}/")).json() == (await client.get(path)).json()
+
+
+async def test_a_slash_behind_a_path_for_posts_changes_nothing(client: httpx.AsyncClient) -> None:
+    """The body arrives."""
+    reply = await client.post("/v1/completions/", json={"prompt": "x", "max_tokens": 1})
+    assert reply.status_code == 200
+
+
+async def test_a_models_name_may_end_in_a_slash(client: httpx.AsyncClient, context: ServerContext) -> None:
+    """A directory that was given with one is found under its name."""
+    context.add(AsyncMLCEngine.from_loaded(fake_model("dist/model/")))
+    for path in ("dist/model/", "dist/model"):
+        assert (await client.get(f"/v1/models/{path}")).json()["id"] == "dist/model/"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("HEAD", "/v1/completions", "POST"),
+        ("GET", "/v1/chat/completions", "POST"),
+        ("POST", "/v1/models", "GET, HEAD"),
+        ("DELETE", "/metrics", "GET, HEAD"),
+        ("OPTIONS", "/health", "GET, HEAD"),
+    ],
+)
+async def test_a_refused_method_says_which_are_allowed(
+    client: httpx.AsyncClient, method: str, path: str, allowed: str
+) -> None:
+    """As the standard wants it with status 405."""
+    reply = await client.request(method, path)
+    assert reply.status_code == 405
+    assert reply.headers["allow"] == allowed

@@ -1,0 +1,59 @@
+"""The OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from mlc_serve.errors import RequestError
+from tests.server.conftest import MakeClient
+
+
+def references(node: Any) -> list[str]:
+    """All `$ref` within a document."""
+    if isinstance(node, dict):
+        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return own + [found for value in node.values() for found in references(value)]
+    return [found for value in node for found in references(value)] if isinstance(node, list) else []
+
+
+@pytest.fixture
+async def document(make_client: MakeClient) -> dict[str, Any]:
+    """The document of a server with all its paths."""
+    async with make_client(enable_debug=True) as client:
+        return dict((await client.get("/openapi.json")).json())
+
+
+async def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    """The types within bodies are among the components."""
+    components = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert set(references(document)) <= components
+    assert "#/components/schemas/Message" in components
+
+
+async def test_bodies_are_described(document: dict[str, Any]) -> None:
+    """With the fields that are honoured."""
+    for path, field in (("/v1/chat/completions", "messages"), ("/v1/completions", "prompt")):
+        body = document["paths"][path]["post"]["requestBody"]
+        assert body["required"]
+        assert field in body["content"]["application/json"]["schema"]["properties"]
+
+
+async def test_replies_are_described(document: dict[str, Any]) -> None:
+    """Whole ones and streams."""
+    content = document["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]
+    assert content["application/json"]["schema"]["$ref"].endswith("/ChatCompletion")
+    assert "text/event-stream" in content
+
+
+async def test_every_status_of_a_refusal_is_told_somewhere(document: dict[str, Any]) -> None:
+    """Generating text can end in all of them."""
+    told = document["paths"]["/v1/chat/completions"]["post"]["responses"].keys()
+    assert {str(kind.status) for kind in RequestError.__subclasses__()} <= told
+
+
+async def test_the_document_is_the_same_each_time(client: httpx.AsyncClient) -> None:
+    """It is made once, and nothing is lost the second time."""
+    assert (await client.get("/openapi.json")).json() == (await client.get("/openapi.json")).json()
