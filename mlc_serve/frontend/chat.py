@@ -9,17 +9,20 @@ from functools import partial
 from typing import Any, Literal, overload
 
 from mlc_serve.frontend.chat_choice import ChatChunkWriter, ChatMessageWriter, ChatOptions
+from mlc_serve.frontend.chat_logprobs import ChatLogprobsWriter
 from mlc_serve.frontend.chat_prompt import chat_prompt_ids, joined_text, offers_tools
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.generate import Generate, Reserve, cache_namespace, new_id, reply_fields
 from mlc_serve.frontend.long_text import beside_the_loop
 from mlc_serve.frontend.params import GenerationParams, sampling_params, seed
+from mlc_serve.frontend.reply_size import bounded
 from mlc_serve.frontend.usage import UsageCount
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.errors import validated
 from mlc_serve.protocol.openai import ChatCompletionRequest
 from mlc_serve.protocol.replies import ChatChunkChoice, ChatCompletion, ChatCompletionChunk, ChatDelta
 from mlc_serve.protocol.reply_stream import ReplyStream, TextPart
+from mlc_serve.protocol.whole_reply import WholeReply
 
 ChatStream = AsyncGenerator[ChatCompletionChunk, None]
 
@@ -46,7 +49,7 @@ class ChatCompletions:
         request = validated(ChatCompletionRequest, {**fields, "stream": stream})
         with self.reserve(request):
             reply = await self.respond(request)
-        return reply.chunks(self.reserve(request)) if isinstance(reply, ReplyStream) else reply
+        return reply.chunks(self.reserve(request)) if isinstance(reply, ReplyStream) else reply.typed()
 
     def reserve(self, request: ChatCompletionRequest) -> AbstractContextManager[None]:
         """Keep a place for each choice of a request; whoever calls `respond` does so inside of it.
@@ -58,7 +61,7 @@ class ChatCompletions:
 
     async def respond(
         self, request: ChatCompletionRequest, request_id: str | None = None, owner: str = ""
-    ) -> ChatCompletion | ReplyStream[ChatCompletionChunk]:
+    ) -> WholeReply[ChatCompletion] | ReplyStream[ChatCompletionChunk]:
         """Answer a request.
 
         `request_id` becomes the reply's id and is what AsyncMLCEngine.abort takes. Requests of one `owner`
@@ -74,21 +77,25 @@ class ChatCompletions:
 
     async def _collect(
         self, request: ChatCompletionRequest, prompt_ids: list[int], params: GenerationParams, reply_id: str
-    ) -> ChatCompletion:
+    ) -> WholeReply[ChatCompletion]:
         options = _options(request)
         usage = UsageCount([prompt_ids], params.n)
-        writers = [ChatMessageWriter(i, self._model.tokenizer, options) for i in range(params.n)]
+        writers = [ChatMessageWriter(i, options) for i in range(params.n)]
         async with aclosing(self._generate([prompt_ids], params, reply_id)) as batches:
             async for deltas in batches:
                 for delta in deltas:
                     usage.add(delta)
                     writers[delta.index].add(delta)
-        return ChatCompletion(
+        outline = ChatCompletion(
             object="chat.completion",
             choices=[writer.choice() for writer in writers],
             usage=usage.usage,
             **reply_fields(request, self._model, reply_id),
         )
+        if not options.logprobs:
+            return WholeReply(outline)
+        logprobs = ChatLogprobsWriter(self._model.tokenizer)
+        return WholeReply(outline, [partial(logprobs.pieces, writer.logprobs) for writer in writers])
 
     def _stream(
         self, request: ChatCompletionRequest, prompt_ids: list[int], params: GenerationParams, reply_id: str
@@ -101,7 +108,8 @@ class ChatCompletions:
             return chunk(choices=[choice], **no_usage_yet)
 
         options, usage = _options(request), UsageCount([prompt_ids], params.n)
-        writers = [ChatChunkWriter(i, self._model.tokenizer, options) for i in range(params.n)]
+        logprobs = ChatLogprobsWriter(self._model.tokenizer)
+        writers = [ChatChunkWriter(i, options, logprobs) for i in range(params.n)]
 
         def parts_of(deltas: list[TextDelta]) -> Iterator[ChatCompletionChunk | TextPart]:
             for delta in deltas:
@@ -129,8 +137,9 @@ def _text_choice(part: TextPart) -> ChatChunkChoice:
 
 def _generation_params(request: ChatCompletionRequest, model: LoadedModel, owner: str) -> GenerationParams:
     num_top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
+    sampling = replace(sampling_params(request, model), num_top_logprobs=num_top_logprobs)
     return GenerationParams(
-        sampling=replace(sampling_params(request, model), num_top_logprobs=num_top_logprobs),
+        sampling=sampling if request.stream else bounded(sampling, request.n),
         stop=(*model.defaults.stop, *request.stop),
         seed=seed(request),
         n=request.n,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import StringIO
 
-from mlc_serve.engine.backend import TokenLogprobs
+from mlc_serve.frontend.chat_logprobs import ChatLogprobsWriter
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.generate import wire_reason
-from mlc_serve.frontend.logprobs import chat_logprobs
+from mlc_serve.frontend.logprob_table import LogprobTable
 from mlc_serve.protocol.replies import (
     AssistantMessage,
     ChatChoice,
@@ -22,7 +23,6 @@ from mlc_serve.protocol.replies import (
     ToolCallDelta,
     ToolCallFunction,
 )
-from mlc_serve.text.tokenizer import Tokenizer
 from mlc_serve.text.tool_calls import ToolCallParser
 from mlc_serve.text.written_calls import ToolCall as ParsedCall
 
@@ -73,43 +73,43 @@ class ChatText:
 
 
 class ChatMessageWriter:
-    """Collects one choice into a whole message."""
+    """Collects one choice into a whole message. Its logprobs are in `logprobs`."""
 
-    def __init__(self, index: int, tokenizer: Tokenizer, options: ChatOptions) -> None:
+    def __init__(self, index: int, options: ChatOptions) -> None:
         self._index = index
-        self._tokenizer = tokenizer
-        self._options = options
         self._text = ChatText(parses_tools=options.parses_tools)
-        self._parts: list[ChatPart] = []
-        self._logprobs: list[TokenLogprobs] = []
+        self._content = StringIO()
+        self._calls: list[ParsedCall] = []
+        self._end: ChoiceEnd | None = None
+        self.logprobs = LogprobTable()
 
     def add(self, delta: TextDelta) -> None:
         """Take in one more delta."""
-        self._parts.append(self._text.push(delta))
-        self._logprobs += delta.logprobs
+        part = self._text.push(delta)
+        self._content.write(part.content)
+        self._calls += part.calls
+        self._end = part.finish_reason
+        self.logprobs.add(delta.logprobs)
 
     def choice(self) -> ChatChoice:
         """The choice, after its last delta."""
-        calls = [call for part in self._parts for call in part.calls]
-        content = "".join(part.content for part in self._parts)
-        called = {"tool_calls": [_tool_call(call) for call in calls]} if calls else {}
+        content = self._content.getvalue()
+        called = {"tool_calls": [_tool_call(call) for call in self._calls]} if self._calls else {}
         message = AssistantMessage(
             role="assistant",
-            content=None if calls and not content.strip() else content,
+            content=None if self._calls and not content.strip() else content,
             refusal=None,
             **called,
         )
-        logprobs = chat_logprobs(self._logprobs, self._tokenizer) if self._options.logprobs else None
-        end = self._parts[-1].finish_reason
-        return ChatChoice(index=self._index, message=message, logprobs=logprobs, finish_reason=end)
+        return ChatChoice(index=self._index, message=message, logprobs=None, finish_reason=self._end)
 
 
 class ChatChunkWriter:
     """Writes one choice as parts of chunks: role, content and calls as they come, finish reason."""
 
-    def __init__(self, index: int, tokenizer: Tokenizer, options: ChatOptions) -> None:
+    def __init__(self, index: int, options: ChatOptions, logprobs: ChatLogprobsWriter) -> None:
         self._index = index
-        self._tokenizer = tokenizer
+        self._logprobs = logprobs
         self._options = options
         self._text = ChatText(parses_tools=options.parses_tools)
         self._is_plain = not (options.parses_tools or options.logprobs)
@@ -126,7 +126,7 @@ class ChatChunkWriter:
             self._has_begun = True
             yield self._part(ChatDelta(role="assistant", content=""))
         part = self._text.push(delta)
-        logprobs = chat_logprobs(delta.logprobs, self._tokenizer) if self._logprobs_due(delta) else None
+        logprobs = self._logprobs.written(delta.logprobs) if self._logprobs_due(delta) else None
         for chat_delta in self._deltas(part, needs_one=logprobs is not None):
             yield self._part(chat_delta, logprobs)
             logprobs = None

@@ -6,22 +6,30 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 from mlc_serve.engine.request import FinishReason
 from mlc_serve.frontend.choice import TextDelta
-from mlc_serve.frontend.completion_choice import CompletionOptions, CompletionWriter, Prompt, whole
+from mlc_serve.frontend.completion_choice import (
+    CompletionOptions,
+    CompletionWriter,
+    Prompt,
+    WholeCompletionWriter,
+)
 from mlc_serve.frontend.generate import Generate, Reserve, cache_namespace, new_id, reply_fields
 from mlc_serve.frontend.long_text import beside_the_loop
 from mlc_serve.frontend.params import GenerationParams, check_prompt, sampling_params, seed
+from mlc_serve.frontend.reply_size import bounded, prompt_logprobs
 from mlc_serve.frontend.usage import UsageCount
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.errors import validated
 from mlc_serve.protocol.openai import CompletionRequest
 from mlc_serve.protocol.replies import Completion, CompletionChoice
 from mlc_serve.protocol.reply_stream import ReplyStream, TextPart
+from mlc_serve.protocol.whole_reply import WholeReply
 
 CompletionStream = AsyncGenerator[Completion, None]
+Writer = TypeVar("Writer", CompletionWriter, WholeCompletionWriter)
 
 
 class Completions:
@@ -46,7 +54,7 @@ class Completions:
         request = validated(CompletionRequest, {**fields, "stream": stream})
         with self.reserve(request):
             reply = await self.respond(request)
-        return reply.chunks(self.reserve(request)) if isinstance(reply, ReplyStream) else reply
+        return reply.chunks(self.reserve(request)) if isinstance(reply, ReplyStream) else reply.typed()
 
     def reserve(self, request: CompletionRequest) -> AbstractContextManager[None]:
         """Keep a place for each choice of a request; whoever calls `respond` does so inside of it.
@@ -58,7 +66,7 @@ class Completions:
 
     async def respond(
         self, request: CompletionRequest, request_id: str | None = None, owner: str = ""
-    ) -> Completion | ReplyStream[Completion]:
+    ) -> WholeReply[Completion] | ReplyStream[Completion]:
         """Answer a request.
 
         `request_id` becomes the reply's id and is what AsyncMLCEngine.abort takes. Requests of one `owner`
@@ -67,29 +75,30 @@ class Completions:
         reply_id = request_id or new_id("cmpl")
         length = sum(map(len, request.prompt))
         prompts = await beside_the_loop(length, partial(_prompts, request, self._model))
-        params = _generation_params(request, self._model, owner)
+        params = _generation_params(request, prompts, self._model, owner)
         if request.stream:
             return self._stream(request, prompts, params, reply_id)
         return await self._collect(request, prompts, params, reply_id)
 
     async def _collect(
         self, request: CompletionRequest, prompts: list[Prompt], params: GenerationParams, reply_id: str
-    ) -> Completion:
+    ) -> WholeReply[Completion]:
         usage = UsageCount([prompt.token_ids for prompt in prompts], params.n)
-        writers = self._writers(request, prompts, params.n)
-        parts: list[list[CompletionChoice]] = [[] for _ in writers]
+        writers = self._writers(WholeCompletionWriter, request, prompts)
         async with aclosing(self._deltas(request, prompts, params, reply_id)) as batches:
             async for deltas in batches:
                 for delta in deltas:
                     usage.add(delta)
-                    part = writers[delta.index].write(delta)
-                    parts[delta.index] += [] if part is None else [part]
-        return Completion(
+                    writers[delta.index].add(delta)
+        outline = Completion(
             object="text_completion",
-            choices=[whole(of_choice) for of_choice in parts],
+            choices=[writer.choice() for writer in writers],
             usage=usage.usage,
             **reply_fields(request, self._model, reply_id),
         )
+        if request.logprobs is None:
+            return WholeReply(outline)
+        return WholeReply(outline, [writer.logprobs.pieces for writer in writers])
 
     def _stream(
         self, request: CompletionRequest, prompts: list[Prompt], params: GenerationParams, reply_id: str
@@ -102,7 +111,7 @@ class Completions:
             return chunk(choices=[part], **no_usage_yet)
 
         usage = UsageCount([prompt.token_ids for prompt in prompts], params.n)
-        writers = self._writers(request, prompts, params.n)
+        writers = self._writers(CompletionWriter, request, prompts)
 
         def parts_of(deltas: list[TextDelta]) -> Iterator[Completion | TextPart]:
             for delta in deltas:
@@ -122,10 +131,10 @@ class Completions:
 
         return ReplyStream(parts(), lambda part: chunk_of(_text_choice(part)))
 
-    def _writers(self, request: CompletionRequest, prompts: list[Prompt], n: int) -> list[CompletionWriter]:
+    def _writers(self, kind: type[Writer], request: CompletionRequest, prompts: list[Prompt]) -> list[Writer]:
         options = CompletionOptions(request.echo, request.suffix or "", request.logprobs is not None)
-        owners = [prompt for prompt in prompts for _ in range(n)]
-        return [CompletionWriter(i, owner, self._model.tokenizer, options) for i, owner in enumerate(owners)]
+        owners = [prompt for prompt in prompts for _ in range(request.n)]
+        return [kind(i, owner, self._model.tokenizer, options) for i, owner in enumerate(owners)]
 
     def _deltas(
         self, request: CompletionRequest, prompts: list[Prompt], params: GenerationParams, reply_id: str
@@ -166,13 +175,18 @@ def _prompt(given: str | Sequence[int], model: LoadedModel, echo: bool) -> Promp
     return Prompt(tuple(given), model.tokenizer.decode(given) if echo else "")
 
 
-def _generation_params(request: CompletionRequest, model: LoadedModel, owner: str) -> GenerationParams:
+def _generation_params(
+    request: CompletionRequest, prompts: list[Prompt], model: LoadedModel, owner: str
+) -> GenerationParams:
     sampling = replace(
         sampling_params(request, model),
         max_tokens=1 if request.token_limit == 0 else request.token_limit,
         num_top_logprobs=request.logprobs,
         prompt_logprobs=request.echo and request.logprobs is not None,
     )
+    if not request.stream:
+        num_kept = prompt_logprobs(sampling, [prompt.token_ids for prompt in prompts], request.n)
+        sampling = bounded(sampling, len(prompts) * request.n, num_kept)
     return GenerationParams(
         sampling=sampling,
         stop=tuple(request.stop),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import StringIO
 
 from mlc_serve.frontend.choice import TextDelta
+from mlc_serve.frontend.completion_logprobs import (
+    CompletionLogprobsWriter,
+    WholeCompletionLogprobs,
+    joined,
+)
 from mlc_serve.frontend.generate import wire_reason
-from mlc_serve.frontend.logprobs import CompletionLogprobsWriter, joined
-from mlc_serve.protocol.replies import CompletionChoice, CompletionLogprobs
+from mlc_serve.protocol.replies import ChoiceEnd, CompletionChoice, CompletionLogprobs
 from mlc_serve.text.tokenizer import Tokenizer
 
 
@@ -65,12 +69,29 @@ class CompletionWriter:
         return joined([*first, self._logprobs.write((*delta.prompt_logprobs, *delta.logprobs))])
 
 
-def whole(parts: Sequence[CompletionChoice]) -> CompletionChoice:
-    """All parts of one choice as one."""
-    logprobs = [part.logprobs for part in parts if part.logprobs is not None]
-    return CompletionChoice(
-        index=parts[0].index,
-        text="".join(part.text for part in parts),
-        logprobs=joined(logprobs) if logprobs else None,
-        finish_reason=parts[-1].finish_reason,
-    )
+class WholeCompletionWriter:
+    """Collects one choice. Its logprobs, if they were asked for, are in `logprobs`."""
+
+    def __init__(self, index: int, prompt: Prompt, tokenizer: Tokenizer, options: CompletionOptions) -> None:
+        self._index = index
+        self._parts = CompletionWriter(index, prompt, tokenizer, replace(options, logprobs=False))
+        self._text = StringIO()
+        self._end: ChoiceEnd | None = None
+        self._has_logprobs = options.logprobs
+        self.logprobs = WholeCompletionLogprobs(tokenizer, echo=options.echo)
+        if options.echo:
+            self.logprobs.add_first_of_prompt(prompt.token_ids[0])
+
+    def add(self, delta: TextDelta) -> None:
+        """Take in one more delta."""
+        part = self._parts.write(delta)
+        if part is not None:
+            self._text.write(part.text)
+            self._end = part.finish_reason
+        if self._has_logprobs:
+            self.logprobs.add((*delta.prompt_logprobs, *delta.logprobs))
+
+    def choice(self) -> CompletionChoice:
+        """The choice, after its last delta."""
+        text = self._text.getvalue()
+        return CompletionChoice(index=self._index, text=text, logprobs=None, finish_reason=self._end)

@@ -9,6 +9,7 @@ import pytest
 from mlc_serve.engine.backend import TokenLogprobs
 from mlc_serve.engine.request import FinishReason
 from mlc_serve.frontend.chat_choice import ChatChunkWriter, ChatMessageWriter, ChatOptions
+from mlc_serve.frontend.chat_logprobs import ChatLogprobsWriter
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.protocol.replies import ChatChoice, ChatChunkChoice
 from mlc_serve.testing import byte_tokenizer
@@ -27,7 +28,7 @@ def deltas(text: str, reason: FinishReason = FinishReason.STOP) -> list[TextDelt
 
 def message(text: str, options: ChatOptions, reason: FinishReason = FinishReason.STOP) -> ChatChoice:
     """The whole choice."""
-    writer = ChatMessageWriter(0, TOKENIZER, options)
+    writer = ChatMessageWriter(0, options)
     for delta in deltas(text, reason):
         writer.add(delta)
     return writer.choice()
@@ -35,7 +36,7 @@ def message(text: str, options: ChatOptions, reason: FinishReason = FinishReason
 
 def chunks(text: str, options: ChatOptions) -> list[ChatChunkChoice]:
     """All parts of the choice."""
-    writer = ChatChunkWriter(0, TOKENIZER, options)
+    writer = ChatChunkWriter(0, options, ChatLogprobsWriter(TOKENIZER))
     return [part for delta in deltas(text) for part in writer.write(delta)]
 
 

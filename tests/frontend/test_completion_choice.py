@@ -5,8 +5,14 @@ from __future__ import annotations
 from mlc_serve.engine.backend import TokenLogprobs
 from mlc_serve.engine.request import FinishReason
 from mlc_serve.frontend.choice import TextDelta
-from mlc_serve.frontend.completion_choice import CompletionOptions, CompletionWriter, Prompt, whole
-from mlc_serve.protocol.replies import CompletionChoice
+from mlc_serve.frontend.completion_choice import (
+    CompletionOptions,
+    CompletionWriter,
+    Prompt,
+    WholeCompletionWriter,
+)
+from mlc_serve.frontend.completion_logprobs import joined
+from mlc_serve.protocol.replies import CompletionChoice, CompletionLogprobs
 from mlc_serve.testing import byte_tokenizer
 
 PROMPT = Prompt(tuple(b"ab"), "ab")
@@ -19,6 +25,15 @@ def write(options: CompletionOptions, *deltas: TextDelta) -> list[CompletionChoi
     return [part for delta in deltas if (part := writer.write(delta)) is not None]
 
 
+def whole(options: CompletionOptions, *deltas: TextDelta) -> CompletionChoice:
+    """The whole choice, with the logprobs that were asked for."""
+    writer = WholeCompletionWriter(0, PROMPT, byte_tokenizer(), options)
+    for delta in deltas:
+        writer.add(delta)
+    logprobs = CompletionLogprobs.model_validate_json("".join(writer.logprobs.pieces()))
+    return writer.choice().model_copy(update={"logprobs": logprobs if options.logprobs else None})
+
+
 def logprobs(text: bytes) -> tuple[TokenLogprobs, ...]:
     """One for each byte."""
     return tuple(TokenLogprobs(byte, -1.0) for byte in text)
@@ -26,10 +41,10 @@ def logprobs(text: bytes) -> tuple[TokenLogprobs, ...]:
 
 def test_echo_comes_first_and_suffix_last() -> None:
     """Once each, however many parts."""
-    parts = write(CompletionOptions(True, "!", False), TextDelta(0, "c"), TextDelta(0, "d"), END)
-    assert [part.text for part in parts] == ["abc", "d", "!"]
-    assert whole(parts).text == "abcd!"
-    assert whole(parts).finish_reason == "stop"
+    options, deltas = CompletionOptions(True, "!", False), (TextDelta(0, "c"), TextDelta(0, "d"), END)
+    assert [part.text for part in write(options, *deltas)] == ["abc", "d", "!"]
+    choice = whole(options, *deltas)
+    assert (choice.text, choice.finish_reason) == ("abcd!", "stop")
 
 
 def test_delta_without_text_is_no_part() -> None:
@@ -41,17 +56,18 @@ def test_delta_without_text_is_no_part() -> None:
 def test_logprobs_without_text_are_a_part() -> None:
     """None is lost where text is held back."""
     held = TextDelta(0, logprobs=logprobs(b"c"))
-    parts = write(CompletionOptions(False, "", True), held, TextDelta(0, "cd", logprobs=logprobs(b"d")), END)
-    found = whole(parts).logprobs
-    assert found is not None
+    deltas = held, TextDelta(0, "cd", logprobs=logprobs(b"d")), END
+    parts = write(CompletionOptions(False, "", True), *deltas)
+    found = joined([part.logprobs for part in parts if part.logprobs is not None])
     assert (found.tokens, found.text_offset) == (["c", "d"], [0, 1])
+    assert whole(CompletionOptions(False, "", True), *deltas).logprobs == found
 
 
 def test_echo_has_the_prompts_logprobs() -> None:
     """Its first token has none; offsets go on from the prompt into the output."""
     prompt = TextDelta(0, prompt_logprobs=logprobs(b"b"))
     output = TextDelta(0, "c", logprobs=logprobs(b"c"), finish_reason=FinishReason.LENGTH)
-    found = whole(write(CompletionOptions(True, "", True), prompt, output)).logprobs
+    found = whole(CompletionOptions(True, "", True), prompt, output).logprobs
     assert found is not None
     assert (found.tokens, found.token_logprobs) == (["a", "b", "c"], [None, -1.0, -1.0])
     assert found.text_offset == [0, 1, 2]

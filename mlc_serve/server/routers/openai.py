@@ -5,13 +5,14 @@ From a request of the right form to a whole reply or a stream. What a request me
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
 from contextlib import AsyncExitStack, aclosing
 from functools import cache, partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 
 from mlc_serve.async_engine import AsyncMLCEngine
 from mlc_serve.config import ServerConfig
@@ -23,9 +24,10 @@ from mlc_serve.protocol.openai import (
     GenerationRequest,
     StreamOptions,
 )
-from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion, Reply
+from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion
 from mlc_serve.protocol.reply_stream import Chunk, ReplyStream, TextPart
 from mlc_serve.protocol.text_frame import TextFrame
+from mlc_serve.protocol.whole_reply import WholeReply
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.disconnect import unless_disconnected
 from mlc_serve.server.documentation import refuses_with, takes
@@ -34,7 +36,7 @@ from mlc_serve.server.middleware.auth import key_name
 from mlc_serve.server.middleware.request_log import RequestRecord, record_of
 from mlc_serve.server.sse import EventStream, events_of
 
-Work = Awaitable[ChatCompletion | Completion | ReplyStream[Chunk]]
+Work = Awaitable[WholeReply[ChatCompletion | Completion] | ReplyStream[Chunk]]
 Body = TypeVar("Body", bound=GenerationRequest)
 
 
@@ -110,13 +112,26 @@ async def _answer(
     """The whole reply, or a stream whose first chunk is there: until then a failure has its own status."""
     reply = await unless_disconnected(request.receive, work)
     record = record_of(request)
-    if isinstance(reply, Reply):
-        record.saw(reply)
-        return Response(reply.to_json(), media_type="application/json")
+    if isinstance(reply, WholeReply):
+        record.saw(reply.outline)
+        return _whole(reply)
     events = await until_sent.enter_async_context(aclosing(_events(reply, record, shows_usage)))
     first = await unless_disconnected(request.receive, anext(events))
     record.saw_first_chunk()
     return EventStream(first, events, send_timeout=send_timeout)
+
+
+def _whole(reply: WholeReply[ChatCompletion | Completion]) -> Response:
+    """In one piece where there are no logprobs, and otherwise in many, so that others have their turns."""
+    if not reply.logprobs:
+        return Response("".join(reply.json()), media_type="application/json")
+    return StreamingResponse(_in_turns(reply.json()), media_type="application/json")
+
+
+async def _in_turns(pieces: Iterator[str]) -> AsyncIterator[str]:
+    for piece in pieces:
+        yield piece
+        await asyncio.sleep(0)
 
 
 async def _events(

@@ -1,9 +1,18 @@
-"""Logprobs on the wire."""
+"""Logprobs of raw completions on the wire."""
 
 from __future__ import annotations
 
+import json
+
+import pytest
+
 from mlc_serve.engine.backend import TokenLogprobs
-from mlc_serve.frontend.logprobs import CompletionLogprobsWriter, chat_logprobs, joined
+from mlc_serve.frontend.completion_logprobs import (
+    CompletionLogprobsWriter,
+    WholeCompletionLogprobs,
+    joined,
+)
+from mlc_serve.protocol.replies import CompletionLogprobs
 from mlc_serve.testing import EOS_ID, byte_tokenizer
 
 TOKENIZER = byte_tokenizer()
@@ -12,14 +21,6 @@ TOKENIZER = byte_tokenizer()
 def entries(text: bytes) -> list[TokenLogprobs]:
     """A logprob for each byte, with a space as its likeliest alternative."""
     return [TokenLogprobs(byte, -2.0, ((32, -1.0),)) for byte in text]
-
-
-def test_chat_form_has_the_tokens_own_bytes() -> None:
-    """Also where they are only a part of a character, and spaces stay."""
-    first, second = chat_logprobs(entries("é".encode()), TOKENIZER).content
-    assert (first.bytes, second.bytes) == ([0xC3], [0xA9])
-    assert first.token == "\ufffd"
-    assert first.top_logprobs[0].token == " "
 
 
 def test_offsets_count_characters_that_were_complete() -> None:
@@ -41,3 +42,19 @@ def test_of_tokens_with_one_text_the_likeliest_is_listed() -> None:
     """Halves of characters look alike; the better one counts."""
     entry = TokenLogprobs(0xC3, -3.0, ((0xC4, -1.0), (0xC5, -2.0)))
     assert CompletionLogprobsWriter(TOKENIZER, echo=False).write([entry]).top_logprobs == [{"\ufffd": -1.0}]
+
+
+@pytest.mark.parametrize("echo", [False, True])
+@pytest.mark.parametrize("text", [b"", b'"\\\n', bytes(range(256)) * 20])
+def test_a_whole_choice_has_what_its_parts_have(echo: bool, text: bytes) -> None:
+    """Written in pieces, none of which is large, and as JSON for tokens of all kinds."""
+    whole = WholeCompletionLogprobs(TOKENIZER, echo=echo)
+    writer = CompletionLogprobsWriter(TOKENIZER, echo=echo)
+    parts = [writer.first_of_prompt(EOS_ID)] if echo else []
+    if echo:
+        whole.add_first_of_prompt(EOS_ID)
+    whole.add(entries(text))
+    pieces = list(whole.pieces())
+    written = CompletionLogprobs(**json.loads("".join(pieces)))
+    assert written == joined([*parts, writer.write(entries(text))])
+    assert max(map(len, pieces)) < 65536

@@ -1,0 +1,123 @@
+"""Logprobs in the form of raw completions: parallel lists, with the place of each token in the text."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+
+from mlc_serve.engine.backend import TokenLogprobs
+from mlc_serve.frontend.logprob_table import LogprobTable, finite, listed
+from mlc_serve.protocol.replies import CompletionLogprobs
+from mlc_serve.text.detokenizer import Detokenizer
+from mlc_serve.text.tokenizer import Tokenizer
+
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+class CompletionLogprobsWriter:
+    """Writes the logprobs of one choice.
+
+    With `echo` the text begins with the prompt, otherwise with the output.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, echo: bool) -> None:
+        self._tokenizer = tokenizer
+        self._detokenizer = Detokenizer(tokenizer, continues_text=not echo)
+        self._offset = 0
+
+    def first_of_prompt(self, token_id: int) -> CompletionLogprobs:
+        """The prompt's first token: nothing comes before it, so it has no logprob."""
+        text = self._tokenizer.token_text(token_id)
+        offset = self.pass_by(token_id)
+        return CompletionLogprobs(
+            tokens=[text], token_logprobs=[None], top_logprobs=[None], text_offset=[offset]
+        )
+
+    def write(self, entries: Sequence[TokenLogprobs]) -> CompletionLogprobs:
+        """Further tokens, in the text's order."""
+        return CompletionLogprobs(
+            tokens=self.texts(entries),
+            token_logprobs=self.logprobs(entries),
+            top_logprobs=self.alternatives(entries),
+            text_offset=[self.pass_by(entry.token_id) for entry in entries],
+        )
+
+    def texts(self, entries: Iterable[TokenLogprobs]) -> list[str]:
+        """The text of each token by itself."""
+        return [self._tokenizer.token_text(entry.token_id) for entry in entries]
+
+    def logprobs(self, entries: Iterable[TokenLogprobs]) -> list[float | None]:
+        """The logprob of each token."""
+        return [finite(entry.logprob) for entry in entries]
+
+    def alternatives(self, entries: Iterable[TokenLogprobs]) -> list[dict[str, float] | None]:
+        """The likeliest tokens and the one drawn, by text; of tokens with one text, the likeliest."""
+        return [self._by_text(entry) for entry in entries]
+
+    def pass_by(self, token_id: int) -> int:
+        """Where the next token begins, in characters that were complete before it."""
+        offset = self._offset
+        self._offset += len(self._detokenizer.push((token_id,)))
+        return offset
+
+    def _by_text(self, entry: TokenLogprobs) -> dict[str, float]:
+        by_text: dict[str, float] = {}
+        for token_id, logprob in (*entry.top, (entry.token_id, entry.logprob)):
+            by_text.setdefault(self._tokenizer.token_text(token_id), finite(logprob))
+        return by_text
+
+
+class WholeCompletionLogprobs:
+    """The logprobs of one choice of a whole reply, collected and then written in pieces."""
+
+    def __init__(self, tokenizer: Tokenizer, *, echo: bool) -> None:
+        self._writer = CompletionLogprobsWriter(tokenizer, echo=echo)
+        self._first = self._writer.write(())  # of the prompt, if it is echoed
+        self._table = LogprobTable()
+        self._offsets = array("q")
+
+    def add_first_of_prompt(self, token_id: int) -> None:
+        """Take in the prompt's first token, which has no logprob."""
+        self._first = self._writer.first_of_prompt(token_id)
+
+    def add(self, entries: Iterable[TokenLogprobs]) -> None:
+        """Take in further tokens, in the text's order."""
+        for entry in entries:
+            self._offsets.append(self._writer.pass_by(entry.token_id))
+            self._table.add((entry,))
+
+    def pieces(self) -> Iterator[str]:
+        """The JSON of all of them, in pieces."""
+        writer, first = self._writer, self._first
+        yield '{"tokens":'
+        yield from self._column(first.tokens, writer.texts)
+        yield ',"token_logprobs":'
+        yield from self._column(first.token_logprobs, writer.logprobs)
+        yield ',"top_logprobs":'
+        yield from self._column(first.top_logprobs, writer.alternatives)
+        yield ',"text_offset":'
+        offsets = iter(self._offsets)
+        yield from self._column(first.text_offset, lambda run: [next(offsets) for _ in run])
+        yield "}"
+
+    def _column(
+        self, first: Sequence[object], column: Callable[[list[TokenLogprobs]], Sequence[object]]
+    ) -> Iterator[str]:
+        return listed(map(_items, chain([first], map(column, self._table.runs()))))
+
+
+def _items(values: Sequence[object]) -> str:
+    """The values as JSON, with commas in between."""
+    return _JSON.encode(values)[1:-1]
+
+
+def joined(parts: Sequence[CompletionLogprobs]) -> CompletionLogprobs:
+    """Consecutive parts as one."""
+    return CompletionLogprobs(
+        tokens=[token for part in parts for token in part.tokens],
+        token_logprobs=[logprob for part in parts for logprob in part.token_logprobs],
+        top_logprobs=[top for part in parts for top in part.top_logprobs],
+        text_offset=[offset for part in parts for offset in part.text_offset],
+    )

@@ -1,0 +1,39 @@
+"""How long a reply may get that is kept until it is whole. Streams are not kept, and have no such limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mlc_serve.engine.sampling import SamplingParams
+from mlc_serve.errors import InvalidRequestError
+
+# Tokens and logprobs of all choices together. They take up to 25 MB here, and 130 MB as JSON.
+MAX_KEPT = 2**21
+
+
+def bounded(sampling: SamplingParams, num_choices: int, num_kept: int = 0) -> SamplingParams:
+    """The parameters with which as many choices fit into a whole reply.
+
+    `num_kept` logprobs of the prompts take a part of the place.
+    """
+    most = max(1, (MAX_KEPT - num_kept) // (num_choices * (1 + _num_logprobs(sampling))))
+    asked = sampling.max_tokens
+    return replace(sampling, max_tokens=most if asked is None else min(asked, most))
+
+
+def prompt_logprobs(sampling: SamplingParams, prompts: Sequence[Sequence[int]], n: int) -> int:
+    """How many logprobs the prompts have. Raises InvalidRequestError for more than fit into a whole reply."""
+    num_kept = n * _num_logprobs(sampling) * sum(map(len, prompts)) if sampling.prompt_logprobs else 0
+    if num_kept >= MAX_KEPT:
+        raise InvalidRequestError(
+            f"logprobs: the prompts have {num_kept} in all, and a reply holds at most {MAX_KEPT}; send fewer "
+            "prompts at a time, or stream the reply.",
+            "logprobs",
+        )
+    return num_kept
+
+
+def _num_logprobs(sampling: SamplingParams) -> int:
+    """Of each token: its own and those of its alternatives."""
+    return 0 if sampling.num_top_logprobs is None else 1 + sampling.num_top_logprobs

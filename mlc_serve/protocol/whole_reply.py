@@ -1,0 +1,44 @@
+"""A reply that is not streamed, whose logprobs are not yet written: as JSON they may take many megabytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from mlc_serve.protocol.replies import Reply
+
+Whole_co = TypeVar("Whole_co", bound=Reply, covariant=True)
+
+# A quotation mark within a text is escaped, so that this is nothing but a field.
+_NONE = '"logprobs":null'
+
+
+@dataclass(frozen=True)
+class WholeReply(Generic[Whole_co]):
+    """`outline` is the reply without logprobs. If they were asked for, `logprobs` has for each of its choices
+    what writes them, in pieces.
+    """
+
+    outline: Whole_co
+    logprobs: Sequence[Callable[[], Iterator[str]]] = ()
+
+    def json(self) -> Iterator[str]:
+        """The reply as it is sent, in pieces, each of which takes about a millisecond to write."""
+        outline = self.outline.to_json()
+        if not self.logprobs:
+            yield outline
+            return
+        before, *behind = outline.split(_NONE)
+        yield before
+        for pieces, text in zip(self.logprobs, behind, strict=True):
+            yield '"logprobs":'
+            yield from pieces()
+            yield text
+
+    def typed(self) -> Whole_co:
+        """The reply as an object."""
+        if not self.logprobs:
+            return self.outline
+        kind: type[Whole_co] = type(self.outline)
+        return kind.model_validate_json("".join(self.json()))

@@ -1,0 +1,28 @@
+"""How long whole replies get."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlc_serve.engine.sampling import SamplingParams
+from mlc_serve.errors import InvalidRequestError
+from mlc_serve.frontend.reply_size import MAX_KEPT, bounded, prompt_logprobs
+
+
+def test_choices_and_logprobs_share_the_place() -> None:
+    """More of either leaves fewer tokens for each choice, and what was asked for is never exceeded."""
+    assert bounded(SamplingParams(), 1).max_tokens == MAX_KEPT
+    assert bounded(SamplingParams(max_tokens=10), 1).max_tokens == 10
+    assert bounded(SamplingParams(num_top_logprobs=20), 16).max_tokens == MAX_KEPT // (16 * 22)
+    assert bounded(SamplingParams(), 1, MAX_KEPT).max_tokens == 1
+
+
+def test_prompts_with_too_many_logprobs_are_refused() -> None:
+    """What is kept of prompts takes its part of the place, and is nothing unless it was asked for."""
+    prompts = [range(2**15)] * 16
+    asked = SamplingParams(num_top_logprobs=1, prompt_logprobs=True)
+    assert prompt_logprobs(asked, prompts, 1) == 2**20
+    assert prompt_logprobs(SamplingParams(num_top_logprobs=1), prompts, 1) == 0
+    with pytest.raises(InvalidRequestError, match="fewer prompts") as caught:
+        prompt_logprobs(asked, prompts, 2)
+    assert caught.value.param == "logprobs"
