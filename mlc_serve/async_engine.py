@@ -139,13 +139,17 @@ class AsyncMLCEngine:
             raise self._end()
 
     def _require_room(self, num_choices: int) -> None:
-        room = self.limits.max_num_sequence + self.limits.max_queued_requests
-        if num_choices > room:
+        most = self._num_places
+        if num_choices > most:
             raise InvalidRequestError(
-                f"n: {num_choices} choices are asked for in all, and this server takes at most {room}.", "n"
+                f"n: {num_choices} choices are asked for in all, and this server takes at most {most}.", "n"
             )
-        if self._num_open + num_choices > room:
-            raise QueueFullError(f"{self._num_open} of at most {room} requests are open; try again later.")
+        if self._num_open + num_choices > most:
+            raise QueueFullError(f"{self._num_open} of at most {most} requests are open; try again later.")
+
+    @property
+    def _num_places(self) -> int:
+        return self.limits.max_num_sequence + self.limits.max_queued_requests
 
     def generate(
         self, prompt_ids: Sequence[int], params: GenerationParams, request_id: str | None = None
@@ -278,6 +282,11 @@ class AsyncMLCEngine:
     def num_open(self) -> int:
         """Choices of requests that have a place."""
         return self._num_open
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no place is left."""
+        return self._num_open >= self._num_places
 
     @property
     def is_alive(self) -> bool:

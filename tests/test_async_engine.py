@@ -11,8 +11,9 @@ import pytest
 
 from mlc_serve.async_engine import AsyncMLCEngine
 from mlc_serve.config import EngineConfig
+from mlc_serve.engine.backend import TokenLogprobs
 from mlc_serve.engine.core import EngineCore
-from mlc_serve.engine.request import FinishReason
+from mlc_serve.engine.request import FinishReason, RequestDelta
 from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.errors import (
     ConfigError,
@@ -20,12 +21,14 @@ from mlc_serve.errors import (
     EngineDeadError,
     InvalidRequestError,
     QueueFullError,
+    ReaderTooSlowError,
     RequestFailedError,
     ShuttingDownError,
 )
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.params import GenerationParams
-from mlc_serve.testing import FakeBackend, fake_model
+from mlc_serve.frontend.stream import MAX_WAITING
+from mlc_serve.testing import FakeBackend, FakeKVCache, fake_model
 
 Serve = Callable[..., AsyncMLCEngine]
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}]}
@@ -146,6 +149,69 @@ async def test_text_does_not_depend_on_company(serve: Serve) -> None:
 
 def _text(choices: dict[int, list[TextDelta]]) -> dict[int, str]:
     return {index: "".join(delta.text for delta in deltas) for index, deltas in choices.items()}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("content", ["hello", "hello " * 1000], ids=["short", "long"])
+async def test_a_request_that_is_cancelled_anywhere_holds_nothing(
+    serve: Serve, backend: FakeBackend, stream: bool, content: str
+) -> None:
+    """After each number of turns of the event loop, up to that with which it is done: no place, no page.
+
+    A long prompt is prepared on another thread.
+    """
+    backend.kv = FakeKVCache(16, 1024)
+    engine = serve(prefix_cache_mode="disable", max_single_sequence_length=8192, prefill_chunk_size=8192)
+    fields: dict[str, Any] = {"messages": [{"role": "user", "content": content}], "n": 2, "max_tokens": 3}
+
+    async def ask() -> None:
+        if not stream:
+            await engine.chat.completions.create(**fields)
+            return
+        async for _ in await engine.chat.completions.create(**fields, stream=True):
+            pass
+
+    num_turns = 0
+    is_done = False
+    while not is_done:
+        asking = asyncio.ensure_future(ask())
+        for _ in range(num_turns):
+            await asyncio.sleep(0)
+        is_done = asking.done()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert engine.num_open == 0
+        num_turns += 1 + num_turns // 20
+    await on_engine_thread(engine)
+    assert await num_used_pages(engine, backend) == 0
+
+
+async def test_places_are_kept_while_a_prompt_is_prepared(serve: Serve) -> None:
+    """Whoever finds them taken is refused before anything is done for it."""
+    engine = serve(max_num_sequence=1, max_queued_requests=0)
+    long = [{"role": "user", "content": "hello " * 2000}]
+    preparing = asyncio.ensure_future(engine.chat.completions.create(messages=long))
+    await asyncio.sleep(0)
+    assert engine.is_full
+    with pytest.raises(QueueFullError):
+        await engine.chat.completions.create(messages=long)
+    with pytest.raises(ContextLengthError):
+        await preparing
+    assert not engine.is_full
+
+
+async def test_a_reader_that_falls_far_behind_is_told_and_ended(serve: Serve, backend: FakeBackend) -> None:
+    """It gets what was kept for it, then an error; the engine stops at once, and nothing is held."""
+    engine = serve(prefix_cache_mode="disable")
+    deltas = engine.generate([1, 2], params())
+    await anext(deltas)
+    (engine_id,) = engine._streams
+    flood = RequestDelta(engine_id, logprobs=(TokenLogprobs(1, -1.0, ((1, -1.0),) * MAX_WAITING),))
+    engine._dispatch([flood])
+    with pytest.raises(ReaderTooSlowError):
+        await read(deltas)
+    assert engine.num_open == 0
+    assert await num_used_pages(engine, backend) == 0
 
 
 async def test_full_queue_refuses_before_anything_is_submitted(serve: Serve, backend: FakeBackend) -> None:

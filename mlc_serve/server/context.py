@@ -9,7 +9,7 @@ import asyncio
 import time
 
 from mlc_serve.async_engine import AsyncMLCEngine
-from mlc_serve.errors import ConfigError, ModelNotFoundError, ShuttingDownError
+from mlc_serve.errors import ConfigError, ModelNotFoundError, QueueFullError, ShuttingDownError
 from mlc_serve.server.loop_watch import LoopHolds
 
 
@@ -62,11 +62,23 @@ class ServerContext:
         whole = next((name for name in self._engines if name.rstrip("/") == model.rstrip("/")), model)
         return self.get(whole)
 
+    def require_room(self) -> None:
+        """Raises QueueFullError if no engine has a place left, ShuttingDownError while the server drains.
+
+        To be asked before a body is read, which says which engine is meant.
+        """
+        self._require_open()
+        if self._engines and all(engine.is_full for engine in self.engines):
+            raise QueueFullError("As many requests are open as this server takes; try again later.")
+
     def get_for_generation(self, model: str | None) -> AsyncMLCEngine:
         """As `get`, for new work. Raises ShuttingDownError while the server drains."""
+        self._require_open()
+        return self.get(model)
+
+    def _require_open(self) -> None:
         if self._draining:
             raise ShuttingDownError("The server is shutting down and takes no new requests.")
-        return self.get(model)
 
     def sick(self, watchdog_timeout: float) -> list[str]:
         """Why engines can't be relied on: dead, or busy for so many seconds without a turn of the loop."""

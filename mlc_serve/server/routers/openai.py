@@ -24,7 +24,7 @@ from mlc_serve.protocol.openai import (
     GenerationRequest,
     StreamOptions,
 )
-from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion
+from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion, Reply
 from mlc_serve.protocol.reply_stream import Chunk, ReplyStream, TextPart
 from mlc_serve.protocol.text_frame import TextFrame
 from mlc_serve.protocol.whole_reply import WholeReply
@@ -52,7 +52,6 @@ UntilSent = Annotated[AsyncExitStack, Depends(_until_sent)]
 def openai_router(context: ServerContext, config: ServerConfig, bodies: JsonBodies) -> APIRouter:
     """The paths under /v1."""
     router = APIRouter(prefix="/v1", tags=["openai"])
-
     answer = partial(_answer, send_timeout=config.send_timeout)
 
     def engine_for(body: GenerationRequest, request: Request) -> AsyncMLCEngine:
@@ -76,6 +75,7 @@ def openai_router(context: ServerContext, config: ServerConfig, bodies: JsonBodi
     )
     async def create_completion(request: Request, until_sent: UntilSent) -> Response:
         """Complete a prompt, or several."""
+        context.require_room()
         body = await bodies.read(request, CompletionRequest)
         engine = engine_for(body, request)
         until_sent.enter_context(engine.completions.reserve(body))
@@ -89,6 +89,7 @@ def openai_router(context: ServerContext, config: ServerConfig, bodies: JsonBodi
     )
     async def create_chat(request: Request, until_sent: UntilSent) -> Response:
         """Continue a conversation."""
+        context.require_room()
         body = await bodies.read(request, ChatCompletionRequest)
         engine = engine_for(body, request)
         until_sent.enter_context(engine.chat.completions.reserve(body))

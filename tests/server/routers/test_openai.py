@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.config import ServerConfig
+from mlc_serve.server.app import create_app
 from mlc_serve.server.context import ServerContext
 from mlc_serve.testing import FakeBackend, fake_model
 from tests.server.conftest import MakeClient
@@ -134,6 +138,59 @@ async def test_a_full_queue_asks_for_patience(client: httpx.AsyncClient, context
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) > 0
     assert (await held).status_code == 200
+
+
+async def test_without_any_place_a_body_is_not_even_read(
+    make_client: MakeClient, context: ServerContext
+) -> None:
+    """The refusal comes before the first byte of it is asked for."""
+    (engine,) = context.engines
+    was_read = False
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal was_read
+        was_read = True
+        yield b"{}"
+
+    headers = {"Content-Type": "application/json"}
+    async with make_client() as client:
+        with engine.reserve(engine.limits.max_num_sequence + engine.limits.max_queued_requests):
+            reply = await client.post("/v1/completions", content=body(), headers=headers)
+    assert reply.status_code == 429
+    assert not was_read
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_at_any_moment_leaves_nothing_behind(
+    context: ServerContext, stream: bool
+) -> None:
+    """After each number of turns of the event loop, up to that with which all has been sent."""
+    app = create_app(context, ServerConfig())
+    body = json.dumps({**COMPLETION, "max_tokens": 3, "stream": stream, "n": 2}).encode()
+    headers = [(b"content-type", b"application/json"), (b"host", b"localhost")]
+    num_turns = 0
+    is_done = False
+    while not is_done:
+        leave = asyncio.Event()
+        messages: list[Message] = [{"type": "http.request", "body": body}]
+
+        async def receive(leave: asyncio.Event = leave, messages: list[Message] = messages) -> Message:
+            if not messages:
+                await leave.wait()
+            return messages.pop() if messages else {"type": "http.disconnect"}
+
+        async def send(_message: Message) -> None:
+            await asyncio.sleep(0)
+
+        scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": headers}
+        answering = asyncio.ensure_future(app({**scope, "query_string": b""}, receive, send))
+        for _ in range(num_turns):
+            await asyncio.sleep(0)
+        is_done = answering.done()
+        leave.set()
+        await answering
+        assert context.engines[0].num_open == 0
+        num_turns += 1 + num_turns // 20
 
 
 async def test_schema_tells_no_422(client: httpx.AsyncClient) -> None:
