@@ -81,6 +81,44 @@ class ServerConfig:
         kind=Kind.BOOLEAN,
         flags=("--enable-debug",),
     )
+    max_header_bytes: int = option(
+        64 * 1024,
+        "Longest headers of a request in bytes; longer ones are refused with status 431.",
+        kind=Kind.INTEGER,
+        minimum=1024,
+        flags=("--max-header-bytes",),
+    )
+    header_timeout: float = option(
+        30.0,
+        "Seconds in which the headers of a request must arrive.",
+        kind=Kind.NUMBER,
+        minimum=0.1,
+        flags=("--header-timeout",),
+    )
+    body_timeout: float = option(
+        120.0,
+        "Seconds in which the body of a request must arrive.",
+        kind=Kind.NUMBER,
+        minimum=0.1,
+        flags=("--body-timeout",),
+    )
+    idle_timeout: int = option(
+        75,
+        "Seconds after which a connection is closed on which nothing is asked any more. Longer than the 60 "
+        "seconds of common proxies, so that they close first.",
+        kind=Kind.INTEGER,
+        minimum=1,
+        flags=("--idle-timeout",),
+    )
+    max_connections: int | None = option(
+        None,
+        "Connections at a time. A further one takes the place of the one that has waited longest for its "
+        "client; if all are being served, it is refused with status 503. Without it 1024, or as many as the "
+        "process may open files for.",
+        kind=Kind.INTEGER,
+        minimum=1,
+        flags=("--max-connections",),
+    )
     max_body_bytes: int = option(
         4 * 1024 * 1024,
         "Longest request body in bytes; longer ones are refused with status 413. Parsing one may hold up "

@@ -1,21 +1,277 @@
-"""One client's connection."""
+"""One client's connection: Uvicorn's, with limits on what it may send and on how long that may take.
+
+Uvicorn parses the requests and runs the application; here it is watched from outside, through what it has of
+each request (its "cycle"). A request that comes in while another is being answered is held back as bytes, so
+that reading never pauses and the end of the connection is always noticed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import asyncio
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from mlc_serve.config import ServerConfig
+from mlc_serve.errors import (
+    HeadersTooLargeError,
+    InvalidRequestError,
+    RequestError,
+    RequestTimeoutError,
+    TooManyConnectionsError,
+)
+from mlc_serve.server.connections import Connections, Phase
+from mlc_serve.server.errors import error_response
+from mlc_serve.server.middleware.auth import OPEN_PATHS
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.h11_impl import RequestResponseCycle as Cycle
+
+    UvicornProtocol = H11Protocol
+else:
+    UvicornProtocol = object
+
+# No more than this is parsed before one looks at what came of it: it may hold hundreds of requests.
+_PIECE_BYTES = 16 * 1024
 
 
-class Connection(HttpToolsProtocol):
-    """Uvicorn's connection, which tells `on_activity` when bytes come in."""
+class Connection(UvicornProtocol):
+    """What is added to a protocol of Uvicorn's. Everything runs on the event loop."""
 
-    def __init__(self, *args: Any, on_activity: Callable[[], None], **settings: Any) -> None:
+    def __init__(self, *args: Any, connections: Connections, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self._on_activity = on_activity
+        self._all = connections
+        self._num_pending = 0  # bytes since the parser last told of complete headers, or of a part of a body
+        self._held = bytearray()
+        self._is_ended = False  # nothing more is read
+        self.phase = Phase.HEADERS
+        self.since = self.loop.time()
+
+    def newest(self) -> Cycle | None:
+        """The request whose headers have been parsed last."""
+        return self.cycle
+
+    @abstractmethod
+    def unanswered(self) -> Sequence[Cycle]:
+        """The requests that have no complete answer, oldest first."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin."""
+        super().connection_made(transport)
+        self._all.changed(self)
+        self._all.opened(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell every request on this connection, not the newest alone."""
+        self._all.closed(self)
+        self._end_requests()
+        super().connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came in."""
-        self._on_activity()
-        super().data_received(data)
+        """Take what has come in."""
+        self._all.on_activity()
+        self._take(data)
+        self.update()
+
+    def on_response_complete(self) -> None:
+        """An answer is out: go on with what was held back."""
+        super().on_response_complete()
+        if self._held:
+            self.loop.call_soon(self._take_held)
+        self.update()
+
+    def update(self) -> None:
+        """Find out the phase, and tell if it is another one."""
+        phase = self._current_phase()
+        if phase is Phase.ANSWER:
+            self.flow.resume_reading()  # which Uvicorn has paused if there is a further request
+        if phase is not self.phase:
+            self.phase, self.since = phase, self.loop.time()
+            self._all.changed(self)
+
+    def expire(self) -> None:
+        """Tell the client that it was too slow, if it waits for an answer, and close."""
+        if self.phase is Phase.CLOSING or not (self._num_pending or self.unanswered()):
+            self.cut()
+        else:
+            self._end_with(RequestTimeoutError(f"Timed out while waiting for {self.phase.value}."))
+
+    def cut(self) -> None:
+        """Close at once, whatever is left to send."""
+        self.transport.abort()
+
+    def serve_probes_only(self) -> None:
+        """Answer nothing but probes."""
+        self.app = _probes_only(self.app)
+
+    def send_400_response(self, msg: str) -> None:
+        """What Uvicorn does with bytes that are no HTTP, in the form of all our errors."""
+        self._end_with(self._fault(msg))
+
+    def _fault(self, msg: str) -> RequestError:
+        return InvalidRequestError(msg)
+
+    def _current_phase(self) -> Phase:
+        if self._is_ended or self.transport.is_closing():
+            return Phase.CLOSING
+        if self._is_answering():
+            return Phase.ANSWER
+        newest = self.newest()
+        if newest is not None and newest.more_body:
+            return Phase.BODY
+        return Phase.HEADERS if self._num_pending or newest is None else Phase.IDLE
+
+    def _is_answering(self) -> bool:
+        unanswered = self.unanswered()
+        return bool(unanswered) and not unanswered[0].more_body
+
+    def _take(self, data: bytes) -> None:
+        """Parse piece by piece, until a request is complete."""
+        rest = memoryview(data)
+        while rest and not self._is_ended and not self.transport.is_closing():
+            if self._held or self._is_answering():
+                self._hold(rest)
+                return
+            size = min(_PIECE_BYTES, self._all.max_header_bytes - self._num_pending)
+            self._parse(rest[:size])
+            rest = rest[size:]
+
+    def _parse(self, piece: memoryview) -> None:
+        self._num_pending += len(piece)
+        super().data_received(piece)  # type: ignore[arg-type]
+        if self._num_pending >= self._all.max_header_bytes:
+            self._end_with(self._too_large())
+
+    def _too_large(self) -> HeadersTooLargeError:
+        limit = self._all.max_header_bytes
+        return HeadersTooLargeError(f"The headers are larger than the {limit} bytes that this server reads.")
+
+    def _hold(self, rest: memoryview) -> None:
+        """Keep a further request for later. Whoever sends more than a header's worth loses the connection."""
+        self._held += rest
+        if len(self._held) > self._all.max_header_bytes:
+            self._held.clear()
+            self.cut()
+
+    def _take_held(self) -> None:
+        held, self._held = bytes(self._held), bytearray()
+        if not self.transport.is_closing():
+            self._take(held)
+            self.update()
+
+    def _end_with(self, error: RequestError) -> None:
+        """Answer a request that is not there, and read nothing more.
+
+        What the client still sends is dropped for a while: closing at once would take the answer from it.
+        """
+        if self._is_ended or self.transport.is_closing():
+            return
+        self._is_ended = True
+        self._end_requests()
+        self.transport.write(_in_full(error))
+        self.transport.write_eof()
+        self.update()
+
+    def _end_requests(self) -> None:
+        for cycle in self.unanswered():
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.flow.resume_writing()
+
+
+class H11Connection(Connection, H11Protocol):
+    """On h11, which is there on every platform. It limits headers itself, and has one request at a time."""
+
+    def unanswered(self) -> Sequence[Cycle]:
+        """The one request, if it has no complete answer."""
+        newest = self.newest()
+        return [] if newest is None or newest.response_complete else [newest]
+
+    def _parse(self, piece: memoryview) -> None:
+        known = self._known()
+        super()._parse(piece)
+        if self._known() != known:
+            self._num_pending = 0
+
+    def _known(self) -> tuple[object, ...]:
+        """What changes when the parser gets on."""
+        newest = self.newest()
+        return () if newest is None else (id(newest), len(newest.body), newest.more_body)
+
+
+try:
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+except ImportError:  # not on Windows
+    connection_class: type[Connection] = H11Connection
+else:
+
+    class HttpToolsConnection(Connection, HttpToolsProtocol):  # type: ignore[misc]
+        """On httptools, which parses several requests at once if they come at once."""
+
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            self._unanswered: deque[Any] = deque()
+
+        def unanswered(self) -> Sequence[Any]:
+            """The requests whose headers have been parsed, until they are answered."""
+            return self._unanswered
+
+        def on_headers_complete(self) -> None:
+            """A request begins."""
+            self._num_pending = 0
+            super().on_headers_complete()
+            self._unanswered.append(self.cycle)
+            # A client that was told not to send its body goes on as if it had: the connection can't.
+            self.cycle.keep_alive &= not self.expect_100_continue
+
+        def on_body(self, body: bytes) -> None:
+            """A part of a body."""
+            self._num_pending = 0
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            """A request is complete."""
+            self._num_pending = 0
+            super().on_message_complete()
+
+        def on_response_complete(self) -> None:
+            """The oldest request is answered."""
+            self._unanswered.popleft()
+            super().on_response_complete()
+
+    connection_class = HttpToolsConnection
+
+
+def uvicorn_settings(
+    config: ServerConfig, connections: Connections, kind: type[Connection] = connection_class
+) -> dict[str, Any]:
+    """The arguments of uvicorn.Config that limit connections."""
+    return {
+        "http": partial(kind, connections=connections),
+        "timeout_keep_alive": config.idle_timeout,
+        # Larger than what is counted here, which decides.
+        "h11_max_incomplete_event_size": config.max_header_bytes + _PIECE_BYTES,
+    }
+
+
+def _probes_only(app: ASGIApp) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in OPEN_PATHS:
+            await app(scope, receive, send)
+            return
+        refusal = TooManyConnectionsError("The server has as many connections as it may have.")
+        await error_response(refusal, {"Connection": "close"})(scope, receive, send)
+
+    return answer
+
+
+def _in_full(error: RequestError) -> bytes:
+    """The bytes of a refusal."""
+    response = error_response(error, {"Connection": "close"})
+    headers = b"".join(b"%s: %s\r\n" % header for header in response.raw_headers)
+    return b"HTTP/1.1 %d \r\n%s\r\n%s" % (error.status, headers, response.body)

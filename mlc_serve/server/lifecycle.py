@@ -19,8 +19,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import uvicorn
 from fastapi import FastAPI
@@ -29,7 +28,8 @@ from mlc_serve.config import ServerConfig
 from mlc_serve.errors import ConfigError, PortInUseError
 from mlc_serve.exit_codes import EXIT_ENGINE_DEAD, EXIT_OK
 from mlc_serve.server.app import create_app
-from mlc_serve.server.connection import Connection
+from mlc_serve.server.connection import uvicorn_settings
+from mlc_serve.server.connections import Connections
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.loop_watch import LoopWatch
 
@@ -39,8 +39,6 @@ logger = logging.getLogger(__name__)
 FLUSH_SECONDS = 5
 # How long a step may take that was under way when serving ended.
 CLOSE_SECONDS = 3
-# Longer than the 60 s after which common proxies drop idle connections, so that they close first.
-KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2048
 
 
@@ -102,8 +100,9 @@ class Lifecycle:
         self._exit_code = EXIT_OK
         self._stop = asyncio.Event()
         self._server_loop: asyncio.AbstractEventLoop
-        self._server = uvicorn.Server(self._uvicorn_config())
         self._loop_watch = LoopWatch(context.loop_holds, config.loop_warning, self._is_answering)
+        self._connections = Connections(config, self._loop_watch.touch)
+        self._server = uvicorn.Server(self._uvicorn_config())
 
     def run(self) -> int:
         """Serve, and return the exit code."""
@@ -131,16 +130,13 @@ class Lifecycle:
         """Begin to drain. To be called once the server serves, on any thread."""
         self._server_loop.call_soon_threadsafe(self._stop.set)
 
-    def _on_activity(self) -> None:
-        self._loop_watch.touch()
-
     def _is_answering(self) -> bool:
         return bool(self._server.server_state.tasks)
 
     def _uvicorn_config(self) -> uvicorn.Config:
         return uvicorn.Config(
             create_app(self._context, self._config, lifespan=self._lifespan),
-            http=cast("type[asyncio.Protocol]", partial(Connection, on_activity=self._on_activity)),
+            **uvicorn_settings(self._config, self._connections),
             log_config=None,
             log_level=self._config.log_level,
             access_log=False,
@@ -148,7 +144,6 @@ class Lifecycle:
             ws="none",
             proxy_headers=False,
             backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=FLUSH_SECONDS,
         )
 

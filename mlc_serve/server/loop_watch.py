@@ -1,7 +1,7 @@
 """How long one thing holds the event loop, while every other client waits.
 
 The loop reads its clocks in a beat that is due every BEAT_SECONDS. What lies between two beats beyond that
-was a hold, so that a hold is told too short by BEAT_SECONDS at most, and never too long. There are two clocks:
+was a hold: it is told too short by BEAT_SECONDS at most, and never too long. There are two clocks:
 
     cpu    the loop's thread computed
     wall   it computed, or waited for a lock, a file or the interpreter, which another thread had

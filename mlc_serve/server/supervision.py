@@ -18,7 +18,10 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from mlc_serve.config import ServerConfig
 from mlc_serve.errors import AuthenticationError, MLCServeError, RequestFailedError
+from mlc_serve.server.connection import uvicorn_settings
+from mlc_serve.server.connections import Connections
 from mlc_serve.server.errors import EXCEPTION_HANDLERS
 from mlc_serve.server.lifecycle import BACKLOG, bind_socket, url_of
 from mlc_serve.server.middleware.auth import bearer_token
@@ -130,8 +133,10 @@ class StatusService:
 
     async def serve(self, server: MLCServer, token: str) -> None:
         """Answer until `stop` is called."""
+        limits = ServerConfig()
         config = uvicorn.Config(
             create_supervision_app(server, token),
+            **uvicorn_settings(limits, Connections(limits, _nothing)),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -146,6 +151,10 @@ class StatusService:
         """Answer nothing more. Event streams end with their server's iterators."""
         if self._uvicorn is not None:
             self._uvicorn.should_exit = True
+
+
+def _nothing() -> None:
+    """Nobody watches this loop."""
 
 
 class _Uvicorn(uvicorn.Server):

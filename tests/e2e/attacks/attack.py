@@ -77,8 +77,8 @@ def attack(
     """Check, from before to after the block, what must hold whoever attacks.
 
     Another client (which sends `headers`) gets every answer, one of them to a question that it asks when the
-    block ends; the server uses no more memory than BASE_BYTES and eight times `body_bytes` (of all bodies that
-    the block sends at once); and no request holds the event loop for more than 50 ms.
+    block ends; the server uses no more memory than BASE_BYTES and eight times `body_bytes` (of all bodies
+    that the block sends at once); and no request holds the event loop for more than 50 ms.
     """
     bystander = Bystander(server.url, headers or {})
     try:

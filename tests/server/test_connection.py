@@ -1,0 +1,322 @@
+"""Connections on real sockets, with an application that does what a test needs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import Message, Receive, Scope, Send
+
+from mlc_serve.config import ServerConfig
+from mlc_serve.server.connection import Connection, H11Connection, connection_class, uvicorn_settings
+from mlc_serve.server.connections import Connections
+from mlc_serve.server.lifecycle import bind_socket
+
+GET = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+POST = b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+
+
+@pytest.fixture(params=[connection_class, H11Connection], ids=lambda kind: str(kind.__name__))
+def kind(request: pytest.FixtureRequest) -> type[Connection]:
+    """On the parser that this machine has, and on the one that every machine has."""
+    found: type[Connection] = request.param
+    return found
+
+
+class App:
+    """/hold is answered when `gate` opens, and sets `left` if its client goes first; /read reads its body."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.entered = asyncio.Event()
+        self.left = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with the path."""
+        if scope["path"] == "/hold":
+            self.entered.set()
+            await self._hold(receive)
+        if scope["path"] == "/read":
+            await self._read(receive)
+        body = scope["path"].encode()
+        headers = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _hold(self, receive: Receive) -> None:
+        waits: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(self.gate.wait()),
+            asyncio.ensure_future(self._departure(receive)),
+        ]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+    async def _read(self, receive: Receive) -> None:
+        message: Message = {"more_body": True}
+        while message.get("more_body"):
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.left.set()
+
+    async def _departure(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.left.set()
+
+
+class Client:
+    """One connection to the server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    def send(self, data: bytes) -> None:
+        """Send without waiting."""
+        self.writer.write(data)
+
+    async def reply(self) -> tuple[int, bytes]:
+        """The status and the body of the next reply."""
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        status, _, headers = head.partition(b"\r\n")
+        length = headers.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+        return int(status.split()[1]), await self._reader.readexactly(int(length or 0))
+
+    async def refusal(self) -> tuple[int, str]:
+        """The status and the code of a refusal."""
+        status, body = await self.reply()
+        return status, json.loads(body)["error"]["code"]
+
+    async def ends(self) -> bytes:
+        """Wait until the server closes the connection; what it has sent until then."""
+        try:
+            return await self._reader.read()
+        except ConnectionError:
+            return b""
+
+
+Connect = Callable[[], Awaitable[Client]]
+
+
+@asynccontextmanager
+async def serving(kind: type[Connection], app: App, **settings: Any) -> AsyncIterator[Connect]:
+    """A server; calling what is yielded connects to it."""
+    connections = Connections(ServerConfig(**settings), lambda: None)
+    sock = bind_socket("127.0.0.1", 0)
+    config = uvicorn.Config(
+        app,
+        **uvicorn_settings(ServerConfig(**settings), connections, kind),
+        log_config=None,
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=1,
+    )
+    clients: list[Client] = []
+
+    async def connect() -> Client:
+        clients.append(Client(*await asyncio.open_connection(*sock.getsockname())))
+        return clients[-1]
+
+    with closing(sock):
+        sock.listen()
+        server = uvicorn.Server(config)
+        running = asyncio.create_task(server.serve(sockets=[sock]))
+        try:
+            yield connect
+        finally:
+            for client in clients:
+                client.writer.close()
+            server.should_exit = True
+            await running
+
+
+def header(size: int) -> bytes:
+    """A request whose headers have so many bytes, with the empty line."""
+    start, end = b"GET /big HTTP/1.1\r\nHost: localhost\r\nX: ", b"\r\n\r\n"
+    return start + b"x" * (size - len(start) - len(end)) + end
+
+
+async def test_headers_up_to_the_limit_are_read(kind: type[Connection]) -> None:
+    """Two requests in a row have 64 KiB each."""
+    async with serving(kind, App()) as connect:
+        client = await connect()
+        for _ in range(2):
+            client.send(header(64 * 1024 - 1))
+            assert await client.reply() == (200, b"/big")
+
+
+@pytest.mark.parametrize("start", [b"GET /x HTTP/1.1\r\n", b"GET /x HTTP/1.1\r\nX: ", b"GET /"])
+async def test_longer_headers_are_refused(kind: type[Connection], start: bytes) -> None:
+    """One endless header, many of them, or an endless path: the answer comes while the client still sends."""
+    async with serving(kind, App()) as connect:
+        client = await connect()
+        client.send(start)
+        client.send((b"a: b\r\n" if start.endswith(b"\n") else b"aaaaaa") * 100_000)
+        assert await client.refusal() == (431, "headers_too_large")
+        assert await client.ends() == b""
+
+
+async def test_longer_trailers_are_refused(kind: type[Connection]) -> None:
+    """The headers that may follow a body count as headers."""
+    app = App()
+    async with serving(kind, app) as connect:
+        client = await connect()
+        client.send(
+            b"POST /read HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+        )
+        client.send(b"a: " + b"b" * 100_000)
+        assert (await client.refusal())[0] in {400, 431}
+        await app.left.wait()
+
+
+async def test_bytes_that_are_no_http_are_refused(kind: type[Connection]) -> None:
+    """The refusal has the form of all errors."""
+    async with serving(kind, App()) as connect:
+        client = await connect()
+        client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello\r\n\r\n")
+        assert await client.refusal() == (400, "invalid_value")
+
+
+async def test_half_sent_headers_end_after_a_time(kind: type[Connection]) -> None:
+    """Who begins a request and doesn't go on is told so; who says nothing isn't told anything."""
+    async with serving(kind, App(), header_timeout=0.1) as connect:
+        slow, silent = await connect(), await connect()
+        slow.send(b"GET / HTTP/1.1\r\nX: ")
+        assert await slow.refusal() == (408, "request_timeout")
+        assert await silent.ends() == b""
+
+
+async def test_a_half_sent_body_ends_after_a_time(kind: type[Connection]) -> None:
+    """The application is told that the client is gone, the client that it was too late."""
+    app = App()
+    async with serving(kind, app, body_timeout=0.1) as connect:
+        client = await connect()
+        client.send(POST % 10 + b"half")
+        assert await client.refusal() == (408, "request_timeout")
+        await app.left.wait()
+
+
+async def test_an_answer_may_take_any_time(kind: type[Connection]) -> None:
+    """While the server is at work, no limit counts."""
+    app = App()
+    async with serving(kind, app, header_timeout=0.1, body_timeout=0.1) as connect:
+        held, silent = await connect(), await connect()
+        held.send(GET % b"hold")
+        await app.entered.wait()
+        assert await silent.ends() == b""  # the limits have been applied
+        app.gate.set()
+        assert await held.reply() == (200, b"/hold")
+
+
+async def test_an_idle_connection_is_closed(kind: type[Connection]) -> None:
+    """After an answer, and when the time for the next request is up."""
+    async with serving(kind, App(), idle_timeout=1) as connect:
+        client = await connect()
+        client.send(GET % b"a")
+        assert await client.reply() == (200, b"/a")
+        assert await client.ends() == b""
+
+
+async def test_requests_at_once_are_answered_in_order(kind: type[Connection]) -> None:
+    """Some come together, one half at a time, some while the first is being answered."""
+    app = App()
+    async with serving(kind, app) as connect:
+        client = await connect()
+        client.send(GET % b"hold" + GET % b"b" + POST % 3 + b"abc" + (GET % b"c")[:20])
+        await app.entered.wait()
+        client.send((GET % b"c")[20:] + GET % b"d")
+        app.gate.set()
+        replies = [await client.reply() for _ in range(5)]
+        assert replies == [(200, path) for path in (b"/hold", b"/b", b"/read", b"/c", b"/d")]
+
+
+@pytest.mark.parametrize("behind", [b"", GET % b"b", GET % b"b" * 2000, POST % 100_000 + b"x" * 50_000])
+async def test_a_client_that_leaves_is_noticed(kind: type[Connection], behind: bytes) -> None:
+    """Whatever it sent behind the request that is being answered."""
+    app = App()
+    async with serving(kind, app) as connect:
+        client = await connect()
+        client.send(GET % b"hold" + behind)
+        await app.entered.wait()
+        client.send(behind)
+        client.writer.close()
+        await app.left.wait()
+
+
+async def test_a_client_that_closes_its_half_has_left(kind: type[Connection]) -> None:
+    """As other servers have it: nobody sends a request, closes one half and waits on the other."""
+    app = App()
+    async with serving(kind, app) as connect:
+        client = await connect()
+        client.send(GET % b"hold")
+        await app.entered.wait()
+        client.writer.write_eof()
+        await app.left.wait()
+
+
+async def test_too_much_behind_a_request_ends_the_connection(kind: type[Connection]) -> None:
+    """What is held back is bounded by the size of headers."""
+    app = App()
+    async with serving(kind, app) as connect:
+        client = await connect()
+        client.send(GET % b"hold")
+        await app.entered.wait()
+        client.send(POST % 1_000_000 + b"x" * 200_000)
+        await app.left.wait()
+        assert await client.ends() == b""
+
+
+async def test_a_new_connection_takes_the_place_of_one_that_waits(kind: type[Connection]) -> None:
+    """The one that has waited longest for its client goes; one that is served stays."""
+    app = App()
+    async with serving(kind, app, max_connections=3) as connect:
+        served, first, second = await connect(), await connect(), await connect()
+        served.send(GET % b"hold")
+        await app.entered.wait()
+        first.send(b"GET / HT")
+        third = await connect()
+        third.send(GET % b"a")
+        assert await third.reply() == (200, b"/a")
+        assert await first.ends() == b""
+        second.send(GET % b"b")
+        assert await second.reply() == (200, b"/b")
+        app.gate.set()
+        assert await served.reply() == (200, b"/hold")
+
+
+async def test_probes_are_answered_when_all_connections_are_served(kind: type[Connection]) -> None:
+    """Nothing else is, until one of them is free again."""
+    app = App()
+    async with serving(kind, app, max_connections=1) as connect:
+        served = await connect()
+        served.send(GET % b"hold")
+        await app.entered.wait()
+        probe = await connect()
+        probe.send(GET % b"health")
+        assert await probe.reply() == (200, b"/health")
+        other = await connect()
+        other.send(GET % b"b")
+        assert await other.refusal() == (503, "too_many_connections")
+        assert await other.ends() == b""
+
+
+async def test_a_body_is_asked_for_when_it_is_read() -> None:
+    """A client that waits for 100 Continue gets it from an application that reads, and not before."""
+    app = App()
+    expecting = b"POST /%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+    async with serving(connection_class, app) as connect:
+        reading, refusing = await connect(), await connect()
+        reading.send(expecting % b"read")
+        assert await reading.reply() == (100, b"")
+        reading.send(b"ab")
+        assert await reading.reply() == (200, b"/read")
+        refusing.send(expecting % b"refuse")
+        assert await refusing.reply() == (200, b"/refuse")
+        assert await refusing.ends() == b""
