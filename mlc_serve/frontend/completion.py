@@ -18,7 +18,7 @@ from mlc_serve.frontend.completion_choice import (
 )
 from mlc_serve.frontend.generate import Generate, Reserve, cache_namespace, new_id, reply_fields
 from mlc_serve.frontend.long_text import beside_the_loop
-from mlc_serve.frontend.params import GenerationParams, check_prompt, sampling_params, seed
+from mlc_serve.frontend.params import GenerationParams, check_prompt, check_text, sampling_params, seed
 from mlc_serve.frontend.reply_size import bounded, prompt_logprobs
 from mlc_serve.frontend.usage import UsageCount
 from mlc_serve.loaded_model import LoadedModel
@@ -73,6 +73,9 @@ class Completions:
         reuse each other's computed prefixes.
         """
         reply_id = request_id or new_id("cmpl")
+        for prompt in request.prompt:
+            if isinstance(prompt, str):
+                check_text(len(prompt), self._model, "prompt")
         length = sum(map(len, request.prompt))
         prompts = await beside_the_loop(length, partial(_prompts, request, self._model))
         params = _generation_params(request, prompts, self._model, owner)

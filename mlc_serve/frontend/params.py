@@ -90,18 +90,36 @@ def check_token_ids(token_ids: Iterable[int], vocab_size: int, param: str) -> No
             )
 
 
+def check_text(num_characters: int, model: LoadedModel, param: str) -> None:
+    """Raises ContextLengthError for a text that is too long for a prompt, whatever it says.
+
+    To be asked before it is tokenized, which for long texts takes seconds and gigabytes.
+    """
+    fewest = model.tokenizer.fewest_tokens(num_characters)
+    if fewest > _longest_prompt(model):
+        raise _too_long(f"at least {fewest}", model, param)
+
+
 def check_prompt(prompt_ids: Sequence[int], model: LoadedModel, param: str) -> None:
     """Raises if the model can't take these token ids as a prompt: none, unknown ones, or too many."""
     if not prompt_ids:
         raise InvalidRequestError(f"{param}: the prompt has no tokens.", param)
+    if len(prompt_ids) > _longest_prompt(model):
+        raise _too_long(str(len(prompt_ids)), model, param)
     check_token_ids(prompt_ids, model.info.vocab_size, param)
-    longest = model.limits.max_single_sequence_length - 1  # one token of output has to fit
-    if len(prompt_ids) > longest:
-        raise ContextLengthError(
-            f"Request prompt has {len(prompt_ids)} tokens in total, larger than the model input length limit "
-            f"{longest}.",
-            param,
-        )
+
+
+def _longest_prompt(model: LoadedModel) -> int:
+    """One token of output has to fit."""
+    return model.limits.max_single_sequence_length - 1
+
+
+def _too_long(num_tokens: str, model: LoadedModel, param: str) -> ContextLengthError:
+    return ContextLengthError(
+        f"Request prompt has {num_tokens} tokens in total, larger than the model input length limit "
+        f"{_longest_prompt(model)}.",
+        param,
+    )
 
 
 def _first(asked: T | None, default: T) -> T:

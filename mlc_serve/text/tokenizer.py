@@ -18,6 +18,9 @@ from mlc_serve.text.tokenizer_files import read_tokenizer
 # Some models mark these as special, yet they are part of an answer: without them no call could be found in
 # it.
 _VISIBLE_TAGS = frozenset({"<tool_call>", "</tool_call>"})
+# How much shorter a normalizer makes a text: three letters of Korean become one character, and white space
+# one space. More than this is no text that anybody wants to have read.
+_MOST_SHORTENED = 4
 
 
 class Tokenizer:
@@ -37,8 +40,11 @@ class Tokenizer:
         self._entries = EntryDecoder(tokenizer)
         self.strips_leading_space = self._entries.strips_leading_space
         added = tokenizer.get_added_tokens_decoder()
+        vocab = tokenizer.get_vocab()
         # The ids may have gaps: their number is not the highest.
-        self.vocab_size = max([-1, *tokenizer.get_vocab().values(), *added]) + 1
+        self.vocab_size = max([-1, *vocab.values(), *added]) + 1
+        longest = max([1, *map(len, vocab), *(len(token.content) for token in added.values())])
+        self._most_characters = longest * (1 if tokenizer.normalizer is None else _MOST_SHORTENED)
         # Of added entries at once, of others as they are first asked for.
         self._bytes = {
             token_id: token.content.encode() if token.special else self._entries.added_to_bytes(token.content)
@@ -81,6 +87,10 @@ class Tokenizer:
             _check_unicode(piece.text)
         with tokenizer_faults(_cannot_read):
             return self._pieces.encode(pieces)
+
+    def fewest_tokens(self, num_characters: int) -> int:
+        """How many tokens a text has at least, by its length and the longest entry, without reading it."""
+        return -(-num_characters // self._most_characters)
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """The text of a whole sequence, without special tokens; bytes that are not UTF-8 become U+FFFD.

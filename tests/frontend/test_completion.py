@@ -149,3 +149,13 @@ async def test_too_long_prompt_is_refused(serve: Serve) -> None:
     """With both lengths."""
     with pytest.raises(ContextLengthError, match="1025 tokens"):
         await whole(serve(), "x" * 1024)
+
+
+async def test_a_text_that_could_never_fit_is_not_tokenized(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its length alone says so."""
+    engine = serve()
+    monkeypatch.setattr(type(engine.tokenizer), "encode", None)
+    with pytest.raises(ContextLengthError, match="at least"):
+        await engine.completions.create(prompt=["a", "b" * 10**6])

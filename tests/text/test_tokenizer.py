@@ -198,3 +198,16 @@ def test_a_decoder_that_looks_at_neighbours_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match=f"^{tmp_path}: the tokenizer's decoder is not supported: CTC"):
         Tokenizer.from_directory(tmp_path)
+
+
+@any_tokenizer
+@given(st.text())
+def test_a_text_has_at_least_as_many_tokens_as_its_length_demands(tokenizer: Tokenizer, text: str) -> None:
+    """The bound is never above the truth."""
+    assert tokenizer.fewest_tokens(len(text)) <= len(tokenizer.encode(text, add_special_tokens=False))
+
+
+@any_tokenizer
+def test_a_long_text_is_known_to_have_many_tokens(tokenizer: Tokenizer) -> None:
+    """The bound grows with the text."""
+    assert tokenizer.fewest_tokens(10**6) > 10**4
