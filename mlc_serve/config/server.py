@@ -59,10 +59,17 @@ class ServerConfig:
     )
     api_keys: Sequence[str] = option(
         (),
-        "Key that clients must send as a bearer token; may be given several times.",
+        "Key that clients must send as a bearer token; may be given several times. Keys also come from the "
+        "environment variable MLC_SERVE_API_KEY, one per line or between commas, where other users of the "
+        "machine don't see them.",
         kind=Kind.TEXTS,
         flags=("--api-key",),
         spelling=Spelling.REPEATED,
+    )
+    api_key_file: str | None = option(
+        None,
+        "File with further keys, one per line; it is read once, at the start.",
+        flags=("--api-key-file",),
     )
     served_model_name: str | None = option(
         None,
@@ -185,6 +192,8 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if any("\n" in key for key in self.api_keys):
+            raise ConfigError("api_keys: a key with a line break can't be sent in a header")
         if self.allow_credentials and "*" in self.allow_origins:
             raise ConfigError(
                 "allow_credentials would let every page act for its reader: "

@@ -23,6 +23,7 @@ from mlc_serve.config import (
     ServerConfig,
     SpeculativeMode,
 )
+from mlc_serve.config.api_keys import with_all_keys
 from mlc_serve.demo import DEMO_MODEL_NAME, demo_model_path
 from mlc_serve.errors import ConfigError
 from mlc_serve.interface.supervisor_url import supervisor_url
@@ -76,6 +77,7 @@ def serve(
     max_queued_requests: int = EngineConfig.max_queued_requests,
     verbose: bool = EngineConfig.verbose,
     api_keys: Sequence[str] = (),
+    api_key_file: str | None = None,
     served_model_name: str | None = None,
     enable_ui: bool = ServerConfig.enable_ui,
     max_header_bytes: int = ServerConfig.max_header_bytes,
@@ -115,9 +117,10 @@ def run_server(
 ) -> int:
     """Load the models, serve them until a signal, and return the exit code. Raises StartupError.
 
-    `load` is called as `load_model` is, once for each model.
+    API keys are also taken from the environment. `load` is called as `load_model` is, once for each model.
     """
     _log_to_stderr(server.log_level)
+    server = with_all_keys(server, os.environ)
     models = _models(engine, server.served_model_name)
     context = ServerContext(supervisor_url(os.environ))
     sock = bind_socket(server.host, server.port)

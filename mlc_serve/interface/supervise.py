@@ -21,6 +21,7 @@ from mlc_serve.config import (
     StatusServiceConfig,
     SupervisionConfig,
 )
+from mlc_serve.config.api_keys import with_all_keys
 from mlc_serve.exit_codes import EXIT_OK, EXIT_STARTUP_ERROR
 from mlc_serve.interface.status_line import StatusLine
 from mlc_serve.server.supervision import StatusService
@@ -47,6 +48,7 @@ def run_supervisor(
     waits for somebody to start it again. Raises StartupError if there is no program, port or address to start
     with.
     """
+    server = with_all_keys(server, os.environ)
     config = MLCServerConfig.of(engine, server, launch, supervision)
     line = StatusLine(sys.stderr, server.host)
     _log_to(line, server.log_level)

@@ -1,4 +1,4 @@
-"""The command line that starts a server, from its configuration."""
+"""The command line and the environment that start a server, from its configuration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import sys
 from dataclasses import replace
 
-from mlc_serve.config import EngineConfig, SupervisionConfig
+from mlc_serve.config import EngineConfig, SupervisionConfig, api_keys
 from mlc_serve.errors import CommandError, ConfigError
 from mlc_serve.options import command_line
 from mlc_serve.supervisor.config import MLCServerConfig
@@ -28,7 +28,7 @@ _KNOWN_TO_MLC = frozenset(
 
 
 def command_for(config: MLCServerConfig, port: int) -> list[str]:
-    """The words that start a server on a port.
+    """The words that start a server on a port. API keys are among them for `mlc_llm` alone; see below.
 
     Raises ConfigError for a setting that the command can't be told, and CommandError if it is not there.
     """
@@ -39,10 +39,20 @@ def command_for(config: MLCServerConfig, port: int) -> list[str]:
         parts = (config.launch, server, _engine_for_mlc(config))
         settings = [word for part in parts for word in command_line(part, _KNOWN_TO_MLC)]
         return [_found("mlc_llm"), "serve", str(config.model), *settings]
+    server = replace(server, api_keys=())
     prefix = [sys.executable, "-m", "mlc_serve", "serve"] if command == MLC_SERVE else list(command)
     model = [config.model] if config.model is not None else []
     settings = [word for part in (config.launch, server, config.engine) for word in command_line(part)]
     return [*prefix, *model, *settings]
+
+
+def environment_for(config: MLCServerConfig) -> dict[str, str]:
+    """What a server is told where other users of the machine can't read it: the API keys.
+
+    `mlc_llm` has no way to take them from there.
+    """
+    keys = () if config.supervision.command == MLC_LLM else config.server.api_keys
+    return {api_keys.VARIABLE: api_keys.as_text(keys)} if keys else {}
 
 
 def _check_for_mlc(config: MLCServerConfig) -> None:

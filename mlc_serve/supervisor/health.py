@@ -29,9 +29,9 @@ async def fault_of(server: ServerConfig, port: int, path: str, timeout: float) -
     That it asks for another key is an answer, too. No proxy that the environment names is used.
     """
     url = base_url(server.host, port) + path
-    headers = {"Connection": "close"}
+    headers = {"Connection": b"close"}
     if server.api_keys:
-        headers["Authorization"] = f"Bearer {server.api_keys[0]}"
+        headers["Authorization"] = f"Bearer {server.api_keys[0]}".encode(errors="surrogateescape")
     # Nothing is asked over TLS, and loading the system's certificates takes longer than a probe.
     no_certificates = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:

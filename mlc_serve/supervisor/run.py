@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from mlc_serve.errors import CommandError, PortInUseError, StartupError
 from mlc_serve.processes.tree import Spawn
 from mlc_serve.supervisor.child import Child
-from mlc_serve.supervisor.command import MLC_SERVE, command_for
+from mlc_serve.supervisor.command import MLC_SERVE, command_for, environment_for
 from mlc_serve.supervisor.config import MLCServerConfig
 from mlc_serve.supervisor.endings import Ending, ending_of
 from mlc_serve.supervisor.health import OWN_PATH, PATH, fault_of
@@ -130,8 +130,9 @@ class Run:
 
     def _launch(self, port: int) -> None:
         command = command_for(self._config, port)
+        env = {**self._env, **environment_for(self._config)}
         try:
-            child = Child(self._spawn, command, self._env, self._timing.output_lines)
+            child = Child(self._spawn, command, env, self._timing.output_lines)
         except OSError as error:
             raise CommandError(f"can't run {command[0]}: {error.strerror}") from error
         self._child, self._port, self._was_ready = child, port, False

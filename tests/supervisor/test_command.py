@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from mlc_serve.config.api_keys import keys_in
 from mlc_serve.errors import CommandError, ConfigError
 from mlc_serve.supervisor import MLCServerConfig
-from mlc_serve.supervisor.command import command_for
+from mlc_serve.supervisor.command import command_for, environment_for
 
 
 @pytest.fixture
@@ -48,10 +49,20 @@ def test_every_setting_is_passed_on() -> None:
     )
     words = "--mode=server --additional-models other third,lib.so --prefill-mode=chunked --overrides"
     assert command_for(config, 9) == [
-        *("run", "this", "dir", "--device=cpu", "--port=9", "--api-key=k", "--log-level=debug"),
+        *("run", "this", "dir", "--device=cpu", "--port=9", "--log-level=debug"),
         *words.split(),
         "max_num_sequence=3;context_window_limit=512;verbose=false",
     ]
+
+
+def test_api_keys_are_passed_on_where_nobody_sees_them() -> None:
+    """In the environment, whole, whatever their letters; `mlc_llm` can be told on its command line alone."""
+    config = MLCServerConfig(model="dir", api_keys=("a,b", "clé"))
+    (variable,) = environment_for(config).items()
+    assert variable[0] == "MLC_SERVE_API_KEY"
+    assert list(keys_in(variable[1])) == ["a,b", "clé"]
+    assert environment_for(MLCServerConfig(model="dir")) == {}
+    assert environment_for(MLCServerConfig(model="dir", command="mlc_llm", api_keys=("k",))) == {}
 
 
 def test_mlc_llm_gets_the_flags_that_it_knows(mlc_llm: Path) -> None:

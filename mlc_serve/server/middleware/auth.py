@@ -37,7 +37,7 @@ class ApiKeys:
     def __init__(self, app: ASGIApp, keys: Iterable[str], open_paths: Iterable[str] = ()) -> None:
         self._app = app
         self._open_paths = OPEN_PATHS.union(open_paths)
-        self._keys = [key.encode() for key in keys]
+        self._keys = [key.encode(errors="surrogateescape") for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or answer it with 401."""
