@@ -164,7 +164,7 @@ class ServerConfig:
     )
     send_timeout: float = option(
         30.0,
-        "Seconds that a client may leave a streamed reply unread before its request is ended.",
+        "Seconds that a client may leave a reply unread before its request is ended.",
         kind=Kind.NUMBER,
         minimum=0.1,
         flags=("--send-timeout",),

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 else:
     UvicornProtocol = object
 
+_AWAITED = (Phase.HEADERS, Phase.BODY)
+_ANSWERING = (Phase.ANSWER, Phase.UNREAD)
 # No more than this is parsed before one looks at what came of it: it may hold hundreds of requests.
 _PIECE_BYTES = 16 * 1024
 
@@ -85,10 +87,20 @@ class Connection(UvicornProtocol):
             self.loop.call_soon(self._take_held)
         self.update()
 
+    def pause_writing(self) -> None:
+        """The client does not read what is sent."""
+        super().pause_writing()
+        self.update()
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        super().resume_writing()
+        self.update()
+
     def update(self) -> None:
         """Find out the phase, and tell if it is another one."""
         phase = self._current_phase()
-        if phase is Phase.ANSWER:
+        if phase in _ANSWERING:
             self.flow.resume_reading()  # which Uvicorn has paused if there is a further request
         if phase is not self.phase:
             self.phase, self.since = phase, self.loop.time()
@@ -96,10 +108,10 @@ class Connection(UvicornProtocol):
 
     def expire(self) -> None:
         """Tell the client that it was too slow, if it waits for an answer, and close."""
-        if self.phase is Phase.CLOSING or not (self._num_pending or self.unanswered()):
-            self.cut()
-        else:
+        if self.phase in _AWAITED and (self._num_pending or self.unanswered()):
             self._end_with(RequestTimeoutError(f"Timed out while waiting for {self.phase.value}."))
+        else:
+            self.cut()
 
     def cut(self) -> None:
         """Close at once, whatever is left to send."""
@@ -120,7 +132,7 @@ class Connection(UvicornProtocol):
         if self._is_ended or self.transport.is_closing():
             return Phase.CLOSING
         if self._is_answering():
-            return Phase.ANSWER
+            return Phase.UNREAD if self.flow.write_paused else Phase.ANSWER
         newest = self.newest()
         if newest is not None and newest.more_body:
             return Phase.BODY

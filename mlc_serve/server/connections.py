@@ -1,7 +1,7 @@
 """All connections of a server: how many there are, and which of them have waited too long for their clients.
 
     HEADERS ── complete ──> BODY ── complete ──> ANSWER ── sent ──> IDLE ── first byte ──> HEADERS
-        └── too large, too late ──> CLOSING
+        └── too large, too late ──> CLOSING        └─ not read ─> UNREAD ── read ──> ANSWER
 
 A connection that waits for its client (in all states but ANSWER) may be closed to make room for a new one.
 """
@@ -31,6 +31,7 @@ class Phase(Enum):
     HEADERS = "the headers of a request"
     BODY = "the body of a request"
     ANSWER = "the server's answer"
+    UNREAD = "its client to read what was sent"
     IDLE = "a further request"
     CLOSING = "its end"
 
@@ -80,6 +81,7 @@ class Connections:
         self._patience = {
             Phase.HEADERS: config.header_timeout,
             Phase.BODY: config.body_timeout,
+            Phase.UNREAD: config.send_timeout,
             Phase.CLOSING: CLOSING_SECONDS,
         }
         self._open: set[Waiting] = set()

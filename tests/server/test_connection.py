@@ -29,7 +29,9 @@ def kind(request: pytest.FixtureRequest) -> type[Connection]:
 
 
 class App:
-    """/hold is answered when `gate` opens, and sets `left` if its client goes first; /read reads its body."""
+    """/hold is answered when `gate` opens, and sets `left` if its client goes first; /read reads its
+    body, and /endless writes one.
+    """
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
@@ -43,6 +45,9 @@ class App:
             await self._hold(receive)
         if scope["path"] == "/read":
             await self._read(receive)
+        if scope["path"] == "/endless":
+            await self._write(receive, send)
+            return
         body = scope["path"].encode()
         headers = [(b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -64,6 +69,14 @@ class App:
             message = await receive()
             if message["type"] == "http.disconnect":
                 self.left.set()
+
+    async def _write(self, receive: Receive, send: Send) -> None:
+        leaving = asyncio.ensure_future(self._departure(receive))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not self.left.is_set():
+            await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
+            await asyncio.sleep(0)
+        await leaving
 
     async def _departure(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -213,6 +226,15 @@ async def test_an_answer_may_take_any_time(kind: type[Connection]) -> None:
         assert await silent.ends() == b""  # the limits have been applied
         app.gate.set()
         assert await held.reply() == (200, b"/hold")
+
+
+async def test_an_answer_that_is_not_read_ends_after_a_time(kind: type[Connection]) -> None:
+    """The application writes no more, as if the client were gone."""
+    app = App()
+    async with serving(kind, app, send_timeout=0.1) as connect:
+        client = await connect()
+        client.send(GET % b"endless")
+        await app.left.wait()
 
 
 async def test_an_idle_connection_is_closed(kind: type[Connection]) -> None:
