@@ -83,6 +83,18 @@ class ContextLengthError(RequestError):
 
     code = "context_length_exceeded"
 
+    @classmethod
+    def of_prompt(cls, length: str, limit: int, param: str) -> ContextLengthError:
+        """The error for a prompt whose length is told in words; `limit` counts tokens of prompt and output.
+
+        Clients know this error by the words "maximum context length", or by its code.
+        """
+        return cls(
+            f"This model's maximum context length is {limit} tokens, one of which has to be left for the "
+            f"output; the prompt has {length}.",
+            param,
+        )
+
 
 class AuthenticationError(RequestError):
     """The API key is missing or wrong."""

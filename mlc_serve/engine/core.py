@@ -71,10 +71,7 @@ class EngineCore:
         if not num_prompt:
             raise InvalidRequestError("The prompt has no tokens.", param="prompt")
         if num_prompt >= limit:
-            raise ContextLengthError(
-                f"The prompt has {num_prompt} tokens; with its output it may not exceed {limit}.",
-                param="prompt",
-            )
+            raise ContextLengthError.of_prompt(f"{num_prompt} tokens", limit, "prompt")
 
     def submit(self, spec: EngineRequest) -> None:
         """Accept a request under an id not in use; ContextLengthError if its prompt leaves no room for a

@@ -86,6 +86,8 @@ class ChatCompletions:
                 for delta in deltas:
                     usage.add(delta)
                     writers[delta.index].add(delta)
+                if options.ends_after_call and all(writer.has_ended for writer in writers):
+                    break
         outline = ChatCompletion(
             object="chat.completion",
             choices=[writer.choice() for writer in writers],
@@ -102,20 +104,20 @@ class ChatCompletions:
     ) -> ReplyStream[ChatCompletionChunk]:
         fields = reply_fields(request, self._model, reply_id)
         chunk = partial(ChatCompletionChunk, object="chat.completion.chunk", **fields)
-        no_usage_yet: dict[str, Any] = {"usage": None} if request.wants_usage else {}
-
-        def chunk_of(choice: ChatChunkChoice) -> ChatCompletionChunk:
-            return chunk(choices=[choice], **no_usage_yet)
-
         options, usage = _options(request), UsageCount([prompt_ids], params.n)
         logprobs = ChatLogprobsWriter(self._model.tokenizer)
         writers = [ChatChunkWriter(i, options, logprobs) for i in range(params.n)]
+
+        def chunk_of(choice: ChatChunkChoice) -> ChatCompletionChunk:
+            return chunk(choices=[choice], **usage.of_chunk(request.stream_options))
+
+        counts_always = request.wants_usage_in_every_chunk
 
         def parts_of(deltas: list[TextDelta]) -> Iterator[ChatCompletionChunk | TextPart]:
             for delta in deltas:
                 usage.add(delta)
                 writer = writers[delta.index]
-                if writer.writes_text_alone(delta):
+                if writer.writes_text_alone(delta) and not counts_always:
                     yield TextPart(delta.index, delta.text)
                 else:
                     yield from map(chunk_of, writer.write(delta))
@@ -124,6 +126,8 @@ class ChatCompletions:
             async with aclosing(self._generate([prompt_ids], params, reply_id)) as batches:
                 async for deltas in batches:
                     yield list(parts_of(deltas))
+                    if options.ends_after_call and all(writer.has_ended for writer in writers):
+                        break
             if request.wants_usage:
                 yield [chunk(choices=[], usage=usage.usage)]
 
@@ -141,6 +145,7 @@ def _generation_params(request: ChatCompletionRequest, model: LoadedModel, owner
     return GenerationParams(
         sampling=sampling if request.stream else bounded(sampling, request.n),
         stop=(*model.defaults.stop, *request.stop),
+        shows_stop=request.include_stop_str_in_output,
         seed=seed(request),
         n=request.n,
         continues_text=request.continue_final_message,
@@ -149,4 +154,8 @@ def _generation_params(request: ChatCompletionRequest, model: LoadedModel, owner
 
 
 def _options(request: ChatCompletionRequest) -> ChatOptions:
-    return ChatOptions(parses_tools=offers_tools(request), logprobs=request.logprobs)
+    return ChatOptions(
+        parses_tools=offers_tools(request),
+        logprobs=request.logprobs,
+        ends_after_call=not request.parallel_tool_calls,
+    )

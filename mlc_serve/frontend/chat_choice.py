@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
 
@@ -33,6 +33,7 @@ class ChatOptions:
 
     parses_tools: bool
     logprobs: bool
+    ends_after_call: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,17 @@ class ChatPart:
 class ChatText:
     """Splits the text of one choice into content and tool calls."""
 
-    def __init__(self, *, parses_tools: bool) -> None:
-        self._parser = ToolCallParser() if parses_tools else None
+    def __init__(self, options: ChatOptions) -> None:
+        self._parser = ToolCallParser() if options.parses_tools else None
+        self._ends_after_call = options.ends_after_call
         self._has_called = False
         self._ends_in_call = False
 
     def push(self, delta: TextDelta) -> ChatPart:
         """What the delta completes.
 
-        A choice that called a tool ends in tool_calls, unless it was cut off in what followed the call.
+        A choice that called a tool ends in tool_calls, unless it was cut off in what followed the call. With
+        `ends_after_call` it ends there, whatever follows.
         """
         end = wire_reason(delta.finish_reason)
         if self._parser is None:
@@ -63,6 +66,8 @@ class ChatText:
         pieces = self._parser.push(delta.text)
         if end is not None:
             pieces += self._parser.finish()
+        if self._ends_after_call and (num_pieces := _through_first_call(pieces)):
+            pieces, end = pieces[:num_pieces], "stop"
         content = "".join(piece for piece in pieces if isinstance(piece, str))
         calls = tuple(piece for piece in pieces if isinstance(piece, ParsedCall))
         self._has_called = self._has_called or bool(calls)
@@ -72,24 +77,37 @@ class ChatText:
         return ChatPart(content, calls, "tool_calls" if is_call else end)
 
 
+def _through_first_call(pieces: Sequence[str | ParsedCall]) -> int:
+    """How many of the pieces there are up to and with the first call; 0 if there is no call."""
+    calls = (number for number, piece in enumerate(pieces, 1) if isinstance(piece, ParsedCall))
+    return next(calls, 0)
+
+
 class ChatMessageWriter:
     """Collects one choice into a whole message. Its logprobs are in `logprobs`."""
 
     def __init__(self, index: int, options: ChatOptions) -> None:
         self._index = index
-        self._text = ChatText(parses_tools=options.parses_tools)
+        self._text = ChatText(options)
         self._content = StringIO()
         self._calls: list[ParsedCall] = []
         self._end: ChoiceEnd | None = None
         self.logprobs = LogprobTable()
 
     def add(self, delta: TextDelta) -> None:
-        """Take in one more delta."""
+        """Take in one more delta; what follows the end is dropped."""
+        if self.has_ended:
+            return
         part = self._text.push(delta)
         self._content.write(part.content)
         self._calls += part.calls
         self._end = part.finish_reason
         self.logprobs.add(delta.logprobs)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the choice is complete."""
+        return self._end is not None
 
     def choice(self) -> ChatChoice:
         """The choice, after its last delta."""
@@ -111,17 +129,20 @@ class ChatChunkWriter:
         self._index = index
         self._logprobs = logprobs
         self._options = options
-        self._text = ChatText(parses_tools=options.parses_tools)
+        self._text = ChatText(options)
         self._is_plain = not (options.parses_tools or options.logprobs)
         self._has_begun = False
         self._num_calls = 0
+        self.has_ended = False
 
     def writes_text_alone(self, delta: TextDelta) -> bool:
         """Whether the part for a delta is its text, and `write` need not be asked."""
         return self._has_begun and self._is_plain and bool(delta.text) and delta.finish_reason is None
 
     def write(self, delta: TextDelta) -> Iterator[ChatChunkChoice]:
-        """The parts for one delta. Its logprobs go with the first that is about output."""
+        """The parts for one delta, none after the end. Logprobs go with the first that is about output."""
+        if self.has_ended:
+            return
         if not self._has_begun:
             self._has_begun = True
             yield self._part(ChatDelta(role="assistant", content=""))
@@ -131,6 +152,7 @@ class ChatChunkWriter:
             yield self._part(chat_delta, logprobs)
             logprobs = None
         if part.finish_reason is not None:
+            self.has_ended = True
             yield self._part(ChatDelta(), end=part.finish_reason)
 
     def _logprobs_due(self, delta: TextDelta) -> bool:

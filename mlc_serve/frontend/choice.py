@@ -33,7 +33,7 @@ class TextDelta:
 
 def choices(count: int, params: GenerationParams, tokenizer: Tokenizer) -> list[Choice]:
     """The choices of one request, which share what is known of its stop strings."""
-    stops = StopStrings(params.stop)
+    stops = StopStrings(params.stop, are_shown=params.shows_stop)
     return [Choice(i, params, tokenizer, stops) for i in range(count)]
 
 

@@ -108,19 +108,19 @@ class Completions:
     ) -> ReplyStream[Completion]:
         fields = reply_fields(request, self._model, reply_id)
         chunk = partial(Completion, object="text_completion", **fields)
-        no_usage_yet: dict[str, Any] = {"usage": None} if request.wants_usage else {}
-
-        def chunk_of(part: CompletionChoice) -> Completion:
-            return chunk(choices=[part], **no_usage_yet)
-
         usage = UsageCount([prompt.token_ids for prompt in prompts], params.n)
         writers = self._writers(CompletionWriter, request, prompts)
+
+        def chunk_of(part: CompletionChoice) -> Completion:
+            return chunk(choices=[part], **usage.of_chunk(request.stream_options))
+
+        counts_always = request.wants_usage_in_every_chunk
 
         def parts_of(deltas: list[TextDelta]) -> Iterator[Completion | TextPart]:
             for delta in deltas:
                 usage.add(delta)
                 writer = writers[delta.index]
-                if writer.writes_text_alone(delta):
+                if writer.writes_text_alone(delta) and not counts_always:
                     yield TextPart(delta.index, delta.text)
                 elif (part := writer.write(delta)) is not None:
                     yield chunk_of(part)
@@ -193,6 +193,7 @@ def _generation_params(
     return GenerationParams(
         sampling=sampling,
         stop=tuple(request.stop),
+        shows_stop=request.include_stop_str_in_output,
         seed=seed(request),
         n=request.n,
         continues_text=True,

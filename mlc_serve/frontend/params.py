@@ -21,7 +21,8 @@ _NUM_SEEDS = 2**64
 class GenerationParams:
     """How one prompt is answered: `n` times, choice i drawn with `seed` + i, each ended by any of `stop`.
 
-    `continues_text` says that the output goes on from the prompt's text, rather than being a new message.
+    `continues_text` says that the output goes on from the prompt's text, rather than being a new message, and
+    `shows_stop` that it ends behind the stop string.
     Computed prefixes are reused among requests of one `cache_namespace`.
     """
 
@@ -30,6 +31,7 @@ class GenerationParams:
     seed: int = 0
     n: int = 1
     continues_text: bool = False
+    shows_stop: bool = False
     cache_namespace: str = ""
 
     def seed_of(self, choice: int) -> int:
@@ -115,10 +117,8 @@ def _longest_prompt(model: LoadedModel) -> int:
 
 
 def _too_long(num_tokens: str, model: LoadedModel, param: str) -> ContextLengthError:
-    return ContextLengthError(
-        f"Request prompt has {num_tokens} tokens in total, larger than the model input length limit "
-        f"{_longest_prompt(model)}.",
-        param,
+    return ContextLengthError.of_prompt(
+        f"{num_tokens} tokens", model.limits.max_single_sequence_length, param
     )
 
 

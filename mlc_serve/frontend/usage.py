@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mlc_serve.frontend.choice import TextDelta
+from mlc_serve.protocol.openai import StreamOptions
 from mlc_serve.protocol.replies import CompletionTokensDetails, PromptTokensDetails, Usage
 
 
@@ -24,6 +26,12 @@ class UsageCount:
             prompt, choice = divmod(delta.index, self._n)
             if choice == 0:
                 self._num_cached[prompt] = delta.num_cached_tokens
+
+    def of_chunk(self, options: StreamOptions | None) -> dict[str, Any]:
+        """The field of a chunk that is not the last: null if the usage is for the last one alone."""
+        if options is None or not options.wants_usage:
+            return {}
+        return {"usage": self.usage if options.continuous_usage_stats else None}
 
     @property
     def usage(self) -> Usage:

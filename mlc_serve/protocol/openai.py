@@ -56,6 +56,11 @@ class StreamOptions(RequestPart):
         default=False, description="Every chunk carries the usage up to it, and so does a last one."
     )
 
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a last chunk carries the usage."""
+        return self.include_usage or self.continuous_usage_stats
+
 
 class ResponseFormat(RequestPart):
     """The form of the reply."""
@@ -147,6 +152,9 @@ class GenerationRequest(RequestPart):
     stop: StopStrings = Field(
         default_factory=list, description="Texts that end the output, beside the template's own."
     )
+    include_stop_str_in_output: bool = Field(
+        default=False, description="Whether the text that ended the output is part of it."
+    )
     stop_token_ids: TokenIds = Field(
         default_factory=list, description="Tokens that end the output, beside the model's own."
     )
@@ -173,9 +181,7 @@ class GenerationRequest(RequestPart):
     @property
     def wants_usage(self) -> bool:
         """Whether a stream ends with a chunk that carries the usage."""
-        return self.stream_options is not None and (
-            self.stream_options.include_usage or self.stream_options.continuous_usage_stats
-        )
+        return self.stream_options is not None and self.stream_options.wants_usage
 
     @property
     def wants_usage_in_every_chunk(self) -> bool:

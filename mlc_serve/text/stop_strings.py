@@ -13,10 +13,12 @@ class StopStrings:
 
     What is learned of a stop string while it is searched for is kept here. It grows with the longest part of
     the string that has appeared in a text, so that a long stop string costs nothing by itself.
-    InvalidRequestError for an empty stop string.
+    InvalidRequestError for an empty stop string. `are_shown` says that the text ends behind a stop string
+    rather than before it.
     """
 
-    def __init__(self, stops: Iterable[str]) -> None:
+    def __init__(self, stops: Iterable[str], *, are_shown: bool = False) -> None:
+        self.are_shown = are_shown
         self.patterns = [_Pattern(stop) for stop in dict.fromkeys(stops)]
         self.beginnings = frozenset(pattern.text[0] for pattern in self.patterns)
         self._mentioned: dict[str, bool] = {}
@@ -29,7 +31,7 @@ class StopStrings:
 
 
 class StopSearch:
-    """Releases a text up to its first stop string, in whatever portions the text comes.
+    """Releases a text up to (or with) its first stop string, in whatever portions the text comes.
 
     The first is the one that is complete first; of several that end at the same character, the longest. Only
     the longest end of the text that begins a stop string is held back. One object for one text; owned by
@@ -70,7 +72,7 @@ class StopSearch:
         for character in text:
             self._num_held += 1
             if length := self._advance(character):
-                return self._end(self._num_held - length), True
+                return self._end(self._num_held - (0 if self._stops.are_shown else length)), True
         return self._release(self._num_held - max(self._num_matched)), False
 
     def _advance(self, character: str) -> int:

@@ -9,7 +9,7 @@ import pytest
 from openai.types import chat as openai_chat
 
 from mlc_serve.async_engine import AsyncMLCEngine
-from mlc_serve.errors import InvalidRequestError
+from mlc_serve.errors import ContextLengthError, InvalidRequestError
 from mlc_serve.loaded_model import GenerationDefaults
 from mlc_serve.testing import EOS_ID
 from mlc_serve.text.chat_template import ChatTemplate
@@ -158,6 +158,46 @@ async def test_reply_can_go_back_into_the_conversation(serve: Serve) -> None:
         {"role": "user", "content": "more"},
     ]
     assert (await whole(engine, messages=messages)).choices[0].message.content == "hello"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_without_parallel_calls_nothing_is_computed_after_the_first(serve: Serve, stream: bool) -> None:
+    """The engine is told to end, so that the usage counts little more than the call."""
+    engine = serve(CALL * 20, chat_template=TOOL_TEMPLATE)
+    fields: dict[str, Any] = {"tools": [TOOL], "parallel_tool_calls": False, "max_tokens": 20 * len(CALL)}
+    if stream:
+        parts = await chunks(engine, **fields, stream_options={"include_usage": True})
+        called = [call.index for part in parts for c in part.choices for call in c.delta.tool_calls or []]
+        usage, ends = parts[-1].usage, [c.finish_reason for part in parts for c in part.choices][-1:]
+    else:
+        reply = await whole(engine, **fields)
+        called = [number for number, _ in enumerate(reply.choices[0].message.tool_calls or [])]
+        usage, ends = reply.usage, [reply.choices[0].finish_reason]
+    assert (set(called), ends) == ({0}, ["tool_calls"])
+    assert usage is not None
+    assert usage.completion_tokens < 10 * len(CALL)
+
+
+async def test_usage_may_come_with_every_chunk(serve: Serve) -> None:
+    """It grows with the reply, and the last chunk has nothing else."""
+    parts = await chunks(serve(b"Hello"), stream_options={"continuous_usage_stats": True})
+    counts = [part.usage.completion_tokens for part in parts if part.usage is not None]
+    assert len(counts) == len(parts)
+    assert counts == sorted(counts)
+    assert (len(set(counts)), counts[-1], parts[-1].choices) == (6, 6, [])
+
+
+async def test_a_stop_string_may_be_part_of_the_text(serve: Serve) -> None:
+    """Some clients tell by it what ended the reply."""
+    reply = await whole(serve(b"Hello, world"), stop=[", w"], include_stop_str_in_output=True)
+    assert (reply.choices[0].message.content, reply.choices[0].finish_reason) == ("Hello, w", "stop")
+
+
+async def test_an_overlong_prompt_is_told_in_the_words_that_clients_look_for(serve: Serve) -> None:
+    """Frameworks shorten the conversation when they read them."""
+    messages = [{"role": "user", "content": "x" * 100_000}]
+    with pytest.raises(ContextLengthError, match="maximum context length"):
+        await whole(serve(b""), messages=messages)
 
 
 async def test_bad_request_is_refused_before_anything_is_opened(serve: Serve) -> None:

@@ -120,3 +120,22 @@ def test_every_logprob_is_streamed_once(text: str) -> None:
     parts = chunks(text, ChatOptions(parses_tools=True, logprobs=True))
     sent = [entry.token for part in parts if part.logprobs is not None for entry in part.logprobs.content]
     assert "".join(sent) == text
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_a_reply_may_end_after_its_first_call(parallel: bool) -> None:
+    """Without parallel calls nothing that follows the first is part of the reply, be it a call or text."""
+    options = ChatOptions(parses_tools=True, logprobs=False, ends_after_call=not parallel)
+    text = f"Let me see.{CALL}and{CALL}"
+    choice = message(text, options, FinishReason.LENGTH)
+    assert len(choice.message.tool_calls or []) == 1 + parallel
+    assert choice.message.content == ("Let me see.and" if parallel else "Let me see.")
+    parts = chunks(text, options)
+    assert {call.index for part in parts for call in part.delta.tool_calls or []} == {*range(1 + parallel)}
+    assert [part.finish_reason for part in parts if part.finish_reason] == ["tool_calls"]
+
+
+def test_a_reply_without_a_call_ends_as_it_would() -> None:
+    """Nothing is cut where no tool is called."""
+    options = ChatOptions(parses_tools=True, logprobs=False, ends_after_call=True)
+    assert message("no call", options).message.content == "no call"

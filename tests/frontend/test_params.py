@@ -89,7 +89,7 @@ def test_longest_prompt_leaves_room_for_one_token() -> None:
     """One more is refused, with both numbers."""
     model = fake_model(max_single_sequence_length=8)
     check_prompt([1] * 7, model, "prompt")
-    with pytest.raises(ContextLengthError, match=r"8 tokens in total.* limit 7"):
+    with pytest.raises(ContextLengthError, match=r"maximum context length is 8 tokens.* prompt has 8 tokens"):
         check_prompt([1] * 8, model, "prompt")
 
 

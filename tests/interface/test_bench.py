@@ -28,7 +28,7 @@ def test_prefill_and_every_batch_are_measured(tiny_model: LoadedModel, tiny_chec
 def test_prompts_that_do_not_fit_are_refused(tiny_model: LoadedModel, tiny_checkpoint: Path) -> None:
     """As the engine would refuse a client's."""
     engine = EngineConfig(model=str(tiny_checkpoint), quantization="q0f32", verbose=False)
-    with pytest.raises(ConfigError, match="larger than the model input length limit"):
+    with pytest.raises(ConfigError, match="maximum context length"):
         bench_in_process(engine, CPU, WORKLOAD, 5000, [1])
 
 

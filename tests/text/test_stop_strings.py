@@ -125,6 +125,13 @@ def test_the_longest_beginning_of_a_stop_string_is_held_back_and_given_back() ->
     assert stream.finish() == "#"
 
 
+def test_a_stop_string_may_be_shown() -> None:
+    """Then the text ends behind it, however it is portioned."""
+    for portions in (["a<en", "d>b"], ["a<end>b"]):
+        search = StopSearch(StopStrings(["<end>", "<e"], are_shown=True))
+        assert "".join(search.push(portion)[0] for portion in portions) == "a<e"
+
+
 def test_an_empty_stop_string_is_refused() -> None:
     """It would end every text before it begins."""
     with pytest.raises(InvalidRequestError) as refusal:

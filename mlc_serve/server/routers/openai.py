@@ -169,8 +169,10 @@ def _frame(reply: ReplyStream[Chunk], hidden: set[str], choice: int) -> TextFram
 
 def _counted(body: Body) -> Body:
     """The request, with usage reported if it is streamed."""
+    if not body.stream or body.wants_usage:
+        return body
     counted: Body = body.model_copy(update={"stream_options": StreamOptions(include_usage=True)})
-    return counted if body.stream else body
+    return counted
 
 
 def _model_card(context: ServerContext, engine: AsyncMLCEngine) -> dict[str, Any]:
