@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from mlc_serve.errors import RequestError, RequestFailedError
 from mlc_serve.server.errors import error_json
@@ -27,8 +27,7 @@ DONE = b"data: [DONE]\n\n"
 class EventStream(EventSourceResponse):
     """The response that sends `first`, then `rest`, which are events. The caller closes `rest` afterwards.
 
-    It ends early when the client goes. Raises SendTimeoutError if the client takes nothing of what is sent
-    for `send_timeout` seconds.
+    It ends early when the client goes, or takes nothing of what is sent for `send_timeout` seconds.
     """
 
     def __init__(
@@ -49,6 +48,13 @@ class EventStream(EventSourceResponse):
         )
         self._patience = send_timeout
         self._waiting_since: float | None = None  # while something is being sent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send everything."""
+        try:
+            await super().__call__(scope, receive, send)
+        except SendTimeoutError:
+            logger.info("a stream was not read for %g s, id=%s", self._patience, request_id.get())
 
     async def _stream_response(self, send: Send) -> None:
         """As the base class does, whose cancel scope and timer for each event cost as much as the event."""
