@@ -1,0 +1,190 @@
+"""A first start that is ended while it compiles or converts leaves no process and no file behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mlc_serve.artifacts import HOME_VARIABLE, cache_home
+from mlc_serve.exit_codes import EXIT_INTERRUPTED, EXIT_TERMINATED
+from mlc_serve.unfinished import remove_abandoned
+from tests.checkpoints import Shape, write_checkpoint
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="processes are found by what Linux tells of them"
+)
+
+ROOT = Path(__file__).parent.parent.parent
+# Compiled in half the time of the default's.
+SMALL = Shape(hidden_size=16, num_layers=1, num_heads=2, num_kv_heads=1, intermediate_size=24, vocab_size=300)
+PATIENCE = 120
+NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+# A tool that tells that it runs, has begun to write, and never ends, nor does what it has started.
+TOOL = """#!/bin/sh
+for word; do
+    case "$word" in --output=*) TMPDIR=$(dirname "${{word#*=}}") ;; esac
+done
+echo half > "${{TMPDIR}}/half"
+sleep 600 &
+echo running > {fifo}
+wait
+"""
+# The command line with a compiler that is such a tool.
+WITH_COMPILER = """
+import sys
+from mlc_serve.cli import main
+
+sys.executable = sys.argv[1]
+sys.exit(main(sys.argv[2:]))
+"""
+# The command line with a conversion of that kind.
+WITH_CONVERSION = """
+import sys, threading
+from mlc_serve.cli import main
+from mlc_serve.loading import load
+
+def convert(checkpoint, specs, form, directory, progress):
+    (directory / "half").write_text("half")
+    with open(sys.argv[1], "w") as fifo:
+        fifo.write("running\\n")
+    threading.Event().wait()
+
+load.convert = convert
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+class Start:
+    """A first start of a small model with a cache, a working directory and temporary files of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._fifo = folder / "fifo"
+        os.mkfifo(self._fifo)
+        self._cache, self._temporary, self._work = folder / "cache", folder / "tmp", folder / "work"
+        for directory in (self._cache, self._temporary, self._work):
+            directory.mkdir()
+        self._model = write_checkpoint(folder / "model")
+        self.process: subprocess.Popen[bytes]
+
+    def compiling(self) -> int:
+        """Start, wait until the compiler runs, and return the server's process id."""
+        return self._run([sys.executable, "-c", WITH_COMPILER, self._tool(), *self._serve()])
+
+    def linking(self, *prefix: str) -> int:
+        """Start in a process namespace, and wait until the linker runs that the compiler calls at its end."""
+        write_checkpoint(self._model, SMALL)
+        command = [*prefix, sys.executable, "-m", "mlc_serve", *self._serve()]
+        return self._run(command, CXX=self._tool())
+
+    def converting(self, library: Path) -> int:
+        """Start with a library, and wait until the weights are being converted."""
+        program = [sys.executable, "-c", WITH_CONVERSION, str(self._fifo), *self._serve()]
+        return self._run([*program, f"--model-lib={library}"])
+
+    def _tool(self) -> str:
+        tool = self._folder / "tool"
+        tool.write_text(TOOL.format(fifo=self._fifo))
+        tool.chmod(0o755)
+        return str(tool)
+
+    def _serve(self) -> list[str]:
+        return ["serve", str(self._model), "--device=cpu", "--quantization=q0f32", "--port=0"]
+
+    def _run(self, command: list[str], **env: str) -> int:
+        own = {"PYTHONPATH": str(ROOT), HOME_VARIABLE: str(self._cache), "TMPDIR": str(self._temporary)}
+        self.process = subprocess.Popen(
+            command,
+            cwd=self._work,
+            env={**os.environ, **own, **env},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        assert self._fifo.read_text() == "running\n"
+        (server,) = [one for one in self.processes() if is_server(one.cmdline())]
+        return server.pid
+
+    def processes(self) -> list[psutil.Process]:
+        """All that has been started and still runs: nobody else works in that directory."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.cwd() == str(self._work) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def files(self) -> list[Path]:
+        """What is left in the cache and among the temporary files, but what is finished."""
+        return [*self._cache.glob("*/.*"), *self._temporary.iterdir()]
+
+    def end(self) -> str:
+        """Wait for the end of all processes, and return what was said."""
+        running = [process for process in self.processes() if process.pid != self.process.pid]
+        _, said = self.process.communicate(timeout=PATIENCE)
+        _, alive = psutil.wait_procs(running, PATIENCE)
+        assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+        return said.decode()
+
+    def close(self) -> None:
+        """End what a failed test has left."""
+        for process in self.processes():
+            process.kill()
+        self.process.communicate()
+
+
+def is_server(command: list[str]) -> bool:
+    """Whether a command is the server itself."""
+    return "serve" in command and "unshare" not in command
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """A start that has not begun."""
+    one = Start(tmp_path)
+    yield one
+    one.close()
+
+
+def test_a_signal_while_the_compiler_runs(start: Start) -> None:
+    """It ends with what it has started, what it had written is removed, and nothing is said."""
+    os.kill(start.compiling(), signal.SIGTERM)
+    assert (start.end(), start.process.returncode) == ("", EXIT_TERMINATED)
+    assert start.files() == []
+
+
+@pytest.mark.usefixtures("tiny_model")
+def test_a_signal_while_weights_are_converted(start: Start) -> None:
+    """The half that was written is removed."""
+    (library, *_) = (cache_home() / "libraries").glob("[!.]*/model.so")
+    os.kill(start.converting(library), signal.SIGINT)
+    assert (start.end(), start.process.returncode) == ("", EXIT_INTERRUPTED)
+    assert start.files() == []
+
+
+def test_sigkill_ends_the_compiler_too(start: Start) -> None:
+    """What was written is removed by the next start, and at once."""
+    os.kill(start.compiling(), signal.SIGKILL)
+    start.end()
+    (left,) = start.files()
+    remove_abandoned(left.parent)
+    assert start.files() == []
+
+
+@pytest.mark.skipif(
+    subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode != 0,
+    reason="this user may not make a process namespace",
+)
+def test_sigterm_ends_process_1_of_a_container(start: Start) -> None:
+    """For which the system has no default action; here, while the compiler's linker runs."""
+    os.kill(start.linking(*NAMESPACE), signal.SIGTERM)
+    assert (start.end(), start.process.returncode) == ("", EXIT_TERMINATED)
+    assert start.files() == []
