@@ -31,21 +31,27 @@ class Terminated(SystemExit):
 def ended_by_sigterm() -> Iterator[None]:
     """Let the first SIGTERM raise Terminated in the block, and let further ones change nothing.
 
-    Signals stay as they are where the block does not run on the main thread.
+    If what it has interrupted takes that for an error of its own, as a compiler's passes may, Terminated is
+    raised at the end of the block. Signals stay as they are where the block does not run on the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    has_come = False
+
+    def terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+        nonlocal has_come
+        has_come = True
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+
+    previous = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+        if has_come:
+            raise Terminated
 
 
 def interruptible(work: Callable[[], T]) -> T:

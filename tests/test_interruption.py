@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -50,6 +51,17 @@ def test_sigterm_unwinds_what_runs() -> None:
         signal.raise_signal(signal.SIGTERM)
     assert raised.value.code == EXIT_TERMINATED == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_who_takes_it_for_an_error_does_not_stop_it() -> None:
+    """As a compiler does, one of whose passes fails."""
+
+    def compile_anyway() -> None:
+        with ended_by_sigterm(), suppress(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Terminated):
+        compile_anyway()
 
 
 def test_a_second_signal_does_not_keep_things_from_being_put_away() -> None:
