@@ -133,7 +133,7 @@ def _write(shard: BinaryIO, name: str, tensor: NDArray[Any]) -> dict[str, Any]:
     shard.write(bytes(-shard.tell() % _ALIGNMENT))
     offset = shard.tell()
     content = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
-    content.tofile(shard)
+    shard.write(content.data)  # not tofile: its error does not say why
     return {
         "name": name,
         "shape": list(tensor.shape),

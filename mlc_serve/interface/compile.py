@@ -18,12 +18,15 @@ from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
 from mlc_serve.compiler.library import STAGES, compile_library
 from mlc_serve.compiler.target import target_for
-from mlc_serve.disk import told_if_full
+from mlc_serve.disk import check_room, told_if_full
 from mlc_serve.errors import CompileError
 from mlc_serve.processes import children_end
 from mlc_serve.quantization.scheme import choose_scheme
 from mlc_serve.unfinished import unfinished
 
+# Bytes that compilers and linkers take for the largest models, with room to spare: LLVM does not tell of a
+# full disk, but ends the process.
+_ROOM = 16 << 20
 _BAR = "{n_fmt}/{total_fmt} {desc} {elapsed}"
 
 
@@ -43,6 +46,7 @@ def compile_model(
         raise CompileError(f"{output} can't be written: {output.parent} is no directory")
     try:
         with unfinished(folder, output.name) as content, told_if_full(folder), _tools_working_in(content):
+            check_room(folder, _ROOM)
             library = content / output.name
             _compile(checkpoint, scheme.name, target, library, opt)
             library.replace(output)

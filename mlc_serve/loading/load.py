@@ -9,6 +9,7 @@ tensor is touched.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -26,7 +27,7 @@ from mlc_serve.config import DEFAULT_OPT, EngineConfig, Mode
 from mlc_serve.disk import check_room
 from mlc_serve.engine.limit_inference import infer_limits
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
-from mlc_serve.errors import CheckpointError, ConfigError
+from mlc_serve.errors import CheckpointError, ConfigError, StartupError
 from mlc_serve.host_memory import free_host_bytes
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading.compiler_process import run_compiler
@@ -37,6 +38,8 @@ from mlc_serve.runtime.runner import TVMBackend
 from mlc_serve.runtime.threads import use_every_core
 from mlc_serve.runtime.weights import load_weights
 from mlc_serve.text.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[str], None]
 
@@ -55,27 +58,41 @@ def load_model(
     """Load a model, compiling and converting it if that has not been done. `report` is told in lines what was
     chosen.
 
-    Raises StartupError: CheckpointError, ConfigError, DeviceError or CompileError.
+    Raises StartupError, whatever is wrong with the checkpoint, the cache, the disk or the device.
     """
-    use_every_core()
-    checkpoint = open_checkpoint(locate(model))
-    place = find_device(device)
-    tokenizer = Tokenizer.from_directory(checkpoint.tokenizer_directory)
-    library = _library(model_lib, checkpoint, config, place, report)
-    info = library.info
-    _compare_vocabularies(tokenizer, info, report)
-    limits = _limits(config, mode, info, place, report)
-    return LoadedModel(
-        name=model,
-        device=str(place),
-        quantization=library.quantization,
-        backend=TVMBackend(library, _weights(library, checkpoint, report), limits),
-        info=info,
-        limits=limits,
-        tokenizer=tokenizer,
-        chat_template=checkpoint.chat_template(),
-        defaults=checkpoint.generation_defaults(),
-    )
+    with _told_in_one_line(model):
+        use_every_core()
+        checkpoint = open_checkpoint(locate(model))
+        place = find_device(device)
+        tokenizer = Tokenizer.from_directory(checkpoint.tokenizer_directory)
+        library = _library(model_lib, checkpoint, config, place, report)
+        info = library.info
+        _compare_vocabularies(tokenizer, info, report)
+        limits = _limits(config, mode, info, place, report)
+        return LoadedModel(
+            name=model,
+            device=str(place),
+            quantization=library.quantization,
+            backend=TVMBackend(library, _weights(library, checkpoint, report), limits),
+            info=info,
+            limits=limits,
+            tokenizer=tokenizer,
+            chat_template=checkpoint.chat_template(),
+            defaults=checkpoint.generation_defaults(),
+        )
+
+
+@contextmanager
+def _told_in_one_line(model: str) -> Iterator[None]:
+    """Turn what nobody has foreseen into a StartupError; where it arose is logged at level debug."""
+    try:
+        yield
+    except StartupError:
+        raise
+    except Exception as error:  # an edge: a checkpoint, a driver or a disk may do anything
+        logger.debug("loading %s failed", model, exc_info=True)
+        told = " ".join(str(error).split())
+        raise StartupError(f"loading {model} failed: {type(error).__name__}: {told}") from error
 
 
 def _compare_vocabularies(tokenizer: Tokenizer, info: ModelInfo, report: Report) -> None:

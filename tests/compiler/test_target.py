@@ -21,6 +21,31 @@ def test_a_gpu_s_architecture_can_be_named() -> None:
     assert (target.kind.name, str(target.attrs["arch"]), target.host.kind.name) == ("cuda", "sm_90a", "llvm")
 
 
+@pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1)])
+def test_of_several_gpus_the_one_that_is_named_is_asked(
+    monkeypatch: pytest.MonkeyPatch, device: str, index: int
+) -> None:
+    """They may be of different architectures."""
+    asked: list[tuple[str, int]] = []
+
+    class Gone:
+        exist = False
+
+    def note(kind: str, number: int) -> Gone:
+        asked.append((kind, number))
+        return Gone()
+
+    monkeypatch.setattr(tvm, "device", note)
+    assert target_for(device).kind.name == "cuda"
+    assert asked == [("cuda", index)]
+
+
+def test_an_index_is_a_number() -> None:
+    """And nothing else."""
+    with pytest.raises(CompileError, match="no target for 'cuda:x'"):
+        target_for("cuda:x")
+
+
 def test_an_unknown_kind_is_refused() -> None:
     """Its name is in the error."""
     with pytest.raises(CompileError, match="no target for 'tpu'"):

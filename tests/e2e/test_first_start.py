@@ -109,7 +109,7 @@ class Start:
         )
         assert self._fifo.read_text() == "running\n"
         (server,) = [one for one in self.processes() if is_server(one.cmdline())]
-        return server.pid
+        return int(server.pid)
 
     def processes(self) -> list[psutil.Process]:
         """All that has been started and still runs: nobody else works in that directory."""

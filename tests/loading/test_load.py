@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,18 @@ from mlc_serve.artifacts import HOME_VARIABLE, cache_home
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.config import EngineConfig
 from mlc_serve.engine.backend import SequenceStep
-from mlc_serve.errors import CheckpointError, CompileError, ConfigError, DeviceError, InvalidRequestError
+from mlc_serve.errors import (
+    CheckpointError,
+    CompileError,
+    ConfigError,
+    DeviceError,
+    DiskFullError,
+    InvalidRequestError,
+    StartupError,
+)
 from mlc_serve.frontend.params import check_prompt
 from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.loading import load as module
 from mlc_serve.loading import load_model
 from tests.checkpoints import Shape, write_checkpoint
 from tests.mlc_checkpoints import write_mlc_checkpoint
@@ -198,6 +209,110 @@ def test_a_python_that_can_not_be_started_is_named(
         load(tiny_checkpoint)
 
 
+def cut(path: Path) -> None:
+    """Take the second half of a file away."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def zero(path: Path) -> None:
+    """Put zeros into a file, as many as there were bytes."""
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.fixture
+def cache_copy(tiny_model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that holds what the shared one does, and may be damaged. Its library is not compiled again."""
+    original, copy = cache_home(), tmp_path / "home"
+    shutil.copytree(original, copy)
+
+    def compile_again(_model: Path, _options: object, output: Path) -> None:
+        names = {path.name for path in (original / "libraries").glob("[!.]*")}
+        (gone,) = names - {path.name for path in (copy / "libraries").iterdir()}
+        shutil.copy(original / "libraries" / gone / "model.so", output)
+
+    monkeypatch.setattr(module, "run_compiler", compile_again)
+    monkeypatch.setenv(HOME_VARIABLE, str(copy))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("model.so", cut),
+        ("model.so", zero),
+        ("params_shard_0.bin", cut),
+        ("params_shard_0.bin", zero),
+        ("params_shard_0.bin", Path.unlink),
+        ("tensor-cache.json", cut),
+        ("tensor-cache.json", Path.unlink),
+    ],
+)
+def test_a_damaged_cache_is_named_and_made_again(
+    tiny_checkpoint: Path,
+    tiny_model: LoadedModel,
+    cache_copy: Path,
+    file: str,
+    damage: Callable[[Path], None],
+) -> None:
+    """The library before it is mapped into memory; the model computes what it did."""
+    kind = "libraries" if file == "model.so" else "weights"
+    damaged = {path / file for path in artifacts(kind)}
+    for path in damaged:
+        damage(path)
+    model, lines = load(tiny_checkpoint)
+    assert lines[0].split()[0] in {str(path) for path in damaged}
+    assert lines[0].endswith("; it is made again.")
+    assert logprobs(model) == logprobs(tiny_model)
+    assert load(tiny_checkpoint)[1] == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 400 kB: less than the small model's weights, and more than half of them."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("this user may not mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("is_foreseen", [True, False])
+def test_a_full_disk_is_told_as_one(
+    tiny_checkpoint: Path,
+    tiny_model: LoadedModel,
+    small_disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_foreseen: bool,
+) -> None:
+    """Before weights are converted, and when somebody else has filled it meanwhile; nothing is left."""
+    library = library_of(tiny_checkpoint)
+    monkeypatch.setenv(HOME_VARIABLE, str(small_disk))
+    if not is_foreseen:
+        monkeypatch.setattr(module, "check_room", lambda directory, needed: None)
+    words = "are needed, and .* are free" if is_foreseen else "the disk is full; .* are free"
+    with pytest.raises(DiskFullError, match=rf"^{small_disk}/weights\S*: .*{words}$"):
+        load(tiny_checkpoint, model_lib=str(library))
+    assert list((small_disk / "weights").iterdir()) == []
+
+
+def test_what_nobody_has_foreseen_is_one_line(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver, a disk or a checkpoint may do anything."""
+
+    def fail(_directory: Path) -> None:
+        raise KeyError("what\nis this")
+
+    monkeypatch.setattr(module, "open_checkpoint", fail)
+    with pytest.raises(StartupError, match=r"^loading \S+/tiny failed: KeyError: 'what\\nis this'$"):
+        load(tiny_checkpoint)
+
+
 def test_a_missing_device_or_directory_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """Before anything is compiled."""
     with pytest.raises(DeviceError, match="'cpu:3'"):
@@ -208,6 +323,6 @@ def test_a_missing_device_or_directory_is_refused(tiny_checkpoint: Path, tmp_pat
 
 def test_limits_are_explained(tiny_checkpoint: Path) -> None:
     """One line for each that was inferred, if the config asks for it."""
-    config = EngineConfig(max_num_sequence=2, max_total_sequence_length=128, verbose=True)
+    config = replace(SMALL, verbose=True)
     _, lines = load(tiny_checkpoint, config)
     assert any("128" in line for line in lines)
