@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import sentencepiece
 import tokenizers
 from tokenizers import (
     AddedToken,
@@ -204,6 +206,30 @@ def _only_vocab_and_merges(path: Path, tokenizer_class: str, **config: Any) -> N
     (path / "merges.txt").write_text(f"#version: 0.2\n{merges}\n")
 
 
+def _sentencepiece_model(path: Path, tokenizer_class: str | None, kind: str, **config: Any) -> None:
+    """As the first Llamas were published: the file that SentencePiece writes, and no other vocabulary."""
+    path.mkdir(parents=True)
+    sentences = ["hello world, words and 12 numbers", "what does it mean, it's a test", "naïve wörds hellö"]
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences * 20),
+        model_writer=written,
+        model_type=kind,
+        vocab_size=310,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        control_symbols=["<ctl>"],
+        user_defined_symbols=["<think>"],
+        normalization_rule_name="identity" if kind == "bpe" else "nmt_nfkc",
+        remove_extra_whitespaces=kind == "unigram",
+        minloglevel=2,
+    )
+    (path / "tokenizer.model").write_bytes(written.getvalue())
+    (path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    declared = config if tokenizer_class is None else {"tokenizer_class": tokenizer_class, **config}
+    (path / "tokenizer_config.json").write_text(json.dumps(declared))
+
+
 Write = Callable[[Path], None]
 
 
@@ -293,6 +319,19 @@ DIRECTORIES: dict[str, Write] = {
     "Unigram": _saved(_unigram),
     "WordPiece": _saved(_wordpiece),
     "no decoder": _saved(_without_decoder),
+    "SentencePiece, LlamaTokenizer": lambda path: _sentencepiece_model(
+        path, "LlamaTokenizer", "bpe", add_bos_token=True, legacy=False
+    ),
+    "SentencePiece, legacy LlamaTokenizer": lambda path: _sentencepiece_model(
+        path, "LlamaTokenizer", "bpe", add_eos_token=True, legacy=True, pad_token="<pad>"
+    ),
+    "SentencePiece, CodeLlamaTokenizer": lambda path: _sentencepiece_model(path, "CodeLlamaTokenizer", "bpe"),
+    "SentencePiece, GemmaTokenizer": lambda path: _sentencepiece_model(path, "GemmaTokenizer", "bpe"),
+    "SentencePiece": lambda path: _sentencepiece_model(path, GENERIC, "bpe"),
+    "SentencePiece, tokens listed": lambda path: _sentencepiece_model(
+        path, GENERIC, "bpe", added_tokens_decoder={"3": token("<ctl>", normalized=True)}, legacy=False
+    ),
+    "SentencePiece, Unigram": lambda path: _sentencepiece_model(path, GENERIC, "unigram", add_bos_token=True),
     "vocab.json, GPT2Tokenizer": lambda path: _only_vocab_and_merges(
         path, "GPT2Tokenizer", bos_token="<s>", add_bos_token=True
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,10 @@ class DeclaredTokens:
     added: list[AddedToken]
     named: dict[str, AddedToken]
     extra: list[AddedToken] | None
+
+    def unnormalized(self) -> DeclaredTokens:
+        """The same, with listed tokens that are found in a text before it is normalized."""
+        return replace(self, added=[_with_flags(token, normalized=False) for token in self.added])
 
     def add_to(self, tokenizer: tokenizers.Tokenizer) -> None:
         """Add what the tokenizer lacks. A token that its vocabulary holds keeps the id that it has there."""
@@ -152,6 +156,11 @@ def _faults_in(path: Path) -> Iterator[None]:
         yield
     except CheckpointError as error:
         raise error if str(path) in str(error) else CheckpointError(f"{path}: {error}") from error
+
+
+def _with_flags(token: AddedToken, **flags: bool) -> AddedToken:
+    own = {name: getattr(token, name) for name in _FLAGS}
+    return AddedToken(token.content, **{**own, **flags})
 
 
 def _object(key: str, value: Any) -> dict[str, Any]:

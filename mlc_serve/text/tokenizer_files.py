@@ -1,12 +1,13 @@
 """From the tokenizer files of a model directory to a tokenizer with the ids of transformers' AutoTokenizer.
 
-tokenizer.json, or vocab.json and merges.txt    vocabulary and pipeline
-tokenizer_config.json, config.json              the tokenizer's class and its options
-the files of declared_tokens.py                 special and other added tokens
+tokenizer.json, tokenizer.model, or vocab.json and merges.txt    vocabulary and pipeline
+tokenizer_config.json, config.json                               the tokenizer's class and its options
+the files of declared_tokens.py                                  special and other added tokens
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import tokenizers
@@ -29,22 +30,65 @@ def read_tokenizer(directory: Path) -> tokenizers.Tokenizer:
     """
     config = read_json_object_if_present(directory / "tokenizer_config.json")
     path = directory / "tokenizer.json"
-    saved = _read_file(path) if path.exists() else None
-    known = _class_of(directory, config, saved)
-    declared = read_declared_tokens(
-        directory,
-        config,
-        listed={} if saved is None else saved.get_added_tokens_decoder(),
-        defaults={**_padding_token(saved), **({} if known is None else known.named_tokens)},
-    )
-    if known is not None:
-        tokenizer = _made_anew(known, saved, _vocabulary(directory, known, saved), declared, config)
-    elif saved is not None:
-        tokenizer = saved
-        declared.add_to(tokenizer)
+    if path.exists():
+        tokenizer = _from_tokenizer_json(directory, _read_file(path), config)
+    elif (directory / "tokenizer.model").exists():
+        tokenizer = _from_sentencepiece(directory, config)
     else:
-        raise CheckpointError(f"{directory}: there is no tokenizer.json")
+        tokenizer = _from_vocab_and_merges(directory, config)
     tokenizer.encode_special_tokens = bool(config.get("split_special_tokens"))
+    return tokenizer
+
+
+def _from_tokenizer_json(
+    directory: Path, saved: tokenizers.Tokenizer, config: Options
+) -> tokenizers.Tokenizer:
+    """What puts tokens around each text is the file's; options for begin and end tokens don't count."""
+    known = _class_of(directory, config, saved)
+    padding = {} if saved.padding is None else {"pad_token": saved.padding["pad_token"]}
+    named = {**padding, **(known.named_tokens if known else {})}
+    declared = read_declared_tokens(directory, config, saved.get_added_tokens_decoder(), named)
+    if known is None:
+        declared.add_to(saved)
+        return saved
+    tokenizer = _of_class(known, saved.model, declared, config)
+    if known.adds_begin_token:
+        _surround(tokenizer, declared, {"add_bos_token": True})
+    elif saved.post_processor is not None:
+        tokenizer.post_processor = saved.post_processor
+    return tokenizer
+
+
+def _from_sentencepiece(directory: Path, config: Options) -> tokenizers.Tokenizer:
+    # Loads protobuf, which other models need not wait for.
+    from mlc_serve.text.sentencepiece import SentencePieceFile  # noqa: PLC0415
+
+    pieces = SentencePieceFile(directory / "tokenizer.model")
+    known = _class_of(directory, config)
+    named = known.named_tokens if known else pieces.named_tokens()
+    declared = read_declared_tokens(directory, config, {}, named)
+    if declared.extra is None:
+        declared = replace(declared, extra=pieces.added_tokens(with_user_defined=known is not None))
+    if known:
+        tokenizer = _of_class(known, pieces.bpe(), declared, config)
+    else:
+        tokenizer = pieces.tokenizer(first_only=not config.get("legacy", True))
+        (declared.unnormalized() if pieces.adds_space else declared).add_to(tokenizer)
+    default = {"add_bos_token": known is not None and known.adds_begin_token}
+    _surround(tokenizer, declared, {**default, **config})
+    return tokenizer
+
+
+def _from_vocab_and_merges(directory: Path, config: Options) -> tokenizers.Tokenizer:
+    known = _class_of(directory, config)
+    vocabulary, merges = directory / "vocab.json", directory / "merges.txt"
+    if known is None or known.from_sentencepiece or not (vocabulary.is_file() and merges.is_file()):
+        raise CheckpointError(f"{directory}: there is no tokenizer.json")
+    with tokenizer_faults(lambda fault: CheckpointError(f"{vocabulary}, {merges.name}: {fault}")):
+        model = models.BPE.from_file(str(vocabulary), str(merges))
+    declared = read_declared_tokens(directory, config, {}, known.named_tokens)
+    tokenizer = _of_class(known, model, declared, config)
+    _surround(tokenizer, declared, config)
     return tokenizer
 
 
@@ -56,73 +100,49 @@ def _read_file(path: Path) -> tokenizers.Tokenizer:
         raise CheckpointError(f"{path}: {error.strerror}") from error
 
 
-def _class_of(directory: Path, config: Options, saved: tokenizers.Tokenizer | None) -> TokenizerClass | None:
+def _class_of(
+    directory: Path, config: Options, saved: tokenizers.Tokenizer | None = None
+) -> TokenizerClass | None:
     """The class that puts a pipeline of its own around the vocabulary; None if tokenizer.json has it all."""
-    model = read_json_object_if_present(directory / "config.json")
+    model = read_json_object_if_present(directory / "config.json") or read_json_object_if_present(
+        directory / "mlc-chat-config.json"
+    )
     declared = config.get("tokenizer_class") or model.get("tokenizer_class")
     name = _CLASS_OF_MODEL.get(model.get("model_type", ""), str(declared).removesuffix("Fast"))
     if saved is not None and not isinstance(saved.model, models.BPE):
         return None
-    if saved is not None and name == "LlamaTokenizer" and '"ByteLevel"' in _pipeline(saved):
+    if saved is not None and name == "LlamaTokenizer" and _is_byte_level(saved):
         return None
     return TOKENIZER_CLASSES.get(name)
 
 
-def _padding_token(saved: tokenizers.Tokenizer | None) -> dict[str, str]:
-    padding = None if saved is None else saved.padding
-    return {} if padding is None else {"pad_token": padding["pad_token"]}
-
-
-def _pipeline(tokenizer: tokenizers.Tokenizer) -> str:
-    """What a tokenizer does beside its model, as JSON."""
+def _is_byte_level(tokenizer: tokenizers.Tokenizer) -> bool:
+    """Many byte-level tokenizers call themselves Llama's, whose class is of the other family."""
     steps = (tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.post_processor, tokenizer.decoder)
-    return "".join(step.__getstate__().decode() for step in steps if step is not None)
+    return any(b'"ByteLevel"' in step.__getstate__() for step in steps if step is not None)
 
 
-def _vocabulary(directory: Path, known: TokenizerClass, saved: tokenizers.Tokenizer | None) -> models.BPE:
-    if saved is not None:
-        found: models.BPE = saved.model
-        return found
-    vocabulary, merges = directory / "vocab.json", directory / "merges.txt"
-    if known.from_sentencepiece or not vocabulary.is_file() or not merges.is_file():
-        raise CheckpointError(f"{directory}: there is no tokenizer.json")
-    with tokenizer_faults(lambda fault: CheckpointError(f"{vocabulary}, {merges.name}: {fault}")):
-        model: models.BPE = models.BPE.from_file(str(vocabulary), str(merges))
-    return model
-
-
-def _made_anew(
-    known: TokenizerClass,
-    saved: tokenizers.Tokenizer | None,
-    model: models.BPE,
-    declared: DeclaredTokens,
-    config: Options,
+def _of_class(
+    known: TokenizerClass, model: models.BPE, declared: DeclaredTokens, options: Options
 ) -> tokenizers.Tokenizer:
     tokenizer = tokenizers.Tokenizer(model)
-    known.set_up(tokenizer, config)
+    known.set_up(tokenizer, options)
     if known.reads_unknown and "unk_token" in declared.named:
         model.unk_token = declared.named["unk_token"].content
     declared.add_to(tokenizer)
     if known.renews_special_tokens:
         special = (*declared.named.values(), *(declared.extra or ()))
         tokenizer.add_tokens([AddedToken(token.content, special=True) for token in special])
-    if saved is not None and not known.adds_begin_token:
-        if saved.post_processor is not None:
-            tokenizer.post_processor = saved.post_processor
-    else:
-        _surround(tokenizer, declared, known, {} if saved is not None else config)
     return tokenizer
 
 
-def _surround(
-    tokenizer: tokenizers.Tokenizer, declared: DeclaredTokens, known: TokenizerClass, options: Options
-) -> None:
-    """Let the tokenizer put a begin token before each text and an end token behind it, as the options ask."""
-    begins = ["bos_token"] if options.get("add_bos_token", known.adds_begin_token) else []
-    ends = ["eos_token"] if options.get("add_eos_token") else []
-    names = {name: declared.named[name].content for name in (*begins, *ends) if name in declared.named}
-    before, after = ([f"{names[name]}:0" for name in part if name in names] for part in (begins, ends))
+def _surround(tokenizer: tokenizers.Tokenizer, declared: DeclaredTokens, options: Options) -> None:
+    """Put a begin token before each text and an end token behind it, where the options ask for them."""
+    begin = declared.named.get("bos_token") if options.get("add_bos_token") else None
+    end = declared.named.get("eos_token") if options.get("add_eos_token") else None
+    before, after = ([f"{token.content}:0"] if token else [] for token in (begin, end))
+    texts = {token.content for token in (begin, end) if token}
     tokenizer.post_processor = processors.TemplateProcessing(
         single=[*before, "$A:0", *after],
-        special_tokens=[(text, tokenizer.token_to_id(text)) for text in names.values()],
+        special_tokens=[(text, tokenizer.token_to_id(text)) for text in texts],
     )

@@ -105,3 +105,12 @@ def test_a_directory_without_a_tokenizer_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match=f"^{tmp_path / 'model'}: there is no tokenizer.json$"):
         Tokenizer.from_directory(tmp_path / "model")
+
+
+@pytest.mark.parametrize("content", [b"", b"no protocol buffer", b"bXlkYXRh 0\nIQ== 1\n"])
+def test_a_file_that_is_not_sentencepieces_is_named(tmp_path: Path, content: bytes) -> None:
+    """Other formats have the same name, such as tiktoken's."""
+    (tmp_path / "tokenizer.model").write_bytes(content)
+
+    with pytest.raises(CheckpointError, match=f"^{tmp_path / 'tokenizer.model'}: not a SentencePiece model"):
+        Tokenizer.from_directory(tmp_path)
