@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mlc_serve.loaded_model import GenerationDefaults
 from mlc_serve.text.chat_template import PromptTemplate
+from mlc_serve.text.tokenizer import Tokenizer
 
 
 class Checkpoint(Protocol):
@@ -39,7 +40,11 @@ class Checkpoint(Protocol):
 
     @property
     def tokenizer_directory(self) -> Path:
-        """Where tokenizer.json lies."""
+        """Where the tokenizer's files lie."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer, read when it is first asked for. CheckpointError if it can't be."""
 
     def tensor(self, name: str) -> NDArray[Any]:
         """One tensor, in the dtype it is stored in (bfloat16 is ml_dtypes'); possibly read-only. Nothing else

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from mlc_serve.checkpoint.fingerprint import fingerprint_of
 from mlc_serve.checkpoint.generation_values import Recommendations
 from mlc_serve.checkpoint.safetensors_weights import SafetensorsWeights
-from mlc_serve.checkpoint.template_files import read_chat_template, read_special_tokens
+from mlc_serve.checkpoint.template_files import read_chat_template, read_listed_ids, read_special_tokens
 from mlc_serve.errors import CheckpointError
 from mlc_serve.json_object import read_json_object, read_json_object_if_present
 from mlc_serve.loaded_model import GenerationDefaults
 from mlc_serve.text.chat_template import ChatTemplate
+from mlc_serve.text.tokenizer import Tokenizer
 
 CONFIG_NAME = "config.json"
 
@@ -33,6 +35,11 @@ class HuggingFaceCheckpoint:
         self.config: dict[str, Any] = read_json_object(directory / CONFIG_NAME)
         self.model_type = self._model_type()
         self._weights = SafetensorsWeights(directory)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """See Checkpoint."""
+        return Tokenizer.from_directory(self.tokenizer_directory)
 
     @property
     def tensor_names(self) -> Collection[str]:
@@ -78,12 +85,20 @@ class HuggingFaceCheckpoint:
         return Recommendations(file).token_ids(declared.get("eos_token_id"), "eos_token_id", vocab_size)
 
     def _tokenizer_end(self) -> frozenset[int]:
-        """Id of the token that the tokenizer's files call eos_token."""
+        """Ids that the tokenizer's files give the token that they call eos_token.
+
+        Without tokenizer.json it is an entry of the vocabulary; none if that can't be read.
+        """
         text = read_special_tokens(self.directory).get("eos_token")
         if text is None:
             return frozenset()
-        path = self.tokenizer_directory / "tokenizer.json"
-        added = read_json_object(path).get("added_tokens")
-        entries = [entry for entry in added if isinstance(entry, dict)] if isinstance(added, list) else []
-        ids = [entry.get("id") for entry in entries if entry.get("content") == text]
+        path, ids = self.tokenizer_directory / "tokenizer.json", read_listed_ids(self.directory, text)
+        if not path.exists():
+            ids += self._vocabulary_ids(text)
         return Recommendations(path).token_ids(ids, "added_tokens", self.config.get("vocab_size"))
+
+    def _vocabulary_ids(self, text: str) -> list[Any]:
+        try:
+            return [self.tokenizer.token_id(text)]
+        except CheckpointError:
+            return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Collection
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ class MLCCheckpoint:
         self.quantization: str | None = self._field("quantization", str)
         self.config: dict[str, Any] = {**self._field("model_config", dict), "model_type": self.model_type}
         self._weights = RawShards(directory)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """See Checkpoint."""
+        return Tokenizer.from_directory(self.tokenizer_directory)
 
     @property
     def tensor_names(self) -> Collection[str]:
@@ -92,9 +98,8 @@ class MLCCheckpoint:
         if not prefix_ids:
             return ""
         if isinstance(prefix_ids, list) and all(isinstance(token_id, int) for token_id in prefix_ids):
-            tokenizer = Tokenizer.from_directory(self.tokenizer_directory)
-            text = "".join(map(tokenizer.token_text, prefix_ids))
-            if tokenizer.encode(text, add_special_tokens=False) == prefix_ids:
+            text = "".join(map(self.tokenizer.token_text, prefix_ids))
+            if self.tokenizer.encode(text, add_special_tokens=False) == prefix_ids:
                 return text
         shown = reprlib.repr(prefix_ids)
         raise CheckpointError(f"conv_template.system_prefix_token_ids: {shown} are not all special tokens")

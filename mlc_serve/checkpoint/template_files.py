@@ -38,6 +38,18 @@ def read_special_tokens(directory: Path) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text is not None}
 
 
+def read_listed_ids(directory: Path, text: str) -> list[Any]:
+    """The ids that lists of added tokens give this token: numbers, or what else stands in their place."""
+    config = read_json_object_if_present(directory / "tokenizer_config.json").get("added_tokens_decoder")
+    listed = config.items() if isinstance(config, dict) else ()
+    ids: list[Any] = [int(key) for key, token in listed if key.isdecimal() and _token_text(token) == text]
+    added = read_json_object_if_present(directory / "tokenizer.json").get("added_tokens")
+    entries = [entry for entry in added if isinstance(entry, dict)] if isinstance(added, list) else []
+    ids += [entry.get("id") for entry in entries if entry.get("content") == text]
+    older = read_json_object_if_present(directory / "added_tokens.json")
+    return [*ids, older[text]] if text in older else ids
+
+
 def _files(directory: Path) -> dict[str, str]:
     paths = {path.stem: path for path in sorted(directory.glob("additional_chat_templates/*.jinja"))}
     if (directory / "chat_template.jinja").is_file():

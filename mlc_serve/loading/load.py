@@ -64,7 +64,7 @@ def load_model(
         use_every_core()
         checkpoint = open_checkpoint(locate(model))
         place = find_device(device)
-        tokenizer = Tokenizer.from_directory(checkpoint.tokenizer_directory)
+        tokenizer = checkpoint.tokenizer
         library = _library(model_lib, checkpoint, config, place, report)
         info = library.info
         _compare_vocabularies(tokenizer, info, report)

@@ -70,7 +70,7 @@ def read_declared_tokens(
     reader = _Reader()
     with _faults_in(directory / "tokenizer_config.json"):
         reader.read_config(config)
-    if _LIST not in config:
+    if config.get(_LIST) is None:
         special_map = read_json_object_if_present(directory / "special_tokens_map.json")
         with _faults_in(directory / "special_tokens_map.json"):
             reader.read_special_map(special_map)
@@ -94,7 +94,7 @@ class _Reader:
         """tokenizer_config.json."""
         self._read_names(config)
         self._read_extra(_EXTRA, config.get(_EXTRA) or config.get(_EXTRA_ONCE, config.get(_EXTRA)))
-        for token_id, value in _object(_LIST, config.get(_LIST, {})).items():
+        for token_id, value in _object(_LIST, config.get(_LIST) or {}).items():
             if not token_id.isdecimal():
                 raise CheckpointError(f"{_LIST}: {token_id!r} is no token id")
             self.added[int(token_id)] = _token(f"{_LIST}.{token_id}", value)

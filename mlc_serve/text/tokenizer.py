@@ -101,6 +101,11 @@ class Tokenizer:
         text = b"".join(kept).decode(errors="replace")
         return text[1:] if self.strips_leading_space and text.startswith(" ") else text
 
+    def token_id(self, entry: str) -> int | None:
+        """The id of an entry under its own name, such as that of a special token; None if there is none."""
+        found: int | None = self._tokenizer.token_to_id(entry)
+        return found
+
     def token_bytes(self, token_id: int) -> bytes:
         """What the id adds to the bytes of a text: a special token its name, an id of no entry nothing."""
         known = self._bytes.get(token_id)

@@ -110,6 +110,25 @@ def test_end_tokens(tmp_path: Path) -> None:
     assert ends() == set()
 
 
+def test_the_end_token_of_a_tokenizer_may_be_listed_anywhere(tmp_path: Path) -> None:
+    """In tokenizer.json, in tokenizer_config.json or in added_tokens.json alone."""
+    write_checkpoint(tmp_path, SMALL)
+    for name in ("generation_config.json", "config.json"):
+        edit(tmp_path / name, eos_token_id=None)
+
+    def ends() -> frozenset[int]:
+        return open_checkpoint(tmp_path).generation_defaults().eos_token_ids
+
+    assert ends() == {299}
+    edit(tmp_path / "tokenizer.json", added_tokens=[])
+    assert ends() == set()
+    edit(tmp_path / "tokenizer_config.json", added_tokens_decoder={"299": {"content": "<|im_end|>"}})
+    assert ends() == {299}
+    edit(tmp_path / "tokenizer_config.json", added_tokens_decoder=None)
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<|im_end|>": 299}))
+    assert ends() == {299}
+
+
 def test_null_hides_no_end_token(tmp_path: Path) -> None:
     """Nor does what is no id: config.json's hold where generation_config.json has none that could come."""
     write_checkpoint(tmp_path, SMALL)

@@ -77,7 +77,7 @@ def test_pieces_are_read_as_one_text(name: str, tmp_path: Path) -> None:
     ("file", "content", "fault"),
     [
         ("tokenizer_config.json", {"eos_token": 5}, "eos_token is 5, a token is needed"),
-        ("tokenizer_config.json", {"added_tokens_decoder": []}, "added_tokens_decoder is"),
+        ("tokenizer_config.json", {"added_tokens_decoder": [1]}, "added_tokens_decoder is"),
         (
             "tokenizer_config.json",
             {"added_tokens_decoder": {"x": {}}},
