@@ -23,7 +23,7 @@ class RemoteSource:
     """
 
     def __init__(self, url: str, model: str | None = None, api_key: str | None = None) -> None:
-        headers = {"Authorization": f"Bearer {api_key}".encode()} if api_key else {}
+        headers = {b"Authorization": f"Bearer {api_key}".encode()} if api_key else {}
         self._url = url
         self._client = httpx2.Client(headers=headers, timeout=_TIMEOUT)
         try:
