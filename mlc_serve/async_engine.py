@@ -178,7 +178,7 @@ class AsyncMLCEngine:
     ) -> AsyncGenerator[list[TextDelta], None]:
         """As frontend.generate.Generate, for choices that have their places."""
         self._require_open()
-        specs = _engine_requests(prompts, params)
+        specs = _engine_requests(prompts, params, request_id)
         engine_ids = [spec.request_id for spec in specs]
         running = dict(zip(engine_ids, choices(len(specs), params, self.tokenizer), strict=True))
         stream = self._open(engine_ids, request_id)
@@ -360,12 +360,15 @@ def _shutting_down() -> RequestError:
     return ShuttingDownError("The server is shutting down.")
 
 
-def _engine_requests(prompts: Sequence[Sequence[int]], params: GenerationParams) -> list[EngineRequest]:
-    """One request a choice, prompt by prompt. The ids are the engine's own: no client can choose them."""
+def _engine_requests(
+    prompts: Sequence[Sequence[int]], params: GenerationParams, request_id: str | None
+) -> list[EngineRequest]:
+    """One request a choice, prompt by prompt. Their ids begin with the given one and are unique."""
     arrival = time.monotonic()
+    beginning = "" if request_id is None else f"{request_id}-"
     return [
         EngineRequest(
-            uuid.uuid4().hex,
+            f"{beginning}{uuid.uuid4().hex}",
             prompt_ids,
             params.sampling,
             params.seed_of(choice),

@@ -1,11 +1,13 @@
 """X-Request-Id: taken from the client or made up, given back, and at hand for log lines.
 
-It names a request in logs alone: engines have ids of their own, so that two clients may send the same one.
+Two clients may send the same one. So the reply's id, and the ids in engines and event traces, hold it and go
+on with what no other has: whoever has one of them finds the others.
 """
 
 from __future__ import annotations
 
 import re
+import secrets
 import uuid
 from contextvars import ContextVar
 
@@ -24,6 +26,11 @@ def accepted_id(offered: str | None) -> str:
     if offered is not None and _HARMLESS.fullmatch(offered):
         return offered
     return uuid.uuid4().hex
+
+
+def reply_id(prefix: str) -> str:
+    """A new id for the reply to the request at hand."""
+    return f"{prefix}-{request_id.get()}-{secrets.token_hex(8)}"
 
 
 class RequestId:

@@ -25,6 +25,7 @@ class RequestRecord:
     start: float = field(default_factory=time.monotonic)
     status: int | None = None
     model: str | None = None
+    reply_id: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     first_chunk: float | None = None
@@ -46,6 +47,7 @@ class RequestRecord:
         """What is known of the generation, as `name=value` words."""
         facts = {
             "model": self.model,
+            "reply": self.reply_id,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "ttft": None if self.first_chunk is None else f"{self.first_chunk - self.start:.3f}s",

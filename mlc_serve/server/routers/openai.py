@@ -33,6 +33,7 @@ from mlc_serve.server.disconnect import unless_disconnected
 from mlc_serve.server.documentation import refuses_with, takes
 from mlc_serve.server.json_bodies import JsonBodies
 from mlc_serve.server.middleware.auth import key_name
+from mlc_serve.server.middleware.request_id import reply_id
 from mlc_serve.server.middleware.request_log import RequestRecord, record_of
 from mlc_serve.server.sse import EventStream, events_of
 
@@ -54,10 +55,11 @@ def openai_router(context: ServerContext, config: ServerConfig, bodies: JsonBodi
     router = APIRouter(prefix="/v1", tags=["openai"])
     answer = partial(_answer, send_timeout=config.send_timeout)
 
-    def engine_for(body: GenerationRequest, request: Request) -> AsyncMLCEngine:
+    def engine_for(body: GenerationRequest, request: Request, identity: str) -> AsyncMLCEngine:
         check_debug_allowed(body.debug_config, config.enable_debug)
         engine = context.get_for_generation(body.model)
-        record_of(request).model = engine.name
+        record = record_of(request)
+        record.model, record.reply_id = engine.name, identity
         return engine
 
     @router.get("/models")
@@ -76,10 +78,10 @@ def openai_router(context: ServerContext, config: ServerConfig, bodies: JsonBodi
     async def create_completion(request: Request, until_sent: UntilSent) -> Response:
         """Complete a prompt, or several."""
         context.require_room()
-        body = await bodies.read(request, CompletionRequest)
-        engine = engine_for(body, request)
+        body, identity = await bodies.read(request, CompletionRequest), reply_id("cmpl")
+        engine = engine_for(body, request, identity)
         until_sent.enter_context(engine.completions.reserve(body))
-        work = engine.completions.respond(_counted(body), owner=key_name(request))
+        work = engine.completions.respond(_counted(body), identity, key_name(request))
         return await answer(request, until_sent, work, body.wants_usage)
 
     @router.post(
@@ -90,10 +92,10 @@ def openai_router(context: ServerContext, config: ServerConfig, bodies: JsonBodi
     async def create_chat(request: Request, until_sent: UntilSent) -> Response:
         """Continue a conversation."""
         context.require_room()
-        body = await bodies.read(request, ChatCompletionRequest)
-        engine = engine_for(body, request)
+        body, identity = await bodies.read(request, ChatCompletionRequest), reply_id("chatcmpl")
+        engine = engine_for(body, request, identity)
         until_sent.enter_context(engine.chat.completions.reserve(body))
-        work = engine.chat.completions.respond(_counted(body), owner=key_name(request))
+        work = engine.chat.completions.respond(_counted(body), identity, key_name(request))
         return await answer(request, until_sent, work, body.wants_usage)
 
     return router
