@@ -10,11 +10,13 @@ _MARK = "\ue000text\ue000"
 
 
 class TextFrame:
-    """What stands around the text. `render` gives the whole JSON for a text, which occurs in it once."""
+    """What stands around the text. `render` gives JSON, perhaps with something around it, in which its
+    argument occurs once.
+    """
 
     def __init__(self, render: Callable[[str], str]) -> None:
         self._before, self._behind = render(_MARK).split(_quoted(_MARK))
 
     def around(self, text: str) -> str:
-        """The JSON for another text."""
+        """What `render` would give for another text."""
         return self._before + _quoted(text) + self._behind

@@ -79,9 +79,9 @@ class EventStream(EventSourceResponse):
             await asyncio.sleep(left)
 
 
-def events_of(texts: list[str]) -> bytes:
-    """An event for each text that is not empty. They are JSON, which has no line breaks."""
-    return "".join([f"data: {text}\n\n" for text in texts if text]).encode()
+def event(text: str) -> str:
+    """An event whose data is JSON, which has no line breaks."""
+    return f"data: {text}\n\n"
 
 
 async def _whole(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -91,8 +91,9 @@ async def _whole(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
         async for events in rest:
             yield events
     except RequestError as error:
-        yield events_of([error_json(error)])
+        yield event(error_json(error)).encode()
     except Exception:  # an edge: whatever broke, the client is told, and the other streams go on
         logger.exception("a stream failed, id=%s", request_id.get())
-        yield events_of([error_json(RequestFailedError("The server failed while it wrote this reply."))])
+        failure = RequestFailedError("The server failed while it wrote this reply.")
+        yield event(error_json(failure)).encode()
     yield DONE

@@ -11,7 +11,8 @@ import pytest
 from starlette.types import Message
 
 from mlc_serve.errors import EngineDeadError
-from mlc_serve.server.sse import EventStream, events_of
+from mlc_serve.server import sse
+from mlc_serve.server.sse import EventStream
 
 
 class Connection:
@@ -51,7 +52,7 @@ async def chunks(texts: list[str], error: Exception | None = None) -> AsyncItera
 
 def event(value: str) -> bytes:
     """An event whose data is a JSON string."""
-    return events_of([json.dumps(value, ensure_ascii=False)])
+    return sse.event(json.dumps(value, ensure_ascii=False)).encode()
 
 
 async def events(first: str, rest: AsyncIterator[bytes]) -> list[Any]:
@@ -168,9 +169,3 @@ async def test_a_stream_that_has_nothing_to_say_is_not_given_up() -> None:
     stream = EventStream(event("a"), silent_for_three_pings(), send_timeout=0.001, ping_seconds=0.002)
     await connection.take(stream)
     assert connection.body.endswith(event("b") + b"data: [DONE]\n\n")
-
-
-def test_texts_that_come_together_are_sent_together() -> None:
-    """Each is an event, and an empty one is none."""
-    assert events_of(['"a"', "", '"b"']) == b'data: "a"\n\ndata: "b"\n\n'
-    assert events_of([""]) == b""

@@ -35,7 +35,7 @@ from mlc_serve.server.json_bodies import JsonBodies
 from mlc_serve.server.middleware.auth import key_name
 from mlc_serve.server.middleware.request_id import reply_id
 from mlc_serve.server.middleware.request_log import RequestRecord, record_of
-from mlc_serve.server.sse import EventStream, events_of
+from mlc_serve.server.sse import EventStream, event
 
 Work = Awaitable[WholeReply[ChatCompletion | Completion] | ReplyStream[Chunk]]
 Body = TypeVar("Body", bound=GenerationRequest)
@@ -147,26 +147,25 @@ async def _events(
     hidden = set() if shows_usage else {"usage"}
     frame_of = cache(partial(_frame, reply, hidden))
 
-    def json_of(part: Chunk | TextPart) -> str:
+    def event_of(part: Chunk | TextPart) -> str:
         if isinstance(part, TextPart):
             return frame_of(part.choice).around(part.text)
         record.saw(part)
-        return part.to_json(hidden) if shows_usage or part.choices else ""
+        return event(part.to_json(hidden)) if shows_usage or part.choices else ""
 
     record.finish = "disconnected"  # unless a chunk or an error says otherwise
     try:
         async with aclosing(reply.parts) as batches:
             async for batch in batches:
-                texts = [json_of(part) for part in batch]
-                if events := events_of(texts):
-                    yield events
+                if events := "".join(map(event_of, batch)):
+                    yield events.encode()
     except RequestError as error:
         record.finish = error.code
         raise
 
 
 def _frame(reply: ReplyStream[Chunk], hidden: set[str], choice: int) -> TextFrame:
-    return TextFrame(lambda text: reply.chunk_of(TextPart(choice, text)).to_json(hidden))
+    return TextFrame(lambda text: event(reply.chunk_of(TextPart(choice, text)).to_json(hidden)))
 
 
 def _counted(body: Body) -> Body:
