@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import tvm  # noqa: F401  all of TVM, before mlc_serve.runtime is imported, which asks for its runtime alone
+from hypothesis import HealthCheck, settings
 
 from mlc_serve.artifacts import HOME_VARIABLE
 from mlc_serve.config import EngineConfig
@@ -19,13 +20,18 @@ from tests.checkpoints import write_checkpoint
 os.environ.pop("TVM_USE_RUNTIME_LIB", None)
 # They share the cores, too: a pool for all of them in each process would be slower than one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# How long an example takes depends on who else has the cores.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The cache of libraries and weights, for this run alone."""
+    """The cache of libraries and weights, for this run alone: what one of its processes makes, all find."""
+    own = tmp_path_factory.getbasetemp()
+    directory = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
+    directory.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        directory = tmp_path_factory.mktemp("cache")
         patch.setenv(HOME_VARIABLE, str(directory))
         yield directory
 

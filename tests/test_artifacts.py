@@ -17,6 +17,7 @@ import pytest
 from mlc_serve import artifacts
 from mlc_serve.artifacts import HOME_VARIABLE, artifact, cache_home, host_cpu, source_hash
 from mlc_serve.errors import CompileError, DamagedArtifactError, DiskFullError, StartupError
+from tests.patience import PATIENCE
 
 HALF_WRITTEN = """
 import sys
@@ -106,7 +107,7 @@ def test_of_several_at_once_the_first_wins(home: Path) -> None:
     def race(number: int) -> Path:
         def make(directory: Path) -> None:
             (directory / "file").write_text(str(number) * 1000)
-            barrier.wait(timeout=30)
+            barrier.wait(timeout=PATIENCE)
 
         return get({"a": 1}, make)
 

@@ -16,6 +16,7 @@ import pytest
 from mlc_serve.errors import InvalidRequestError, ShuttingDownError
 from mlc_serve.sync_engine import MLCEngine
 from mlc_serve.testing import FakeBackend, fake_model, replay
+from tests.patience import PATIENCE
 
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}]}
 
@@ -134,7 +135,7 @@ def answered(engine: MLCEngine) -> str:
         target=lambda: texts.put(engine.completions.create(prompt="a").choices[0].text), daemon=True
     )
     ask.start()
-    return texts.get(timeout=30)
+    return texts.get(timeout=PATIENCE)
 
 
 def test_ctrl_c_leaves_the_engine_working() -> None:

@@ -12,6 +12,7 @@ from mlc_serve.chat.remote import RemoteSource
 from mlc_serve.errors import RemoteServerError
 from mlc_serve.testing import replay
 from tests.e2e.live_server import LiveServer, live_server
+from tests.patience import PATIENCE
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -47,7 +48,7 @@ def test_closing_a_reply_ends_the_request(server: LiveServer) -> None:
         next(reply)
         server.backend.gate.clear()
         reply.close()
-        assert server.aborted.wait(timeout=30)
+        assert server.aborted.wait(timeout=PATIENCE)
 
 
 def test_what_the_server_refuses_is_told_in_its_words(server: LiveServer) -> None:

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = [sys.executable, "-m", "tests.chat.fake_chat"]
 CTRL_C, CTRL_D = "\x03", "\x04"
-PATIENCE = 60
 
 
 class Terminal:
@@ -46,7 +47,7 @@ class Terminal:
 
         Once is enough for people: readline shows its prompt a moment before it takes signals.
         """
-        for _ in range(PATIENCE):
+        for _ in range(int(PATIENCE)):
             self.type(CTRL_C)
             try:
                 return self.process.wait(1)

@@ -14,6 +14,7 @@ from mlc_serve.config import ServerConfig
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.lifecycle import Lifecycle, bind_socket, url_of
 from mlc_serve.testing import Choice, FakeBackend, fake_model
+from tests.patience import PATIENCE
 
 
 class LiveServer:
@@ -76,7 +77,7 @@ def live_server(
     server = LiveServer(url_of(sock), backend, engine)
     thread.start()
     try:
-        httpx.get(f"{server.url}/ready", timeout=30)
+        httpx.get(f"{server.url}/ready", timeout=PATIENCE)
         yield server
     finally:
         backend.gate.set()

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.e2e.live_server import LiveServer, live_server
+from tests.patience import PATIENCE
 
 LONG = {"prompt": "Hello", "max_tokens": 1000, "ignore_eos": True}
 
@@ -27,14 +28,14 @@ def post(server: LiveServer, path: str, body: dict[str, Any]) -> socket.socket:
     """Send a request and leave the connection open."""
     content = json.dumps(body).encode()
     headers = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
-    connection = socket.create_connection(server.address, timeout=30)
+    connection = socket.create_connection(server.address, timeout=PATIENCE)
     connection.sendall(f"POST {path} HTTP/1.1\r\n{headers}\r\n\r\n".encode() + content)
     return connection
 
 
 def all_is_free(server: LiveServer) -> bool:
     """Whether the next event finds every page free again."""
-    assert server.freed.wait(timeout=30)
+    assert server.freed.wait(timeout=PATIENCE)
     return server.backend.kv.num_free_pages == server.backend.kv.num_pages
 
 
@@ -43,8 +44,8 @@ def test_a_client_that_leaves_early_frees_its_pages(server: LiveServer, stream: 
     """Gone before the first token, streamed or not: the request ends within a step and holds nothing."""
     server.backend.gate.clear()
     with closing(post(server, "/v1/completions", {**LONG, "stream": stream})):
-        assert server.backend.entered.wait(timeout=30)
-    assert server.aborted.wait(timeout=30)
+        assert server.backend.entered.wait(timeout=PATIENCE)
+    assert server.aborted.wait(timeout=PATIENCE)
     server.backend.gate.set()
     assert all_is_free(server)
     assert len(server.backend.batches) == 1
@@ -57,7 +58,7 @@ def test_a_client_that_leaves_in_mid_stream_frees_its_pages(server: LiveServer) 
         while b"data: " not in received:
             received += connection.recv(4096)
         server.backend.gate.clear()
-    assert server.aborted.wait(timeout=30)
+    assert server.aborted.wait(timeout=PATIENCE)
     num_batches = len(server.backend.batches)
     server.backend.gate.set()
     assert all_is_free(server)
@@ -66,16 +67,16 @@ def test_a_client_that_leaves_in_mid_stream_frees_its_pages(server: LiveServer) 
 
 def test_an_announced_giant_is_refused_before_it_is_sent(server: LiveServer) -> None:
     """For a body of 100 MB the answer is there when the headers are, and the server serves on."""
-    with socket.create_connection(server.address, timeout=30) as connection:
+    with socket.create_connection(server.address, timeout=PATIENCE) as connection:
         connection.sendall(
             b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 104857600\r\n\r\n"
         )
         assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
-    assert httpx.get(f"{server.url}/health").status_code == 200
+    assert httpx.get(f"{server.url}/health", timeout=PATIENCE).status_code == 200
 
 
 def test_a_giant_is_refused(server: LiveServer) -> None:
     """A client that sends all of 100 MB before it reads gets its answer too."""
-    reply = httpx.post(f"{server.url}/v1/completions", content=bytes(104857600), timeout=60)
+    reply = httpx.post(f"{server.url}/v1/completions", content=bytes(104857600), timeout=PATIENCE)
     assert reply.status_code == 413
     assert reply.json()["error"]["code"] == "body_too_large"

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from mlc_serve.exit_codes import EXIT_ENGINE_DEAD, EXIT_OK
+from tests.patience import PATIENCE
 
 SCRIPT = Path(__file__).with_name("fake_server.py")
 ROOT = SCRIPT.parents[2]
@@ -56,7 +57,7 @@ class ServerProcess:
     def wait_for_log(self, text: str) -> None:
         """Wait until the process has logged a text."""
         with self._logged:
-            assert self._logged.wait_for(lambda: text in self._log, timeout=30), self._log
+            assert self._logged.wait_for(lambda: text in self._log, timeout=PATIENCE), self._log
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -70,7 +71,7 @@ class ServerProcess:
 
     def exit_code(self) -> int:
         """Wait for the end of the process."""
-        return self._process.wait(timeout=30)
+        return self._process.wait(timeout=PATIENCE)
 
     def close(self) -> None:
         """End the process if it has not ended, and let go of its pipes."""
@@ -91,7 +92,7 @@ def start() -> Iterator[Start]:
     """Starts servers, and ends them after the test."""
     servers: list[ServerProcess] = []
 
-    def start_one(shutdown_timeout: float = 60) -> ServerProcess:
+    def start_one(shutdown_timeout: float = PATIENCE) -> ServerProcess:
         servers.append(ServerProcess(shutdown_timeout))
         return servers[-1]
 
@@ -100,10 +101,15 @@ def start() -> Iterator[Start]:
         server.close()
 
 
+def post(server: ServerProcess, body: dict[str, Any]) -> httpx.Response:
+    """Ask for a completion."""
+    return httpx.post(f"{server.url}/v1/completions", json=body, timeout=PATIENCE)
+
+
 @contextmanager
 def open_stream(server: ServerProcess) -> Iterator[Iterator[Any]]:
     """A stream in flight: events as they come, JSON decoded but [DONE]."""
-    with httpx.stream("POST", f"{server.url}/v1/completions", json=STREAM, timeout=30) as reply:
+    with httpx.stream("POST", f"{server.url}/v1/completions", json=STREAM, timeout=PATIENCE) as reply:
         assert reply.status_code == 200
         data = (line.removeprefix("data: ") for line in reply.iter_lines() if line.startswith("data: "))
         yield (event if event == "[DONE]" else json.loads(event) for event in data)
@@ -117,9 +123,9 @@ def test_a_signal_drains(start: Start, number: signal.Signals) -> None:
         next(events)
         server.signal(number)
         server.wait_for_log(f"{number.name}: finishing")
-        assert httpx.get(f"{server.url}/ready").status_code == 503
-        assert httpx.get(f"{server.url}/health").status_code == 200
-        refused = httpx.post(f"{server.url}/v1/completions", json=STREAM)
+        assert httpx.get(f"{server.url}/ready", timeout=PATIENCE).status_code == 503
+        assert httpx.get(f"{server.url}/health", timeout=PATIENCE).status_code == 200
+        refused = post(server, STREAM)
         assert refused.status_code == 503
         assert "retry-after" in refused.headers
         server.release()
@@ -156,7 +162,7 @@ def test_an_engines_death_ends_the_process(start: Start) -> None:
     """Everybody who waits is told, and the exit code asks for a restart."""
     server = start()
     server.release()
-    reply = httpx.post(f"{server.url}/v1/completions", json={"model": "fake", "prompt": "a!"})
+    reply = post(server, {"model": "fake", "prompt": "a!"})
     assert reply.status_code == 500
     assert reply.json()["error"]["code"] == "engine_dead"
     assert server.exit_code() == EXIT_ENGINE_DEAD
@@ -167,7 +173,7 @@ def test_a_death_ends_what_others_run(start: Start) -> None:
     server = start()
     with open_stream(server) as events:
         next(events)
-        httpx.post(f"{server.url}/v1/completions", json={"model": "other", "prompt": "a!"})
+        post(server, {"model": "other", "prompt": "a!"})
         *_, error, done = events
     server.release()
     assert error["error"]["code"] == "shutting_down"
@@ -178,6 +184,6 @@ def test_a_death_ends_what_others_run(start: Start) -> None:
 def test_an_idle_server_stops(start: Start) -> None:
     """Without work there is nothing to wait for."""
     server = start()
-    assert httpx.get(f"{server.url}/health").status_code == 200
+    assert httpx.get(f"{server.url}/health", timeout=PATIENCE).status_code == 200
     server.signal(signal.SIGTERM)
     assert server.exit_code() == EXIT_OK

@@ -21,8 +21,8 @@ from mlc_serve.testing import likely_letter, replay
 from tests.e2e.fake_supervisor import fake_supervisor
 from tests.e2e.live_server import LiveServer, live_server
 from tests.e2e.page_watch import Watch
+from tests.patience import PATIENCE
 
-PATIENCE = 60_000  # milliseconds
 REPLY = b"One **two** three four five."
 HOSTILE = (
     b"<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
@@ -35,7 +35,7 @@ CALL = b'<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One browser for all tests; each gets a page of its own. Without a browser they are skipped."""
-    expect.set_options(timeout=PATIENCE)
+    expect.set_options(timeout=PATIENCE * 1000)
     try:
         with chromium() as running:
             yield running
@@ -64,7 +64,7 @@ def unprotected_page(browser: Browser) -> Iterator[Page]:
 def watched_page(context: BrowserContext) -> Iterator[Page]:
     """A page of `context`, with the claims of `page` after the test."""
     page = context.new_page()
-    page.set_default_timeout(PATIENCE)
+    page.set_default_timeout(PATIENCE * 1000)  # milliseconds
     watch = Watch(page)
     yield page
     assert watch.faults == []
@@ -136,7 +136,7 @@ def test_a_reply_is_stopped(page: Page, server: LiveServer, way: str) -> None:
         page.keyboard.press("Escape")
     expect(reply).to_have_attribute("data-state", "stopped")
     expect(reply).to_contain_text("One")
-    assert server.aborted.wait(timeout=30)
+    assert server.aborted.wait(timeout=PATIENCE)
     server.backend.gate.set()
     expect(ask(page, "Again")).to_contain_text("five")
 
@@ -170,7 +170,7 @@ def test_a_reload_in_mid_stream_keeps_what_came(page: Page, server: LiveServer) 
     page.reload()
     expect(page.get_by_label("Reply")).to_contain_text("One")
     expect(page.get_by_label("Reply")).to_have_attribute("data-state", "stopped")
-    assert server.aborted.wait(timeout=30)
+    assert server.aborted.wait(timeout=PATIENCE)
 
 
 def test_an_error_of_the_server_is_shown(page: Page, server: LiveServer) -> None:
@@ -360,7 +360,8 @@ def test_a_copied_command_asks_the_same(page: Page, server: LiveServer) -> None:
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     words = shlex.split(page.evaluate("navigator.clipboard.readText()"))
     assert words[:3] == ["curl", "-N", f"{server.url}/v1/chat/completions"]
-    reply = httpx.post(words[2], content=words[-1], headers={"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json"}
+    reply = httpx.post(words[2], content=words[-1], headers=headers, timeout=PATIENCE)
     data = [json.loads(line[6:]) for line in reply.text.splitlines() if line.startswith("data: {")]
     pieces = [choice["delta"].get("content") or "" for event in data for choice in event["choices"]]
     assert "".join(pieces) == REPLY.decode()
@@ -383,13 +384,13 @@ def test_the_status_follows_the_metrics(page: Page) -> None:
         body = {"prompt": "x" * 8, "max_tokens": 24, "ignore_eos": True, "n": 3}
         page.goto(f"{server.url}/#status")
         expect(tile(page, "Running")).to_have_text("0")
-        reply = client.submit(httpx.post, f"{server.url}/v1/completions", json=body, timeout=60)
-        assert server.backend.entered.wait(timeout=30)
-        httpx.get(f"{server.url}/health")  # is answered after all three have been submitted
+        reply = client.submit(httpx.post, f"{server.url}/v1/completions", json=body, timeout=PATIENCE)
+        assert server.backend.entered.wait(timeout=PATIENCE)
+        httpx.get(f"{server.url}/health", timeout=PATIENCE)  # is answered after all three have been submitted
         draws.release(8)
         expect(tile(page, "Running")).to_have_text("2")
         expect(tile(page, "Waiting")).to_have_text("1")
-        metrics = httpx.get(f"{server.url}/metrics").text
+        metrics = httpx.get(f"{server.url}/metrics", timeout=PATIENCE).text
         used = re.search(r'kv_cache_pages_used\{model="fake"\} ([\d.]+)', metrics)
         assert used
         pages = page.get_by_label("KV cache pages").get_by_role("listitem")

@@ -13,8 +13,7 @@ from mlc_serve.engine.loop import EngineLoop
 from mlc_serve.engine.request import FinishReason, RequestDelta
 from mlc_serve.errors import ContextLengthError, EngineDeadError
 from tests.engine.bench import Bench, oracle, spec
-
-WAIT_S = 30.0
+from tests.patience import PATIENCE
 
 
 class Running:
@@ -33,7 +32,7 @@ class Running:
         deltas: list[RequestDelta] = []
         while not deltas or deltas[-1].finish_reason is None:
             deltas += [
-                delta for delta in self.delivered.get(timeout=WAIT_S) if delta.request_id == request_id
+                delta for delta in self.delivered.get(timeout=PATIENCE) if delta.request_id == request_id
             ]
         return deltas
 
@@ -41,7 +40,7 @@ class Running:
         """Submit a request and wait until its first forward pass is held in the backend."""
         self.backend.gate.clear()
         self.loop.submit(spec(request_id, b"hello", max_tokens=max_tokens))
-        assert self.backend.entered.wait(WAIT_S)
+        assert self.backend.entered.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -67,7 +66,7 @@ def test_an_idle_loop_does_not_turn(running: Running) -> None:
     running.until_end("a")
     steps = running.loop.steps
     for _ in range(3):
-        running.loop.call(lambda core: core.has_work).result(WAIT_S)
+        running.loop.call(lambda core: core.has_work).result(PATIENCE)
     assert running.loop.steps == steps == 4
 
 
@@ -78,7 +77,7 @@ def test_a_busy_loop_is_known_to_be(running: Running) -> None:
     turn = running.loop.last_turn
     running.backend.gate.set()
     running.until_end("a")
-    running.loop.call(lambda core: None).result(WAIT_S)
+    running.loop.call(lambda core: None).result(PATIENCE)
     assert running.loop.last_turn > turn
     assert running.loop.alive
 
@@ -112,10 +111,10 @@ def test_an_id_in_use_is_the_callers_error(running: Running) -> None:
 
 def test_a_call_runs_between_steps(running: Running) -> None:
     """A call gives the function's value, and what it raises is the caller's."""
-    assert running.loop.call(lambda core: core.limits).result(WAIT_S) == running.bench.limits
+    assert running.loop.call(lambda core: core.limits).result(PATIENCE) == running.bench.limits
     failing: Future[float] = running.loop.call(lambda core: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        failing.result(WAIT_S)
+        failing.result(PATIENCE)
     assert running.loop.alive
 
 
@@ -126,7 +125,7 @@ def test_a_cancelled_call_is_not_made(running: Running) -> None:
     future = running.loop.call(made.append)
     assert future.cancel()
     running.backend.gate.set()
-    running.loop.call(lambda core: None).result(WAIT_S)
+    running.loop.call(lambda core: None).result(PATIENCE)
     assert not made
 
 
@@ -142,7 +141,7 @@ def test_death_is_told_once(running: Running) -> None:
     """What step raises ends the loop: died gets it, once; later submits and calls raise EngineDeadError."""
     running.backend.crash_on = {ord("!")}
     running.loop.submit(spec("a", b"oh no!"))
-    assert "crashes" in str(running.deaths.get(timeout=WAIT_S))
+    assert "crashes" in str(running.deaths.get(timeout=PATIENCE))
     assert not running.loop.alive
     with pytest.raises(EngineDeadError):
         running.loop.submit(spec("b", b"hello"))
@@ -159,9 +158,9 @@ def test_death_ends_calls_that_wait(running: Running) -> None:
     running.backend.crash_on = set(b"hello")
     future = running.loop.call(lambda core: None)
     running.backend.gate.set()
-    running.deaths.get(timeout=WAIT_S)
+    running.deaths.get(timeout=PATIENCE)
     with pytest.raises(EngineDeadError):
-        future.result(WAIT_S)
+        future.result(PATIENCE)
 
 
 def test_stop_ends_open_requests(running: Running) -> None:

@@ -51,7 +51,7 @@ def apply(tree: RadixTree, stored: Stored, operation: Operation) -> None:
         del stored[seq_id]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(OPERATIONS, st.lists(st.tuples(NAMESPACES, TOKENS), min_size=1, max_size=5))
 def test_match_finds_what_a_search_finds(
     operations: list[Operation], queries: list[tuple[str, list[int]]]
@@ -72,7 +72,7 @@ def test_match_finds_what_a_search_finds(
                 assert stored[match.seq_id][1][: match.length] == query[: match.length]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(OPERATIONS)
 def test_covered_means_that_another_sequence_begins_the_same(operations: list[Operation]) -> None:
     """is_covered says whether all tokens of a sequence are the first ones of another of its namespace."""

@@ -19,6 +19,7 @@ from mlc_serve.config import EngineConfig, LaunchConfig, ServerConfig
 from mlc_serve.errors import CheckpointError, ConfigError, PortInUseError
 from mlc_serve.interface.serve import run_server, serve
 from mlc_serve.loaded_model import LoadedModel
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -166,7 +167,7 @@ def test_a_launch_serves_all_models_until_sigterm() -> None:
         with urllib.request.urlopen(lines[3].split(" on ")[1].split()[0] + "/v1/models") as reply:
             models = json.load(reply)["data"]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
     assert lines[0] == "loading first cpu a.so server ()\n"
     assert lines[1] == "loading second cpu None server ()\n"
     assert lines[2] == "loading third cpu c.so server ()\n"

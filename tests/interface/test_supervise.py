@@ -18,11 +18,11 @@ from typing import IO, Any
 import psutil
 import pytest
 
+from tests.patience import PATIENCE
 from tests.supervisor.supervised import fake_command, free_port, wait_gone
 
 ROOT = Path(__file__).parent.parent.parent
 QUICK = ("--ready-interval=0.02", "--restart-delay=0.01")
-PATIENCE = 60.0
 
 
 class Supervisor:

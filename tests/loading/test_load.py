@@ -47,6 +47,16 @@ print("tvm_compiler" in tvm.base._LOADED_LIBS, "mlc_serve.compiler" in sys.modul
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tiny_model: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache in which no other process is at work, with all that has been made so far."""
+    directory = tmp_path_factory.mktemp("cache") / "copy"
+    shutil.copytree(cache_home(), directory, ignore=shutil.ignore_patterns(".*"))  # those are unfinished
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(HOME_VARIABLE, str(directory))
+        yield
+
+
 def load(directory: Path, config: EngineConfig = SMALL, **options: Any) -> tuple[LoadedModel, list[str]]:
     """The model and what was reported."""
     lines: list[str] = []
@@ -69,13 +79,10 @@ def artifacts(kind: str) -> set[Path]:
 
 
 def library_of(checkpoint: Path) -> Path:
-    """The library that the cache holds for a checkpoint."""
-    config = open_checkpoint(checkpoint).config
-    (found,) = (
-        path
-        for path in artifacts("libraries")
-        if json.loads((path / "key.json").read_text())["config"] == config
-    )
+    """The library that the cache holds for a checkpoint in float32."""
+    wanted = {"config": open_checkpoint(checkpoint).config, "quantization": "q0f32"}
+    keys = {path: json.loads((path / "key.json").read_text()) for path in artifacts("libraries")}
+    (found,) = (path for path, key in keys.items() if key | wanted == key)
     return found / "model.so"
 
 
@@ -109,7 +116,6 @@ def test_the_second_load_compiles_nothing(
     assert logprobs(model) == logprobs(tiny_model)
 
 
-@pytest.mark.usefixtures("tiny_model")
 def test_a_server_of_a_cached_model_has_no_compiler(tiny_checkpoint: Path) -> None:
     """Neither TVM's nor ours is loaded."""
     result = subprocess.run(
@@ -122,7 +128,6 @@ def test_a_server_of_a_cached_model_has_no_compiler(tiny_checkpoint: Path) -> No
     assert (result.stdout, result.returncode) == ("False False\n", 0), result.stderr
 
 
-@pytest.mark.usefixtures("tiny_model")
 def test_weights_of_another_checkpoint_are_converted(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """They share the library, which depends on the config alone."""
     before = artifacts("libraries")
@@ -150,7 +155,6 @@ def test_a_library_can_be_given(tiny_checkpoint: Path, tiny_model: LoadedModel, 
         load(tiny_checkpoint, model_lib=str(tmp_path / "no.so"))
 
 
-@pytest.mark.usefixtures("tiny_model")
 def test_a_library_of_another_model_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """The first tensor that does not fit is named."""
     other = write_checkpoint(tmp_path / "other", Shape(hidden_size=32, intermediate_size=64))
@@ -160,7 +164,6 @@ def test_a_library_of_another_model_is_refused(tiny_checkpoint: Path, tmp_path: 
         load(other, model_lib=str(library_of(tiny_checkpoint)))
 
 
-@pytest.mark.usefixtures("tiny_model")
 def test_a_quantization_that_can_not_be_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """An unknown one, and one that the weights do not have, by flag or by library."""
     with pytest.raises(ConfigError, match="'q5' is not available"):
@@ -174,7 +177,6 @@ def test_a_quantization_that_can_not_be_is_refused(tiny_checkpoint: Path, tmp_pa
         load(packed, model_lib=str(library_of(tiny_checkpoint)))
 
 
-@pytest.mark.usefixtures("tiny_model")
 def test_a_tokenizer_may_have_tokens_beyond_the_model(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """Such as one for padding. The model has no embedding for it, and prompts that hold it are refused."""
     copy = changed(tiny_checkpoint, tmp_path / "copy")

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from mlc_serve.processes import posix
+from tests.patience import PATIENCE
 from tests.supervisor.supervised import wait_gone
 
 SLEEP = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]
@@ -23,7 +24,7 @@ def test_program_and_guard_are_one_group(monkeypatch: pytest.MonkeyPatch, versio
     assert os.getpgid(program) == os.getpgid(guard) == guard
     assert os.getpgid(0) != guard
     tree.kill()
-    assert tree.process.wait(30) == -9
+    assert tree.process.wait(PATIENCE) == -9
     tree.release()
     wait_gone(guard)
     for stream in (tree.process.stdout, tree.process.stderr):
@@ -36,7 +37,7 @@ def test_the_guard_ends_the_group_when_its_pipe_ends() -> None:
     tree = posix.spawn_in_group(SLEEP, os.environ)
     assert tree._guard.stdin is not None
     tree._guard.stdin.close()
-    assert tree.process.wait(30) == -9
+    assert tree.process.wait(PATIENCE) == -9
     tree.release()
     for stream in (tree.process.stdout, tree.process.stderr):
         assert stream is not None

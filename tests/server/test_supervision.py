@@ -11,6 +11,7 @@ import pytest
 
 from mlc_serve.server.supervision import StatusService, create_supervision_app
 from mlc_serve.supervisor import MLCServer, MLCServerConfig, MLCServerStatus
+from tests.patience import PATIENCE
 from tests.supervisor.supervised import config_for, free_port
 
 TOKEN = {"Authorization": "Bearer secret"}
@@ -27,7 +28,8 @@ async def server() -> AsyncIterator[MLCServer]:
 async def client(server: MLCServer) -> AsyncIterator[httpx.AsyncClient]:
     """A client of its service."""
     transport = httpx.ASGITransport(create_supervision_app(server, "secret"))
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=30) as client:
+    base_url = "http://127.0.0.1"
+    async with httpx.AsyncClient(transport=transport, base_url=base_url, timeout=PATIENCE) as client:
         yield client
 
 
@@ -97,7 +99,7 @@ async def test_every_change_is_an_event(server: MLCServer) -> None:
     serving = asyncio.create_task(service.serve(server, "secret"))
     seen: list[str] = []
     events = f"{service.url}/events"
-    async with httpx.AsyncClient(timeout=30) as client, client.stream("GET", events) as reply:
+    async with httpx.AsyncClient(timeout=PATIENCE) as client, client.stream("GET", events) as reply:
         assert reply.headers["content-type"].startswith("text/event-stream")
         async for line in reply.aiter_lines():
             name, _, value = line.partition(": ")

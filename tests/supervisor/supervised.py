@@ -12,18 +12,18 @@ from typing import Any
 import psutil
 
 from mlc_serve.supervisor import MLCServer, MLCServerConfig, MLCServerStatus
+from tests.patience import PATIENCE
 
 FAKE_CHILD = Path(__file__).with_name("fake_child.py")
 QUICK: dict[str, Any] = {
     "ready_interval": 0.02,
     "health_interval": 0.05,
-    "health_timeout": 0.3,
+    "health_timeout": PATIENCE,
     "health_tolerance": 1,
     "restart_delay": 0.01,
-    "stop_timeout": 20.0,
-    "startup_timeout": 60.0,
+    "stop_timeout": PATIENCE,
+    "startup_timeout": PATIENCE,
 }
-PATIENCE = 60.0
 
 
 def fake_command(mode: str = "serve") -> tuple[str, ...]:

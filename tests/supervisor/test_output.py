@@ -11,8 +11,7 @@ from typing import IO
 import pytest
 
 from mlc_serve.supervisor.output import LINE_BYTES, UNLOGGED_LINES, Output
-
-SECONDS = 30.0
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def test_the_tail_is_kept_and_all_is_logged(
     output = followed(reader)
     writer.write(b"one\ntwo\r\nthr\xffee\nfour")
     writer.close()
-    output.join(SECONDS)
+    output.join(PATIENCE)
     assert output.tail(2) == ["thr\ufffdee", "four"]
     assert output.tail(10) == ["two", "thr\ufffdee", "four"]
     assert caplog.messages == ["one", "two", "thr\ufffdee", "four"]
@@ -52,7 +51,7 @@ def test_a_line_without_end_takes_no_memory_without_end(pipe: tuple[IO[bytes], I
     for _ in range(10):
         writer.write(b"x" * LINE_BYTES)
     writer.close()
-    output.join(SECONDS)
+    output.join(PATIENCE)
     assert {len(line) for line in output.tail(10)} == {LINE_BYTES}
 
 
@@ -64,7 +63,7 @@ def test_a_log_that_blocks_does_not_block_the_server(pipe: tuple[IO[bytes], IO[b
     class Blocking(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             blocked.set()
-            go_on.wait(SECONDS)
+            go_on.wait(PATIENCE)
             logged.append(record.getMessage())
 
     logger, handler = logging.getLogger("mlc_serve.supervisor.output"), Blocking()
@@ -73,14 +72,14 @@ def test_a_log_that_blocks_does_not_block_the_server(pipe: tuple[IO[bytes], IO[b
     try:
         output = followed(reader)
         writer.write(b"first\n")
-        blocked.wait(SECONDS)
+        blocked.wait(PATIENCE)
         for number in range(UNLOGGED_LINES + 10):
             writer.write(b"%d\n" % number)
         writer.close()
-        output._threads[0].join(SECONDS)
+        output._threads[0].join(PATIENCE)
         assert output.tail(1) == [str(UNLOGGED_LINES + 9)]
         go_on.set()
-        output.join(SECONDS)
+        output.join(PATIENCE)
     finally:
         logger.removeHandler(handler)
         logger.setLevel(logging.NOTSET)

@@ -118,7 +118,7 @@ async def test_a_death_later_is_restarted(servers: list[MLCServer]) -> None:
 
 async def test_a_hanging_server_is_restarted(servers: list[MLCServer]) -> None:
     """SIGSTOP: alive and silent for longer than tolerated, it is killed and another one started."""
-    server = make(servers)
+    server = make(servers, health_timeout=0.3)
     await server.start_server()
     first = await ready(server)
     os.kill(first.pid or 0, signal.SIGSTOP)
