@@ -8,14 +8,13 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mlc_serve.errors import InvalidRequestError, RequestError, UnsupportedFieldError
+from mlc_serve.protocol.first_faults import MAX_FAULTS
 from mlc_serve.protocol.refusals import UNKNOWN, UNSUPPORTED
 from mlc_serve.protocol.replies import Reply
 from mlc_serve.protocol.unknown_fields import UnknownFields
 
 M = TypeVar("M", bound=BaseModel)
 
-# One mistake often shows as several faults; more than these say nothing new.
-_MAX_FAULTS_TOLD = 3
 _LONGEST_SHOWN = 60
 _NOT_AN_OBJECT = frozenset({"dict_type", "model_type", "model_attributes_type"})
 
@@ -47,7 +46,7 @@ def error_object(error: RequestError) -> dict[str, Any]:
 
 def from_validation_errors(faults: Sequence[Mapping[str, Any]]) -> RequestError:
     """One error for pydantic's list of faults. `param` is the first one's path."""
-    told = [_describe(fault) for fault in faults[:_MAX_FAULTS_TOLD]]
+    told = [_describe(fault) for fault in faults[:MAX_FAULTS]]
     more = len(faults) - len(told)
     message = "; ".join(told) + (f"; and {more} more" if more > 0 else "") + "."
     unsupported = faults[0]["type"] == UNSUPPORTED

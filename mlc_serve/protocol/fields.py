@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, FailFast, Field, PlainValidator
 
+from mlc_serve.protocol.first_faults import FIRST_FAULTS
 from mlc_serve.protocol.refusals import refuse_invalid
 
 MAX_STOP_STRINGS = 16
@@ -79,6 +80,7 @@ StopStrings = Annotated[
     list[Annotated[str, Field(min_length=1)]],
     Field(max_length=MAX_STOP_STRINGS),
     FailFast(),
+    FIRST_FAULTS,
     BeforeValidator(_as_stop_strings, json_schema_input_type=str | list[str]),
 ]
 LogitBias = Annotated[dict[int, float], PlainValidator(_as_bias, json_schema_input_type=dict[str, float])]
@@ -88,5 +90,5 @@ Share = Annotated[
     Field(gt=0, le=1),
     BeforeValidator(_as_share, json_schema_input_type=Annotated[float, Field(ge=0, le=1)]),
 ]
-TokenIds = Annotated[list[Annotated[int, Field(ge=0), AsInteger]], FailFast()]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0), AsInteger]], FailFast(), FIRST_FAULTS]
 JsonObject = dict[str, Any]

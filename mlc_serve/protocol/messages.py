@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, FailFast, Field, ValidationInfo, model_val
 
 from mlc_serve.errors import InvalidRequestError
 from mlc_serve.protocol.fields import Integer, JsonObject
+from mlc_serve.protocol.first_faults import FIRST_FAULTS
 from mlc_serve.protocol.json_text import JsonLimits, parse_json
 from mlc_serve.protocol.refusals import refuse_invalid, refuse_unsupported
 from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
@@ -161,7 +162,7 @@ class Message(RequestPart):
         default=None, description="A text or text parts; null is allowed for the assistant and for tools."
     )
     name: str | None = Field(default=None, description="The speaker's name, for templates that show it.")
-    tool_calls: Annotated[list[CalledTool], FailFast()] = Field(
+    tool_calls: Annotated[list[CalledTool], FailFast(), FIRST_FAULTS] = Field(
         default_factory=list, description="The calls that the assistant made."
     )
     tool_call_id: str | None = Field(default=None, description="The call that a tool's message answers.")

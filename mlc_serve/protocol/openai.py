@@ -24,6 +24,7 @@ from mlc_serve.protocol.fields import (
     TokenIds,
     TokenLimit,
 )
+from mlc_serve.protocol.first_faults import FIRST_FAULTS
 from mlc_serve.protocol.messages import Message, Tool
 from mlc_serve.protocol.refusals import refuse_invalid, refuse_unsupported
 from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
@@ -239,10 +240,10 @@ class ChatCompletionRequest(GenerationRequest):
         "documents": WithoutEffect("documents are sent within messages", only=([],)),
     }
 
-    messages: Annotated[list[Message], FailFast()] = Field(
-        min_length=1, description="The conversation; see below."
+    messages: Annotated[list[Message], Field(min_length=1), FailFast(), FIRST_FAULTS] = Field(
+        description="The conversation; see below."
     )
-    tools: Annotated[list[Tool], FailFast()] = Field(
+    tools: Annotated[list[Tool], FailFast(), FIRST_FAULTS] = Field(
         default_factory=list, description="What the model may call; see below."
     )
     tool_choice: ToolChoice = Field(

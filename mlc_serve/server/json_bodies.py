@@ -36,7 +36,7 @@ class JsonBodies:
     async def read(self, request: Request, kind: type[Body]) -> Body:
         """The request in a body. Raises a RequestError if it is none, ClientDisconnect if it breaks off."""
         _require_json(request.headers.get("content-type", ""))
-        text = await request.body()
+        text = b"".join([chunk async for chunk in request.stream()])  # request.body() would keep it
         unknown = UnknownFields()
         check = partial(self._checked, kind, text, None if self._refuses_unknown else unknown)
         body = check() if len(text) <= _SHORT else await asyncio.to_thread(check)

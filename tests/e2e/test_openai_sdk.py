@@ -8,6 +8,7 @@ from typing import Any
 
 import openai
 import pytest
+from pydantic import BaseModel
 
 from tests.e2e.live_server import live_server
 
@@ -75,6 +76,28 @@ def test_chat_logprobs(client: openai.OpenAI) -> None:
     content = reply.choices[0].logprobs.content or []
     assert "".join(entry.token for entry in content) == reply.choices[0].message.content
     assert all(len(entry.top_logprobs) == 3 for entry in content)
+
+
+def test_functions_as_the_sdk_makes_them(client: openai.OpenAI) -> None:
+    """Its helper marks every function as strict, and a reply's message is part of the next request."""
+
+    class Weather(BaseModel):
+        city: str
+
+    tools = [openai.pydantic_function_tool(Weather)]
+    reply = client.chat.completions.create(**GREEDY, tools=tools, parallel_tool_calls=False)
+    history: Any = [*MESSAGES, reply.choices[0].message, *MESSAGES]
+    again = client.chat.completions.create(**{**GREEDY, "messages": history}, tools=tools, stop="", top_p=0)
+    assert again.choices[0].message.role == "assistant"
+
+
+def test_usage_with_every_chunk(client: openai.OpenAI) -> None:
+    """As benchmarks ask for it, to count tokens as they come."""
+    options: Any = {"include_usage": True, "continuous_usage_stats": True}
+    chunks = list(client.chat.completions.create(**GREEDY, stream=True, stream_options=options))
+    counts = [chunk.usage.completion_tokens for chunk in chunks if chunk.usage]
+    assert (len(counts), counts) == (len(chunks), sorted(counts))
+    assert counts[-1] == 8
 
 
 def test_choices(client: openai.OpenAI) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from mlc_serve.errors import InvalidRequestError, QueueFullError, UnsupportedFieldError
 from mlc_serve.protocol.errors import error_object, from_validation_errors, validated
-from mlc_serve.protocol.openai import CompletionRequest
+from mlc_serve.protocol.openai import ChatCompletionRequest, CompletionRequest
 
 
 def test_object_has_openais_form_and_mlcs_beside_it() -> None:
@@ -70,3 +72,30 @@ def test_value_that_is_no_object_is_told_in_words(field: str) -> None:
     """No name of a class of ours."""
     with pytest.raises(InvalidRequestError, match=f"{field}: should be an object, not 5"):
         validated(CompletionRequest, {"prompt": "a", field: 5})
+
+
+def test_the_first_wrong_elements_of_a_list_are_told() -> None:
+    """With their places, and no more of them: a long list of mistakes is one mistake."""
+    right, wrong = {"role": "user", "content": "a"}, {"role": "robot", "content": "a"}
+    with pytest.raises(InvalidRequestError) as caught:
+        validated(ChatCompletionRequest, {"messages": [right, wrong, right, wrong, *[wrong] * 10_000]})
+    assert caught.value.param == "messages.1.role"
+    told = re.findall(r"messages\.\d+", caught.value.message)
+    assert told == ["messages.1", "messages.3", "messages.4"]
+
+
+def test_faults_of_elements_keep_their_kind() -> None:
+    """An element that asks for what is not supported is told apart from a malformed one."""
+    parts = [{"type": "image_url", "image_url": {"url": "data:"}}]
+    messages = [{"role": "user", "content": "a"}, {"role": "user", "content": parts}]
+    with pytest.raises(UnsupportedFieldError, match="image_url") as caught:
+        validated(ChatCompletionRequest, {"messages": messages})
+    assert caught.value.param == "messages.1.content"
+
+
+@pytest.mark.parametrize("messages", [[], "hi", None])
+def test_faults_of_the_list_itself_are_told(messages: object) -> None:
+    """Not of its elements."""
+    with pytest.raises(InvalidRequestError) as caught:
+        validated(ChatCompletionRequest, {"messages": messages})
+    assert caught.value.param == "messages"

@@ -1,0 +1,40 @@
+"""Lists of which a few wrong elements are told: to tell of each would cost more than the request may."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+# One mistake often shows as several faults; more than these say nothing new.
+MAX_FAULTS = 3
+
+
+def _first_faults(values: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """`validate` ends at the first fault. Where there is one, the elements from there on are tried alone."""
+    try:
+        return validate(values)
+    except ValidationError as error:
+        position = error.errors(include_url=False)[0]["loc"][:1]
+        if not isinstance(values, list) or not position:
+            raise
+        faults = islice(_faults(values, int(position[0]), validate), MAX_FAULTS)
+        raise ValidationError.from_exception_data(error.title, list(faults)) from error
+
+
+def _faults(
+    values: list[object], start: int, validate: ValidatorFunctionWrapHandler
+) -> Iterator[InitErrorDetails]:
+    for position in range(start, len(values)):
+        try:
+            validate([values[position]])
+        except ValidationError as error:
+            for fault in error.errors(include_url=False):
+                kind = PydanticCustomError(fault["type"], fault["msg"], fault.get("ctx"))
+                yield {"type": kind, "loc": (position, *fault["loc"][1:]), "input": fault["input"]}
+
+
+# Comes last: Annotated[list[int], Field(min_length=1), FailFast(), FIRST_FAULTS].
+FIRST_FAULTS = WrapValidator(_first_faults)
