@@ -24,7 +24,7 @@ from mlc_serve.compiler.kernels.cpu.prefill_keys import Heads
 from mlc_serve.compiler.kernels.cpu.rotary import split_rotary
 from mlc_serve.compiler.pipeline import lowering_options
 from mlc_serve.compiler.target import target_for
-from mlc_serve.models.layers import Rope
+from mlc_serve.models.rope import Rope
 from mlc_serve.runtime.threads import use_every_core
 
 DECODES = [(1, 128), (1, 1024), (1, 8192), (8, 512), (32, 128), (32, 512), (32, 1024)]

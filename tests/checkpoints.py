@@ -52,7 +52,8 @@ class Shape:
     """An architecture and its sizes. `num_unused_ids` at the end of the vocabulary have no tokenizer entry;
     all others have one, of which 259 are bytes and special tokens.
 
-    `head_dim` None is hidden_size / num_heads. `rope_scaling` is written as config.json has it.
+    `head_dim` None is hidden_size / num_heads. `rope_scaling` is written as config.json has it. `biased`: all
+    products of a Llama have biases.
     """
 
     architecture: Literal["llama", "qwen2"] = "llama"
@@ -69,6 +70,7 @@ class Shape:
     rope_theta: float = 10000.0
     rope_scaling: dict[str, Any] | None = None
     norm_eps: float = 1e-5
+    biased: bool = False
 
 
 def write_checkpoint(
@@ -110,14 +112,19 @@ def _layer_shapes(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
     query, key = shape.num_heads * head_dim, shape.num_kv_heads * head_dim
     yield "input_layernorm.weight", (hidden,)
     for part, size in (("q", query), ("k", key), ("v", key)):
-        yield f"self_attn.{part}_proj.weight", (size, hidden)
-        if shape.architecture == "qwen2":
-            yield f"self_attn.{part}_proj.bias", (size,)
-    yield "self_attn.o_proj.weight", (hidden, query)
+        bias = shape.biased or shape.architecture == "qwen2"
+        yield from _product_shapes(f"self_attn.{part}_proj", size, hidden, bias)
+    yield from _product_shapes("self_attn.o_proj", hidden, query, shape.biased)
     yield "post_attention_layernorm.weight", (hidden,)
-    yield "mlp.gate_proj.weight", (inner, hidden)
-    yield "mlp.up_proj.weight", (inner, hidden)
-    yield "mlp.down_proj.weight", (hidden, inner)
+    yield from _product_shapes("mlp.gate_proj", inner, hidden, shape.biased)
+    yield from _product_shapes("mlp.up_proj", inner, hidden, shape.biased)
+    yield from _product_shapes("mlp.down_proj", hidden, inner, shape.biased)
+
+
+def _product_shapes(name: str, rows: int, depth: int, bias: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{name}.weight", (rows, depth)
+    if bias:
+        yield f"{name}.bias", (rows,)
 
 
 def _values(name: str, dimensions: tuple[int, ...], shape: Shape, seed: int) -> NDArray[np.float32]:
@@ -152,6 +159,8 @@ def _config(shape: Shape, dtype: Dtype) -> dict[str, Any]:
         "tie_word_embeddings": shape.tied,
         "torch_dtype": dtype,
     }
+    if shape.biased:
+        config |= {"attention_bias": True, "mlp_bias": True}
     return config if shape.head_dim is None else config | {"head_dim": shape.head_dim}
 
 

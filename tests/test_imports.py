@@ -41,6 +41,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "supervisor",
             "compiler",
             "checkpoint",
+            "dimensions",
             "quantization",
             "demo",
             "loading",
@@ -68,6 +69,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "loading": frozenset(
         {
             "artifacts",
+            "dimensions",
             "quantization",
             "runtime",
             "compiler",
@@ -80,6 +82,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "processes",
         }
     ),
+    "dimensions": frozenset({"checkpoint", "models"}),
     "runtime": frozenset({"engine", "quantization", "host_memory", "processes"}),
     "compiler": frozenset({"models", "quantization"}),
     "models": frozenset({"quantization"}),

@@ -27,6 +27,10 @@ class Checkpoint(Protocol):
         """The sizes and settings of the architecture, under the names of the directory's form."""
 
     @property
+    def config_file(self) -> Path:
+        """The file that `config` is in."""
+
+    @property
     def model_type(self) -> str:
         """Name of the architecture, as "llama" or "qwen2"."""
 
@@ -45,6 +49,9 @@ class Checkpoint(Protocol):
     @property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer, read when it is first asked for. CheckpointError if it can't be."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one tensor, which is not read for it."""
 
     def tensor(self, name: str) -> NDArray[Any]:
         """One tensor, in the dtype it is stored in (bfloat16 is ml_dtypes'); possibly read-only. Nothing else

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.checkpoint.quantized_weights import read_quantized
-from mlc_serve.checkpoint.sources import check_shape, source_names
+from mlc_serve.checkpoint.sources import check_joined, source_names
 from mlc_serve.errors import CheckpointError
 from mlc_serve.quantization.packing import pack
 from mlc_serve.quantization.scheme import GroupFormat
@@ -110,10 +110,11 @@ def plain_tensor(checkpoint: Checkpoint, spec: WantedTensor) -> NDArray[Any]:
 
 
 def _assemble(checkpoint: Checkpoint, spec: WantedTensor) -> NDArray[Any]:
-    parts = [checkpoint.tensor(name) for name in source_names(checkpoint, spec.name)]
-    tensor = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    check_shape(checkpoint, spec.name, tensor.shape, spec.logical_shape)
-    return tensor
+    sources = source_names(checkpoint, spec.name)
+    parts = [checkpoint.tensor(source) for source in sources]
+    shapes = [part.shape for part in parts]
+    check_joined(checkpoint, spec.name, list(zip(sources, shapes, strict=True)), spec.logical_shape)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _cast(checkpoint: Checkpoint, spec: WantedTensor, tensor: NDArray[Any]) -> NDArray[Any]:

@@ -20,6 +20,7 @@ from mlc_serve.text.chat_template import ChatTemplate
 from mlc_serve.text.tokenizer import Tokenizer
 
 CONFIG_NAME = "config.json"
+_HEAD = "lm_head.weight"
 
 
 class HuggingFaceCheckpoint:
@@ -32,9 +33,14 @@ class HuggingFaceCheckpoint:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.tokenizer_directory = directory
-        self.config: dict[str, Any] = read_json_object(directory / CONFIG_NAME)
+        self.config_file = directory / CONFIG_NAME
+        self.config = read_json_object(self.config_file)
         self.model_type = self._model_type()
         self._weights = SafetensorsWeights(directory)
+        if (
+            _HEAD in self._weights.names
+        ):  # transformers takes one that is there, whatever the configuration says
+            self.config["tie_word_embeddings"] = False
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -46,6 +52,10 @@ class HuggingFaceCheckpoint:
         """Names of all tensors."""
         return self._weights.names
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one tensor, by the header of its file."""
+        return self._weights.shape(name)
+
     def tensor(self, name: str) -> NDArray[Any]:
         """A copy of one tensor in its stored dtype."""
         return self._weights.tensor(name)
@@ -53,7 +63,7 @@ class HuggingFaceCheckpoint:
     def fingerprint(self) -> str:
         """See Checkpoint."""
         index = [self._weights.index] if self._weights.index else []
-        return fingerprint_of([self.directory / CONFIG_NAME, *index], self._weights.files)
+        return fingerprint_of([self.config_file, *index], self._weights.files)
 
     def generation_defaults(self) -> GenerationDefaults:
         """Values of generation_config.json. Answers end at its end tokens, or else config.json's, and at the
@@ -61,7 +71,7 @@ class HuggingFaceCheckpoint:
         """
         path = self.directory / "generation_config.json"
         declared = read_json_object_if_present(path)
-        ends = self._end_ids(path, declared) or self._end_ids(self.directory / CONFIG_NAME, self.config)
+        ends = self._end_ids(path, declared) or self._end_ids(self.config_file, self.config)
         return GenerationDefaults(
             **Recommendations(path).sampling(declared), eos_token_ids=ends | self._tokenizer_end()
         )
@@ -73,7 +83,7 @@ class HuggingFaceCheckpoint:
     def _model_type(self) -> str:
         model_type = self.config.get("model_type")
         if not isinstance(model_type, str):
-            raise CheckpointError(f"{self.directory / CONFIG_NAME}: there is no model_type")
+            raise CheckpointError(f"{self.config_file}: there is no model_type")
         if self.config.get("quantization_config") is not None:
             raise CheckpointError(
                 f"{self.directory}: its weights are already quantized, in a form that is not supported"

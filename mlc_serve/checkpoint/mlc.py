@@ -34,7 +34,8 @@ class MLCCheckpoint:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.tokenizer_directory = directory
-        self.chat_config = read_json_object(directory / CONFIG_NAME)
+        self.config_file = directory / CONFIG_NAME
+        self.chat_config = read_json_object(self.config_file)
         self.model_type = self._field("model_type", str)
         self.quantization: str | None = self._field("quantization", str)
         self.config: dict[str, Any] = {**self._field("model_config", dict), "model_type": self.model_type}
@@ -50,20 +51,24 @@ class MLCCheckpoint:
         """Names of all tensors."""
         return self._weights.names
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one tensor, as its record declares it."""
+        return self._weights.shape(name)
+
     def tensor(self, name: str) -> NDArray[Any]:
         """One tensor, read-only, in the dtype that its record declares."""
         return self._weights.tensor(name)
 
     def fingerprint(self) -> str:
         """See Checkpoint."""
-        return fingerprint_of([self.directory / CONFIG_NAME, self._weights.cache], self._weights.files)
+        return fingerprint_of([self.config_file, self._weights.cache], self._weights.files)
 
     def generation_defaults(self) -> GenerationDefaults:
         """Sampling values of the chat config, its end tokens, and the conversation template's stop tokens and
         strings.
         """
         conversation = self._conversation()
-        recommended = Recommendations(self.directory / CONFIG_NAME)
+        recommended = Recommendations(self.config_file)
         vocab_size = self.config.get("vocab_size")
         ends = recommended.token_ids(self.chat_config.get("eos_token_id"), "eos_token_id", vocab_size)
         stops = recommended.token_ids(
@@ -84,7 +89,7 @@ class MLCCheckpoint:
             prefix = self._prefix(conversation.get("system_prefix_token_ids"))
             return ConversationTemplate.from_config(conversation, prefix=prefix)
         except CheckpointError as error:
-            raise CheckpointError(f"{self.directory / CONFIG_NAME}: {error}") from error
+            raise CheckpointError(f"{self.config_file}: {error}") from error
 
     def _conversation(self) -> dict[str, Any]:
         """The template's fields; none for a model that has no such template."""
@@ -108,16 +113,12 @@ class MLCCheckpoint:
         declared = conversation.get("stop_str") or []
         stops = [declared] if isinstance(declared, str) else declared
         if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
-            raise CheckpointError(
-                f"{self.directory / CONFIG_NAME}: conv_template.stop_str is no list of texts"
-            )
+            raise CheckpointError(f"{self.config_file}: conv_template.stop_str is no list of texts")
         return tuple(stops)
 
     def _field(self, name: str, kind: type) -> Any:
         value = self.chat_config.get(name)
         if not isinstance(value, kind):
             shown = reprlib.repr(value)
-            raise CheckpointError(
-                f"{self.directory / CONFIG_NAME}: {name} is {shown}, a {kind.__name__} is needed"
-            )
+            raise CheckpointError(f"{self.config_file}: {name} is {shown}, a {kind.__name__} is needed")
         return value

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from mlc_serve.checkpoint.named_file import named_file
 from mlc_serve.errors import CheckpointError
 from mlc_serve.json_object import read_json_object
 
@@ -98,25 +99,29 @@ class RawShards:
         """The shards, in order of their names."""
         return [self._directory / file for file in sorted({file for file, _ in self._records.values()})]
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one tensor, as its record declares it."""
+        return tuple(self._find(name)[1].shape)
+
     def tensor(self, name: str) -> NDArray[Any]:
         """One tensor in the dtype that its record declares: read-only memory of its file, unless it has to be
         converted.
         """
-        if name not in self._records:
-            raise CheckpointError(f"{self._directory}: there is no tensor {name}")
-        file, record = self._records[name]
+        file, record = self._find(name)
         if file not in self._shards:
             self._shards[file] = np.memmap(self._directory / file, mode="r", dtype=np.uint8)
         piece = self._shards[file][record.byteOffset : record.byteOffset + record.nbytes]
         stored: NDArray[Any] = piece.view(record.stored_dtype).reshape(record.shape)
         return stored.astype(_DTYPES[record.dtype], copy=False)
 
+    def _find(self, name: str) -> tuple[str, _Record]:
+        """The shard and the record of a tensor."""
+        if name not in self._records:
+            raise CheckpointError(f"{self._directory}: there is no tensor {name}")
+        return self._records[name]
+
     def _check(self, shard: _Shard) -> None:
-        path = self._directory / shard.dataPath
-        if not path.is_file():
-            raise CheckpointError(
-                f"{self._directory}: there is no {shard.dataPath}, which {self.cache.name} names"
-            )
+        path = named_file(self.cache, "records.dataPath", shard.dataPath)
         size = path.stat().st_size
         if size != shard.nbytes:
             raise CheckpointError(f"{path}: {size} bytes, of the {shard.nbytes} that {self.cache.name} says")

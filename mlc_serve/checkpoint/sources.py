@@ -1,6 +1,8 @@
-"""Which of a checkpoint's tensors a library's parameter is made of."""
+"""Which of a checkpoint's tensors a model's weight is made of, and whether they are there."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.errors import CheckpointError
@@ -33,3 +35,35 @@ def check_shape(checkpoint: Checkpoint, name: str, shape: tuple[int, ...], wante
             f"{checkpoint.directory}: tensor {name} has the shape {list(shape)}; "
             f"by its configuration the model takes {list(wanted)}"
         )
+
+
+def check_joined(
+    checkpoint: Checkpoint,
+    name: str,
+    parts: Sequence[tuple[str, tuple[int, ...]]],
+    wanted: tuple[int, ...],
+) -> None:
+    """Raise CheckpointError if tensors (name and shape), joined row on row, do not have the shape that the
+    weight `name` has.
+    """
+    for source, shape in parts:
+        check_shape(checkpoint, source, shape, (*shape[:1], *wanted[1:]))
+    num_rows = sum(shape[0] for _, shape in parts if shape)
+    joined = parts[0][1] if len(parts) == 1 else (num_rows, *wanted[1:])
+    check_shape(checkpoint, name, joined, wanted)
+
+
+def check_tensors(checkpoint: Checkpoint, wanted: Iterable[tuple[str, tuple[int, ...]]]) -> None:
+    """Raise CheckpointError for the first of the wanted weights (name and shape) that the checkpoint lacks or
+    has in another shape. No tensor is read for it.
+
+    Of weights that are quantized already, the number of rows is compared.
+    """
+    for name, shape in wanted:
+        words = source_names(checkpoint, f"{name.removesuffix('.weight')}.q_weight")
+        if words[0] in checkpoint.tensor_names:
+            rows = [(word, checkpoint.shape(word)[:1]) for word in words]
+            check_joined(checkpoint, f"{name} (quantized)", rows, shape[:1])
+        else:
+            parts = [(part, checkpoint.shape(part)) for part in source_names(checkpoint, name)]
+            check_joined(checkpoint, name, parts, shape)

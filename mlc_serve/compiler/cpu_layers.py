@@ -11,7 +11,8 @@ from mlc_serve.compiler.kernels.cpu.dot import dot_for
 from mlc_serve.compiler.kernels.cpu.float_unit import float_unit_for
 from mlc_serve.compiler.optimization import Optimization
 from mlc_serve.compiler.packed_layers import PackedEmbedding, PackedLinear, RMSNorm
-from mlc_serve.models.layers import AttentionShape, CacheSize
+from mlc_serve.models.layers import CacheSize
+from mlc_serve.models.llama_config import AttentionShape
 from mlc_serve.quantization.scheme import Scheme
 
 

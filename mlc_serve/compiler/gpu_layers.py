@@ -4,12 +4,18 @@ GPUs.
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
+
 from tvm import relax
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache, RopeMode, TIRPagedKVCache
 from tvm.target import Target
 
-from mlc_serve.models.layers import AttentionShape, CacheSize
+from mlc_serve.errors import CheckpointError
+from mlc_serve.models.layers import CacheSize
+from mlc_serve.models.llama_config import AttentionShape
+from mlc_serve.models.rope import LinearScaling, Llama3Scaling, Rope
 from mlc_serve.quantization.scheme import Scheme
 
 
@@ -72,12 +78,23 @@ class GPULayers:
             mla_original_qk_head_dim=0,
             mla_original_v_head_dim=0,
             rope_mode=RopeMode.NORMAL,
-            rope_scale=shape.rope.position_scale,
             rope_theta=shape.rope.theta,
-            rope_scaling=shape.rope.scaling,
+            **_scaling(shape.rope),
             rope_ext_factors=relax.prim_value(0),  # none
             rotary_dim=shape.head_dim,
             enable_disaggregation=False,
             dtype=self.dtype,
             target=self._target,
         )
+
+
+def _scaling(rope: Rope) -> dict[str, Any]:
+    """A scaling in TVM's words: a number for positions to be multiplied with, and a description."""
+    match rope.scaling:
+        case None:
+            return {"rope_scale": 1.0, "rope_scaling": {}}
+        case LinearScaling(factor=factor):
+            return {"rope_scale": 1.0 / factor, "rope_scaling": {}}
+        case Llama3Scaling() as scaling:
+            return {"rope_scale": 1.0, "rope_scaling": {"rope_type": "llama3", **asdict(scaling)}}
+    raise CheckpointError("rope_scaling: the type 'yarn' is available on the CPU alone")

@@ -104,7 +104,7 @@ class IntegerLinear(Linear, _Weight):
         dtype: str,
     ) -> None:
         in_features, out_features = shape
-        self.is_paired = gated and can_pair(out_features)
+        self.is_paired = gated and not bias and can_pair(out_features)
         super().__init__(out_features, in_features, groups, arithmetic, dtype, self.is_paired)
         self.bias = optional_bias(out_features, bias)
 

@@ -13,7 +13,8 @@ from mlc_serve.quantization.packing import TILE
 class Linear:
     """The face of a layer whose `product(x, epilogue, extra)` multiplies activations with its weight.
 
-    `is_paired` says that gate and up alternate in the weight, so that the product can apply SiLU itself.
+    `is_paired` says that gate and up alternate in the weight, so that the product can apply SiLU itself: one
+    that has no bias to add before.
     """
 
     product: Callable[..., nn.Tensor]

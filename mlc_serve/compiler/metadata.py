@@ -6,7 +6,7 @@ from typing import Any
 
 from tvm.relax.frontend import nn
 
-from mlc_serve.models.llama import LlamaConfig
+from mlc_serve.models.llama_config import LlamaConfig
 from mlc_serve.quantization.scheme import Scheme
 
 

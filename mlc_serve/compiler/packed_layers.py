@@ -55,7 +55,7 @@ class PackedLinear(Linear, _Weight):
         self, shape: tuple[int, int], weight_dtype: str, unit: FloatUnit, bias: bool, gated: bool
     ) -> None:
         in_features, out_features = shape
-        self.is_paired = gated and can_pair(out_features)
+        self.is_paired = gated and not bias and can_pair(out_features)
         super().__init__(out_features, in_features, weight_dtype, unit, self.is_paired)
         self.bias = optional_bias(out_features, bias)
 

@@ -18,6 +18,7 @@ from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
 from mlc_serve.compiler.library import STAGES, compile_library
 from mlc_serve.compiler.target import target_for
+from mlc_serve.dimensions import read_dimensions
 from mlc_serve.disk import check_room, told_if_full
 from mlc_serve.errors import CompileError
 from mlc_serve.processes import children_end
@@ -39,6 +40,7 @@ def compile_model(
     Raises StartupError: CheckpointError, ConfigError, CompileError or DiskFullError.
     """
     checkpoint = open_checkpoint(locate(model))
+    read_dimensions(checkpoint)
     scheme = choose_scheme(quantization, checkpoint.quantization, device.partition(":")[0])
     target = target_for(device, arch)
     folder = output.absolute().parent

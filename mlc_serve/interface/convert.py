@@ -10,7 +10,7 @@ from tqdm import tqdm
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
 from mlc_serve.checkpoint.mlc_writer import write_mlc_directory
-from mlc_serve.compiler.parameters import parameter_shapes
+from mlc_serve.dimensions import read_dimensions
 from mlc_serve.disk import told_if_full
 from mlc_serve.errors import ConfigError, StartupError
 from mlc_serve.quantization.scheme import check_conversion, find_scheme
@@ -29,7 +29,7 @@ def convert_model(source: str, quantization: str, output: Path) -> None:
         raise ConfigError(f"{output} is there already; choose another --output, or remove it")
     checkpoint = open_checkpoint(locate(source))
     check_conversion(checkpoint.quantization, scheme.name)
-    shapes = parameter_shapes(checkpoint.model_type, checkpoint.config)
+    shapes = dict(read_dimensions(checkpoint).tensor_shapes())
     total = sum(map(prod, shapes.values()))
     folder = output.absolute().parent
     try:

@@ -24,6 +24,7 @@ from mlc_serve.checkpoint.conversion import convert
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
 from mlc_serve.config import DEFAULT_OPT, EngineConfig, Mode
+from mlc_serve.dimensions import read_dimensions
 from mlc_serve.disk import check_room
 from mlc_serve.engine.limit_inference import infer_limits
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
@@ -65,6 +66,7 @@ def load_model(
         checkpoint = open_checkpoint(locate(model))
         place = find_device(device)
         tokenizer = checkpoint.tokenizer
+        chat_template, defaults = checkpoint.chat_template(), checkpoint.generation_defaults()
         library = _library(model_lib, checkpoint, config, place, report)
         info = library.info
         _compare_vocabularies(tokenizer, info, report)
@@ -77,8 +79,8 @@ def load_model(
             info=info,
             limits=limits,
             tokenizer=tokenizer,
-            chat_template=checkpoint.chat_template(),
-            defaults=checkpoint.generation_defaults(),
+            chat_template=chat_template,
+            defaults=defaults,
         )
 
 
@@ -152,6 +154,7 @@ def _own_library(
     }
 
     def make(directory: Path) -> None:
+        read_dimensions(checkpoint)
         report(
             f"Compiling {checkpoint.directory.name} as {quantization} for {place.kind}; this is done once."
         )

@@ -6,39 +6,14 @@ Activations have the shape `(1, s, width)`: the tokens of all sequences of a bat
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
-
-@dataclass(frozen=True)
-class Rope:
-    """Rotary embedding. `scaling` is TVM's description of frequency scaling; positions are multiplied by
-    `position_scale`.
-    """
-
-    theta: float
-    scaling: dict[str, Any] = field(default_factory=dict)
-    position_scale: float = 1.0
-
-
-@dataclass(frozen=True)
-class AttentionShape:
-    """The dimensions that the KV cache and its kernels are made for."""
-
-    num_layers: int
-    num_q_heads: int
-    num_kv_heads: int
-    head_dim: int
-    rope: Rope
-
-    @property
-    def qkv_width(self) -> int:
-        """Columns of the fused QKV product."""
-        return (self.num_q_heads + 2 * self.num_kv_heads) * self.head_dim
+from mlc_serve.models.llama_config import AttentionShape
 
 
 @dataclass(frozen=True)

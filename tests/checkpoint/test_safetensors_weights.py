@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from mlc_serve.checkpoint.safetensors_weights import SafetensorsWeights
 from mlc_serve.errors import CheckpointError
-from tests.checkpoints import Shape, write_checkpoint
+from tests.checkpoints import Shape, tensor_shapes, write_checkpoint
 
 SMALL = Shape(hidden_size=16, num_layers=1, intermediate_size=24, vocab_size=300)
 
@@ -54,6 +56,79 @@ def test_a_shard_that_lacks_its_tensor_is_named(tmp_path: Path) -> None:
         CheckpointError, match=r"model-00001-of-00002\.safetensors: can't read tensor lost\.weight"
     ):
         SafetensorsWeights(tmp_path).tensor("lost.weight")
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        (LONG, "can't be the name of a file"),
+        ("x\0.safetensors", "there is no 'x.x00"),
+        ("/etc/passwd", "is outside of the directory"),
+        ("../model.safetensors", "is outside of the directory"),
+        ("a/../../model.safetensors", "is outside of the directory"),
+        ("", "there is no "),
+        (".", "there is no "),
+        ("new\nline", "there is no 'new.nline'"),
+    ],
+    ids=["long", "zero", "absolute", "above", "hidden", "empty", "directory", "line"],
+)
+def test_a_file_name_that_leads_nowhere_is_named(tmp_path: Path, name: str, fault: str) -> None:
+    """In one line, with the index and its key; no other file is opened."""
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a.weight": name}}))
+    with pytest.raises(CheckpointError, match=fault) as caught:
+        SafetensorsWeights(tmp_path)
+    message = str(caught.value).replace(str(tmp_path), "")
+    assert "\n" not in message
+    assert len(message) < 200
+    assert "model.safetensors.index.json" in message
+
+
+def test_a_whole_file_goes_before_an_index(tmp_path: Path) -> None:
+    """A stale index beside it, whose files are gone, is not looked at."""
+    write_checkpoint(tmp_path, SMALL)
+    stale = {"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(stale))
+    weights = SafetensorsWeights(tmp_path)
+    assert set(weights.names) == {name for name, _ in tensor_shapes(SMALL)}
+    assert (weights.index, [path.name for path in weights.files]) == (None, ["model.safetensors"])
+
+
+def test_shards_without_an_index_are_read(tmp_path: Path) -> None:
+    """By their headers; consolidated files hold the same tensors under other names, and are none of them."""
+    write_checkpoint(tmp_path, SMALL, num_shards=3)
+    (tmp_path / "model.safetensors.index.json").unlink()
+    save_file({"tok_embeddings.weight": np.ones(3, np.float32)}, tmp_path / "consolidated.00.safetensors")
+    weights = SafetensorsWeights(tmp_path)
+    assert {name: weights.shape(name) for name in weights.names} == dict(tensor_shapes(SMALL))
+    assert [path.name[:11] for path in weights.files] == ["model-00001", "model-00002", "model-00003"]
+
+
+def test_without_an_index_a_tensor_is_in_one_file(tmp_path: Path) -> None:
+    """Otherwise nothing tells which of the two is meant."""
+    write_checkpoint(tmp_path, SMALL, num_shards=2)
+    (tmp_path / "model.safetensors.index.json").unlink()
+    save_file({"model.norm.weight": np.ones(16, np.float32)}, tmp_path / "other.safetensors")
+    with pytest.raises(
+        CheckpointError, match=r"both \S+ and other\.safetensors have a tensor model\.norm\.weight"
+    ):
+        SafetensorsWeights(tmp_path)
+
+
+def test_a_base_model_s_names_are_completed(tmp_path: Path) -> None:
+    """A model that was saved without its LM head lacks the first part of each; extra tensors do no harm."""
+    write_checkpoint(tmp_path, SMALL)
+    tensors = load_file(tmp_path / "model.safetensors")
+    short = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    short["layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(2, np.float32)
+    save_file(short, tmp_path / "model.safetensors")
+    weights = SafetensorsWeights(tmp_path)
+    assert set(tensors) < set(weights.names)
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(weights.tensor(name), tensor)
 
 
 @pytest.mark.parametrize("content", ["{}", '{"weight_map": []}', '{"weight_map": {"x": 1}}'])

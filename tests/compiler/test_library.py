@@ -61,13 +61,18 @@ def test_parameters_are_listed_in_order() -> None:
 
 
 def test_biases_are_parameters_where_the_config_has_them() -> None:
-    """A Llama with attention_bias has one on the output as well; tied embeddings leave the LM head out."""
-    _, metadata = exported(attention_bias=True, tie_word_embeddings=True, num_hidden_layers=1)
+    """A Llama with attention_bias has one on the output as well; tied embeddings leave the LM head out. Gate
+    and up do not alternate where a bias is to be added to them.
+    """
+    _, metadata = exported(attention_bias=True, mlp_bias=True, tie_word_embeddings=True, num_hidden_layers=1)
     names = [entry["name"] for entry in metadata["params"]]
-    assert [name for name in names if name.endswith("bias")] == [
-        "model.layers.0.self_attn.qkv_proj.bias",
-        "model.layers.0.self_attn.o_proj.bias",
+    assert [name.removeprefix("model.layers.0.") for name in names if name.endswith("bias")] == [
+        "self_attn.qkv_proj.bias",
+        "self_attn.o_proj.bias",
+        "mlp.gate_up_proj.bias",
+        "mlp.down_proj.bias",
     ]
+    assert {entry["layout"] for entry in metadata["params"]} == {"plain", "tiles16"}
     assert "lm_head.weight" not in names
 
 

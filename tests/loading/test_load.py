@@ -193,11 +193,23 @@ def test_a_tokenizer_may_have_tokens_beyond_the_model(tiny_checkpoint: Path, tmp
         check_prompt(ids, model, "prompt")
 
 
-def test_what_can_not_be_compiled_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """In the words and with the kind of error of the compiling process, and nothing of it is kept."""
+@pytest.mark.parametrize(
+    ("keys", "fault"),
+    [
+        ({"hidden_act": "gelu"}, r"/config\.json: hidden_act 'gelu' is not supported"),
+        ({"model_type": "mamba"}, r"/config\.json: model_type 'mamba' is not supported"),
+        ({"num_hidden_layers": 100_000}, r"there is no tensor model\.layers\.2\."),
+    ],
+    ids=str,
+)
+def test_what_can_not_be_compiled_is_refused(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], fault: str
+) -> None:
+    """Before a compiler is started for it: there is no Python here to start one with."""
     before = artifacts("libraries")
-    with pytest.raises(CheckpointError, match=r"failed: config\.json: mlp_bias is not supported$"):
-        load(changed(tiny_checkpoint, tmp_path / "copy", mlp_bias=True))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(CheckpointError, match=fault):
+        load(changed(tiny_checkpoint, tmp_path / "copy", **keys))
     assert artifacts("libraries") == before
 
 

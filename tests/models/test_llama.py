@@ -1,4 +1,4 @@
-"""Reading an architecture's dimensions from a config file."""
+"""Reading an architecture's dimensions from a config file, and the weights that follow from them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from typing import Any
 
 import pytest
 
+from mlc_serve.compiler.gpu_layers import GPULayers
+from mlc_serve.compiler.target import target_for
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.layers import Rope
-from mlc_serve.models.llama import LlamaConfig, read_rope
+from mlc_serve.models.llama import LlamaForCausalLM
+from mlc_serve.models.llama_config import LlamaConfig
+from mlc_serve.models.rope import Rope
+from mlc_serve.models.table import read_config
+from mlc_serve.quantization.scheme import find_scheme
 
 CONFIG: dict[str, Any] = {
     "vocab_size": 512,
@@ -16,12 +21,6 @@ CONFIG: dict[str, Any] = {
     "intermediate_size": 128,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
-}
-LLAMA3 = {
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 8192,
 }
 
 
@@ -32,7 +31,7 @@ def test_a_minimal_config_has_the_defaults_of_transformers() -> None:
     assert (shape.num_kv_heads, shape.head_dim, shape.rope) == (4, 16, Rope(10000.0))
     assert shape.qkv_width == 12 * 16
     assert (config.rms_norm_eps, config.context_window_size) == (1e-6, 2048)
-    assert {config.tie_word_embeddings, config.qkv_bias, config.o_bias} == {False}
+    assert {config.tie_word_embeddings, config.qkv_bias, config.o_bias, config.mlp_bias} == {False}
 
 
 def test_what_the_config_says_is_taken() -> None:
@@ -57,30 +56,102 @@ def test_a_missing_key_is_named(key: str) -> None:
         LlamaConfig.from_dict({name: value for name, value in CONFIG.items() if name != key})
 
 
+WRONG: list[dict[str, Any]] = [
+    {"hidden_size": "64"},
+    {"hidden_size": 2**31},
+    {"hidden_size": 64.0},
+    {"vocab_size": True},
+    {"vocab_size": [512]},
+    {"num_hidden_layers": -1},
+    {"num_hidden_layers": 10**400},
+    {"num_attention_heads": {}},
+    {"num_key_value_heads": 0},
+    {"num_key_value_heads": "two"},
+    {"head_dim": -16},
+    {"intermediate_size": None},
+    {"rms_norm_eps": "small"},
+    {"rms_norm_eps": float("nan")},
+    {"rms_norm_eps": float("inf")},
+    {"rms_norm_eps": -1e-5},
+    {"rms_norm_eps": 0},
+    {"rms_norm_eps": 1e300},
+    {"rms_norm_eps": 10**400},
+    {"rms_norm_eps": True},
+    {"max_position_embeddings": 1.5},
+    {"max_position_embeddings": 10**12},
+    {"rope_theta": []},
+    {"rope_theta": float("nan")},
+    {"rope_theta": -10000.0},
+    {"rope_theta": 1},
+    {"rope_theta": float("inf")},
+    {"hidden_act": "gelu"},
+    {"hidden_act": ["silu"]},
+    {"tie_word_embeddings": "false"},
+    {"attention_bias": 1},
+    {"mlp_bias": "yes"},
+    {"rope_scaling": 3},
+    {"rope_scaling": ["yarn"]},
+    {"rope_scaling": {"rope_type": "longrope"}},
+    {"rope_scaling": {"rope_type": ["yarn"]}},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: str(wrong)[:40])
+def test_what_can_not_be_is_named(wrong: dict[str, Any]) -> None:
+    """A value of a wrong kind, and a feature that this architecture lacks, by its key and in one line."""
+    (key,) = wrong
+    with pytest.raises(CheckpointError, match=f"^{key}") as caught:
+        read_config("llama", CONFIG | wrong)
+    assert len(str(caught.value)) < 200
+
+
 @pytest.mark.parametrize(
-    "wrong",
+    "harmless", [{"hidden_act": "swish"}, {"rms_norm_eps": 1}, {"use_sliding_window": True}], ids=str
+)
+def test_what_transformers_takes_for_the_same_is_taken(harmless: dict[str, Any]) -> None:
+    """Other names, a whole number, and keys that a Llama does not read."""
+    read_config("llama", CONFIG | harmless)
+
+
+@pytest.mark.parametrize(
+    ("keys", "is_supported"),
     [
-        {"hidden_size": "64"},
-        {"num_key_value_heads": 0},
-        {"num_key_value_heads": "two"},
-        {"head_dim": -16},
-        {"rms_norm_eps": "small"},
-        {"max_position_embeddings": 1.5},
-        {"rope_theta": []},
-        {"hidden_act": "gelu"},
-        {"mlp_bias": True},
-        {"use_sliding_window": True},
-        {"rope_scaling": 3},
-        {"rope_scaling": {"rope_type": "yarn"}},
+        ({"use_sliding_window": False, "sliding_window": 16, "max_window_layers": 0}, True),
+        ({"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 2}, True),
+        ({"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}, False),
+        ({"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 0}, False),
+        ({"use_sliding_window": True, "sliding_window": None, "max_window_layers": 0}, True),
+        ({"use_sliding_window": True, "sliding_window": 2048, "max_window_layers": 0}, True),
+        ({"use_sliding_window": True}, True),
     ],
     ids=str,
+)  # fmt: skip
+def test_windows_matter_where_a_layer_has_one(keys: dict[str, Any], is_supported: bool) -> None:
+    """Those of the first max_window_layers have none, nor is one that holds the whole context."""
+    if is_supported:
+        read_config("qwen2", CONFIG | keys)
+    else:
+        with pytest.raises(CheckpointError, match="use_sliding_window is not supported"):
+            read_config("qwen2", CONFIG | keys)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "keys"),
+    [
+        ("llama", {}),
+        ("llama", {"tie_word_embeddings": True, "num_key_value_heads": 2, "head_dim": 24}),
+        ("llama", {"attention_bias": True, "mlp_bias": True}),
+        ("qwen2", {}),
+    ],
 )
-def test_what_can_not_be_is_named(wrong: dict[str, Any]) -> None:
-    """A value of a wrong kind, and a feature that this architecture lacks, is refused by its key."""
-    (key,) = wrong
-    wanted = "RoPE scaling 'yarn'" if wrong[key] == {"rope_type": "yarn"} else key
-    with pytest.raises(CheckpointError, match=wanted):
-        LlamaConfig.from_dict(CONFIG | wrong)
+def test_weights_are_those_of_the_module(model_type: str, keys: dict[str, Any]) -> None:
+    """The same names, shapes and order as what is compiled takes."""
+    config = read_config(model_type, CONFIG | keys)
+    layers = GPULayers(find_scheme("q0f32"), target_for("cpu"))  # row-major; nothing is compiled for a target
+    parameters = LlamaForCausalLM(config, layers).named_parameters()
+    assert list(config.tensor_shapes()) == [
+        (name, tuple(map(int, parameter.shape))) for name, parameter in parameters
+    ]
 
 
 @pytest.mark.parametrize("wrong", [{"num_key_value_heads": 3}, {"head_dim": 15}], ids=str)
@@ -88,32 +159,3 @@ def test_heads_that_do_not_fit_are_refused(wrong: dict[str, int]) -> None:
     """Groups must be whole, and rotary positions turn pairs of dimensions."""
     with pytest.raises(CheckpointError, match="attention heads of"):
         LlamaConfig.from_dict(CONFIG | wrong)
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", **LLAMA3}},
-        {"rope_theta": 500000.0, "rope_scaling": {"type": "llama3", **LLAMA3}},
-        {"rope_parameters": {"rope_type": "llama3", "rope_theta": 500000.0, **LLAMA3}},
-        {"position_embedding_base": 500000, "rope_scaling": {"rope_type": "llama3", **LLAMA3}},
-    ],
-    ids=["transformers 4", "older", "transformers 5", "mlc"],
-)
-def test_all_spellings_of_rope_are_the_same(config: dict[str, Any]) -> None:
-    """The base and the scaling, wherever they are written."""
-    assert read_rope(config) == Rope(500000.0, {**LLAMA3, "rope_type": "llama3"})
-
-
-def test_linear_scaling_slows_positions_down() -> None:
-    """A factor of 4 makes four positions of one; "default" is no scaling."""
-    assert read_rope({"rope_scaling": {"type": "linear", "factor": 4}}) == Rope(10000.0, position_scale=0.25)
-    assert read_rope({"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}) == Rope(7.0)
-
-
-@pytest.mark.parametrize("key", sorted(LLAMA3))
-def test_incomplete_scaling_is_named(key: str) -> None:
-    """Each parameter of a scaling is needed."""
-    scaling = {name: value for name, value in LLAMA3.items() if name != key}
-    with pytest.raises(CheckpointError, match=f"{key} must be a positive number, not None"):
-        read_rope({"rope_scaling": {"rope_type": "llama3", **scaling}})

@@ -33,6 +33,14 @@ LLAMA3_SCALING = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+# The dimensions of a head of 16 are kept, mixed and divided; most prompts go beyond the original window.
+YARN_SCALING = {
+    "rope_type": "yarn",
+    "factor": 4.0,
+    "original_max_position_embeddings": 32,
+    "beta_fast": 4.0,
+    "beta_slow": 0.5,
+}
 SHAPES = {
     "llama": Shape(),
     "llama-tied-gqa3": Shape(
@@ -41,9 +49,15 @@ SHAPES = {
     "llama-head-dim-mqa": Shape(num_heads=4, num_kv_heads=1, head_dim=48, num_layers=3),
     "llama-rope-llama3": Shape(rope_scaling=LLAMA3_SCALING, rope_theta=500000.0),
     "llama-rope-linear": Shape(rope_scaling={"rope_type": "linear", "factor": 4.0}),
+    "llama-rope-yarn-biased": Shape(rope_scaling=YARN_SCALING, biased=True),
     "qwen2": Shape(architecture="qwen2", norm_eps=1e-6, rope_theta=1000000.0),
     "qwen2-tied-padded": Shape(
-        architecture="qwen2", tied=True, num_heads=8, num_kv_heads=8, num_unused_ids=24
+        architecture="qwen2",
+        tied=True,
+        num_heads=8,
+        num_kv_heads=8,
+        num_unused_ids=24,
+        rope_scaling={"type": "dynamic", "factor": 4.0},
     ),
 }
 PROMPT_LENGTHS = (1, 5, 16, 17, 40, 97)

@@ -21,7 +21,7 @@ from tests.checkpoints import Shape, write_checkpoint
 from tests.mlc_checkpoints import write_packed_model
 
 # Groups of 32 and 64 end within a row of 96 or within one of 176, and 500 columns are no whole tiles.
-RAGGED = Shape(tied=True, hidden_size=96, num_heads=6, intermediate_size=176, vocab_size=500)
+RAGGED = Shape(tied=True, hidden_size=96, num_heads=6, intermediate_size=176, vocab_size=500, biased=True)
 FORMS = {name: scheme.groups for name, scheme in SCHEMES.items() if scheme.groups is not None}
 IDS = [7, 41, 300, 12, 12, 499, 0, 88, 205, 131, 9, 64, 333, 17, 250, 3, 81, 5, 430, 60]
 

@@ -13,7 +13,7 @@ from tvm.script import tirx as T
 from mlc_serve.compiler.kernels.cpu.lanes import lanes
 from mlc_serve.compiler.kernels.cpu.local import local
 from mlc_serve.compiler.kernels.cpu.sine import cosine, part_of_a_turn, sine
-from mlc_serve.models.layers import Rope
+from mlc_serve.models.rope import Rope
 
 _SERIAL_VALUES = 1 << 17  # no more than these are rotated in the time that it takes to wake a thread
 
@@ -24,7 +24,8 @@ def split_rotary(num_q_heads: int, num_kv_heads: int, head_dim: int, rope: Rope,
     The sine and cosine of a position are computed once for all of its heads.
     """
     num_heads = num_q_heads + 2 * num_kv_heads
-    split_row = _split_row(num_q_heads, num_kv_heads, head_dim, _frequencies(head_dim, rope), dtype)
+    turns_a_step = rope.frequencies(head_dim) / (2 * math.pi)
+    split_row = _split_row(num_q_heads, num_kv_heads, head_dim, turns_a_step, dtype)
 
     @T.prim_func(s_tir=True, private=True)
     def rotary(
@@ -46,24 +47,6 @@ def split_rotary(num_q_heads: int, num_kv_heads: int, head_dim: int, rope: Rope,
                 split_row(QKV, Q, K, V, s, positions[s], apply_rope)
 
     return rotary
-
-
-def _frequencies(head_dim: int, rope: Rope) -> NDArray[np.float64]:
-    """Turns for each step of position, of the pairs of dimensions `(d / 2,)` (Su et al., 2021)."""
-    frequencies = rope.theta ** -(np.arange(0, head_dim, 2) / head_dim) * rope.position_scale
-    if rope.scaling:
-        frequencies = _llama3(frequencies, rope.scaling)
-    return np.asarray(frequencies / (2 * math.pi), np.float64)
-
-
-def _llama3(frequencies: NDArray[np.float64], scaling: dict[str, Any]) -> NDArray[np.float64]:
-    """Llama 3's scaling: slow dimensions are divided by a factor, fast ones are not, between them it is
-    interpolated.
-    """
-    turns = scaling["original_max_position_embeddings"] * frequencies / (2 * math.pi)
-    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
-    kept = np.clip((turns - low) / (high - low), 0, 1)
-    return np.asarray(frequencies * (kept + (1 - kept) / scaling["factor"]), np.float64)
 
 
 def _vector(values: NDArray[np.float64]) -> Any:

@@ -11,7 +11,7 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from mlc_serve.compiler.kernels.cpu.rotary import split_rotary
-from mlc_serve.models.llama import read_rope
+from mlc_serve.models.rope import read_rope
 
 POSITIONS = np.array([0, 1, 7, 100, 2000, 131071], np.int32)
 LLAMA3 = {
@@ -55,7 +55,7 @@ def test_q_and_k_turn_by_their_positions(
     dtype: str,
 ) -> None:
     """Q and K are rotated and V is not; with rope switched off, none is."""
-    rope = read_rope({"rope_theta": theta, "rope_scaling": scaling})
+    rope = read_rope({"rope_theta": theta, "rope_scaling": scaling, "max_position_embeddings": 4096})
     kernel = build(split_rotary(num_q, num_kv, head_dim, rope, dtype))
     rng = np.random.default_rng(0)
     x = rng.standard_normal((len(POSITIONS), num_q + 2 * num_kv, head_dim)).astype(dtype)
