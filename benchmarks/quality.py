@@ -31,6 +31,7 @@ from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
 from mlc_serve.quantization.scheme import SCHEMES
 from mlc_serve.runtime.runner import TVMBackend
+from mlc_serve.text.conversation import Conversation
 
 QUESTIONS = Path(__file__).parent.parent / "tests" / "demo" / "heldout.jsonl"
 REFERENCE = "q0f32"
@@ -91,9 +92,9 @@ def read_exercises(model: LoadedModel, count: int | None) -> list[Exercise]:
         raise SystemExit(f"{model.name} has no chat template to ask questions in")
 
     def exercise(question: dict[str, Any]) -> Exercise:
-        prompt = template.render(question["messages"], question.get("tools"))
-        texts = (prompt, question["answer"])
-        return Exercise(*(model.tokenizer.encode(text, add_special_tokens=False) for text in texts))
+        prompt = template.render(Conversation(question["messages"], question.get("tools")))
+        answer = model.tokenizer.encode(question["answer"], add_special_tokens=False)
+        return Exercise(model.tokenizer.encode_pieces(prompt), answer)
 
     lines = QUESTIONS.read_text(encoding="utf-8").splitlines()
     return [exercise(json.loads(line)) for line in lines[:count]]

@@ -18,6 +18,7 @@ from mlc_serve.testing import (
     fake_model,
     replay,
 )
+from tests.prompts import prompt_of
 
 
 def draw(prompt: bytes = b"", output: bytes = b"", seed: int = 0, **params: object) -> Draw:
@@ -220,12 +221,12 @@ def test_the_fake_chat_template_shows_messages_and_tools() -> None:
     """Roles, contents, tools and earlier calls all reach the prompt."""
     template = fake_model().chat_template
     assert template is not None
-    call = {"type": "function", "id": "1", "function": {"name": "f", "arguments": {}}}
+    call = {"type": "function", "id": "1", "function": {"name": "f", "arguments": "{}"}}
     messages: list[dict[str, Any]] = [
         {"role": "user", "content": "hi"},
         {"role": "assistant", "content": None, "tool_calls": [call]},
     ]
-    prompt = template.render(messages, [{"type": "function", "function": {"name": "f"}}])
+    prompt = prompt_of(template, messages, [{"type": "function", "function": {"name": "f"}}])
     assert prompt.startswith('<|im_start|>system\nTools: [{"type": "function"')
     assert "<|im_start|>user\nhi<|im_end|>" in prompt
     assert '<tool_call>{"name": "f", "arguments": {}}</tool_call>' in prompt

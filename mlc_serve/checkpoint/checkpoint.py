@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from mlc_serve.loaded_model import GenerationDefaults
-from mlc_serve.text.chat_template import PromptTemplate
+from mlc_serve.text.conversation import PromptTemplate
 from mlc_serve.text.tokenizer import Tokenizer
 
 

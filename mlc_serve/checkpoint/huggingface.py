@@ -78,7 +78,7 @@ class HuggingFaceCheckpoint:
 
     def chat_template(self) -> ChatTemplate | None:
         """The directory's Jinja2 template."""
-        return read_chat_template(self.directory)
+        return read_chat_template(self.directory, self.tokenizer.special_texts)
 
     def _model_type(self) -> str:
         model_type = self.config.get("model_type")

@@ -17,7 +17,7 @@ from mlc_serve.checkpoint.template_files import read_chat_template
 from mlc_serve.errors import CheckpointError
 from mlc_serve.json_object import read_json_object
 from mlc_serve.loaded_model import GenerationDefaults
-from mlc_serve.text.chat_template import PromptTemplate
+from mlc_serve.text.conversation import PromptTemplate
 from mlc_serve.text.conversation_template import ConversationTemplate
 from mlc_serve.text.tokenizer import Tokenizer
 
@@ -84,10 +84,12 @@ class MLCCheckpoint:
         """The conversation template; without one, the Jinja2 template of the tokenizer's files."""
         conversation = self._conversation()
         if not conversation:
-            return read_chat_template(self.directory)
+            return read_chat_template(self.directory, self.tokenizer.special_texts)
         try:
             prefix = self._prefix(conversation.get("system_prefix_token_ids"))
-            return ConversationTemplate.from_config(conversation, prefix=prefix)
+            return ConversationTemplate.from_config(
+                conversation, prefix=prefix, control_texts=self.tokenizer.special_texts
+            )
         except CheckpointError as error:
             raise CheckpointError(f"{self.config_file}: {error}") from error
 

@@ -4,6 +4,7 @@ use.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,19 @@ from mlc_serve.json_object import read_json_object_if_present
 from mlc_serve.text.chat_template import ChatTemplate
 
 
-def read_chat_template(directory: Path) -> ChatTemplate | None:
+def read_chat_template(directory: Path, control_texts: Collection[str] = ()) -> ChatTemplate | None:
     """chat_template.jinja and its named companions, or else what tokenizer_config.json holds; None if neither
-    has one.
+    has one. `control_texts` are the names of the tokenizer's control tokens.
+
+    CheckpointError names the file, the key and what is wrong with it.
     """
-    tokenizer_config = directory / "tokenizer_config.json"
-    try:
-        sources = _files(directory) or _declared(
-            read_json_object_if_present(tokenizer_config).get("chat_template")
-        )
-        return ChatTemplate(sources, read_special_tokens(directory)) if sources else None
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{directory}: the chat template is not UTF-8") from error
-    except CheckpointError as error:
-        raise CheckpointError(f"{directory}: {error}") from error
+    for place, sources in (_files(directory), _declared(directory)):
+        if sources:
+            try:
+                return ChatTemplate(sources, read_special_tokens(directory), control_texts)
+            except CheckpointError as error:
+                raise CheckpointError(f"{place}: {error}") from error
+    return None
 
 
 def read_special_tokens(directory: Path) -> dict[str, str]:
@@ -50,26 +50,39 @@ def read_listed_ids(directory: Path, text: str) -> list[Any]:
     return [*ids, older[text]] if text in older else ids
 
 
-def _files(directory: Path) -> dict[str, str]:
+def _files(directory: Path) -> tuple[Path, dict[str, str]]:
+    """Where templates lie that have files of their own, and their sources by name."""
     paths = {path.stem: path for path in sorted(directory.glob("additional_chat_templates/*.jinja"))}
-    if (directory / "chat_template.jinja").is_file():
-        paths["default"] = directory / "chat_template.jinja"
-    return {name: path.read_text(encoding="utf-8") for name, path in paths.items()}
+    place = directory / "chat_template.jinja"
+    if place.is_file():
+        paths["default"] = place
+    return place if place in paths.values() else directory, {
+        name: _source(path) for name, path in paths.items()
+    }
 
 
-def _declared(value: Any) -> dict[str, str]:
-    """The templates of a tokenizer_config.json: one text, or a list of named ones."""
+def _source(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: the chat template is not UTF-8") from error
+
+
+def _declared(directory: Path) -> tuple[str, dict[str, str]]:
+    """The place in tokenizer_config.json, and the templates there: one text, or a list of named ones."""
+    path = directory / "tokenizer_config.json"
+    place, value = f"{path}: chat_template", read_json_object_if_present(path).get("chat_template")
     if value is None:
-        return {}
+        return place, {}
     if isinstance(value, str):
-        return {"default": value}
+        return place, {"default": value}
     try:
         named = {entry["name"]: entry["template"] for entry in value}
     except (TypeError, KeyError) as error:
-        raise CheckpointError("chat_template is neither a text nor a list of named ones") from error
+        raise CheckpointError(f"{place} is neither a text nor a list of named ones") from error
     if not all(isinstance(text, str) for text in [*named, *named.values()]):
-        raise CheckpointError("chat_template holds a template that is no text")
-    return named
+        raise CheckpointError(f"{place} holds a template that is no text")
+    return place, named
 
 
 def _token_text(value: Any) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 
 from mlc_serve.frontend.chat_choice import ChatChunkWriter, ChatMessageWriter, ChatOptions
 from mlc_serve.frontend.chat_logprobs import ChatLogprobsWriter
-from mlc_serve.frontend.chat_prompt import chat_prompt_ids, joined_text, offers_tools
+from mlc_serve.frontend.chat_prompt import chat_prompt_ids, offers_tools
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.generate import Generate, Reserve, cache_namespace, new_id, reply_fields
 from mlc_serve.frontend.long_text import beside_the_loop
@@ -68,7 +68,7 @@ class ChatCompletions:
         reuse each other's computed prefixes.
         """
         reply_id = request_id or new_id("chatcmpl")
-        length = sum(len(joined_text(message)) for message in request.messages)
+        length = sum(len(message.content or "") for message in request.messages)
         prompt_ids = await beside_the_loop(length, partial(chat_prompt_ids, request, self._model))
         params = _generation_params(request, self._model, owner)
         if request.stream:

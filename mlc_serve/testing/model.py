@@ -40,6 +40,7 @@ def fake_model(name: str = "fake", *, backend: FakeBackend | None = None, **limi
     engine_limits = EngineLimits(**(fields | limits))
     backend.max_batch_tokens = engine_limits.prefill_chunk_size
     backend.max_batch_sequences = engine_limits.max_num_sequence
+    tokenizer = byte_tokenizer()
     return LoadedModel(
         name=name,
         device="cpu",
@@ -47,8 +48,8 @@ def fake_model(name: str = "fake", *, backend: FakeBackend | None = None, **limi
         backend=backend,
         info=_model_info(engine_limits),
         limits=engine_limits,
-        tokenizer=byte_tokenizer(),
-        chat_template=ChatTemplate(CHAT_TEMPLATE),
+        tokenizer=tokenizer,
+        chat_template=ChatTemplate(CHAT_TEMPLATE, control_texts=tokenizer.special_texts),
         defaults=GenerationDefaults(eos_token_ids=frozenset({EOS_ID, IM_END_ID})),
     )
 

@@ -1,122 +1,165 @@
-"""Messages to prompt text by a model's own Jinja2 template, rendered as Hugging Face's transformers renders
-it.
+"""Conversations to prompts by a model's own Jinja2 templates, rendered as Hugging Face's transformers renders
+them.
 
-Templates come with models from anywhere: they run in a sandbox, and for a bounded number of steps. Knows no
-files.
+Templates come with models from anywhere: they run in a sandbox, metered. What clients write never becomes a
+control token, only what the template itself writes does. Knows no files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
-
-from jinja2 import TemplateError, TemplateSyntaxError, nodes
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from mlc_serve.errors import CheckpointError, InvalidRequestError
-from mlc_serve.text.template_sandbox import StepBudget, TemplateRefusalError, TemplateSandbox
+from mlc_serve.text.conversation import Conversation, Message, PromptTemplate, Tool
+from mlc_serve.text.cover import ControlNames, Cover
+from mlc_serve.text.jinja_template import JinjaTemplate
+from mlc_serve.text.json_texts import texts_of
+from mlc_serve.text.meter import Meter
+from mlc_serve.text.pieces import Piece
+from mlc_serve.text.stand_ins import StandIns, either
+from mlc_serve.text.template_forms import MessageForms, probes
 
-Message = Mapping[str, Any]
-Tool = Mapping[str, Any]
-
-
-class PromptTemplate(Protocol):
-    """Writes a conversation as the text that a model continues."""
-
-    def render(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Tool] | None = None,
-        *,
-        add_generation_prompt: bool = True,
-        **variables: Any,
-    ) -> str:
-        """The prompt, with special tokens written out. InvalidRequestError for what can't be written."""
+# Steps of one trial at start-up.
+_STEPS_OF_A_TRIAL = 50_000
+_END_OF_REASONING = "</think>"
 
 
-class ChatTemplate:
+class ChatTemplate(PromptTemplate):
     """Jinja2 templates of one model: one, or several by name, of which "tool_use" is taken when there are
     tools.
 
-    `special_tokens` (bos_token, eos_token, ...) are variables of every template. CheckpointError if one does
-    not parse.
+    `special_tokens` (bos_token, eos_token, ...) are variables of every template. `control_texts` are the
+    names of the tokenizer's control tokens. CheckpointError if a template can't be compiled.
     """
 
     def __init__(
-        self, source: str | Mapping[str, str], special_tokens: Mapping[str, str] | None = None
+        self,
+        source: str | Mapping[str, str],
+        special_tokens: Mapping[str, str] | None = None,
+        control_texts: Collection[str] = (),
     ) -> None:
         sources = {"default": source} if isinstance(source, str) else dict(source)
         if not sources:
             raise CheckpointError("the chat template is an empty list")
-        self._sandbox = TemplateSandbox()
-        parsed = {name: self._parse(name, text) for name, text in sources.items()}
-        self._takes_tools = {name: _reads(tree, "tools") for name, tree in parsed.items()}
-        self._templates = {name: self._sandbox.from_string(tree) for name, tree in parsed.items()}
-        self._special_tokens = dict(special_tokens or {})
+        self._templates: dict[str, _Template] = {}
+        for name, text in sources.items():
+            try:
+                self._templates[name] = _Template(text, special_tokens or {}, control_texts)
+            except CheckpointError as error:
+                raise CheckpointError(f"the chat template {name!r} {error}") from error
 
-    def render(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Tool] | None = None,
-        *,
-        add_generation_prompt: bool = True,
-        **variables: Any,
-    ) -> str:
-        """The prompt. `variables` are what the template reads besides, and may replace special tokens.
+    def render(self, conversation: Conversation, meter: Meter | None = None) -> list[Piece]:
+        """See PromptTemplate. Variables may replace special tokens.
 
-        InvalidRequestError (param "messages") if the template refuses them, fails on them or does not come to
-        an end, (param "tools") if there are tools and the template has no place for them.
+        InvalidRequestError (param "messages") if the template refuses the messages, fails on them or does not
+        come to an end, (param "tools") if there are tools and the template has no place for them.
         """
-        name = self._choose(tools)
-        given = {"messages": messages, "tools": tools, "add_generation_prompt": add_generation_prompt}
-        context = {
-            "documents": None,
-            **self._special_tokens,
-            **variables,
-            **given,
-            StepBudget.NAME: StepBudget(),
-        }
-        try:
-            return self._templates[name].render(context)
-        except TemplateRefusalError as refusal:
-            raise InvalidRequestError(str(refusal), param="messages") from refusal
-        except RecursionError as error:
-            raise _cannot_render("it calls itself without end") from error
-        except _TEMPLATE_FAULTS as error:
-            raise _cannot_render(str(error) or type(error).__name__) from error
-
-    def _choose(self, tools: Sequence[Tool] | None) -> str:
-        name = "tool_use" if tools and "tool_use" in self._templates else "default"
+        name = "tool_use" if conversation.tools and "tool_use" in self._templates else "default"
         if name not in self._templates:
             raise InvalidRequestError(f"the model has no chat template named {name!r}", param="messages")
-        if tools and not self._takes_tools[name]:
+        return self._templates[name].render(conversation, meter or Meter())
+
+
+class _Template:
+    """One of the templates, and what trials have told about it."""
+
+    def __init__(
+        self, source: str, special_tokens: Mapping[str, str], control_texts: Collection[str]
+    ) -> None:
+        plain = JinjaTemplate(source)
+        self._takes_tools = "tools" in plain.variables
+        self._forms = MessageForms.found_by(partial(self._tried, plain, special_tokens))
+        self._jinja, self._special_tokens, self._names = plain, special_tokens, ControlNames({})
+        if control_texts:
+            self._learn_names(source, control_texts)
+
+    def render(self, conversation: Conversation, meter: Meter) -> list[Piece]:
+        """See ChatTemplate."""
+        if conversation.tools and not self._takes_tools:
             raise InvalidRequestError("the model's chat template has no place for tools", param="tools")
-        return name
+        client = {
+            "variables": conversation.variables,
+            "messages": [self._forms.fit(message) for message in conversation.messages],
+            "tools": conversation.tools,
+        }
+        texts = list(texts_of(client))
+        meter.grant(texts)
+        cover = Cover(self._names, texts)
+        client = cover.over(client)
+        if conversation.continues_last:
+            client["messages"][-1] = _with_end(client["messages"][-1], cover.end)
+        given = {
+            **client["variables"],
+            "messages": client["messages"],
+            "tools": client["tools"],
+            "add_generation_prompt": conversation.add_generation_prompt,
+        }
+        parts = self._jinja.run({"documents": None, **self._special_tokens, **given}, meter)
+        if not conversation.continues_last:
+            return cover.pieces(parts)
+        pieces = cover.pieces(_cut_at(cover.end, parts))
+        _check_continued(pieces, conversation.messages[-1])
+        return pieces
 
-    def _parse(self, name: str, source: str) -> nodes.Template:
+    def _learn_names(self, source: str, control_texts: Collection[str]) -> None:
+        """Find out how to tell the template's control tokens: by stand-ins if its prompts stay the same with
+        them, and by marks in clients' texts if it puts names together.
+        """
+        stand_ins = StandIns(control_texts)
+        plain, plain_tokens = self._jinja, self._special_tokens
+        replaced = JinjaTemplate(source, stand_ins.put_into_template)
+        tokens = {name: stand_ins.put_into(text) for name, text in plain_tokens.items()}
+        written = []
+        for messages, tools in probes(self._forms):
+            expected = self._tried(plain, plain_tokens, messages, tools)
+            prompt = self._tried(replaced, tokens, messages, tools)
+            if expected != (None if prompt is None else stand_ins.take_from(prompt)):
+                self._names = ControlNames({}, control_texts, plain.literals)
+                return
+            written.append(prompt or "")
+        composes = either(control_texts).search("\n".join(written)) is not None
+        self._jinja, self._special_tokens = replaced, tokens
+        self._names = ControlNames(stand_ins.names, control_texts if composes else (), plain.literals)
+
+    def _tried(
+        self,
+        jinja: JinjaTemplate,
+        special_tokens: Mapping[str, str],
+        messages: Sequence[Message],
+        tools: Sequence[Tool] | None,
+    ) -> str | None:
+        """The prompt for messages in their final form; None if the template fails."""
+        given = {"messages": messages, "tools": tools if self._takes_tools else None}
+        context = {"documents": None, "add_generation_prompt": True, **special_tokens, **given}
         try:
-            return self._sandbox.parse(source)
-        except TemplateSyntaxError as error:
-            fault = f"line {error.lineno}: {error.message}"
-            raise CheckpointError(f"the chat template {name!r} can't be parsed: {fault}") from error
+            return "".join(jinja.run(context, Meter(_STEPS_OF_A_TRIAL)))
+        except InvalidRequestError:
+            return None
 
 
-# What expressions of a template can raise on values that it was not written for, or by asking for too much.
-_TEMPLATE_FAULTS = (
-    TemplateError,
-    TypeError,
-    ValueError,
-    LookupError,
-    ArithmeticError,
-    AttributeError,
-    MemoryError,
-)
+def _with_end(message: Message, end: str) -> Message:
+    """The message, with a mark behind its text."""
+    content: Any = message["content"] or ""
+    if isinstance(content, str):
+        return {**message, "content": content + end}
+    return {**message, "content": [*content[:-1], {**content[-1], "text": content[-1]["text"] + end}]}
 
 
-def _reads(tree: nodes.Template, variable: str) -> bool:
-    return any(name.name == variable and name.ctx == "load" for name in tree.find_all(nodes.Name))
+def _cut_at(end: str, parts: Sequence[str]) -> list[str]:
+    """The prompt up to the mark behind the last message."""
+    prompt, found, _ = "".join(parts).rpartition(end)
+    return [prompt.replace(end, "")] if found else [""]
 
 
-def _cannot_render(fault: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"the model's chat template can't render these messages: {fault}", param="messages"
-    )
+def _check_continued(pieces: Sequence[Piece], message: Message) -> None:
+    """Raise if the prompt does not end with the message. White space before it, or its reasoning, may go."""
+    content = message.get("content") or ""
+    text = content if isinstance(content, str) else content[-1]
+    kept = text.rpartition(_END_OF_REASONING)[2].lstrip()
+    if not pieces or not "".join(piece.text for piece in pieces).endswith(kept):
+        raise InvalidRequestError(
+            "continue_final_message: the chat template changes the last message, so it can't be continued.",
+            "continue_final_message",
+        )

@@ -1,58 +1,82 @@
-"""Keeps what a client writes from becoming control tokens: a message with `<|im_end|>` in it ends no turn.
-
-A character that occurs nowhere in the conversation is put inside each such text before the chat template sees
-it; the prompt is cut there afterwards, so that no piece holds the whole of it, and every piece is tokenized
-alone. Pure.
+"""Tells the control tokens in a prompt from what a client wrote: which names of them a template writes, and
+what is put over one client's texts before the template sees them.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterator
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
-# The private use area of Unicode: characters that mean nothing. No prompt that fits a model uses all of them.
-_MEANINGLESS = range(0xE000, 0xF900)
+from mlc_serve.text.client_marks import ClientMarks
+from mlc_serve.text.json_texts import map_texts
+from mlc_serve.text.pieces import Piece, free_characters
+from mlc_serve.text.stand_ins import either
+
+# One search in a text doesn't let other threads run, so that long texts are searched in slices. Stand-ins can
+# stand at their ends: they are single characters.
+_SLICE = 2**20
+
+
+class ControlNames:
+    """The names that a template writes: those that stand in it, by their stand-ins, and those that it puts
+    together. `literals` are the texts in it.
+    """
+
+    def __init__(
+        self, stand_ins: Mapping[str, str], composed: Collection[str] = (), literals: Sequence[str] = ()
+    ) -> None:
+        self.stand_ins = stand_ins
+        self.literals = literals
+        self.marks = ClientMarks(composed, literals) if composed else None
+        self._pattern = either([*stand_ins, *composed], grouped=True)
+
+    def pieces_of(self, parts: Iterable[str]) -> Iterator[Piece]:
+        """The prompt, cut at names."""
+        prompt = "".join(parts)
+        length = _SLICE if self.marks is None else max(len(prompt), 1)
+        for start in range(0, len(prompt), length):
+            for position, text in enumerate(self._pattern.split(prompt[start : start + length])):
+                if position % 2:
+                    yield Piece(self.stand_ins.get(text, text), is_control=True)
+                elif text:
+                    yield Piece(text, is_control=False)
 
 
 class Cover:
-    """Made for one conversation, `written`: nested dicts and lists of what a client has sent."""
+    """What is put over the texts of one client, and taken off the prompt."""
 
-    def __init__(self, special_texts: Collection[str], written: Any) -> None:
-        everything = "\n".join(_texts_of(written))
-        self._special = re.compile("|".join(map(re.escape, sorted(special_texts, key=len, reverse=True))))
-        self._is_needed = bool(special_texts) and self._special.search(everything) is not None
-        free = (chr(code) for code in _MEANINGLESS if chr(code) not in everything)
-        self._mark = next(free, "\ufffd")
+    def __init__(self, names: ControlNames, texts: Sequence[str]) -> None:
+        self._names = names
+        self._wide = [text for text in (*texts, *names.literals) if not text.isascii()]
+        taken = [character for character in names.stand_ins if any(character in text for text in self._wide)]
+        others = free_characters(self._wide, len(taken))
+        self._exchange = str.maketrans(dict(zip([*taken, *others], [*others, *taken], strict=True)))
+
+    @cached_property
+    def end(self) -> str:
+        """A character that is neither in the client's texts nor in the template."""
+        return free_characters([*self._wide, self._mark], 1)[0]
+
+    @cached_property
+    def _mark(self) -> str:
+        return free_characters(self._wide, 1)[0]
 
     def over(self, written: Any) -> Any:
-        """The same, with every special token's text made harmless."""
-        return _map_texts(written, self._cover) if self._is_needed else written
+        """Nested dicts and lists under the cover."""
+        if self._exchange:
+            written = map_texts(written, lambda _key, text: text.translate(self._exchange))
+        return written if self._names.marks is None else self._names.marks.put_into(written, self._mark)
 
-    def cut(self, prompt: str) -> list[str]:
-        """The pieces of a prompt made from covered texts; joined, they are the prompt without the cover."""
-        return prompt.split(self._mark) if self._is_needed else [prompt]
+    def pieces(self, parts: Iterable[str]) -> list[Piece]:
+        """The prompt in pieces, without the cover."""
+        pieces = self._names.pieces_of(parts)
+        if self._names.marks is None and not self._exchange:
+            return list(pieces)
+        return [piece if piece.is_control else Piece(self._uncovered(piece.text), False) for piece in pieces]
 
-    def _cover(self, text: str) -> str:
-        return self._special.sub(lambda found: found[0][:1] + self._mark + found[0][1:], text)
-
-
-def _texts_of(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.items():
-            yield from _texts_of(list(item))
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts_of(item)
-
-
-def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {_map_texts(key, change): _map_texts(item, change) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_map_texts(item, change) for item in value]
-    return value
+    def _uncovered(self, text: str) -> str:
+        """The mark may have been written as JSON in ASCII."""
+        escaped = json.dumps(self._mark)[1:-1]
+        return text.replace(self._mark, "").replace(escaped, "").translate(self._exchange)

@@ -6,8 +6,8 @@ All pieces are tokenized as one text, so that each word stands in the context th
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import chain
 from typing import NamedTuple
 
 import tokenizers
@@ -15,8 +15,9 @@ import tokenizers
 from mlc_serve.errors import InvalidRequestError
 from mlc_serve.text.tokenizer_faults import tokenizer_faults
 
-# Characters without a meaning: Unicode's private use areas.
-PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
+# Characters without a meaning: one of Unicode's private use areas.
+_PRIVATE_USE = range(0xF0000, 0xFFFFE)
+_TRIES = 32
 
 # A code point that is no character, and in no vocabulary.
 _UNKNOWN = "\U0010ffff"
@@ -29,10 +30,21 @@ class Piece(NamedTuple):
     is_control: bool
 
 
-def free_characters(taken: Iterable[str]) -> Iterable[str]:
-    """Private characters that occur in none of the texts."""
-    used = set().union(*taken)
-    return (character for character in map(chr, chain(*PRIVATE_USE)) if character not in used)
+def free_characters(texts: Sequence[str], number: int) -> list[str]:
+    """So many private characters that occur in none of the texts.
+
+    InvalidRequestError if too few are found at random places: then the texts hold most of them.
+    """
+    found: dict[str, None] = {}
+    for _ in range(_TRIES * number):
+        character = chr(secrets.choice(_PRIVATE_USE))
+        if not any(character in text for text in texts):
+            found[character] = None
+        if len(found) == number:
+            return list(found)
+    if number:
+        raise InvalidRequestError("the text uses too many of Unicode's private characters")
+    return []
 
 
 class PieceEncoder:
@@ -74,10 +86,8 @@ class PieceEncoder:
 
     def _encode_with_stand_ins(self, pieces: Sequence[Piece]) -> list[int]:
         controls = dict.fromkeys(piece.text for piece in pieces if piece.is_control)
-        free = free_characters(piece.text for piece in pieces)
-        stand_ins = dict(zip(controls, free, strict=False))
-        if len(stand_ins) < len(controls):
-            raise InvalidRequestError("the text uses all private characters of Unicode, some must stay free")
+        free = free_characters([piece.text for piece in pieces], len(controls))
+        stand_ins = dict(zip(controls, free, strict=True))
         second, ids = self._second_tokenizer(stand_ins)
         text = "".join(stand_ins[piece.text] if piece.is_control else piece.text for piece in pieces)
         (encoded,) = second.encode_batch([text], add_special_tokens=False)

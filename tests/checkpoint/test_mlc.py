@@ -13,6 +13,7 @@ from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.errors import CheckpointError
 from mlc_serve.loaded_model import GenerationDefaults
 from tests.mlc_checkpoints import CHAT_CONFIG, write_mlc_checkpoint
+from tests.prompts import prompt_of
 
 
 def write_with(path: Path, **changes: Any) -> Path:
@@ -68,7 +69,7 @@ def test_the_conversation_template_writes_prompts(tmp_path: Path) -> None:
     template = open_checkpoint(write_mlc_checkpoint(tmp_path)).chat_template()
 
     assert template is not None
-    assert template.render([{"role": "user", "content": "Hi"}]) == "Be brief.\nU: Hi\nA:"
+    assert prompt_of(template, [{"role": "user", "content": "Hi"}]) == "Be brief.\nU: Hi\nA:"
 
 
 def test_prefix_tokens_become_the_text_that_is_read_as_them(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_prefix_tokens_become_the_text_that_is_read_as_them(tmp_path: Path) -> N
     ).chat_template()
 
     assert template is not None
-    assert template.render([], add_generation_prompt=False) == "<s>Be brief.\n"
+    assert prompt_of(template, [], add_generation_prompt=False) == "<s>Be brief.\n"
 
     write_with_conversation(tmp_path, system_prefix_token_ids=[500])
     with pytest.raises(CheckpointError, match=r"system_prefix_token_ids: \[500\]"):
@@ -94,7 +95,7 @@ def test_without_a_conversation_template_the_tokenizers_is_used(tmp_path: Path) 
     (tmp_path / "chat_template.jinja").write_text("{{ messages | length }}")
     template = checkpoint.chat_template()
     assert template is not None
-    assert template.render([{}]) == "1"
+    assert prompt_of(template, [{"role": "user", "content": ""}]) == "1"
 
 
 def test_the_fingerprint_changes_with_what_is_converted(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from mlc_serve.checkpoint.template_files import read_chat_template, read_special_tokens
 from mlc_serve.errors import CheckpointError
+from tests.prompts import prompt_of
 
 
 def write(path: Path, **tokenizer_config: Any) -> Path:
@@ -22,7 +23,7 @@ def rendered(path: Path, tools: list[dict[str, Any]] | None = None) -> str:
     """What the directory's template makes of a conversation without messages."""
     template = read_chat_template(path)
     assert template is not None
-    return template.render([], tools)
+    return prompt_of(template, [], tools)
 
 
 def test_no_template(tmp_path: Path) -> None:
@@ -72,11 +73,25 @@ def test_files_go_before_the_tokenizer_config(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "declared", [5, ["x"], [{"name": "default"}], [{"name": "default", "template": 5}], "{% if %}"]
+    "declared",
+    [
+        5,
+        ["x"],
+        [{"name": "default"}],
+        [{"name": "default", "template": 5}],
+        "{% if %}",
+        "{{ messages | no_such_filter }}",
+        "{{ messages is no_such_test }}",
+        "{% break %}",
+        "{% for a in b %}" * 25 + "{% endfor %}" * 25,
+        "{{ " + "(" * 9000 + "1" + ")" * 9000 + " }}",
+        "x" * (2**20 + 1),
+    ],
+    ids=range(11),
 )
 def test_a_malformed_template_is_refused(tmp_path: Path, declared: Any) -> None:
-    """The directory is named."""
-    with pytest.raises(CheckpointError, match=f"^{tmp_path}: .*chat.template"):
+    """In one line that names the file and the key."""
+    with pytest.raises(CheckpointError, match=f"^{tmp_path}/tokenizer_config.json: chat_template.*[^\n]*$"):
         read_chat_template(write(tmp_path, chat_template=declared))
 
 
@@ -84,5 +99,13 @@ def test_a_template_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     """Bytes that are not UTF-8."""
     (tmp_path / "chat_template.jinja").write_bytes(b"\xff\xfe")
 
-    with pytest.raises(CheckpointError, match="not UTF-8"):
+    with pytest.raises(CheckpointError, match=r"chat_template\.jinja: .*not UTF-8"):
+        read_chat_template(tmp_path)
+
+
+def test_a_template_file_that_does_not_compile_is_named(tmp_path: Path) -> None:
+    """The file, and what is wrong in it."""
+    (tmp_path / "chat_template.jinja").write_text("{{ messages | no_such_filter }}")
+
+    with pytest.raises(CheckpointError, match=r"chat_template\.jinja: .*No filter named 'no_such_filter'"):
         read_chat_template(tmp_path)

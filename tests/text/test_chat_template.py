@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -9,7 +11,8 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from mlc_serve.errors import CheckpointError, InvalidRequestError
 from mlc_serve.text.chat_template import ChatTemplate
-from mlc_serve.text.template_sandbox import StepBudget
+from mlc_serve.text.meter import Meter
+from tests.prompts import prompt_of
 
 CHATML = """\
 {% for message in messages %}
@@ -105,11 +108,22 @@ CALLS: list[dict[str, Any]] = [
     {
         "role": "assistant",
         "content": "",
-        "tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Malmö"}}}],
+        "tool_calls": [
+            {"type": "function", "function": {"name": "weather", "arguments": '{"city": "Malmö"}'}}
+        ],
     },
     {"role": "tool", "content": "yes"},
     {"role": "tool", "content": "heavily"},
 ]
+
+
+def with_parsed_arguments(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages as transformers' users pass them: the arguments of calls are objects."""
+    parsed = deepcopy(messages)
+    for message in parsed:
+        for call in message.get("tool_calls", ()):
+            call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    return parsed
 
 
 @pytest.mark.parametrize("template", [CHATML, HEADERS, HERMES], ids=["chatml", "headers", "hermes"])
@@ -127,39 +141,40 @@ def test_renders_as_transformers_does(
         tools = None
     asked: dict[str, Any] = {"add_generation_prompt": add_generation_prompt, "loops": "3"}
     special = {"bos_token": "<s>", "eos_token": "</s>"}
-    (expected,), _ = render_jinja_template([messages], tools, chat_template=template, **asked, **special)
+    given = [with_parsed_arguments(messages)]
+    (expected,), _ = render_jinja_template(given, tools, chat_template=template, **asked, **special)
 
-    assert expected == ChatTemplate(template, special).render(messages, tools, **asked)
+    assert expected == prompt_of(ChatTemplate(template, special), messages, tools, **asked)
 
 
 def test_tools_choose_the_template_that_is_named_for_them() -> None:
     """Of named templates "tool_use" writes conversations with tools, "default" all others."""
     template = ChatTemplate({"default": "plain", "tool_use": "{{ tools | length }} tools"})
 
-    assert template.render(TALK) == "plain"
-    assert template.render(TALK, TOOLS) == "2 tools"
+    assert prompt_of(template, TALK) == "plain"
+    assert prompt_of(template, TALK, TOOLS) == "2 tools"
 
 
 def test_tools_without_a_place_are_refused() -> None:
     """A template that does not read `tools` would drop them silently."""
     with pytest.raises(InvalidRequestError, match="no place for tools") as refusal:
-        ChatTemplate(CHATML).render(TALK, TOOLS)
+        prompt_of(ChatTemplate(CHATML), TALK, TOOLS)
 
     assert refusal.value.param == "tools"
-    assert ChatTemplate(CHATML).render(TALK, []) == ChatTemplate(CHATML).render(TALK)
+    assert prompt_of(ChatTemplate(CHATML), TALK, []) == prompt_of(ChatTemplate(CHATML), TALK)
 
 
 def test_variables_reach_the_template() -> None:
     """Clients may set what a template offers, such as enable_thinking, but not what the prompt is made of."""
     template = ChatTemplate("{{ enable_thinking }} {{ messages | length }}")
 
-    assert template.render(TALK, enable_thinking=False) == "False 4"
+    assert prompt_of(template, TALK, enable_thinking=False) == "False 4"
 
 
 def test_what_a_template_refuses_is_the_clients_fault() -> None:
     """raise_exception's text reaches the client as it is."""
     with pytest.raises(InvalidRequestError, match=r"^There is no role narrator$") as refusal:
-        ChatTemplate(HEADERS).render([{"role": "narrator", "content": "Once"}])
+        prompt_of(ChatTemplate(HEADERS), [{"role": "narrator", "content": "Once"}])
 
     assert refusal.value.param == "messages"
 
@@ -178,42 +193,29 @@ def test_what_a_template_refuses_is_the_clients_fault() -> None:
         "{{ undefined_function() }}",
         "{% macro deeper() %}{{ deeper() }}{% endmacro %}{{ deeper() }}",
         "{% for a in 5 %}{% endfor %}",
+        "{{ cycler() }}",
+        "{{ namespace(1) }}",
+        "{{ (5).to_bytes(2, 'big') }}",
     ],
 )
 def test_a_template_that_fails_is_an_error_not_a_crash(source: str) -> None:
     """Whatever an expression raises, the client is told that these messages can't be rendered."""
     with pytest.raises(InvalidRequestError, match=r"can't render these messages: .+"):
-        ChatTemplate(source).render(TALK)
+        prompt_of(ChatTemplate(source), TALK)
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
-    ],
-    ids=["loops", "calls"],
-)
-def test_a_template_that_does_not_end_is_stopped(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loops and calls are counted, so that one request can't hold up all others for ever."""
-    monkeypatch.setattr(StepBudget, "LIMIT", 10_000)
-
-    with pytest.raises(InvalidRequestError, match="not done after 10000 steps"):
-        ChatTemplate(source).render(TALK)
-
-
-def test_each_rendering_has_its_own_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A template that is used often does not run out of steps."""
-    monkeypatch.setattr(StepBudget, "LIMIT", 10)
+def test_each_rendering_has_its_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A template that is used often does not run out of them."""
+    monkeypatch.setattr(Meter, "LIMIT", 2000)
     template = ChatTemplate(CHATML)
 
-    assert len({template.render(TALK) for _ in range(10)}) == 1
+    assert len({prompt_of(template, TALK) for _ in range(100)}) == 1
 
 
 def test_the_conversation_stays_as_it_was() -> None:
     """Templates can't change a client's messages."""
     with pytest.raises(InvalidRequestError):
-        ChatTemplate("{{ messages[0].update(role='user') }}").render(TALK)
+        prompt_of(ChatTemplate("{{ messages[0].update(role='user') }}"), TALK)
 
     assert TALK[0]["role"] == "system"
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from mlc_serve.errors import CheckpointError, InvalidRequestError
+from mlc_serve.text.conversation import Conversation
 from mlc_serve.text.conversation_template import ConversationTemplate
+from tests.prompts import prompt_of
 
 CHATML: dict[str, Any] = {
     "name": "chatml",
@@ -51,7 +53,7 @@ TOOLS = [{"type": "function", "function": {"name": "f"}}]
 
 def render(config: dict[str, Any], *args: Any, **kwargs: Any) -> str:
     """The prompt that a configuration makes."""
-    return ConversationTemplate.from_config(config).render(*args, **kwargs)
+    return prompt_of(ConversationTemplate.from_config(config), *args, **kwargs)
 
 
 def test_roles_separators_and_the_systems_text() -> None:
@@ -109,19 +111,18 @@ def test_tools_without_a_place_are_refused() -> None:
 
 
 def test_calls_of_an_earlier_turn_are_written_as_the_model_writes_them() -> None:
-    """Whether their arguments are JSON text, as clients send them, or an object."""
+    """Their arguments are JSON text, as clients send them."""
     call = '<tool_call>\n{"name": "f", "arguments": {"x": "ä"}}\n</tool_call>'
-    for arguments in ('{"x": "ä"}', {"x": "ä"}):
-        calls = [{"type": "function", "function": {"name": "f", "arguments": arguments}}]
-        messages = [
-            USER,
-            {"role": "assistant", "content": None, "tool_calls": calls},
-            {"role": "tool", "content": "1"},
-        ]
+    calls = [{"type": "function", "function": {"name": "f", "arguments": '{"x": "ä"}'}}]
+    messages = [
+        USER,
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "content": "1"},
+    ]
 
-        assert f"<|im_start|>assistant\n{call}<|im_end|>\n<|im_start|>tool\n1<|im_end|>\n" in render(
-            CHATML, messages
-        )
+    assert f"<|im_start|>assistant\n{call}<|im_end|>\n<|im_start|>tool\n1<|im_end|>\n" in render(
+        CHATML, messages
+    )
 
 
 def test_reasoning_of_earlier_turns_is_dropped_where_the_template_says_so() -> None:
@@ -137,8 +138,8 @@ def test_reasoning_of_earlier_turns_is_dropped_where_the_template_says_so() -> N
 def test_preset_messages_and_prefix_come_first() -> None:
     """A template's own examples stand before the client's messages, and the prefix before everything."""
     config = CHATML | {"messages": [["user", "1+1?"], ["assistant", "2"]], "system_template": ""}
-    prompt = ConversationTemplate.from_config(config, prefix="<s>").render(
-        [USER], add_generation_prompt=False
+    prompt = prompt_of(
+        ConversationTemplate.from_config(config, prefix="<s>"), [USER], add_generation_prompt=False
     )
 
     assert (
@@ -148,33 +149,41 @@ def test_preset_messages_and_prefix_come_first() -> None:
 
 
 def test_text_parts_are_joined() -> None:
-    """Content may come as parts, as OpenAI's clients send it."""
-    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-
-    assert "<|im_start|>user\nab<|im_end|>" in render(CHATML, [{"role": "user", "content": parts}])
+    """Content may come as parts, as OpenAI's clients send it; each is a line."""
+    assert "user\nA\nB<|im_end|>" in render(CHATML, [{"role": "user", "content": ["A", "B"]}])
 
 
-@pytest.mark.parametrize(
-    ("message", "param"),
-    [
-        ({"role": "narrator", "content": "x"}, "messages.0.role"),
-        ({"content": "x"}, "messages.0.role"),
-        ({"role": "user", "content": 5}, "messages.0.content"),
-        ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, "messages.0.content"),
-    ],
-)
-def test_what_has_no_place_is_refused(message: dict[str, Any], param: str) -> None:
+def test_a_role_without_a_place_is_refused() -> None:
     """The field at fault is named."""
     with pytest.raises(InvalidRequestError) as refusal:
-        render(CHATML, [message])
+        render(CHATML, [{"role": "bard", "content": "Sing"}])
 
-    assert param == refusal.value.param
+    assert refusal.value.param == "messages.0.role"
 
 
-def test_variables_are_refused() -> None:
-    """There is nothing in such a template that they could set."""
-    with pytest.raises(InvalidRequestError, match="'enable_thinking'"):
-        render(CHATML, TALK, enable_thinking=True)
+def test_variables_are_passed_over() -> None:
+    """There is nothing in such a template that they could set, and so nothing that they could harm."""
+    assert render(CHATML, TALK, enable_thinking=True) == render(CHATML, TALK)
+
+
+def test_only_the_templates_names_are_control_pieces() -> None:
+    """A name or half of one that a client wrote stays text; a separator's and a role's halves are one."""
+    config = CHATML | {"seps": ["<|im_"], "roles": {"user": "end|><|im_start|>user", "assistant": "A"}}
+    template = ConversationTemplate.from_config(config, control_texts={"<|im_start|>", "<|im_end|>"})
+    messages = [{"role": "user", "content": "<|im_end|>"}, {"role": "user", "content": "<|im_start"}]
+    pieces = template.render(Conversation(messages))
+
+    controls = [piece.text for piece in pieces if piece.is_control]
+    assert controls == ["<|im_start|>", "<|im_end|>"] * 2 + ["<|im_start|>"]
+    assert sum("<|im_end|>" in piece.text for piece in pieces if not piece.is_control) == 1
+
+
+@pytest.mark.parametrize("content", ["Once ", "", "<", "A<|im_end|>", "Hi"])
+def test_the_last_message_is_continued(content: str) -> None:
+    """The prompt ends with its text, to the letter."""
+    messages = [USER, {"role": "assistant", "content": content}]
+
+    assert render(CHATML, messages, continues_last=True).endswith(f"<|im_start|>assistant\n{content}")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,50 @@
+"""Marks in what a client wrote, for chat templates that put the names of control tokens together from halves
+(`"<|" + role + "|>"`): a name in the prompt is the template's own if no mark breaks it.
+
+The first and the last letters of names are marked, wherever they stand, and whole texts that could be the
+middle of a name. Literals of the template, for which it may look in the text, stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from functools import partial
+from typing import Any
+
+from mlc_serve.text.json_texts import map_texts
+from mlc_serve.text.stand_ins import either
+
+# Shorter literals are found everywhere, `<` for one.
+_SHORTEST_LITERAL = 3
+# Words that a client can't choose, by their key.
+_FIXED = {"role": {"system", "user", "assistant", "tool"}, "type": {"text", "function"}}
+
+
+class ClientMarks:
+    """Marks for the names that a template puts together. The mark itself is chosen for each prompt."""
+
+    def __init__(self, names: Collection[str], literals: Iterable[str]) -> None:
+        self._inside = "\0".join(names)
+        self._firsts = {name[0] for name in names}
+        self._lasts = {name[-1] for name in names}
+        kept = [text for text in literals if len(text) >= _SHORTEST_LITERAL and text not in self._inside]
+        self._places = either({*kept, *self._firsts, *self._lasts})
+
+    def put_into(self, written: Any, mark: str) -> Any:
+        """Nested dicts and lists with their texts marked."""
+        return map_texts(written, partial(self._marked, mark))
+
+    def _marked(self, mark: str, key: str | None, text: str) -> str:
+        if key is not None and text in _FIXED.get(key, ()):
+            return text
+        core = text.strip()
+        if key is not None and core and core in self._inside:
+            start = text.index(core)
+            return text[:start] + mark + core + mark + text[start + len(core) :]
+        return self._places.sub(partial(self._marked_place, mark), text)
+
+    def _marked_place(self, mark: str, found: re.Match[str]) -> str:
+        before = mark if found[0] in self._lasts else ""
+        after = mark if found[0] in self._firsts else ""
+        return before + found[0] + after

@@ -1,0 +1,117 @@
+"""What one rendering of a template may still do, in steps.
+
+A step is about a microsecond of work, or 64 bytes: a turn of a loop, a call, an element of a list, 64 letters
+that are copied or looked at. One number so bounds the time and the memory of a template. Knows no template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Sequence, ValuesView
+from typing import Any, ClassVar, TypeVar
+
+from jinja2 import TemplateRuntimeError
+from jinja2.runtime import Undefined
+
+T = TypeVar("T")
+
+# Bytes that an element of a list or a dict takes: the reference to it, and a small object.
+ELEMENT = 64
+# Bytes that one step stands for.
+_STEP = 64
+_STEPS_PER_TEXT = 16
+# Bits of the longest number that a template may compute with: Python can't write longer ones anyway.
+_MAX_BITS = 1 << 14
+
+_CONTAINERS = (list, tuple, KeysView, ValuesView, ItemsView)
+
+
+class Meter:
+    """The steps that are left. Any thread may cancel it; all else is done by the one that renders.
+
+    Raises TemplateRuntimeError once there are no more.
+    """
+
+    LIMIT: ClassVar[int] = 2_000_000
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = self._left = self.LIMIT if limit is None else limit
+        self._is_cancelled = False
+
+    def grant(self, texts: Sequence[str]) -> None:
+        """Add the steps that these texts of a client's are worth: a long conversation takes more of them."""
+        steps = _STEPS_PER_TEXT * len(texts) + sum(map(len, texts)) // 4
+        self._limit += steps
+        self._left += steps
+
+    def cancel(self) -> None:
+        """End the rendering at its next step."""
+        self._is_cancelled = True
+
+    def spend(self, steps: int = 1) -> None:
+        """Take some steps."""
+        self._left -= steps
+        if self._left < 0 or self._is_cancelled:
+            self._stop()
+
+    def build(self, size: int) -> None:
+        """Take the steps of something that is `size` bytes long, before it is made."""
+        self.spend(1 + size // _STEP)
+
+    def weigh(self, value: Any) -> int:
+        """The bytes that a walk over the whole value meets, which is where each of its parts is met again if
+        it stands in several places. Takes the steps of the walk.
+        """
+        if type(value) is str:
+            return text_size(value)
+        room = max(self._left, 0) * _STEP
+        total = 0
+        waiting = [value]
+        for part in waiting:
+            total += len(part) if type(part) is str and part.isascii() else _own_size(part)
+            if total > room:
+                self._stop()
+            if isinstance(part, dict):
+                waiting.extend(part)
+                waiting.extend(part.values())
+            elif isinstance(part, _CONTAINERS):
+                waiting.extend(part)
+        self.spend(total // _STEP)
+        return total
+
+    def check_number(self, bits: int) -> None:
+        """Refuse a number of so many bits."""
+        if bits > _MAX_BITS:
+            raise TemplateRuntimeError("it computes with numbers that are too long")
+
+    def counted(self, values: Iterable[T], steps: int = 1) -> Iterator[T]:
+        """The same values, each for some steps."""
+        for value in values:
+            self.spend(steps)
+            yield value
+
+    def _stop(self) -> None:
+        if self._is_cancelled:
+            raise TemplateRuntimeError("it was cancelled")
+        raise TemplateRuntimeError(f"it is not done after {self._limit} steps")
+
+
+def text_size(text: str) -> int:
+    """Bytes that a text takes at most."""
+    return len(text) if text.isascii() else 4 * len(text)
+
+
+def settled(meter: Meter, value: Any) -> Any:
+    """A value whose length is known: an iterator becomes a list."""
+    return list(meter.counted(value)) if hasattr(type(value), "__next__") else value
+
+
+def _own_size(value: Any) -> int:
+    """Bytes of a value without those of its parts."""
+    kind = type(value)
+    if kind is str:
+        return text_size(value)
+    if kind is int:
+        return 8 + int(value).bit_length() // 8
+    if isinstance(value, (dict, str, bytes, range, *_CONTAINERS)):
+        return ELEMENT * len(value)
+    return 0 if isinstance(value, Undefined) else ELEMENT

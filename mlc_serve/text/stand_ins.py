@@ -1,0 +1,100 @@
+"""Private characters in a chat template for the names of control tokens.
+
+No text of a client holds them, so a control token in the prompt is where such a character is, however the
+template has joined and cut what clients wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from itertools import count
+from typing import Any
+
+from jinja2 import nodes
+from jinja2.visitor import NodeVisitor
+
+# Methods and filters that look for their first argument in a text, which is most likely a client's.
+_SEARCHING = frozenset(
+    {"count", "endswith", "find", "index", "lstrip", "partition", "removeprefix", "removesuffix", "replace"}
+    | {"rfind", "rindex", "rpartition", "rsplit", "rstrip", "split", "startswith", "strip"}
+)
+
+
+def either(names: Collection[str], *, grouped: bool = False) -> re.Pattern[str]:
+    """Finds any of the names, a longer one rather than the beginning of it; nothing if there are none.
+
+    `grouped` keeps the names where a text is split by them.
+    """
+    pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)"
+    return re.compile(f"({pattern})" if grouped else pattern)
+
+
+class StandIns:
+    """Private characters for the names of control tokens that stand in one template, made as they are met."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._names = either(names)
+        self._free = count(0x100000)
+        self._characters: dict[str, str] = {}
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Character -> name."""
+        return {character: name for name, character in self._characters.items()}
+
+    def put_into(self, text: str) -> str:
+        """The text with a character in the place of each name."""
+        return self._names.sub(lambda found: self._character(found[0]), text)
+
+    def take_from(self, text: str) -> str:
+        """The text with the names again."""
+        return re.sub("|".join(self.names) or "(?!)", lambda found: self.names[found[0]], text)
+
+    def put_into_template(self, tree: nodes.Template) -> None:
+        """The same for what the template writes; names that it looks for in a text are left as they are."""
+        _Replacing(self.put_into).visit(tree)
+
+    def _character(self, name: str) -> str:
+        if name not in self._characters:
+            self._characters[name] = chr(next(self._free))
+        return self._characters[name]
+
+
+class _Replacing(NodeVisitor):
+    """Changes the constants of a template, but for those that it looks for in a text."""
+
+    def __init__(self, change: Callable[[str], str]) -> None:
+        self._change = change
+
+    def visit_TemplateData(self, node: nodes.TemplateData) -> None:  # noqa: N802
+        node.data = self._change(node.data)
+
+    def visit_Const(self, node: nodes.Const) -> None:  # noqa: N802
+        if isinstance(node.value, str):
+            node.value = self._change(node.value)
+
+    def visit_Compare(self, node: nodes.Compare) -> None:  # noqa: N802
+        for expression in (node.expr, *(operand.expr for operand in node.ops)):
+            self._visit_sought(expression)
+
+    def visit_Call(self, node: nodes.Call) -> None:  # noqa: N802
+        is_search = isinstance(node.node, nodes.Getattr) and node.node.attr in _SEARCHING
+        self._visit_search(node) if is_search else self.generic_visit(node)
+
+    def visit_Filter(self, node: nodes.Filter) -> None:  # noqa: N802
+        self._visit_search(node) if node.name in _SEARCHING else self.generic_visit(node)
+
+    def visit_Test(self, node: nodes.Test) -> None:  # noqa: N802
+        self._visit_search(node)
+
+    def _visit_search(self, node: Any) -> None:
+        if node.node is not None:
+            self.visit(node.node)
+        for position, argument in enumerate(node.args):
+            self.visit(argument) if position else self._visit_sought(argument)
+
+    def _visit_sought(self, node: nodes.Expr) -> None:
+        for part in node.items if isinstance(node, nodes.List | nodes.Tuple) else [node]:
+            if not isinstance(part, nodes.Const):
+                self.visit(part)
