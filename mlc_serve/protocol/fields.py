@@ -38,8 +38,14 @@ def _as_share(value: object) -> object:
     return _LEAST_TOP_P if value == 0 and not isinstance(value, bool) else value
 
 
-def _as_bias(value: object) -> dict[int, float]:
+def _as_object(value: object) -> object:
+    """PHP writes an empty object as an empty list."""
+    return {} if value == [] else value
+
+
+def _as_bias(given: object) -> dict[int, float]:
     """JSON has string keys. Checked here and not by pydantic, which would not let other threads run."""
+    value = _as_object(given)
     if not isinstance(value, Mapping):
         refuse_invalid("must be an object: token ids and what is added to their logits")
     return {_as_token_id(key): _as_logit(bias) for key, bias in value.items()}
@@ -91,4 +97,4 @@ Share = Annotated[
     BeforeValidator(_as_share, json_schema_input_type=Annotated[float, Field(ge=0, le=1)]),
 ]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0), AsInteger]], FailFast(), FIRST_FAULTS]
-JsonObject = dict[str, Any]
+JsonObject = Annotated[dict[str, Any], BeforeValidator(_as_object, json_schema_input_type=dict[str, Any])]

@@ -105,12 +105,15 @@ class CalledFunction(RequestPart):
     def parsed_arguments(self) -> dict[str, Any]:
         """The arguments as templates want them: always an object that can be rendered.
 
-        A text that is none, or one beyond JsonLimits, is the one entry, `arguments`, of an object around it.
+        Null and an empty list are no arguments. Any other text that is no object, or is beyond JsonLimits, is
+        the one entry, `arguments`, of an object around it.
         """
         try:
             parsed = parse_json(self.arguments.encode() or b"{}", JsonLimits())
         except InvalidRequestError:
-            parsed = None
+            return {"arguments": self.arguments}
+        if parsed in (None, []):
+            return {}
         return parsed if isinstance(parsed, dict) else {"arguments": self.arguments}
 
 

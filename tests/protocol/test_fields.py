@@ -7,6 +7,7 @@ import pytest
 from mlc_serve.errors import InvalidRequestError
 from mlc_serve.protocol.errors import validated
 from mlc_serve.protocol.fields import MAX_STOP_STRINGS
+from mlc_serve.protocol.messages import FunctionDefinition
 from mlc_serve.protocol.openai import CompletionRequest
 
 
@@ -58,6 +59,15 @@ def test_top_p_of_nothing_keeps_one_token() -> None:
 def test_logit_bias_keys_are_token_ids() -> None:
     """JSON has string keys; they become integers."""
     assert completion(logit_bias={"7": -3}).logit_bias == {7: -3.0}
+
+
+def test_an_empty_list_is_an_empty_object() -> None:
+    """PHP can't tell the two apart; a list with something in it is none."""
+    assert completion(logit_bias=[]).logit_bias == {}
+    function = {"name": "f", "parameters": []}
+    assert validated(FunctionDefinition, function).parameters == {}
+    with pytest.raises(InvalidRequestError):
+        validated(FunctionDefinition, {"name": "f", "parameters": [1]})
 
 
 @pytest.mark.parametrize(

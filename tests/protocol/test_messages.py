@@ -81,7 +81,7 @@ def test_arguments_may_be_the_object_itself(arguments: object) -> None:
     assert validated(CalledFunction, {"name": "f", "arguments": arguments}).parsed_arguments() == {"a": "ü"}
 
 
-@pytest.mark.parametrize("arguments", ["", "{}", None])
+@pytest.mark.parametrize("arguments", ["", "{}", None, "null", "[]", {}])
 def test_no_arguments(arguments: object) -> None:
     """A call may have none."""
     assert validated(CalledFunction, {"name": "f", "arguments": arguments}).parsed_arguments() == {}

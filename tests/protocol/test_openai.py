@@ -120,9 +120,9 @@ def test_what_is_not_supported_is_refused_as_that(fields: dict[str, Any], param:
 
 
 def test_ordinary_wishes_of_clients_are_taken() -> None:
-    """Text format, automatic tools, both names of the token limit."""
+    """Text format, automatic tools, both names of the token limit, options of a stream without a stream."""
     request = chat(response_format={"type": "text"}, tools=[TOOL], tool_choice="auto", max_tokens=4,
-                   max_completion_tokens=4)  # fmt: skip
+                   max_completion_tokens=4, stream_options={"include_usage": True})  # fmt: skip
     assert request.token_limit == 4
 
 

@@ -8,6 +8,7 @@ import pytest
 from mlc_serve.async_engine import AsyncMLCEngine
 from mlc_serve.server.context import ServerContext
 from mlc_serve.testing import fake_model
+from tests.server.conftest import MakeClient
 
 READ = [
     "/health",
@@ -39,6 +40,14 @@ async def test_a_slash_behind_a_path_for_posts_changes_nothing(client: httpx.Asy
     """The body arrives."""
     reply = await client.post("/v1/completions/", json={"prompt": "x", "max_tokens": 1})
     assert reply.status_code == 200
+
+
+async def test_keys_are_asked_for_by_the_plain_path(make_client: MakeClient) -> None:
+    """Another way to ask opens no door, and closes none."""
+    async with make_client(api_keys=["key"]) as client:
+        for path, status in (("/health", 200), ("/health/", 200), ("/v1/models", 401), ("/v1/models/", 401)):
+            assert (await client.get(path)).status_code == status
+            assert (await client.head(path)).status_code == status
 
 
 async def test_a_models_name_may_end_in_a_slash(client: httpx.AsyncClient, context: ServerContext) -> None:
