@@ -61,9 +61,14 @@ class Tokenizer:
     def from_directory(cls, path: str | Path) -> Tokenizer:
         """The tokenizer of a model directory; CheckpointError names the file that is missing or wrong."""
         try:
-            return cls(read_tokenizer(Path(path)))
+            with tokenizer_faults(lambda fault: CheckpointError(f"the tokenizer can't be used: {fault}")):
+                tokenizer = cls(read_tokenizer(Path(path)))
+            tokenizer.encode("", add_special_tokens=True)  # fails if the tokens around a text are unknown
+        except RequestFailedError as error:
+            raise CheckpointError(f"{path}: {error}") from error
         except CheckpointError as error:
             raise error if str(path) in str(error) else CheckpointError(f"{path}: {error}") from error
+        return tokenizer
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Ids of a text; special tokens written out in it become theirs.

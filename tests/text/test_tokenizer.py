@@ -147,23 +147,38 @@ def test_ids_with_gaps_have_their_texts(tmp_path: Path) -> None:
     assert tokenizer.vocab_size == 5 * 261 + 1
 
 
-@pytest.mark.parametrize("template", [["<s>"], []], ids=["panic", "error"])
-def test_a_text_that_the_library_fails_on_fails_alone(template: list[str]) -> None:
-    """The library raises of what its file doesn't define; a panic of its is no Exception to Python."""
-    saved = json.loads(tokenizers.Tokenizer(models.WordLevel({"a": 0}, unk_token="<unk>")).to_str())
-    pieces = [{"SpecialToken": {"id": text, "type_id": 0}} for text in template]
+def around_each_text(tokenizer: tokenizers.Tokenizer, unknown: str) -> tokenizers.Tokenizer:
+    """The tokenizer with a token before each text that it doesn't know, over which the library panics."""
+    saved = json.loads(tokenizer.to_str())
     sequence = {"Sequence": {"id": "A", "type_id": 0}}
     saved["post_processor"] = {
         "type": "TemplateProcessing",
-        "single": [*pieces, sequence],
+        "single": [{"SpecialToken": {"id": unknown, "type_id": 0}}, sequence],
         "pair": [sequence],
         "special_tokens": {},
     }
-    tokenizer = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(saved)))
+    return tokenizers.Tokenizer.from_str(json.dumps(saved))
+
+
+@pytest.mark.parametrize(("text", "surrounded"), [("a", True), ("b", False)], ids=["panic", "error"])
+def test_a_text_that_the_library_fails_on_fails_alone(text: str, surrounded: bool) -> None:
+    """The library raises over what its file doesn't define; a panic of its is no Exception to Python."""
+    words = tokenizers.Tokenizer(models.WordLevel({"a": 0}, unk_token="<unk>"))
+    tokenizer = Tokenizer(around_each_text(words, "<s>"))
 
     with pytest.raises(RequestFailedError, match="The model's tokenizer can't read this text"):
-        tokenizer.encode("a" if template else "b", add_special_tokens=True)
+        tokenizer.encode(text, add_special_tokens=surrounded)
     assert tokenizer.encode("a", add_special_tokens=False) == [0]
+
+
+def test_a_file_that_fails_on_every_text_is_refused(tmp_path: Path) -> None:
+    """At start, in one line that names the directory."""
+    around_each_text(byte_level_bpe(), "<begin>").save(str(tmp_path / "tokenizer.json"))
+
+    with pytest.raises(
+        CheckpointError, match=f"^{tmp_path}: The model's tokenizer can't read this text: .+$"
+    ):
+        Tokenizer.from_directory(tmp_path)
 
 
 def test_loads_the_file_of_a_directory(tmp_path: Path) -> None:
