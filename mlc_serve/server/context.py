@@ -12,6 +12,9 @@ from mlc_serve.async_engine import AsyncMLCEngine
 from mlc_serve.errors import ConfigError, ModelNotFoundError, QueueFullError, ShuttingDownError
 from mlc_serve.server.loop_watch import LoopHolds
 
+# Letters of a name that are repeated in a refusal.
+_LONGEST_QUOTE = 200
+
 
 class ServerContext:
     """Engines by model name. `created` is when serving began, in seconds of the Unix epoch.
@@ -54,7 +57,8 @@ class ServerContext:
             return self._only_engine()
         engine = self._engines.get(model)
         if engine is None:
-            raise ModelNotFoundError(f"No model {model!r} is served; there is {self._listing()}.", "model")
+            named = model if len(model) <= _LONGEST_QUOTE else f"{model[:_LONGEST_QUOTE]}…"
+            raise ModelNotFoundError(f"No model {named!r} is served; there is {self._listing()}.", "model")
         return engine
 
     def get_by_path(self, model: str) -> AsyncMLCEngine:

@@ -20,6 +20,7 @@ from tests.e2e.attacks.server import AttackedServer
 MEGABYTE = 1024 * 1024
 # A request may use eight times its body, and this.
 BASE_BYTES = 64 * MEGABYTE
+MODEL = "attacked"
 QUESTION = "How is the weather?"
 ANSWER = "It is raining, and the streets are wet."
 
@@ -27,8 +28,8 @@ ANSWER = "It is raining, and the streets are wet."
 class Bystander:
     """A client that asks again and again, and must always be answered."""
 
-    def __init__(self, url: str, headers: dict[str, str]) -> None:
-        self._client = httpx.Client(base_url=url, headers=headers, timeout=60)
+    def __init__(self, server: AttackedServer) -> None:
+        self._client = httpx.Client(base_url=server.url, headers=server.headers, timeout=60, verify=False)
         self._answered = threading.Condition()
         self._num_answered = 0
         self._fault: str | None = None
@@ -61,7 +62,7 @@ class Bystander:
     def _fault_of_one_round(self) -> str | None:
         """Ask for a reply and for the health, and say what was wrong with the answers."""
         try:
-            reply = self._client.post("/v1/completions", json={"prompt": QUESTION, "max_tokens": 64})
+            reply = self._client.post("/v1/completions", json={"model": MODEL, "prompt": QUESTION})
             health = self._client.get("/health")
         except httpx.HTTPError as error:
             return f"the other client was not answered: {error!r}"
@@ -71,16 +72,14 @@ class Bystander:
 
 
 @contextmanager
-def attack(
-    server: AttackedServer, *, body_bytes: int = 0, headers: dict[str, str] | None = None
-) -> Iterator[Bystander]:
+def attack(server: AttackedServer, *, body_bytes: int = 0) -> Iterator[Bystander]:
     """Check, from before to after the block, what must hold whoever attacks.
 
-    Another client (which sends `headers`) gets every answer, one of them to a question that it asks when the
+    Another client gets every answer, one of them to a question that it asks when the
     block ends; the server uses no more memory than BASE_BYTES and eight times `body_bytes` (of all bodies
     that the block sends at once); and no request holds the event loop for more than 50 ms.
     """
-    bystander = Bystander(server.url, headers or {})
+    bystander = Bystander(server)
     try:
         bystander.wait_for_answer()
         server.forget_peak()

@@ -1,7 +1,8 @@
-"""One attacked server for all attacks that need no settings of their own."""
+"""The servers that are attacked: one with default settings, one with keys, few files and little patience."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,17 +14,63 @@ from tests.scripted_checkpoint import Endless, Reply, write_scripted_checkpoint
 
 # Ends a prompt whose reply goes on until it is cut off.
 STORY = "Tell me a story."
+# Model names. BROKEN declares an end of sequence beyond its vocabulary, HOSTILE has a template that does what
+# the last message of a chat names.
+BROKEN, HOSTILE = "broken", "hostile"
+KEYS = ("first key", "second key, voilà")
+FEW_FILES = 128
+REPLIES: dict[str, Reply] = {QUESTION: ANSWER, STORY: Endless("Once upon a time there was a fox. ")}
+HOSTILE_TEMPLATE = """\
+{%- set order = messages[-1].content %}
+{%- if order == 'budget' %}
+  {%- set __step_budget__ = 1 %}
+  {%- for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}
+{%- elif order == 'filter' %}{{ (range(99999) | list * 500) | join | length }}
+{%- elif order == 'repeat' %}{{ 'x' * (order | length * 500000000) }}
+{%- elif order == 'pad' %}{{ ('%' ~ order | length ~ '000000000d') | format(1) }}
+{%- elif order == 'cycler' %}{{ cycler().next() }}
+{%- elif order == 'recursion' %}
+  {%- macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}
+{%- elif order == 'join' %}<|user|>{{ '<|' ~ messages[0].name ~ '|>' }}
+{%- else %}<|user|>{{ order }}{{ title or '' }}
+{%- endif %}"""
 
 
 @pytest.fixture(scope="session")
-def attacked_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that answers QUESTION with ANSWER, and STORY with no end."""
-    replies: dict[str, Reply] = {QUESTION: ANSWER, STORY: Endless("Once upon a time there was a fox. ")}
-    return write_scripted_checkpoint(tmp_path_factory.mktemp("attacked") / "model", replies)
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with three models: `attacked` answers QUESTION with ANSWER, and STORY with no end."""
+    directory = tmp_path_factory.mktemp("attacked")
+    write_scripted_checkpoint(directory / "attacked", REPLIES)
+    write_scripted_checkpoint(directory / BROKEN, REPLIES, eos_token_id=[256, 100_000])
+    hostile = write_scripted_checkpoint(directory / HOSTILE, REPLIES)
+    settings = hostile / "tokenizer_config.json"
+    written = json.loads(settings.read_text(encoding="utf-8"))
+    settings.write_text(json.dumps(written | {"chat_template": HOSTILE_TEMPLATE}), encoding="utf-8")
+    return directory
 
 
 @pytest.fixture(scope="session")
-def attacked(attacked_checkpoint: Path) -> Iterator[AttackedServer]:
+def attacked(checkpoints: Path) -> Iterator[AttackedServer]:
     """A server with default settings."""
-    with attacked_server(attacked_checkpoint) as server:
+    with attacked_server(checkpoints / "attacked") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def impatient(attacked: AttackedServer, checkpoints: Path) -> Iterator[AttackedServer]:
+    """A server that asks for one of KEYS, may open FEW_FILES, and waits a second for whatever it waits for.
+
+    It serves all three models, and starts after the other one, which compiles them for both.
+    """
+    keys = {"MLC_SERVE_API_KEY": "\n".join(KEYS)}
+    patience = [f"--{name}-timeout=1" for name in ("header", "body", "idle", "send")]
+    with attacked_server(
+        checkpoints / "attacked",
+        *("--additional-models", BROKEN, HOSTILE),
+        *patience,
+        directory=checkpoints,
+        max_files=FEW_FILES,
+        key=KEYS[1],
+        **keys,
+    ) as server:
         yield server

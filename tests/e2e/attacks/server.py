@@ -16,14 +16,27 @@ import httpx
 ROOT = Path(__file__).parents[3]
 START_SECONDS = 240
 # What a server of its own in a test needs, beside its checkpoint.
-SETTINGS = ("--device", "cpu", "--quantization", "q0f32", "--port", "0", "--mode", "local")
+SETTINGS = [
+    "--device",
+    "cpu",
+    "--quantization",
+    "q0f32",
+    "--port",
+    "0",
+    "--mode",
+    "local",
+    "--served-model-name",
+    "attacked",
+]
 
 
 class AttackedServer:
-    """A running server: where it is, what it has used, what it has logged."""
+    """A running server: where it is, what it has used, what it has logged. `headers` are what it asks for."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], key: str | None) -> None:
         self._process = process
+        self.headers = {"Authorization": f"Bearer {key}".encode()} if key else {}
+        self._client = httpx.Client(headers=self.headers, timeout=60, verify=False)
         self._lines: list[str] = []
         self._said = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -68,7 +81,7 @@ class AttackedServer:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
-        text = httpx.get(f"{self.url}/metrics", timeout=60).text
+        text = self._client.get(f"{self.url}/metrics").text
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         samples = [line for line in text.splitlines() if re.match(rf"{name}[ {{]", line)]
         return sum(
@@ -105,6 +118,7 @@ class AttackedServer:
 
     def close(self) -> None:
         """End it."""
+        self._client.close()
         self._process.terminate()
         try:
             self._process.wait(timeout=60)
@@ -117,17 +131,29 @@ class AttackedServer:
 
 
 @contextmanager
-def attacked_server(checkpoint: Path, *settings: str, **environment: str) -> Iterator[AttackedServer]:
-    """A server of a checkpoint, with flags of `mlc_serve serve` and environment variables."""
+def attacked_server(
+    checkpoint: Path,
+    *settings: str,
+    directory: Path = ROOT,
+    max_files: int | None = None,
+    key: str | None = None,
+    **environment: str,
+) -> Iterator[AttackedServer]:
+    """A server of a checkpoint, with flags of `mlc_serve serve` and environment variables.
+
+    It runs in `directory`, may open `max_files` files, and is asked with `key`.
+    """
+    limit = [] if max_files is None else ["prlimit", f"--nofile={max_files}"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlc_serve", "serve", str(checkpoint), *SETTINGS, *settings],
+        [*limit, sys.executable, "-m", "mlc_serve", "serve", str(checkpoint), *SETTINGS, *settings],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        cwd=directory,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment},
     )
     try:
-        server = AttackedServer(process)
+        server = AttackedServer(process, key)
     except BaseException:
         process.kill()
         process.wait()

@@ -1,15 +1,30 @@
-"""The harness itself: it finds what attacks are forbidden to do."""
+"""The harness itself."""
 
 from __future__ import annotations
 
 import httpx
+import pytest
 
-from tests.e2e.attacks.attack import attack
+from tests.e2e.attacks.attack import MODEL, attack
 from tests.e2e.attacks.server import AttackedServer
 
 
 def test_a_harmless_request_is_no_attack(attacked: AttackedServer) -> None:
     """Everything is within its bounds while two ordinary clients are served."""
     with attack(attacked):
-        reply = httpx.post(f"{attacked.url}/v1/completions", json={"prompt": "Hello", "max_tokens": 1})
+        body = {"model": MODEL, "prompt": "Hello", "max_tokens": 1}
+        reply = httpx.post(f"{attacked.url}/v1/completions", json=body)
     assert reply.status_code == 200
+
+
+def test_a_server_that_is_gone_is_found() -> None:
+    """The other client's complaint is what the test fails with."""
+
+    class Gone(AttackedServer):
+        url, headers = "http://127.0.0.1:9", {}
+
+        def __init__(self) -> None:
+            pass
+
+    with pytest.raises(AssertionError, match="not answered"), attack(Gone()):
+        pass
