@@ -35,7 +35,7 @@ class AttackedServer:
 
     def __init__(self, process: subprocess.Popen[str], key: str | None) -> None:
         self._process = process
-        self.headers = {"Authorization": f"Bearer {key}".encode()} if key else {}
+        self.headers = {b"Authorization": f"Bearer {key}".encode()} if key else {}
         self._client = httpx.Client(headers=self.headers, timeout=60, verify=False)
         self._lines: list[str] = []
         self._said = threading.Condition()
@@ -150,7 +150,12 @@ def attacked_server(
         stderr=subprocess.STDOUT,
         text=True,
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            **environment,
+        },
     )
     try:
         server = AttackedServer(process, key)

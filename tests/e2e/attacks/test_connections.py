@@ -22,7 +22,7 @@ OK = b"HTTP/1.1 200 "
 def request(server: AttackedServer, **fields: Any) -> bytes:
     """A completion of STORY, as bytes."""
     content = json.dumps({"model": MODEL, "prompt": STORY, "max_tokens": 4000, **fields}).encode()
-    headers = b"".join(b"%s: %s\r\n" % (name.encode(), value) for name, value in server.headers.items())
+    headers = b"".join(b"%s: %s\r\n" % header for header in server.headers.items())
     return START + headers + b"Content-Length: %d\r\n\r\n%s" % (len(content), content)
 
 

@@ -19,7 +19,7 @@ def cached_tokens(server: AttackedServer, key: str, **fields: str) -> int:
     reply = httpx.post(
         f"{server.url}/v1/completions",
         json={"model": MODEL, "prompt": SECRET, "max_tokens": 1, **fields},
-        headers={"Authorization": f"Bearer {key}".encode()},
+        headers={b"Authorization": f"Bearer {key}".encode()},
         timeout=60,
     )
     assert reply.status_code == 200, reply.text
@@ -39,7 +39,7 @@ def test_another_key_finds_nothing_in_the_cache(impatient: AttackedServer) -> No
 def test_keys_of_the_environment_are_asked_for(impatient: AttackedServer) -> None:
     """Each is good, even if it ends in a byte that looks like a space; none is in the command line."""
     for key in KEYS:
-        headers = {"Authorization": f"Bearer {key}".encode()}
+        headers = {b"Authorization": f"Bearer {key}".encode()}
         assert httpx.get(f"{impatient.url}/v1/models", headers=headers).status_code == 200
     assert httpx.get(f"{impatient.url}/v1/models").status_code == 401
     assert b"first key" not in Path(f"/proc/{impatient.pid}/cmdline").read_bytes()
