@@ -42,6 +42,7 @@ from mlc_serve.errors import (
 from mlc_serve.frontend.chat import ChatCompletions
 from mlc_serve.frontend.choice import Choice, TextDelta, choices
 from mlc_serve.frontend.completion import Completions
+from mlc_serve.frontend.long_text import LongTexts
 from mlc_serve.frontend.params import GenerationParams, check_prompt, check_sampling
 from mlc_serve.frontend.stream import Stream
 from mlc_serve.loaded_model import LoadedModel
@@ -103,8 +104,9 @@ class AsyncMLCEngine:
         self.chat_template = model.chat_template
         self.defaults = model.defaults
         self.trace: Trace = EventTrace() if enable_tracing else NullTrace()
-        self.chat = Chat(ChatCompletions(model, self._generate, self.reserve))
-        self.completions = Completions(model, self._generate, self.reserve)
+        self._long_texts = LongTexts()
+        self.chat = Chat(ChatCompletions(model, self._generate, self.reserve, self._long_texts))
+        self.completions = Completions(model, self._generate, self.reserve, self._long_texts)
         self._model = model
         self._metrics = EngineMetrics(model.name)
         self._streams: dict[str, Stream] = {}
@@ -353,6 +355,7 @@ class AsyncMLCEngine:
         """End all requests with ShuttingDownError, and the engine's thread. From any thread; idempotent."""
         self._end = self._end or _shutting_down
         self._call_on_event_loop(self._fail_all, _shutting_down)
+        self._long_texts.end()
         self.loop.stop()
 
 

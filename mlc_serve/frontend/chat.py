@@ -13,7 +13,7 @@ from mlc_serve.frontend.chat_logprobs import ChatLogprobsWriter
 from mlc_serve.frontend.chat_prompt import chat_prompt_ids, offers_tools
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.generate import Generate, Reserve, cache_namespace, new_id, reply_fields
-from mlc_serve.frontend.long_text import beside_the_loop
+from mlc_serve.frontend.long_text import LongTexts, is_long
 from mlc_serve.frontend.params import GenerationParams, sampling_params, seed
 from mlc_serve.frontend.reply_size import bounded
 from mlc_serve.frontend.usage import UsageCount
@@ -23,6 +23,7 @@ from mlc_serve.protocol.openai import ChatCompletionRequest
 from mlc_serve.protocol.replies import ChatChunkChoice, ChatCompletion, ChatCompletionChunk, ChatDelta
 from mlc_serve.protocol.reply_stream import ReplyStream, TextPart
 from mlc_serve.protocol.whole_reply import WholeReply
+from mlc_serve.text.meter import Meter
 
 ChatStream = AsyncGenerator[ChatCompletionChunk, None]
 
@@ -30,8 +31,11 @@ ChatStream = AsyncGenerator[ChatCompletionChunk, None]
 class ChatCompletions:
     """`chat.completions` of an engine, as of OpenAI's client."""
 
-    def __init__(self, model: LoadedModel, generate: Generate, reserve: Reserve) -> None:
+    def __init__(
+        self, model: LoadedModel, generate: Generate, reserve: Reserve, long_texts: LongTexts
+    ) -> None:
         self._model = model
+        self._long_texts = long_texts
         self._generate = generate
         self._reserve = reserve
 
@@ -68,12 +72,18 @@ class ChatCompletions:
         reuse each other's computed prefixes.
         """
         reply_id = request_id or new_id("chatcmpl")
-        length = sum(len(message.content or "") for message in request.messages)
-        prompt_ids = await beside_the_loop(length, partial(chat_prompt_ids, request, self._model))
+        prompt_ids = await self._prompt_ids(request)
         params = _generation_params(request, self._model, owner)
         if request.stream:
             return self._stream(request, prompt_ids, params, reply_id)
         return await self._collect(request, prompt_ids, params, reply_id)
+
+    async def _prompt_ids(self, request: ChatCompletionRequest) -> list[int]:
+        meter = Meter()
+        read = partial(chat_prompt_ids, request, self._model, meter)
+        if is_long(request.messages, request.tools, request.chat_template_kwargs):
+            return await self._long_texts.read(read, meter.cancel)
+        return read()
 
     async def _collect(
         self, request: ChatCompletionRequest, prompt_ids: list[int], params: GenerationParams, reply_id: str

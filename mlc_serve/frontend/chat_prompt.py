@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlc_serve.errors import InvalidRequestError
-from mlc_serve.frontend.params import check_prompt
+from mlc_serve.frontend.params import check_prompt, check_text
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.messages import CalledTool, Message
 from mlc_serve.protocol.openai import ChatCompletionRequest
@@ -25,7 +25,9 @@ def chat_prompt_ids(
     Raises InvalidRequestError if the model has no chat template or its template refuses the conversation,
     ContextLengthError if the prompt is too long.
     """
-    prompt_ids = model.tokenizer.encode_pieces(_prompt_pieces(request, model, meter))
+    pieces = _prompt_pieces(request, model, meter)
+    check_text(sum(len(piece.text) for piece in pieces), model, "messages")
+    prompt_ids = model.tokenizer.encode_pieces(pieces)
     check_prompt(prompt_ids, model, "messages")
     return prompt_ids
 

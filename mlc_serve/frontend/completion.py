@@ -17,7 +17,7 @@ from mlc_serve.frontend.completion_choice import (
     WholeCompletionWriter,
 )
 from mlc_serve.frontend.generate import Generate, Reserve, cache_namespace, new_id, reply_fields
-from mlc_serve.frontend.long_text import beside_the_loop
+from mlc_serve.frontend.long_text import LongTexts, is_long
 from mlc_serve.frontend.params import GenerationParams, check_prompt, check_text, sampling_params, seed
 from mlc_serve.frontend.reply_size import bounded, prompt_logprobs
 from mlc_serve.frontend.usage import UsageCount
@@ -35,8 +35,11 @@ Writer = TypeVar("Writer", CompletionWriter, WholeCompletionWriter)
 class Completions:
     """`completions` of an engine, as of OpenAI's client."""
 
-    def __init__(self, model: LoadedModel, generate: Generate, reserve: Reserve) -> None:
+    def __init__(
+        self, model: LoadedModel, generate: Generate, reserve: Reserve, long_texts: LongTexts
+    ) -> None:
         self._model = model
+        self._long_texts = long_texts
         self._generate = generate
         self._reserve = reserve
 
@@ -76,8 +79,8 @@ class Completions:
         for prompt in request.prompt:
             if isinstance(prompt, str):
                 check_text(len(prompt), self._model, "prompt")
-        length = sum(map(len, request.prompt))
-        prompts = await beside_the_loop(length, partial(_prompts, request, self._model))
+        read = partial(_prompts, request, self._model)
+        prompts = await self._long_texts.read(read) if is_long(request.prompt) else read()
         params = _generation_params(request, prompts, self._model, owner)
         if request.stream:
             return self._stream(request, prompts, params, reply_id)

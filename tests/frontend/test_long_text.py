@@ -2,25 +2,97 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from mlc_serve.frontend.long_text import LONG, beside_the_loop
+from mlc_serve.frontend.long_text import LONG, LongTexts, is_long
+from mlc_serve.protocol.openai import ChatCompletionRequest
 
 
-@pytest.mark.parametrize(("num_characters", "on_loop"), [(LONG, True), (LONG + 1, False)])
-async def test_long_texts_leave_the_loop_free(num_characters: int, on_loop: bool) -> None:
-    """Work on a text that takes long runs on another thread; a short one is not worth the way there."""
-    thread = await beside_the_loop(num_characters, threading.current_thread)
-    assert (thread is threading.current_thread()) == on_loop
+@pytest.fixture
+def texts() -> Iterator[LongTexts]:
+    """Threads that end after the test."""
+    threads = LongTexts()
+    yield threads
+    threads.end()
 
 
-async def test_what_the_work_raises_is_raised() -> None:
-    """A refusal reaches the client from a thread as well."""
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * (LONG + 1),
+        ["x" * 100] * 50,
+        [1] * LONG,
+        [[[] for _ in range(10)] for _ in range(50)],
+        {"x" * LONG: 1},
+        {"a": {"b": ["x" * LONG]}},
+    ],
+)
+def test_much_is_long_wherever_it_stands(value: object) -> None:
+    """In one text, in many small things, or deep within something."""
+    assert is_long(value)
+    assert is_long("short", [value])
+
+
+@pytest.mark.parametrize("value", ["", "x" * LONG, None, 1, {}, [1] * 1000, {"a": ["b", "c"]}])
+def test_little_is_short(value: object) -> None:
+    """It is not worth the way to a thread."""
+    assert not is_long(value)
+
+
+@pytest.mark.parametrize("where", ["content", "name", "arguments", "tool", "number"])
+def test_every_part_of_a_request_counts(where: str) -> None:
+    """Not only what messages say."""
+    long = "x" * LONG
+    message: dict[str, Any] = {"role": "assistant", "content": "a"}
+    if where in ("content", "name"):
+        message[where] = long
+    if where == "arguments":
+        function = {"name": "f", "arguments": f'{{"a": "{long}"}}'}
+        message["tool_calls"] = [{"id": "1", "type": "function", "function": function}]
+    tool = {"type": "function", "function": {"name": "f", "description": long}}
+    fields: dict[str, Any] = {
+        "messages": [message] * (500 if where == "number" else 1),
+        "tools": [tool] if where == "tool" else [],
+    }
+    request = ChatCompletionRequest(**fields)
+    assert is_long(request.messages, request.tools)
+
+
+async def test_the_loop_is_left_free(texts: LongTexts) -> None:
+    """Work runs on another thread, and what it raises is raised."""
 
     def refuse() -> None:
         raise ValueError("refused")
 
+    assert await texts.read(threading.current_thread) is not threading.current_thread()
     with pytest.raises(ValueError, match="refused"):
-        await beside_the_loop(LONG + 1, refuse)
+        await texts.read(refuse)
+
+
+async def test_work_of_a_caller_that_left_is_cancelled(texts: LongTexts) -> None:
+    """What runs is told; what waits is never begun, and holds nothing up."""
+    told, begun = threading.Event(), threading.Semaphore(0)
+    num_done: list[int] = []
+
+    def work() -> None:
+        begun.release()
+        told.wait()
+        num_done.append(1)
+
+    running = [asyncio.ensure_future(texts.read(work, told.set)) for _ in range(2)]
+    for _ in running:
+        await asyncio.to_thread(begun.acquire)
+    waiting = [asyncio.ensure_future(texts.read(work)) for _ in range(3)]
+    await asyncio.sleep(0)
+    for caller in waiting:
+        caller.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    running[0].cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    await texts.read(lambda: None)
+    assert len(num_done) == 2
