@@ -4,6 +4,8 @@ single pieces.
 
 from __future__ import annotations
 
+import json
+
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
@@ -41,6 +43,19 @@ def metaspace_bpe() -> tokenizers.Tokenizer:
         [decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="never"), decoders.Fuse()]
     )
     return tokenizer
+
+
+def panicking() -> tokenizers.Tokenizer:
+    """Its file tells of a token before each text and not which; the library panics where it should be put."""
+    saved = json.loads(byte_level_bpe().to_str())
+    sequence = {"Sequence": {"id": "A", "type_id": 0}}
+    saved["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<begin>", "type_id": 0}}, sequence],
+        "pair": [sequence],
+        "special_tokens": {},
+    }
+    return tokenizers.Tokenizer.from_str(json.dumps(saved))
 
 
 def _with_byte_fallback() -> tokenizers.Tokenizer:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from mlc_serve.async_engine import AsyncMLCEngine
 from mlc_serve.errors import QueueFullError, ShuttingDownError
+from mlc_serve.server.context import ServerContext
 from mlc_serve.server.errors import UnexpectedErrors, error_response
+from mlc_serve.testing import fake_model
+from mlc_serve.text.tokenizer import Tokenizer
+from tests.small_tokenizers import panicking
 
 
 async def test_unknown_path(client: httpx.AsyncClient) -> None:
@@ -25,6 +31,19 @@ async def test_wrong_method(client: httpx.AsyncClient) -> None:
     assert reply.status_code == 405
     assert reply.headers["allow"] == "POST"
     assert reply.json()["error"]["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize("prompt", ["a", "a" * 9000], ids=["short", "long"])
+async def test_a_panic_of_the_tokenizer(
+    context: ServerContext, client: httpx.AsyncClient, prompt: str
+) -> None:
+    """It is told as an error object, on the event loop or beside it, and other requests go on."""
+    model = replace(fake_model("odd", max_total_sequence_length=20_000), tokenizer=Tokenizer(panicking()))
+    context.add(AsyncMLCEngine.from_loaded(model))
+    reply = await client.post("/v1/completions", json={"model": "odd", "prompt": prompt})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "request_failed")
+    reply = await client.post("/v1/completions", json={"model": "fake", "prompt": "a", "max_tokens": 1})
+    assert reply.status_code == 200
 
 
 def test_retry_after() -> None:
