@@ -153,6 +153,24 @@ def _without_decoder() -> tokenizers.Tokenizer:
     return tokenizer
 
 
+def _with_ends_of_words() -> tokenizers.Tokenizer:
+    """As the first GPT's: what ends a word is marked, rather than what begins one."""
+    entries = ["<unk>", *"helowrd", *(f"{letter}</w>" for letter in "helowrd!"), "ld</w>", "he"]
+    tokenizer = tokenizers.Tokenizer(
+        models.BPE(
+            vocab={entry: i for i, entry in enumerate(entries)},
+            merges=[("l", "d</w>"), ("h", "e")],
+            unk_token="<unk>",
+            end_of_word_suffix="</w>",
+        )
+    )
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.BPEDecoder()
+    tokenizer.add_special_tokens(["<unk>"])
+    return tokenizer
+
+
 def _with_gaps() -> tokenizers.Tokenizer:
     saved = json.loads(byte_level_bpe().to_str())
     vocabulary = saved["model"]["vocab"]
@@ -318,6 +336,7 @@ DIRECTORIES: dict[str, Write] = {
     "Gemma, GemmaTokenizer": _saved(_gemma_like, tokenizer_class="GemmaTokenizer"),
     "Unigram": _saved(_unigram),
     "WordPiece": _saved(_wordpiece),
+    "ends of words": _saved(_with_ends_of_words),
     "no decoder": _saved(_without_decoder),
     "SentencePiece, LlamaTokenizer": lambda path: _sentencepiece_model(
         path, "LlamaTokenizer", "bpe", add_bos_token=True, legacy=False

@@ -14,13 +14,14 @@ class Detokenizer:
     All that it gave out equals the UTF-8 decoding of all the bytes at once, with U+FFFD for those that are
     invalid. Special tokens are skipped. `continues_text` says that the tokens go on from a text that is
     already there, as in a raw completion: a space that they begin with is then their own; otherwise it is
-    taken off where the tokenizer puts one.
+    taken off where the tokenizer puts one. So is the last space, where it puts one behind every text.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, continues_text: bool = False) -> None:
         self._tokenizer = tokenizer
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._strip_next = tokenizer.strips_leading_space and not continues_text
+        self._last_space = ""  # held back while it may be the last
 
     def push(self, token_ids: Iterable[int]) -> str:
         """The text that these tokens complete."""
@@ -28,14 +29,22 @@ class Detokenizer:
         shown = [
             tokenizer.token_bytes(token_id) for token_id in token_ids if not tokenizer.is_special(token_id)
         ]
-        return self._stripped(self._utf8.decode(b"".join(shown)))
+        text = self._stripped(self._utf8.decode(b"".join(shown)))
+        return self._without_last_space(text) if tokenizer.strips_last_space else text
 
     def finish(self) -> str:
         """What is left at the end: U+FFFD if the last character stayed incomplete."""
-        return self._stripped(self._utf8.decode(b"", final=True))
+        text = self._stripped(self._utf8.decode(b"", final=True))
+        return self._last_space + text if text else ""
 
     def _stripped(self, text: str) -> str:
         if not (self._strip_next and text):
             return text
         self._strip_next = False
         return text.removeprefix(" ")
+
+    def _without_last_space(self, text: str) -> str:
+        text = self._last_space + text
+        shown = text.removesuffix(" ")
+        self._last_space = text[len(shown) :]
+        return shown

@@ -28,8 +28,9 @@ _NEIGHBOUR = "x"
 class EntryDecoder:
     """How one tokenizer's entries become bytes, told by the decoder that its file declares.
 
-    `strips_leading_space` says that the space which begins a text is none of the text's own: it is left out
-    where entries are decoded. CheckpointError if an entry's text depends on the entries around it.
+    `strips_leading_space` and `strips_last_space` say that the space which begins or ends a text is none of
+    the text's own: it is left out where entries are decoded. CheckpointError if an entry's text depends on
+    the entries around it.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
@@ -43,6 +44,7 @@ class EntryDecoder:
         self.strips_leading_space = not self.is_byte_level and any(
             self._in_the_middle(entry) == f" {self._decoded([entry])}" for entry in ("▁x", " x", "x")
         )
+        self.strips_last_space = "BPEDecoder" in self._kinds
         self.to_bytes: ToBytes = _byte_level_bytes if self.is_byte_level else self._other_bytes
 
     def added_to_bytes(self, text: str) -> bytes:

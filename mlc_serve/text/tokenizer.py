@@ -39,6 +39,7 @@ class Tokenizer:
         self._pieces = PieceEncoder(tokenizer)
         self._entries = EntryDecoder(tokenizer)
         self.strips_leading_space = self._entries.strips_leading_space
+        self.strips_last_space = self._entries.strips_last_space
         added = tokenizer.get_added_tokens_decoder()
         vocab = tokenizer.get_vocab()
         # The ids may have gaps: their number is not the highest.
@@ -100,11 +101,12 @@ class Tokenizer:
     def decode(self, token_ids: Iterable[int]) -> str:
         """The text of a whole sequence, without special tokens; bytes that are not UTF-8 become U+FFFD.
 
-        The space that some tokenizers put before every text is taken off again.
+        The space that some tokenizers put before or behind every text is taken off again.
         """
         kept = (self.token_bytes(token_id) for token_id in token_ids if not self.is_special(token_id))
         text = b"".join(kept).decode(errors="replace")
-        return text[1:] if self.strips_leading_space and text.startswith(" ") else text
+        text = text.removesuffix(" ") if self.strips_last_space else text
+        return text.removeprefix(" ") if self.strips_leading_space else text
 
     def token_id(self, entry: str) -> int | None:
         """The id of an entry under its own name, such as that of a special token; None if there is none."""
