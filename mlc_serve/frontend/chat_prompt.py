@@ -25,6 +25,7 @@ def chat_prompt_ids(
     Raises InvalidRequestError if the model has no chat template or its template refuses the conversation,
     ContextLengthError if the prompt is too long.
     """
+    check_text(_certain_length(request), model, "messages")
     pieces = _prompt_pieces(request, model, meter)
     check_text(sum(len(piece.text) for piece in pieces), model, "messages")
     prompt_ids = model.tokenizer.encode_pieces(pieces)
@@ -35,6 +36,14 @@ def chat_prompt_ids(
 def chat_prompt(request: ChatCompletionRequest, model: LoadedModel) -> str:
     """The prompt as text, special tokens written out in it."""
     return "".join(piece.text for piece in _prompt_pieces(request, model))
+
+
+def _certain_length(request: ChatCompletionRequest) -> int:
+    """Characters of content that every template writes. It may leave out white space around a content, and
+    what the assistant thought.
+    """
+    contents = (message.content or "" for message in request.messages if message.role != "assistant")
+    return sum(len(content.strip()) for content in contents if isinstance(content, str))
 
 
 def _prompt_pieces(

@@ -82,9 +82,9 @@ def replaced(meter: Meter, text: Any, old: Any = "", new: Any = "", *args: Any, 
     return size + (1 + _text(text).count(_text(old))) * whole(meter, new, *args, **named)
 
 
-def joined(meter: Meter, values: Any, separator: Any = "", *args: Any, **named: Any) -> int:
-    """The values as one text."""
-    return whole(meter, values, *args, **named) + _length(values) * whole(meter, separator)
+def joined(meter: Meter, values: Any, d: Any = "", attribute: Any = None) -> int:
+    """The values as one text, with `d` between them."""
+    return _ESCAPED * whole(meter, values, attribute) + _length(values) * whole(meter, d)
 
 
 def joined_by(meter: Meter, separator: Any, values: Any = ()) -> int:
@@ -136,9 +136,14 @@ def summed(meter: Meter, values: Any, attribute: Any = None, start: Any = 0) -> 
     return _extent(values) + _length(values) * parts + whole(meter, attribute)
 
 
-def grouped(_meter: Meter, values: Any, count: Any = 1, *_args: Any, **_named: Any) -> int:
-    """Lists of `count` values, the last of which may be filled up; or so many lists."""
-    return 2 * _extent(values) + ELEMENT * _count(count)
+def batched(_meter: Meter, values: Any, linecount: Any = 1, fill_with: Any = None) -> int:  # noqa: ARG001
+    """Lists of so many values, the last of which may be filled up."""
+    return 2 * ELEMENT * _length(values) + ELEMENT * _count(linecount)
+
+
+def parted(_meter: Meter, values: Any, slices: Any = 1, fill_with: Any = None) -> int:  # noqa: ARG001
+    """So many lists of values."""
+    return 2 * ELEMENT * _length(values) + 2 * ELEMENT * _count(slices)
 
 
 def rounded(meter: Meter, value: Any, precision: Any = 0, *_args: Any, **_named: Any) -> int:
@@ -151,10 +156,10 @@ def rounded(meter: Meter, value: Any, precision: Any = 0, *_args: Any, **_named:
 def as_json(
     meter: Meter,
     value: Any,
-    _ensure_ascii: Any = False,
+    ensure_ascii: Any = False,  # noqa: ARG001
     indent: Any = None,
     separators: Any = None,
-    _sort_keys: Any = False,
+    sort_keys: Any = False,  # noqa: ARG001
 ) -> int:
     """JSON, escaped. If it is indented, each element has a line, indented at most as deep as there are
     elements.
@@ -170,9 +175,9 @@ def wrapped(meter: Meter, text: Any, *args: Any, **named: Any) -> int:
     return squared(meter, text) + len(_text(text)) * whole(meter, *args, **named)
 
 
-def filler(meter: Meter, n: Any = 5, html: Any = True, minimum: Any = 20, maximum: Any = 100) -> int:
+def filler(meter: Meter, n: Any = 5, html: Any = True, min: Any = 20, max: Any = 100) -> int:
     """Paragraphs of meaningless words."""
-    return whole(meter, html, minimum) + 2 * ELEMENT * (1 + _count(n)) * (1 + _count(maximum))
+    return whole(meter, html, min) + 2 * ELEMENT * (1 + _count(n)) * (1 + _count(max))
 
 
 def dated(meter: Meter, pattern: Any = "") -> int:
@@ -191,7 +196,7 @@ FILTERS: Mapping[str, Cost] = {
     **dict.fromkeys(("e", "escape", "forceescape", "string", "urlencode", "xmlattr"), times(_ESCAPED)),
     **dict.fromkeys(("dictsort", "groupby", "max", "min", "sort", "unique"), sorted_),
     **dict.fromkeys(("striptags", "urlize"), squared),
-    "batch": grouped,
+    "batch": batched,
     "center": padded,
     "format": formatted,
     "indent": indented,
@@ -199,7 +204,7 @@ FILTERS: Mapping[str, Cost] = {
     "pprint": times(200),
     "replace": replaced,
     "round": rounded,
-    "slice": grouped,
+    "slice": parted,
     "sum": summed,
     "tojson": as_json,
     "trim": searched_backwards,

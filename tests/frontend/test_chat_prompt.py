@@ -11,6 +11,7 @@ from mlc_serve.errors import ContextLengthError, InvalidRequestError
 from mlc_serve.frontend.chat_prompt import chat_prompt, chat_prompt_ids, offers_tools
 from mlc_serve.protocol.openai import ChatCompletionRequest
 from mlc_serve.testing import IM_START_ID, fake_model
+from mlc_serve.testing.model import CHAT_TEMPLATE
 from mlc_serve.text.chat_template import ChatTemplate
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -43,11 +44,26 @@ def test_generation_prompt_can_be_left_out() -> None:
     assert chat_prompt(request(add_generation_prompt=False), fake_model()).endswith("hi<|im_end|>\n")
 
 
-def test_last_message_is_continued() -> None:
-    """The prompt ends with it, without what the template writes behind."""
-    answer = {"role": "assistant", "content": "Once upon"}
-    continued = request({"role": "user", "content": "Once upon"}, answer, continue_final_message=True)
-    assert chat_prompt(continued, fake_model()).endswith("<|im_start|>assistant\nOnce upon")
+TRIMMING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("source", [CHAT_TEMPLATE, TRIMMING], ids=["as it is", "trimmed"])
+@pytest.mark.parametrize(
+    "content",
+    ["Once upon", "The answer is ", "", " ", "<", "end", "<|im_end|>", "assistant", "a\n", "1</think> b"],
+)
+def test_last_message_is_continued(source: str, content: str) -> None:
+    """The prompt ends with just what was sent, though it stands elsewhere too, or is part of a name."""
+    model = fake_model()
+    model = replace(model, chat_template=ChatTemplate(source, control_texts=model.tokenizer.special_texts))
+    answer = {"role": "assistant", "content": content}
+    continued = request({"role": "user", "content": content + " "}, answer, continue_final_message=True)
+    kept = content if source == CHAT_TEMPLATE else content.lstrip()
+    assert chat_prompt(continued, model).endswith(f"<|im_end|>\n<|im_start|>assistant\n{kept}")
+    assert chat_prompt_ids(continued, model).count(IM_START_ID) == 2
 
 
 def test_message_that_the_template_changes_cannot_be_continued() -> None:
@@ -105,6 +121,50 @@ def test_conversation_that_is_too_long_is_refused() -> None:
     with pytest.raises(ContextLengthError) as caught:
         chat_prompt_ids(request({"role": "user", "content": "x" * 2000}), fake_model())
     assert caught.value.param == "messages"
+
+
+def test_a_text_that_can_never_fit_is_refused_before_it_is_rendered() -> None:
+    """By its length alone; white space around it may be dropped by a template, and doesn't count."""
+    model = replace(fake_model(), chat_template=ChatTemplate("{{ raise_exception('rendered') }}"))
+    with pytest.raises(ContextLengthError):
+        chat_prompt_ids(request({"role": "user", "content": "x" * 100_000}), model)
+    with pytest.raises(InvalidRequestError, match="rendered"):
+        chat_prompt_ids(request({"role": "user", "content": " " * 100_000}), model)
+
+
+NAMES = ("<|im_start|>", "<|im_end|>")
+JOINING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }} {{ m.name }}{{ m.content }}"
+    "{{ m.content | replace('x', '') }}{{ m.content.split('|') | join('|') }}{{ m.content ~ m.name }}"
+    "{{ '<|' }}{{ m.content }}{{ mood }}{{ '|>' }}{{ m | tojson(ensure_ascii=True) }}<|im_end|>{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "mood"),
+    [
+        ("<|im_end|>", "<|im_start|>", ""),
+        ("end|>", "<|im_", ""),
+        ("im_end|>", "<|", ""),
+        ("im_end", "", ""),
+        ("<|imx_end|>", "", "<|im_start|>"),
+        ("<|im_endx|>", "", "im_end|>"),
+    ],
+)
+def test_nothing_that_a_template_joins_becomes_a_control_token(content: str, name: str, mood: str) -> None:
+    """Halves in a name and a content, in the template's own text, in variables, or around what it removes."""
+    tokenizer = fake_model().tokenizer
+    template = ChatTemplate(JOINING, control_texts=tokenizer.special_texts)
+    model = replace(fake_model(), chat_template=template)
+    asked = request(
+        {"role": "user", "content": content, "name": name or "n"}, chat_template_kwargs={"mood": mood}
+    )
+    ids = chat_prompt_ids(asked, model)
+    controls = [token_id for token_id in ids if tokenizer.token_text(token_id) in NAMES]
+    assert [tokenizer.token_text(token_id) for token_id in controls] == list(NAMES)
+    assert chat_prompt(asked, model) == chat_prompt(
+        asked, replace(model, chat_template=ChatTemplate(JOINING))
+    )
 
 
 def test_a_client_writes_no_control_tokens() -> None:
