@@ -71,7 +71,7 @@ def offers_tools(request: ChatCompletionRequest) -> bool:
 def _tools(request: ChatCompletionRequest) -> list[dict[str, Any]] | None:
     if not offers_tools(request):
         return None
-    return [tool.model_dump(exclude_none=True, exclude={"function": {"strict"}}) for tool in request.tools]
+    return [tool.model_dump(exclude_none=True) for tool in request.tools]
 
 
 def _adds_generation_prompt(request: ChatCompletionRequest) -> bool:

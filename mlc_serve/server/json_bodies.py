@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -20,6 +22,8 @@ Body = TypeVar("Body", bound=RequestPart)
 
 # Bytes that are parsed and checked in less than about 10 ms, whatever they are.
 _SHORT = 16 * 1024
+# Each thread that computes in Python may keep the event loop waiting for 5 ms.
+_NUM_THREADS = 2
 
 
 class JsonBodies:
@@ -32,6 +36,7 @@ class JsonBodies:
         self._limits = JsonLimits(config.max_body_elements, config.max_body_depth)
         self._refuses_unknown = config.strict_requests
         self._ignored = ignored
+        self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="bodies")
 
     async def read(self, request: Request, kind: type[Body]) -> Body:
         """The request in a body. Raises a RequestError if it is none, ClientDisconnect if it breaks off."""
@@ -39,9 +44,12 @@ class JsonBodies:
         text = b"".join([chunk async for chunk in request.stream()])  # request.body() would keep it
         unknown = UnknownFields()
         check = partial(self._checked, kind, text, None if self._refuses_unknown else unknown)
-        body = check() if len(text) <= _SHORT else await asyncio.to_thread(check)
+        body = check() if len(text) <= _SHORT else await self._beside_the_loop(check)
         self._ignored.tell(request, unknown.names)
         return body
+
+    async def _beside_the_loop(self, check: Callable[[], Body]) -> Body:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, check)
 
     def _checked(self, kind: type[Body], text: bytes, unknown: UnknownFields | None) -> Body:
         if not text:
