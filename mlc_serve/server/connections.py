@@ -23,6 +23,7 @@ CLOSING_SECONDS = 10.0
 MOST_CONNECTIONS = 1024
 # Files that may be opened while the server serves, and connections beyond the limit that ask for its health.
 _NUM_OTHER_FILES = 40
+_UNLIMITED = -1
 
 
 class Phase(Enum):
@@ -66,9 +67,9 @@ def _num_free_files() -> int:
     """How many files this process may still open. Windows has no limit of this kind."""
     process = psutil.Process()
     if not hasattr(process, "rlimit"):
-        return MOST_CONNECTIONS
+        return MOST_CONNECTIONS * 2
     most, _ = process.rlimit(psutil.RLIMIT_NOFILE)
-    return int(most - process.num_fds())
+    return MOST_CONNECTIONS * 2 if most == _UNLIMITED else int(most - process.num_fds())
 
 
 class Connections:
