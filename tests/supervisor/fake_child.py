@@ -13,6 +13,7 @@ A mode is several words joined by commas. With any other word it serves GET /v1/
     slow-end          takes long to end after SIGINT
     takes-port        what is on --port is found in use, as Uvicorn says it: if the number is even
     fails=FILE        ends with code 70 while the file is there
+    sick=FILE         answers GET /health with 503 while the file is there
     hidden            does not answer while a file named `hide` is in the working directory
 """
 
@@ -85,7 +86,10 @@ def serve() -> None:
         while True:
             connection, _ = listener.accept()
             with connection:
-                connection.recv(65536)
+                request = connection.recv(65536)
+                is_sick = "sick" in MODES and Path(MODES["sick"]).exists()
+                if is_sick and request.startswith(b"GET /health "):
+                    status = "503 Service Unavailable"
                 if not ("hidden" in MODES and Path("hide").exists()):
                     connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}".encode())
 

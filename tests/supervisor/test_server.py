@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,13 @@ import psutil
 import pytest
 
 from mlc_serve.errors import CommandError, PortInUseError, SupervisionError
+from mlc_serve.processes import this_platform
+from mlc_serve.processes.tree import ProcessTree
 from mlc_serve.supervisor import MLCServer, MLCServerConfig, MLCServerStatus
+from mlc_serve.supervisor.command import MLC_SERVE
 from mlc_serve.supervisor.run import Run
 from tests.supervisor.supervised import (
+    QUICK,
     config_for,
     fake_command,
     free_port,
@@ -407,3 +411,27 @@ async def cycle(server: MLCServer) -> None:
     await server.start_server()
     await ready(server)
     await server.stop_server()
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+async def test_our_own_server_is_asked_for_its_health(
+    servers: list[MLCServer], tmp_path: Path, is_own: bool
+) -> None:
+    """It knows whether its engine hangs; of another command nothing but its models is asked."""
+    sickness = tmp_path / "sick"
+    fake = fake_command(f"sick={sickness}")
+
+    def spawn(command: Sequence[str], env: Mapping[str, str]) -> ProcessTree:
+        return this_platform()([*fake, *command] if is_own else command, env)
+
+    command = MLC_SERVE if is_own else fake
+    settings = QUICK | {"port": free_port(), "command": command, "health_tolerance": 0}
+    server = MLCServer(MLCServerConfig(**settings), spawn=spawn)
+    servers.append(server)
+    await server.start_server()
+    await ready(server)
+    sickness.touch()
+    assert await server.health_check() is not is_own
+    if is_own:
+        status = await status_where(server, lambda status: status.error)
+        assert "/health answered with status 503" in str(status.error)
