@@ -25,6 +25,7 @@ class CPULayers:
         self._scheme = scheme
         self._optimization = optimization
         self._unit = float_unit_for(target)
+        self.bfloat16_products = self._unit.has_pairs
         self._arithmetic = (
             dot_for(target, scheme.groups) if scheme.groups and optimization.integer_products else self._unit
         )

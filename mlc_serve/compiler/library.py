@@ -113,6 +113,7 @@ def export_model(
         prefill_chunk_size,
         MAX_BATCH_SIZE,
     )
+    metadata["bfloat16_products"] = layers.bfloat16_products
     bounds = {"seq_len": prefill_chunk_size, "batch_size": MAX_BATCH_SIZE}
     return _with_metadata(_with_bounds(module, bounds), metadata), metadata
 

@@ -55,6 +55,7 @@ class Layers(Protocol):
 
     dtype: str  # of activations
     attention_dtype: str  # of queries, keys and values, and of what attention makes of them
+    bfloat16_products: bool  # whether kernels multiply in bfloat16 where that was measured to be faster
 
     def linear(
         self,

@@ -6,13 +6,15 @@ Operands are words: one float32, or two bfloat16 of which the first is in the lo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tvm import tirx
 from tvm.script import tirx as T
 
-from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.lanes import LANES
+
+if TYPE_CHECKING:  # which of these is faster is known there
+    from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit
 
 
 class Products(Protocol):
@@ -30,7 +32,7 @@ class Products(Protocol):
 
 
 def products_for(dtype: str, unit: FloatUnit) -> Products:
-    """Bfloat16 for keys and values of float16, if the CPU has it; float32 otherwise."""
+    """Bfloat16 for keys and values of float16, if the CPU is faster at it; float32 otherwise."""
     return Bfloat16Products() if dtype == "float16" and unit.has_pairs else FloatProducts()
 
 
