@@ -10,6 +10,7 @@ import pytest
 import tvm
 from tvm import tirx
 
+from mlc_serve.compiler.kernels.cpu.float_unit import float_unit_for
 from mlc_serve.compiler.library import MAX_BATCH_SIZE, compile_library, export_model
 from mlc_serve.compiler.target import target_for
 from mlc_serve.errors import CheckpointError, CompileError, ConfigError
@@ -88,6 +89,7 @@ def test_the_library_tells_its_limits() -> None:
         "head_dim": 16,
         "dtype_bytes": 4,
     }
+    assert metadata["bfloat16_products"] is float_unit_for(target_for("cpu")).has_pairs
     assert json.loads(json.dumps(metadata)) == metadata
 
 
