@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,6 +56,7 @@ class Library:
     def __init__(self, path: Path, device: tvm.runtime.Device) -> None:
         self.device = device
         try:
+            _check_whole(path)
             self._module = tvm.runtime.load_module(str(path))
             self._vm = VirtualMachine(self._module, device)
             self.metadata: dict[str, Any] = json.loads(self._vm["_metadata"]())
@@ -120,6 +122,21 @@ class Library:
             * activation_bytes,
             workspace_bytes_per_token=-(-max(self.metadata["memory_usage"].values(), default=0) // chunk),
         )
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse an ELF file that ends before its table of sections does: the process that maps it would be killed.
+
+    Offsets are those of the header of 64-bit files (ELF-64 Object File Format, version 1.5, figure 2).
+    """
+    with path.open("rb") as file:
+        header = file.read(64)
+    if header[:5] != b"\x7fELF\x02":
+        return
+    start, entry, count = struct.unpack_from("<40xQ10xHH", header.ljust(64, b"\0"))
+    size, whole = path.stat().st_size, max(start + entry * count, 64)
+    if size < whole:
+        raise CheckpointError(f"{path} is cut off: it has {size} of {whole} bytes")
 
 
 def _num_bytes(spec: ParameterSpec) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,16 @@ def test_a_file_that_is_no_library_is_refused(tmp_path: Path, content: bytes) ->
     path = tmp_path / "model.so"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"model\.so can't be loaded as a model library: \S"):
+        Library(path, tvm.cpu())
+
+
+@pytest.mark.parametrize("size", [6, 64, 999])
+def test_a_library_that_is_cut_off_is_refused(tmp_path: Path, size: int) -> None:
+    """Before it is mapped into memory: reading beyond the end of a file kills the process."""
+    path = tmp_path / "model.so"
+    header = b"\x7fELF\x02".ljust(40, b"\0") + struct.pack("<Q10xHH2x", 1000 - 3 * 64, 64, 3)
+    path.write_bytes(header.ljust(1000, b"\0")[:size])
+    with pytest.raises(CheckpointError, match=rf"model\.so is cut off: it has {size} of \d+ bytes"):
         Library(path, tvm.cpu())
 
 
