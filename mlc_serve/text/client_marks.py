@@ -38,11 +38,12 @@ class ClientMarks:
     def _marked(self, mark: str, key: str | None, text: str) -> str:
         if key is not None and text in _FIXED.get(key, ()):
             return text
+        marked = self._places.sub(partial(self._marked_place, mark), text)
         core = text.strip()
-        if key is not None and core and core in self._inside:
-            start = text.index(core)
-            return text[:start] + mark + core + mark + text[start + len(core) :]
-        return self._places.sub(partial(self._marked_place, mark), text)
+        if key is None or not core or core not in self._inside:
+            return marked
+        start, end = len(text) - len(text.lstrip()), len(text.rstrip()) - len(text)
+        return text[:start] + mark + marked.strip() + mark + (text[end:] if end else "")
 
     def _marked_place(self, mark: str, found: re.Match[str]) -> str:
         before = mark if found[0] in self._lasts else ""
