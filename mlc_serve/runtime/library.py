@@ -125,9 +125,9 @@ class Library:
 
 
 def _check_whole(path: Path) -> None:
-    """Refuse an ELF file that ends before its table of sections does: the process that maps it would be killed.
+    """Refuse an ELF file that ends before its table of sections does: it would kill the process that maps it.
 
-    Offsets are those of the header of 64-bit files (ELF-64 Object File Format, version 1.5, figure 2).
+    The offsets are those of Elf64_Ehdr in <elf.h>. Files of other formats are left to the system's loader.
     """
     with path.open("rb") as file:
         header = file.read(64)
