@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 
 from mlc_serve.errors import CheckpointError
@@ -26,7 +27,8 @@ def read_config(model_type: str, config: Config) -> LlamaConfig:
     LlamaConfig does.
     """
     if model_type not in ARCHITECTURES:
+        supported = ", ".join(sorted(ARCHITECTURES))
         raise CheckpointError(
-            f"model_type {model_type!r} is not supported; supported are {', '.join(sorted(ARCHITECTURES))}"
+            f"model_type {reprlib.repr(model_type)} is not supported; supported are {supported}"
         )
     return ARCHITECTURES[model_type](config)

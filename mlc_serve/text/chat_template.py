@@ -7,6 +7,7 @@ control token, only what the template itself writes does. Knows no files.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -48,7 +49,7 @@ class ChatTemplate(PromptTemplate):
             try:
                 self._templates[name] = _Template(text, special_tokens or {}, control_texts)
             except CheckpointError as error:
-                raise CheckpointError(f"the chat template {name!r} {error}") from error
+                raise CheckpointError(f"the chat template {reprlib.repr(name)} {error}") from error
 
     def render(self, conversation: Conversation, meter: Meter | None = None) -> list[Piece]:
         """See PromptTemplate. Variables may replace special tokens.

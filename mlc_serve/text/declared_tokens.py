@@ -6,6 +6,7 @@ special_tokens_map.json, added_tokens.json and tokenizer.json as well.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -96,7 +97,7 @@ class _Reader:
         self._read_extra(_EXTRA, config.get(_EXTRA) or config.get(_EXTRA_ONCE, config.get(_EXTRA)))
         for token_id, value in _object(_LIST, config.get(_LIST) or {}).items():
             if not token_id.isdecimal():
-                raise CheckpointError(f"{_LIST}: {token_id!r} is no token id")
+                raise CheckpointError(f"{_LIST}: {reprlib.repr(token_id)} is no token id")
             self.added[int(token_id)] = _token(f"{_LIST}.{token_id}", value)
 
     def read_special_map(self, declared: Mapping[str, Any]) -> None:
@@ -115,7 +116,7 @@ class _Reader:
         special = {token.content for token in (*standard, *(self._extra or ())) if token is not None}
         for text, token_id in ids.items():
             if not isinstance(token_id, int):
-                raise CheckpointError(f"{text}: {token_id!r} is no token id")
+                raise CheckpointError(f"{reprlib.repr(text)}: {reprlib.repr(token_id)} is no token id")
             self.added[token_id] = _token(text, {"content": text, "special": text in special})
 
     def declared(self, defaults: Mapping[str, str]) -> DeclaredTokens:
@@ -147,7 +148,7 @@ class _Reader:
             tokens = [_token(f"{key}.{i}", token) for i, token in enumerate(value)]
             self._extra = [*(self._extra or ()), *tokens]
         elif value is not None:
-            raise CheckpointError(f"{key} is {value!r}, a list of tokens is needed")
+            raise CheckpointError(f"{key} is {reprlib.repr(value)}, a list of tokens is needed")
 
 
 @contextmanager
@@ -165,7 +166,7 @@ def _with_flags(token: AddedToken, **flags: bool) -> AddedToken:
 
 def _object(key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise CheckpointError(f"{key} is {value!r}, an object is needed")
+        raise CheckpointError(f"{key} is {reprlib.repr(value)}, an object is needed")
     return value
 
 
@@ -174,7 +175,7 @@ def _token(key: str, value: Any, *, always_special: bool = False) -> AddedToken:
     if isinstance(value, str):
         return AddedToken(value, special=True)
     if not isinstance(value, dict) or not isinstance(value.get("content"), str):
-        raise CheckpointError(f"{key} is {value!r}, a token is needed")
+        raise CheckpointError(f"{key} is {reprlib.repr(value)}, a token is needed")
     flags = {name: bool(value[name]) for name in _FLAGS if name in value}
     if always_special:
         flags["special"] = True

@@ -90,7 +90,7 @@ def test_pieces_are_read_as_one_text(name: str, tmp_path: Path) -> None:
         ("tokenizer_config.json", {"added_tokens_decoder": {"1": {}}}, "added_tokens_decoder.1 is"),
         ("tokenizer_config.json", {"extra_special_tokens": "x"}, "extra_special_tokens is 'x', a list"),
         ("special_tokens_map.json", {"additional_special_tokens": [1]}, r"additional_special_tokens\.0 is 1"),
-        ("added_tokens.json", {"<x>": "1"}, "<x>: '1' is no token id"),
+        ("added_tokens.json", {"<x>": "1"}, "'<x>': '1' is no token id"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, file: str, content: dict[str, Any], fault: str) -> None:
