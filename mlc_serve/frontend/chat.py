@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, overload
 
+from mlc_serve.errors import InvalidRequestError
 from mlc_serve.frontend.chat_choice import ChatChunkWriter, ChatMessageWriter, ChatOptions
 from mlc_serve.frontend.chat_logprobs import ChatLogprobsWriter
 from mlc_serve.frontend.chat_prompt import chat_prompt_ids, offers_tools
@@ -24,6 +25,9 @@ from mlc_serve.protocol.replies import ChatChunkChoice, ChatCompletion, ChatComp
 from mlc_serve.protocol.reply_stream import ReplyStream, TextPart
 from mlc_serve.protocol.whole_reply import WholeReply
 from mlc_serve.text.meter import Meter
+
+# Steps of a template, of about a microsecond each, for which others may wait.
+_QUICK_STEPS = 10_000
 
 ChatStream = AsyncGenerator[ChatCompletionChunk, None]
 
@@ -79,11 +83,17 @@ class ChatCompletions:
         return await self._collect(request, prompt_ids, params, reply_id)
 
     async def _prompt_ids(self, request: ChatCompletionRequest) -> list[int]:
+        """On another thread if the text is long, or if it turns out that the template works long on it."""
+        if not is_long(request.messages, request.tools, request.chat_template_kwargs):
+            quick = Meter(_QUICK_STEPS)
+            try:
+                return chat_prompt_ids(request, self._model, quick)
+            except InvalidRequestError:
+                if not quick.is_spent:
+                    raise
         meter = Meter()
         read = partial(chat_prompt_ids, request, self._model, meter)
-        if is_long(request.messages, request.tools, request.chat_template_kwargs):
-            return await self._long_texts.read(read, meter.cancel)
-        return read()
+        return await self._long_texts.read(read, meter.cancel)
 
     async def _collect(
         self, request: ChatCompletionRequest, prompt_ids: list[int], params: GenerationParams, reply_id: str

@@ -43,6 +43,11 @@ class Meter:
         self._limit += steps
         self._left += steps
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether something was to be done for which there were no steps any more."""
+        return self._left < 0
+
     def cancel(self) -> None:
         """End the rendering at its next step."""
         self._is_cancelled = True
@@ -92,6 +97,7 @@ class Meter:
     def _stop(self) -> None:
         if self._is_cancelled:
             raise TemplateRuntimeError("it was cancelled")
+        self._left = -1
         raise TemplateRuntimeError(f"it is not done after {self._limit} steps")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from openai.types import chat as openai_chat
 
 from mlc_serve.async_engine import AsyncMLCEngine
 from mlc_serve.errors import ContextLengthError, InvalidRequestError
+from mlc_serve.frontend.chat_prompt import chat_prompt_ids
 from mlc_serve.loaded_model import GenerationDefaults
 from mlc_serve.testing import EOS_ID
 from mlc_serve.text.chat_template import ChatTemplate
@@ -209,3 +211,21 @@ async def test_bad_request_is_refused_before_anything_is_opened(serve: Serve) ->
                 messages=[{"role": "user", "content": "hi"}], stream=stream, logit_bias={"999": 1}
             )
     assert engine.num_open == 0
+
+
+@pytest.mark.parametrize(("turns", "is_quick"), [(10, True), (100_000, False)])
+async def test_a_template_that_works_long_does_so_elsewhere(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, turns: int, is_quick: bool
+) -> None:
+    """The event loop's thread gives up after a while, and another one begins anew."""
+    source = f"{{% for i in range({turns}) %}}{{% endfor %}}{{{{ messages[0].content }}}}"
+    threads = []
+
+    def noted(*arguments: Any) -> list[int]:
+        threads.append(threading.current_thread())
+        return chat_prompt_ids(*arguments)
+
+    monkeypatch.setattr("mlc_serve.frontend.chat.chat_prompt_ids", noted)
+    reply = await whole(serve(b"Hello", chat_template=ChatTemplate(source)))
+    assert reply.choices[0].message.content == "Hello"
+    assert (threads[-1] is threading.current_thread()) == is_quick
