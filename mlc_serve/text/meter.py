@@ -22,6 +22,7 @@ _STEPS_PER_TEXT = 16
 # Bits of the longest number that a template may compute with: Python can't write longer ones anyway.
 _MAX_BITS = 1 << 14
 
+_SIZED = frozenset({dict, list, tuple})
 _CONTAINERS = (list, tuple, KeysView, ValuesView, ItemsView)
 
 
@@ -72,14 +73,15 @@ class Meter:
         total = 0
         waiting = [value]
         for part in waiting:
-            total += len(part) if type(part) is str and part.isascii() else _own_size(part)
+            kind = type(part)
+            total += len(part) if kind is str and part.isascii() else _own_size(part)
             if total > room:
                 self._stop()
-            if isinstance(part, dict):
-                waiting.extend(part)
-                waiting.extend(part.values())
-            elif isinstance(part, _CONTAINERS):
-                waiting.extend(part)
+            if kind is dict:
+                waiting += part
+                waiting += part.values()
+            elif kind is not str and isinstance(part, _CONTAINERS):
+                waiting += part
         self.spend(total // _STEP)
         return total
 
@@ -116,6 +118,8 @@ def _own_size(value: Any) -> int:
     kind = type(value)
     if kind is str:
         return text_size(value)
+    if kind in _SIZED:
+        return ELEMENT * len(value)
     if kind is int:
         return 8 + int(value).bit_length() // 8
     if isinstance(value, (dict, str, bytes, range, *_CONTAINERS)):
