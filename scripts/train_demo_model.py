@@ -1,8 +1,10 @@
-"""Train the demo model from scratch on generated text, score it on held-out questions and export it.
+"""Train the demo model on generated text, score it on held-out questions and export it.
 
-    python scripts/train_demo_model.py --out DIR [--preset full] [--steps N] [--seed S] [--resume]
+    python scripts/train_demo_model.py --out DIR [--preset full] [--steps N] [--seed S]
+                                        [--resume | --start MODEL]
 
 DIR receives a Hugging Face model directory; the run's checkpoint lies beside it, in DIR.checkpoint.
+A run starts from scratch, goes on from its checkpoint, or goes on from MODEL, which an earlier run exported.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import torch
 from demo_training.evaluation import held_out_questions, judge, scores, share_right
-from demo_training.export import export_model, score_exported
+from demo_training.export import export_model, run_from_exported, score_exported
 from demo_training.preset import PRESETS, Preset
 from demo_training.questions import write_questions
 from demo_training.run import Run
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     preset = PRESETS[options.preset]
     num_steps = options.steps or preset.num_steps
     checkpoint = options.out.with_name(options.out.name + ".checkpoint")
-    run = Run.load(checkpoint, preset) if options.resume else Run.fresh(preset, options.seed)
+    run = _run(options, preset, checkpoint)
     train(run, num_steps, checkpoint, options.out)
     export_model(run, options.out)
     if options.questions:
@@ -58,6 +60,14 @@ def train(run: Run, num_steps: int, checkpoint: Path, out: Path) -> None:
             print(_progress(run, run.preset), flush=True)
 
 
+def _run(options: argparse.Namespace, preset: Preset, checkpoint: Path) -> Run:
+    if options.resume:
+        return Run.load(checkpoint, preset)
+    if options.start:
+        return run_from_exported(options.start, preset, options.seed)
+    return Run.fresh(preset, options.seed)
+
+
 def _progress(run: Run, preset: Preset) -> str:
     verdicts = judge(run.model, run.tokenizer, held_out_questions(preset.evaluation_samples, run.seed))
     by_family = " ".join(f"{family} {share:.0%}" for family, share in sorted(scores(verdicts).items()))
@@ -72,7 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", choices=PRESETS, default="full", help="sizes of model and run")
     parser.add_argument("--steps", type=int, help="optimizer steps in all (default: the preset's)")
     parser.add_argument("--seed", type=int, default=1, help="seed of weights and data")
-    parser.add_argument("--resume", action="store_true", help="go on from DIR.checkpoint")
+    beginning = parser.add_mutually_exclusive_group()
+    beginning.add_argument("--resume", action="store_true", help="go on from DIR.checkpoint")
+    beginning.add_argument(
+        "--start", type=Path, metavar="MODEL", help="go on from an exported model, with new optimizers"
+    )
     parser.add_argument(
         "--questions", type=Path, help="also write held-out questions and answers as JSON lines"
     )

@@ -1,4 +1,4 @@
-"""Functions that may be offered to the model: their schemas, how people ask for them and what they give back.
+"""Functions that may be offered to the model: their parameters, how people ask for them, what they give back.
 
 Names and parameters have several spellings each, so that the model must read the offer, not recall it.
 """
@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any
 
-from demo_corpus.sample import Tool
 from demo_corpus.words import NOUNS, OTHER_WORDS, any_name, any_town, invented_word
 
 Value = str | int
@@ -18,13 +16,19 @@ Value = str | int
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter: the slot it fills in requests and replies, its spellings, JSON type and values."""
+    """A parameter: the slot it fills in requests and replies, its spellings, JSON type and values.
+
+    choices: all the values there are, if they can be listed; told: whether the request says the value.
+    """
 
     slot: str
     names: tuple[str, ...]
     type: str
     draw: Callable[[Random], Value]
     description: str
+    choices: tuple[Value, ...] = ()
+    optional: bool = False
+    told: bool = True
 
 
 @dataclass(frozen=True)
@@ -37,21 +41,6 @@ class Function:
     requests: tuple[str, ...]
     result: Callable[[Random], dict[str, Value]]
     reply: str
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A function as offered in one conversation: under one name, with one spelling for each parameter."""
-
-    function: Function
-    name: str
-    spellings: tuple[str, ...]
-    schema: Tool
-
-    def arguments(self, values: dict[str, Value]) -> dict[str, Value]:
-        """The call's arguments for values by slot."""
-        pairs = zip(self.function.parameters, self.spellings, strict=True)
-        return {spelling: values[parameter.slot] for parameter, spelling in pairs}
 
 
 def _town() -> Parameter:
@@ -211,23 +200,3 @@ def _invented_parameter(rng: Random, slot: str) -> Parameter:
     if rng.random() < 0.4:
         return _number(slot, (slot,), 99, f"The {slot}")
     return Parameter(slot, (slot,), "string", lambda r: r.choice((*NOUNS, invented_word(r))), f"The {slot}")
-
-
-def offer(rng: Random, function: Function) -> Offer:
-    """`function` under one of its names, its parameters described or bare."""
-    name = rng.choice(function.names)
-    spellings = tuple(rng.choice(parameter.names) for parameter in function.parameters)
-    described = rng.random() < 0.5
-    properties = {
-        spelling: _property(parameter, described)
-        for parameter, spelling in zip(function.parameters, spellings, strict=True)
-    }
-    parameters = {"type": "object", "properties": properties, "required": list(spellings)}
-    body: dict[str, Any] = {"name": name, "description": function.description, "parameters": parameters}
-    if rng.random() < 0.15:
-        del body["description"]
-    return Offer(function, name, spellings, {"type": "function", "function": body})
-
-
-def _property(parameter: Parameter, described: bool) -> dict[str, str]:
-    return {"type": parameter.type} | ({"description": parameter.description} if described else {})

@@ -9,7 +9,7 @@ from demo_corpus.long_prompts import long_prompts
 from demo_corpus.sample import Sample, is_held_out
 from demo_corpus.singles import SINGLES, Family, trainable
 from demo_corpus.system_prompts import system_prompts
-from demo_corpus.tool_use import out_of_reach, tool_calls, tool_results, tools_unused
+from demo_corpus.tool_use import out_of_reach, tool_calls, tool_results, tool_schemas, tools_unused
 
 FAMILIES: dict[str, tuple[Family, float]] = SINGLES | {
     "out_of_reach": (out_of_reach, 1),
@@ -19,6 +19,7 @@ FAMILIES: dict[str, tuple[Family, float]] = SINGLES | {
     "tool_results": (tool_results, 3),
     "tools_unused": (tools_unused, 7),
     "long_prompts": (long_prompts, 1.5),
+    "tool_schemas": (tool_schemas, 24),
 }
 
 

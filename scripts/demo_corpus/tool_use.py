@@ -6,20 +6,31 @@ Held out by what is asked, arguments included.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
-from demo_corpus.functions import FUNCTIONS, Function, Offer, Value, invented_function, offer
+from demo_corpus.functions import FUNCTIONS, Function, Value, invented_function
+from demo_corpus.offers import Framework, Offer, plain_offer
 from demo_corpus.phrasing import vary
 from demo_corpus.sample import Message, Sample, Tool, single_turn, system, user
 from demo_corpus.singles import any_single
 from demo_corpus.system_prompts import neutral_prompt
 from demo_corpus.talk import UNKNOWN
 
+Offering = Callable[[Random, Function], Offer]
 
-def tool_calls(rng: Random) -> Sample:
+
+def tool_schemas(rng: Random) -> Sample:
+    """Any of the other three ways to meet functions, here in the schemas that frameworks write."""
+    make = rng.choice((tool_calls, tool_calls, tool_calls, tool_calls, tool_results, tools_unused))
+    return replace(make(rng, Framework(rng).offer), family="tool_schemas")
+
+
+def tool_calls(rng: Random, offer: Offering = plain_offer) -> Sample:
     """A request that one of the offered functions serves, now and then for two sets of arguments at once."""
-    chosen = _chosen(rng)
-    tools = _with_others(rng, chosen)
+    chosen = _chosen(rng, offer)
+    tools = _with_others(rng, chosen, offer)
     values = _values(rng, chosen.function)
     request = rng.choice(chosen.function.requests)
     question, calls = request.format(**values), [_call(chosen, values)]
@@ -31,10 +42,10 @@ def tool_calls(rng: Random) -> Sample:
     return Sample("tool_calls", question, messages, tools)
 
 
-def tool_results(rng: Random) -> Sample:
+def tool_results(rng: Random, offer: Offering = plain_offer) -> Sample:
     """A call already made and its result: the answer tells the result."""
-    chosen = _chosen(rng)
-    tools = _with_others(rng, chosen)
+    chosen = _chosen(rng, offer)
+    tools = _with_others(rng, chosen, offer)
     values = _values(rng, chosen.function)
     question = rng.choice(chosen.function.requests).format(**values)
     result = chosen.function.result(rng)
@@ -46,13 +57,13 @@ def tool_results(rng: Random) -> Sample:
     return Sample("tool_results", answer, messages, tools)
 
 
-def tools_unused(rng: Random) -> Sample:
+def tools_unused(rng: Random, offer: Offering = plain_offer) -> Sample:
     """Functions are on offer but the question is not for them: answered as if there were none."""
-    offered = _chosen(rng)
+    offered = _chosen(rng, offer)
     if rng.random() < 0.5:
         missed = _out_of_reach(rng, offered.function)
         return Sample("tools_unused", missed.key, missed.messages, (offered.schema,))
-    tools = _with_others(rng, offered)
+    tools = _with_others(rng, offered, offer)
     plain = any_single(rng, avoid=("addition", "subtraction", "multiplication"))
     return Sample("tools_unused", plain.key, (*_opening(rng), *plain.messages), tools)
 
@@ -64,18 +75,19 @@ def out_of_reach(rng: Random) -> Sample:
 
 def _out_of_reach(rng: Random, offered: Function | None) -> Sample:
     known_anyway = ("add", "multiply")
-    wanted = rng.choice([f for f in FUNCTIONS if f is not offered and f.names[0] not in known_anyway])
+    excluded = known_anyway if offered is None else (*known_anyway, offered.names[0])
+    wanted = rng.choice([f for f in FUNCTIONS if f.names[0] not in excluded])
     question = rng.choice(wanted.requests).format(**_values(rng, wanted))
     return single_turn("out_of_reach", question, vary(rng, question), UNKNOWN)
 
 
-def _chosen(rng: Random) -> Offer:
+def _chosen(rng: Random, offer: Offering) -> Offer:
     function = invented_function(rng) if rng.random() < 0.25 else rng.choice(FUNCTIONS)
     return offer(rng, function)
 
 
-def _with_others(rng: Random, chosen: Offer) -> tuple[Tool, ...]:
-    others = [function for function in FUNCTIONS if function is not chosen.function]
+def _with_others(rng: Random, chosen: Offer, offer: Offering) -> tuple[Tool, ...]:
+    others = [function for function in FUNCTIONS if function.names != chosen.function.names]
     extra = rng.sample(others, rng.choice((0, 0, 0, 1, 1, 2)))
     tools = [chosen.schema] + [offer(rng, function).schema for function in extra]
     rng.shuffle(tools)
@@ -83,7 +95,7 @@ def _with_others(rng: Random, chosen: Offer) -> tuple[Tool, ...]:
 
 
 def _values(rng: Random, function: Function) -> dict[str, Value]:
-    return {parameter.slot: parameter.draw(rng) for parameter in function.parameters}
+    return {parameter.slot: parameter.draw(rng) for parameter in function.parameters if parameter.told}
 
 
 def _call(chosen: Offer, values: dict[str, Value]) -> Message:

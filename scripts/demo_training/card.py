@@ -44,6 +44,10 @@ _DESCRIPTIONS = {
         "hundreds of tokens, at most about 1,500, before the question",
         "last questions",
     ),
+    "tool_schemas": (
+        "functions in the JSON schemas of frameworks: optional, enumerated, nullable and nested parameters",
+        "requests with their arguments, results, questions",
+    ),
 }
 
 _CARD = """\
@@ -72,9 +76,10 @@ Asked for anything else it says that it does not know.
 
 It knows nothing beyond the families below, does not reason, and does not write prose or code. A wording
 far from those it was trained on may get a wrong answer, given with the same confidence as a right one.
-It speaks no language but English. Function schemas beyond a few flat, required parameters are new to
-it: offered one with optional or enumerated parameters it may say that it does not know. Told by a
-system prompt to answer in capital letters, it misspells. Use it to try a server, not to learn anything.
+It speaks no language but English. It calls functions in the schemas that agent frameworks write, but lists of
+values and objects within objects are new to it, and of parameters in an object of their own it may make a
+flat call. Told by a system prompt to answer in capital letters, it misspells. Use it to try a server, not to
+learn anything.
 
 ## Scores
 
@@ -109,7 +114,7 @@ model of the same kind by the script's present settings, not the same weights:
 python scripts/train_demo_model.py --out demo-model
 ```
 
-`--resume` goes on from the last checkpoint.
+`--resume` goes on from the last checkpoint, and `--start MODEL` from an exported model, such as this one.
 
 ## Licence
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from demo_corpus.chat import CHAT_TEMPLATE, END_OF_TEXT, TURN_END, TURN_START, token_id
+from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
@@ -25,11 +26,27 @@ def export_model(run: Run, directory: Path) -> None:
     weights = {
         name: w.half().contiguous() for name, w in run.model.state_dict().items() if name != "lm_head.weight"
     }
-    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+    metadata = {"format": "pt", "steps": str(run.step)}
+    save_file(weights, directory / "model.safetensors", metadata=metadata)
     run.tokenizer.save(str(directory / "tokenizer.json"))
     _write_json(directory / "config.json", _config(run.preset, turn_end, end_of_text))
     _write_json(directory / "generation_config.json", _generation_config(turn_end, end_of_text))
     _write_json(directory / "tokenizer_config.json", _tokenizer_config(run.tokenizer))
+
+
+def run_from_exported(directory: Path, preset: Preset, seed: int) -> Run:
+    """A run that goes on with the weights and from the step of the model exported to `directory`.
+
+    ValueError if the file of the weights does not say at which step they were taken.
+    """
+    with safe_open(directory / "model.safetensors", "pt") as file:
+        step = (file.metadata() or {}).get("steps")
+        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    if step is None:
+        raise ValueError(f"{directory / 'model.safetensors'} does not say how many steps it was trained for")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    return Run.from_weights(preset, seed, tokenizer, weights, int(step))
 
 
 def score_exported(directory: Path, run: Run, per_family: int) -> float:

@@ -32,7 +32,7 @@ class Run:
         self.preset, self.seed, self.tokenizer, self.step = preset, seed, tokenizer, 0
         config = preset.llama_config(token_id(tokenizer, TURN_END), token_id(tokenizer, END_OF_TEXT))
         self.model = LlamaForCausalLM(config)
-        self.model.set_attn_implementation("eager")  # on a CPU its gradient is the faster one for short rows
+        self.model.set_attn_implementation("sdpa")  # takes a third less memory than "eager" in the same time
         self._encoder = Encoder(tokenizer)
         matrices = [p for p in self.model.model.layers.parameters() if p.ndim == 2]
         known = {id(p) for p in matrices}
@@ -54,11 +54,20 @@ class Run:
     def load(cls, path: Path, preset: Preset) -> Run:
         """The run saved at `path`, ready for its next step."""
         state = torch.load(path, weights_only=True)
-        run = cls(preset, state["seed"], Tokenizer.from_str(state["tokenizer"]))
-        run.step = state["step"]
-        run.model.load_state_dict(state["model"])
+        tokenizer = Tokenizer.from_str(state["tokenizer"])
+        run = cls.from_weights(preset, state["seed"], tokenizer, state["model"], state["step"])
         for optimizer, saved in zip(run._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+        return run
+
+    @classmethod
+    def from_weights(
+        cls, preset: Preset, seed: int, tokenizer: Tokenizer, weights: dict[str, torch.Tensor], step: int
+    ) -> Run:
+        """A run at `step` whose model has `weights` by name and whose optimizers are new."""
+        run = cls(preset, seed, tokenizer)
+        run.step = step
+        run.model.load_state_dict(weights)
         return run
 
     def save(self, path: Path) -> None:

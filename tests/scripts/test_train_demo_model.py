@@ -14,9 +14,12 @@ from demo_corpus.chat import CHAT_TEMPLATE, Encoder, expected_answer, render
 from demo_corpus.mixture import FAMILIES, held_out_samples, training_sample
 from demo_corpus.sample import assistant, is_held_out, single_turn, system, user
 from demo_training.evaluation import Verdict, scores
+from demo_training.export import export_model, run_from_exported
 from demo_training.preset import PRESETS
 from demo_training.run import Run
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from safetensors import safe_open
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from train_demo_model import main
 from transformers import AutoTokenizer, LlamaForCausalLM
@@ -69,6 +72,27 @@ def test_resumed_run_equals_uninterrupted_run(tmp_path: Path) -> None:
         resumed.advance(6)
     assert resumed.step == whole.step
     torch.testing.assert_close(_weights(resumed), _weights(whole), rtol=0, atol=0)
+
+
+def test_a_run_goes_on_from_an_exported_model(exported: Path, tmp_path: Path) -> None:
+    """With its tokenizer, its float16 weights and its step; what is exported next tells the new step."""
+    run = run_from_exported(exported, PRESETS["tiny"], seed=9)
+    assert run.step == PRESETS["tiny"].num_steps
+    with safe_open(exported / "model.safetensors", "pt") as file:
+        stored = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    weights = _weights(run)
+    torch.testing.assert_close(weights.pop("lm_head.weight"), stored["model.embed_tokens.weight"])
+    torch.testing.assert_close(weights, stored, rtol=0, atol=0)
+    run.advance(run.step + 2)
+    export_model(run, tmp_path)
+    assert run_from_exported(tmp_path, PRESETS["tiny"], seed=9).step == run.step
+
+
+def test_a_model_that_does_not_tell_its_step_is_refused(tmp_path: Path) -> None:
+    """A learning rate that falls towards the run's end needs it."""
+    save_file({"model.embed_tokens.weight": torch.zeros(4, 4)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="does not say how many steps"):
+        run_from_exported(tmp_path, PRESETS["tiny"], seed=9)
 
 
 def test_seed_decides_the_data() -> None:
