@@ -27,11 +27,12 @@ from benchmarks.report import Row, print_report
 from mlc_serve.config import EngineConfig, OptimizationLevel
 from mlc_serve.demo import demo_model_path
 from mlc_serve.engine.backend import SequenceStep
+from mlc_serve.frontend.chat_prompt import chat_prompt_ids
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
+from mlc_serve.protocol.openai import ChatCompletionRequest
 from mlc_serve.quantization.scheme import SCHEMES
 from mlc_serve.runtime.runner import TVMBackend
-from mlc_serve.text.conversation import Conversation
 
 QUESTIONS = Path(__file__).parent.parent / "tests" / "demo" / "heldout.jsonl"
 REFERENCE = "q0f32"
@@ -87,14 +88,13 @@ def load(model: str, quantization: str, opt: OptimizationLevel | None) -> Loaded
 
 def read_exercises(model: LoadedModel, count: int | None) -> list[Exercise]:
     """The held-out questions, in the form that the model reads conversations in."""
-    template = model.chat_template
-    if template is None:
+    if model.chat_template is None:
         raise SystemExit(f"{model.name} has no chat template to ask questions in")
 
     def exercise(question: dict[str, Any]) -> Exercise:
-        prompt = template.render(Conversation(question["messages"], question.get("tools")))
-        answer = model.tokenizer.encode(question["answer"], add_special_tokens=False)
-        return Exercise(model.tokenizer.encode_pieces(prompt), answer)
+        fields = {name: question[name] for name in ("messages", "tools") if name in question}
+        prompt = chat_prompt_ids(ChatCompletionRequest.model_validate(fields), model)
+        return Exercise(prompt, model.tokenizer.encode(question["answer"], add_special_tokens=False))
 
     lines = QUESTIONS.read_text(encoding="utf-8").splitlines()
     return [exercise(json.loads(line)) for line in lines[:count]]

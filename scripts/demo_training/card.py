@@ -76,9 +76,9 @@ Asked for anything else it says that it does not know.
 
 It knows nothing beyond the families below, does not reason, and does not write prose or code. A wording
 far from those it was trained on may get a wrong answer, given with the same confidence as a right one.
-It speaks no language but English. It calls functions in the schemas that agent frameworks write, but lists of
-values and objects within objects are new to it, and of parameters in an object of their own it may make a
-flat call. Told by a system prompt to answer in capital letters, it misspells. Use it to try a server, not to
+It speaks no language but English. It makes about half of the calls that it should of functions in the JSON
+schemas of agent frameworks: it may say that it does not know, or mistake optional or nested parameters.
+Told by a system prompt to answer in capital letters, it misspells. Use it to try a server, not to
 learn anything.
 
 ## Scores
@@ -106,7 +106,8 @@ ChatML, functions in the Hermes layout (`<tool_call>` with a JSON object of `nam
 with Muon, the rest with AdamW, on two CPU cores; this takes about an hour and a half.
 
 The weights that ship with mlc_serve come from one run that was resumed several times with other learning
-rates, shares of the families and wordings, chosen by looking at answers to held-out questions; read the
+rates, shares of the families and wordings, chosen by looking at answers to held-out questions, and are the
+weighted mean of three of its states: before it learnt the schemas of frameworks, and twice after. Read the
 scores as those of a validation set. The command below, with PyTorch and transformers installed, trains a
 model of the same kind by the script's present settings, not the same weights:
 
