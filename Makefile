@@ -18,7 +18,7 @@ serve: $(INSTALLED) ## Serve the demo model; another one: make serve ARGS="DIR -
 	$(BIN)/python -m mlc_serve serve $(ARGS)
 
 test: lint ## Lint, then run the tests; some of them: make test ARGS=tests/engine
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(TEST_INSTALLED) ## Check style (ruff) and types (mypy)
 	$(BIN)/ruff check $(SOURCES)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import signal
@@ -150,7 +151,9 @@ class Lifecycle:
     @asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         self._server_loop = asyncio.get_running_loop()
-        self._watch_signals()
+        if _owns_process():
+            self._watch_signals()
+            _exempt_from_collection()
         self._loop_watch.start(self._server_loop)
         supervision = asyncio.create_task(self._supervise())
         print(f"Serving {', '.join(self._context.names)} on {url_of(self._sock)}", flush=True)
@@ -160,8 +163,6 @@ class Lifecycle:
 
     def _watch_signals(self) -> None:
         """Take over from Uvicorn, which would cut off open streams."""
-        if not _owns_process():
-            return
         for number in (signal.SIGINT, signal.SIGTERM):
             self._server_loop.add_signal_handler(number, self._on_signal, number)
 
@@ -198,6 +199,15 @@ class Lifecycle:
 
 def _owns_process() -> bool:
     return threading.current_thread() is threading.main_thread()
+
+
+def _exempt_from_collection() -> None:
+    """Let the garbage collector pass over all that is there before the first request.
+
+    To look through it again and again would hold the event loop for tens of milliseconds each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _exit_at_once(code: int) -> NoReturn:

@@ -4,17 +4,15 @@ The loop reads its clocks in a beat that is due every BEAT_SECONDS. What lies be
 was a hold: it is told too short by BEAT_SECONDS at most, and never too long. There are two clocks:
 
     cpu    the loop's thread computed
-    wall   it computed, or waited for a lock, a file or the interpreter, which another thread had
+    wall   it computed, or waited: for a lock, a file, the interpreter, or a CPU that others had
 
-Neither counts the time for which the operating system gave the CPU to others (the latter only on Linux, which
-tells it for each thread). There are no beats while there is nothing to serve.
+There are no beats while there is nothing to serve.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 import threading
 import time
@@ -35,11 +33,10 @@ _BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
 class Clocks(NamedTuple):
-    """What the clocks of a thread say, in seconds: time, time it computed, time it was kept from a CPU."""
+    """What the clocks of a thread say, in seconds: time, and time for which it computed."""
 
     wall: float
     cpu: float
-    kept: float
 
 
 class Hold(NamedTuple):
@@ -51,8 +48,8 @@ class Hold(NamedTuple):
 
 def hold_between(before: Clocks, after: Clocks) -> Hold:
     """The hold that lies between two beats."""
-    wall, cpu, kept = (late - early for late, early in zip(after, before, strict=True))
-    return Hold(max(0.0, wall - kept - BEAT_SECONDS), max(0.0, cpu - BEAT_SECONDS))
+    wall, cpu = after.wall - before.wall, after.cpu - before.cpu
+    return Hold(max(0.0, wall - BEAT_SECONDS), max(0.0, cpu - BEAT_SECONDS))
 
 
 class LoopHolds(Collector):
@@ -112,8 +109,7 @@ class LoopWatch:
         """Watch the loop, which runs on this thread."""
         self._loop = loop
         self._loop_thread = threading.get_ident()
-        self._kept = _KeptTime()
-        self._clocks = self._read()
+        self._clocks = _read_clocks()
         self._warner.start()
 
     def stop(self) -> None:
@@ -122,29 +118,25 @@ class LoopWatch:
         self._warner.join()
         if self._next_beat is not None:
             self._next_beat.cancel()
-        self._kept.close()
 
     def touch(self) -> None:
         """There is something to serve."""
         self._num_quiet = 0
         if self._next_beat is None:
-            self._arm(self._read())
+            self._arm(_read_clocks())
 
     def _arm(self, clocks: Clocks) -> None:
         self._clocks = clocks
         self._next_beat = self._loop.call_later(BEAT_SECONDS, self._beat)
 
     def _beat(self) -> None:
-        clocks = self._read()
+        clocks = _read_clocks()
         self._holds.saw(hold_between(self._clocks, clocks))
         self._num_quiet = 0 if self._is_busy() else self._num_quiet + 1
         if self._num_quiet < QUIET_BEATS:
             self._arm(clocks)
         else:
             self._next_beat = None
-
-    def _read(self) -> Clocks:
-        return Clocks(time.monotonic(), time.thread_time(), self._kept.seconds())
 
     def _warn_of_holds(self) -> None:
         """Run on a thread of its own: look after the beats, and tell once of each that is far too late."""
@@ -161,20 +153,6 @@ class LoopWatch:
         return "".join(traceback.format_stack(frame)) if frame is not None else "a thread that has ended"
 
 
-class _KeptTime:
-    """How long the thread that makes this was ready to run while others had the CPU. Zero but on Linux."""
-
-    def __init__(self) -> None:
-        try:
-            self._file: int | None = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
-        except OSError:
-            self._file = None
-
-    def seconds(self) -> float:
-        """The time since the thread began: the second of the file's figures, in nanoseconds there."""
-        return 0.0 if self._file is None else int(os.pread(self._file, 80, 0).split()[1]) / 1e9
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            os.close(self._file)
+def _read_clocks() -> Clocks:
+    """Those of the thread that calls."""
+    return Clocks(time.monotonic(), time.thread_time())

@@ -139,4 +139,4 @@ def test_a_question_that_fails_ends_a_pipe() -> None:
     """With code 1, and the reason on stderr."""
     result = piped("x" * 5000)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith("mlc_serve: error: Request prompt has ")
+    assert result.stderr.startswith("mlc_serve: error: This model's maximum context length is ")

@@ -21,7 +21,7 @@ class Person(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of one library of 5 kB, and no hub."""
+    """A cache of one library of 5 MB, and no hub."""
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
     monkeypatch.setattr("mlc_serve.interface.models.downloads", lambda: iter(()))
     key = {"quantization": "q0f32", "device": "cpu"}
@@ -36,8 +36,8 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fill(file: Path) -> None:
-    """Write 5 kB."""
-    file.write_bytes(b"x" * 5000)
+    """Write 5 MB."""
+    file.write_bytes(b"x" * 5_000_000)
 
 
 def test_the_listing_is_a_table_with_a_total(capsys: pytest.CaptureFixture[str], cached: Path) -> None:
@@ -45,16 +45,16 @@ def test_the_listing_is_a_table_with_a_total(capsys: pytest.CaptureFixture[str],
     assert cli.main(["models"]) == 0
     heading, line, total = capsys.readouterr().out.splitlines()
     assert heading.split() == ["MODEL", "KIND", "SCHEME", "DEVICE", "SIZE", "LAST", "USED", "ID"]
-    assert line.split()[:6] == ["/models/mine", "library", "q0f32", "cpu", "5.1", "kB"]
+    assert line.split()[:6] == ["/models/mine", "library", "q0f32", "cpu", "5.0", "MB"]
     assert line.split()[-1] == cached.name[:8]
-    assert total == "1 entry, 5.1 kB"
+    assert total == "1 entry, 5.0 MB"
 
 
 def test_json_has_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     """For programs."""
     assert cli.main(["models", "--json"]) == 0
     (entry,) = json.loads(capsys.readouterr().out)
-    assert entry["size"] > 5000
+    assert entry["size"] > 5_000_000
     assert entry["model"] == "/models/mine"
 
 
@@ -75,5 +75,5 @@ def test_a_program_says_yes(
     assert "type --yes" in capsys.readouterr().err
     assert cached.exists()
     assert cli.main(["models", "remove", "/models/mine", "--yes"]) == 0
-    assert capsys.readouterr().out == "Removed 1 entry; 5.1 kB are free.\n"
+    assert capsys.readouterr().out == "Removed 1 entry; 5.0 MB are free.\n"
     assert not cached.exists()

@@ -1,7 +1,6 @@
-"""Functions as agent frameworks describe them in their requests, and questions that need them.
+"""Functions in the manner of agent frameworks, and questions that need them.
 
-Each schema is what the framework makes of a function with these parameters: keywords, their order,
-and what it adds.
+Each schema is written by hand after the framework's: its keywords, their order, and what it adds.
 """
 
 from __future__ import annotations
