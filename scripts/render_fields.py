@@ -6,14 +6,13 @@ python scripts/render_fields.py --check    exits with 1 if the file is not curre
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
+from made_section import DOCS, MadeSection, table_row
 from pydantic.fields import FieldInfo
 
 from mlc_serve.protocol.debug import DebugConfig
@@ -34,8 +33,6 @@ from mlc_serve.protocol.openai import (
 )
 from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "api.md"
-START, END = "<!-- fields: made by scripts/render_fields.py -->", "<!-- end of fields -->"
 PARTS: dict[str, type[RequestPart]] = {
     "Both": GenerationRequest,
     "Chat": ChatCompletionRequest,
@@ -50,28 +47,6 @@ PARTS: dict[str, type[RequestPart]] = {
     "`response_format`": ResponseFormat,
     "`debug_config`": DebugConfig,
 }
-
-
-def main() -> int:
-    """Write or check the document, and return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing")
-    check = parser.parse_args().check
-    present = DOCUMENT.read_text(encoding="utf-8")
-    current = rendered(present)
-    if check:
-        return int(present != current)
-    DOCUMENT.write_text(current, encoding="utf-8")
-    return 0
-
-
-def rendered(document: str) -> str:
-    """The document with its tables made anew."""
-    before, _, rest = document.partition(START)
-    _, _, after = rest.partition(END)
-    return f"{before}{START}\n\n{tables()}\n{END}{after}"
 
 
 def tables() -> str:
@@ -103,7 +78,7 @@ def _is_inherited(base: type[Any], name: str) -> bool:
 def _honoured(name: str, field: FieldInfo, schema: dict[str, Any]) -> str:
     need = "**Needed.** " if field.is_required() else ""
     default = _default(field.default) if field.default not in (None, ...) and not field.is_required() else ""
-    return _row(f"`{name}`", _accepted(schema), f"{need}{field.description}{default}")
+    return table_row(f"`{name}`", _accepted(schema), f"{need}{field.description}{default}")
 
 
 def _default(default: object) -> str:
@@ -114,7 +89,7 @@ def _default(default: object) -> str:
 def _without_effect(names: Sequence[str], entry: WithoutEffect) -> str:
     values = "anything" if entry.only is None else ", ".join(f"`{json.dumps(value)}`" for value in entry.only)
     listing = ", ".join(f"`{name}`" for name in names)
-    return _row(listing, values or "nothing", f"{'No effect' if values else 'Refused'}: {entry.reason}.")
+    return table_row(listing, values or "nothing", f"{'No effect' if values else 'Refused'}: {entry.reason}.")
 
 
 def _accepted(schema: dict[str, Any]) -> str:
@@ -145,9 +120,9 @@ def _range(schema: dict[str, Any]) -> str:
     return "" if low is None else f" of at least {low:g}"
 
 
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
+SECTION = MadeSection(
+    DOCS / "api.md", "<!-- fields: made by scripts/render_fields.py -->", "<!-- end of fields -->", tables
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(SECTION.main(__doc__))

@@ -6,10 +6,10 @@ python scripts/render_options.py --check    exits with 1 if the file is not curr
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
 from typing import Any
+
+from made_section import DOCS, MadeSection, table_row
 
 from mlc_serve.config import (
     EngineConfig,
@@ -20,31 +20,6 @@ from mlc_serve.config import (
 )
 from mlc_serve.not_yet import NOT_YET
 from mlc_serve.options import Kind, Option, options_of
-
-DOCUMENT = Path(__file__).parent.parent / "docs" / "operations.md"
-START, END = "<!-- settings: made by scripts/render_options.py -->", "<!-- end of settings -->"
-
-
-def main() -> int:
-    """Write or check the document, and return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing")
-    check = parser.parse_args().check
-    present = DOCUMENT.read_text(encoding="utf-8")
-    current = rendered(present)
-    if check:
-        return int(present != current)
-    DOCUMENT.write_text(current, encoding="utf-8")
-    return 0
-
-
-def rendered(document: str) -> str:
-    """The document with its tables made anew."""
-    before, _, rest = document.partition(START)
-    _, _, after = rest.partition(END)
-    return f"{before}{START}\n\n{tables()}\n{END}{after}"
 
 
 def tables() -> str:
@@ -69,7 +44,7 @@ def _row(name: str, default: object, declared: Option) -> str:
     flags = "<br>".join(f"`{flag}`" for flag in declared.flags)
     override = f"`{declared.override}`" if declared.override else ""
     cells = (f"`{name}`", flags, override, _default(default), f"{declared.help} {_values(declared)}".strip())
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return table_row(*cells)
 
 
 def _default(default: object) -> str:
@@ -98,5 +73,12 @@ def _allowed(value: object) -> str:
     return "unset" if value is None else f"`{value}`"
 
 
+SECTION = MadeSection(
+    DOCS / "operations.md",
+    "<!-- settings: made by scripts/render_options.py -->",
+    "<!-- end of settings -->",
+    tables,
+)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(SECTION.main(__doc__))

@@ -27,13 +27,13 @@ def text(name: str) -> str:
 def test_the_tables_of_settings_are_current() -> None:
     """docs/operations.md is what scripts/render_options.py writes."""
     document = text("docs/operations.md")
-    assert render_options.rendered(document) == document
+    assert render_options.SECTION.rendered(document) == document
 
 
 def test_the_tables_of_request_fields_are_current() -> None:
     """docs/api.md is what scripts/render_fields.py writes."""
     document = text("docs/api.md")
-    assert render_fields.rendered(document) == document
+    assert render_fields.SECTION.rendered(document) == document
 
 
 def test_every_kind_of_object_in_a_request_has_its_table() -> None:
