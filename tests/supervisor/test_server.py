@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +59,23 @@ async def servers() -> AsyncIterator[list[MLCServer]]:
         await server.close()
 
 
+@pytest.fixture
+def left_over() -> Callable[[], list[psutil.Process]]:
+    """The processes that this test has started and not ended. Other tests of the run may have theirs."""
+    process = psutil.Process()
+    before = process.children(recursive=True)
+    return lambda: [child for child in process.children(recursive=True) if child not in before]
+
+
 def make(servers: list[MLCServer], mode: str = "serve", **settings: Any) -> MLCServer:
     """A supervisor of a fake child."""
     servers.append(MLCServer(config_for(mode, **settings)))
     return servers[-1]
 
 
-async def test_a_server_starts_serves_and_stops(servers: list[MLCServer]) -> None:
+async def test_a_server_starts_serves_and_stops(
+    servers: list[MLCServer], left_over: Callable[[], list[psutil.Process]]
+) -> None:
     """From start to stop the status says what is: process, port, answers, and since when."""
     server = make(servers)
     seen: list[MLCServerStatus] = []
@@ -81,7 +91,7 @@ async def test_a_server_starts_serves_and_stops(servers: list[MLCServer]) -> Non
     assert (stopped.process_running, stopped.port, stopped.pid, stopped.error) == (False, None, None, None)
     assert not await server.health_check()
     assert [status.word for status in seen] == ["starting", "serving", "stopped"]
-    assert psutil.Process().children() == []
+    assert left_over() == []
 
 
 async def test_a_death_at_start_is_told_with_the_last_words(servers: list[MLCServer]) -> None:
@@ -339,7 +349,9 @@ async def test_kill_sync_needs_no_loop_and_no_thread(servers: list[MLCServer], t
     assert (await server.start_server()).process_running
 
 
-async def test_kill_sync_in_a_signal_handler_interrupts_anything(servers: list[MLCServer]) -> None:
+async def test_kill_sync_in_a_signal_handler_interrupts_anything(
+    servers: list[MLCServer], left_over: Callable[[], list[psutil.Process]]
+) -> None:
     """Wherever the signal strikes, in a start or a stop too, nothing blocks and nobody is left."""
     server = make(servers)
     previous = signal.signal(signal.SIGALRM, lambda *_: server.kill_sync())
@@ -351,7 +363,7 @@ async def test_kill_sync_in_a_signal_handler_interrupts_anything(servers: list[M
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-    assert psutil.Process().children() == []
+    assert left_over() == []
 
 
 async def test_the_death_of_the_supervisor_ends_the_server(tmp_path: Path) -> None:
@@ -393,7 +405,9 @@ async def test_events_outlive_no_server() -> None:
     assert [status.word async for status in changes] == ["starting", "stopped"]
 
 
-async def test_a_hundred_cycles_leave_nothing_behind() -> None:
+async def test_a_hundred_cycles_leave_nothing_behind(
+    left_over: Callable[[], list[psutil.Process]],
+) -> None:
     """No process, thread or descriptor is left over."""
     server = MLCServer(config_for())
     await cycle(server)
@@ -401,7 +415,7 @@ async def test_a_hundred_cycles_leave_nothing_behind() -> None:
     before = (process.num_fds(), threading.active_count())
     for _ in range(100):
         await cycle(server)
-    assert process.children(recursive=True) == []
+    assert left_over() == []
     assert process.num_fds() <= before[0]
     assert threading.active_count() <= before[1]
 
