@@ -20,7 +20,10 @@ _RESERVED = frozenset({"messages", "tools", "add_generation_prompt", "self"})
 def chat_prompt_ids(
     request: ChatCompletionRequest, model: LoadedModel, meter: Meter | None = None
 ) -> list[int]:
-    """The prompt of a chat request. What clients write never becomes a control token: only the template's do.
+    """The prompt of a chat request, in which the template's control tokens are the only ones.
+
+    One way around that is left: a template that builds names of control tokens from parts, and also cuts the
+    middle out of a client's text.
 
     Raises InvalidRequestError if the model has no chat template or its template refuses the conversation,
     ContextLengthError if the prompt is too long.
