@@ -19,13 +19,14 @@ from mlc_serve.server import ignored_fields
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.documentation import ANYWHERE, DocumentedApp, refuses_with
 from mlc_serve.server.errors import EXCEPTION_HANDLERS, UnexpectedErrors
-from mlc_serve.server.ignored_fields import IgnoredFields, IgnoredFieldsHeader
+from mlc_serve.server.ignored_fields import IgnoredFields
 from mlc_serve.server.json_bodies import JsonBodies
 from mlc_serve.server.middleware import request_id
 from mlc_serve.server.middleware.auth import ApiKeys
 from mlc_serve.server.middleware.body_limit import BodyLimit
 from mlc_serve.server.middleware.hosts import Hosts, is_loopback
 from mlc_serve.server.middleware.paths import Paths
+from mlc_serve.server.middleware.reply_heads import ReplyHeads
 from mlc_serve.server.middleware.request_id import RequestId
 from mlc_serve.server.middleware.request_log import RequestLog
 from mlc_serve.server.routers.debug import debug_router
@@ -70,10 +71,10 @@ def _layers(config: ServerConfig) -> list[Middleware]:
     header: whoever fails it is not to learn anything.
     """
     return [
+        Middleware(ReplyHeads),
         Middleware(RequestId),
         Middleware(RequestLog),
         Middleware(Paths),
-        Middleware(IgnoredFieldsHeader),
         *_hosts(config),
         Middleware(
             CORSMiddleware,

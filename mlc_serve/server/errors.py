@@ -25,6 +25,7 @@ from mlc_serve.errors import (
     UnknownPathError,
 )
 from mlc_serve.protocol.errors import error_object
+from mlc_serve.server.middleware.reply_heads import on_reply_head
 from mlc_serve.server.middleware.request_id import request_id
 
 logger = logging.getLogger(__name__)
@@ -94,17 +95,15 @@ class UnexpectedErrors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on; answer 500 if it breaks before its reply has begun."""
-        started = False
-
-        async def send_noting_start(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        heads: list[Message] = []
+        on_reply_head(scope, heads.append)
         try:
-            await self._app(scope, receive, send_noting_start)
+            await self._app(scope, receive, send)
         except Exception:  # an edge: one broken request must not take others along
-            if started or scope["type"] != "http":
+            if heads:
                 raise
             logger.exception("%s %r failed, id=%s", scope["method"], scope["path"], request_id.get())
             told = RequestFailedError("The server failed to answer this request.")

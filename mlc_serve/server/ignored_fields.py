@@ -8,11 +8,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from functools import partial
 
 from fastapi import Request
 from prometheus_client import CollectorRegistry, Counter
 from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message
+
+from mlc_serve.server.middleware.reply_heads import on_reply_head
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +43,8 @@ class IgnoredFields:
     def tell(self, request: Request, names: Sequence[str]) -> None:
         """Take note of the fields that were ignored in a request."""
         harmless = [_UNUSUAL.sub("?", name[:_LONGEST_NAME]) for name in names]
-        request.state.ignored_fields = harmless
+        if harmless:
+            on_reply_head(request.scope, partial(_list_in_header, harmless))
         for name in harmless:
             self._counter.labels(self._label(name)).inc()
 
@@ -54,18 +58,5 @@ class IgnoredFields:
         return name
 
 
-class IgnoredFieldsHeader:
-    """ASGI middleware that lists a request's ignored fields in a header of the reply."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on."""
-
-        async def send_with_header(message: Message) -> None:
-            if message["type"] == "http.response.start" and (names := scope["state"].get("ignored_fields")):
-                MutableHeaders(scope=message)[HEADER] = ", ".join(names)
-            await send(message)
-
-        await self._app(scope, receive, send_with_header if scope["type"] == "http" else send)
+def _list_in_header(names: Sequence[str], head: Message) -> None:
+    MutableHeaders(scope=head)[HEADER] = ", ".join(names)

@@ -13,6 +13,7 @@ from mlc_serve.async_engine import AsyncMLCEngine
 from mlc_serve.errors import QueueFullError, ShuttingDownError
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.errors import UnexpectedErrors, error_response
+from mlc_serve.server.middleware.reply_heads import ReplyHeads
 from mlc_serve.testing import fake_model
 from mlc_serve.text.tokenizer import Tokenizer
 from tests.small_tokenizers import panicking
@@ -58,7 +59,7 @@ async def test_unexpected_exceptions_are_told_and_logged_once(caplog: pytest.Log
     async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise ZeroDivisionError("secret")
 
-    transport = httpx.ASGITransport(UnexpectedErrors(broken))
+    transport = httpx.ASGITransport(ReplyHeads(UnexpectedErrors(broken)))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         reply = await client.get("/x")
     assert reply.status_code == 500

@@ -10,9 +10,12 @@ import re
 import secrets
 import uuid
 from contextvars import ContextVar
+from functools import partial
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mlc_serve.server.middleware.reply_heads import on_reply_head
 
 HEADER = "X-Request-Id"
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -45,14 +48,13 @@ class RequestId:
             await self._app(scope, receive, send)
             return
         identity = accepted_id(Headers(scope=scope).get(HEADER))
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = identity
-            await send(message)
-
+        on_reply_head(scope, partial(_add_id, identity))
         token = request_id.set(identity)
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, receive, send)
         finally:
             request_id.reset(token)
+
+
+def _add_id(identity: str, head: Message) -> None:
+    MutableHeaders(scope=head)[HEADER] = identity

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion
+from mlc_serve.server.middleware.reply_heads import on_reply_head
 from mlc_serve.server.middleware.request_id import request_id
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,10 @@ class RequestRecord:
     completion_tokens: int | None = None
     first_chunk: float | None = None
     finish: str | None = None
+
+    def saw_head(self, head: Message) -> None:
+        """Note the status of the reply."""
+        self.status = head["status"]
 
     def saw(self, part: ChatCompletion | ChatCompletionChunk | Completion) -> None:
         """Note what a whole reply or a chunk of one says."""
@@ -74,15 +79,10 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         record = RequestRecord()
-        scope.setdefault("state", {})["record"] = record
-
-        async def send_noting_status(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                record.status = message["status"]
-            await send(message)
-
+        scope["state"]["record"] = record
+        on_reply_head(scope, record.saw_head)
         try:
-            await self._app(scope, receive, send_noting_status)
+            await self._app(scope, receive, send)
         finally:
             _log(scope, record)
 
