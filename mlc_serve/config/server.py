@@ -178,7 +178,8 @@ class ServerConfig:
     )
     loop_warning: float = option(
         1.0,
-        "Seconds for which one thing may hold the event loop before it is logged with its stack.",
+        "Seconds for which one thing may hold the event loop before it is logged with its stack. Holds are "
+        "measured to a twentieth of it.",
         kind=Kind.NUMBER,
         minimum=0.05,
         flags=("--loop-warning",),

@@ -1,7 +1,7 @@
 """How long one thing holds the event loop, while every other client waits.
 
-The loop reads its clocks in a beat that is due every BEAT_SECONDS. What lies between two beats beyond that
-was a hold: it is told too short by BEAT_SECONDS at most, and never too long. There are two clocks:
+The loop reads its clocks in a beat that is due at equal intervals. What lies between two beats beyond the
+interval was a hold: it is told too short by one interval at most, and never too long. There are two clocks:
 
     cpu    the loop's thread computed
     wall   it computed, or waited: for a lock, a file, the interpreter, or a CPU that others had
@@ -26,9 +26,12 @@ from prometheus_client.registry import Collector
 
 logger = logging.getLogger(__name__)
 
-BEAT_SECONDS = 0.01
+# Beats in the time after which a hold is logged. Each beat wakes up a thread, which costs as much as a token.
+BEATS_PER_WARNING = 20
 # Beats without anything to serve after which there are no more.
-QUIET_BEATS = 100
+QUIET_BEATS = 20
+# Seconds. Shorter holds are many, and not counted.
+_SHORT = 0.01
 _BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
@@ -46,10 +49,10 @@ class Hold(NamedTuple):
     cpu: float
 
 
-def hold_between(before: Clocks, after: Clocks) -> Hold:
-    """The hold that lies between two beats."""
+def hold_between(before: Clocks, after: Clocks, interval: float) -> Hold:
+    """The hold that lies between two beats, which are due at this interval in seconds."""
     wall, cpu = after.wall - before.wall, after.cpu - before.cpu
-    return Hold(max(0.0, wall - BEAT_SECONDS), max(0.0, cpu - BEAT_SECONDS))
+    return Hold(max(0.0, wall - interval), max(0.0, cpu - interval))
 
 
 class LoopHolds(Collector):
@@ -80,12 +83,12 @@ class LoopHolds(Collector):
 
     def saw(self, hold: Hold) -> None:
         """Count a hold, unless it is one of the many short ones."""
-        if hold.wall < BEAT_SECONDS and hold.cpu < BEAT_SECONDS:
+        if hold.wall < _SHORT and hold.cpu < _SHORT:
             return
         self.longest = Hold(max(hold.wall, self.longest.wall), max(hold.cpu, self.longest.cpu))
         for clock, seconds, longest in zip(Hold._fields, hold, self.longest, strict=True):
             self._longest.labels(clock).set(longest)
-            if seconds >= BEAT_SECONDS:
+            if seconds >= _SHORT:
                 self._holds.labels(clock).observe(seconds)
 
 
@@ -93,12 +96,13 @@ class LoopWatch:
     """Watches one event loop, from `start` to `stop`; these and `touch` are called on it.
 
     `is_busy` tells whether requests are being answered, `touch` that bytes have come in. A hold of more than
-    `warning_seconds` is logged with what the loop's thread was doing.
+    `warning_seconds` is logged with what the loop's thread was doing. Beats are due 20 times in that time.
     """
 
     def __init__(self, holds: LoopHolds, warning_seconds: float, is_busy: Callable[[], bool]) -> None:
         self._holds = holds
         self._warning_seconds = warning_seconds
+        self._interval = warning_seconds / BEATS_PER_WARNING
         self._is_busy = is_busy
         self._num_quiet = 0
         self._next_beat: asyncio.TimerHandle | None = None
@@ -127,11 +131,11 @@ class LoopWatch:
 
     def _arm(self, clocks: Clocks) -> None:
         self._clocks = clocks
-        self._next_beat = self._loop.call_later(BEAT_SECONDS, self._beat)
+        self._next_beat = self._loop.call_later(self._interval, self._beat)
 
     def _beat(self) -> None:
         clocks = _read_clocks()
-        self._holds.saw(hold_between(self._clocks, clocks))
+        self._holds.saw(hold_between(self._clocks, clocks, self._interval))
         self._num_quiet = 0 if self._is_busy() else self._num_quiet + 1
         if self._num_quiet < QUIET_BEATS:
             self._arm(clocks)

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from mlc_serve.server.loop_watch import (
-    BEAT_SECONDS,
+    BEATS_PER_WARNING,
     QUIET_BEATS,
     Clocks,
     Hold,
@@ -23,6 +23,7 @@ from mlc_serve.server.loop_watch import (
 )
 
 AT = Clocks(wall=100.0, cpu=10.0)
+INTERVAL = 0.01
 
 
 class FakeLoop:
@@ -32,7 +33,7 @@ class FakeLoop:
         self.timers: list[Callable[[], None]] = []
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> FakeLoop:
-        assert delay == BEAT_SECONDS
+        assert delay > 0
         self.timers.append(callback)
         return self
 
@@ -48,7 +49,7 @@ class FakeLoop:
 
 @contextmanager
 def watched(
-    loop: FakeLoop, warning: float = 60, is_busy: Callable[[], bool] = lambda: False
+    loop: FakeLoop, warning: float = INTERVAL * BEATS_PER_WARNING, is_busy: Callable[[], bool] = lambda: False
 ) -> Iterator[tuple[LoopWatch, LoopHolds]]:
     """A watch over a loop that runs on this thread, with a beat that is due."""
     holds = LoopHolds()
@@ -62,19 +63,19 @@ def watched(
 
 
 def test_a_beat_that_is_on_time_is_no_hold() -> None:
-    """Between two beats lies BEAT_SECONDS, of which any part may be spent computing."""
-    assert hold_between(AT, Clocks(100.0 + BEAT_SECONDS / 2, 10.0 + BEAT_SECONDS / 2)) == Hold(0, 0)
+    """Between two beats lies an interval, of which any part may be spent computing."""
+    assert hold_between(AT, Clocks(100.0 + INTERVAL / 2, 10.0 + INTERVAL / 2), INTERVAL) == Hold(0, 0)
 
 
 def test_a_hold_is_what_lies_between_two_beats_beyond_that() -> None:
     """By either clock."""
-    hold = hold_between(AT, Clocks(100.5, 10.3))
-    assert hold.wall == pytest.approx(0.5 - BEAT_SECONDS)
-    assert hold.cpu == pytest.approx(0.3 - BEAT_SECONDS)
+    hold = hold_between(AT, Clocks(100.5, 10.3), INTERVAL)
+    assert hold.wall == pytest.approx(0.5 - INTERVAL)
+    assert hold.cpu == pytest.approx(0.3 - INTERVAL)
 
 
 def test_computing_holds_the_loop() -> None:
-    """What is computed before the loop comes to its next beat is told: all of it but BEAT_SECONDS."""
+    """What is computed before the loop comes to its next beat is told: all of it but one interval."""
     loop = FakeLoop()
     start = time.thread_time()
     with watched(loop) as (_, holds):
@@ -130,7 +131,7 @@ async def test_on_a_real_loop() -> None:
         came.set()
         return False
 
-    watch = LoopWatch(holds, 60, is_busy)
+    watch = LoopWatch(holds, INTERVAL * BEATS_PER_WARNING, is_busy)
     watch.start(asyncio.get_running_loop())
     watch.touch()
     await came.wait()

@@ -27,6 +27,8 @@ SETTINGS = [
     "local",
     "--served-model-name",
     "attacked",
+    "--loop-warning",
+    "0.2",
 ]
 
 
