@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
+from anyio import CancelScope
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
@@ -44,7 +46,6 @@ class EventStream(EventSourceResponse):
             ping=ping_seconds,
             ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
             send_timeout=send_timeout,
-            data_sender_callable=self._watch_sends,
         )
         self._patience = send_timeout
         self._waiting_since: float | None = None  # while something is being sent
@@ -60,23 +61,37 @@ class EventStream(EventSourceResponse):
         """As the base class does, whose cancel scope and timer for each event cost as much as the event."""
         clock = asyncio.get_running_loop().time
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async for events in self.body_iterator:
-            self._waiting_since = clock()
-            await send({"type": "http.response.body", "body": events, "more_body": True})
-            self._waiting_since = None
+        with CancelScope() as streaming, self._watching_sends(streaming):
+            async for events in self.body_iterator:
+                self._waiting_since = clock()
+                await send({"type": "http.response.body", "body": events, "more_body": True})
+                self._waiting_since = None
+        if streaming.cancel_called:
+            raise SendTimeoutError
         async with self._send_lock:
             self.active = False
             await send({"type": "http.response.body", "body": b""})
 
-    async def _watch_sends(self) -> None:
-        """Raise SendTimeoutError when something is on its way for too long. One timer for all events."""
-        clock = asyncio.get_running_loop().time
-        while True:
-            since = clock() if self._waiting_since is None else self._waiting_since
-            left = since + self._patience - clock()
-            if left <= 0:
-                raise SendTimeoutError
-            await asyncio.sleep(left)
+    @contextmanager
+    def _watching_sends(self, streaming: CancelScope) -> Iterator[None]:
+        """Cancel `streaming` when an event is on its way for too long. One timer for all events."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal timer
+            since = loop.time() if self._waiting_since is None else self._waiting_since
+            left = since + self._patience - loop.time()
+            if left > 0:
+                timer = loop.call_later(left, look)
+            else:
+                streaming.cancel()
+
+        timer = loop.call_later(self._patience, look)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def event(text: str) -> str:

@@ -113,15 +113,19 @@ async def _answer(
     request: Request, until_sent: AsyncExitStack, work: Work, shows_usage: bool, *, send_timeout: float
 ) -> Response:
     """The whole reply, or a stream whose first chunk is there: until then a failure has its own status."""
-    reply = await unless_disconnected(request.receive, work)
     record = record_of(request)
-    if isinstance(reply, WholeReply):
-        record.saw(reply.outline)
-        return _whole(reply)
-    events = await until_sent.enter_async_context(aclosing(_events(reply, record, shows_usage)))
-    first = await unless_disconnected(request.receive, anext(events))
-    record.saw_first_chunk()
-    return EventStream(first, events, send_timeout=send_timeout)
+
+    async def first_answer() -> Response:
+        reply = await work
+        if isinstance(reply, WholeReply):
+            record.saw(reply.outline)
+            return _whole(reply)
+        events = await until_sent.enter_async_context(aclosing(_events(reply, record, shows_usage)))
+        first = await anext(events)
+        record.saw_first_chunk()
+        return EventStream(first, events, send_timeout=send_timeout)
+
+    return await unless_disconnected(request.receive, first_answer())
 
 
 def _whole(reply: WholeReply[ChatCompletion | Completion]) -> Response:
