@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from functools import partial
@@ -133,19 +133,17 @@ class ChatCompletions:
 
         counts_always = request.wants_usage_in_every_chunk
 
-        def parts_of(deltas: list[TextDelta]) -> Iterator[ChatCompletionChunk | TextPart]:
-            for delta in deltas:
-                usage.add(delta)
-                writer = writers[delta.index]
-                if writer.writes_text_alone(delta) and not counts_always:
-                    yield TextPart(delta.index, delta.text)
-                else:
-                    yield from map(chunk_of, writer.write(delta))
+        def parts_of(delta: TextDelta) -> Iterable[ChatCompletionChunk | TextPart]:
+            usage.add(delta)
+            writer = writers[delta.index]
+            if writer.writes_text_alone(delta) and not counts_always:
+                return (TextPart(delta.index, delta.text),)
+            return map(chunk_of, writer.write(delta))
 
         async def parts() -> AsyncGenerator[list[ChatCompletionChunk | TextPart], None]:
             async with aclosing(self._generate([prompt_ids], params, reply_id)) as batches:
                 async for deltas in batches:
-                    yield list(parts_of(deltas))
+                    yield [part for delta in deltas for part in parts_of(delta)]
                     if options.ends_after_call and all(writer.has_ended for writer in writers):
                         break
             if request.wants_usage:

@@ -61,6 +61,8 @@ class Choice:
         """
         if delta.finish_reason is FinishReason.ERROR:
             raise RequestFailedError(delta.error or "The request failed while it ran.")
+        if delta.finish_reason is None and self._stop_search is None:
+            return self._going_on(delta, self._detokenizer.push(delta.token_ids))
         shown = delta.token_ids[:-1] if delta.stop_token else delta.token_ids
         text, stopped_after = self._push_tokens(shown)
         stopped = stopped_after is not None
@@ -76,6 +78,11 @@ class Choice:
             num_cached_tokens=delta.num_cached_tokens,
             finish_reason=FinishReason.STOP if stopped else delta.finish_reason,
         )
+
+    def _going_on(self, delta: RequestDelta, text: str) -> TextDelta:
+        """What nearly every token comes to, with nothing to look for and nothing to cut."""
+        prompt, cached = delta.prompt_logprobs, delta.num_cached_tokens
+        return TextDelta(self.index, text, delta.token_ids, delta.logprobs, prompt, cached)
 
     def _push_tokens(self, token_ids: tuple[int, ...]) -> tuple[str, int | None]:
         """Text, and after how many of the tokens a stop string ended it, if one did."""

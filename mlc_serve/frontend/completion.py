@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from functools import partial
@@ -119,19 +119,18 @@ class Completions:
 
         counts_always = request.wants_usage_in_every_chunk
 
-        def parts_of(deltas: list[TextDelta]) -> Iterator[Completion | TextPart]:
-            for delta in deltas:
-                usage.add(delta)
-                writer = writers[delta.index]
-                if writer.writes_text_alone(delta) and not counts_always:
-                    yield TextPart(delta.index, delta.text)
-                elif (part := writer.write(delta)) is not None:
-                    yield chunk_of(part)
+        def parts_of(delta: TextDelta) -> Sequence[Completion | TextPart]:
+            usage.add(delta)
+            writer = writers[delta.index]
+            if writer.writes_text_alone(delta) and not counts_always:
+                return (TextPart(delta.index, delta.text),)
+            part = writer.write(delta)
+            return () if part is None else (chunk_of(part),)
 
         async def parts() -> AsyncGenerator[list[Completion | TextPart], None]:
             async with aclosing(self._deltas(request, prompts, params, reply_id)) as batches:
                 async for deltas in batches:
-                    yield list(parts_of(deltas))
+                    yield [part for delta in deltas for part in parts_of(delta)]
             if request.wants_usage:
                 yield [chunk(choices=[], usage=usage.usage)]
 

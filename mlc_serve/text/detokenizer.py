@@ -19,22 +19,25 @@ class Detokenizer:
 
     def __init__(self, tokenizer: Tokenizer, *, continues_text: bool = False) -> None:
         self._tokenizer = tokenizer
-        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._rest = b""  # of a character that is not whole yet
         self._strip_next = tokenizer.strips_leading_space and not continues_text
         self._last_space = ""  # held back while it may be the last
 
     def push(self, token_ids: Iterable[int]) -> str:
         """The text that these tokens complete."""
         tokenizer = self._tokenizer
-        shown = [
-            tokenizer.token_bytes(token_id) for token_id in token_ids if not tokenizer.is_special(token_id)
-        ]
-        text = self._stripped(self._utf8.decode(b"".join(shown)))
+        shown = self._rest + b"".join(map(tokenizer.shown_bytes, token_ids))
+        # What codecs' incremental decoder calls; it would be a call in Python more for each token.
+        text, num_used = codecs.utf_8_decode(shown, "replace", False)
+        self._rest = shown[num_used:]
+        if self._strip_next:
+            text = self._stripped(text)
         return self._without_last_space(text) if tokenizer.strips_last_space else text
 
     def finish(self) -> str:
         """What is left at the end: U+FFFD if the last character stayed incomplete."""
-        text = self._stripped(self._utf8.decode(b"", final=True))
+        text = self._stripped(self._rest.decode(errors="replace"))
+        self._rest = b""
         return self._last_space + text if text else ""
 
     def _stripped(self, text: str) -> str:

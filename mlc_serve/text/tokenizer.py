@@ -103,8 +103,7 @@ class Tokenizer:
 
         The space that some tokenizers put before or behind every text is taken off again.
         """
-        kept = (self.token_bytes(token_id) for token_id in token_ids if not self.is_special(token_id))
-        text = b"".join(kept).decode(errors="replace")
+        text = b"".join(map(self.shown_bytes, token_ids)).decode(errors="replace")
         text = text.removesuffix(" ") if self.strips_last_space else text
         return text.removeprefix(" ") if self.strips_leading_space else text
 
@@ -123,6 +122,10 @@ class Tokenizer:
             return b""
         self._bytes[token_id] = found = self._entries.to_bytes(entry)
         return found
+
+    def shown_bytes(self, token_id: int) -> bytes:
+        """What the id adds to the bytes of decoded text: a special token nothing."""
+        return b"" if token_id in self._special_ids else self.token_bytes(token_id)
 
     def token_text(self, token_id: int) -> str:
         """The token's bytes as a text of their own, with U+FFFD where they are only a part of a character."""
