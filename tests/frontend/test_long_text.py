@@ -76,13 +76,12 @@ async def test_the_loop_is_left_free(texts: LongTexts) -> None:
 
 async def test_work_of_a_caller_that_left_is_cancelled(texts: LongTexts) -> None:
     """What runs is told; what waits is never begun, and holds nothing up."""
-    told, begun = threading.Event(), threading.Semaphore(0)
-    num_done: list[int] = []
+    told, begun, ended = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
 
     def work() -> None:
         begun.release()
         told.wait()
-        num_done.append(1)
+        ended.release()
 
     running = [asyncio.ensure_future(texts.read(work, told.set)) for _ in range(2)]
     for _ in running:
@@ -95,4 +94,6 @@ async def test_work_of_a_caller_that_left_is_cancelled(texts: LongTexts) -> None
     running[0].cancel()
     await asyncio.gather(*running, return_exceptions=True)
     await texts.read(lambda: None)
-    assert len(num_done) == 2
+    for _ in running:
+        await asyncio.to_thread(ended.acquire)
+    assert not begun.acquire(blocking=False)
