@@ -1,8 +1,8 @@
 """Conversations to prompts by a model's own Jinja2 templates, rendered as Hugging Face's transformers renders
 them.
 
-Templates come with models from anywhere: they run in a sandbox, metered. What clients write never becomes a
-control token, only what the template itself writes does. Knows no files.
+Templates come with models from anywhere: they run in a sandbox, metered. What the template itself writes can
+become a control token, and nothing that clients write. Knows no files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mlc_serve.text.cover import ControlNames, Cover
 from mlc_serve.text.jinja_template import JinjaTemplate
 from mlc_serve.text.json_texts import texts_of
 from mlc_serve.text.meter import Meter
-from mlc_serve.text.pieces import Piece
+from mlc_serve.text.pieces import Piece, text_of
 from mlc_serve.text.stand_ins import StandIns, either
 from mlc_serve.text.template_forms import MessageForms, probes
 
@@ -88,7 +88,18 @@ class _Template:
         texts = list(texts_of(client))
         meter.grant(texts)
         cover = Cover(self._names, texts)
-        client = cover.over(client)
+        pieces = self._written(conversation, cover.over(client), cover, meter)
+        filled = cover.whole_over(client)
+        if filled is not None:
+            pieces = cover.sure(pieces, self._written(conversation, filled, cover, meter))
+        if conversation.continues_last:
+            _check_continued(pieces, conversation.messages[-1])
+        return pieces
+
+    def _written(
+        self, conversation: Conversation, client: dict[str, Any], cover: Cover, meter: Meter
+    ) -> list[Piece]:
+        """The prompt, from what is under a cover."""
         if conversation.continues_last:
             client["messages"][-1] = _with_end(client["messages"][-1], cover.end)
         given = {
@@ -98,11 +109,7 @@ class _Template:
             "add_generation_prompt": conversation.add_generation_prompt,
         }
         parts = self._jinja.run({"documents": None, **self._special_tokens, **given}, meter)
-        if not conversation.continues_last:
-            return cover.pieces(parts)
-        pieces = cover.pieces(_cut_at(cover.end, parts))
-        _check_continued(pieces, conversation.messages[-1])
-        return pieces
+        return cover.pieces(_cut_at(cover.end, parts) if conversation.continues_last else parts)
 
     def _learn_names(self, source: str, control_texts: Collection[str]) -> None:
         """Find out how to tell the template's control tokens: by stand-ins if its prompts stay the same with
@@ -120,7 +127,8 @@ class _Template:
                 self._names = ControlNames({}, control_texts, plain.literals)
                 return
             written.append(prompt or "")
-        composes = either(control_texts).search("\n".join(written)) is not None
+        # Of a template that can't do with any of the trials one does not know it.
+        composes = not any(written) or either(control_texts).search("\n".join(written)) is not None
         self._jinja, self._special_tokens = replaced, tokens
         self._names = ControlNames(stand_ins.names, control_texts if composes else (), plain.literals)
 
@@ -159,7 +167,7 @@ def _check_continued(pieces: Sequence[Piece], message: Message) -> None:
     content = message.get("content") or ""
     text = content if isinstance(content, str) else content[-1]
     kept = text.rpartition(_END_OF_REASONING)[2].lstrip()
-    if not pieces or not "".join(piece.text for piece in pieces).endswith(kept):
+    if not pieces or not text_of(pieces).endswith(kept):
         raise InvalidRequestError(
             "continue_final_message: the chat template changes the last message, so it can't be continued.",
             "continue_final_message",

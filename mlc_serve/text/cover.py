@@ -5,13 +5,15 @@ what is put over one client's texts before the template sees them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from mlc_serve.errors import InvalidRequestError
 from mlc_serve.text.client_marks import ClientMarks
 from mlc_serve.text.json_texts import map_texts
-from mlc_serve.text.pieces import Piece, free_characters
+from mlc_serve.text.pieces import Piece, cut_like, free_characters, text_of
 from mlc_serve.text.stand_ins import either
 
 # One search in a text doesn't let other threads run, so that long texts are searched in slices. Stand-ins can
@@ -57,17 +59,58 @@ class Cover:
     @cached_property
     def end(self) -> str:
         """A character that is neither in the client's texts nor in the template."""
-        return free_characters([*self._wide, self._mark], 1)[0]
-
-    @cached_property
-    def _mark(self) -> str:
-        return free_characters(self._wide, 1)[0]
+        return self._free[0]
 
     def over(self, written: Any) -> Any:
         """Nested dicts and lists under the cover."""
-        if self._exchange:
-            written = map_texts(written, lambda _key, text: text.translate(self._exchange))
-        return written if self._names.marks is None else self._names.marks.put_into(written, self._mark)
+        marks = self._names.marks
+        exchanged = self._exchanged(written)
+        return exchanged if marks is None else marks.put_into(exchanged, self._mark)
+
+    def whole_over(self, written: Any) -> Any:
+        """The same with nothing of the texts to be seen but white space and what a template may look for.
+
+        None if the names in the prompt are sure without it.
+        """
+        marks = self._names.marks
+        return None if marks is None else marks.fill(self._exchanged(written), self._mark, self._filler)
+
+    def sure(self, pieces: list[Piece], filled: list[Piece]) -> list[Piece]:
+        """The prompt in which all control tokens are the template's, as they are in `filled`: what the
+        template has written from under `whole_over`.
+
+        InvalidRequestError if the two differ in more than the client's letters, control tokens among it.
+        """
+        text = text_of(pieces)
+        if self._are_alike(text, text_of(filled)):
+            return cut_like(filled, text)
+        if [piece for piece in pieces if piece.is_control] == [piece for piece in filled if piece.is_control]:
+            return pieces
+        raise InvalidRequestError(
+            "the chat template would join a part of a message to the name of a control token",
+            param="messages",
+        )
+
+    def _are_alike(self, text: str, filled: str) -> bool:
+        runs = re.finditer(f"[^{self._filler}]+", filled)
+        return len(text) == len(filled) and all(text.startswith(run[0], run.start()) for run in runs)
+
+    def _exchanged(self, written: Any) -> Any:
+        if not self._exchange:
+            return written
+        return map_texts(written, lambda _key, text: text.translate(self._exchange))
+
+    @property
+    def _mark(self) -> str:
+        return self._free[1]
+
+    @property
+    def _filler(self) -> str:
+        return self._free[2]
+
+    @cached_property
+    def _free(self) -> list[str]:
+        return free_characters(self._wide, 3)
 
     def pieces(self, parts: Iterable[str]) -> list[Piece]:
         """The prompt in pieces, without the cover."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import tokenizers
@@ -28,6 +29,18 @@ class Piece(NamedTuple):
 
     text: str
     is_control: bool
+
+
+def text_of(pieces: Iterable[Piece]) -> str:
+    """The whole prompt."""
+    return "".join(piece.text for piece in pieces)
+
+
+def cut_like(pieces: Sequence[Piece], text: str) -> list[Piece]:
+    """Another text of the same length, cut into pieces at the same places and of the same kinds."""
+    ends = [0, *accumulate(len(piece.text) for piece in pieces)]
+    spans = zip(pairwise(ends), pieces, strict=True)
+    return [Piece(text[start:end], piece.is_control) for (start, end), piece in spans]
 
 
 def free_characters(texts: Sequence[str], number: int) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 import tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from mlc_serve.errors import InvalidRequestError
 from mlc_serve.text.chat_template import ChatTemplate
 from mlc_serve.text.conversation import Conversation
 from mlc_serve.text.tokenizer import Tokenizer
@@ -142,6 +143,38 @@ def test_only_the_template_writes_control_tokens(style: str, kind: str, hostile:
 
     assert controls(hostile) == controls("hello")
     assert hostile in prompt_of(template, [{"role": "user", "content": hostile}])
+
+
+CUTS = {
+    "by place": "m['content'][3:6]",
+    "by letter": "m['content'][3] + m['content'][4] + m['content'][5]",
+    "at a word": "m['content'].split('xx')[1]",
+    "in small letters": "(m['content'] | lower)[3:6]",
+}
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("content", ["Oxxendxx", "OxxENDxx", "Oxx€ndxx"])
+def test_a_part_that_a_template_cuts_out_joins_no_name(cut: str, content: str) -> None:
+    """Even of a template that puts names together from parts."""
+    style = PHI.replace("m['content']", f"'<|' + {cut} + '|>'")
+    template = ChatTemplate(style, control_texts=NAMES)
+    pieces = template.render(Conversation([{"role": "user", "content": content}]))
+    assert [piece.text for piece in pieces if piece.is_control] == ["<|user|>", "<|end|>", "<|assistant|>"]
+
+
+def test_a_name_that_depends_on_letters_is_refused() -> None:
+    """What protects a client's text hides its letters, and can't tell then which names are the template's."""
+    joined = "('<|' + m['content'][1:4] + '|>' if m['content'][0] == 'O' else '')"
+    template = ChatTemplate(PHI.replace("m['content']", joined), control_texts=NAMES)
+    with pytest.raises(InvalidRequestError, match="control token"):
+        prompt_of(template, [{"role": "user", "content": "Oend"}])
+
+
+def test_a_template_that_capitalizes_reads_the_clients_own_letters() -> None:
+    """Also where it puts names together: what protects these then covers less of the text."""
+    template = ChatTemplate(PHI.replace("m['content']", "m['content'] | upper"), control_texts=NAMES)
+    assert "<|user|>\nSEND<|end|>" in prompt_of(template, [{"role": "user", "content": "send"}])
 
 
 def test_parts_reach_a_template_that_goes_through_them() -> None:
