@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from mlc_serve.errors import InvalidRequestError
@@ -26,9 +27,7 @@ def chat_prompt_ids(
     ContextLengthError if the prompt is too long.
     """
     check_text(_certain_length(request), model, "messages")
-    pieces = _prompt_pieces(request, model, meter)
-    check_text(sum(len(piece.text) for piece in pieces), model, "messages")
-    prompt_ids = model.tokenizer.encode_pieces(pieces)
+    prompt_ids = model.tokenizer.encode_pieces(_prompt_pieces(request, model, meter))
     check_prompt(prompt_ids, model, "messages")
     return prompt_ids
 
@@ -60,7 +59,7 @@ def _prompt_pieces(
         add_generation_prompt=_adds_generation_prompt(request),
         continues_last=request.continue_final_message,
     )
-    return model.chat_template.render(conversation, meter)
+    return model.chat_template.render(conversation, meter, partial(check_text, model=model, param="messages"))
 
 
 def offers_tools(request: ChatCompletionRequest) -> bool:

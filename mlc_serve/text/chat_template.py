@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from mlc_serve.errors import CheckpointError, InvalidRequestError
-from mlc_serve.text.conversation import Conversation, Message, PromptTemplate, Tool
+from mlc_serve.text.conversation import CheckLength, Conversation, Message, PromptTemplate, Tool
 from mlc_serve.text.cover import ControlNames, Cover
 from mlc_serve.text.jinja_template import JinjaTemplate
 from mlc_serve.text.json_texts import texts_of
@@ -51,7 +51,12 @@ class ChatTemplate(PromptTemplate):
             except CheckpointError as error:
                 raise CheckpointError(f"the chat template {reprlib.repr(name)} {error}") from error
 
-    def render(self, conversation: Conversation, meter: Meter | None = None) -> list[Piece]:
+    def render(
+        self,
+        conversation: Conversation,
+        meter: Meter | None = None,
+        check_length: CheckLength = lambda _num_characters: None,
+    ) -> list[Piece]:
         """See PromptTemplate. Variables may replace special tokens.
 
         InvalidRequestError (param "messages") if the template refuses the messages, fails on them or does not
@@ -60,7 +65,7 @@ class ChatTemplate(PromptTemplate):
         name = "tool_use" if conversation.tools and "tool_use" in self._templates else "default"
         if name not in self._templates:
             raise InvalidRequestError(f"the model has no chat template named {name!r}", param="messages")
-        return self._templates[name].render(conversation, meter or Meter())
+        return self._templates[name].render(conversation, meter or Meter(), check_length)
 
 
 class _Template:
@@ -76,7 +81,7 @@ class _Template:
         if control_texts:
             self._learn_names(source, control_texts)
 
-    def render(self, conversation: Conversation, meter: Meter) -> list[Piece]:
+    def render(self, conversation: Conversation, meter: Meter, check_length: CheckLength) -> list[Piece]:
         """See ChatTemplate."""
         if conversation.tools and not self._takes_tools:
             raise InvalidRequestError("the model's chat template has no place for tools", param="tools")
@@ -89,8 +94,10 @@ class _Template:
         meter.grant(texts)
         cover = Cover(self._names, texts)
         pieces = self._written(conversation, cover.over(client), cover, meter)
+        check_length(len(text_of(pieces)))
         filled = cover.whole_over(client)
         if filled is not None:
+            meter.grant(texts)
             pieces = cover.sure(pieces, self._written(conversation, filled, cover, meter))
         if conversation.continues_last:
             _check_continued(pieces, conversation.messages[-1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -30,12 +30,22 @@ class Conversation:
     continues_last: bool = False
 
 
+# Takes a number of characters, and raises if they are too many.
+CheckLength = Callable[[int], object]
+
+
 class PromptTemplate(Protocol):
     """Writes a conversation as the text that a model continues."""
 
-    def render(self, conversation: Conversation, meter: Meter | None = None) -> list[Piece]:
+    def render(
+        self,
+        conversation: Conversation,
+        meter: Meter | None = None,
+        check_length: CheckLength = lambda _num_characters: None,
+    ) -> list[Piece]:
         """The prompt. Control pieces are what the template wrote itself, never what a client sent.
 
         The meter bounds the work, and can end it from another thread; by default it's a fresh one.
+        `check_length` may refuse a prompt for its length before it is read once more.
         InvalidRequestError for what can't be written.
         """

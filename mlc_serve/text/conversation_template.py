@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from mlc_serve.errors import CheckpointError, InvalidRequestError
-from mlc_serve.text.conversation import Conversation, Message, PromptTemplate, Tool
+from mlc_serve.text.conversation import CheckLength, Conversation, Message, PromptTemplate, Tool
 from mlc_serve.text.meter import Meter
-from mlc_serve.text.pieces import Piece
+from mlc_serve.text.pieces import Piece, text_of
 from mlc_serve.text.stand_ins import either
 from mlc_serve.text.tool_calls import END_TAG, START_TAG
 
@@ -86,7 +86,12 @@ class ConversationTemplate(PromptTemplate):
         unknown = sorted({role for role, _ in self.messages} - self.roles.keys())
         return f"messages: there is no role {unknown[0]!r}" if unknown else None
 
-    def render(self, conversation: Conversation, meter: Meter | None = None) -> list[Piece]:  # noqa: ARG002
+    def render(
+        self,
+        conversation: Conversation,
+        meter: Meter | None = None,  # noqa: ARG002
+        check_length: CheckLength = lambda _num_characters: None,
+    ) -> list[Piece]:
         """See PromptTemplate. Variables have no place in it, and are passed over; nothing needs a meter.
 
         InvalidRequestError for roles and tools that it has no place for.
@@ -103,7 +108,9 @@ class ConversationTemplate(PromptTemplate):
             _drop_what_follows_the_client(parts)
         elif conversation.add_generation_prompt:
             parts.append(_Part(self.roles["assistant"] + self.role_empty_sep))
-        return list(self._pieces(self._with_functions(parts, conversation.tools)))
+        pieces = list(self._pieces(self._with_functions(parts, conversation.tools)))
+        check_length(len(text_of(pieces)))
+        return pieces
 
     def _system_parts(self, messages: Sequence[Message]) -> list[_Part]:
         """The system's text: the client's if it gave any, the template's own otherwise."""

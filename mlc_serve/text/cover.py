@@ -5,7 +5,6 @@ what is put over one client's texts before the template sees them.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -92,8 +91,9 @@ class Cover:
         )
 
     def _are_alike(self, text: str, filled: str) -> bool:
-        runs = re.finditer(f"[^{self._filler}]+", filled)
-        return len(text) == len(filled) and all(text.startswith(run[0], run.start()) for run in runs)
+        filler = self._filler
+        pairs = zip(text, filled, strict=False)
+        return len(text) == len(filled) and all(other in (mine, filler) for mine, other in pairs)
 
     def _exchanged(self, written: Any) -> Any:
         if not self._exchange:
