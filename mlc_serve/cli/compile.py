@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
+from mlc_serve.cli.engine_options import keep_torch_out
 from mlc_serve.cli.parser import CommandParser
 from mlc_serve.config import DEFAULT_OPT, OptimizationLevel
 
@@ -50,6 +51,7 @@ def add_parser(commands: Any) -> CommandParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compile, and return the exit code."""
+    keep_torch_out()
     # Imported here because it loads TVM's compiler, and only after the flags were found good.
     from mlc_serve.interface.compile import compile_model
 

@@ -10,6 +10,6 @@ import os
 
 os.environ.pop("TVM_USE_RUNTIME_LIB", None)
 
-from mlc_serve.compiler.macro_lookup import use_frames_alone
+from mlc_serve.compiler.script_parsing import take_shorter_ways
 
-use_frames_alone()
+take_shorter_ways()
