@@ -6,7 +6,7 @@ Knows nothing of functions and of how they are asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Literal
 
@@ -121,7 +121,25 @@ class Dialect:
         return dict(sorted(schema.items())) if self.alphabetical else schema
 
 
+# After LangChain, zod 3 and 4 in the AI SDK, openai-agents, pydantic-ai, FastMCP, and agents of one argument.
+FRAMEWORKS = (
+    Dialect(alphabetical=True, nullable=True),
+    Dialect(draft=_DRAFTS[0], closed=True, camel=True),
+    Dialect(draft=_DRAFTS[1], closed=True, camel=True, ranged=True),
+    Dialect(titled=True, title_end="_args", closed=True, required="all", nullable=True),
+    Dialect(alphabetical=True, closed=True, nullable=True),
+    Dialect(alphabetical=True, titled=True, title_end="Arguments"),
+    Dialect(alphabetical=True, root="input", named_root=True),
+)
+
+
 def any_dialect(rng: Random) -> Dialect:
+    """The dialect of a framework, or one that no framework may have; parameters are described by chance."""
+    dialect = rng.choice(FRAMEWORKS) if rng.random() < 0.6 else _invented(rng)
+    return replace(dialect, described=rng.random() < 0.6)
+
+
+def _invented(rng: Random) -> Dialect:
     """A dialect in which every keyword is there or not by chance."""
     required: Required = rng.choice(("needed", "needed", "needed", "all", "none"))
     return Dialect(
@@ -129,7 +147,6 @@ def any_dialect(rng: Random) -> Dialect:
         alphabetical=rng.random() < 0.5,
         titled=rng.random() < 0.4,
         title_end=rng.choice(("", "Arguments", "_args", "Schema", "Input")),
-        described=rng.random() < 0.6,
         closed=rng.random() < 0.5,
         root=rng.choice(_ROOTS) if rng.random() < 0.12 else None,
         named_root=rng.random() < 0.5,

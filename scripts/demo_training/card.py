@@ -106,8 +106,8 @@ ChatML, functions in the Hermes layout (`<tool_call>` with a JSON object of `nam
 with Muon, the rest with AdamW, on two CPU cores; this takes about an hour and a half.
 
 The weights that ship with mlc_serve come from one run that was resumed several times with other learning
-rates, shares of the families and wordings, chosen by looking at answers to held-out questions, and are the
-weighted mean of three of its states: before it learnt the schemas of frameworks, and twice after. Read the
+rates, shares of the families and wordings, chosen by looking at answers to held-out questions, and are a
+weighted mean of its states: before it learnt the schemas of frameworks, and several times after. Read the
 scores as those of a validation set. The command below, with PyTorch and transformers installed, trains a
 model of the same kind by the script's present settings, not the same weights:
 

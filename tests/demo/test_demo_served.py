@@ -63,12 +63,12 @@ def test_held_out_questions_are_answered() -> None:
 
 
 def test_functions_are_called_in_the_schemas_of_frameworks() -> None:
-    """Half of the questions lead to exactly the expected call."""
+    """Three in four questions lead to exactly the expected call."""
     asked = [
         {"messages": [{"role": "user", "content": q.text}], "tools": [q.tool], "answer": q.answer}
         for q in framework_questions()
     ]
-    assert share_right(asked) >= 1 / 2
+    assert share_right(asked) >= 3 / 4
 
 
 def test_the_default_quantization_is_as_good_as_float32() -> None:
