@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from mlc_serve.errors import RequestError, RequestFailedError
 from mlc_serve.server.errors import error_json
+from mlc_serve.server.middleware.reply_heads import past_all_layers
 from mlc_serve.server.middleware.request_id import request_id
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class EventStream(EventSourceResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything."""
+        self._send_body = past_all_layers(scope, send)
         try:
             await super().__call__(scope, receive, send)
         except SendTimeoutError:
@@ -59,12 +61,12 @@ class EventStream(EventSourceResponse):
 
     async def _stream_response(self, send: Send) -> None:
         """As the base class does, whose cancel scope and timer for each event cost as much as the event."""
-        clock = asyncio.get_running_loop().time
+        clock, send_body = asyncio.get_running_loop().time, self._send_body
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         with CancelScope() as streaming, self._watching_sends(streaming):
             async for events in self.body_iterator:
                 self._waiting_since = clock()
-                await send({"type": "http.response.body", "body": events, "more_body": True})
+                await send_body({"type": "http.response.body", "body": events, "more_body": True})
                 self._waiting_since = None
         if streaming.cancel_called:
             raise SendTimeoutError
