@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mlc_serve.artifacts import HOME_VARIABLE, cache_home
+from mlc_serve.artifacts import HOME_VARIABLE, artifacts
 from mlc_serve.exit_codes import EXIT_INTERRUPTED, EXIT_TERMINATED
 from mlc_serve.unfinished import remove_abandoned
 from tests.checkpoints import Shape, write_checkpoint
@@ -84,10 +86,16 @@ class Start:
         command = [*prefix, sys.executable, "-m", "mlc_serve", *self._serve()]
         return self._run(command, CXX=self._tool())
 
-    def converting(self, library: Path) -> int:
-        """Start with a library, and wait until the weights are being converted."""
+    def converting(self) -> int:
+        """Start with a library of the cache, and wait until the weights are being converted."""
         program = [sys.executable, "-c", WITH_CONVERSION, str(self._fifo), *self._serve()]
-        return self._run([*program, f"--model-lib={library}"])
+        return self._run([*program, f"--model-lib={self._library()}"])
+
+    def _library(self) -> Path:
+        """One that another test has compiled for a model of this shape."""
+        made_for = {"config": json.loads((self._model / "config.json").read_text()), "quantization": "q0f32"}
+        found = (one for one in artifacts() if one.kind == "libraries" and one.key | made_for == one.key)
+        return next(found).directory / "model.so"
 
     def _tool(self) -> str:
         tool = self._folder / "tool"
@@ -107,7 +115,9 @@ class Start:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        assert self._fifo.read_text() == "running\n"
+        running, ended = os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK), os.pidfd_open(self.process.pid)
+        ready, _, _ = select.select([running, ended], [], [], PATIENCE)
+        assert running in ready, self.process.communicate(timeout=0)[1] if ready else "it takes too long"
         (server,) = [one for one in self.processes() if is_server(one.cmdline())]
         return int(server.pid)
 
@@ -164,8 +174,7 @@ def test_a_signal_while_the_compiler_runs(start: Start) -> None:
 @pytest.mark.usefixtures("tiny_model")
 def test_a_signal_while_weights_are_converted(start: Start) -> None:
     """The half that was written is removed."""
-    (library, *_) = (cache_home() / "libraries").glob("[!.]*/model.so")
-    os.kill(start.converting(library), signal.SIGINT)
+    os.kill(start.converting(), signal.SIGINT)
     assert (start.end(), start.process.returncode) == ("", EXIT_INTERRUPTED)
     assert start.files() == []
 

@@ -91,13 +91,14 @@ class AttackedServer:
         )
 
     def long_holds(self) -> float:
-        """How often the event loop's thread has computed for more than 100 ms at a stretch.
+        """How often the event loop's thread has computed for more than a quarter of a second at a stretch.
 
-        The aim is 50 ms. Virtual processors whose time others take, as all tests do that run meanwhile, count
-        up to twice what a thread computes; an attack that works holds the loop for seconds.
+        The aim is 50 ms, and alone on a machine no attack comes to half of that. Beside other tests the same
+        work counts several times as much: a virtual processor's lost time and the kernel's search for memory
+        are part of it. An attack that works holds the loop for seconds.
         """
         holds = "mlc_serve_event_loop_hold_seconds"
-        short = self.metric(f"{holds}_bucket", clock="cpu", le="0.1")
+        short = self.metric(f"{holds}_bucket", clock="cpu", le="0.25")
         return self.metric(f"{holds}_count", clock="cpu") - short
 
     def memory(self) -> int:
