@@ -94,7 +94,9 @@ class Start:
     def _library(self) -> Path:
         """One that another test has compiled for a model of this shape."""
         made_for = {"config": json.loads((self._model / "config.json").read_text()), "quantization": "q0f32"}
-        found = (one for one in artifacts() if one.kind == "libraries" and one.key | made_for == one.key)
+        found = (
+            one for one in artifacts() if one.kind == "libraries" and made_for.items() <= one.key.items()
+        )
         return next(found).directory / "model.so"
 
     def _tool(self) -> str:
@@ -115,9 +117,12 @@ class Start:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        running, ended = os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK), os.pidfd_open(self.process.pid)
-        ready, _, _ = select.select([running, ended], [], [], PATIENCE)
-        assert running in ready, self.process.communicate(timeout=0)[1] if ready else "it takes too long"
+        with (
+            os.fdopen(os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK)) as running,
+            os.fdopen(os.pidfd_open(self.process.pid), "rb") as ended,
+        ):
+            ready, _, _ = select.select([running, ended], [], [], PATIENCE)
+            assert running in ready, self.process.communicate()[1] if ended in ready else "it takes too long"
         (server,) = [one for one in self.processes() if is_server(one.cmdline())]
         return int(server.pid)
 
