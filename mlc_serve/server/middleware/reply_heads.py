@@ -1,6 +1,7 @@
 """The head of a reply, its status and headers: what is to see it, or add to it, before it goes out.
 
-No layer looks at what follows the head. A stream, which has a message for each token, sends it past them all.
+No layer looks at what follows the head of a stream, which has a message for each token and sends it past them
+all.
 """
 
 from __future__ import annotations
