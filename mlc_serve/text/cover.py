@@ -110,7 +110,7 @@ class Cover:
 
     @cached_property
     def _free(self) -> list[str]:
-        return free_characters(self._wide, 3)
+        return free_characters([*self._wide, *self._exchange.values()], 3)
 
     def pieces(self, parts: Iterable[str]) -> list[Piece]:
         """The prompt in pieces, without the cover."""
