@@ -2,7 +2,7 @@
 them.
 
 Templates come with models from anywhere: they run in a sandbox, metered. What the template itself writes can
-become a control token, and nothing that clients write. Knows no files.
+become a control token, and clients' texts can't. Knows no files.
 """
 
 from __future__ import annotations
