@@ -19,8 +19,9 @@ from mlc_serve.text.jinja_template import JinjaTemplate
 from mlc_serve.text.json_texts import texts_of
 from mlc_serve.text.meter import Meter
 from mlc_serve.text.pieces import Piece, text_of
-from mlc_serve.text.stand_ins import StandIns, either
+from mlc_serve.text.stand_ins import StandIns
 from mlc_serve.text.template_forms import MessageForms, probes
+from mlc_serve.text.text_search import TextSearch
 
 # Steps of one trial at start-up.
 _STEPS_OF_A_TRIAL = 50_000
@@ -135,7 +136,7 @@ class _Template:
                 return
             written.append(prompt or "")
         # Of a template that can't do with any of the trials one does not know it.
-        composes = not any(written) or either(control_texts).search("\n".join(written)) is not None
+        composes = not any(written) or TextSearch(control_texts).is_in("\n".join(written))
         self._jinja, self._special_tokens = replaced, tokens
         self._names = ControlNames(stand_ins.names, control_texts if composes else (), plain.literals)
 

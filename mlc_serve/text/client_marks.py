@@ -16,10 +16,11 @@ from functools import partial
 from typing import Any
 
 from mlc_serve.text.json_texts import map_texts
-from mlc_serve.text.stand_ins import either
+from mlc_serve.text.text_search import TextSearch, change_characters
 
 # Shorter literals are found everywhere, `<` for one.
 _SHORTEST_LITERAL = 3
+_NO_SPACE = re.compile(r"\S")
 # Words that a client can't choose, by their key.
 _FIXED = {"role": {"system", "user", "assistant", "tool"}, "type": {"text", "function"}}
 
@@ -32,10 +33,10 @@ class ClientMarks:
         self._firsts = {name[0] for name in names}
         self._lasts = {name[-1] for name in names}
         kept = [text for text in literals if len(text) >= _SHORTEST_LITERAL and text not in self._inside]
-        self._places = either({*kept, *self._firsts, *self._lasts})
+        self._places = TextSearch({*kept, *self._firsts, *self._lasts})
         letters = set("".join(names).casefold())
         harmless = [text for text in literals if letters.isdisjoint(text.casefold())]
-        self._kept = either({*kept, *harmless}, grouped=True)
+        self._kept = TextSearch({*kept, *harmless})
 
     def put_into(self, written: Any, mark: str) -> Any:
         """Nested dicts and lists with their texts marked."""
@@ -49,23 +50,23 @@ class ClientMarks:
         if key is None or _is_fixed(key, text):
             return self._marked(mark, key, text)
         parts = self._kept.split(text)
-        parts[::2] = [re.sub(r"\S", filler, part) for part in parts[::2]]
+        parts[::2] = [change_characters(part, partial(_NO_SPACE.sub, filler)) for part in parts[::2]]
         return "".join(parts)
 
     def _marked(self, mark: str, key: str | None, text: str) -> str:
         if key is not None and _is_fixed(key, text):
             return text
-        marked = self._places.sub(partial(self._marked_place, mark), text)
+        marked = self._places.replace(text, partial(self._marked_place, mark))
         core = text.strip()
         if key is None or not core or core not in self._inside:
             return marked
         start, end = len(text) - len(text.lstrip()), len(text.rstrip()) - len(text)
         return text[:start] + mark + marked.strip() + mark + (text[end:] if end else "")
 
-    def _marked_place(self, mark: str, found: re.Match[str]) -> str:
-        before = mark if found[0] in self._lasts else ""
-        after = mark if found[0] in self._firsts else ""
-        return before + found[0] + after
+    def _marked_place(self, mark: str, found: str) -> str:
+        before = mark if found in self._lasts else ""
+        after = mark if found in self._firsts else ""
+        return before + found + after
 
 
 def _is_fixed(key: str, text: str) -> bool:

@@ -20,7 +20,7 @@ from mlc_serve.errors import CheckpointError, InvalidRequestError
 from mlc_serve.text.conversation import CheckLength, Conversation, Message, PromptTemplate, Tool
 from mlc_serve.text.meter import Meter
 from mlc_serve.text.pieces import Piece, text_of
-from mlc_serve.text.stand_ins import either
+from mlc_serve.text.text_search import TextSearch
 from mlc_serve.text.tool_calls import END_TAG, START_TAG
 
 _PLACE = re.compile(r"\{([a-z]+_message|function_string)\}")
@@ -151,7 +151,7 @@ class ConversationTemplate(PromptTemplate):
 
     def _pieces(self, parts: Iterable[_Part]) -> Iterator[Piece]:
         """Consecutive text of the template is searched as a whole: a separator may end what a role begins."""
-        names = either(self.control_texts, grouped=True)
+        names = TextSearch(self.control_texts)
         filled = (part for part in parts if part.text)
         for is_own, group in groupby(filled, key=lambda part: part.is_own):
             text = "".join(part.text or "" for part in group)

@@ -13,11 +13,7 @@ from mlc_serve.errors import InvalidRequestError
 from mlc_serve.text.client_marks import ClientMarks
 from mlc_serve.text.json_texts import map_texts
 from mlc_serve.text.pieces import Piece, cut_like, free_characters, text_of
-from mlc_serve.text.stand_ins import either
-
-# One search in a text doesn't let other threads run, so that long texts are searched in slices. Stand-ins can
-# stand at their ends: they are single characters.
-_SLICE = 2**20
+from mlc_serve.text.text_search import TextSearch, change_characters
 
 
 class ControlNames:
@@ -31,18 +27,15 @@ class ControlNames:
         self.stand_ins = stand_ins
         self.literals = literals
         self.marks = ClientMarks(composed, literals) if composed else None
-        self._pattern = either([*stand_ins, *composed], grouped=True)
+        self._search = TextSearch([*stand_ins, *composed])
 
     def pieces_of(self, parts: Iterable[str]) -> Iterator[Piece]:
         """The prompt, cut at names."""
-        prompt = "".join(parts)
-        length = _SLICE if self.marks is None else max(len(prompt), 1)
-        for start in range(0, len(prompt), length):
-            for position, text in enumerate(self._pattern.split(prompt[start : start + length])):
-                if position % 2:
-                    yield Piece(self.stand_ins.get(text, text), is_control=True)
-                elif text:
-                    yield Piece(text, is_control=False)
+        for position, text in enumerate(self._search.split("".join(parts))):
+            if position % 2:
+                yield Piece(self.stand_ins.get(text, text), is_control=True)
+            elif text:
+                yield Piece(text, is_control=False)
 
 
 class Cover:
@@ -98,7 +91,10 @@ class Cover:
     def _exchanged(self, written: Any) -> Any:
         if not self._exchange:
             return written
-        return map_texts(written, lambda _key, text: text.translate(self._exchange))
+        return map_texts(written, lambda _key, text: self._exchanged_text(text))
+
+    def _exchanged_text(self, text: str) -> str:
+        return change_characters(text, lambda part: part.translate(self._exchange))
 
     @property
     def _mark(self) -> str:
@@ -122,4 +118,4 @@ class Cover:
     def _uncovered(self, text: str) -> str:
         """The mark may have been written as JSON in ASCII."""
         escaped = json.dumps(self._mark)[1:-1]
-        return text.replace(self._mark, "").replace(escaped, "").translate(self._exchange)
+        return self._exchanged_text(text.replace(self._mark, "").replace(escaped, ""))

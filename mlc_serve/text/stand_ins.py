@@ -6,13 +6,14 @@ template has joined and cut what clients wrote.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from itertools import count
 from typing import Any
 
 from jinja2 import nodes
 from jinja2.visitor import NodeVisitor
+
+from mlc_serve.text.text_search import TextSearch
 
 # Methods and filters that look for their first argument in a text, which is most likely a client's.
 _SEARCHING = frozenset(
@@ -21,20 +22,11 @@ _SEARCHING = frozenset(
 )
 
 
-def either(names: Collection[str], *, grouped: bool = False) -> re.Pattern[str]:
-    """Finds any of the names, a longer one rather than the beginning of it; nothing if there are none.
-
-    `grouped` keeps the names where a text is split by them.
-    """
-    pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)"
-    return re.compile(f"({pattern})" if grouped else pattern)
-
-
 class StandIns:
     """Private characters for the names of control tokens that stand in one template, made as they are met."""
 
     def __init__(self, names: Collection[str]) -> None:
-        self._names = either(names)
+        self._names = TextSearch(names)
         self._free = count(0x100000)
         self._characters: dict[str, str] = {}
 
@@ -45,11 +37,11 @@ class StandIns:
 
     def put_into(self, text: str) -> str:
         """The text with a character in the place of each name."""
-        return self._names.sub(lambda found: self._character(found[0]), text)
+        return self._names.replace(text, self._character)
 
     def take_from(self, text: str) -> str:
         """The text with the names again."""
-        return re.sub("|".join(self.names) or "(?!)", lambda found: self.names[found[0]], text)
+        return TextSearch(self.names).replace(text, self.names.__getitem__)
 
     def put_into_template(self, tree: nodes.Template) -> None:
         """The same for what the template writes; names that it looks for in a text are left as they are."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jinja2 import Environment, nodes
 
-from mlc_serve.text.stand_ins import StandIns, either
+from mlc_serve.text.stand_ins import StandIns
 
 NAMES = ("<|end|>", "<|end|>x", "</think>")
 
@@ -30,9 +30,3 @@ def test_what_a_template_writes_is_replaced_and_what_it_looks_for_is_not() -> No
     texts = [node.data for node in tree.find_all(nodes.TemplateData)]
     assert constants.count("</think>") == 4
     assert not any("<|end|>" in text for text in (*constants, *texts))
-
-
-def test_no_names_are_found_if_there_are_none() -> None:
-    """The search for none finds nothing, and splits nothing."""
-    assert either(()).search("anything") is None
-    assert either((), grouped=True).split("anything") == ["anything"]
