@@ -29,7 +29,6 @@ from mlc_serve.bench.asking import ask_chat, ask_server
 from mlc_serve.bench.event_client import EventClient
 from mlc_serve.bench.load import Ask, closed_loop, median_of, random_prompts, summary
 
-WAVES = 2
 PROMPT_TOKENS = 16
 ROOT = Path(__file__).parent.parent
 
@@ -55,6 +54,7 @@ class Load:
     """How a server is asked."""
 
     concurrency: int
+    waves: int
     runs: int
 
 
@@ -66,10 +66,11 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--step-ms", type=float, default=20, help="time of an engine's step")
     parser.add_argument("--max-tokens", type=int, default=128)
+    parser.add_argument("--waves", type=int, default=2, help="requests of each client in a run")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--against", type=Path, help="directory of another checkout to compare with")
     options = parser.parse_args()
-    loads = [Load(concurrency, options.runs) for concurrency in options.concurrency]
+    loads = [Load(concurrency, options.waves, options.runs) for concurrency in options.concurrency]
     checkouts = {"": ROOT} | ({"against_": options.against.resolve()} if options.against else {})
     with ExitStack() as stack:
         servers = [
@@ -130,18 +131,18 @@ async def measure_load(asks: Sequence[Ask], servers: Sequence[Server], load: Loa
     async def run(seed: int) -> dict[str, float]:
         figures: dict[str, float] = {}
         for ask, server in zip(asks, servers, strict=True):
-            measured = await measure_run(ask, server.process, load.concurrency, seed)
+            measured = await measure_run(ask, server.process, load, seed)
             figures |= {server.prefix + name: value for name, value in measured.items()}
         return figures
 
     return await median_of(load.runs, run)
 
 
-async def measure_run(ask: Ask, server: psutil.Process, concurrency: int, seed: int) -> dict[str, float]:
+async def measure_run(ask: Ask, server: psutil.Process, load: Load, seed: int) -> dict[str, float]:
     """Microseconds a token, of the server, of its event loop's thread, and of the load generator."""
-    prompts = random_prompts(WAVES * concurrency, PROMPT_TOKENS, seed)
+    prompts = random_prompts(load.waves * load.concurrency, PROMPT_TOKENS, seed)
     before = CpuTime.now(server)
-    records = await closed_loop(ask, prompts, concurrency)
+    records = await closed_loop(ask, prompts, load.concurrency)
     after = CpuTime.now(server)
     per_token = 1e6 / sum(record.num_tokens for record in records)
     return {

@@ -41,6 +41,9 @@ FLUSH_SECONDS = 5
 # How long a step may take that was under way when serving ended.
 CLOSE_SECONDS = 3
 BACKLOG = 2048
+# How long a thread that computes in Python may keep another waiting for the interpreter. The event loop
+# waits for it several times in one turn, so that Python's own 5 ms add up.
+_SWITCH_SECONDS = 0.001
 
 
 def bind_socket(host: str, port: int) -> socket.socket:
@@ -154,6 +157,7 @@ class Lifecycle:
         if _owns_process():
             self._watch_signals()
             _exempt_from_collection()
+            sys.setswitchinterval(_SWITCH_SECONDS)
         self._loop_watch.start(self._server_loop)
         supervision = asyncio.create_task(self._supervise())
         print(f"Serving {', '.join(self._context.names)} on {url_of(self._sock)}", flush=True)

@@ -15,7 +15,7 @@ from benchmarks.http_path import CpuTime, Load
 def test_a_row_for_each_api_and_load() -> None:
     """Two servers are measured in turn, and ended afterwards; the second one's figures have a prefix."""
     with http_path.paced_server(step_ms=0) as own, http_path.paced_server(0, prefix="against_") as other:
-        rows = asyncio.run(http_path.measure([own, other], [Load(2, runs=1)], max_tokens=4))
+        rows = asyncio.run(http_path.measure([own, other], [Load(2, waves=2, runs=1)], max_tokens=4))
     assert [(row["api"], row["concurrency"]) for row in rows] == [("completions", 2), ("chat", 2)]
     for row in rows:
         assert float(str(row["tokens_per_s"])) > 0
