@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.config import ServerConfig
 from mlc_serve.engine.backend import SequenceStep, StepResult
 from mlc_serve.loaded_model import LoadedModel

@@ -9,15 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlc_serve.async_engine import AsyncMLCEngine
+    from mlc_serve.api.async_engine import AsyncMLCEngine
+    from mlc_serve.api.sync_engine import MLCEngine
     from mlc_serve.config import EngineConfig, ServerConfig
     from mlc_serve.errors import MLCServeError, RequestError, StartupError
     from mlc_serve.interface.serve import serve
     from mlc_serve.supervisor.config import MLCServerConfig
+    from mlc_serve.supervisor.mlc_server import MLCServer
     from mlc_serve.supervisor.popen_server import PopenServer
-    from mlc_serve.supervisor.server import MLCServer
     from mlc_serve.supervisor.status import MLCServerStatus
-    from mlc_serve.sync_engine import MLCEngine
 
 __version__ = "0.1.0"
 
@@ -37,11 +37,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AsyncMLCEngine": "mlc_serve.async_engine",
+    "AsyncMLCEngine": "mlc_serve.api.async_engine",
     "EngineConfig": "mlc_serve.config",
-    "MLCEngine": "mlc_serve.sync_engine",
+    "MLCEngine": "mlc_serve.api.sync_engine",
     "MLCServeError": "mlc_serve.errors",
-    "MLCServer": "mlc_serve.supervisor.server",
+    "MLCServer": "mlc_serve.supervisor.mlc_server",
     "MLCServerConfig": "mlc_serve.supervisor.config",
     "MLCServerStatus": "mlc_serve.supervisor.status",
     "PopenServer": "mlc_serve.supervisor.popen_server",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from mlc_serve.cli import main
-from mlc_serve.interruption import end_within
+from mlc_serve.host.interruption import end_within
 
 # How long the threads of a command may go on that has ended: an interrupted download's wait for the network.
 LINGER_SECONDS = 2.0

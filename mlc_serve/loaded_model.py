@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mlc_serve.engine.backend import Backend
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
 from mlc_serve.text.conversation import PromptTemplate
-from mlc_serve.text.tokenizer import Tokenizer
+from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

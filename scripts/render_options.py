@@ -18,8 +18,8 @@ from mlc_serve.config import (
     StatusServiceConfig,
     SupervisionConfig,
 )
-from mlc_serve.not_yet import NOT_YET
-from mlc_serve.options import Kind, Option, options_of
+from mlc_serve.config.not_yet import NOT_YET
+from mlc_serve.config.option import Kind, Option, options_of
 
 
 def tables() -> str:

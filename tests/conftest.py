@@ -10,10 +10,10 @@ import pytest
 import tvm  # noqa: F401  all of TVM, before mlc_serve.runtime is imported, which asks for its runtime alone
 from hypothesis import HealthCheck, settings
 
-from mlc_serve.artifacts import HOME_VARIABLE
 from mlc_serve.config import EngineConfig
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
+from mlc_serve.loading.artifacts import HOME_VARIABLE
 from tests.checkpoints import write_checkpoint
 
 # The import of mlc_serve.runtime asks for that for child processes, too: those that share the tests.

@@ -15,9 +15,9 @@ from mlc_serve.config import (
     SupervisionConfig,
     parse_overrides,
 )
+from mlc_serve.config.not_yet import NOT_YET
+from mlc_serve.config.option import options_of
 from mlc_serve.errors import ConfigError
-from mlc_serve.not_yet import NOT_YET
-from mlc_serve.options import options_of
 
 MLC_FIELDS = [
     "model",

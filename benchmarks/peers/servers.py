@@ -16,7 +16,7 @@ import httpx
 from benchmarks.peers.cells import LOAD, Cell
 from benchmarks.peers.llama_cpp import LlamaCppModel
 from benchmarks.peers.ours import OurModel, settings_for
-from mlc_serve.options import command_line
+from mlc_serve.config.option import command_line
 
 # Starts a server; gives its address; ends it.
 Start = Callable[[], AbstractContextManager[str]]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mlc_serve.chat.dialogue import Dialogue
 from mlc_serve.config import ChatConfig
+from mlc_serve.config.option import options_of
 from mlc_serve.errors import ConfigError
-from mlc_serve.options import options_of
 
 Output = Generator[str, None, None]
 

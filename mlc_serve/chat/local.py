@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
+from mlc_serve.api.sync_engine import MLCEngine
 from mlc_serve.chat.source import Message, ReplyPart
-from mlc_serve.sync_engine import MLCEngine
 
 
 class LocalSource:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mlc_serve.loaded_model import GenerationDefaults
 from mlc_serve.text.conversation import PromptTemplate
-from mlc_serve.text.tokenizer import Tokenizer
+from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 
 class Checkpoint(Protocol):

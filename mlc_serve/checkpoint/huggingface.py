@@ -14,10 +14,10 @@ from mlc_serve.checkpoint.generation_values import Recommendations
 from mlc_serve.checkpoint.safetensors_weights import SafetensorsWeights
 from mlc_serve.checkpoint.template_files import read_chat_template, read_listed_ids, read_special_tokens
 from mlc_serve.errors import CheckpointError
-from mlc_serve.json_object import read_json_object, read_json_object_if_present
 from mlc_serve.loaded_model import GenerationDefaults
-from mlc_serve.text.chat_template import ChatTemplate
-from mlc_serve.text.tokenizer import Tokenizer
+from mlc_serve.text.json_object import read_json_object, read_json_object_if_present
+from mlc_serve.text.templates.chat_template import ChatTemplate
+from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 CONFIG_NAME = "config.json"
 _HEAD = "lm_head.weight"

@@ -18,9 +18,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from mlc_serve.disk import says_full
 from mlc_serve.errors import CheckpointError, DiskFullError, DownloadError, StartupError
-from mlc_serve.interruption import interruptible
+from mlc_serve.host.disk import says_full
+from mlc_serve.host.interruption import interruptible
 
 # The files that are read; sub-directories hold the same model in other forms, as do consolidated files.
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "params_shard_*.bin"]

@@ -15,11 +15,11 @@ from mlc_serve.checkpoint.generation_values import Recommendations
 from mlc_serve.checkpoint.raw_shards import RawShards
 from mlc_serve.checkpoint.template_files import read_chat_template
 from mlc_serve.errors import CheckpointError
-from mlc_serve.json_object import read_json_object
 from mlc_serve.loaded_model import GenerationDefaults
 from mlc_serve.text.conversation import PromptTemplate
-from mlc_serve.text.conversation_template import ConversationTemplate
-from mlc_serve.text.tokenizer import Tokenizer
+from mlc_serve.text.json_object import read_json_object
+from mlc_serve.text.templates.conversation_template import ConversationTemplate
+from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 CONFIG_NAME = "mlc-chat-config.json"
 

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mlc_serve.checkpoint.named_file import named_file
 from mlc_serve.errors import CheckpointError
-from mlc_serve.json_object import read_json_object
+from mlc_serve.text.json_object import read_json_object
 
 # The second is the name that older directories use.
 CACHE_NAMES = ("tensor-cache.json", "ndarray-cache.json")

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from mlc_serve.checkpoint.named_file import named_file
 from mlc_serve.errors import CheckpointError
-from mlc_serve.json_object import read_json_object
+from mlc_serve.text.json_object import read_json_object
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"

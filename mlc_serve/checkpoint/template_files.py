@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mlc_serve.errors import CheckpointError
-from mlc_serve.json_object import read_json_object_if_present
-from mlc_serve.text.chat_template import ChatTemplate
+from mlc_serve.text.json_object import read_json_object_if_present
+from mlc_serve.text.templates.chat_template import ChatTemplate
 
 
 def read_chat_template(directory: Path, control_texts: Collection[str] = ()) -> ChatTemplate | None:

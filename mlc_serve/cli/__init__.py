@@ -14,16 +14,15 @@ from mlc_serve.cli import (
     bench,
     chat,
     compile,
-    completion,
     convert,
     models,
     serve,
+    shell_completion,
     supervise,
 )
 from mlc_serve.cli.parser import CommandParser, refuse_unknown
-from mlc_serve.errors import ConfigError, StartupError
-from mlc_serve.exit_codes import EXIT_INTERRUPTED, EXIT_TERMINATED
-from mlc_serve.interruption import Terminated, ended_by_sigterm
+from mlc_serve.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, ConfigError, StartupError
+from mlc_serve.host.interruption import Terminated, ended_by_sigterm
 
 _COMMANDS = (
     serve,
@@ -33,7 +32,7 @@ _COMMANDS = (
     convert,
     compile,
     bench,
-    completion,
+    shell_completion,
 )
 _EXAMPLES = """\
 examples:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlc_serve.cli.parser import CommandParser
 from mlc_serve.cli.table import table
-from mlc_serve.disk import size_text
 from mlc_serve.errors import ConfigError
+from mlc_serve.host.disk import size_text
 
 if TYPE_CHECKING:
     from mlc_serve.interface.models import CachedModel

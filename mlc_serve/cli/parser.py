@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar
 
+from mlc_serve.config.option import Kind, Option, Spelling, options_of
 from mlc_serve.errors import ConfigError
-from mlc_serve.options import Kind, Option, Spelling, options_of
 
 Config = TypeVar("Config")
 

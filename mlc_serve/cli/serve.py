@@ -9,7 +9,7 @@ from typing import Any
 from mlc_serve.cli.engine_options import MODEL_HELP, keep_torch_out
 from mlc_serve.cli.parser import CommandParser, add_options, read_options
 from mlc_serve.config import EngineConfig, LaunchConfig, ServerConfig
-from mlc_serve.options import options_of
+from mlc_serve.config.option import options_of
 
 _EXAMPLES = """\
 examples:

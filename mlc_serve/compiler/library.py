@@ -15,9 +15,9 @@ from tvm import relax
 from tvm.support import cc
 from tvm.target import Target
 
-from mlc_serve.compiler.cpu_layers import CPULayers
-from mlc_serve.compiler.gpu_layers import GPULayers
 from mlc_serve.compiler.kernels.cpu.sampling import KERNELS as SAMPLING_KERNELS
+from mlc_serve.compiler.layers.cpu import CPULayers
+from mlc_serve.compiler.layers.gpu import GPULayers
 from mlc_serve.compiler.metadata import describe
 from mlc_serve.compiler.optimization import find_level
 from mlc_serve.compiler.pipeline import lowering_options, pipeline_for

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlc_serve.options import Kind, check_options, option, parse_assignments
+from mlc_serve.config.option import Kind, check_options, option, parse_assignments
 
 
 @dataclass(frozen=True)

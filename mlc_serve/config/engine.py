@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from mlc_serve.config.not_yet import refuse_not_yet
+from mlc_serve.config.option import Kind, Spelling, check_options, option, parse_assignments
 from mlc_serve.errors import ConfigError
-from mlc_serve.not_yet import refuse_not_yet
-from mlc_serve.options import Kind, Spelling, check_options, option, parse_assignments
 
 Mode = Literal["local", "interactive", "server"]
 SpeculativeMode = Literal["disable", "small_draft", "eagle", "medusa"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlc_serve.not_yet import refuse_not_yet
-from mlc_serve.options import Kind, check_options, option
+from mlc_serve.config.not_yet import refuse_not_yet
+from mlc_serve.config.option import Kind, check_options, option
 
 
 @dataclass(frozen=True)

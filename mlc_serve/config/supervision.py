@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mlc_serve.config.option import Kind, check_options, option
 from mlc_serve.errors import ConfigError
-from mlc_serve.options import Kind, check_options, option
 
 
 @dataclass(frozen=True)

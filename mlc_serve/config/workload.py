@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlc_serve.options import Kind, check_options, option
+from mlc_serve.config.option import Kind, check_options, option
 
 
 @dataclass(frozen=True)

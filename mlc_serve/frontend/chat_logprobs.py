@@ -9,7 +9,7 @@ from json.encoder import encode_basestring as quoted
 from mlc_serve.engine.backend import TokenLogprobs
 from mlc_serve.frontend.logprob_table import LogprobTable, finite, listed
 from mlc_serve.protocol.replies import ChatLogprobs
-from mlc_serve.text.tokenizer import Tokenizer
+from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 # Of how many tokens it is remembered how they are written. They are the same few in most of a reply.
 _REMEMBERED = 4096

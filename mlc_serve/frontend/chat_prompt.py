@@ -11,8 +11,8 @@ from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.messages import CalledTool, Message
 from mlc_serve.protocol.openai import ChatCompletionRequest
 from mlc_serve.text.conversation import Conversation
-from mlc_serve.text.meter import Meter
 from mlc_serve.text.pieces import Piece
+from mlc_serve.text.templates.meter import Meter
 
 # `self` is none of the template's variables: it can't be passed by name.
 _RESERVED = frozenset({"messages", "tools", "add_generation_prompt", "self"})

@@ -8,9 +8,9 @@ from mlc_serve.engine.backend import TokenLogprobs
 from mlc_serve.engine.request import FinishReason, RequestDelta
 from mlc_serve.errors import RequestFailedError
 from mlc_serve.frontend.params import GenerationParams
-from mlc_serve.text.detokenizer import Detokenizer
 from mlc_serve.text.stop_strings import StopSearch, StopStrings
-from mlc_serve.text.tokenizer import Tokenizer
+from mlc_serve.text.tokenization.detokenizer import Detokenizer
+from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 
 @dataclass(slots=True)  # not frozen, which would take as long again, and there is one for each token

@@ -13,7 +13,7 @@ from mlc_serve.frontend.completion_logprobs import (
 )
 from mlc_serve.frontend.generate import wire_reason
 from mlc_serve.protocol.replies import ChoiceEnd, CompletionChoice, CompletionLogprobs
-from mlc_serve.text.tokenizer import Tokenizer
+from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from itertools import chain
 from mlc_serve.engine.backend import TokenLogprobs
 from mlc_serve.frontend.logprob_table import LogprobTable, finite, listed
 from mlc_serve.protocol.replies import CompletionLogprobs
-from mlc_serve.text.detokenizer import Detokenizer
-from mlc_serve.text.tokenizer import Tokenizer
+from mlc_serve.text.tokenization.detokenizer import Detokenizer
+from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 

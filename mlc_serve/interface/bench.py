@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.bench.asking import ask_engine, ask_server
 from mlc_serve.bench.event_client import EventClient, ReplyError
 from mlc_serve.bench.load import NoMeasureError

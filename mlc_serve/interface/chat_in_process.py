@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from mlc_serve.api.sync_engine import MLCEngine
 from mlc_serve.chat.local import LocalSource
 from mlc_serve.config import ChatConfig, EngineConfig, LaunchConfig
 from mlc_serve.errors import StartupError
 from mlc_serve.interface.chat import run_chat
 from mlc_serve.interface.in_process import load_in_process
-from mlc_serve.sync_engine import MLCEngine
 
 
 def chat_in_process(engine: EngineConfig, launch: LaunchConfig, chat: ChatConfig) -> int:

@@ -18,12 +18,12 @@ from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
 from mlc_serve.compiler.library import STAGES, compile_library
 from mlc_serve.compiler.target import target_for
-from mlc_serve.dimensions import read_dimensions
-from mlc_serve.disk import check_room, told_if_full
 from mlc_serve.errors import CompileError
-from mlc_serve.processes import children_end
+from mlc_serve.host.disk import check_room, told_if_full
+from mlc_serve.host.processes import children_end
+from mlc_serve.host.unfinished import unfinished
+from mlc_serve.loading.dimensions import read_dimensions
 from mlc_serve.quantization.scheme import choose_scheme
-from mlc_serve.unfinished import unfinished
 
 # Bytes that compilers and linkers take for the largest models, with room to spare: LLVM does not tell of a
 # full disk, but ends the process.

@@ -10,11 +10,11 @@ from tqdm import tqdm
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
 from mlc_serve.checkpoint.mlc_writer import write_mlc_directory
-from mlc_serve.dimensions import read_dimensions
-from mlc_serve.disk import told_if_full
 from mlc_serve.errors import ConfigError, StartupError
+from mlc_serve.host.disk import told_if_full
+from mlc_serve.host.unfinished import unfinished
+from mlc_serve.loading.dimensions import read_dimensions
 from mlc_serve.quantization.scheme import check_conversion, find_scheme
-from mlc_serve.unfinished import unfinished
 
 
 def convert_model(source: str, quantization: str, output: Path) -> None:

@@ -10,10 +10,10 @@ from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
-from mlc_serve.artifacts import Artifact, artifacts
 from mlc_serve.checkpoint.downloads import Download, downloads, remove_download
 from mlc_serve.demo import DEMO_MODEL_NAME, demo_model_path
 from mlc_serve.errors import ConfigError, StartupError
+from mlc_serve.loading.artifacts import Artifact, artifacts
 
 _SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/")
 _KINDS = {"libraries": "library", "weights": "weights"}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.config import (
     EngineConfig,
     LaunchConfig,
@@ -26,8 +26,8 @@ from mlc_serve.config import (
 from mlc_serve.config.api_keys import with_all_keys
 from mlc_serve.demo import DEMO_MODEL_NAME, demo_model_path
 from mlc_serve.errors import ConfigError
+from mlc_serve.host.interruption import ended_by_sigterm
 from mlc_serve.interface.supervisor_url import supervisor_url
-from mlc_serve.interruption import ended_by_sigterm
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
 from mlc_serve.server.context import ServerContext

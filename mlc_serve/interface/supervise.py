@@ -22,11 +22,11 @@ from mlc_serve.config import (
     SupervisionConfig,
 )
 from mlc_serve.config.api_keys import with_all_keys
-from mlc_serve.exit_codes import EXIT_OK, EXIT_STARTUP_ERROR
+from mlc_serve.errors import EXIT_OK, EXIT_STARTUP_ERROR
 from mlc_serve.interface.status_line import StatusLine
 from mlc_serve.server.supervision import StatusService
 from mlc_serve.supervisor.config import MLCServerConfig
-from mlc_serve.supervisor.server import MLCServer
+from mlc_serve.supervisor.mlc_server import MLCServer
 
 # Tells a supervised server where its supervisor's status service is.
 SERVICE_VARIABLE = "MLC_SERVE_SUPERVISOR"

@@ -16,7 +16,6 @@ from subprocess import Popen, TimeoutExpired
 
 from tqdm import tqdm
 
-from mlc_serve.disk import disk_full, says_full
 from mlc_serve.errors import (
     CheckpointError,
     CompileError,
@@ -25,7 +24,8 @@ from mlc_serve.errors import (
     DownloadError,
     StartupError,
 )
-from mlc_serve.processes import running
+from mlc_serve.host.disk import disk_full, says_full
+from mlc_serve.host.processes import running
 
 _POLL_SECONDS = 0.5
 _KINDS = {kind.exit_code: kind for kind in (ConfigError, CheckpointError, DownloadError, DiskFullError)}

@@ -18,27 +18,27 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mlc_serve.artifacts import artifact, host_cpu, source_hash
 from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.checkpoint.conversion import convert
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
 from mlc_serve.config import DEFAULT_OPT, EngineConfig, Mode
-from mlc_serve.dimensions import read_dimensions
-from mlc_serve.disk import check_room
-from mlc_serve.engine.limit_inference import infer_limits
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
 from mlc_serve.errors import CheckpointError, ConfigError, StartupError
-from mlc_serve.host_memory import free_host_bytes
+from mlc_serve.host.disk import check_room
+from mlc_serve.host.memory import free_host_bytes
 from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.loading.artifacts import artifact, host_cpu, source_hash
 from mlc_serve.loading.compiler_process import run_compiler
+from mlc_serve.loading.dimensions import read_dimensions
+from mlc_serve.loading.sizing import infer_limits
 from mlc_serve.quantization.scheme import SCHEMES, check_conversion, choose_scheme
 from mlc_serve.runtime.device import DeviceName, find_device
 from mlc_serve.runtime.library import Library
 from mlc_serve.runtime.runner import TVMBackend
 from mlc_serve.runtime.threads import use_every_core
 from mlc_serve.runtime.weights import load_weights
-from mlc_serve.text.tokenizer import Tokenizer
+from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 

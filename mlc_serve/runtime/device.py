@@ -15,7 +15,7 @@ import tvm
 import tvm_ffi
 
 from mlc_serve.errors import DeviceError
-from mlc_serve.processes import running
+from mlc_serve.host.processes import running
 
 # In order of preference.
 KINDS = ("cuda", "rocm", "metal", "vulkan", "opencl", "cpu")

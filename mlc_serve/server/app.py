@@ -18,12 +18,12 @@ from mlc_serve.config import ServerConfig
 from mlc_serve.server import ignored_fields
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.documentation import ANYWHERE, DocumentedApp, refuses_with
-from mlc_serve.server.errors import EXCEPTION_HANDLERS, UnexpectedErrors
 from mlc_serve.server.ignored_fields import IgnoredFields
 from mlc_serve.server.json_bodies import JsonBodies
 from mlc_serve.server.middleware import request_id
 from mlc_serve.server.middleware.auth import ApiKeys
 from mlc_serve.server.middleware.body_limit import BodyLimit
+from mlc_serve.server.middleware.errors import EXCEPTION_HANDLERS, UnexpectedErrors
 from mlc_serve.server.middleware.hosts import Hosts, is_loopback
 from mlc_serve.server.middleware.paths import Paths
 from mlc_serve.server.middleware.reply_heads import ReplyHeads

@@ -26,8 +26,8 @@ from mlc_serve.errors import (
     TooManyConnectionsError,
 )
 from mlc_serve.server.connections import Connections, Phase
-from mlc_serve.server.errors import error_response
 from mlc_serve.server.middleware.auth import OPEN_PATHS
+from mlc_serve.server.middleware.errors import error_response
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.h11_impl import RequestResponseCycle as Cycle

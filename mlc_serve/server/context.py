@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.errors import ConfigError, ModelNotFoundError, QueueFullError, ShuttingDownError
 from mlc_serve.server.loop_watch import LoopHolds
 

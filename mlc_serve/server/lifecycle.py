@@ -26,8 +26,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from mlc_serve.config import ServerConfig
-from mlc_serve.errors import ConfigError, PortInUseError
-from mlc_serve.exit_codes import EXIT_ENGINE_DEAD, EXIT_OK
+from mlc_serve.errors import EXIT_ENGINE_DEAD, EXIT_OK, ConfigError, PortInUseError
 from mlc_serve.server.app import create_app
 from mlc_serve.server.connection import uvicorn_settings
 from mlc_serve.server.connections import Connections

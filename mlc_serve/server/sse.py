@@ -16,7 +16,7 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from mlc_serve.errors import RequestError, RequestFailedError
-from mlc_serve.server.errors import error_json
+from mlc_serve.server.middleware.errors import error_json
 from mlc_serve.server.middleware.reply_heads import past_all_layers
 from mlc_serve.server.middleware.request_id import request_id
 

@@ -22,10 +22,10 @@ from mlc_serve.config import ServerConfig
 from mlc_serve.errors import AuthenticationError, MLCServeError, RequestFailedError
 from mlc_serve.server.connection import uvicorn_settings
 from mlc_serve.server.connections import Connections
-from mlc_serve.server.errors import EXCEPTION_HANDLERS
 from mlc_serve.server.lifecycle import BACKLOG, bind_socket, url_of
 from mlc_serve.server.middleware.auth import bearer_token
-from mlc_serve.supervisor.server import MLCServer
+from mlc_serve.server.middleware.errors import EXCEPTION_HANDLERS
+from mlc_serve.supervisor.mlc_server import MLCServer
 from mlc_serve.supervisor.status import STATUS_CHANGED, MLCServerStatus
 
 HOST = "127.0.0.1"

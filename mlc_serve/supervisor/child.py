@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from mlc_serve.processes.tree import ProcessTree, Spawn
+from mlc_serve.host.processes.tree import ProcessTree, Spawn
 from mlc_serve.supervisor.output import Output
 
 logger = logging.getLogger(__name__)

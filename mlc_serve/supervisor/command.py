@@ -8,8 +8,8 @@ import sys
 from dataclasses import replace
 
 from mlc_serve.config import EngineConfig, SupervisionConfig, api_keys
+from mlc_serve.config.option import command_line
 from mlc_serve.errors import CommandError, ConfigError
-from mlc_serve.options import command_line
 from mlc_serve.supervisor.config import MLCServerConfig
 
 MLC_SERVE, MLC_LLM = ("mlc_serve",), ("mlc_llm",)

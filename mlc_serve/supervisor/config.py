@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, create_model, field_validator, model_validator
 
 from mlc_serve.config import EngineConfig, LaunchConfig, ServerConfig, SupervisionConfig
-from mlc_serve.options import Kind, Option, options_of
+from mlc_serve.config.option import Kind, Option, options_of
 
 _PARTS = (EngineConfig, ServerConfig, LaunchConfig, SupervisionConfig)
 _TYPES: dict[Kind, Any] = {

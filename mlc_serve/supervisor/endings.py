@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-from mlc_serve.exit_codes import EXIT_CHECKPOINT_ERROR, EXIT_CONFIG_ERROR, EXIT_PORT_IN_USE
+from mlc_serve.errors import EXIT_CHECKPOINT_ERROR, EXIT_CONFIG_ERROR, EXIT_PORT_IN_USE
 
 _HOPELESS = frozenset({EXIT_CONFIG_ERROR, EXIT_CHECKPOINT_ERROR})
 

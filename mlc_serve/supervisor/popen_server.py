@@ -10,10 +10,10 @@ from types import TracebackType
 
 from mlc_serve.config import EngineConfig, LaunchConfig, Mode, ServerConfig, SupervisionConfig
 from mlc_serve.errors import ConfigError, StartupError, SupervisionError
-from mlc_serve.event_loop_thread import EventLoopThread
+from mlc_serve.host.event_loop_thread import EventLoopThread
 from mlc_serve.supervisor.config import MLCServerConfig
 from mlc_serve.supervisor.health import base_url
-from mlc_serve.supervisor.server import MLCServer
+from mlc_serve.supervisor.mlc_server import MLCServer
 
 POLL_SECONDS = 0.1
 

@@ -8,7 +8,7 @@ from mlc_serve.engine.limits import EngineLimits, ModelInfo
 from mlc_serve.loaded_model import GenerationDefaults, LoadedModel
 from mlc_serve.testing.backend import FakeBackend
 from mlc_serve.testing.tokens import EOS_ID, IM_END_ID, VOCAB_SIZE, byte_tokenizer
-from mlc_serve.text.chat_template import ChatTemplate
+from mlc_serve.text.templates.chat_template import ChatTemplate
 
 CHAT_TEMPLATE = """\
 {%- if tools %}<|im_start|>system

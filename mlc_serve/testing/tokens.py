@@ -5,7 +5,7 @@ from __future__ import annotations
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors
 
-from mlc_serve.text.tokenizer import Tokenizer
+from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 BOS_ID = 256
 EOS_ID = 257

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from mlc_serve.text.meter import Meter
 from mlc_serve.text.pieces import Piece
+from mlc_serve.text.templates.meter import Meter
 
 Message = Mapping[str, Any]
 Tool = Mapping[str, Any]

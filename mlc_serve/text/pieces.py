@@ -14,7 +14,7 @@ from typing import NamedTuple
 import tokenizers
 
 from mlc_serve.errors import InvalidRequestError
-from mlc_serve.text.tokenizer_faults import tokenizer_faults
+from mlc_serve.text.tokenization.faults import tokenizer_faults
 
 # Characters without a meaning: one of Unicode's private use areas.
 _PRIVATE_USE = range(0xF0000, 0xFFFFE)

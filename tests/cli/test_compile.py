@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mlc_serve import cli
-from mlc_serve.exit_codes import EXIT_CHECKPOINT_ERROR, EXIT_CONFIG_ERROR
+from mlc_serve.errors import EXIT_CHECKPOINT_ERROR, EXIT_CONFIG_ERROR
 from mlc_serve.interface import compile as interface
 from tests.checkpoints import Shape, write_checkpoint
 

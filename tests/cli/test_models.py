@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlc_serve import cli
-from mlc_serve.artifacts import HOME_VARIABLE, artifact
+from mlc_serve.loading.artifacts import HOME_VARIABLE, artifact
 
 
 class Person(io.StringIO):

@@ -9,7 +9,7 @@ import pytest
 from mlc_serve.cli import serve
 from mlc_serve.cli.parser import CommandParser, read_options
 from mlc_serve.config import EngineConfig, LaunchConfig, ServerConfig
-from mlc_serve.options import command_line, options_of
+from mlc_serve.config.option import command_line, options_of
 
 MLC_FLAGS = (
     "--device --model-lib --mode --enable-debug --additional-models --embedding-model --embedding-model-lib "

@@ -14,7 +14,7 @@ from tvm import relax, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
-from mlc_serve.compiler.cpu_layers import CPULayers
+from mlc_serve.compiler.layers.cpu import CPULayers
 from mlc_serve.compiler.optimization import find_level
 from mlc_serve.compiler.pipeline import lowering_options, pipeline_for
 from mlc_serve.compiler.target import target_for

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.config import ServerConfig
 from mlc_serve.engine.sampling import Draw
 from mlc_serve.server.context import ServerContext

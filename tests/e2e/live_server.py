@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.config import ServerConfig
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.lifecycle import Lifecycle, bind_socket, url_of

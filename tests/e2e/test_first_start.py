@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mlc_serve.artifacts import HOME_VARIABLE, artifacts
-from mlc_serve.exit_codes import EXIT_INTERRUPTED, EXIT_TERMINATED
-from mlc_serve.unfinished import remove_abandoned
+from mlc_serve.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
+from mlc_serve.host.unfinished import remove_abandoned
+from mlc_serve.loading.artifacts import HOME_VARIABLE, artifacts
 from tests.checkpoints import Shape, write_checkpoint
 
 pytestmark = pytest.mark.skipif(

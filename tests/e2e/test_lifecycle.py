@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mlc_serve.exit_codes import EXIT_ENGINE_DEAD, EXIT_OK
+from mlc_serve.errors import EXIT_ENGINE_DEAD, EXIT_OK
 from tests.patience import PATIENCE
 
 SCRIPT = Path(__file__).with_name("fake_server.py")

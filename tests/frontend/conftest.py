@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.testing import FakeBackend, fake_model, replay
 
 Serve = Callable[..., AsyncMLCEngine]

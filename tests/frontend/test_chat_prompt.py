@@ -12,7 +12,7 @@ from mlc_serve.frontend.chat_prompt import chat_prompt, chat_prompt_ids, offers_
 from mlc_serve.protocol.openai import ChatCompletionRequest
 from mlc_serve.testing import IM_START_ID, fake_model
 from mlc_serve.testing.model import CHAT_TEMPLATE
-from mlc_serve.text.chat_template import ChatTemplate
+from mlc_serve.text.templates.chat_template import ChatTemplate
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 SEEN = ChatTemplate(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mlc_serve.api.sync_engine import MLCEngine
 from mlc_serve.checkpoint.conversion import convert
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.raw_shards import RawShards
@@ -23,7 +24,6 @@ from mlc_serve.interface.convert import convert_model
 from mlc_serve.loading import load_model
 from mlc_serve.quantization.scheme import SCHEMES, find_scheme
 from mlc_serve.runtime.library import ParameterSpec
-from mlc_serve.sync_engine import MLCEngine
 from tests.checkpoints import Shape, write_checkpoint
 from tests.mlc_checkpoints import write_packed_model
 from tests.prompts import prompt_of

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mlc_serve.artifacts import HOME_VARIABLE, artifact
 from mlc_serve.demo import demo_model_path
 from mlc_serve.errors import ConfigError, StartupError
 from mlc_serve.interface import models
 from mlc_serve.interface.models import cached_models, named, remove
+from mlc_serve.loading.artifacts import HOME_VARIABLE, artifact
 
 MAPS_A_FILE = """
 import mmap, sys

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from mlc_serve.artifacts import HOME_VARIABLE, cache_home
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.config import EngineConfig
 from mlc_serve.engine.backend import SequenceStep
@@ -30,6 +29,7 @@ from mlc_serve.frontend.params import check_prompt
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load as module
 from mlc_serve.loading import load_model
+from mlc_serve.loading.artifacts import HOME_VARIABLE, cache_home
 from tests.checkpoints import Shape, write_checkpoint
 from tests.mlc_checkpoints import write_mlc_checkpoint
 

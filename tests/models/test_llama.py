@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlc_serve.compiler.gpu_layers import GPULayers
+from mlc_serve.compiler.layers.gpu import GPULayers
 from mlc_serve.compiler.target import target_for
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.llama import LlamaForCausalLM

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mlc_serve.config import EngineConfig
+from mlc_serve.config.option import options_of
 from mlc_serve.errors import ConfigError
-from mlc_serve.options import options_of
 from mlc_serve.quantization.scheme import (
     CPU_DEFAULT,
     GPU_DEFAULT,

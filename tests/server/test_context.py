@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.errors import ConfigError, ModelNotFoundError, ShuttingDownError
 from mlc_serve.server.context import ServerContext
 from mlc_serve.testing import fake_model

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlc_serve.errors import AuthenticationError
-from mlc_serve.server.errors import error_response
+from mlc_serve.server.middleware.errors import error_response
 
 # Orchestrators probe these without credentials, and they tell nothing but up or down.
 OPEN_PATHS = frozenset({"/health", "/ready"})

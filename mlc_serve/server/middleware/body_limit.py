@@ -7,7 +7,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlc_serve.errors import BodyTooLargeError
-from mlc_serve.server.errors import error_response
+from mlc_serve.server.middleware.errors import error_response
 
 
 class BodyLimit:

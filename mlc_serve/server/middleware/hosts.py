@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlc_serve.errors import UnknownHostError
-from mlc_serve.server.errors import error_response
+from mlc_serve.server.middleware.errors import error_response
 
 
 def is_loopback(host: str) -> bool:

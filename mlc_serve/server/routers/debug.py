@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from mlc_serve.errors import UnsupportedFieldError
+from mlc_serve.host import cuda_profiler
 from mlc_serve.protocol.request_part import RequestPart
-from mlc_serve.server import cuda_profiler
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.documentation import refuses_with, takes
 from mlc_serve.server.json_bodies import JsonBodies

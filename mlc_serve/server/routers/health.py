@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from mlc_serve.config import ServerConfig
 from mlc_serve.protocol.replies import Reply
 from mlc_serve.server.context import ServerContext
-from mlc_serve.server.errors import retry_headers
+from mlc_serve.server.middleware.errors import retry_headers
 
 
 class Report(Reply):

@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 
 from mlc_serve import __version__
-from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.server.context import ServerContext
 
 FILES = Path(__file__).parent.parent / "ui"

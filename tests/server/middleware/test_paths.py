@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.server.context import ServerContext
 from mlc_serve.testing import fake_model
 from tests.server.conftest import MakeClient

@@ -7,7 +7,7 @@ import logging
 import httpx
 import pytest
 
-from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.config import ServerConfig
 from mlc_serve.server.app import create_app
 from mlc_serve.server.context import ServerContext

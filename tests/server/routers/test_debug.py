@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.server.context import ServerContext
 from mlc_serve.testing import FakeBackend, fake_model
 from tests.server.conftest import MakeClient

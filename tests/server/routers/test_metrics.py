@@ -7,7 +7,7 @@ from collections import Counter
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.server.context import ServerContext
 from mlc_serve.testing import FakeBackend, fake_model
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from mlc_serve import __version__
-from mlc_serve.async_engine import AsyncMLCEngine
+from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.config import ServerConfig
 from mlc_serve.server.app import create_app
 from mlc_serve.server.context import ServerContext

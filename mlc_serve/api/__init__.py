@@ -1,0 +1,1 @@
+"""AsyncMLCEngine and MLCEngine: engines as programs use them."""

@@ -1,0 +1,61 @@
+"""Layers for the CPU: packed weights, and the kernels of `kernels/cpu`. Activations are float32."""
+
+from __future__ import annotations
+
+from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
+from tvm.target import Target
+
+from mlc_serve.compiler.cpu_kv_cache import CPUPagedKVCache
+from mlc_serve.compiler.kernels.cpu.dot import dot_for
+from mlc_serve.compiler.kernels.cpu.float_unit import float_unit_for
+from mlc_serve.compiler.layers.integer import IntegerEmbedding, IntegerLinear, LazyNorm
+from mlc_serve.compiler.layers.packed import PackedEmbedding, PackedLinear, RMSNorm
+from mlc_serve.compiler.optimization import Optimization
+from mlc_serve.models.layers import CacheSize
+from mlc_serve.models.llama_config import AttentionShape
+from mlc_serve.quantization.scheme import Scheme
+
+
+class CPULayers:
+    """Implements models.layers.Layers."""
+
+    dtype = "float32"
+
+    def __init__(self, scheme: Scheme, optimization: Optimization, target: Target) -> None:
+        self._scheme = scheme
+        self._optimization = optimization
+        self._unit = float_unit_for(target)
+        self.bfloat16_products = self._unit.has_pairs
+        self._arithmetic = (
+            dot_for(target, scheme.groups) if scheme.groups and optimization.integer_products else self._unit
+        )
+        narrow = optimization.half_kv and scheme.groups is not None
+        self.attention_dtype = "float16" if narrow else "float32"
+
+    def linear(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = False,
+        gated: bool = False,
+        dtype: str = "float32",
+    ) -> PackedLinear | IntegerLinear:
+        groups, shape = self._scheme.groups, (in_features, out_features)
+        gated = gated and self._optimization.fused
+        if groups is None:
+            return PackedLinear(shape, self._scheme.weight_dtype, self._unit, bias, gated)
+        return IntegerLinear(shape, groups, self._arithmetic, bias, gated, dtype)
+
+    def embedding(self, vocab_size: int, width: int) -> PackedEmbedding | IntegerEmbedding:
+        if self._scheme.groups is None:
+            return PackedEmbedding(vocab_size, width, self._scheme.weight_dtype, self._unit)
+        return IntegerEmbedding(vocab_size, width, self._scheme.groups, self._arithmetic)
+
+    def rms_norm(self, width: int, epsilon: float) -> RMSNorm | LazyNorm:
+        if self._scheme.groups is None or not self._optimization.fused:
+            return RMSNorm(width, epsilon)
+        return LazyNorm(width, epsilon)
+
+    def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
+        return CPUPagedKVCache(shape, size, self.attention_dtype, self._unit)

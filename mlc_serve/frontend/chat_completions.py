@@ -1,0 +1,179 @@
+"""Chat completions: from a request to a whole reply or a stream of chunks. On the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import AbstractContextManager, aclosing
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, overload
+
+from mlc_serve.errors import InvalidRequestError
+from mlc_serve.frontend.chat_choice import ChatChunkWriter, ChatMessageWriter, ChatOptions
+from mlc_serve.frontend.chat_logprobs import ChatLogprobsWriter
+from mlc_serve.frontend.chat_prompt import chat_prompt_ids, offers_tools
+from mlc_serve.frontend.choice import TextDelta
+from mlc_serve.frontend.generate import Generate, Reserve, cache_namespace, new_id, reply_fields
+from mlc_serve.frontend.long_texts import LongTexts, is_long
+from mlc_serve.frontend.params import GenerationParams, sampling_params, seed
+from mlc_serve.frontend.reply_size import bounded
+from mlc_serve.frontend.usage import UsageCount
+from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.protocol.errors import validated
+from mlc_serve.protocol.openai import ChatCompletionRequest
+from mlc_serve.protocol.replies import ChatChunkChoice, ChatCompletion, ChatCompletionChunk, ChatDelta
+from mlc_serve.protocol.reply_stream import ReplyStream, TextPart
+from mlc_serve.protocol.whole_reply import WholeReply
+from mlc_serve.text.templates.meter import Meter
+
+# Steps of a template, of about a microsecond each, for which others may wait.
+_QUICK_STEPS = 10_000
+
+ChatStream = AsyncGenerator[ChatCompletionChunk, None]
+
+
+class ChatCompletions:
+    """`chat.completions` of an engine, as of OpenAI's client."""
+
+    def __init__(
+        self, model: LoadedModel, generate: Generate, reserve: Reserve, long_texts: LongTexts
+    ) -> None:
+        self._model = model
+        self._long_texts = long_texts
+        self._generate = generate
+        self._reserve = reserve
+
+    @overload
+    async def create(self, *, stream: Literal[False] = False, **fields: Any) -> ChatCompletion: ...
+
+    @overload
+    async def create(self, *, stream: Literal[True], **fields: Any) -> ChatStream: ...
+
+    async def create(self, *, stream: bool = False, **fields: Any) -> ChatCompletion | ChatStream:
+        """Answer a request given as OpenAI's fields and the extensions; with stream=True, chunk by chunk.
+
+        Raises a RequestError: here for what is wrong with the fields, from the stream for what comes later.
+        """
+        request = validated(ChatCompletionRequest, {**fields, "stream": stream})
+        with self.reserve(request):
+            reply = await self.respond(request)
+        return reply.chunks(self.reserve(request)) if isinstance(reply, ReplyStream) else reply.typed()
+
+    def reserve(self, request: ChatCompletionRequest) -> AbstractContextManager[None]:
+        """Keep a place for each choice of a request; whoever calls `respond` does so inside of it.
+
+        Raises QueueFullError, ShuttingDownError or EngineDeadError, before anything is done for the request,
+        and InvalidRequestError for more choices than there are places.
+        """
+        return self._reserve(request.n)
+
+    async def respond(
+        self, request: ChatCompletionRequest, request_id: str | None = None, owner: str = ""
+    ) -> WholeReply[ChatCompletion] | ReplyStream[ChatCompletionChunk]:
+        """Answer a request.
+
+        `request_id` becomes the reply's id and is what AsyncMLCEngine.abort takes. Requests of one `owner`
+        reuse each other's computed prefixes.
+        """
+        reply_id = request_id or new_id("chatcmpl")
+        prompt_ids = await self._prompt_ids(request)
+        params = _generation_params(request, self._model, owner)
+        if request.stream:
+            return self._stream(request, prompt_ids, params, reply_id)
+        return await self._collect(request, prompt_ids, params, reply_id)
+
+    async def _prompt_ids(self, request: ChatCompletionRequest) -> list[int]:
+        """On another thread if the text is long, or if it turns out that the template works long on it."""
+        if not is_long(request.messages, request.tools, request.chat_template_kwargs):
+            quick = Meter(_QUICK_STEPS)
+            try:
+                return chat_prompt_ids(request, self._model, quick)
+            except InvalidRequestError:
+                if not quick.is_spent:
+                    raise
+        meter = Meter()
+        read = partial(chat_prompt_ids, request, self._model, meter)
+        return await self._long_texts.read(read, meter.cancel)
+
+    async def _collect(
+        self, request: ChatCompletionRequest, prompt_ids: list[int], params: GenerationParams, reply_id: str
+    ) -> WholeReply[ChatCompletion]:
+        options = _options(request)
+        usage = UsageCount([prompt_ids], params.n)
+        writers = [ChatMessageWriter(i, options) for i in range(params.n)]
+        async with aclosing(self._generate([prompt_ids], params, reply_id)) as batches:
+            async for deltas in batches:
+                for delta in deltas:
+                    usage.add(delta)
+                    writers[delta.index].add(delta)
+                if options.ends_after_call and all(writer.has_ended for writer in writers):
+                    break
+        outline = ChatCompletion(
+            object="chat.completion",
+            choices=[writer.choice() for writer in writers],
+            usage=usage.usage,
+            **reply_fields(request, self._model, reply_id),
+        )
+        if not options.logprobs:
+            return WholeReply(outline)
+        logprobs = ChatLogprobsWriter(self._model.tokenizer)
+        return WholeReply(outline, [partial(logprobs.pieces, writer.logprobs) for writer in writers])
+
+    def _stream(
+        self, request: ChatCompletionRequest, prompt_ids: list[int], params: GenerationParams, reply_id: str
+    ) -> ReplyStream[ChatCompletionChunk]:
+        fields = reply_fields(request, self._model, reply_id)
+        chunk = partial(ChatCompletionChunk, object="chat.completion.chunk", **fields)
+        options, usage = _options(request), UsageCount([prompt_ids], params.n)
+        logprobs = ChatLogprobsWriter(self._model.tokenizer)
+        writers = [ChatChunkWriter(i, options, logprobs) for i in range(params.n)]
+
+        def chunk_of(choice: ChatChunkChoice) -> ChatCompletionChunk:
+            return chunk(choices=[choice], **usage.of_chunk(request.stream_options))
+
+        counts_always = request.wants_usage_in_every_chunk
+
+        def parts_of(delta: TextDelta) -> Iterable[ChatCompletionChunk | TextPart]:
+            usage.add(delta)
+            writer = writers[delta.index]
+            if writer.writes_text_alone(delta) and not counts_always:
+                return (TextPart(delta.index, delta.text),)
+            return map(chunk_of, writer.write(delta))
+
+        async def parts() -> AsyncGenerator[list[ChatCompletionChunk | TextPart], None]:
+            async with aclosing(self._generate([prompt_ids], params, reply_id)) as batches:
+                async for deltas in batches:
+                    yield [part for delta in deltas for part in parts_of(delta)]
+                    if options.ends_after_call and all(writer.has_ended for writer in writers):
+                        break
+            if request.wants_usage:
+                yield [chunk(choices=[], usage=usage.usage)]
+
+        return ReplyStream(parts(), lambda part: chunk_of(_text_choice(part)))
+
+
+def _text_choice(part: TextPart) -> ChatChunkChoice:
+    delta = ChatDelta(content=part.text)
+    return ChatChunkChoice(index=part.choice, delta=delta, logprobs=None, finish_reason=None)
+
+
+def _generation_params(request: ChatCompletionRequest, model: LoadedModel, owner: str) -> GenerationParams:
+    num_top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
+    sampling = replace(sampling_params(request, model), num_top_logprobs=num_top_logprobs)
+    return GenerationParams(
+        sampling=sampling if request.stream else bounded(sampling, request.n),
+        stop=(*model.defaults.stop, *request.stop),
+        shows_stop=request.include_stop_str_in_output,
+        seed=seed(request),
+        n=request.n,
+        continues_text=request.continue_final_message,
+        cache_namespace=cache_namespace(request, owner),
+    )
+
+
+def _options(request: ChatCompletionRequest) -> ChatOptions:
+    return ChatOptions(
+        parses_tools=offers_tools(request),
+        logprobs=request.logprobs,
+        ends_after_call=not request.parallel_tool_calls,
+    )

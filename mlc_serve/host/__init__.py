@@ -1,0 +1,1 @@
+"""What the machine under us gives: memory, disks, processes, signals, threads. Knows nothing of models."""

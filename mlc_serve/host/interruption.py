@@ -1,0 +1,88 @@
+"""SIGINT and SIGTERM while there is no server yet that could drain: what has been begun is put away.
+
+SIGINT is a KeyboardInterrupt by Python's doing. For SIGTERM it has no handler, so that nothing is put away;
+and process 1 of a container, for which the system has no default action, would not end at all.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn, TypeVar
+
+from mlc_serve.errors import EXIT_TERMINATED
+
+T = TypeVar("T")
+
+
+class Terminated(SystemExit):
+    """SIGTERM came. Where nobody catches it, the process ends with EXIT_TERMINATED."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_TERMINATED)
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let the first SIGTERM raise Terminated in the block, and let further ones change nothing.
+
+    If what it has interrupted takes that for an error of its own, as a compiler's passes may, Terminated is
+    raised at the end of the block. Signals stay as they are where the block does not run on the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    has_come = False
+
+    def terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+        nonlocal has_come
+        has_come = True
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        if has_come:
+            raise Terminated
+
+
+def interruptible(work: Callable[[], T]) -> T:
+    """Do `work` on another thread, and return or raise what it does.
+
+    A signal ends the waiting, even if the work itself waits for threads that wait for the network. The work
+    then goes on until the process ends.
+    """
+    results: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
+    threading.Thread(target=lambda: results.put(_outcome(work)), daemon=True).start()
+    return results.get()()
+
+
+def _outcome(work: Callable[[], T]) -> Callable[[], T]:
+    """What `work` returned or raised, as a function that does the same."""
+    try:
+        result = work()
+    except BaseException as error:  # noqa: BLE001  raised again where it is waited for
+        return _raising(error)
+    return lambda: result
+
+
+def _raising(error: BaseException) -> Callable[[], NoReturn]:
+    def again() -> NoReturn:
+        raise error
+
+    return again
+
+
+def end_within(seconds: float, code: int) -> None:
+    """Let the process end with a code after so long, if a thread still keeps it from ending by then."""
+    limit = threading.Timer(seconds, os._exit, (code,))
+    limit.daemon = True
+    limit.start()

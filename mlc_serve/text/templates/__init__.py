@@ -1,0 +1,1 @@
+"""Conversations to prompts, by the templates that come with models."""

@@ -1,0 +1,182 @@
+"""Conversations to prompts by a model's own Jinja2 templates, rendered as Hugging Face's transformers renders
+them.
+
+Templates come with models from anywhere: they run in a sandbox, metered. What the template itself writes can
+become a control token, and clients' texts can't. Knows no files.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from mlc_serve.errors import CheckpointError, InvalidRequestError
+from mlc_serve.text.conversation import CheckLength, Conversation, Message, PromptTemplate, Tool
+from mlc_serve.text.json_texts import texts_of
+from mlc_serve.text.pieces import Piece, text_of
+from mlc_serve.text.templates.cover import ControlNames, Cover
+from mlc_serve.text.templates.forms import MessageForms, probes
+from mlc_serve.text.templates.jinja_template import JinjaTemplate
+from mlc_serve.text.templates.meter import Meter
+from mlc_serve.text.templates.stand_ins import StandIns
+from mlc_serve.text.text_search import TextSearch
+
+# Steps of one trial at start-up.
+_STEPS_OF_A_TRIAL = 50_000
+_END_OF_REASONING = "</think>"
+
+
+class ChatTemplate(PromptTemplate):
+    """Jinja2 templates of one model: one, or several by name, of which "tool_use" is taken when there are
+    tools.
+
+    `special_tokens` (bos_token, eos_token, ...) are variables of every template. `control_texts` are the
+    names of the tokenizer's control tokens. CheckpointError if a template can't be compiled.
+    """
+
+    def __init__(
+        self,
+        source: str | Mapping[str, str],
+        special_tokens: Mapping[str, str] | None = None,
+        control_texts: Collection[str] = (),
+    ) -> None:
+        sources = {"default": source} if isinstance(source, str) else dict(source)
+        if not sources:
+            raise CheckpointError("the chat template is an empty list")
+        self._templates: dict[str, _Template] = {}
+        for name, text in sources.items():
+            try:
+                self._templates[name] = _Template(text, special_tokens or {}, control_texts)
+            except CheckpointError as error:
+                raise CheckpointError(f"the chat template {reprlib.repr(name)} {error}") from error
+
+    def render(
+        self,
+        conversation: Conversation,
+        meter: Meter | None = None,
+        check_length: CheckLength = lambda _num_characters: None,
+    ) -> list[Piece]:
+        """See PromptTemplate. Variables may replace special tokens.
+
+        InvalidRequestError (param "messages") if the template refuses the messages, fails on them or does not
+        come to an end, (param "tools") if there are tools and the template has no place for them.
+        """
+        name = "tool_use" if conversation.tools and "tool_use" in self._templates else "default"
+        if name not in self._templates:
+            raise InvalidRequestError(f"the model has no chat template named {name!r}", param="messages")
+        return self._templates[name].render(conversation, meter or Meter(), check_length)
+
+
+class _Template:
+    """One of the templates, and what trials have told about it."""
+
+    def __init__(
+        self, source: str, special_tokens: Mapping[str, str], control_texts: Collection[str]
+    ) -> None:
+        plain = JinjaTemplate(source)
+        self._takes_tools = "tools" in plain.variables
+        self._forms = MessageForms.found_by(partial(self._tried, plain, special_tokens))
+        self._jinja, self._special_tokens, self._names = plain, special_tokens, ControlNames({})
+        if control_texts:
+            self._learn_names(source, control_texts)
+
+    def render(self, conversation: Conversation, meter: Meter, check_length: CheckLength) -> list[Piece]:
+        """See ChatTemplate."""
+        if conversation.tools and not self._takes_tools:
+            raise InvalidRequestError("the model's chat template has no place for tools", param="tools")
+        client = {
+            "variables": conversation.variables,
+            "messages": [self._forms.fit(message) for message in conversation.messages],
+            "tools": conversation.tools,
+        }
+        texts = list(texts_of(client))
+        meter.grant(texts)
+        cover = Cover(self._names, texts)
+        pieces = self._written(conversation, cover.over(client), cover, meter)
+        check_length(len(text_of(pieces)))
+        filled = cover.whole_over(client)
+        if filled is not None:
+            meter.grant(texts)
+            pieces = cover.sure(pieces, self._written(conversation, filled, cover, meter))
+        if conversation.continues_last:
+            _check_continued(pieces, conversation.messages[-1])
+        return pieces
+
+    def _written(
+        self, conversation: Conversation, client: dict[str, Any], cover: Cover, meter: Meter
+    ) -> list[Piece]:
+        """The prompt, from what is under a cover."""
+        if conversation.continues_last:
+            client["messages"][-1] = _with_end(client["messages"][-1], cover.end)
+        given = {
+            **client["variables"],
+            "messages": client["messages"],
+            "tools": client["tools"],
+            "add_generation_prompt": conversation.add_generation_prompt,
+        }
+        parts = self._jinja.run({"documents": None, **self._special_tokens, **given}, meter)
+        return cover.pieces(_cut_at(cover.end, parts) if conversation.continues_last else parts)
+
+    def _learn_names(self, source: str, control_texts: Collection[str]) -> None:
+        """Find out how to tell the template's control tokens: by stand-ins if its prompts stay the same with
+        them, and by marks in clients' texts if it puts names together.
+        """
+        stand_ins = StandIns(control_texts)
+        plain, plain_tokens = self._jinja, self._special_tokens
+        replaced = JinjaTemplate(source, stand_ins.put_into_template)
+        tokens = {name: stand_ins.put_into(text) for name, text in plain_tokens.items()}
+        written = []
+        for messages, tools in probes(self._forms):
+            expected = self._tried(plain, plain_tokens, messages, tools)
+            prompt = self._tried(replaced, tokens, messages, tools)
+            if expected != (None if prompt is None else stand_ins.take_from(prompt)):
+                self._names = ControlNames({}, control_texts, plain.literals)
+                return
+            written.append(prompt or "")
+        # Of a template that can't do with any of the trials one does not know it.
+        composes = not any(written) or TextSearch(control_texts).is_in("\n".join(written))
+        self._jinja, self._special_tokens = replaced, tokens
+        self._names = ControlNames(stand_ins.names, control_texts if composes else (), plain.literals)
+
+    def _tried(
+        self,
+        jinja: JinjaTemplate,
+        special_tokens: Mapping[str, str],
+        messages: Sequence[Message],
+        tools: Sequence[Tool] | None,
+    ) -> str | None:
+        """The prompt for messages in their final form; None if the template fails."""
+        given = {"messages": messages, "tools": tools if self._takes_tools else None}
+        context = {"documents": None, "add_generation_prompt": True, **special_tokens, **given}
+        try:
+            return "".join(jinja.run(context, Meter(_STEPS_OF_A_TRIAL)))
+        except InvalidRequestError:
+            return None
+
+
+def _with_end(message: Message, end: str) -> Message:
+    """The message, with a mark behind its text."""
+    content: Any = message["content"] or ""
+    if isinstance(content, str):
+        return {**message, "content": content + end}
+    return {**message, "content": [*content[:-1], {**content[-1], "text": content[-1]["text"] + end}]}
+
+
+def _cut_at(end: str, parts: Sequence[str]) -> list[str]:
+    """The prompt up to the mark behind the last message."""
+    prompt, found, _ = "".join(parts).rpartition(end)
+    return [prompt.replace(end, "")] if found else [""]
+
+
+def _check_continued(pieces: Sequence[Piece], message: Message) -> None:
+    """Raise if the prompt does not end with the message. White space before it, or its reasoning, may go."""
+    content = message.get("content") or ""
+    text = content if isinstance(content, str) else content[-1]
+    kept = text.rpartition(_END_OF_REASONING)[2].lstrip()
+    if not pieces or not text_of(pieces).endswith(kept):
+        raise InvalidRequestError(
+            "continue_final_message: the chat template changes the last message, so it can't be continued.",
+            "continue_final_message",
+        )

@@ -1,0 +1,121 @@
+"""Tells the control tokens in a prompt from what a client wrote: which names of them a template writes, and
+what is put over one client's texts before the template sees them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from mlc_serve.errors import InvalidRequestError
+from mlc_serve.text.json_texts import map_texts
+from mlc_serve.text.pieces import Piece, cut_like, free_characters, text_of
+from mlc_serve.text.templates.client_marks import ClientMarks
+from mlc_serve.text.text_search import TextSearch, change_characters
+
+
+class ControlNames:
+    """The names that a template writes: those that stand in it, by their stand-ins, and those that it puts
+    together. `literals` are the texts in it.
+    """
+
+    def __init__(
+        self, stand_ins: Mapping[str, str], composed: Collection[str] = (), literals: Sequence[str] = ()
+    ) -> None:
+        self.stand_ins = stand_ins
+        self.literals = literals
+        self.marks = ClientMarks(composed, literals) if composed else None
+        self._search = TextSearch([*stand_ins, *composed])
+
+    def pieces_of(self, parts: Iterable[str]) -> Iterator[Piece]:
+        """The prompt, cut at names."""
+        for position, text in enumerate(self._search.split("".join(parts))):
+            if position % 2:
+                yield Piece(self.stand_ins.get(text, text), is_control=True)
+            elif text:
+                yield Piece(text, is_control=False)
+
+
+class Cover:
+    """What is put over the texts of one client, and taken off the prompt."""
+
+    def __init__(self, names: ControlNames, texts: Sequence[str]) -> None:
+        self._names = names
+        self._wide = [text for text in (*texts, *names.literals) if not text.isascii()]
+        taken = [character for character in names.stand_ins if any(character in text for text in self._wide)]
+        others = free_characters(self._wide, len(taken))
+        self._exchange = str.maketrans(dict(zip([*taken, *others], [*others, *taken], strict=True)))
+
+    @cached_property
+    def end(self) -> str:
+        """A character that is neither in the client's texts nor in the template."""
+        return self._free[0]
+
+    def over(self, written: Any) -> Any:
+        """Nested dicts and lists under the cover."""
+        marks = self._names.marks
+        exchanged = self._exchanged(written)
+        return exchanged if marks is None else marks.put_into(exchanged, self._mark)
+
+    def whole_over(self, written: Any) -> Any:
+        """The same with nothing of the texts to be seen but white space and what a template may look for.
+
+        None if the names in the prompt are sure without it.
+        """
+        marks = self._names.marks
+        return None if marks is None else marks.fill(self._exchanged(written), self._mark, self._filler)
+
+    def sure(self, pieces: list[Piece], filled: list[Piece]) -> list[Piece]:
+        """The prompt in which all control tokens are the template's, as they are in `filled`: what the
+        template has written from under `whole_over`.
+
+        InvalidRequestError if the two differ in more than the client's letters, control tokens among it.
+        """
+        text = text_of(pieces)
+        if self._are_alike(text, text_of(filled)):
+            return cut_like(filled, text)
+        if [piece for piece in pieces if piece.is_control] == [piece for piece in filled if piece.is_control]:
+            return pieces
+        raise InvalidRequestError(
+            "the chat template would join a part of a message to the name of a control token",
+            param="messages",
+        )
+
+    def _are_alike(self, text: str, filled: str) -> bool:
+        filler = self._filler
+        pairs = zip(text, filled, strict=False)
+        return len(text) == len(filled) and all(other in (mine, filler) for mine, other in pairs)
+
+    def _exchanged(self, written: Any) -> Any:
+        if not self._exchange:
+            return written
+        return map_texts(written, lambda _key, text: self._exchanged_text(text))
+
+    def _exchanged_text(self, text: str) -> str:
+        return change_characters(text, lambda part: part.translate(self._exchange))
+
+    @property
+    def _mark(self) -> str:
+        return self._free[1]
+
+    @property
+    def _filler(self) -> str:
+        return self._free[2]
+
+    @cached_property
+    def _free(self) -> list[str]:
+        return free_characters([*self._wide, *self._exchange.values()], 3)
+
+    def pieces(self, parts: Iterable[str]) -> list[Piece]:
+        """The prompt in pieces, without the cover."""
+        pieces = self._names.pieces_of(parts)
+        if self._names.marks is None and not self._exchange:
+            return list(pieces)
+        return [piece if piece.is_control else Piece(self._uncovered(piece.text), False) for piece in pieces]
+
+    def _uncovered(self, text: str) -> str:
+        """The mark may have been written as JSON in ASCII."""
+        escaped = json.dumps(self._mark)[1:-1]
+        return self._exchanged_text(text.replace(self._mark, "").replace(escaped, ""))

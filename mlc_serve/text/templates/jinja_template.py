@@ -1,0 +1,72 @@
+"""One Jinja2 template, compiled; what may come of running it, whatever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from jinja2 import Template, TemplateSyntaxError, nodes
+
+from mlc_serve.errors import CheckpointError, InvalidRequestError
+from mlc_serve.text.templates.meter import Meter
+from mlc_serve.text.templates.sandbox import TemplateRefusalError, TemplateSandbox
+
+T = TypeVar("T")
+
+# A hundred times as long as templates are.
+_LONGEST_SOURCE = 2**20
+_LONGEST_FAULT = 500
+
+
+class JinjaTemplate:
+    """`revise` changes the parsed template before it's compiled. CheckpointError if it can't be parsed or
+    compiled; the error's text goes on from "the chat template".
+    """
+
+    def __init__(self, source: str, revise: Callable[[nodes.Template], None] = lambda _: None) -> None:
+        if len(source) > _LONGEST_SOURCE:
+            raise CheckpointError(f"is longer than {_LONGEST_SOURCE} characters")
+        self._sandbox = TemplateSandbox()
+        try:
+            self._compile(source, revise)
+        except TemplateSyntaxError as error:
+            raise CheckpointError(f"can't be parsed: line {error.lineno}: {error.message}") from error
+        except Exception as error:
+            raise CheckpointError(f"can't be compiled: {_fault(error)}") from error
+
+    def run(self, variables: Mapping[str, Any], meter: Meter) -> list[str]:
+        """The text that the template writes, in order.
+
+        InvalidRequestError (param "messages") if it refuses, fails, or is not done when the meter is empty.
+        """
+        written = self._try(variables, meter)
+        if isinstance(written, InvalidRequestError):
+            raise written
+        return written
+
+    def _compile(self, source: str, revise: Callable[[nodes.Template], None]) -> None:
+        tree = self._sandbox.parse(source)
+        names = tree.find_all(nodes.Name)
+        self.variables = {name.name for name in names if name.ctx == "load"}
+        self.literals = [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
+        revise(tree)
+        self._template: Template = self._sandbox.from_string(tree)
+
+    def _try(self, variables: Mapping[str, Any], meter: Meter) -> list[str] | InvalidRequestError:
+        """An error is made new, so that it holds on to nothing that the template has built."""
+        try:
+            return list(self._sandbox.run(self._template, variables, meter))
+        except TemplateRefusalError as refusal:
+            fault = str(refusal)
+        except RecursionError:
+            fault = _CANNOT + "it calls itself without end"
+        except Exception as error:  # noqa: BLE001  its expressions can raise anything
+            fault = _CANNOT + _fault(error)
+        return InvalidRequestError(fault[:_LONGEST_FAULT], param="messages")
+
+
+_CANNOT = "the model's chat template can't render these messages: "
+
+
+def _fault(error: Exception) -> str:
+    return " ".join(str(error).split())[:_LONGEST_FAULT] or type(error).__name__

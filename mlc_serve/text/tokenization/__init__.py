@@ -1,0 +1,1 @@
+"""Strings to token ids and back, by the tokenizers that come with models."""

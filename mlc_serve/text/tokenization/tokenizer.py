@@ -1,0 +1,150 @@
+"""A model's tokenizer: text to ids, ids to the bytes they truly stand for. Says the same at all times; any
+thread may use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import tokenizers
+
+from mlc_serve.errors import CheckpointError, InvalidRequestError, RequestFailedError
+from mlc_serve.text.pieces import Piece, PieceEncoder
+from mlc_serve.text.tokenization.faults import tokenizer_faults
+from mlc_serve.text.tokenization.files import read_tokenizer
+from mlc_serve.text.tokenization.token_bytes import EntryDecoder
+
+# Some models mark these as special, yet they are part of an answer: without them no call could be found in
+# it.
+_VISIBLE_TAGS = frozenset({"<tool_call>", "</tool_call>"})
+# How much shorter a normalizer makes a text: three letters of Korean become one character, and white space
+# one space. More than this is no text that anybody wants to have read.
+_MOST_SHORTENED = 4
+
+
+class Tokenizer:
+    """Wraps a Hugging Face tokenizer, whose padding and truncation are switched off.
+
+    Every id has bytes, and the bytes of consecutive tokens concatenate to the UTF-8 of their text, also where
+    one character is spread over several tokens. Ids that belong to no entry (models pad their vocabulary)
+    have none; `vocab_size` is one more than the highest that does. `special_texts` are those that `encode`
+    turns into control tokens wherever they are written.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer = tokenizer
+        self._pieces = PieceEncoder(tokenizer)
+        self._entries = EntryDecoder(tokenizer)
+        self.strips_leading_space = self._entries.strips_leading_space
+        self.strips_last_space = self._entries.strips_last_space
+        added = tokenizer.get_added_tokens_decoder()
+        vocab = tokenizer.get_vocab()
+        # The ids may have gaps: their number is not the highest.
+        self.vocab_size = max([-1, *vocab.values(), *added]) + 1
+        longest = max([1, *map(len, vocab), *(len(token.content) for token in added.values())])
+        self._most_characters = longest * (1 if tokenizer.normalizer is None else _MOST_SHORTENED)
+        # Of added entries at once, of others as they are first asked for.
+        self._bytes = {
+            token_id: token.content.encode() if token.special else self._entries.added_to_bytes(token.content)
+            for token_id, token in added.items()
+        }
+        self.special_texts = frozenset(token.content for token in added.values() if token.special)
+        self._special_ids = frozenset(
+            token_id
+            for token_id, token in added.items()
+            if token.special and token.content not in _VISIBLE_TAGS
+        )
+
+    @classmethod
+    def from_directory(cls, path: str | Path) -> Tokenizer:
+        """The tokenizer of a model directory; CheckpointError names the file that is missing or wrong."""
+        try:
+            with tokenizer_faults(lambda fault: CheckpointError(f"the tokenizer can't be used: {fault}")):
+                tokenizer = cls(read_tokenizer(Path(path)))
+            tokenizer.encode("", add_special_tokens=True)  # fails if the tokens around a text are unknown
+        except RequestFailedError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        except CheckpointError as error:
+            raise error if str(path) in str(error) else CheckpointError(f"{path}: {error}") from error
+        return tokenizer
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Ids of a text; special tokens written out in it become theirs.
+
+        `add_special_tokens` adds what the tokenizer puts around every text, such as a begin token.
+        InvalidRequestError for a text that is not Unicode: a lone half of a surrogate pair.
+        """
+        _check_unicode(text)
+        with tokenizer_faults(_cannot_read):
+            # The call for several texts is the one that lets other threads run meanwhile.
+            (encoded,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        return encoded.ids
+
+    def encode_pieces(self, pieces: Sequence[Piece]) -> list[int]:
+        """Ids of the joined pieces, in which only the control pieces are control tokens.
+
+        A control piece is one of `special_texts`. InvalidRequestError as from `encode`, and if the tokenizer
+        can't read a name in other text as plain text.
+        """
+        for piece in pieces:
+            _check_unicode(piece.text)
+        with tokenizer_faults(_cannot_read):
+            return self._pieces.encode(pieces)
+
+    def fewest_tokens(self, num_characters: int) -> int:
+        """How many tokens a text has at least, by its length and the longest entry, without reading it."""
+        return -(-num_characters // self._most_characters)
+
+    def decode(self, token_ids: Iterable[int]) -> str:
+        """The text of a whole sequence, without special tokens; bytes that are not UTF-8 become U+FFFD.
+
+        The space that some tokenizers put before or behind every text is taken off again.
+        """
+        text = b"".join(map(self.shown_bytes, token_ids)).decode(errors="replace")
+        text = text.removesuffix(" ") if self.strips_last_space else text
+        return text.removeprefix(" ") if self.strips_leading_space else text
+
+    def token_id(self, entry: str) -> int | None:
+        """The id of an entry under its own name, such as that of a special token; None if there is none."""
+        found: int | None = self._tokenizer.token_to_id(entry)
+        return found
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What the id adds to the bytes of a text: a special token its name, an id of no entry nothing."""
+        known = self._bytes.get(token_id)
+        if known is not None:
+            return known
+        entry = self._tokenizer.id_to_token(token_id) if 0 <= token_id < self.vocab_size else None
+        if entry is None:
+            return b""
+        self._bytes[token_id] = found = self._entries.to_bytes(entry)
+        return found
+
+    def shown_bytes(self, token_id: int) -> bytes:
+        """What the id adds to the bytes of decoded text: a special token nothing."""
+        return b"" if token_id in self._special_ids else self.token_bytes(token_id)
+
+    def token_text(self, token_id: int) -> str:
+        """The token's bytes as a text of their own, with U+FFFD where they are only a part of a character."""
+        return self.token_bytes(token_id).decode(errors="replace")
+
+    def is_special(self, token_id: int) -> bool:
+        """Whether the id controls the model and is not shown in decoded text."""
+        return token_id in self._special_ids
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        character = text[error.start]
+        raise InvalidRequestError(
+            f"the text holds {character!r} at {error.start}, which is half of a surrogate pair"
+        ) from error
+
+
+def _cannot_read(fault: str) -> RequestFailedError:
+    return RequestFailedError(f"The model's tokenizer can't read this text: {fault}")

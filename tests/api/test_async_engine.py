@@ -1,0 +1,469 @@
+"""AsyncMLCEngine: streams, limits, and how everything ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from mlc_serve.api.async_engine import AsyncMLCEngine
+from mlc_serve.config import EngineConfig
+from mlc_serve.engine.backend import TokenLogprobs
+from mlc_serve.engine.core import EngineCore
+from mlc_serve.engine.request import FinishReason, RequestDelta
+from mlc_serve.engine.sampling import SamplingParams
+from mlc_serve.errors import (
+    ConfigError,
+    ContextLengthError,
+    EngineDeadError,
+    InvalidRequestError,
+    QueueFullError,
+    ReaderTooSlowError,
+    RequestFailedError,
+    ShuttingDownError,
+)
+from mlc_serve.frontend.choice import TextDelta
+from mlc_serve.frontend.params import GenerationParams
+from mlc_serve.frontend.stream import MAX_WAITING
+from mlc_serve.testing import FakeBackend, FakeKVCache, fake_model
+
+Serve = Callable[..., AsyncMLCEngine]
+HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}]}
+
+
+@pytest.fixture
+def backend() -> FakeBackend:
+    """The backend of the engine under test."""
+    return FakeBackend()
+
+
+@pytest.fixture
+def serve(backend: FakeBackend) -> Iterator[Serve]:
+    """Starts an engine on `backend`, with these limits; ended when the test is."""
+    engines: list[AsyncMLCEngine] = []
+
+    def start(**limits: Any) -> AsyncMLCEngine:
+        engines.append(AsyncMLCEngine.from_loaded(fake_model(backend=backend, **limits)))
+        return engines[-1]
+
+    yield start
+    backend.gate.set()
+    for engine in engines:
+        engine.terminate()
+
+
+def params(max_tokens: int | None = None, **fields: Any) -> GenerationParams:
+    """Generation that goes on until max_tokens, or until the context is full."""
+    return GenerationParams(sampling=SamplingParams(max_tokens=max_tokens), **fields)
+
+
+async def read(deltas: AsyncIterator[TextDelta]) -> dict[int, list[TextDelta]]:
+    """All deltas, by choice."""
+    by_choice: dict[int, list[TextDelta]] = {}
+    async for delta in deltas:
+        by_choice.setdefault(delta.index, []).append(delta)
+    return by_choice
+
+
+async def num_used_pages(engine: AsyncMLCEngine, backend: FakeBackend) -> int:
+    """Pages in use, asked between two steps, after everything that was asked of the engine before."""
+
+    def count(_core: EngineCore) -> int:
+        return backend.kv.num_pages - backend.kv.num_free_pages
+
+    return await asyncio.wrap_future(engine.loop.call(count))
+
+
+async def on_engine_thread(engine: AsyncMLCEngine) -> None:
+    """Wait until the engine has gone through the commands that came before."""
+    await asyncio.wrap_future(engine.loop.call(lambda _core: None))
+
+
+async def test_every_choice_ends_once(serve: Serve) -> None:
+    """Three choices, each with one finish reason, in its last delta."""
+    engine = serve()
+    choices = await read(engine.generate([1, 2, 3], params(5, n=3)))
+    assert choices.keys() == {0, 1, 2}
+    for deltas in choices.values():
+        reasons = [delta.finish_reason for delta in deltas]
+        assert reasons == [None] * (len(deltas) - 1) + [FinishReason.LENGTH]
+        assert sum(len(delta.token_ids) for delta in deltas) == 5
+    assert engine.num_open == 0
+
+
+async def test_closing_the_generator_frees_the_pages(serve: Serve, backend: FakeBackend) -> None:
+    """A reader that goes away takes its request along."""
+    engine = serve(prefix_cache_mode="disable")
+    async with aclosing(engine.generate([1, 2, 3], params())) as deltas:
+        await anext(deltas)
+        assert engine.num_open == 1
+    assert engine.num_open == 0
+    assert await num_used_pages(engine, backend) == 0
+
+
+async def test_cancelling_the_reader_frees_the_pages(serve: Serve, backend: FakeBackend) -> None:
+    """Also while it waits for a first delta, for a reply that is not streamed."""
+    engine = serve(prefix_cache_mode="disable")
+    backend.gate.clear()
+    reading = asyncio.ensure_future(engine.chat.completions.create(**HELLO, n=2))
+    await asyncio.to_thread(backend.entered.wait)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    backend.gate.set()
+    assert engine.num_open == 0
+    assert await num_used_pages(engine, backend) == 0
+
+
+async def test_generator_that_never_started_submits_nothing(serve: Serve) -> None:
+    """It can be thrown away."""
+    engine = serve()
+    stream = await engine.chat.completions.create(**HELLO, stream=True)
+    await stream.aclose()
+    await on_engine_thread(engine)
+    assert (engine.num_open, engine.loop.steps) == (0, 0)
+
+
+async def test_stop_string_ends_the_engines_work(serve: Serve, backend: FakeBackend) -> None:
+    """The other choices go on."""
+    engine = serve(prefix_cache_mode="disable")
+    letter = (await read(engine.generate([1, 2], params(1))))[0][0].text
+    choices = await read(engine.generate([1, 2], params(9, stop=(letter,), n=2)))
+    assert choices[0][-1].finish_reason is FinishReason.STOP
+    assert choices[0][-1].text == ""
+    assert await num_used_pages(engine, backend) == 0
+
+
+async def test_text_does_not_depend_on_company(serve: Serve) -> None:
+    """Requests that run together give what they give alone."""
+    engine = serve(max_num_sequence=3)
+    prompts = [[i, i + 1, i + 2] for i in range(12)]
+    alone = [await read(engine.generate(prompt, params(7, seed=3))) for prompt in prompts]
+    await engine.reset()
+    together = await asyncio.gather(*(read(engine.generate(prompt, params(7, seed=3))) for prompt in prompts))
+    assert [_text(choices) for choices in together] == [_text(choices) for choices in alone]
+
+
+def _text(choices: dict[int, list[TextDelta]]) -> dict[int, str]:
+    return {index: "".join(delta.text for delta in deltas) for index, deltas in choices.items()}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("content", ["hello", "hello " * 1000], ids=["short", "long"])
+async def test_a_request_that_is_cancelled_anywhere_holds_nothing(
+    serve: Serve, backend: FakeBackend, stream: bool, content: str
+) -> None:
+    """After each number of turns of the event loop, up to that with which it is done: no place, no page.
+
+    A long prompt is prepared on another thread.
+    """
+    backend.kv = FakeKVCache(16, 1024)
+    engine = serve(prefix_cache_mode="disable", max_single_sequence_length=8192, prefill_chunk_size=8192)
+    fields: dict[str, Any] = {"messages": [{"role": "user", "content": content}], "n": 2, "max_tokens": 3}
+
+    async def ask() -> None:
+        if not stream:
+            await engine.chat.completions.create(**fields)
+            return
+        async for _ in await engine.chat.completions.create(**fields, stream=True):
+            pass
+
+    num_turns = 0
+    is_done = False
+    while not is_done:
+        asking = asyncio.ensure_future(ask())
+        for _ in range(num_turns):
+            await asyncio.sleep(0)
+        is_done = asking.done()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert engine.num_open == 0
+        num_turns += 1 + num_turns // 20
+    await on_engine_thread(engine)
+    assert await num_used_pages(engine, backend) == 0
+
+
+async def test_places_are_kept_while_a_prompt_is_prepared(serve: Serve) -> None:
+    """Whoever finds them taken is refused before anything is done for it."""
+    engine = serve(max_num_sequence=1, max_queued_requests=0)
+    long = [{"role": "user", "content": "hello " * 2000}]
+    preparing = asyncio.ensure_future(engine.chat.completions.create(messages=long))
+    await asyncio.sleep(0)
+    assert engine.is_full
+    with pytest.raises(QueueFullError):
+        await engine.chat.completions.create(messages=long)
+    with pytest.raises(ContextLengthError):
+        await preparing
+    assert not engine.is_full
+
+
+async def test_a_reader_that_falls_far_behind_is_told_and_ended(serve: Serve, backend: FakeBackend) -> None:
+    """It gets what was kept for it, then an error; the engine stops at once, and nothing is held."""
+    engine = serve(prefix_cache_mode="disable")
+    deltas = engine.generate([1, 2], params())
+    await anext(deltas)
+    (engine_id,) = engine._streams
+    flood = RequestDelta(engine_id, logprobs=(TokenLogprobs(1, -1.0, ((1, -1.0),) * MAX_WAITING),))
+    engine._dispatch([flood])
+    with pytest.raises(ReaderTooSlowError):
+        await read(deltas)
+    assert engine.num_open == 0
+    assert await num_used_pages(engine, backend) == 0
+
+
+async def test_full_queue_refuses_before_anything_is_submitted(serve: Serve, backend: FakeBackend) -> None:
+    """Open requests stay within max_num_sequence + max_queued_requests; room comes back."""
+    engine = serve(max_num_sequence=2, max_queued_requests=1)
+    backend.gate.clear()
+    async with aclosing(engine.generate([1], params(2, n=2))) as running:
+        first = asyncio.ensure_future(anext(running))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFullError, match="2 of at most 3"):
+            await anext(engine.generate([1], params(2, n=2)))
+        assert engine.num_open == 2
+        backend.gate.set()
+        await first
+    assert (await read(engine.generate([1], params(2, n=2)))).keys() == {0, 1}
+
+
+async def test_more_choices_than_the_queue_can_ever_hold_is_a_mistake(serve: Serve) -> None:
+    """To try again later would not help."""
+    with pytest.raises(InvalidRequestError, match="4 choices") as caught:
+        await anext(serve(max_num_sequence=2, max_queued_requests=1).generate([1], params(n=4)))
+    assert caught.value.param == "n"
+
+
+async def test_failed_request_fails_alone(serve: Serve, backend: FakeBackend) -> None:
+    """One bad draw is one client's error."""
+    engine = serve()
+    backend.fail_on = {200}
+    good = asyncio.ensure_future(read(engine.generate([1], params(20))))
+    with pytest.raises(RequestFailedError, match="200"):
+        await read(engine.generate([200], params(20)))
+    assert (await good)[0][-1].finish_reason is FinishReason.LENGTH
+    assert engine.num_open == 0
+
+
+async def test_fault_in_one_streams_text_leaves_the_others(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text is made in the stream's own generator, not where deltas are dealt out."""
+    engine = serve()
+    token_bytes = type(engine.tokenizer).token_bytes
+    prompts: list[int] = []
+
+    def broken(tokenizer: object, token_id: int) -> bytes:
+        task = asyncio.current_task()
+        if task is not None and task.get_name() == "bad":
+            raise ZeroDivisionError
+        prompts.append(token_id)
+        return token_bytes(engine.tokenizer, token_id)
+
+    monkeypatch.setattr(type(engine.tokenizer), "token_bytes", broken)
+    good = asyncio.create_task(read(engine.generate([1], params(20))), name="good")
+    bad = asyncio.create_task(read(engine.generate([1], params(20))), name="bad")
+    with pytest.raises(ZeroDivisionError):
+        await bad
+    assert (await good)[0][-1].finish_reason is FinishReason.LENGTH
+    assert len(prompts) == 20
+
+
+async def test_death_of_the_engine_reaches_everybody(serve: Serve, backend: FakeBackend) -> None:
+    """Those who wait, those who come later, and whoever watches."""
+    engine = serve()
+    watching = asyncio.ensure_future(engine.wait_dead())
+    backend.crash_on = {200}
+    backend.gate.clear()
+    waiting = [asyncio.ensure_future(read(engine.generate([i], params()))) for i in (1, 200, 2)]
+    await asyncio.to_thread(backend.entered.wait)
+    backend.gate.set()
+    for outcome in await asyncio.gather(*waiting, return_exceptions=True):
+        assert isinstance(outcome, EngineDeadError)
+    await watching
+    await engine.wait_dead()
+    with pytest.raises(EngineDeadError, match="crashes the backend"):
+        await anext(engine.generate([1], params()))
+    with pytest.raises(EngineDeadError):
+        await engine.reset()
+    assert (engine.is_alive, engine.is_healthy(), engine.num_open) == (False, False, 0)
+
+
+async def test_drain_lets_open_requests_finish(serve: Serve, backend: FakeBackend) -> None:
+    """New ones are refused meanwhile."""
+    engine = serve()
+    backend.gate.clear()
+    running = asyncio.ensure_future(read(engine.generate([1], params(4))))
+    await asyncio.to_thread(backend.entered.wait)
+    draining = asyncio.ensure_future(engine.drain(timeout=60))
+    await asyncio.sleep(0)
+    with pytest.raises(ShuttingDownError):
+        await anext(engine.generate([1], params()))
+    assert not draining.done()
+    backend.gate.set()
+    assert (await running)[0][-1].finish_reason is FinishReason.LENGTH
+    await draining
+
+
+async def test_drain_ends_what_takes_too_long(serve: Serve, backend: FakeBackend) -> None:
+    """With an error, and the engine's work with it."""
+    engine = serve(prefix_cache_mode="disable")
+    backend.gate.clear()
+    running = asyncio.ensure_future(read(engine.generate([1], params())))
+    await asyncio.to_thread(backend.entered.wait)
+    await engine.drain(timeout=0)
+    with pytest.raises(ShuttingDownError):
+        await running
+    backend.gate.set()
+    assert await num_used_pages(engine, backend) == 0
+
+
+async def test_drain_of_an_idle_engine_is_done_at_once(serve: Serve) -> None:
+    """There is nothing to wait for."""
+    engine = serve()
+    await engine.drain(timeout=60)
+    assert engine.is_alive
+
+
+async def test_terminate_ends_everything_and_may_be_repeated(serve: Serve, backend: FakeBackend) -> None:
+    """Open requests get an error; it is no death."""
+    engine = serve()
+    backend.hold_after(1)
+    deltas = engine.generate([1], params())
+    await anext(deltas)
+    watching = asyncio.ensure_future(engine.wait_dead())
+    terminating = asyncio.ensure_future(asyncio.to_thread(engine.terminate))
+    with pytest.raises(ShuttingDownError):
+        await read(deltas)
+    backend.gate.set()
+    await terminating
+    engine.terminate()
+    with pytest.raises(ShuttingDownError):
+        await anext(engine.generate([1], params()))
+    assert not engine.is_alive
+    assert not watching.done()
+    watching.cancel()
+
+
+async def test_abort_by_id_ends_all_choices(serve: Serve, backend: FakeBackend) -> None:
+    """Under the id that the outside knows; others go on, and unknown ids are nobody's."""
+    engine = serve()
+    backend.hold_after(1)
+    deltas = engine.generate([1], params(n=2), request_id="mine")
+    other = engine.generate([1], params(3), request_id="other")
+    await anext(deltas)
+    await engine.abort("mine")
+    await engine.abort("nobody's")
+    backend.gate.set()
+    choices = await read(deltas)
+    assert [choices[index][-1].finish_reason for index in (0, 1)] == [FinishReason.ABORT] * 2
+    assert (await read(other))[0][-1].finish_reason is FinishReason.LENGTH
+
+
+async def test_two_requests_may_have_one_id(serve: Serve) -> None:
+    """The engine's ids are its own, so that no client can reach into another's request."""
+    engine = serve()
+    both = await asyncio.gather(*(read(engine.generate([i], params(4), request_id="same")) for i in (1, 2)))
+    assert all(choices[0][-1].finish_reason is FinishReason.LENGTH for choices in both)
+
+
+async def test_reset_forgets_cached_prefixes(serve: Serve, backend: FakeBackend) -> None:
+    """Every page is free again."""
+    engine = serve()
+    await read(engine.generate(list(range(20)), params(4)))
+    assert await num_used_pages(engine, backend) > 0
+    await engine.reset()
+    assert await num_used_pages(engine, backend) == 0
+
+
+async def test_prompt_is_checked_before_it_is_submitted(serve: Serve) -> None:
+    """The call itself raises."""
+    engine = serve(max_single_sequence_length=8)
+    with pytest.raises(ContextLengthError):
+        engine.generate([1] * 8, params())
+    with pytest.raises(InvalidRequestError):
+        engine.generate([], params())
+
+
+async def test_engine_hung_in_a_step_is_not_healthy(serve: Serve, backend: FakeBackend) -> None:
+    """It is alive, but has work and does not come round."""
+    engine = serve()
+    assert engine.is_healthy(stuck_after=0)
+    backend.gate.clear()
+    running = asyncio.ensure_future(read(engine.generate([1], params(2))))
+    await asyncio.to_thread(backend.entered.wait)
+    assert not engine.is_healthy(stuck_after=0)
+    assert engine.is_healthy()
+    backend.gate.set()
+    await running
+
+
+def test_engine_moves_to_another_event_loop_when_nothing_is_open(serve: Serve) -> None:
+    """Programs may call asyncio.run more than once."""
+    engine = serve()
+
+    async def text() -> str:
+        return _text(await read(engine.generate([1, 2], params(3))))[0]
+
+    assert asyncio.run(text()) == asyncio.run(text())
+
+
+async def test_engine_refuses_a_second_event_loop_while_streams_are_open(serve: Serve) -> None:
+    """Deltas would go astray."""
+    engine = serve()
+    async with aclosing(engine.generate([1], params())) as deltas:
+        await anext(deltas)
+
+        async def elsewhere() -> None:
+            await anext(engine.generate([1], params()))
+
+        with pytest.raises(RuntimeError, match="another event loop"):
+            await asyncio.to_thread(asyncio.run, elsewhere())
+
+
+def test_event_loop_that_ended_does_not_harm_the_engine(serve: Serve) -> None:
+    """A program may leave asyncio.run in the middle of a reply."""
+    engine = serve()
+
+    async def leave() -> None:
+        await anext(engine.generate([1], params()))
+
+    asyncio.run(leave())
+
+    async def again() -> None:
+        assert (await read(engine.generate([1], params(2)))).keys() == {0}
+
+    asyncio.run(again())
+    assert engine.is_alive
+
+
+async def test_metrics_and_names(serve: Serve) -> None:
+    """What servers ask of an engine."""
+    engine = serve()
+    await read(engine.generate([1, 2], params(3)))
+    assert engine.metrics()["completion_tokens_sum"] == 3
+    assert engine.registry.get_sample_value("mlc_serve_generation_tokens_total", {"model": "fake"}) == 3
+    assert engine.trace.dump() is None
+
+
+async def test_tracing_can_be_switched_on(backend: FakeBackend) -> None:
+    """Events of every request are kept."""
+    engine = AsyncMLCEngine.from_loaded(fake_model(backend=backend), enable_tracing=True)
+    await read(engine.generate([1, 2], params(3)))
+    engine.terminate()
+    assert engine.trace.dump()
+
+
+@pytest.mark.parametrize(
+    ("config", "part"),
+    [
+        (EngineConfig(mode="server"), "mode is 'local'"),
+        (EngineConfig(additional_models=["b"]), "additional_models"),
+    ],
+)
+def test_a_configuration_that_is_not_this_engines_is_refused(config: EngineConfig, part: str) -> None:
+    """A configuration that contradicts the arguments, or asks for further models, is not silently ignored."""
+    with pytest.raises(ConfigError, match=part):
+        AsyncMLCEngine("a", engine_config=config)

@@ -1,0 +1,231 @@
+"""Chat completions on an engine, read as OpenAI's client reads them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from openai.types import chat as openai_chat
+
+from mlc_serve.api.async_engine import AsyncMLCEngine
+from mlc_serve.errors import ContextLengthError, InvalidRequestError
+from mlc_serve.frontend.chat_prompt import chat_prompt_ids
+from mlc_serve.loaded_model import GenerationDefaults
+from mlc_serve.testing import EOS_ID
+from mlc_serve.text.templates.chat_template import ChatTemplate
+
+Serve = Callable[..., AsyncMLCEngine]
+CALL = b'<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+TOOL_TEMPLATE = ChatTemplate("{{ tools | tojson }}{{ messages[-1].content }}")
+
+
+async def whole(engine: AsyncMLCEngine, **fields: Any) -> openai_chat.ChatCompletion:
+    """The whole reply to `hi`."""
+    fields.setdefault("messages", [{"role": "user", "content": "hi"}])
+    reply = await engine.chat.completions.create(**fields)
+    return openai_chat.ChatCompletion.model_validate_json(reply.to_json())
+
+
+async def chunks(engine: AsyncMLCEngine, **fields: Any) -> list[openai_chat.ChatCompletionChunk]:
+    """The streamed reply to `hi`."""
+    fields.setdefault("messages", [{"role": "user", "content": "hi"}])
+    stream = await engine.chat.completions.create(stream=True, **fields)
+    return [openai_chat.ChatCompletionChunk.model_validate_json(chunk.to_json()) async for chunk in stream]
+
+
+def content(parts: list[openai_chat.ChatCompletionChunk], index: int = 0) -> str:
+    """The streamed text of one choice."""
+    choices = [choice for part in parts for choice in part.choices if choice.index == index]
+    return "".join(choice.delta.content or "" for choice in choices)
+
+
+async def test_whole_reply(serve: Serve) -> None:
+    """Text, finish reason and usage; the end token counts."""
+    reply = await whole(serve("Grüße".encode()))
+    (choice,) = reply.choices
+    assert (choice.message.content, choice.finish_reason) == ("Grüße", "stop")
+    assert reply.usage is not None
+    assert reply.usage.completion_tokens == len("Grüße".encode()) + 1
+    assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens
+
+
+async def test_streamed_reply_is_the_whole_one_in_parts(serve: Serve) -> None:
+    """Characters spread over tokens come whole, and only the last chunk has the usage."""
+    parts = await chunks(serve("Grüße 👋".encode()), stream_options={"include_usage": True})
+    assert content(parts) == "Grüße 👋"
+    assert parts[0].choices[0].delta.role == "assistant"
+    assert parts[-2].choices[0].finish_reason == "stop"
+    assert parts[-1].choices == []
+    assert [part.usage is not None for part in parts] == [False] * (len(parts) - 1) + [True]
+    assert len({part.id for part in parts}) == 1
+
+
+async def test_choices_are_told_apart_and_have_seeds_of_their_own(serve: Serve) -> None:
+    """Three choices of one seed are those of three seeds."""
+    engine = serve()
+    fields: dict[str, Any] = {"max_tokens": 6, "temperature": 1}
+    three = await whole(engine, n=3, seed=5, **fields)
+    singles = [await whole(engine, seed=seed, **fields) for seed in (5, 6, 7)]
+    texts = [choice.message.content for choice in three.choices]
+    assert texts == [single.choices[0].message.content for single in singles]
+    assert len(set(texts)) > 1
+    streamed = await chunks(engine, n=3, seed=5, **fields)
+    assert [content(streamed, i) for i in range(3)] == texts
+
+
+async def test_prompt_that_was_seen_before_is_cached(serve: Serve) -> None:
+    """Usage says how much of it."""
+    engine = serve(b"ok")
+    counts = []
+    for _ in range(2):
+        usage = (await whole(engine)).usage
+        assert usage is not None
+        assert usage.prompt_tokens_details is not None
+        counts.append(usage.prompt_tokens_details.cached_tokens or 0)
+    assert counts[0] == 0
+    assert counts[1] > 0
+
+
+async def test_stop_strings_of_template_and_client_end_the_reply(serve: Serve) -> None:
+    """Across token borders, in what is streamed as well."""
+    defaults = GenerationDefaults(eos_token_ids=frozenset({EOS_ID}), stop=("</end>",))
+    engine = serve(b"one two</end> three", defaults=defaults)
+    assert (await whole(engine)).choices[0].message.content == "one two"
+    parts = await chunks(engine, stop=["e t"])
+    assert content(parts) == "on"
+    assert parts[-1].choices[0].finish_reason == "stop"
+
+
+async def test_ignore_eos_goes_on_to_max_tokens(serve: Serve) -> None:
+    """The end tokens are then tokens like others, and special: not shown."""
+    reply = await whole(serve(b"ab"), ignore_eos=True, max_tokens=5)
+    assert (reply.choices[0].message.content, reply.choices[0].finish_reason) == ("ab", "length")
+    assert reply.usage is not None
+    assert reply.usage.completion_tokens == 5
+
+
+async def test_reply_ends_where_the_context_is_full(serve: Serve) -> None:
+    """More tokens than fit may be asked for; the reply is then cut as by max_tokens."""
+    engine = serve()
+    reply = await whole(engine, max_tokens=10**6)
+    assert reply.choices[0].finish_reason == "length"
+    assert reply.usage is not None
+    assert reply.usage.total_tokens == engine.limits.max_single_sequence_length
+
+
+async def test_logprobs_cover_every_token(serve: Serve) -> None:
+    """Whole and streamed alike."""
+    engine = serve("né".encode())
+    fields: dict[str, Any] = {"logprobs": True, "top_logprobs": 2, "stop": "zz"}
+    reply = await whole(engine, **fields)
+    assert reply.choices[0].logprobs is not None
+    entries = reply.choices[0].logprobs.content or []
+    assert bytes(byte for entry in entries for byte in entry.bytes or []) == "né".encode()
+    assert [len(entry.top_logprobs) for entry in entries] == [2, 2, 2]
+    parts = await chunks(engine, **fields)
+    streamed = [entry for part in parts for choice in part.choices
+                if choice.logprobs is not None for entry in choice.logprobs.content or []]  # fmt: skip
+    assert streamed == entries
+
+
+async def test_tool_call(serve: Serve) -> None:
+    """Parsed from the reply, whole and streamed."""
+    engine = serve(CALL, chat_template=TOOL_TEMPLATE)
+    choice = (await whole(engine, tools=[TOOL])).choices[0]
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.tool_calls is not None
+    assert choice.message.tool_calls[0].type == "function"
+    parts = await chunks(engine, tools=[TOOL])
+    calls = [call for part in parts for call in part.choices[0].delta.tool_calls or []]
+    assert "".join((call.function.arguments or "") if call.function else "" for call in calls) == '{"a": 1}'
+    assert parts[-1].choices[0].finish_reason == "tool_calls"
+
+
+async def test_no_tool_is_called_where_none_may_be(serve: Serve) -> None:
+    """The text stays as it is."""
+    choice = (await whole(serve(CALL), tools=[TOOL], tool_choice="none")).choices[0]
+    assert (choice.message.content, choice.finish_reason) == (CALL.decode(), "stop")
+
+
+async def test_reply_can_go_back_into_the_conversation(serve: Serve) -> None:
+    """As the object that it is."""
+    engine = serve(b"hello")
+    first = await engine.chat.completions.create(messages=[{"role": "user", "content": "hi"}])
+    messages = [
+        {"role": "user", "content": "hi"},
+        first.choices[0].message,
+        {"role": "user", "content": "more"},
+    ]
+    assert (await whole(engine, messages=messages)).choices[0].message.content == "hello"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_without_parallel_calls_nothing_is_computed_after_the_first(serve: Serve, stream: bool) -> None:
+    """The engine is told to end, so that the usage counts little more than the call."""
+    engine = serve(CALL * 20, chat_template=TOOL_TEMPLATE)
+    fields: dict[str, Any] = {"tools": [TOOL], "parallel_tool_calls": False, "max_tokens": 20 * len(CALL)}
+    if stream:
+        parts = await chunks(engine, **fields, stream_options={"include_usage": True})
+        called = [call.index for part in parts for c in part.choices for call in c.delta.tool_calls or []]
+        usage, ends = parts[-1].usage, [c.finish_reason for part in parts for c in part.choices][-1:]
+    else:
+        reply = await whole(engine, **fields)
+        called = [number for number, _ in enumerate(reply.choices[0].message.tool_calls or [])]
+        usage, ends = reply.usage, [reply.choices[0].finish_reason]
+    assert (set(called), ends) == ({0}, ["tool_calls"])
+    assert usage is not None
+    assert usage.completion_tokens < 10 * len(CALL)
+
+
+async def test_usage_may_come_with_every_chunk(serve: Serve) -> None:
+    """It grows with the reply, and the last chunk has nothing else."""
+    parts = await chunks(serve(b"Hello"), stream_options={"continuous_usage_stats": True})
+    counts = [part.usage.completion_tokens for part in parts if part.usage is not None]
+    assert len(counts) == len(parts)
+    assert counts == sorted(counts)
+    assert (len(set(counts)), counts[-1], parts[-1].choices) == (6, 6, [])
+
+
+async def test_a_stop_string_may_be_part_of_the_text(serve: Serve) -> None:
+    """Some clients tell by it what ended the reply."""
+    reply = await whole(serve(b"Hello, world"), stop=[", w"], include_stop_str_in_output=True)
+    assert (reply.choices[0].message.content, reply.choices[0].finish_reason) == ("Hello, w", "stop")
+
+
+async def test_an_overlong_prompt_is_told_in_the_words_that_clients_look_for(serve: Serve) -> None:
+    """Frameworks shorten the conversation when they read them."""
+    messages = [{"role": "user", "content": "x" * 100_000}]
+    with pytest.raises(ContextLengthError, match="maximum context length"):
+        await whole(serve(b""), messages=messages)
+
+
+async def test_bad_request_is_refused_before_anything_is_opened(serve: Serve) -> None:
+    """Streamed or not, create itself raises."""
+    engine = serve()
+    for stream in (False, True):
+        with pytest.raises(InvalidRequestError, match="logit_bias"):
+            await engine.chat.completions.create(
+                messages=[{"role": "user", "content": "hi"}], stream=stream, logit_bias={"999": 1}
+            )
+    assert engine.num_open == 0
+
+
+@pytest.mark.parametrize(("turns", "is_quick"), [(10, True), (100_000, False)])
+async def test_a_template_that_works_long_does_so_elsewhere(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, turns: int, is_quick: bool
+) -> None:
+    """The event loop's thread gives up after a while, and another one begins anew."""
+    source = f"{{% for i in range({turns}) %}}{{% endfor %}}{{{{ messages[0].content }}}}"
+    threads = []
+
+    def noted(*arguments: Any) -> list[int]:
+        threads.append(threading.current_thread())
+        return chat_prompt_ids(*arguments)
+
+    monkeypatch.setattr("mlc_serve.frontend.chat_completions.chat_prompt_ids", noted)
+    reply = await whole(serve(b"Hello", chat_template=ChatTemplate(source)))
+    assert reply.choices[0].message.content == "Hello"
+    assert (threads[-1] is threading.current_thread()) == is_quick

@@ -1,0 +1,451 @@
+"""Real processes under MLCServer: they start, fail in every way, are restarted, and leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mlc_serve.errors import CommandError, PortInUseError, SupervisionError
+from mlc_serve.host.processes import this_platform
+from mlc_serve.host.processes.tree import ProcessTree
+from mlc_serve.supervisor import MLCServer, MLCServerConfig, MLCServerStatus
+from mlc_serve.supervisor.command import MLC_SERVE
+from mlc_serve.supervisor.supervised_run import Run
+from tests.supervisor.supervised import (
+    QUICK,
+    config_for,
+    fake_command,
+    free_port,
+    ready,
+    status_where,
+    wait_gone,
+)
+
+ROOT = Path(__file__).parent.parent.parent
+# Runs a supervisor in a process of its own, and tells the ids of the server's process.
+SUPERVISOR = """
+import asyncio, sys
+from mlc_serve.supervisor import MLCServer
+from tests.supervisor.supervised import config_for
+
+async def main():
+    server = MLCServer(config_for(sys.argv[1]))
+    await server.start_server()
+    print((await server.wait_for_server_ready()).pid, flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+async def servers() -> AsyncIterator[list[MLCServer]]:
+    """Servers that are ended after the test."""
+    started: list[MLCServer] = []
+    yield started
+    for server in started:
+        server.kill_sync()
+        await server.close()
+
+
+@pytest.fixture
+def left_over() -> Callable[[], list[psutil.Process]]:
+    """The processes that this test has started and not ended. Other tests of the run may have theirs."""
+    process = psutil.Process()
+    before = process.children(recursive=True)
+    return lambda: [child for child in process.children(recursive=True) if child not in before]
+
+
+def make(servers: list[MLCServer], mode: str = "serve", **settings: Any) -> MLCServer:
+    """A supervisor of a fake child."""
+    servers.append(MLCServer(config_for(mode, **settings)))
+    return servers[-1]
+
+
+async def test_a_server_starts_serves_and_stops(
+    servers: list[MLCServer], left_over: Callable[[], list[psutil.Process]]
+) -> None:
+    """From start to stop the status says what is: process, port, answers, and since when."""
+    server = make(servers)
+    seen: list[MLCServerStatus] = []
+    server.on_status_changed(seen.append)
+    starting = await server.start_server()
+    assert (starting.process_running, starting.http_available) == (True, False)
+    assert starting.port == server.config.port
+    serving = await server.wait_for_server_ready()
+    assert (serving.http_available, serving.pid, serving.error) == (True, starting.pid, None)
+    assert serving.since > starting.since
+    assert await server.health_check()
+    stopped = await server.stop_server()
+    assert (stopped.process_running, stopped.port, stopped.pid, stopped.error) == (False, None, None, None)
+    assert not await server.health_check()
+    assert [status.word for status in seen] == ["starting", "serving", "stopped"]
+    assert left_over() == []
+
+
+async def test_a_death_at_start_is_told_with_the_last_words(servers: list[MLCServer]) -> None:
+    """A server that ends before it serves: code and output are the error, after as many tries as allowed."""
+    server = make(servers, "exit=3", restart_limit=2)
+    await server.start_server()
+    status = await status_where(server, lambda status: status.error and "gave up" in status.error)
+    error = str(status.error)
+    assert error.startswith("gave up after 2 restarts within 300 s; the last time the server ended")
+    assert "with code 3:" in error
+    assert f"on {server.config.port}," in error
+    assert (status.restarts, status.word) == (2, "failed")
+    with pytest.raises(SupervisionError, match="gave up"):
+        await server.wait_for_server_ready()
+
+
+async def test_a_bad_configuration_is_not_tried_again(servers: list[MLCServer]) -> None:
+    """Exit code 2 says that the same command line will never start."""
+    server = make(servers, "exit=2")
+    await server.start_server()
+    status = await status_where(server, lambda status: status.error)
+    assert (status.word, status.restarts) == ("failed", 0)
+    assert str(status.error).startswith("the server ended with code 2:")
+
+
+async def test_a_death_later_is_restarted(servers: list[MLCServer]) -> None:
+    """After kill -9 the status says so, and another process serves on the same port."""
+    server = make(servers)
+    await server.start_server()
+    first = await ready(server)
+    os.kill(first.pid or 0, signal.SIGKILL)
+    failed = await status_where(server, lambda status: status.error)
+    assert str(failed.error).startswith("SIGKILL ended the server:")
+    second = await ready(server)
+    assert second.pid != first.pid
+    assert (second.port, second.restarts, second.error) == (first.port, 1, None)
+
+
+async def test_a_hanging_server_is_restarted(servers: list[MLCServer]) -> None:
+    """SIGSTOP: alive and silent for longer than tolerated, it is killed and another one started."""
+    server = make(servers, health_timeout=0.3)
+    await server.start_server()
+    first = await ready(server)
+    os.kill(first.pid or 0, signal.SIGSTOP)
+    silent = await status_where(server, lambda status: not status.http_available)
+    assert (silent.word, silent.pid) == ("unavailable", first.pid)
+    assert "no answer from" in str(silent.error)
+    failed = await status_where(server, lambda status: not status.process_running)
+    assert "the server runs, but does not serve: no answer" in str(failed.error)
+    wait_gone(first.pid or 0)
+    assert (await ready(server)).pid != first.pid
+
+
+async def test_a_short_silence_is_tolerated(
+    servers: list[MLCServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A probe that fails once makes the server unavailable, and one that succeeds brings it back."""
+    monkeypatch.chdir(tmp_path)
+    server = make(servers, "hidden", health_tolerance=1000)
+    await server.start_server()
+    first = await ready(server)
+    (tmp_path / "hide").touch()
+    await status_where(server, lambda status: not status.http_available)
+    (tmp_path / "hide").unlink()
+    again = await ready(server)
+    assert (again.pid, again.error, again.restarts) == (first.pid, None, 0)
+
+
+async def test_a_server_that_is_never_ready_is_given_up(servers: list[MLCServer]) -> None:
+    """The start-up has a limit, and so has waiting for it; the former ends the process."""
+    server = make(servers, "never-ready", startup_timeout=0.5, restart_limit=0)
+    pid = (await server.start_server()).pid
+    with pytest.raises(SupervisionError, match=r"asked 2 times, 0\.01 s apart"):
+        await server.wait_for_server_ready(2, 0.01)
+    status = await status_where(server, lambda status: not status.process_running)
+    assert str(status.error).startswith("the server was not ready within 0.5 s")
+    wait_gone(pid or 0)
+
+
+async def test_a_flood_of_output_blocks_nobody(
+    servers: list[MLCServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    """4 MB on either stream are read, of which the last lines are kept, and the server comes up."""
+    server = make(servers, "floods")
+    with caplog.at_level("INFO", logger="mlc_serve.supervisor.output"):
+        await server.start_server()
+        await ready(server)
+        await server.stop_server()
+    assert "Serving" in caplog.messages
+
+
+async def test_a_key_that_is_asked_for_is_an_answer(servers: list[MLCServer]) -> None:
+    """401 comes from a server that serves."""
+    server = make(servers, "unauthorized")
+    await server.start_server()
+    assert (await ready(server)).http_available
+
+
+async def test_the_next_port_is_taken_if_another_process_has_one(servers: list[MLCServer]) -> None:
+    """A port on which somebody listens is passed over, and the one that was chosen is reported."""
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        taken = stranger.getsockname()[1]
+        server = make(servers, port=taken)
+        await server.start_server()
+        status = await ready(server)
+    assert taken < (status.port or 0) <= taken + 99
+
+
+async def test_a_port_that_is_lost_to_another_process_is_no_failure(servers: list[MLCServer]) -> None:
+    """A server that finds its port taken after all is started on the next one, at once."""
+    even = free_port() // 2 * 2
+    server = make(servers, "takes-port", port=even, restart_delay=60.0)
+    await server.start_server()
+    status = await ready(server)
+    assert ((status.port or 0) % 2, status.restarts) == (1, 0)
+
+
+async def test_our_exit_code_for_a_taken_port_is_understood(servers: list[MLCServer]) -> None:
+    """Exit code 75 means another port, until there is none left to try."""
+    server = make(servers, "exit=75", port_attempts=2, restart_limit=0)
+    await server.start_server()
+    status = await status_where(server, lambda status: status.error)
+    assert "was taken by another process" in str(status.error)
+
+
+async def test_no_port_is_an_error_at_once(servers: list[MLCServer]) -> None:
+    """If all ports that may be tried are taken, the start says so, and so does the status."""
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        server = make(servers, port=stranger.getsockname()[1], port_attempts=1)
+        with pytest.raises(PortInUseError, match="in use on 127"):
+            await server.start_server()
+    assert "in use" in str(server.get_status().error)
+
+
+async def test_a_strangers_answer_is_not_the_servers(servers: list[MLCServer]) -> None:
+    """Who answers must be the process that was started."""
+    server = make(servers, "never-ready", restart_limit=0)
+    port = (await server.start_server()).port
+    stranger = subprocess.Popen([*fake_command(), f"--port={port}"], stdout=subprocess.PIPE)
+    with stranger:
+        assert stranger.stdout is not None
+        stranger.stdout.readline()
+        assert not await server.health_check()
+        stranger.kill()
+
+
+async def test_who_ignores_sigint_is_killed_with_all_below(servers: list[MLCServer], tmp_path: Path) -> None:
+    """After the grace period the whole tree is killed, also what has left the process group."""
+    family = tmp_path / "family"
+    server = make(servers, f"ignores-sigint,family={family}", stop_timeout=0.2)
+    await server.start_server()
+    status = await ready(server)
+    children = [int(pid) for pid in family.read_text().split()]
+    await server.stop_server()
+    wait_gone(status.pid or 0, *children)
+
+
+async def test_what_a_dead_server_leaves_behind_is_killed(servers: list[MLCServer], tmp_path: Path) -> None:
+    """A server that dies alone: its children end too, before another one starts."""
+    family = tmp_path / "family"
+    server = make(servers, f"family={family}", restart_limit=0)
+    await server.start_server()
+    status = await ready(server)
+    inside, outside = (int(pid) for pid in family.read_text().split())
+    os.kill(status.pid or 0, signal.SIGKILL)
+    await status_where(server, lambda status: status.error)
+    wait_gone(inside)
+    psutil.Process(outside).kill()  # it left the group and then lost its parent: nothing leads to it any more
+
+
+async def test_two_starts_are_one_server(servers: list[MLCServer]) -> None:
+    """Starting what runs changes nothing; with other settings it is refused."""
+    server = make(servers)
+    first, second = await asyncio.gather(server.start_server(), server.start_server(server.config))
+    assert first.pid == second.pid
+    with pytest.raises(SupervisionError, match="other settings"):
+        await server.start_server(config_for("exit=2"))
+
+
+async def test_a_start_during_a_stop_waits_for_it(servers: list[MLCServer]) -> None:
+    """The order of the calls is the order of their effects."""
+    server = make(servers)
+    first = await server.start_server()
+    await ready(server)
+    stopped, second = await asyncio.gather(server.stop_server(), server.start_server())
+    assert not stopped.process_running
+    assert second.process_running
+    assert second.pid != first.pid
+
+
+async def test_a_stop_during_a_start_ends_it(servers: list[MLCServer]) -> None:
+    """Nobody has to wait for a model to stop the server that loads it."""
+    server = make(servers, "never-ready")
+    pid = (await server.start_server()).pid
+    assert (await server.stop_server()).word == "stopped"
+    wait_gone(pid or 0)
+
+
+async def test_a_start_during_a_back_off_is_at_once(servers: list[MLCServer], tmp_path: Path) -> None:
+    """Who asks for a start doesn't wait for the next restart, and starts with a clean slate."""
+    broken = tmp_path / "broken"
+    broken.touch()
+    server = make(servers, f"fails={broken}", restart_delay=600.0, restart_max_delay=600.0)
+    await server.start_server()
+    await status_where(server, lambda status: status.error)
+    broken.unlink()
+    await server.start_server()
+    assert (await ready(server)).restarts == 0
+
+
+async def test_a_stop_during_a_back_off_is_at_once(servers: list[MLCServer]) -> None:
+    """A server that waits to be restarted isn't, once it is stopped."""
+    server = make(servers, "exit=1", restart_delay=600.0, restart_max_delay=600.0)
+    await server.start_server()
+    await status_where(server, lambda status: status.error)
+    assert (await server.stop_server()).word == "stopped"
+
+
+async def test_restart_is_stop_and_start_with_other_settings(servers: list[MLCServer]) -> None:
+    """Another process, and what was asked for."""
+    server = make(servers)
+    first = await server.start_server()
+    await ready(server)
+    other = config_for(api_keys=("secret",))
+    second = await server.restart(other)
+    assert second.pid != first.pid
+    assert second.port == other.port
+    assert server.config == other
+
+
+async def test_auto_start_raises_nothing(servers: list[MLCServer]) -> None:
+    """What keeps the server from starting is in the status, where an application looks for it."""
+    server = MLCServer(MLCServerConfig(port=free_port(), command=("/no/such/program",)))
+    servers.append(server)
+    status = await server.auto_start()
+    assert (status.word, status.error) == ("failed", "can't run /no/such/program: No such file or directory")
+    with pytest.raises(CommandError):
+        await server.start_server()
+    assert (await server.start_server(config_for())).process_running
+
+
+async def test_kill_sync_needs_no_loop_and_no_thread(servers: list[MLCServer], tmp_path: Path) -> None:
+    """From another thread it ends the whole tree, and nothing is restarted afterwards."""
+    family = tmp_path / "family"
+    server = make(servers, f"ignores-sigint,family={family}")
+    await server.start_server()
+    status = await ready(server)
+    killer = threading.Thread(target=server.kill_sync)
+    killer.start()
+    killer.join()
+    assert not server.get_status().process_running
+    wait_gone(status.pid or 0, *(int(pid) for pid in family.read_text().split()))
+    stopped = await status_where(server, lambda status: status.word == "stopped")
+    assert stopped.error is None
+    assert (await server.start_server()).process_running
+
+
+async def test_kill_sync_in_a_signal_handler_interrupts_anything(
+    servers: list[MLCServer], left_over: Callable[[], list[psutil.Process]]
+) -> None:
+    """Wherever the signal strikes, in a start or a stop too, nothing blocks and nobody is left."""
+    server = make(servers)
+    previous = signal.signal(signal.SIGALRM, lambda *_: server.kill_sync())
+    try:
+        for step in range(10):
+            signal.setitimer(signal.ITIMER_REAL, 0.0005 + step * 0.001)
+            await server.start_server()
+            await server.stop_server()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert left_over() == []
+
+
+async def test_the_death_of_the_supervisor_ends_the_server(tmp_path: Path) -> None:
+    """SIGKILL to the supervisor: the server and its children in the group end by themselves."""
+    family = tmp_path / "family"
+    command = [sys.executable, "-c", SUPERVISOR, f"ignores-sigint,family={family}"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as supervisor:
+        assert supervisor.stdout is not None
+        pid = int(supervisor.stdout.readline())
+        inside, outside = (int(word) for word in family.read_text().split())
+        assert psutil.pid_exists(pid)
+        supervisor.kill()
+    wait_gone(pid, inside)
+    psutil.Process(outside).kill()
+
+
+async def test_a_failure_of_the_supervision_leaves_no_process(
+    servers: list[MLCServer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug in the watcher ends the server rather than leaving it unwatched."""
+
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Run, "_until_unhealthy", fail)
+    server = make(servers)
+    pid = (await server.start_server()).pid
+    status = await status_where(server, lambda status: status.error)
+    assert status.error == "the supervision of the server has failed: ZeroDivisionError('a bug')"
+    wait_gone(pid or 0)
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_events_outlive_no_server() -> None:
+    """Leaving the context stops the server and ends the iterators, after what they hold."""
+    async with MLCServer(config_for()) as server:
+        changes = server.status_events()
+        await server.start_server()
+    assert [status.word async for status in changes] == ["starting", "stopped"]
+
+
+async def test_a_hundred_cycles_leave_nothing_behind(
+    left_over: Callable[[], list[psutil.Process]],
+) -> None:
+    """No process, thread or descriptor is left over."""
+    server = MLCServer(config_for())
+    await cycle(server)
+    process = psutil.Process()
+    before = (process.num_fds(), threading.active_count())
+    for _ in range(100):
+        await cycle(server)
+    assert left_over() == []
+    assert process.num_fds() <= before[0]
+    assert threading.active_count() <= before[1]
+
+
+async def cycle(server: MLCServer) -> None:
+    """Start, be ready, stop."""
+    await server.start_server()
+    await ready(server)
+    await server.stop_server()
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+async def test_our_own_server_is_asked_for_its_health(
+    servers: list[MLCServer], tmp_path: Path, is_own: bool
+) -> None:
+    """It knows whether its engine hangs; of another command nothing but its models is asked."""
+    sickness = tmp_path / "sick"
+    fake = fake_command(f"sick={sickness}")
+
+    def spawn(command: Sequence[str], env: Mapping[str, str]) -> ProcessTree:
+        return this_platform()([*fake, *command] if is_own else command, env)
+
+    command = MLC_SERVE if is_own else fake
+    settings = QUICK | {"port": free_port(), "command": command, "health_tolerance": 0}
+    server = MLCServer(MLCServerConfig(**settings), spawn=spawn)
+    servers.append(server)
+    await server.start_server()
+    await ready(server)
+    sickness.touch()
+    assert await server.health_check() is not is_own
+    if is_own:
+        status = await status_where(server, lambda status: status.error)
+        assert "/health answered with status 503" in str(status.error)

@@ -1,0 +1,29 @@
+"""Marks in what clients write."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlc_serve.text.templates.client_marks import ClientMarks
+
+NAMES = ("<|user|>", "<|end|>", "</s>")
+MARKS = ClientMarks(NAMES, ["</think>", "user", "<", "|>\n"])
+
+
+@pytest.mark.parametrize("before", ["", "<", "<|", "<|u", "</"])
+@pytest.mark.parametrize(
+    "text", [*NAMES, "user", " user\n", "user|>", "|user|", "s>", "end", "<|end", "x</s>x", "|"]
+)
+@pytest.mark.parametrize("after", ["", ">", "|>", "r|>", "s>"])
+def test_no_name_is_whole_where_a_client_has_a_part_in_it(before: str, text: str, after: str) -> None:
+    """Whatever a template writes around the text, trimmed or not; without marks it is what it was."""
+    marked = MARKS.put_into({"name": text}, "\ue000")["name"]
+    assert marked.replace("\ue000", "") == text
+    for written in (before + marked + after, before + marked.strip() + after):
+        assert not any(name in written for name in NAMES)
+
+
+def test_what_a_template_may_look_for_stays_as_it_is() -> None:
+    """Its literals, ordinary words, and what clients can't choose."""
+    written = {"role": "user", "content": ["a</think>b", {"type": "text", "text": "hello"}], "n": 3}
+    assert MARKS.put_into(written, "\ue000") == written
