@@ -42,7 +42,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "bench": frozenset({"api", "frontend", "engine"}),
     "server": frozenset({"", "api", "protocol", "supervisor", "host"}),
     "supervisor": frozenset({"host"}),
-    "api": frozenset({"frontend", "protocol", "engine", "loaded_model", "loading", "host"}),
+    "api": frozenset({"frontend", "protocol", "text", "engine", "loaded_model", "loading", "host"}),
     "frontend": frozenset({"protocol", "text", "engine", "loaded_model"}),
     "loading": frozenset(
         {
@@ -80,8 +80,8 @@ OUTSIDE = {
     "starlette": frozenset({"server"}),
     "sse_starlette": frozenset({"server"}),
     "uvicorn": frozenset({"server"}),
-    "pydantic": frozenset({"protocol", "frontend", "text", "checkpoint", "supervisor"}),
-    "asyncio": frozenset({"api", "server", "frontend", "bench", "supervisor", "interface", "host"}),
+    "pydantic": frozenset({"protocol", "api", "text", "checkpoint", "supervisor"}),
+    "asyncio": frozenset({"api", "server", "bench", "supervisor", "interface", "host", "testing"}),
     "torch": frozenset(),
     "transformers": frozenset(),
 }

@@ -1,73 +1,71 @@
-"""AsyncMLCEngine: an engine as asyncio programs use it, and the one owner of open streams.
+"""AsyncMLCEngine: a model that answers requests, as asyncio programs use it.
 
-    event loop                                           engine thread (EngineLoop)
-    ----------                                           --------------------------
-    generate: open a stream, submit  ─────────────────>  step, step, ...
-    _dispatch: deltas into streams   <── one call a ───  deliver(deltas of a step)
-    generate: text out of deltas         step
-    generate closed or cancelled     ─────── abort ───>  ends within one step
+Puts together what a request passes, top to bottom:
 
-Streams are opened, filled and closed on the event loop, and nowhere else. Text is made in each stream's own
-generator, so that what breaks there breaks one request. Knows neither HTTP nor a device.
+    Endpoint            `chat.completions`, `completions`: fields or a typed request in, a reply out
+      ChatCompletions   prompt and parameters (frontend/), then text as a whole reply or as chunks
+        Generation      a stream for the request, and the text of what comes through it
+          Streams       the event loop's side of the engine
+            EngineLoop  the engine's thread: plan, run, commit
+
+Knows neither HTTP nor a device.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from mlc_serve.api.chat_completions import ChatCompletions
+from mlc_serve.api.completions import Completions
+from mlc_serve.api.endpoint import Asked, Endpoint
+from mlc_serve.api.generation import Generation
+from mlc_serve.api.long_texts import LongTexts
+from mlc_serve.api.places import Places
+from mlc_serve.api.streams import Streams
 from mlc_serve.config import EngineConfig, Mode
 from mlc_serve.engine.core import EngineCore
-from mlc_serve.engine.loop import EngineLoop
 from mlc_serve.engine.metrics import EngineMetrics
-from mlc_serve.engine.request import EngineRequest, FinishReason, RequestDelta
 from mlc_serve.engine.trace import EventTrace, NullTrace, Trace
-from mlc_serve.errors import (
-    ConfigError,
-    EngineDeadError,
-    InvalidRequestError,
-    QueueFullError,
-    ReaderTooSlowError,
-    RequestError,
-    ShuttingDownError,
-)
-from mlc_serve.frontend.chat_completions import ChatCompletions
-from mlc_serve.frontend.choice import Choice, TextDelta, choices
-from mlc_serve.frontend.completions import Completions
-from mlc_serve.frontend.long_texts import LongTexts
+from mlc_serve.errors import ConfigError, UnsupportedFieldError
+from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.params import GenerationParams, check_prompt, check_sampling
-from mlc_serve.frontend.stream import Stream
 from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.protocol.openai import ChatCompletionRequest, CompletionRequest
+from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion
 
 logger = logging.getLogger(__name__)
+
+# Seconds in one step after which an engine counts as stuck.
+_STUCK_AFTER = 300.0
+
+ChatEndpoint = Endpoint[ChatCompletionRequest, ChatCompletion, ChatCompletionChunk]
+CompletionEndpoint = Endpoint[CompletionRequest, Completion, Completion]
 
 
 @dataclass(frozen=True)
 class Chat:
     """`chat` of an engine, as of OpenAI's client."""
 
-    completions: ChatCompletions
+    completions: ChatEndpoint
 
 
 class AsyncMLCEngine:
     """A model that answers requests, many at a time.
 
     To be used from one event loop at a time: the first that asks for something, until nothing of it is open.
-    Every choice of a request has a place, from before any work is done for it until nothing is left of it.
     Requests for which there are too few of the max_num_sequence + max_queued_requests places are refused with
-    QueueFullError.
+    QueueFullError. Implements server.served.Served.
     """
 
     chat: Chat
-    completions: Completions
+    completions: CompletionEndpoint
 
     def __init__(
         self,
@@ -104,22 +102,32 @@ class AsyncMLCEngine:
         self.chat_template = model.chat_template
         self.defaults = model.defaults
         self.trace: Trace = EventTrace() if enable_tracing else NullTrace()
-        self._long_texts = LongTexts()
-        self.chat = Chat(ChatCompletions(model, self._generate, self.reserve, self._long_texts))
-        self.completions = Completions(model, self._generate, self.reserve, self._long_texts)
         self._model = model
         self._metrics = EngineMetrics(model.name)
-        self._streams: dict[str, Stream] = {}
-        self._num_open = 0
-        self._event_loop: asyncio.AbstractEventLoop | None = None
-        self._end: Callable[[], RequestError] | None = None
-        self._has_died = False
-        self._death = asyncio.Event()
-        core = EngineCore(model.backend, model.limits, self._metrics, self.trace)
-        self.loop = EngineLoop(core, self._deliver, self._died)
-        self.loop.start()
+        self._places = Places(model.limits)
+        self.streams = Streams(EngineCore(model.backend, model.limits, self._metrics, self.trace))
+        self._generation = Generation(self.streams, model.tokenizer)
+        self._long_texts = LongTexts()
+        self._add_endpoints(model)
+
+    def _add_endpoints(self, model: LoadedModel) -> None:
+        chat = ChatCompletions(model, self._generation, self._long_texts)
+        completions = Completions(model, self._generation, self._long_texts)
+        self.chat = Chat(Endpoint(ChatCompletionRequest, "chatcmpl", chat, self.reserve))
+        self.completions = Endpoint(CompletionRequest, "cmpl", completions, self.reserve)
+        self._endpoints: dict[type[Any], Endpoint[Any, Any, Any]] = {
+            ChatCompletionRequest: self.chat.completions,
+            CompletionRequest: self.completions,
+        }
 
     # Asking for text -------------------------------------------------------------------------------------
+
+    def endpoint(self, kind: type[Asked]) -> Endpoint[Asked, Any, Any]:
+        """What answers this kind of request. Raises UnsupportedFieldError if the model does not."""
+        endpoint = self._endpoints.get(kind)
+        if endpoint is None:
+            raise UnsupportedFieldError(f"The model {self.name!r} answers no {kind.__name__}.", "model")
+        return endpoint
 
     @contextmanager
     def reserve(self, num_choices: int) -> Iterator[None]:
@@ -128,30 +136,9 @@ class AsyncMLCEngine:
         Raises QueueFullError if there are too few, InvalidRequestError if there never are that many, and
         EngineDeadError or ShuttingDownError if the engine takes no requests.
         """
-        self._require_open()
-        self._require_room(num_choices)
-        self._num_open += num_choices
-        try:
+        self.streams.require_open()
+        with self._places.reserve(num_choices):
             yield
-        finally:
-            self._num_open -= num_choices
-
-    def _require_open(self) -> None:
-        if self._end is not None:
-            raise self._end()
-
-    def _require_room(self, num_choices: int) -> None:
-        most = self._num_places
-        if num_choices > most:
-            raise InvalidRequestError(
-                f"n: {num_choices} choices are asked for in all, and this server takes at most {most}.", "n"
-            )
-        if self._num_open + num_choices > most:
-            raise QueueFullError(f"{self._num_open} of at most {most} requests are open; try again later.")
-
-    @property
-    def _num_places(self) -> int:
-        return self.limits.max_num_sequence + self.limits.max_queued_requests
 
     def generate(
         self, prompt_ids: Sequence[int], params: GenerationParams, request_id: str | None = None
@@ -159,8 +146,8 @@ class AsyncMLCEngine:
         """Continue a prompt; deltas of choice i have index i. To close the generator ends the request.
 
         Raises InvalidRequestError for the prompt or for token ids that the model doesn't have, or
-        ContextLengthError. The generator raises QueueFullError,
-        RequestFailedError, EngineDeadError and ShuttingDownError, the first before anything is submitted.
+        ContextLengthError. The generator raises QueueFullError, RequestFailedError, EngineDeadError and
+        ShuttingDownError, the first before anything is submitted.
         """
         check_prompt(prompt_ids, self._model, "prompt_ids")
         check_sampling(params.sampling, self._model)
@@ -170,140 +157,40 @@ class AsyncMLCEngine:
         self, prompt_ids: Sequence[int], params: GenerationParams, request_id: str | None
     ) -> AsyncGenerator[TextDelta, None]:
         with self.reserve(params.n):
-            async with aclosing(self._generate([prompt_ids], params, request_id)) as batches:
+            async with aclosing(self._generation.run([prompt_ids], params, request_id)) as batches:
                 async for deltas in batches:
                     for delta in deltas:
                         yield delta
-
-    async def _generate(
-        self, prompts: Sequence[Sequence[int]], params: GenerationParams, request_id: str | None
-    ) -> AsyncGenerator[list[TextDelta], None]:
-        """As frontend.generate.Generate, for choices that have their places."""
-        self._require_open()
-        specs = _engine_requests(prompts, params, request_id)
-        engine_ids = [spec.request_id for spec in specs]
-        running = dict(zip(engine_ids, choices(len(specs), params, self.tokenizer), strict=True))
-        stream = self._open(engine_ids, request_id)
-        try:
-            self._submit(specs)
-            while running:
-                texts, failure = self._push(await stream.take(), running)
-                if texts:
-                    yield texts
-                if failure is not None:
-                    raise failure
-        finally:
-            self._close(stream, unfinished=running)
-
-    def _push(
-        self, deltas: list[RequestDelta], running: dict[str, Choice]
-    ) -> tuple[list[TextDelta], RequestError | None]:
-        """The text of deltas, up to the one that tells of a failure, if one does."""
-        texts: list[TextDelta] = []
-        for delta in deltas:
-            choice = running.get(delta.request_id)
-            if choice is None:
-                continue
-            try:
-                text = choice.push(delta)
-            except RequestError as failure:
-                return texts, failure
-            if text.finish_reason is not None:
-                del running[delta.request_id]
-            if text.finish_reason is not delta.finish_reason:
-                self.loop.abort(delta.request_id, FinishReason.STOP)
-            texts.append(text)
-        return texts, None
-
-    def _open(self, engine_ids: list[str], request_id: str | None) -> Stream:
-        """Register one stream for all choices of a request."""
-        self._adopt_running_loop()
-        stream = Stream(request_id, engine_ids)
-        self._streams.update(dict.fromkeys(engine_ids, stream))
-        return stream
-
-    def _submit(self, specs: Sequence[EngineRequest]) -> None:
-        for spec in specs:
-            self.loop.submit(spec)
-
-    def _close(self, stream: Stream, unfinished: dict[str, Choice]) -> None:
-        for engine_id in stream.engine_ids:
-            del self._streams[engine_id]
-        for engine_id in unfinished:
-            self.loop.abort(engine_id)
-        stream.closed.set()
-
-    def _adopt_running_loop(self) -> None:
-        """Deltas go to the event loop that asks. Raises RuntimeError if streams of another are open."""
-        running = asyncio.get_running_loop()
-        if self._event_loop is not running and self._streams:
-            raise RuntimeError("the engine has open streams on another event loop")
-        self._event_loop = running
-
-    # What the engine's thread says -------------------------------------------------------------------------
-
-    def _deliver(self, deltas: list[RequestDelta]) -> None:
-        self._call_on_event_loop(self._dispatch, deltas)
-
-    def _died(self, cause: BaseException) -> None:
-        reason = f"The engine has stopped working: {cause}"
-        self._end = lambda: EngineDeadError(reason)
-        self._has_died = True
-        self._call_on_event_loop(self._death.set)
-        self._call_on_event_loop(self._fail_all, self._end)
-
-    def _call_on_event_loop(self, callback: Callable[..., object], *args: Any) -> None:
-        """From any thread. Without an event loop, or after its end, there is nobody to tell."""
-        if self._event_loop is None or self._event_loop.is_closed():
-            return
-        try:
-            self._event_loop.call_soon_threadsafe(callback, *args)
-        except RuntimeError:
-            logger.debug("the event loop has closed under the engine")
-
-    def _dispatch(self, deltas: list[RequestDelta]) -> None:
-        """Streams that were closed meanwhile get nothing."""
-        for delta in deltas:
-            stream = self._streams.get(delta.request_id)
-            if stream is not None and not stream.put(delta):
-                self._give_up(stream)
-
-    def _give_up(self, stream: Stream) -> None:
-        """End a request whose reader doesn't keep up with the engine."""
-        stream.fail(ReaderTooSlowError("The reply was read more slowly than it was written; it ends here."))
-        for engine_id in stream.engine_ids:
-            self.loop.abort(engine_id)
-
-    def _fail_all(self, error: Callable[[], RequestError]) -> None:
-        for stream in set(self._streams.values()):
-            stream.fail(error())
 
     # The engine as a whole ---------------------------------------------------------------------------------
 
     @property
     def num_open(self) -> int:
         """Choices of requests that have a place."""
-        return self._num_open
+        return self._places.num_taken
 
     @property
     def is_full(self) -> bool:
         """Whether no place is left."""
-        return self._num_open >= self._num_places
+        return self._places.is_full
 
     @property
     def is_alive(self) -> bool:
         """Whether the engine's thread runs."""
-        return self.loop.alive
+        return self.streams.loop.alive
 
-    def is_healthy(self, stuck_after: float = 300.0) -> bool:
+    def is_healthy(self, stuck_after: float = _STUCK_AFTER) -> bool:
         """Whether the engine's thread runs, and has not been within one step for `stuck_after` seconds."""
-        return self.is_alive and not (self.loop.busy and time.monotonic() - self.loop.last_turn > stuck_after)
+        return self.streams.is_healthy(stuck_after)
 
     async def wait_dead(self) -> None:
         """Wait until the engine has failed for good. `terminate` is no failure."""
-        self._adopt_running_loop()
-        if not self._has_died:
-            await self._death.wait()
+        await self.streams.wait_dead()
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens that prompt and output may have together."""
+        return self.limits.max_single_sequence_length
 
     @property
     def page_size(self) -> int:
@@ -315,6 +202,16 @@ class AsyncMLCEngine:
         """Pages of the KV cache."""
         return self._model.backend.kv.num_pages
 
+    def card(self) -> dict[str, Any]:
+        """What the engine was started with, for people to look at."""
+        return {
+            "name": self.name,
+            "device": self.device,
+            "quantization": self.quantization,
+            "kv_cache": {"page_size": self.page_size, "num_pages": self.num_pages},
+            "limits": asdict(self.limits),
+        }
+
     @property
     def registry(self) -> CollectorRegistry:
         """The engine's metrics, for Prometheus."""
@@ -324,60 +221,32 @@ class AsyncMLCEngine:
         """The engine's metrics under MLC's names."""
         return self._metrics.snapshot()
 
+    def event_trace(self) -> list[dict[str, Any]] | None:
+        """The events of recent requests, as Chrome's trace viewer reads them; None if none are recorded."""
+        return self.trace.dump()
+
     async def abort(self, request_id: str) -> None:
-        """End a request with finish reason abort; one that is not open is left alone."""
-        for engine_id, stream in self._streams.items():
-            if stream.request_id == request_id:
-                self.loop.abort(engine_id)
+        """End a request with finish reason abort. Does nothing if it is not open."""
+        self.streams.abort(request_id)
 
     async def reset(self) -> None:
         """End all requests with finish reason abort; forget cached prefixes and sums of metrics.
 
         Raises EngineDeadError.
         """
-        await asyncio.wrap_future(self.loop.call(EngineCore.reset))
+        await asyncio.wrap_future(self.streams.loop.call(EngineCore.reset))
 
     async def drain(self, timeout: float) -> None:
         """Refuse new requests, wait up to `timeout` seconds for the open ones, then end them.
 
         Both the refused and the ended get ShuttingDownError.
         """
-        self._end = self._end or _shutting_down
-        streams = set(self._streams.values())
-        try:
-            await asyncio.wait_for(asyncio.gather(*(stream.closed.wait() for stream in streams)), timeout)
-        except asyncio.TimeoutError:
-            self._fail_all(_shutting_down)
-            for engine_id in self._streams:
-                self.loop.abort(engine_id)
+        await self.streams.drain(timeout)
 
     def terminate(self) -> None:
-        """End all requests with ShuttingDownError, and the engine's thread. From any thread; idempotent."""
-        self._end = self._end or _shutting_down
-        self._call_on_event_loop(self._fail_all, _shutting_down)
+        """End all requests with ShuttingDownError, and the engine's thread.
+
+        Any thread may call it. The second call does nothing.
+        """
         self._long_texts.end()
-        self.loop.stop()
-
-
-def _shutting_down() -> RequestError:
-    return ShuttingDownError("The server is shutting down.")
-
-
-def _engine_requests(
-    prompts: Sequence[Sequence[int]], params: GenerationParams, request_id: str | None
-) -> list[EngineRequest]:
-    """One request a choice, prompt by prompt. Their ids begin with the given one and are unique."""
-    arrival = time.monotonic()
-    beginning = "" if request_id is None else f"{request_id}-"
-    return [
-        EngineRequest(
-            f"{beginning}{uuid.uuid4().hex}",
-            prompt_ids,
-            params.sampling,
-            params.seed_of(choice),
-            arrival,
-            params.cache_namespace,
-        )
-        for prompt_ids in map(tuple, prompts)
-        for choice in range(params.n)
-    ]
+        self.streams.terminate()

@@ -9,8 +9,8 @@ from io import StringIO
 
 from mlc_serve.frontend.chat_logprobs import ChatLogprobsWriter
 from mlc_serve.frontend.choice import TextDelta
-from mlc_serve.frontend.generate import wire_reason
 from mlc_serve.frontend.logprob_table import LogprobTable
+from mlc_serve.frontend.reply_fields import wire_reason
 from mlc_serve.protocol.replies import (
     AssistantMessage,
     ChatChoice,

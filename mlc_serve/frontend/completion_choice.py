@@ -11,7 +11,7 @@ from mlc_serve.frontend.completion_logprobs import (
     WholeCompletionLogprobs,
     joined,
 )
-from mlc_serve.frontend.generate import wire_reason
+from mlc_serve.frontend.reply_fields import wire_reason
 from mlc_serve.protocol.replies import ChoiceEnd, CompletionChoice, CompletionLogprobs
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -80,6 +81,16 @@ def check_sampling(params: SamplingParams, model: LoadedModel) -> None:
 def seed(request: GenerationRequest) -> int:
     """The request's seed; a random one if it has none."""
     return secrets.randbelow(_NUM_SEEDS) if request.seed is None else request.seed
+
+
+def cache_namespace(request: GenerationRequest, owner: str) -> str:
+    """The namespace of the prefix cache for an owner's requests with one salt; empty without either.
+
+    A hash, so that a long salt takes no more place than a short one.
+    """
+    if not owner and request.cache_salt is None:
+        return ""
+    return hashlib.sha256(repr((owner, request.cache_salt)).encode()).hexdigest()
 
 
 def check_token_ids(token_ids: Iterable[int], vocab_size: int, param: str) -> None:

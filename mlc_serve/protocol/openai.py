@@ -180,6 +180,11 @@ class GenerationRequest(RequestPart):
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     @property
+    def num_choices(self) -> int:
+        """How many choices the whole reply has."""
+        return self.n
+
+    @property
     def wants_usage(self) -> bool:
         """Whether a stream ends with a chunk that carries the usage."""
         return self.stream_options is not None and self.stream_options.wants_usage
@@ -342,6 +347,11 @@ class CompletionRequest(GenerationRequest):
         BeforeValidator(_as_number_of_logprobs),
     ] = Field(default=None, description="Give each token's logprob, and those of so many likeliest.")
     suffix: Text | None = Field(default=None, description="Is appended to the completion.")
+
+    @property
+    def num_choices(self) -> int:
+        """Each prompt has `n` of them."""
+        return len(self.prompt) * self.n
 
     @model_validator(mode="after")
     def _all_choices_are_returned(self) -> CompletionRequest:

@@ -10,7 +10,6 @@ from contextlib import AbstractAsyncContextManager
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
-from prometheus_client import CollectorRegistry
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -20,6 +19,7 @@ from mlc_serve.server.context import ServerContext
 from mlc_serve.server.documentation import ANYWHERE, DocumentedApp, refuses_with
 from mlc_serve.server.ignored_fields import IgnoredFields
 from mlc_serve.server.json_bodies import JsonBodies
+from mlc_serve.server.metrics import ServerMetrics
 from mlc_serve.server.middleware import request_id
 from mlc_serve.server.middleware.auth import ApiKeys
 from mlc_serve.server.middleware.body_limit import BodyLimit
@@ -29,19 +29,14 @@ from mlc_serve.server.middleware.paths import Paths
 from mlc_serve.server.middleware.reply_heads import ReplyHeads
 from mlc_serve.server.middleware.request_id import RequestId
 from mlc_serve.server.middleware.request_log import RequestLog
-from mlc_serve.server.routers.debug import debug_router
-from mlc_serve.server.routers.health import health_router
-from mlc_serve.server.routers.metrics import metrics_router
-from mlc_serve.server.routers.openai import openai_router
-from mlc_serve.server.routers.ui import PAGE_PATHS, ui_router
+from mlc_serve.server.routers import debug, health, metrics, openai, ui
+from mlc_serve.server.serving import Serving
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def create_app(context: ServerContext, config: ServerConfig, lifespan: Lifespan | None = None) -> FastAPI:
     """The application that serves a context's engines."""
-    registry = CollectorRegistry(auto_describe=False)
-    bodies = JsonBodies(config, IgnoredFields(registry))
     app = DocumentedApp(
         title="mlc_serve",
         description="OpenAI-compatible serving of language models.",
@@ -52,16 +47,23 @@ def create_app(context: ServerContext, config: ServerConfig, lifespan: Lifespan 
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(openai_router(context, config, bodies))
-    app.include_router(metrics_router(context, registry))
-    app.include_router(health_router(context, config))
+    app.state.serving = _serving(context, config)
+    app.include_router(openai.router)
+    app.include_router(metrics.router)
+    app.include_router(health.router)
     if config.enable_debug:
-        app.include_router(debug_router(context, bodies))
+        app.include_router(debug.router)
     if config.enable_ui:
-        app.include_router(ui_router(context))
+        app.include_router(ui.router)
     else:
-        app.add_api_route("/", _front_page, methods=["GET", "HEAD"], include_in_schema=False)
+        app.add_api_route("/", front_page, methods=["GET", "HEAD"], include_in_schema=False)
     return app
+
+
+def _serving(context: ServerContext, config: ServerConfig) -> Serving:
+    server_metrics = ServerMetrics(context)
+    bodies = JsonBodies(config, IgnoredFields(server_metrics.registry))
+    return Serving(context, config, bodies, server_metrics)
 
 
 def _layers(config: ServerConfig) -> list[Middleware]:
@@ -103,9 +105,10 @@ def _api_keys(config: ServerConfig) -> list[Middleware]:
     """The page itself is open, or nobody could type a key into it; what it shows is not."""
     if not config.api_keys:
         return []
-    open_paths = PAGE_PATHS if config.enable_ui else ()
+    open_paths = ui.PAGE_PATHS if config.enable_ui else ()
     return [Middleware(ApiKeys, keys=config.api_keys, open_paths=open_paths)]
 
 
-async def _front_page() -> RedirectResponse:
+async def front_page() -> RedirectResponse:
+    """Where there is no page, the documentation is what to see at /."""
     return RedirectResponse("/docs")

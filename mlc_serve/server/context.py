@@ -1,4 +1,4 @@
-"""ServerContext: the engines that one server serves, by model name, and whether it takes requests.
+"""ServerContext: what one server serves, by model name, and whether it takes requests.
 
 The one writer of both. Runs on the event loop; knows no HTTP.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.errors import ConfigError, ModelNotFoundError, QueueFullError, ShuttingDownError
 from mlc_serve.server.loop_watch import LoopHolds
+from mlc_serve.server.served import Served
 
 # Letters of a name that are repeated in a refusal.
 _LONGEST_QUOTE = 200
@@ -24,46 +24,46 @@ class ServerContext:
     """
 
     def __init__(self, supervisor_url: str | None = None) -> None:
-        self._engines: dict[str, AsyncMLCEngine] = {}
+        self._served: dict[str, Served] = {}
         self._draining = False
         self.created = int(time.time())
         self.supervisor_url = supervisor_url
         self.loop_holds = LoopHolds()
 
-    def add(self, engine: AsyncMLCEngine) -> None:
+    def add(self, engine: Served) -> None:
         """Serve an engine under its name. Raises ConfigError if another has that name."""
-        if engine.name in self._engines:
+        if engine.name in self._served:
             raise ConfigError(f"two models are to be served under the one name {engine.name!r}")
-        self._engines[engine.name] = engine
+        self._served[engine.name] = engine
 
     @property
     def names(self) -> list[str]:
         """The models' names, in the order in which they were added."""
-        return list(self._engines)
+        return list(self._served)
 
     @property
-    def engines(self) -> list[AsyncMLCEngine]:
-        """The engines, in the order in which they were added."""
-        return list(self._engines.values())
+    def all_served(self) -> list[Served]:
+        """What is served, in the order in which it was added."""
+        return list(self._served.values())
 
     @property
     def is_draining(self) -> bool:
         """Whether the server finishes what runs and takes nothing new."""
         return self._draining
 
-    def get(self, model: str | None) -> AsyncMLCEngine:
+    def get(self, model: str | None) -> Served:
         """The engine that a request names. Raises ModelNotFoundError; a lone engine need not be named."""
         if model is None:
             return self._only_engine()
-        engine = self._engines.get(model)
+        engine = self._served.get(model)
         if engine is None:
             named = model if len(model) <= _LONGEST_QUOTE else f"{model[:_LONGEST_QUOTE]}…"
             raise ModelNotFoundError(f"No model {named!r} is served; there is {self._listing()}.", "model")
         return engine
 
-    def get_by_path(self, model: str) -> AsyncMLCEngine:
+    def get_by_path(self, model: str) -> Served:
         """As `get`, for a name that has lost slashes at its end, as paths do."""
-        whole = next((name for name in self._engines if name.rstrip("/") == model.rstrip("/")), model)
+        whole = next((name for name in self._served if name.rstrip("/") == model.rstrip("/")), model)
         return self.get(whole)
 
     def require_room(self) -> None:
@@ -72,10 +72,10 @@ class ServerContext:
         To be asked before a body is read, which says which engine is meant.
         """
         self._require_open()
-        if self._engines and all(engine.is_full for engine in self.engines):
+        if self._served and all(engine.is_full for engine in self.all_served):
             raise QueueFullError("As many requests are open as this server takes; try again later.")
 
-    def get_for_generation(self, model: str | None) -> AsyncMLCEngine:
+    def get_for_generation(self, model: str | None) -> Served:
         """As `get`, for new work. Raises ShuttingDownError while the server drains."""
         self._require_open()
         return self.get(model)
@@ -86,12 +86,12 @@ class ServerContext:
 
     def sick(self, watchdog_timeout: float) -> list[str]:
         """Why engines can't be relied on: dead, or busy for so many seconds without a turn of the loop."""
-        reasons = (_sickness(engine, watchdog_timeout) for engine in self.engines)
+        reasons = (_sickness(engine, watchdog_timeout) for engine in self.all_served)
         return [reason for reason in reasons if reason is not None]
 
     async def death(self) -> str:
         """Wait until an engine's loop has died, and return the name of its model."""
-        waits = {asyncio.ensure_future(engine.wait_dead()): engine.name for engine in self.engines}
+        waits = {asyncio.ensure_future(engine.wait_dead()): engine.name for engine in self.all_served}
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             return waits[done.pop()]
@@ -102,24 +102,24 @@ class ServerContext:
     async def drain(self, timeout: float) -> None:
         """Take nothing new; what still runs after `timeout` seconds ends with ShuttingDownError."""
         self._draining = True
-        alive = [engine for engine in self.engines if engine.is_alive]  # the dead have told their clients
+        alive = [engine for engine in self.all_served if engine.is_alive]  # the dead have told their clients
         await asyncio.gather(*(engine.drain(timeout) for engine in alive))
 
     def close(self) -> None:
         """Stop all engines and free what they hold. May be called twice."""
-        for engine in self.engines:
+        for engine in self.all_served:
             engine.terminate()
 
-    def _only_engine(self) -> AsyncMLCEngine:
-        if len(self._engines) != 1:
+    def _only_engine(self) -> Served:
+        if len(self._served) != 1:
             raise ModelNotFoundError(f"Name one of the models that are served: {self._listing()}.", "model")
-        return self.engines[0]
+        return self.all_served[0]
 
     def _listing(self) -> str:
-        return ", ".join(repr(name) for name in self._engines) or "none"
+        return ", ".join(repr(name) for name in self._served) or "none"
 
 
-def _sickness(engine: AsyncMLCEngine, watchdog_timeout: float) -> str | None:
+def _sickness(engine: Served, watchdog_timeout: float) -> str | None:
     if not engine.is_alive:
         return f"the engine of {engine.name!r} has died"
     if not engine.is_healthy(watchdog_timeout):

@@ -1,5 +1,5 @@
-"""Doubles of a model for tests: a KV cache and a backend without a device, a byte tokenizer, a whole
-LoadedModel.
+"""Doubles for tests: a KV cache and a backend without a device, a byte tokenizer, a whole LoadedModel, and
+something that is served without a model.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 from mlc_serve.testing.backend import Choice, FakeBackend, likely_letter, logprobs_of, replay
 from mlc_serve.testing.kv_cache import FakeKVCache
 from mlc_serve.testing.model import CHAT_TEMPLATE, fake_model
+from mlc_serve.testing.served import FakeServed
 from mlc_serve.testing.tokens import (
     BOS_ID,
     EOS_ID,
@@ -28,6 +29,7 @@ __all__ = [
     "Choice",
     "FakeBackend",
     "FakeKVCache",
+    "FakeServed",
     "byte_tokenizer",
     "fake_model",
     "likely_letter",

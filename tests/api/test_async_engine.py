@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mlc_serve.api.async_engine import AsyncMLCEngine
+from mlc_serve.api.stream import MAX_WAITING
 from mlc_serve.config import EngineConfig
 from mlc_serve.engine.backend import TokenLogprobs
 from mlc_serve.engine.core import EngineCore
@@ -27,7 +28,6 @@ from mlc_serve.errors import (
 )
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.params import GenerationParams
-from mlc_serve.frontend.stream import MAX_WAITING
 from mlc_serve.testing import FakeBackend, FakeKVCache, fake_model
 
 Serve = Callable[..., AsyncMLCEngine]
@@ -74,12 +74,12 @@ async def num_used_pages(engine: AsyncMLCEngine, backend: FakeBackend) -> int:
     def count(_core: EngineCore) -> int:
         return backend.kv.num_pages - backend.kv.num_free_pages
 
-    return await asyncio.wrap_future(engine.loop.call(count))
+    return await asyncio.wrap_future(engine.streams.loop.call(count))
 
 
 async def on_engine_thread(engine: AsyncMLCEngine) -> None:
     """Wait until the engine has gone through the commands that came before."""
-    await asyncio.wrap_future(engine.loop.call(lambda _core: None))
+    await asyncio.wrap_future(engine.streams.loop.call(lambda _core: None))
 
 
 async def test_every_choice_ends_once(serve: Serve) -> None:
@@ -124,7 +124,7 @@ async def test_generator_that_never_started_submits_nothing(serve: Serve) -> Non
     stream = await engine.chat.completions.create(**HELLO, stream=True)
     await stream.aclose()
     await on_engine_thread(engine)
-    assert (engine.num_open, engine.loop.steps) == (0, 0)
+    assert (engine.num_open, engine.streams.loop.steps) == (0, 0)
 
 
 async def test_stop_string_ends_the_engines_work(serve: Serve, backend: FakeBackend) -> None:
@@ -205,9 +205,9 @@ async def test_a_reader_that_falls_far_behind_is_told_and_ended(serve: Serve, ba
     engine = serve(prefix_cache_mode="disable")
     deltas = engine.generate([1, 2], params())
     await anext(deltas)
-    (engine_id,) = engine._streams
+    (engine_id,) = engine.streams._streams
     flood = RequestDelta(engine_id, logprobs=(TokenLogprobs(1, -1.0, ((1, -1.0),) * MAX_WAITING),))
-    engine._dispatch([flood])
+    engine.streams._dispatch([flood])
     with pytest.raises(ReaderTooSlowError):
         await read(deltas)
     assert engine.num_open == 0

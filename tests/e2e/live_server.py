@@ -28,7 +28,7 @@ class LiveServer:
         self.backend = backend
         self.aborted = threading.Event()
         self.freed = threading.Event()
-        self._tell_of(engine.loop, "abort", self.aborted)
+        self._tell_of(engine.streams.loop, "abort", self.aborted)
         self._tell_of(backend.kv, "remove_sequence", self.freed)
 
     def _tell_of(self, owner: object, method: str, event: threading.Event) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from mlc_serve.errors import ContextLengthError, InvalidRequestError
-from mlc_serve.frontend.params import GenerationParams, check_prompt, sampling_params, seed
+from mlc_serve.frontend.params import (
+    GenerationParams,
+    cache_namespace,
+    check_prompt,
+    sampling_params,
+    seed,
+)
 from mlc_serve.loaded_model import GenerationDefaults
 from mlc_serve.protocol.openai import CompletionRequest
 from mlc_serve.testing import EOS_ID, IM_END_ID, VOCAB_SIZE, fake_model
@@ -104,3 +110,14 @@ def test_seed_is_random_only_if_absent() -> None:
     """Zero is a seed."""
     assert seed(request(seed=0)) == 0
     assert seed(request()) != seed(request())
+
+
+def test_namespaces_differ_by_owner_and_by_salt() -> None:
+    """Each pair has one of its own, of bounded length; whoever has neither shares the common one."""
+    plain, salted = CompletionRequest(prompt=["a"]), CompletionRequest(prompt=["a"], cache_salt="s" * 10**6)
+    named = {
+        cache_namespace(request, owner) for request in (plain, salted) for owner in ("", "key 0", "key 1")
+    }
+    assert len(named) == 6
+    assert max(map(len, named)) <= 64
+    assert cache_namespace(plain, "") == ""

@@ -25,10 +25,19 @@ def backend() -> FakeBackend:
 
 
 @pytest.fixture
-async def context(backend: FakeBackend) -> AsyncIterator[ServerContext]:
+async def engine(backend: FakeBackend) -> AsyncIterator[AsyncMLCEngine]:
+    """An engine on the fake model, whose name is fake."""
+    running = AsyncMLCEngine.from_loaded(fake_model(backend=backend))
+    yield running
+    backend.gate.set()
+    running.terminate()
+
+
+@pytest.fixture
+async def context(engine: AsyncMLCEngine, backend: FakeBackend) -> AsyncIterator[ServerContext]:
     """A context that serves one model named fake."""
     serving = ServerContext()
-    serving.add(AsyncMLCEngine.from_loaded(fake_model(backend=backend)))
+    serving.add(engine)
     yield serving
     backend.gate.set()
     serving.close()

@@ -1,13 +1,14 @@
-"""The engines of a server."""
+"""What a server serves."""
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
 from mlc_serve.api.async_engine import AsyncMLCEngine
-from mlc_serve.errors import ConfigError, ModelNotFoundError, ShuttingDownError
+from mlc_serve.errors import ConfigError, ModelNotFoundError, QueueFullError, ShuttingDownError
 from mlc_serve.server.context import ServerContext
-from mlc_serve.testing import fake_model
+from mlc_serve.testing import FakeServed, fake_model
 
 
 async def test_a_lone_engine_need_not_be_named(context: ServerContext) -> None:
@@ -46,3 +47,55 @@ async def test_draining_takes_nothing_new(context: ServerContext) -> None:
     assert context.get("fake").name == "fake"
     with pytest.raises(ShuttingDownError):
         context.get_for_generation("fake")
+
+
+async def test_what_is_served_need_not_generate_text(
+    client: httpx.AsyncClient, context: ServerContext
+) -> None:
+    """It is listed beside the others, and a request that it has no answer to is refused."""
+    context.add(FakeServed("encoder", context_length=77))
+    cards = (await client.get("/v1/models")).json()["data"]
+    assert [(card["id"], card["max_model_len"]) for card in cards] == [("fake", 1024), ("encoder", 77)]
+    reply = await client.post("/v1/completions", json={"model": "encoder", "prompt": "a"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "unsupported")
+    assert "'encoder'" in reply.json()["error"]["message"]
+
+
+async def test_there_is_room_while_anything_has_room() -> None:
+    """A request is refused before its body is read only if nothing that is served could take it."""
+    context = ServerContext()
+    first, second = FakeServed("first"), FakeServed("second")
+    context.add(first)
+    context.add(second)
+    first.is_full = True
+    context.require_room()
+    second.is_full = True
+    with pytest.raises(QueueFullError):
+        context.require_room()
+
+
+async def test_whatever_is_sick_is_named() -> None:
+    """The dead and the stuck, each with what is wrong."""
+    context = ServerContext()
+    dead, stuck, well = FakeServed("dead"), FakeServed("stuck"), FakeServed("well")
+    for served in (dead, stuck, well):
+        context.add(served)
+    dead.death.set()
+    stuck.is_stuck = True
+    reasons = context.sick(5.0)
+    assert ["'dead' has died" in reasons[0], "'stuck'" in reasons[1], len(reasons)] == [True, True, 2]
+    assert await context.death() == "dead"
+
+
+async def test_the_dead_are_not_drained() -> None:
+    """They have told their clients already; all others get the time that the drain has."""
+    context = ServerContext()
+    dead, well = FakeServed("dead"), FakeServed("well")
+    for served in (dead, well):
+        context.add(served)
+    dead.death.set()
+    await context.drain(3.0)
+    assert (dead.drained_for, well.drained_for) == ([], [3.0])
+    context.close()
+    assert dead.is_terminated
+    assert well.is_terminated

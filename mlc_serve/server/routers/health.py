@@ -1,14 +1,13 @@
-"""Probes: is the process worth keeping (/health), may it be sent requests (/ready)."""
+"""Probes, open to everybody: is the process worth keeping (/health), may it be sent requests (/ready)?"""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from mlc_serve.config import ServerConfig
 from mlc_serve.protocol.replies import Reply
-from mlc_serve.server.context import ServerContext
 from mlc_serve.server.middleware.errors import retry_headers
+from mlc_serve.server.serving import Serving, serving_of
 
 
 class Report(Reply):
@@ -18,22 +17,25 @@ class Report(Reply):
     reasons: list[str] | None = None
 
 
-def health_router(context: ServerContext, config: ServerConfig) -> APIRouter:
-    """GET /health and /ready, open to everybody."""
-    router = APIRouter(tags=["health"], responses={200: {"model": Report}, 503: {"model": Report}})
+router = APIRouter(tags=["health"], responses={200: {"model": Report}, 503: {"model": Report}})
 
-    @router.get("/health")
-    async def health() -> Response:
-        """200 while every engine's loop turns; 503 with the reasons otherwise."""
-        return _report("unhealthy", context.sick(config.watchdog_timeout))
 
-    @router.get("/ready")
-    async def ready() -> Response:
-        """200 while new requests are taken; 503 while the server drains or an engine is dead or stuck."""
-        draining = ["the server is shutting down"] if context.is_draining else []
-        return _report("not ready", draining + context.sick(config.watchdog_timeout))
+@router.get("/health")
+async def health(request: Request) -> Response:
+    """200 while every engine's loop turns; 503 with the reasons otherwise."""
+    return _report("unhealthy", _sick(serving_of(request)))
 
-    return router
+
+@router.get("/ready")
+async def ready(request: Request) -> Response:
+    """200 while new requests are taken; 503 while the server drains or an engine is dead or stuck."""
+    serving = serving_of(request)
+    draining = ["the server is shutting down"] if serving.context.is_draining else []
+    return _report("not ready", draining + _sick(serving))
+
+
+def _sick(serving: Serving) -> list[str]:
+    return serving.context.sick(serving.config.watchdog_timeout)
 
 
 def _report(trouble: str, reasons: list[str]) -> Response:

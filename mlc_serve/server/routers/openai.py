@@ -14,8 +14,6 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 
-from mlc_serve.api.async_engine import AsyncMLCEngine
-from mlc_serve.config import ServerConfig
 from mlc_serve.errors import RequestError
 from mlc_serve.protocol.debug import check_debug_allowed
 from mlc_serve.protocol.openai import (
@@ -31,10 +29,11 @@ from mlc_serve.protocol.whole_reply import WholeReply
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.disconnect import unless_disconnected
 from mlc_serve.server.documentation import refuses_with, takes
-from mlc_serve.server.json_bodies import JsonBodies
 from mlc_serve.server.middleware.auth import key_name
 from mlc_serve.server.middleware.request_id import reply_id
 from mlc_serve.server.middleware.request_log import RequestRecord, record_of
+from mlc_serve.server.served import Served
+from mlc_serve.server.serving import serving_of
 from mlc_serve.server.sse import EventStream, event
 
 Work = Awaitable[WholeReply[ChatCompletion | Completion] | ReplyStream[Chunk]]
@@ -50,57 +49,6 @@ async def _until_sent() -> AsyncIterator[AsyncExitStack]:
 UntilSent = Annotated[AsyncExitStack, Depends(_until_sent)]
 
 
-def openai_router(context: ServerContext, config: ServerConfig, bodies: JsonBodies) -> APIRouter:
-    """The paths under /v1."""
-    router = APIRouter(prefix="/v1", tags=["openai"])
-    answer = partial(_answer, send_timeout=config.send_timeout)
-
-    def engine_for(body: GenerationRequest, request: Request, identity: str) -> AsyncMLCEngine:
-        check_debug_allowed(body.debug_config, config.enable_debug)
-        engine = context.get_for_generation(body.model)
-        record = record_of(request)
-        record.model, record.reply_id = engine.name, identity
-        return engine
-
-    @router.get("/models")
-    async def list_models() -> dict[str, Any]:
-        """The models that are served."""
-        return {"object": "list", "data": [_model_card(context, engine) for engine in context.engines]}
-
-    @router.get("/models/{model:path}", responses=refuses_with(404))
-    async def retrieve_model(model: str) -> dict[str, Any]:
-        """One of the models that are served."""
-        return _model_card(context, context.get_by_path(model))
-
-    @router.post(
-        "/completions", openapi_extra=takes(CompletionRequest), responses=_generates(Completion, Completion)
-    )
-    async def create_completion(request: Request, until_sent: UntilSent) -> Response:
-        """Complete a prompt, or several."""
-        context.require_room()
-        body, identity = await bodies.read(request, CompletionRequest), reply_id("cmpl")
-        engine = engine_for(body, request, identity)
-        until_sent.enter_context(engine.completions.reserve(body))
-        work = engine.completions.respond(_counted(body), identity, key_name(request))
-        return await answer(request, until_sent, work, body.wants_usage)
-
-    @router.post(
-        "/chat/completions",
-        openapi_extra=takes(ChatCompletionRequest),
-        responses=_generates(ChatCompletion, ChatCompletionChunk),
-    )
-    async def create_chat(request: Request, until_sent: UntilSent) -> Response:
-        """Continue a conversation."""
-        context.require_room()
-        body, identity = await bodies.read(request, ChatCompletionRequest), reply_id("chatcmpl")
-        engine = engine_for(body, request, identity)
-        until_sent.enter_context(engine.chat.completions.reserve(body))
-        work = engine.chat.completions.respond(_counted(body), identity, key_name(request))
-        return await answer(request, until_sent, work, body.wants_usage)
-
-    return router
-
-
 def _generates(whole: type[Reply], chunk: type[Reply]) -> dict[int | str, dict[str, Any]]:
     """FastAPI's `responses` of an operation that generates text."""
     stream = {
@@ -109,23 +57,68 @@ def _generates(whole: type[Reply], chunk: type[Reply]) -> dict[int | str, dict[s
     return {200: {"model": whole, "content": {"text/event-stream": stream}}, **refuses_with(404, 429)}
 
 
-async def _answer(
-    request: Request, until_sent: AsyncExitStack, work: Work, shows_usage: bool, *, send_timeout: float
+router = APIRouter(prefix="/v1", tags=["openai"])
+
+
+@router.get("/models")
+async def list_models(request: Request) -> dict[str, Any]:
+    """The models that are served."""
+    context = serving_of(request).context
+    return {"object": "list", "data": [_model_card(context, served) for served in context.all_served]}
+
+
+@router.get("/models/{model:path}", responses=refuses_with(404))
+async def retrieve_model(request: Request, model: str) -> dict[str, Any]:
+    """One of the models that are served."""
+    context = serving_of(request).context
+    return _model_card(context, context.get_by_path(model))
+
+
+@router.post(
+    "/completions", openapi_extra=takes(CompletionRequest), responses=_generates(Completion, Completion)
+)
+async def create_completion(request: Request, until_sent: UntilSent) -> Response:
+    """Complete a prompt, or several."""
+    return await _generate(request, until_sent, CompletionRequest)
+
+
+@router.post(
+    "/chat/completions",
+    openapi_extra=takes(ChatCompletionRequest),
+    responses=_generates(ChatCompletion, ChatCompletionChunk),
+)
+async def create_chat(request: Request, until_sent: UntilSent) -> Response:
+    """Continue a conversation."""
+    return await _generate(request, until_sent, ChatCompletionRequest)
+
+
+async def _generate(request: Request, until_sent: AsyncExitStack, kind: type[Body]) -> Response:
+    """Each step refuses what it can before the next one spends anything."""
+    serving, record = serving_of(request), record_of(request)
+    serving.context.require_room()
+    body = await serving.bodies.read(request, kind)
+    check_debug_allowed(body.debug_config, serving.config.enable_debug)
+    served = serving.context.get_for_generation(body.model)
+    endpoint = served.endpoint(kind)
+    record.model, record.reply_id = served.name, reply_id(endpoint.prefix)
+    until_sent.enter_context(endpoint.reserve(body))
+    work = endpoint.respond(_counted(body), record.reply_id, key_name(request))
+    answer = _first_answer(work, record, until_sent, body.wants_usage, serving.config.send_timeout)
+    return await unless_disconnected(request.receive, answer)
+
+
+async def _first_answer(
+    work: Work, record: RequestRecord, until_sent: AsyncExitStack, shows_usage: bool, send_timeout: float
 ) -> Response:
     """The whole reply, or a stream whose first chunk is there: until then a failure has its own status."""
-    record = record_of(request)
-
-    async def first_answer() -> Response:
-        reply = await work
-        if isinstance(reply, WholeReply):
-            record.saw(reply.outline)
-            return _whole(reply)
-        events = await until_sent.enter_async_context(aclosing(_events(reply, record, shows_usage)))
-        first = await anext(events)
-        record.saw_first_chunk()
-        return EventStream(first, events, send_timeout=send_timeout)
-
-    return await unless_disconnected(request.receive, first_answer())
+    reply = await work
+    if isinstance(reply, WholeReply):
+        record.saw(reply.outline)
+        return _whole(reply)
+    events = await until_sent.enter_async_context(aclosing(_events(reply, record, shows_usage)))
+    first = await anext(events)
+    record.saw_first_chunk()
+    return EventStream(first, events, send_timeout=send_timeout)
 
 
 def _whole(reply: WholeReply[ChatCompletion | Completion]) -> Response:
@@ -180,12 +173,12 @@ def _counted(body: Body) -> Body:
     return counted
 
 
-def _model_card(context: ServerContext, engine: AsyncMLCEngine) -> dict[str, Any]:
+def _model_card(context: ServerContext, served: Served) -> dict[str, Any]:
     """`max_model_len` counts the tokens of prompt and output together."""
     return {
-        "id": engine.name,
+        "id": served.name,
         "object": "model",
         "created": context.created,
         "owned_by": "MLC-LLM",
-        "max_model_len": engine.limits.max_single_sequence_length,
+        "max_model_len": served.context_length,
     }

@@ -5,7 +5,6 @@ The files are made from ui/ by `make ui`. They are open to everybody, and hold n
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,7 @@ from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 
 from mlc_serve import __version__
-from mlc_serve.api.async_engine import AsyncMLCEngine
-from mlc_serve.server.context import ServerContext
+from mlc_serve.server.serving import serving_of
 
 FILES = Path(__file__).parent.parent / "ui"
 INDEX = "index.html"
@@ -23,31 +21,31 @@ INDEX = "index.html"
 PAGE_PATHS = frozenset({"/", *(f"/ui/{file.name}" for file in FILES.iterdir() if file.name != INDEX)})
 
 
-def ui_router(context: ServerContext) -> APIRouter:
-    """GET / and what lies under /ui."""
-    router = APIRouter(tags=["page"])
-    files = StaticFiles(directory=FILES)
-    headers = _headers(context.supervisor_url)
+_files = StaticFiles(directory=FILES)
+router = APIRouter(tags=["page"])
 
-    async def page_file(request: Request) -> Response:
-        name = request.url.path.removeprefix("/").removeprefix("ui/") or INDEX
-        response = await files.get_response(name, request.scope)
-        response.headers.update(headers)
-        return response
 
-    for path in sorted(PAGE_PATHS):
-        router.add_api_route(path, page_file, methods=["GET", "HEAD"], include_in_schema=False)
+@router.get("/ui/engine.json")
+async def engines(request: Request) -> dict[str, Any]:
+    """What each engine was started with, and where the supervisor answers, if one runs this server."""
+    context = serving_of(request).context
+    return {
+        "version": __version__,
+        "supervisor": context.supervisor_url,
+        "models": [served.card() for served in context.all_served],
+    }
 
-    @router.get("/ui/engine.json")
-    async def engines() -> dict[str, Any]:
-        """What each engine was started with, and where the supervisor answers, if one runs this server."""
-        return {
-            "version": __version__,
-            "supervisor": context.supervisor_url,
-            "models": [_engine_card(engine) for engine in context.engines],
-        }
 
-    return router
+async def page_file(request: Request) -> Response:
+    """One of the page's files."""
+    name = request.url.path.removeprefix("/").removeprefix("ui/") or INDEX
+    response = await _files.get_response(name, request.scope)
+    response.headers.update(_headers(serving_of(request).context.supervisor_url))
+    return response
+
+
+for path in sorted(PAGE_PATHS):
+    router.add_api_route(path, page_file, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 def _headers(supervisor_url: str | None) -> dict[str, str]:
@@ -70,14 +68,4 @@ def _headers(supervisor_url: str | None) -> dict[str, str]:
         "Cache-Control": "no-cache",
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
-    }
-
-
-def _engine_card(engine: AsyncMLCEngine) -> dict[str, Any]:
-    return {
-        "name": engine.name,
-        "device": engine.device,
-        "quantization": engine.quantization,
-        "kv_cache": {"page_size": engine.page_size, "num_pages": engine.num_pages},
-        "limits": asdict(engine.limits),
     }

@@ -49,7 +49,7 @@ async def test_request_reply_log_and_trace_can_be_joined(caplog: pytest.LogCaptu
         headers = {"X-Request-Id": "mine"}
         replies = [await client.post("/v1/completions", json=body, headers=headers) for _ in range(2)]
     ids = [reply.json()["id"] for reply in replies]
-    traced = {event["tid"] for event in context.engines[0].trace.dump() or []}
+    traced = {event["tid"] for event in context.all_served[0].event_trace() or []}
     context.close()
     lines = [record.getMessage() for record in caplog.records if " id=mine " in record.getMessage()]
     assert len(set(ids)) == 2

@@ -89,14 +89,13 @@ async def test_streamed_usage(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize("shows_usage", [True, False])
 @pytest.mark.parametrize(("path", "body"), [("/v1/completions", COMPLETION), ("/v1/chat/completions", CHAT)])
 async def test_streams_are_the_chunks_that_python_callers_get(
-    client: httpx.AsyncClient, context: ServerContext, path: str, body: dict[str, Any], shows_usage: bool
+    client: httpx.AsyncClient, engine: AsyncMLCEngine, path: str, body: dict[str, Any], shows_usage: bool
 ) -> None:
     """On the wire is the JSON of the typed chunks, field by field, in their order."""
     asked = {**body, "stream": True, "stream_options": {"include_usage": shows_usage}}
     *sent, _ = data_of(await client.post(path, json=asked))
-    engine = context.get("fake")
-    completions = engine.completions if path == "/v1/completions" else engine.chat.completions
-    typed = [chunk.to_json() async for chunk in await completions.create(**asked)]
+    endpoint = engine.completions if path == "/v1/completions" else engine.chat.completions
+    typed = [chunk.to_json() async for chunk in await endpoint.create(**asked)]
 
     def without_identity(text: str) -> dict[str, Any]:
         chunk: dict[str, Any] = json.loads(text)
@@ -141,10 +140,9 @@ async def test_a_full_queue_asks_for_patience(client: httpx.AsyncClient, context
 
 
 async def test_without_any_place_a_body_is_not_even_read(
-    make_client: MakeClient, context: ServerContext
+    make_client: MakeClient, engine: AsyncMLCEngine
 ) -> None:
     """The refusal comes before the first byte of it is asked for."""
-    (engine,) = context.engines
     was_read = False
 
     async def body() -> AsyncIterator[bytes]:
@@ -162,7 +160,7 @@ async def test_without_any_place_a_body_is_not_even_read(
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_leaves_at_any_moment_leaves_nothing_behind(
-    context: ServerContext, stream: bool
+    context: ServerContext, engine: AsyncMLCEngine, stream: bool
 ) -> None:
     """After each number of turns of the event loop, up to that with which all has been sent."""
     app = create_app(context, ServerConfig())
@@ -189,7 +187,7 @@ async def test_a_client_that_leaves_at_any_moment_leaves_nothing_behind(
         is_done = answering.done()
         leave.set()
         await answering
-        assert context.engines[0].num_open == 0
+        assert engine.num_open == 0
         num_turns += 1 + num_turns // 20
 
 

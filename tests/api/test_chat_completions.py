@@ -225,7 +225,7 @@ async def test_a_template_that_works_long_does_so_elsewhere(
         threads.append(threading.current_thread())
         return chat_prompt_ids(*arguments)
 
-    monkeypatch.setattr("mlc_serve.frontend.chat_completions.chat_prompt_ids", noted)
+    monkeypatch.setattr("mlc_serve.api.chat_completions.chat_prompt_ids", noted)
     reply = await whole(serve(b"Hello", chat_template=ChatTemplate(source)))
     assert reply.choices[0].message.content == "Hello"
     assert (threads[-1] is threading.current_thread()) == is_quick

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import AbstractContextManager, aclosing
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, overload
 
+from mlc_serve.api.generation import Generation
+from mlc_serve.api.long_texts import LongTexts, is_long
 from mlc_serve.errors import InvalidRequestError
 from mlc_serve.frontend.chat_choice import ChatChunkWriter, ChatMessageWriter, ChatOptions
 from mlc_serve.frontend.chat_logprobs import ChatLogprobsWriter
 from mlc_serve.frontend.chat_prompt import chat_prompt_ids, offers_tools
 from mlc_serve.frontend.choice import TextDelta
-from mlc_serve.frontend.generate import Generate, Reserve, cache_namespace, new_id, reply_fields
-from mlc_serve.frontend.long_texts import LongTexts, is_long
-from mlc_serve.frontend.params import GenerationParams, sampling_params, seed
+from mlc_serve.frontend.params import GenerationParams, cache_namespace, sampling_params, seed
+from mlc_serve.frontend.reply_fields import reply_fields
 from mlc_serve.frontend.reply_size import bounded
 from mlc_serve.frontend.usage import UsageCount
 from mlc_serve.loaded_model import LoadedModel
-from mlc_serve.protocol.errors import validated
 from mlc_serve.protocol.openai import ChatCompletionRequest
 from mlc_serve.protocol.replies import ChatChunkChoice, ChatCompletion, ChatCompletionChunk, ChatDelta
 from mlc_serve.protocol.reply_stream import ReplyStream, TextPart
@@ -29,58 +28,24 @@ from mlc_serve.text.templates.meter import Meter
 # Steps of a template, of about a microsecond each, for which others may wait.
 _QUICK_STEPS = 10_000
 
-ChatStream = AsyncGenerator[ChatCompletionChunk, None]
-
 
 class ChatCompletions:
-    """`chat.completions` of an engine, as of OpenAI's client."""
+    """Answers requests for chat completions. Implements api.endpoint.Responder."""
 
-    def __init__(
-        self, model: LoadedModel, generate: Generate, reserve: Reserve, long_texts: LongTexts
-    ) -> None:
+    def __init__(self, model: LoadedModel, generation: Generation, long_texts: LongTexts) -> None:
         self._model = model
+        self._generation = generation
         self._long_texts = long_texts
-        self._generate = generate
-        self._reserve = reserve
-
-    @overload
-    async def create(self, *, stream: Literal[False] = False, **fields: Any) -> ChatCompletion: ...
-
-    @overload
-    async def create(self, *, stream: Literal[True], **fields: Any) -> ChatStream: ...
-
-    async def create(self, *, stream: bool = False, **fields: Any) -> ChatCompletion | ChatStream:
-        """Answer a request given as OpenAI's fields and the extensions; with stream=True, chunk by chunk.
-
-        Raises a RequestError: here for what is wrong with the fields, from the stream for what comes later.
-        """
-        request = validated(ChatCompletionRequest, {**fields, "stream": stream})
-        with self.reserve(request):
-            reply = await self.respond(request)
-        return reply.chunks(self.reserve(request)) if isinstance(reply, ReplyStream) else reply.typed()
-
-    def reserve(self, request: ChatCompletionRequest) -> AbstractContextManager[None]:
-        """Keep a place for each choice of a request; whoever calls `respond` does so inside of it.
-
-        Raises QueueFullError, ShuttingDownError or EngineDeadError, before anything is done for the request,
-        and InvalidRequestError for more choices than there are places.
-        """
-        return self._reserve(request.n)
 
     async def respond(
-        self, request: ChatCompletionRequest, request_id: str | None = None, owner: str = ""
+        self, request: ChatCompletionRequest, request_id: str, owner: str
     ) -> WholeReply[ChatCompletion] | ReplyStream[ChatCompletionChunk]:
-        """Answer a request.
-
-        `request_id` becomes the reply's id and is what AsyncMLCEngine.abort takes. Requests of one `owner`
-        reuse each other's computed prefixes.
-        """
-        reply_id = request_id or new_id("chatcmpl")
+        """See Endpoint.respond."""
         prompt_ids = await self._prompt_ids(request)
         params = _generation_params(request, self._model, owner)
         if request.stream:
-            return self._stream(request, prompt_ids, params, reply_id)
-        return await self._collect(request, prompt_ids, params, reply_id)
+            return self._stream(request, prompt_ids, params, request_id)
+        return await self._collect(request, prompt_ids, params, request_id)
 
     async def _prompt_ids(self, request: ChatCompletionRequest) -> list[int]:
         """On another thread if the text is long, or if it turns out that the template works long on it."""
@@ -101,7 +66,7 @@ class ChatCompletions:
         options = _options(request)
         usage = UsageCount([prompt_ids], params.n)
         writers = [ChatMessageWriter(i, options) for i in range(params.n)]
-        async with aclosing(self._generate([prompt_ids], params, reply_id)) as batches:
+        async with aclosing(self._generation.run([prompt_ids], params, reply_id)) as batches:
             async for deltas in batches:
                 for delta in deltas:
                     usage.add(delta)
@@ -141,7 +106,7 @@ class ChatCompletions:
             return map(chunk_of, writer.write(delta))
 
         async def parts() -> AsyncGenerator[list[ChatCompletionChunk | TextPart], None]:
-            async with aclosing(self._generate([prompt_ids], params, reply_id)) as batches:
+            async with aclosing(self._generation.run([prompt_ids], params, reply_id)) as batches:
                 async for deltas in batches:
                     yield [part for delta in deltas for part in parts_of(delta)]
                     if options.ends_after_call and all(writer.has_ended for writer in writers):

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
+from mlc_serve.api.stream import MAX_TAKEN, MAX_WAITING, Stream
 from mlc_serve.engine.backend import TokenLogprobs
 from mlc_serve.engine.request import RequestDelta
 from mlc_serve.errors import EngineDeadError, ShuttingDownError
-from mlc_serve.frontend.stream import MAX_TAKEN, MAX_WAITING, Stream
 
 
 async def test_slow_reader_takes_everything_at_once() -> None:

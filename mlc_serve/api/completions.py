@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractContextManager, aclosing
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, TypeVar, overload
+from typing import TypeVar
 
+from mlc_serve.api.generation import Generation
+from mlc_serve.api.long_texts import LongTexts, is_long
 from mlc_serve.engine.request import FinishReason
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.completion_choice import (
@@ -16,66 +18,38 @@ from mlc_serve.frontend.completion_choice import (
     Prompt,
     WholeCompletionWriter,
 )
-from mlc_serve.frontend.generate import Generate, Reserve, cache_namespace, new_id, reply_fields
-from mlc_serve.frontend.long_texts import LongTexts, is_long
-from mlc_serve.frontend.params import GenerationParams, check_prompt, check_text, sampling_params, seed
+from mlc_serve.frontend.params import (
+    GenerationParams,
+    cache_namespace,
+    check_prompt,
+    check_text,
+    sampling_params,
+    seed,
+)
+from mlc_serve.frontend.reply_fields import reply_fields
 from mlc_serve.frontend.reply_size import bounded, prompt_logprobs
 from mlc_serve.frontend.usage import UsageCount
 from mlc_serve.loaded_model import LoadedModel
-from mlc_serve.protocol.errors import validated
 from mlc_serve.protocol.openai import CompletionRequest
 from mlc_serve.protocol.replies import Completion, CompletionChoice
 from mlc_serve.protocol.reply_stream import ReplyStream, TextPart
 from mlc_serve.protocol.whole_reply import WholeReply
 
-CompletionStream = AsyncGenerator[Completion, None]
 Writer = TypeVar("Writer", CompletionWriter, WholeCompletionWriter)
 
 
 class Completions:
-    """`completions` of an engine, as of OpenAI's client."""
+    """Answers requests for raw completions. Implements api.endpoint.Responder."""
 
-    def __init__(
-        self, model: LoadedModel, generate: Generate, reserve: Reserve, long_texts: LongTexts
-    ) -> None:
+    def __init__(self, model: LoadedModel, generation: Generation, long_texts: LongTexts) -> None:
         self._model = model
+        self._generation = generation
         self._long_texts = long_texts
-        self._generate = generate
-        self._reserve = reserve
-
-    @overload
-    async def create(self, *, stream: Literal[False] = False, **fields: Any) -> Completion: ...
-
-    @overload
-    async def create(self, *, stream: Literal[True], **fields: Any) -> CompletionStream: ...
-
-    async def create(self, *, stream: bool = False, **fields: Any) -> Completion | CompletionStream:
-        """Answer a request given as OpenAI's fields and the extensions; with stream=True, part by part.
-
-        Raises a RequestError: here for what is wrong with the fields, from the stream for what comes later.
-        """
-        request = validated(CompletionRequest, {**fields, "stream": stream})
-        with self.reserve(request):
-            reply = await self.respond(request)
-        return reply.chunks(self.reserve(request)) if isinstance(reply, ReplyStream) else reply.typed()
-
-    def reserve(self, request: CompletionRequest) -> AbstractContextManager[None]:
-        """Keep a place for each choice of a request; whoever calls `respond` does so inside of it.
-
-        Raises QueueFullError, ShuttingDownError or EngineDeadError, before anything is done for the request,
-        and InvalidRequestError for more choices than there are places.
-        """
-        return self._reserve(len(request.prompt) * request.n)
 
     async def respond(
-        self, request: CompletionRequest, request_id: str | None = None, owner: str = ""
+        self, request: CompletionRequest, request_id: str, owner: str
     ) -> WholeReply[Completion] | ReplyStream[Completion]:
-        """Answer a request.
-
-        `request_id` becomes the reply's id and is what AsyncMLCEngine.abort takes. Requests of one `owner`
-        reuse each other's computed prefixes.
-        """
-        reply_id = request_id or new_id("cmpl")
+        """See Endpoint.respond."""
         for prompt in request.prompt:
             if isinstance(prompt, str):
                 check_text(len(prompt), self._model, "prompt")
@@ -83,8 +57,8 @@ class Completions:
         prompts = await self._long_texts.read(read) if is_long(request.prompt) else read()
         params = _generation_params(request, prompts, self._model, owner)
         if request.stream:
-            return self._stream(request, prompts, params, reply_id)
-        return await self._collect(request, prompts, params, reply_id)
+            return self._stream(request, prompts, params, request_id)
+        return await self._collect(request, prompts, params, request_id)
 
     async def _collect(
         self, request: CompletionRequest, prompts: list[Prompt], params: GenerationParams, reply_id: str
@@ -144,7 +118,7 @@ class Completions:
     def _deltas(
         self, request: CompletionRequest, prompts: list[Prompt], params: GenerationParams, reply_id: str
     ) -> AsyncGenerator[list[TextDelta], None]:
-        batches = self._generate([prompt.token_ids for prompt in prompts], params, reply_id)
+        batches = self._generation.run([prompt.token_ids for prompt in prompts], params, reply_id)
         return _without_output(batches) if request.token_limit == 0 else batches
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlc_serve.frontend.long_texts import LONG, LongTexts, is_long
+from mlc_serve.api.long_texts import LONG, LongTexts, is_long
 from mlc_serve.protocol.openai import ChatCompletionRequest
 
 

@@ -18,11 +18,14 @@ MAX_TAKEN = 512
 
 
 class Stream:
-    """`engine_ids` are those of the choices; `request_id` is what the outside calls the request."""
+    """`engine_ids` are those of the choices, of which `unfinished` are those that go on for all that the
+    reader's side knows; `request_id` is what the outside calls the request.
+    """
 
     def __init__(self, request_id: str | None, engine_ids: list[str]) -> None:
         self.request_id = request_id
         self.engine_ids = engine_ids
+        self.unfinished = set(engine_ids)
         self.closed = asyncio.Event()
         self._deltas: list[RequestDelta] = []
         self._size = 0
@@ -34,6 +37,8 @@ class Stream:
 
         After `fail` nothing is kept, so that there is room for everything.
         """
+        if delta.finish_reason is not None:
+            self.unfinished.discard(delta.request_id)
         if self._error is not None:
             return True
         self._deltas.append(delta)

@@ -1,0 +1,172 @@
+"""Streams: the one owner of open requests, between the event loop and the engine's thread.
+
+    event loop                                          engine thread (EngineLoop)
+    ----------                                          --------------------------
+    open: register a stream, submit  ────────────────>  step, step, ...
+    _dispatch: deltas into streams   <── one call a ──  deliver(deltas of a step)
+    closed, by whatever end          ───── abort ────>  what has not ended ends within one step
+
+Streams are opened, filled and closed on the event loop, and nowhere else. Knows no text, no HTTP and no
+device.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from mlc_serve.api.stream import Stream
+from mlc_serve.engine.core import EngineCore
+from mlc_serve.engine.loop import EngineLoop
+from mlc_serve.engine.request import EngineRequest, FinishReason, RequestDelta
+from mlc_serve.errors import EngineDeadError, ReaderTooSlowError, RequestError, ShuttingDownError
+
+logger = logging.getLogger(__name__)
+
+
+class Streams:
+    """The open requests of one engine, whose thread runs from the start until `terminate`.
+
+    To be used from one event loop at a time: the first that opens something, until nothing of it is open.
+    """
+
+    def __init__(self, core: EngineCore) -> None:
+        self._streams: dict[str, Stream] = {}  # by the engine's id of each choice
+        self._event_loop: asyncio.AbstractEventLoop | None = None
+        self._refusal: Callable[[], RequestError] | None = None
+        self._has_died = False
+        self._death = asyncio.Event()
+        self.loop = EngineLoop(core, self._deliver, self._died)
+        self.loop.start()
+
+    def require_open(self) -> None:
+        """Raise EngineDeadError or ShuttingDownError if the engine takes no requests any more."""
+        if self._refusal is not None:
+            raise self._refusal()
+
+    @contextmanager
+    def open(self, requests: Sequence[EngineRequest], request_id: str | None = None) -> Iterator[Stream]:
+        """Submit the choices of a request and read what the engine says of them.
+
+        When the context is left, the choices that have not ended are aborted. `request_id` is what `abort`
+        takes. Raises what `require_open` raises, and what the engine refuses a request for.
+        """
+        self.require_open()
+        self._adopt_running_loop()
+        stream = Stream(request_id, [request.request_id for request in requests])
+        self._streams.update(dict.fromkeys(stream.engine_ids, stream))
+        try:
+            for request in requests:
+                self.loop.submit(request)
+            yield stream
+        finally:
+            self._close(stream)
+
+    def stop(self, engine_id: str) -> None:
+        """End one choice of an open stream whose text has come to its end."""
+        self._streams[engine_id].unfinished.discard(engine_id)
+        self.loop.abort(engine_id, FinishReason.STOP)
+
+    def abort(self, request_id: str) -> None:
+        """End the requests that were opened under an id, if there are any."""
+        for engine_id, stream in self._streams.items():
+            if stream.request_id == request_id:
+                self.loop.abort(engine_id)
+
+    async def drain(self, timeout: float) -> None:
+        """Refuse new requests, wait up to `timeout` seconds for the open ones, then end them.
+
+        Both the refused and the ended get ShuttingDownError.
+        """
+        self._refuse_with(_shutting_down)
+        streams = set(self._streams.values())
+        try:
+            await asyncio.wait_for(asyncio.gather(*(stream.closed.wait() for stream in streams)), timeout)
+        except asyncio.TimeoutError:
+            self._fail_all(_shutting_down)
+            for engine_id in self._streams:
+                self.loop.abort(engine_id)
+
+    def terminate(self) -> None:
+        """End all requests with ShuttingDownError, and the engine's thread.
+
+        Any thread may call it. The second call does nothing.
+        """
+        self._refuse_with(_shutting_down)
+        self._call_on_event_loop(self._fail_all, _shutting_down)
+        self.loop.stop()
+
+    async def wait_dead(self) -> None:
+        """Wait until the engine has failed for good. `terminate` is no failure."""
+        self._adopt_running_loop()
+        if not self._has_died:
+            await self._death.wait()
+
+    def is_healthy(self, stuck_after: float) -> bool:
+        """Whether the engine's thread runs, and has not been within one step for `stuck_after` seconds."""
+        is_stuck = self.loop.busy and time.monotonic() - self.loop.last_turn > stuck_after
+        return self.loop.alive and not is_stuck
+
+    def _close(self, stream: Stream) -> None:
+        for engine_id in stream.engine_ids:
+            del self._streams[engine_id]
+        for engine_id in stream.unfinished:
+            self.loop.abort(engine_id)
+        stream.closed.set()
+
+    def _adopt_running_loop(self) -> None:
+        """Deltas go to the event loop that asks. Raises RuntimeError if streams of another are open."""
+        running = asyncio.get_running_loop()
+        if self._event_loop is not running and self._streams:
+            raise RuntimeError("the engine has open streams on another event loop")
+        self._event_loop = running
+
+    def _refuse_with(self, error: Callable[[], RequestError]) -> None:
+        """The first reason to refuse requests stays."""
+        self._refusal = self._refusal or error
+
+    # What the engine's thread says -------------------------------------------------------------------------
+
+    def _deliver(self, deltas: list[RequestDelta]) -> None:
+        self._call_on_event_loop(self._dispatch, deltas)
+
+    def _died(self, cause: BaseException) -> None:
+        reason = f"The engine has stopped working: {cause}"
+        self._refusal = lambda: EngineDeadError(reason)
+        self._has_died = True
+        self._call_on_event_loop(self._death.set)
+        self._call_on_event_loop(self._fail_all, self._refusal)
+
+    def _call_on_event_loop(self, callback: Callable[..., object], *args: Any) -> None:
+        """From any thread. Without an event loop, or after its end, there is nobody to tell."""
+        if self._event_loop is None or self._event_loop.is_closed():
+            return
+        try:
+            self._event_loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:
+            logger.debug("the event loop has closed under the engine")
+
+    def _dispatch(self, deltas: list[RequestDelta]) -> None:
+        """Hand each delta to its stream, unless that was closed meanwhile."""
+        for delta in deltas:
+            stream = self._streams.get(delta.request_id)
+            if stream is not None and not stream.put(delta):
+                self._give_up(stream)
+
+    def _give_up(self, stream: Stream) -> None:
+        """End a request whose reader doesn't keep up with the engine."""
+        stream.fail(ReaderTooSlowError("The reply was read more slowly than it was written; it ends here."))
+        for engine_id in stream.engine_ids:
+            self.loop.abort(engine_id)
+
+    def _fail_all(self, error: Callable[[], RequestError]) -> None:
+        for stream in set(self._streams.values()):
+            stream.fail(error())
+
+
+def _shutting_down() -> RequestError:
+    return ShuttingDownError("The server is shutting down.")

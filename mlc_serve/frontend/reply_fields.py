@@ -1,0 +1,38 @@
+"""What all replies have in common: the fields that name them, and how a choice ended."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any
+
+from mlc_serve.engine.request import FinishReason
+from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.protocol.openai import GenerationRequest
+from mlc_serve.protocol.replies import ChoiceEnd
+
+_WIRE_REASONS: dict[FinishReason, ChoiceEnd] = {
+    FinishReason.STOP: "stop",
+    FinishReason.LENGTH: "length",
+    FinishReason.ABORT: "abort",
+}
+
+
+def reply_fields(request: GenerationRequest, model: LoadedModel, reply_id: str) -> dict[str, Any]:
+    """The fields that are equal in all parts of one reply."""
+    return {
+        "id": reply_id,
+        "created": int(time.time()),
+        "model": request.model or model.name,
+        "system_fingerprint": fingerprint(model),
+    }
+
+
+def fingerprint(model: LoadedModel) -> str:
+    """Changes whenever the model or the limits it runs under do."""
+    return "fp_" + hashlib.sha256(repr((model.name, model.info, model.limits)).encode()).hexdigest()[:10]
+
+
+def wire_reason(reason: FinishReason | None) -> ChoiceEnd | None:
+    """The finish reason of a choice as clients see it; a failed one is an error, and has none."""
+    return None if reason is None else _WIRE_REASONS[reason]
