@@ -31,7 +31,7 @@ class PacedBackend:
     """Draws letters in turn; each step takes `step_seconds`, during which other threads may run."""
 
     def __init__(self, step_seconds: float) -> None:
-        self.kv = FakeKVCache(PAGE, MAX_SEQUENCES * MAX_LENGTH // PAGE)
+        self.state = FakeKVCache(PAGE, MAX_SEQUENCES * MAX_LENGTH // PAGE)
         self._step_seconds = step_seconds
         self._num_steps = 0
 
@@ -41,9 +41,9 @@ class PacedBackend:
             time.sleep(self._step_seconds)
         self._num_steps += 1
         for step in steps:
-            self.kv.append(step.seq_id, step.token_ids)
-        drawn = StepResult(LETTERS[self._num_steps % len(LETTERS)])
-        return [drawn if step.draw is not None else StepResult() for step in steps]
+            self.state.append(step.seq_id, step.token_ids)
+        drawn = StepResult((LETTERS[self._num_steps % len(LETTERS)],))
+        return [drawn if step.draws else StepResult() for step in steps]
 
 
 def paced_model(step_seconds: float) -> LoadedModel:

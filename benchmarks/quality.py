@@ -113,13 +113,13 @@ def logprobs_of(model: LoadedModel, exercises: Sequence[Exercise]) -> Logprobs:
 def answer_logits(backend: TVMBackend, exercise: Exercise, chunk: int) -> NDArray[np.float32]:
     """`(len(answer), vocab)`, in passes of at most `chunk` tokens."""
     ids, num_before = exercise.prompt + exercise.answer[:-1], len(exercise.prompt) - 1
-    backend.kv.add_sequence(0)
+    backend.state.add_sequence(0)
     logits = []
     for start in range(0, len(ids), chunk):
         step = SequenceStep(0, ids[start : start + chunk])
         rows = range(max(num_before - start, 0), len(step.token_ids))
         logits.append(backend.forward([step], list(rows)).copy())
-    backend.kv.remove_sequence(0)
+    backend.state.remove_sequence(0)
     return np.concatenate(logits)
 
 

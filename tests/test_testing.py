@@ -30,8 +30,9 @@ def draw(prompt: bytes = b"", output: bytes = b"", seed: int = 0, **params: obje
 def next_token(prompt: bytes, wanted: Draw | None = None) -> int | None:
     """What a new FakeBackend writes after a prompt."""
     backend = FakeBackend()
-    backend.kv.add_sequence(0)
-    return backend.run([SequenceStep(0, prompt, wanted or draw(prompt))])[0].token_id
+    backend.state.add_sequence(0)
+    (result,) = backend.run([SequenceStep(0, prompt, [wanted or draw(prompt)])])
+    return result.token_ids[0] if result.token_ids else None
 
 
 def test_the_next_token_depends_on_all_that_is_stored() -> None:
@@ -44,11 +45,11 @@ def test_the_next_token_depends_on_all_that_is_stored() -> None:
 def test_the_way_to_the_same_tokens_does_not_matter() -> None:
     """One step, several, or a fork from another sequence: the same tokens stored give the same next token."""
     backend = FakeBackend(page_size=4)
-    backend.kv.add_sequence(0)
+    backend.state.add_sequence(0)
     backend.run([SequenceStep(0, b"hello, wo")])
-    backend.kv.fork_sequence(0, 1, 8)
-    pieces = backend.run([SequenceStep(0, b"rld", draw()), SequenceStep(1, b"orld", draw())])
-    assert {result.token_id for result in pieces} == {next_token(b"hello, world")}
+    backend.state.fork_sequence(0, 1, 8)
+    pieces = backend.run([SequenceStep(0, b"rld", [draw()]), SequenceStep(1, b"orld", [draw()])])
+    assert {result.token_ids for result in pieces} == {(next_token(b"hello, world"),)}
 
 
 def test_sampled_tokens_depend_on_seed_and_position() -> None:
@@ -70,43 +71,41 @@ def test_bias_and_min_tokens_are_honoured() -> None:
 def test_logprobs_are_those_of_one_distribution() -> None:
     """The greedy token is the likeliest, alternatives are in order, and targets have one entry each."""
     backend = FakeBackend()
-    backend.kv.add_sequence(0)
+    backend.state.add_sequence(0)
     step = SequenceStep(
-        0, b"abc", draw(num_top_logprobs=3), targets=[ord("b"), ord("c"), None], num_top_logprobs=1
+        0, b"abc", [draw(num_top_logprobs=3)], targets=[ord("b"), ord("c"), None], num_top_logprobs=1
     )
     (result,) = backend.run([step])
-    assert result.logprobs is not None
-    assert result.logprobs.top[0] == (result.token_id, result.logprobs.logprob)
-    assert [logprob for _, logprob in result.logprobs.top] == sorted(
-        (logprob for _, logprob in result.logprobs.top), reverse=True
-    )
+    (drawn,) = result.logprobs
+    assert drawn.top[0] == (*result.token_ids, drawn.logprob)
+    assert [logprob for _, logprob in drawn.top] == sorted((value for _, value in drawn.top), reverse=True)
     assert [entry.token_id for entry in result.target_logprobs] == list(b"bc")
 
 
 def test_replay_answers_with_a_script() -> None:
     """The script comes token by token, then the end token for ever."""
     backend = FakeBackend(choose=replay(b"Hi"))
-    backend.kv.add_sequence(0)
-    token_ids, pending = [], list(b"hello")
+    backend.state.add_sequence(0)
+    token_ids: list[int] = []
+    pending = list(b"hello")
     for _ in range(4):
-        token_id = backend.run([SequenceStep(0, pending, draw(b"hello"))])[0].token_id
-        assert token_id is not None
-        token_ids.append(token_id)
-        pending = [token_id]
+        (result,) = backend.run([SequenceStep(0, pending, [draw(b"hello")])])
+        token_ids += result.token_ids
+        pending = list(result.token_ids)
     assert token_ids == [*b"Hi", EOS_ID, EOS_ID]
 
 
 def test_failures_come_where_they_are_asked_for() -> None:
     """fail_on fails the draw after a token; crash_on fails the whole run and leaves the cache as it was."""
     backend = FakeBackend()
-    backend.kv.add_sequence(0)
+    backend.state.add_sequence(0)
     backend.fail_on, backend.crash_on = {ord("!")}, {ord("?")}
-    (result,) = backend.run([SequenceStep(0, b"oh!", draw())])
-    assert result.token_id is None
+    (result,) = backend.run([SequenceStep(0, b"oh!", [draw()])])
+    assert result.token_ids == ()
     assert result.error
     with pytest.raises(RuntimeError, match="crashes"):
         backend.run([SequenceStep(0, b"oh?")])
-    assert backend.kv.num_tokens(0) == 3
+    assert backend.state.num_tokens(0) == 3
 
 
 @pytest.mark.parametrize(
@@ -125,16 +124,16 @@ def test_a_batch_that_a_real_backend_could_not_take_is_refused(steps: list[Seque
     """Limits and pages are checked before anything is stored."""
     backend = FakeBackend(page_size=4, num_pages=1, max_batch_tokens=8, max_batch_sequences=2)
     for seq_id in range(3):
-        backend.kv.add_sequence(seq_id)
+        backend.state.add_sequence(seq_id)
     with pytest.raises(RuntimeError, match=fault):
         backend.run(steps)
-    assert backend.kv.num_free_pages == 1
+    assert backend.state.num_free_pages == 1
 
 
 def test_a_closed_gate_holds_run() -> None:
     """A run says that it was entered before it waits at the gate; an open gate holds nobody."""
     backend = FakeBackend()
-    backend.kv.add_sequence(0)
+    backend.state.add_sequence(0)
     assert not backend.entered.is_set()
     backend.run([SequenceStep(0, b"a")])
     assert backend.entered.is_set()
@@ -202,9 +201,9 @@ def test_a_fake_model_keeps_to_the_limits_it_is_given() -> None:
     """Keywords become limits, the cache holds what they say, and the backend checks them."""
     model = fake_model("tiny", max_total_sequence_length=30, max_num_sequence=2, prefill_chunk_size=5)
     assert (model.name, model.limits.max_num_sequence) == ("tiny", 2)
-    assert model.backend.kv.num_pages == 8
+    assert model.backend.state.num_pages == 8
     assert model.limits.max_single_sequence_length == 30
-    model.backend.kv.add_sequence(0)
+    model.backend.state.add_sequence(0)
     with pytest.raises(RuntimeError, match="too many tokens"):
         model.backend.run([SequenceStep(0, bytes(6))])
 

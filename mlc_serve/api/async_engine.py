@@ -195,12 +195,12 @@ class AsyncMLCEngine:
     @property
     def page_size(self) -> int:
         """Tokens in a page of the KV cache."""
-        return self._model.backend.kv.page_size
+        return self._model.backend.state.page_size
 
     @property
     def num_pages(self) -> int:
         """Pages of the KV cache."""
-        return self._model.backend.kv.num_pages
+        return self._model.backend.state.num_pages
 
     def card(self) -> dict[str, Any]:
         """What the engine was started with, for people to look at."""

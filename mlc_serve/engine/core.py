@@ -15,16 +15,16 @@ from mlc_serve.engine.metrics import EngineMetrics
 from mlc_serve.engine.pacing import Pacing
 from mlc_serve.engine.prefix_cache import NoPrefixCache, PrefixCache, RadixPrefixCache
 from mlc_serve.engine.request import EngineRequest, FinishReason, Request, RequestDelta
-from mlc_serve.engine.scheduler import Plan, PlanEntry, Scheduler
+from mlc_serve.engine.scheduler import Drafts, Plan, PlanEntry, Scheduler, no_drafts
 from mlc_serve.engine.sequence_pool import SequencePool
 from mlc_serve.engine.trace import Trace
-from mlc_serve.errors import ContextLengthError, InvalidRequestError
 
 
 class EngineCore:
     """Serves requests from one backend. Each submitted one ends in exactly one delta with a finish reason.
 
-    `clock` gives seconds, in the time that requests arrive in.
+    `clock` gives seconds, in the time that requests arrive in. `drafts` guesses tokens of requests that
+    decode; what comes out is the same with any guesses.
     """
 
     def __init__(
@@ -34,16 +34,17 @@ class EngineCore:
         metrics: EngineMetrics,
         trace: Trace,
         clock: Callable[[], float] = time.monotonic,
+        drafts: Drafts = no_drafts,
     ) -> None:
         self._backend = backend
         self._limits = limits
         self._metrics = metrics
         self._trace = trace
         self._clock = clock
-        self._pool = SequencePool(backend.kv)
+        self._pool = SequencePool(backend.state)
         self._cache = _prefix_cache(limits, self._pool)
         self._pacing = Pacing()
-        self._scheduler = Scheduler(limits, self._pool, self._cache, self._pacing)
+        self._scheduler = Scheduler(limits, self._pool, self._cache, self._pacing, drafts)
         self._requests: dict[str, Request] = {}
         self._ended: list[RequestDelta] = []
         if self._pool.num_pages_of(limits.max_single_sequence_length) > self._pool.num_pages:
@@ -66,20 +67,16 @@ class EngineCore:
         return self._trace
 
     def check(self, spec: EngineRequest) -> None:
-        """Raise what `submit` refuses a request for. Reads nothing that changes: any thread may call it."""
+        """Raise ValueError for a request that must never get here: its prompt was to be checked before.
+
+        Any thread may call it, since it reads nothing that changes.
+        """
         num_prompt, limit = len(spec.prompt_ids), self._limits.max_single_sequence_length
-        if not num_prompt:
-            raise InvalidRequestError("The prompt has no tokens.", param="prompt")
-        if num_prompt >= limit:
-            raise ContextLengthError.of_prompt(f"{num_prompt} tokens", limit, "prompt")
+        if not 0 < num_prompt < limit:
+            raise ValueError(f"a prompt of {num_prompt} tokens can't be served within {limit}")
 
     def submit(self, spec: EngineRequest) -> None:
-        """Accept a request under an id not in use; ContextLengthError if its prompt leaves no room for a
-        token.
-        """
-        self.check(spec)
-        if spec.request_id in self._requests:
-            raise ValueError(f"request id {spec.request_id} is in use")
+        """Accept a request that `check` has let pass, under an id that no other open request has."""
         limit, max_tokens = self._limits.max_single_sequence_length, spec.params.max_tokens
         length = limit if max_tokens is None else min(limit, len(spec.prompt_ids) + max_tokens)
         request = self._requests[spec.request_id] = Request(spec, length)
@@ -87,7 +84,10 @@ class EngineCore:
         self._trace.instant(spec.request_id, "request added to engine")
 
     def abort(self, request_id: str, reason: FinishReason = FinishReason.ABORT) -> None:
-        """End a request, whatever its state; the next step brings its last delta. An ended one is let be."""
+        """End a request that waits or runs; the next step brings its last delta.
+
+        Does nothing if it has already ended.
+        """
         request = self._requests.get(request_id)
         if request is not None:
             self._finish(request, reason, self._clock())
@@ -134,14 +134,15 @@ class EngineCore:
 
     def _commit(self, plan: Plan, results: Sequence[StepResult], start: float) -> list[RequestDelta]:
         now = self._clock()
-        num_drawn = sum(result.token_id is not None for result in results)
-        self._metrics.stepped(plan, num_drawn, start, now)
         self._trace.step(plan, start, now)
-        deltas, self._ended = self._ended, []
+        num_generated, deltas = 0, self._ended
+        self._ended = []
         for entry, result in zip(plan.entries, results, strict=True):
             delta = self._commit_one(entry, result, now)
             if delta is not None:
+                num_generated += len(delta.token_ids)
                 deltas.append(delta)
+        self._metrics.stepped(plan, num_generated, start, now)
         self._observe()
         return deltas
 
@@ -151,20 +152,27 @@ class EngineCore:
     def _commit_one(self, entry: PlanEntry, result: StepResult, now: float) -> RequestDelta | None:
         """Take a result into its request; what there is to tell of it."""
         request = entry.request
-        request.num_computed += entry.num_tokens
+        kept = _kept(request, result.token_ids)
+        num_drafts_kept = max(0, len(kept) - 1)
+        if len(entry.draft_ids) > num_drafts_kept:
+            self._pool.shrink(entry.seq_id, len(entry.draft_ids) - num_drafts_kept)
+        request.num_computed += entry.num_tokens + num_drafts_kept
+        request.num_prompt_logprobs += len(result.target_logprobs)
+        self._append(request, kept, now)
         self._cache.record(request)
-        is_caught_up = request.num_uncomputed == 0
-        if result.target_logprobs:
-            request.num_prompt_logprobs += len(result.target_logprobs)
-        if result.token_id is not None:
-            request.output_ids.append(result.token_id)
-            self._metrics.generated(request, now)
-        reason = _finish_reason(request, result) if is_caught_up or result.error else None
+        reason = _finish_reason(request, result, kept)
         if reason is not None:
             self._finish(request, reason, now)
-        if reason is None and result.token_id is None and not result.target_logprobs:
+        if reason is None and not kept and not result.target_logprobs:
             return None
-        return _result_delta(request, result, reason)
+        return _result_delta(request, result, kept, reason)
+
+    def _append(self, request: Request, token_ids: Sequence[int], now: float) -> None:
+        request.output_ids += token_ids
+        if token_ids and request.spec.constraint is not None:
+            request.spec.constraint.accept(token_ids)
+        for _ in token_ids:
+            self._metrics.generated(request, now)
 
     def _finish(self, request: Request, reason: FinishReason, now: float) -> None:
         del self._requests[request.spec.request_id]
@@ -179,7 +187,7 @@ class EngineCore:
 
 
 def _prefix_cache(limits: EngineLimits, pool: SequencePool) -> PrefixCache:
-    if limits.prefix_cache_mode == "disable":
+    if limits.prefix_cache_mode == "disable" or not pool.can_fork:
         return NoPrefixCache(pool)
     return RadixPrefixCache(pool, limits.max_recycling_sequences)
 
@@ -190,7 +198,8 @@ def _sequence_step(entry: PlanEntry) -> SequenceStep:
     return SequenceStep(
         seq_id=entry.seq_id,
         token_ids=request.known_ids(start, start + entry.num_tokens),
-        draw=request.draw if entry.draws else None,
+        draws=request.draws(entry.draft_ids) if entry.draws else (),
+        draft_ids=entry.draft_ids,
         targets=None if request.may_reuse_prefix else _targets(request, start, start + entry.num_tokens),
         num_top_logprobs=spec.params.num_top_logprobs or 0,
     )
@@ -202,20 +211,32 @@ def _targets(request: Request, start: int, stop: int) -> list[int | None]:
     return [prompt_ids[i] if done < i < len(prompt_ids) else None for i in range(start + 1, stop + 1)]
 
 
-def _finish_reason(request: Request, result: StepResult) -> FinishReason | None:
-    """Why a request ends, if it does, whose step has failed or whose known tokens are all computed."""
+def _kept(request: Request, token_ids: tuple[int, ...]) -> tuple[int, ...]:
+    """Of the tokens that a step has drawn, those up to the first that ends the request."""
+    stops, num_left = request.spec.params.stop_token_ids, request.max_length - request.num_tokens
+    for count, token_id in enumerate(token_ids[:num_left], 1):
+        if token_id in stops:
+            return token_ids[:count]
+    return token_ids[:num_left]
+
+
+def _finish_reason(request: Request, result: StepResult, kept: tuple[int, ...]) -> FinishReason | None:
+    """Why a request ends after a step, if it does. It goes on while it has known tokens to compute."""
     if result.error is not None:
         return FinishReason.ERROR
-    if result.token_id in request.spec.params.stop_token_ids:
+    if kept and kept[-1] in request.spec.params.stop_token_ids:
         return FinishReason.STOP
-    return FinishReason.LENGTH if request.num_tokens >= request.max_length else None
+    is_full = request.num_tokens >= request.max_length
+    return FinishReason.LENGTH if is_full and (kept or not request.num_uncomputed) else None
 
 
-def _result_delta(request: Request, result: StepResult, reason: FinishReason | None) -> RequestDelta:
+def _result_delta(
+    request: Request, result: StepResult, kept: tuple[int, ...], reason: FinishReason | None
+) -> RequestDelta:
     return RequestDelta(
         request_id=request.spec.request_id,
-        token_ids=() if result.token_id is None else (result.token_id,),
-        logprobs=() if result.logprobs is None else (result.logprobs,),
+        token_ids=kept,
+        logprobs=result.logprobs[: len(kept)],
         prompt_logprobs=result.target_logprobs,
         num_cached_tokens=request.num_cached or 0,
         finish_reason=reason,

@@ -59,7 +59,6 @@ class EngineLoop:
         self._died = died
         self._wake = threading.Condition()
         self._commands: deque[Callable[[EngineCore], None]] = deque()
-        self._open_ids: set[str] = set()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.alive = False
@@ -73,13 +72,13 @@ class EngineLoop:
         self._thread.start()
 
     def submit(self, spec: EngineRequest) -> None:
-        """Hand over a request. Raises what the core refuses it for, and EngineDeadError if nothing runs."""
+        """Hand over a request under an id of its own.
+
+        Raises EngineDeadError if nothing runs, and ValueError for a prompt that was to be refused before.
+        """
         self._core.check(spec)
         with self._wake:
             self._require_alive()
-            if spec.request_id in self._open_ids:
-                raise ValueError(f"request id {spec.request_id} is in use")
-            self._open_ids.add(spec.request_id)
             self._put(lambda core: core.submit(spec))
 
     def abort(self, request_id: str, reason: FinishReason = FinishReason.ABORT) -> None:
@@ -147,12 +146,7 @@ class EngineLoop:
         deltas = self._core.step()
         self.steps += 1
         if deltas:
-            self._close(deltas)
             self._deliver(deltas)
-
-    def _close(self, deltas: list[RequestDelta]) -> None:
-        with self._wake:
-            self._open_ids.difference_update(delta.request_id for delta in deltas if delta.finish_reason)
 
     def _end(self) -> None:
         """Take nothing more; those who wait for a call hear that it won't be made."""

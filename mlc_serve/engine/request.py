@@ -1,7 +1,7 @@
 """A request inside the engine: one sequence of tokens, known and computed. `n` choices are n requests.
 
-Written by the scheduler (state, seq_id) and by commit (tokens, counters), on the engine's thread. Knows no
-text.
+The scheduler writes `state` and `seq_id`, and commit the tokens and counters, on the engine's thread. Knows
+no text.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from mlc_serve.engine.backend import TokenLogprobs
+from mlc_serve.engine.constraint import Constraint
 from mlc_serve.engine.sampling import Draw, SamplingParams
 
 
@@ -27,7 +28,8 @@ class FinishReason(str, Enum):
 class EngineRequest:
     """What is submitted to the engine: ids, not text. `arrival` is time.monotonic() seconds.
 
-    Only requests with the same `cache_namespace` reuse each other's computed prefixes.
+    Only requests with the same `cache_namespace` reuse each other's computed prefixes. The engine alone uses
+    the `constraint` from then on.
     """
 
     request_id: str
@@ -36,11 +38,26 @@ class EngineRequest:
     seed: int
     arrival: float
     cache_namespace: str = ""
+    constraint: Constraint | None = None
+
+
+class RequestState(Enum):
+    """Where a request is.
+
+    WAITING ── admitted ──> RUNNING ── finished ──> ENDED
+       ^─── preempted ─────────┘  (a waiting request may end as well)
+    """
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    ENDED = "ended"
 
 
 @dataclass(eq=False, slots=True)
 class Request:
     """An accepted request on its way.
+
+    It holds a sequence, `seq_id`, exactly while its state is RUNNING.
 
     `num_computed` tokens of prompt_ids + output_ids are in the KV cache; each step lets it catch up with
     `num_tokens`. It ends at the latest when `max_length` tokens are known. `num_cached` of the prompt's
@@ -52,6 +69,7 @@ class Request:
 
     spec: EngineRequest
     max_length: int
+    state: RequestState = RequestState.WAITING
     output_ids: list[int] = field(default_factory=list)
     seq_id: int | None = None
     num_computed: int = 0
@@ -66,7 +84,8 @@ class Request:
 
     def __post_init__(self) -> None:
         self.num_prompt = len(self.spec.prompt_ids)
-        self.draw = Draw(self.spec.params, self.spec.prompt_ids, self.output_ids, self.spec.seed)
+        spec = self.spec
+        self.draw = Draw(spec.params, spec.prompt_ids, self.output_ids, spec.seed, spec.constraint)
 
     @property
     def held_seq_id(self) -> int:
@@ -102,6 +121,10 @@ class Request:
         wanted.
         """
         return not self.spec.params.prompt_logprobs or self.num_prompt_logprobs == self.num_prompt - 1
+
+    def draws(self, draft_ids: Sequence[int]) -> list[Draw]:
+        """The draw of the next token, and of the token after each draft."""
+        return [self.draw, *(self.draw.after(draft_ids[:stop]) for stop in range(1, len(draft_ids) + 1))]
 
     def known_ids(self, start: int, stop: int) -> Sequence[int]:
         """Known tokens at positions [start, stop)."""

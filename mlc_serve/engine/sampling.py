@@ -5,11 +5,13 @@ device.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+
+from mlc_serve.engine.constraint import Constraint
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,17 @@ class Draw:
     """All that the choice of one token depends on, besides its logits.
 
     The uniform number of a draw is a function of `seed` and of `len(output_ids)` alone, so that a preempted
-    and recomputed sequence draws the same tokens again.
+    and recomputed sequence draws the same tokens again. `constraint`, if there is one, has accepted the
+    output but for the drafts at its end, which are `ahead`.
     """
 
     params: SamplingParams
     prompt_ids: Sequence[int]
     output_ids: Sequence[int]
     seed: int
+    constraint: Constraint | None = None
+    ahead: Sequence[int] = ()
+
+    def after(self, draft_ids: Sequence[int]) -> Draw:
+        """The draw that follows this one if these drafts are what it and those after it give."""
+        return replace(self, output_ids=[*self.output_ids, *draft_ids], ahead=draft_ids)

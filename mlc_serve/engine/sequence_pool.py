@@ -1,8 +1,8 @@
-"""The sequences of a KV cache: which ids are held, how many pages each holds and with whom it shares them.
+"""The sequences of a model: which ids are held, how many pages each holds and with whom it shares them.
 
-The only writer of the KV cache between forward passes. Counts pages by the rule that KVCache states, ahead of
-the forward pass that fills them, so that a plan never asks for a page that isn't there. Runs on the engine's
-thread.
+The only writer of the sequences' state between forward passes. It counts the pages that SequenceState says
+they hold ahead of the forward pass that fills them, so that a plan never asks for a page that isn't there.
+Runs on the engine's thread.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 
-from mlc_serve.engine.backend import KVCache
+from mlc_serve.engine.sequence_state import SequenceState
 
 
 @dataclass(eq=False, slots=True)
@@ -29,14 +29,16 @@ class _Sequence:
 
 
 class SequencePool:
-    """Sequences are pinned while a request runs on them; what only unpinned ones hold can be had back by
-    releasing them. `page_size` is in tokens, `num_pages` the whole cache.
+    """Sequences are pinned while a request runs on them. The pages that only unpinned sequences hold become
+    free when these are released. `page_size` is in tokens, `num_pages` counts all pages, and `can_fork` says
+    whether sequences can share the pages of a common beginning.
     """
 
-    def __init__(self, kv: KVCache) -> None:
-        self._kv = kv
-        self.page_size = kv.page_size
-        self.num_pages = kv.num_pages
+    def __init__(self, state: SequenceState) -> None:
+        self._state = state
+        self.page_size = state.page_size
+        self.num_pages = state.num_pages
+        self.can_fork = state.can_fork
         self._sequences: dict[int, _Sequence] = {}
         self._free_ids: list[int] = []
         self._num_held = 0
@@ -54,7 +56,7 @@ class SequencePool:
 
     def num_pages_of(self, num_tokens: int) -> int:
         """Pages that a sequence of that many tokens holds."""
-        return -(-num_tokens // self.page_size)
+        return self._state.num_pages_of(num_tokens)
 
     def num_new_pages(self, seq_id: int, num_tokens: int) -> int:
         """Pages that a sequence lacks to hold `num_tokens` in all."""
@@ -63,25 +65,25 @@ class SequencePool:
     def room(self, seq_id: int) -> int:
         """Tokens that a sequence can take in its last page and in all free ones."""
         sequence = self._sequences[seq_id]
-        num_pages = len(sequence.pages) + self.num_pages - self._num_held
-        return num_pages * self.page_size - sequence.num_tokens
+        num_pages = len(sequence.pages) + self.num_free_pages
+        return self._state.num_tokens_in(num_pages) - sequence.num_tokens
 
     def num_pinned_by_fork(self, parent: int, length: int) -> int:
-        """Pages that a fork would take from what can be had back."""
+        """Pages that a fork would pin, and that could be had back until then."""
         shared = self._sequences[parent].pages[: length // self.page_size]
         return sum(page.num_pins == 0 for page in shared)
 
     def add(self) -> int:
         """Start an empty, pinned sequence and return its id."""
         seq_id = self._take_id()
-        self._kv.add_sequence(seq_id)
+        self._state.add_sequence(seq_id)
         self._sequences[seq_id] = _Sequence()
         return seq_id
 
     def fork(self, parent: int, length: int) -> int:
         """Start a pinned sequence on the first `length` tokens of another, a multiple of the page size."""
         seq_id = self._take_id()
-        self._kv.fork_sequence(parent, seq_id, length)
+        self._state.fork_sequence(parent, seq_id, length)
         child = self._sequences[seq_id] = _Sequence(length)
         for page in self._sequences[parent].pages[: length // self.page_size]:
             self._hold(child, page)
@@ -92,38 +94,47 @@ class SequencePool:
         appends.
         """
         sequence = self._sequences[seq_id]
-        length, held = sequence.num_tokens + num_tokens, len(sequence.pages)
-        if length > held * self.page_size:
-            self._take_pages(seq_id, sequence, self.num_pages_of(length) - held)
+        length = sequence.num_tokens + num_tokens
+        num_new = self._state.num_pages_of(length) - len(sequence.pages)
+        if num_new > 0:
+            self._take_pages(seq_id, sequence, num_new)
         sequence.num_tokens = length
+
+    def shrink(self, seq_id: int, num_tokens: int) -> None:
+        """Take the last tokens off a pinned sequence, which the last forward pass appended."""
+        sequence = self._sequences[seq_id]
+        self._state.pop(seq_id, num_tokens)
+        sequence.num_tokens -= num_tokens
+        while len(sequence.pages) > self._state.num_pages_of(sequence.num_tokens):
+            page = sequence.pages.pop()
+            self._unpin(page)
+            self._let_go(page)
 
     def unpin(self, seq_id: int) -> None:
         """No request runs on this sequence any more."""
         sequence = self._sequences[seq_id]
         sequence.is_pinned = False
         for page in sequence.pages:
-            page.num_pins -= 1
-            self._num_pinned -= page.num_pins == 0
+            self._unpin(page)
 
     def release(self, seq_id: int) -> None:
         """Forget a sequence; its id may be used again."""
         if self._sequences[seq_id].is_pinned:
             self.unpin(seq_id)
         for page in self._sequences.pop(seq_id).pages:
-            page.num_holders -= 1
-            self._num_held -= page.num_holders == 0
-        self._kv.remove_sequence(seq_id)
+            self._let_go(page)
+        self._state.remove_sequence(seq_id)
         heapq.heappush(self._free_ids, seq_id)
 
     def clear(self) -> None:
         """Forget all sequences."""
-        self._kv.clear()
+        self._state.clear()
         self._sequences.clear()
         self._free_ids.clear()
         self._num_held = self._num_pinned = 0
 
     def check_idle(self) -> None:
-        """Raise RuntimeError unless no request holds a sequence and the KV cache has the free pages that it
+        """Raise RuntimeError unless no request holds a sequence and the state has the free pages that it
         should.
         """
         pinned = sorted(seq_id for seq_id, sequence in self._sequences.items() if sequence.is_pinned)
@@ -131,9 +142,9 @@ class SequencePool:
             raise RuntimeError(
                 f"no request runs, but sequences {pinned} are held with {self._num_pinned} pages"
             )
-        if self._kv.num_free_pages != self.num_free_pages:
+        if self._state.num_free_pages != self.num_free_pages:
             raise RuntimeError(
-                f"{self._kv.num_free_pages} pages are free, not {self.num_free_pages} as counted"
+                f"{self._state.num_free_pages} pages are free, not {self.num_free_pages} as counted"
             )
 
     def _take_pages(self, seq_id: int, sequence: _Sequence, num_new: int) -> None:
@@ -153,3 +164,11 @@ class SequencePool:
         self._num_pinned += page.num_pins == 0
         page.num_holders += 1
         page.num_pins += 1
+
+    def _unpin(self, page: _Page) -> None:
+        page.num_pins -= 1
+        self._num_pinned -= page.num_pins == 0
+
+    def _let_go(self, page: _Page) -> None:
+        page.num_holders -= 1
+        self._num_held -= page.num_holders == 0

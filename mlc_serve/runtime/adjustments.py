@@ -1,6 +1,8 @@
-"""What requests add to the logits of their draws: biases, penalties, and end tokens that may not come yet.
+"""What requests do to the logits of their draws: biases, penalties, end tokens that may not come yet, and
+what constraints leave out.
 
-All touch few tokens of a row. They are made in place and taken back, so that no row is copied.
+All but constraints touch few tokens of a row. They are made in place and taken back, so that no row is copied
+except those that a constraint masks.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ _LEAST_REPETITION_PENALTY = 1e-6
 @contextmanager
 def adjusted(logits: Logits, draws: Sequence[Draw], rows: RowOperations) -> Iterator[None]:
     """While it is open, each row of `(n, vocab)` logits is as its draw wants it: bias, presence and
-    frequency, repetition, and then no end before `min_tokens`.
+    frequency, repetition, and then no end before `min_tokens` and nothing that its constraint leaves out.
+
+    A row of which nothing is left is all minus infinity.
     """
     edited = [(i, draw) for i, draw in enumerate(draws) if _adjusts(draw)]
     if not edited:
@@ -33,11 +37,14 @@ def adjusted(logits: Logits, draws: Sequence[Draw], rows: RowOperations) -> Iter
     flat = logits.reshape(-1)
     touched = np.concatenate([_positions(histories, logits.shape[1]), _listed(edited, logits.shape[1])])
     before = flat[touched]
+    constrained = [i for i, draw in edited if draw.constraint is not None]
+    whole_rows = logits[constrained]
     try:
         _adjust(logits, edited, histories, rows)
         yield
     finally:
         flat[touched] = before
+        logits[constrained] = whole_rows
 
 
 def _adjust(
@@ -51,10 +58,13 @@ def _adjust(
     for i, draw in edited:
         if _may_not_end(draw):
             logits[i, draw.params.end_ids] = -np.inf
+        if draw.constraint is not None:
+            logits[i, ~draw.constraint.mask(draw.ahead)] = -np.inf
 
 
 def _adjusts(draw: Draw) -> bool:
-    return bool(draw.params.logit_bias) or _penalizes(draw.params) or _may_not_end(draw)
+    is_listed = bool(draw.params.logit_bias) or _penalizes(draw.params) or _may_not_end(draw)
+    return is_listed or draw.constraint is not None
 
 
 def _penalizes(params: SamplingParams) -> bool:

@@ -18,9 +18,10 @@ def _builtin(name: str) -> Any:
 
 
 class PagedKV:
-    """Implements engine.backend.KVCache."""
+    """Implements engine.sequence_state.SequenceState."""
 
     page_size = PAGE_SIZE
+    can_fork = True
 
     def __init__(self, library: Library, limits: EngineLimits) -> None:
         sizes = (
@@ -45,6 +46,14 @@ class PagedKV:
     def num_free_pages(self) -> int:
         """Pages that belong to no sequence."""
         return int(self._free(self.handle))
+
+    def num_pages_of(self, num_tokens: int) -> int:
+        """As many as the tokens fill or begin."""
+        return -(-num_tokens // self.page_size)
+
+    def num_tokens_in(self, num_pages: int) -> int:
+        """As many as fill the pages."""
+        return num_pages * self.page_size
 
     def add_sequence(self, seq_id: int) -> None:
         """Start an empty sequence."""

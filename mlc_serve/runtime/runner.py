@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate
+from dataclasses import replace
+from itertools import accumulate, islice, zip_longest
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from mlc_serve.runtime.compiled_rows import rows_for
 from mlc_serve.runtime.ids import IdBuffer
 from mlc_serve.runtime.library import Library
 from mlc_serve.runtime.paged_kv import PagedKV
-from mlc_serve.runtime.sampler import NO_NUMBER, Sampler
+from mlc_serve.runtime.sampler import NO_NUMBER, Drawn, Sampler
 
 Logits = npt.NDArray[np.float32]
 
@@ -31,7 +32,7 @@ class TVMBackend:
     """
 
     def __init__(self, library: Library, params: list[tvm.runtime.Tensor], limits: EngineLimits) -> None:
-        self.kv = PagedKV(library, limits)
+        self.state = PagedKV(library, limits)
         self._sampler = Sampler(rows_for(library))
         self._device = library.device
         self._params = tvm_ffi.convert(params)  # once: a list would be converted by each call
@@ -54,11 +55,12 @@ class TVMBackend:
         return [results[i] for i in range(len(steps))]
 
     def _run_plain(self, steps: list[SequenceStep]) -> list[StepResult]:
-        ends = accumulate(len(step.token_ids) for step in steps)
-        rows = [end - 1 for step, end in zip(steps, ends, strict=True) if step.draw is not None]
+        ends = accumulate(len(step.token_ids) + len(step.draft_ids) for step in steps)
+        spans = [range(end - len(step.draws), end) for step, end in zip(steps, ends, strict=True)]
+        rows = [row for span in spans for row in span]
         logits = self.forward(steps, rows)
-        drawn = iter(self._sampler.sample(logits, [step.draw for step in steps if step.draw is not None]))
-        return [StepResult() if step.draw is None else next(drawn) for step in steps]
+        drawn = iter(self._sampler.sample(logits, [draw for step in steps for draw in step.draws]))
+        return [_result(step.draft_ids, list(islice(drawn, len(step.draws)))) for step in steps]
 
     def _run_scored(self, step: SequenceStep, targets: Sequence[int | None]) -> StepResult:
         scores: list[TokenLogprobs] = []
@@ -71,39 +73,55 @@ class TVMBackend:
             )
         if not all(math.isfinite(score.logprob) for score in scores):
             return StepResult(error=NO_NUMBER)
-        if step.draw is None:
-            return StepResult(target_logprobs=tuple(scores))
-        (drawn,) = self._sampler.sample(logits[-1:], [step.draw])
-        return StepResult(drawn.token_id, drawn.logprobs, tuple(scores), drawn.error)
+        drawn = self._sampler.sample(logits[-1:], step.draws) if step.draws else []
+        return replace(_result((), drawn), target_logprobs=tuple(scores))
 
     def forward(self, steps: Sequence[SequenceStep], rows: list[int]) -> Logits:
         """Append the steps' tokens to their sequences; logits `(len(rows), vocab)` of the given rows of the
         batch.
         """
-        ids = [token for step in steps for token in step.token_ids]
+        lengths = [len(step.token_ids) + len(step.draft_ids) for step in steps]
+        ids = [token for step in steps for token in (*step.token_ids, *step.draft_ids)]
         embeddings = self._embed(self._ids.tensor(ids), self._params)
-        self.kv.begin_forward([step.seq_id for step in steps], [len(step.token_ids) for step in steps])
+        self.state.begin_forward([step.seq_id for step in steps], lengths)
         try:
             logits = self._logits(embeddings, rows, is_decode=len(ids) == len(steps) == len(rows))
         finally:
-            self.kv.end_forward()
+            self.state.end_forward()
         return logits
 
     def _logits(self, embeddings: Any, rows: list[int], *, is_decode: bool) -> Logits:
         num_tokens, width = embeddings.shape
         if is_decode:
             embeddings = _view(embeddings, (num_tokens, 1, width))
-            logits = self._decode(embeddings, self.kv.handle, self._params)[0]
+            logits = self._decode(embeddings, self.state.handle, self._params)[0]
         else:
             positions = self._positions.tensor(rows or [num_tokens - 1])
             embeddings = _view(embeddings, (1, num_tokens, width))
-            logits = self._prefill(embeddings, positions, self.kv.handle, self._params)[0]
+            logits = self._prefill(embeddings, positions, self.state.handle, self._params)[0]
         return self._to_host(logits).reshape(-1, logits.shape[-1])[: len(rows)]
 
     def _to_host(self, tensor: Any) -> Logits:
         if self._device.type == "cpu":
             return np.from_dlpack(tensor)  # type: ignore[return-value]  # NumPy can't know the element type
         return tensor.numpy()  # type: ignore[no-any-return]  # TVM is untyped
+
+
+def _result(draft_ids: Sequence[int], drawn: Sequence[Drawn]) -> StepResult:
+    """The tokens up to the first that is not the draft that was guessed. A draw that fails behind a good one
+    is made again in the next step.
+    """
+    if drawn and drawn[0].error is not None:
+        return StepResult(error=drawn[0].error)
+    kept: list[Drawn] = []
+    for one, draft_id in zip_longest(drawn, draft_ids):
+        if one.token_id is None:
+            break
+        kept.append(one)
+        if one.token_id != draft_id:
+            break
+    logprobs = tuple(one.logprobs for one in kept if one.logprobs is not None)
+    return StepResult(tuple(one.token_id for one in kept if one.token_id is not None), logprobs)
 
 
 def _view(tensor: Any, shape: tuple[int, ...]) -> Any:

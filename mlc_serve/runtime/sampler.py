@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from mlc_serve.engine.backend import StepResult, TokenLogprobs
+from mlc_serve.engine.backend import TokenLogprobs
 from mlc_serve.engine.sampling import Draw, SamplingParams
 from mlc_serve.runtime.adjustments import adjusted
 from mlc_serve.runtime.rows import Choices, Logits, RowOperations, Settings
@@ -25,7 +26,17 @@ logger = logging.getLogger(__name__)
 _GREEDY_TEMPERATURE = 1e-5
 # A smaller nucleus, such as one of nothing, is the likeliest token's as well.
 _LEAST_TOP_P = 1e-9
+# Why a draw has no token.
 NO_NUMBER = "the model's output is not a number"
+NOTHING_ALLOWED = "the request's constraint leaves no token to choose from"
+
+
+class Drawn(NamedTuple):
+    """What came of one draw: a token, with its logprobs if they were asked for, or why there is none."""
+
+    token_id: int | None = None
+    logprobs: TokenLogprobs | None = None
+    error: str | None = None
 
 
 class Sampler:
@@ -34,7 +45,7 @@ class Sampler:
     def __init__(self, rows: RowOperations) -> None:
         self._rows = rows
 
-    def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[StepResult]:
+    def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[Drawn]:
         """Draw a token from each row.
 
         A draw that can't be made fails alone, whatever it asks for: its result has an error.
@@ -45,19 +56,19 @@ class Sampler:
         except Exception as error:
             if len(draws) == 1:
                 logger.exception("A draw has failed")
-                return [StepResult(error=f"the draw has failed: {error!r}")]
+                return [Drawn(error=f"the draw has failed: {error!r}")]
         return [result for i, draw in enumerate(draws) for result in self.sample(logits[i : i + 1], [draw])]
 
-    def _sample(self, logits: Logits, draws: Sequence[Draw]) -> list[StepResult]:
+    def _sample(self, logits: Logits, draws: Sequence[Draw]) -> list[Drawn]:
         if not draws:
             return []
         with adjusted(logits, draws, self._rows):
             choices = self._rows.choose(logits, _settings(draws, logits.shape[1]))
         logprobs = self._logprobs_of(logits, draws, choices)
         return [
-            _result(token, peak, logprobs.get(i))
-            for i, (token, peak) in enumerate(
-                zip(choices.tokens.tolist(), choices.peaks.tolist(), strict=True)
+            _result(draw, token, peak, logprobs.get(i))
+            for i, (draw, token, peak) in enumerate(
+                zip(draws, choices.tokens.tolist(), choices.peaks.tolist(), strict=True)
             )
         ]
 
@@ -98,10 +109,12 @@ class Sampler:
         ]
 
 
-def _result(token: int, peak: float, logprobs: TokenLogprobs | None) -> StepResult:
+def _result(draw: Draw, token: int, peak: float, logprobs: TokenLogprobs | None) -> Drawn:
     """What came of a draw. The row's own numbers can be wrong where the adjusted ones are not."""
     is_number = math.isfinite(peak) and (logprobs is None or math.isfinite(logprobs.logprob))
-    return StepResult(token, logprobs) if is_number else StepResult(error=NO_NUMBER)
+    if is_number:
+        return Drawn(token, logprobs)
+    return Drawn(error=NO_NUMBER if draw.constraint is None else NOTHING_ALLOWED)
 
 
 def _settings(draws: Sequence[Draw], vocab: int) -> Settings:

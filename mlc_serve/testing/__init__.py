@@ -5,9 +5,11 @@ something that is served without a model.
 from __future__ import annotations
 
 from mlc_serve.testing.backend import Choice, FakeBackend, likely_letter, logprobs_of, replay
+from mlc_serve.testing.constraint import FakeConstraint
 from mlc_serve.testing.kv_cache import FakeKVCache
 from mlc_serve.testing.model import CHAT_TEMPLATE, fake_model
 from mlc_serve.testing.served import FakeServed
+from mlc_serve.testing.short_memory import FakeRecurrentState, FakeWindowedState
 from mlc_serve.testing.tokens import (
     BOS_ID,
     EOS_ID,
@@ -28,8 +30,11 @@ __all__ = [
     "VOCAB_SIZE",
     "Choice",
     "FakeBackend",
+    "FakeConstraint",
     "FakeKVCache",
+    "FakeRecurrentState",
     "FakeServed",
+    "FakeWindowedState",
     "byte_tokenizer",
     "fake_model",
     "likely_letter",

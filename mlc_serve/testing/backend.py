@@ -1,4 +1,4 @@
-"""A model without a device, whose next token follows from what its fake KV cache stores.
+"""A model without a device, whose next token follows from what its fake state stores.
 
 The tokens are read back page by page, so that a wrong fork, a wrong position or a page freed too early shows
 as a wrong token. Owns no thread; `run` may be held by a test.
@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
+from typing import Protocol
 
 from mlc_serve.engine.backend import SequenceStep, StepResult, TokenLogprobs
 from mlc_serve.engine.sampling import Draw
+from mlc_serve.engine.sequence_state import SequenceState
 from mlc_serve.testing.kv_cache import FakeKVCache
 from mlc_serve.testing.tokens import EOS_ID
 
@@ -22,12 +25,26 @@ _MODULUS = (1 << 61) - 1
 Choice = Callable[[Sequence[int], Draw], int]
 
 
+class State(SequenceState, Protocol):
+    """A state of sequences that stores token ids, and shows what a model would know of them."""
+
+    def append(self, seq_id: int, token_ids: Sequence[int]) -> None:
+        """Store tokens after those of the sequence."""
+
+    def num_tokens(self, seq_id: int) -> int:
+        """Length of one sequence."""
+
+    def seen(self, seq_id: int, num_tokens: int) -> list[int]:
+        """What a model knows of the first `num_tokens` tokens of a sequence."""
+
+
 class FakeBackend:
     """A model that writes letters and spaces, each a function of all tokens that are stored before it.
 
     Greedy draws take the likeliest token, others one of the four likeliest by seed and number of output
-    tokens. A logit bias of 100 forces a token and one of -100 bans it; `min_tokens` bans stop tokens.
-    `choose` replaces the choice.
+    tokens. A logit bias of 100 forces a token and one of -100 bans it; `min_tokens` bans stop tokens, and
+    what a constraint's mask leaves out is not drawn. `choose` replaces the choice. `state` is where the
+    tokens are stored; a FakeKVCache of `num_pages` unless it is given.
 
     For a test to use: `run` raises where a token of `crash_on` comes in, and a draw fails where the sequence
     ends in one of `fail_on`; it sets `entered`, then waits for `gate`, which is open until cleared. `batches`
@@ -42,8 +59,9 @@ class FakeBackend:
         max_batch_tokens: int | None = None,
         max_batch_sequences: int | None = None,
         choose: Choice | None = None,
+        state: State | None = None,
     ) -> None:
-        self.kv = FakeKVCache(page_size, num_pages)
+        self.state: State = state or FakeKVCache(page_size, num_pages)
         self.max_batch_tokens = max_batch_tokens
         self.max_batch_sequences = max_batch_sequences
         self.choose: Choice = choose or likely_letter
@@ -72,7 +90,8 @@ class FakeBackend:
         return [self._run_one(step) for step in steps]
 
     def _check(self, steps: Sequence[SequenceStep]) -> None:
-        num_tokens = sum(len(step.token_ids) for step in steps)
+        num_tokens = sum(len(step.token_ids) + len(step.draft_ids) for step in steps)
+        num_draws = sum(len(step.draws) for step in steps)
         faults = {
             "an empty batch": not steps,
             "a step without tokens": any(not step.token_ids for step in steps),
@@ -80,9 +99,12 @@ class FakeBackend:
             "too many tokens in a batch": self.max_batch_tokens is not None
             and num_tokens > self.max_batch_tokens,
             "too many sequences in a batch": (
-                self.max_batch_sequences is not None and len(steps) > self.max_batch_sequences
+                self.max_batch_sequences is not None and max(len(steps), num_draws) > self.max_batch_sequences
             ),
-            "more pages asked for than are free": self._num_pages_for(steps) > self.kv.num_free_pages,
+            "a draft without its draw": any(
+                len(step.draws) != 1 + len(step.draft_ids) for step in steps if step.draws or step.draft_ids
+            ),
+            "more pages asked for than are free": self._num_pages_for(steps) > self.state.num_free_pages,
             "a token that crashes the backend": any(
                 self.crash_on.intersection(step.token_ids) for step in steps
             ),
@@ -92,27 +114,33 @@ class FakeBackend:
                 raise RuntimeError(fault)
 
     def _num_pages_for(self, steps: Sequence[SequenceStep]) -> int:
-        size = self.kv.page_size
-        lengths = [(self.kv.num_tokens(step.seq_id), len(step.token_ids)) for step in steps]
-        return sum(-(-(length + more) // size) - -(-length // size) for length, more in lengths)
+        pages_of = self.state.num_pages_of
+        lengths = [
+            (self.state.num_tokens(step.seq_id), len(step.token_ids) + len(step.draft_ids)) for step in steps
+        ]
+        return sum(pages_of(length + more) - pages_of(length) for length, more in lengths)
 
     def _run_one(self, step: SequenceStep) -> StepResult:
-        start = self.kv.num_tokens(step.seq_id)
-        self.kv.append(step.seq_id, step.token_ids)
-        stored = self.kv.token_ids(step.seq_id)
+        start = self.state.num_tokens(step.seq_id)
+        self.state.append(step.seq_id, [*step.token_ids, *step.draft_ids])
         targets = tuple(
-            logprobs_of(target, _ranking(stored[: start + i + 1]), step.num_top_logprobs)
-            for i, target in enumerate(step.targets or ())
+            logprobs_of(target, _ranking(self.state.seen(step.seq_id, start + i)), step.num_top_logprobs)
+            for i, target in enumerate(step.targets or (), 1)
             if target is not None
         )
-        if step.draw is None:
-            return StepResult(target_logprobs=targets)
-        if stored[-1] in self.fail_on:
-            return StepResult(target_logprobs=targets, error=f"the draw after token {stored[-1]} failed")
-        token_id = self.choose(stored, step.draw)
-        num_top = step.draw.params.num_top_logprobs
-        logprobs = None if num_top is None else logprobs_of(token_id, _ranking(stored), num_top)
-        return StepResult(token_id=token_id, logprobs=logprobs, target_logprobs=targets)
+        drawn: list[int] = []
+        logprobs: list[TokenLogprobs] = []
+        for draw, draft_id in zip_longest(step.draws, step.draft_ids):
+            stored = self.state.seen(step.seq_id, start + len(step.token_ids) + len(drawn))
+            if stored[-1] in self.fail_on and not drawn:
+                return StepResult(target_logprobs=targets, error=f"the draw after token {stored[-1]} failed")
+            token_id = self.choose(stored, draw)
+            drawn.append(token_id)
+            if draw.params.num_top_logprobs is not None:
+                logprobs.append(logprobs_of(token_id, _ranking(stored), draw.params.num_top_logprobs))
+            if token_id != draft_id:
+                break
+        return StepResult(tuple(drawn), tuple(logprobs), targets)
 
 
 def _ranking(stored: Sequence[int]) -> tuple[int, ...]:
@@ -139,7 +167,10 @@ def likely_letter(stored: Sequence[int], draw: Draw) -> int:
     banned = {token_id for token_id, bias in params.logit_bias.items() if bias <= -100}
     if len(draw.output_ids) < params.min_tokens:
         banned |= params.stop_token_ids
+    mask = None if draw.constraint is None else draw.constraint.mask(draw.ahead)
     candidates = [token_id for token_id in _ranking(stored) if token_id not in banned]
+    if mask is not None:
+        candidates = [token_id for token_id in candidates if mask[token_id]]
     if params.temperature == 0:
         return candidates[0]
     return candidates[(draw.seed + len(draw.output_ids)) % min(4, len(candidates))]

@@ -15,9 +15,12 @@ class _Page:
 class FakeKVCache:
     """Token ids instead of keys and values, in pages counted as a real cache counts them.
 
-    Raises RuntimeError for what would corrupt a real one: no free page, an id in use or unknown, a fork off a
-    page's edge, a pop into shared pages.
+    Implements engine.sequence_state.SequenceState and testing.backend.State. Raises RuntimeError for what
+    would corrupt a real one: no free page, an id in use or unknown, a fork off a page's edge, a pop into
+    shared pages.
     """
+
+    can_fork = True
 
     def __init__(self, page_size: int, num_pages: int) -> None:
         self.page_size = page_size
@@ -30,6 +33,14 @@ class FakeKVCache:
         """Pages that belong to no sequence."""
         return self.num_pages - self._num_used
 
+    def num_pages_of(self, num_tokens: int) -> int:
+        """As many as the tokens fill or begin."""
+        return -(-num_tokens // self.page_size)
+
+    def num_tokens_in(self, num_pages: int) -> int:
+        """As many as fill the pages."""
+        return num_pages * self.page_size
+
     @property
     def seq_ids(self) -> set[int]:
         """Sequences that are stored now."""
@@ -38,6 +49,10 @@ class FakeKVCache:
     def token_ids(self, seq_id: int) -> list[int]:
         """What is stored for one sequence."""
         return [token_id for page in self._pages(seq_id) for token_id in page.token_ids]
+
+    def seen(self, seq_id: int, num_tokens: int) -> list[int]:
+        """What a model knows of the first tokens of a sequence: all of them."""
+        return self.token_ids(seq_id)[:num_tokens]
 
     def num_tokens(self, seq_id: int) -> int:
         """Length of one sequence."""

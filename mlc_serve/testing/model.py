@@ -30,7 +30,7 @@ def fake_model(name: str = "fake", *, backend: FakeBackend | None = None, **limi
     """
     if backend is None:
         backend = FakeBackend(num_pages=-(-limits.get("max_total_sequence_length", 4096) // 4))
-    capacity = limits.get("max_total_sequence_length", backend.kv.num_pages * backend.kv.page_size)
+    capacity = limits.get("max_total_sequence_length", backend.state.num_pages * backend.state.page_size)
     fields: dict[str, Any] = {
         "max_num_sequence": 8,
         "max_total_sequence_length": capacity,

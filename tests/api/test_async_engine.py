@@ -72,7 +72,7 @@ async def num_used_pages(engine: AsyncMLCEngine, backend: FakeBackend) -> int:
     """Pages in use, asked between two steps, after everything that was asked of the engine before."""
 
     def count(_core: EngineCore) -> int:
-        return backend.kv.num_pages - backend.kv.num_free_pages
+        return backend.state.num_pages - backend.state.num_free_pages
 
     return await asyncio.wrap_future(engine.streams.loop.call(count))
 
@@ -160,7 +160,7 @@ async def test_a_request_that_is_cancelled_anywhere_holds_nothing(
 
     A long prompt is prepared on another thread.
     """
-    backend.kv = FakeKVCache(16, 1024)
+    backend.state = FakeKVCache(16, 1024)
     engine = serve(prefix_cache_mode="disable", max_single_sequence_length=8192, prefill_chunk_size=8192)
     fields: dict[str, Any] = {"messages": [{"role": "user", "content": content}], "n": 2, "max_tokens": 3}
 

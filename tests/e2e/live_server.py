@@ -29,7 +29,7 @@ class LiveServer:
         self.aborted = threading.Event()
         self.freed = threading.Event()
         self._tell_of(engine.streams.loop, "abort", self.aborted)
-        self._tell_of(backend.kv, "remove_sequence", self.freed)
+        self._tell_of(backend.state, "remove_sequence", self.freed)
 
     def _tell_of(self, owner: object, method: str, event: threading.Event) -> None:
         """Set an event after each call of a method."""

@@ -36,7 +36,7 @@ def post(server: LiveServer, path: str, body: dict[str, Any]) -> socket.socket:
 def all_is_free(server: LiveServer) -> bool:
     """Whether the next event finds every page free again."""
     assert server.freed.wait(timeout=PATIENCE)
-    return server.backend.kv.num_free_pages == server.backend.kv.num_pages
+    return server.backend.state.num_free_pages == server.backend.state.num_pages
 
 
 @pytest.mark.parametrize("stream", [True, False])

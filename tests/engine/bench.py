@@ -8,13 +8,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlc_serve.engine.backend import SequenceStep
+from mlc_serve.engine.constraint import Constraint
 from mlc_serve.engine.core import EngineCore
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.engine.metrics import EngineMetrics
 from mlc_serve.engine.request import EngineRequest, FinishReason, RequestDelta
 from mlc_serve.engine.sampling import Draw, SamplingParams
+from mlc_serve.engine.scheduler import Drafts, no_drafts
 from mlc_serve.engine.trace import NullTrace, Trace
 from mlc_serve.testing import FakeBackend
+from mlc_serve.testing.backend import State
 
 
 def spec(
@@ -24,11 +27,12 @@ def spec(
     arrival: float = 0.0,
     seed: int = 0,
     namespace: str = "",
+    constraint: Constraint | None = None,
     **params: Any,
 ) -> EngineRequest:
     """A request for the engine; `prompt` may be bytes. Greedy unless said otherwise."""
     sampling = SamplingParams(**({"temperature": 0.0, "max_tokens": 4} | params))
-    return EngineRequest(request_id, tuple(prompt), sampling, seed, arrival, namespace)
+    return EngineRequest(request_id, tuple(prompt), sampling, seed, arrival, namespace, constraint)
 
 
 def limits(**fields: Any) -> EngineLimits:
@@ -57,17 +61,28 @@ class Clock:
 class Bench:
     """Pages hold 4 tokens. `outputs`, `reasons` and `deltas` are by request id."""
 
-    def __init__(self, *, num_pages: int = 64, trace: Trace | None = None, **fields: Any) -> None:
+    def __init__(
+        self,
+        *,
+        num_pages: int = 64,
+        trace: Trace | None = None,
+        state: State | None = None,
+        drafts: Drafts = no_drafts,
+        **fields: Any,
+    ) -> None:
         self.limits = limits(**fields)
         self.backend = FakeBackend(
             page_size=4,
             num_pages=num_pages,
             max_batch_tokens=self.limits.prefill_chunk_size,
             max_batch_sequences=self.limits.max_num_sequence,
+            state=state,
         )
         self.metrics = EngineMetrics("fake")
         self.clock = Clock()
-        self.core = EngineCore(self.backend, self.limits, self.metrics, trace or NullTrace(), self.clock)
+        self.core = EngineCore(
+            self.backend, self.limits, self.metrics, trace or NullTrace(), self.clock, drafts
+        )
         self.deltas: dict[str, list[RequestDelta]] = {}
         self._num_submitted = 0
 
@@ -75,6 +90,7 @@ class Bench:
         """Submit a request; requests arrive in the order of these calls."""
         self._num_submitted += 1
         request = spec(request_id, prompt, **({"arrival": float(self._num_submitted)} | fields))
+        self.core.check(request)
         self.core.submit(request)
         return request
 
@@ -116,10 +132,15 @@ class Bench:
         return value
 
 
-def oracle(request: EngineRequest, limit: int) -> tuple[list[int], FinishReason]:
-    """The tokens of a request that is alone on a large backend, one forward pass a token."""
-    backend = FakeBackend(page_size=4, num_pages=64)
-    backend.kv.add_sequence(0)
+def oracle(
+    request: EngineRequest, limit: int, state: State | None = None, constraint: Constraint | None = None
+) -> tuple[list[int], FinishReason]:
+    """The tokens of a request that is alone on a large backend, one forward pass a token.
+
+    `constraint` is a fresh one like the request's own.
+    """
+    backend = FakeBackend(page_size=4, num_pages=64, state=state)
+    backend.state.add_sequence(0)
     params, pending = request.params, list(request.prompt_ids)
     output: list[int] = []
     while True:
@@ -127,10 +148,12 @@ def oracle(request: EngineRequest, limit: int) -> tuple[list[int], FinishReason]
             return output, FinishReason.LENGTH
         if len(request.prompt_ids) + len(output) >= limit:
             return output, FinishReason.LENGTH
-        draw = Draw(params, request.prompt_ids, output, request.seed)
-        (result,) = backend.run([SequenceStep(0, pending, draw)])
-        assert result.token_id is not None
-        output.append(result.token_id)
-        if result.token_id in params.stop_token_ids:
+        draw = Draw(params, request.prompt_ids, output, request.seed, constraint)
+        (result,) = backend.run([SequenceStep(0, pending, [draw])])
+        (token_id,) = result.token_ids
+        output.append(token_id)
+        if constraint is not None:
+            constraint.accept([token_id])
+        if token_id in params.stop_token_ids:
             return output, FinishReason.STOP
-        pending = [result.token_id]
+        pending = [token_id]

@@ -11,7 +11,7 @@ import pytest
 from mlc_serve.engine.core import EngineCore
 from mlc_serve.engine.loop import EngineLoop
 from mlc_serve.engine.request import FinishReason, RequestDelta
-from mlc_serve.errors import ContextLengthError, EngineDeadError
+from mlc_serve.errors import EngineDeadError
 from tests.engine.bench import Bench, oracle, spec
 from tests.patience import PATIENCE
 
@@ -90,22 +90,11 @@ def test_abort_delivers_the_reason(running: Running) -> None:
     assert running.until_end("a")[-1].finish_reason is FinishReason.STOP
 
 
-def test_a_refused_prompt_is_the_callers_error(running: Running) -> None:
-    """What the core refuses is raised by submit, and the loop goes on."""
-    with pytest.raises(ContextLengthError):
+def test_a_prompt_that_cannot_be_served_is_the_callers_error(running: Running) -> None:
+    """`submit` raises on the caller's thread, and the loop goes on."""
+    with pytest.raises(ValueError, match="100 tokens"):
         running.loop.submit(spec("a", bytes(100)))
     running.loop.submit(spec("a", b"hello"))
-    assert running.until_end("a")
-
-
-def test_an_id_in_use_is_the_callers_error(running: Running) -> None:
-    """A second request under an open id is refused to its caller; after the end of the first it is taken."""
-    running.hold("a", max_tokens=1)
-    with pytest.raises(ValueError, match="in use"):
-        running.loop.submit(spec("a", b"other"))
-    running.backend.gate.set()
-    running.until_end("a")
-    running.loop.submit(spec("a", b"other"))
     assert running.until_end("a")
 
 

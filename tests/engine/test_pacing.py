@@ -28,19 +28,19 @@ class Machine:
     """A backend whose passes take time by `costs`, and write the same token over and over."""
 
     def __init__(self, costs: Costs, clock: Clock) -> None:
-        self.kv = FakeKVCache(16, 2048)
+        self.state = FakeKVCache(16, 2048)
         self.passes: list[tuple[int, int]] = []
         self._costs = costs
         self._clock = clock
 
     def run(self, steps: Sequence[SequenceStep]) -> list[StepResult]:
         """Let the clock go on; `passes` gets the decodes and the prompt tokens."""
-        num_decodes = sum(step.draw is not None and bool(step.draw.output_ids) for step in steps)
+        num_decodes = sum(bool(step.draws) and bool(step.draws[0].output_ids) for step in steps)
         num_tokens = sum(len(step.token_ids) for step in steps) - num_decodes
         self.passes.append((num_decodes, num_tokens))
         fixed, per_decode, per_token = self._costs
         self._clock.now += fixed + per_decode * num_decodes + per_token * num_tokens
-        return [StepResult(7 if step.draw else None) for step in steps]
+        return [StepResult((7,) if step.draws else ()) for step in steps]
 
 
 class Load:

@@ -65,11 +65,11 @@ def load(directory: Path, config: EngineConfig = SMALL, **options: Any) -> tuple
 
 def logprobs(model: LoadedModel) -> list[float]:
     """Of a few known tokens."""
-    model.backend.kv.clear()
-    model.backend.kv.add_sequence(0)
+    model.backend.state.clear()
+    model.backend.state.add_sequence(0)
     ids = [7, 300, 41, 9]
     (result,) = model.backend.run([SequenceStep(0, ids, targets=[*ids[1:], None])])
-    model.backend.kv.clear()
+    model.backend.state.clear()
     return [score.logprob for score in result.target_logprobs]
 
 

@@ -74,9 +74,9 @@ def assert_greedy(model: LoadedModel, prompt: list[int], output: list[int]) -> N
     assert isinstance(backend, TVMBackend)
     assert len(output) == MAX_TOKENS
     ids = prompt + output[:-1]
-    backend.kv.add_sequence(0)
+    backend.state.add_sequence(0)
     logits = backend.forward([SequenceStep(0, ids)], list(range(len(prompt) - 1, len(ids))))
-    backend.kv.remove_sequence(0)
+    backend.state.remove_sequence(0)
     assert shortfall(logits, output) < ROUNDING
 
 

@@ -90,7 +90,7 @@ class Pair:
     def our_greedy(self, prompts: Sequence[Sequence[int]], chunk_size: int, mode: str) -> list[list[int]]:
         """The likeliest token, NUM_GREEDY times, for prompts that run together."""
         limits = replace(self.ours.limits, prefill_chunk_size=chunk_size, prefill_mode=mode)  # type: ignore[arg-type]
-        self.ours.backend.kv.clear()
+        self.ours.backend.state.clear()
         core = EngineCore(self.ours.backend, limits, EngineMetrics("numerics"), NullTrace())
         params = SamplingParams(temperature=0.0, max_tokens=NUM_GREEDY)
         for i, prompt in enumerate(prompts):
@@ -118,8 +118,8 @@ def scored(pair: Pair, pieces: Sequence[Sequence[int]]) -> list[float]:
     """Our logprob of each token after the first, when the pieces are appended one after another."""
     ids = [token for piece in pieces for token in piece]
     backend = pair.ours.backend
-    backend.kv.clear()
-    backend.kv.add_sequence(0)
+    backend.state.clear()
+    backend.state.add_sequence(0)
     logprobs: list[float] = []
     position = 0
     for piece in pieces:
@@ -127,7 +127,7 @@ def scored(pair: Pair, pieces: Sequence[Sequence[int]]) -> list[float]:
         targets = [*ids[position - len(piece) + 1 : position], ids[position] if position < len(ids) else None]
         (result,) = backend.run([SequenceStep(0, list(piece), targets=targets)])
         logprobs += [score.logprob for score in result.target_logprobs]
-    backend.kv.clear()
+    backend.state.clear()
     return logprobs
 
 

@@ -1,21 +1,22 @@
-"""TVM's cache keeps the promises of engine.backend.KVCache."""
+"""TVM's cache keeps the promises of engine.sequence_state.SequenceState."""
 
 from __future__ import annotations
 
 import pytest
 
-from mlc_serve.engine.backend import Backend, KVCache, SequenceStep
+from mlc_serve.engine.backend import Backend, SequenceStep
+from mlc_serve.engine.sequence_state import SequenceState
 from mlc_serve.loaded_model import LoadedModel
 
 
 @pytest.fixture
 def backend(tiny_model: LoadedModel) -> Backend:
     """The small model with an empty cache."""
-    tiny_model.backend.kv.clear()
+    tiny_model.backend.state.clear()
     return tiny_model.backend
 
 
-def used(kv: KVCache) -> int:
+def used(kv: SequenceState) -> int:
     """Pages that sequences occupy."""
     return kv.num_pages - kv.num_free_pages
 
@@ -27,26 +28,26 @@ def append(backend: Backend, seq_id: int, count: int) -> None:
 
 def test_the_cache_holds_what_the_limits_say(tiny_model: LoadedModel, backend: Backend) -> None:
     """At least as many tokens as it was made for."""
-    assert backend.kv.num_pages * backend.kv.page_size >= tiny_model.limits.max_total_sequence_length
-    assert used(backend.kv) == 0
+    assert backend.state.num_pages * backend.state.page_size >= tiny_model.limits.max_total_sequence_length
+    assert used(backend.state) == 0
 
 
 def test_a_sequence_occupies_whole_pages(backend: Backend) -> None:
     """ceil(n / 16) after each append, and none before the first."""
-    backend.kv.add_sequence(0)
-    assert used(backend.kv) == 0
+    backend.state.add_sequence(0)
+    assert used(backend.state) == 0
     length = 0
     for count in (1, 14, 1, 1, 15, 33, 100):
         append(backend, 0, count)
         length += count
-        assert used(backend.kv) == -(-length // 16)
+        assert used(backend.state) == -(-length // 16)
 
 
 def test_a_fork_shares_whole_pages(backend: Backend) -> None:
     """At a multiple of a page a fork takes none until it grows, and then its own; removing either keeps what
     the other needs.
     """
-    kv = backend.kv
+    kv = backend.state
     kv.add_sequence(0)
     append(backend, 0, 50)
     for child, length in ((1, 16), (2, 48), (3, 32)):
@@ -65,7 +66,7 @@ def test_a_fork_shares_whole_pages(backend: Backend) -> None:
 
 def test_a_fork_of_a_fork_shares_too(backend: Backend) -> None:
     """Chains of forks cost the pages that are their own."""
-    kv = backend.kv
+    kv = backend.state
     kv.add_sequence(0)
     append(backend, 0, 32)
     for child in range(1, 5):
@@ -81,7 +82,7 @@ def test_a_fork_of_a_fork_shares_too(backend: Backend) -> None:
 
 def test_a_fork_of_the_whole_parent_leaves_both_free_to_grow(backend: Backend) -> None:
     """Neither writes into what they share."""
-    kv = backend.kv
+    kv = backend.state
     kv.add_sequence(0)
     append(backend, 0, 32)
     kv.fork_sequence(0, 1, 32)
@@ -93,22 +94,22 @@ def test_a_fork_of_the_whole_parent_leaves_both_free_to_grow(backend: Backend) -
 
 def test_popped_tokens_free_their_pages(backend: Backend) -> None:
     """A sequence that has lost tokens is as one that never had them."""
-    backend.kv.add_sequence(0)
+    backend.state.add_sequence(0)
     append(backend, 0, 40)
-    backend.kv.pop(0, 9)
-    assert used(backend.kv) == 2
+    backend.state.pop(0, 9)
+    assert used(backend.state) == 2
     append(backend, 0, 1)
-    assert used(backend.kv) == 2
+    assert used(backend.state) == 2
 
 
 def test_a_removed_id_can_be_used_again(backend: Backend) -> None:
     """As after clear."""
     for _ in range(3):
-        backend.kv.add_sequence(7)
+        backend.state.add_sequence(7)
         append(backend, 7, 5)
-        backend.kv.remove_sequence(7)
-    backend.kv.add_sequence(7)
-    backend.kv.clear()
-    backend.kv.add_sequence(7)
-    assert used(backend.kv) == 0
-    backend.kv.clear()
+        backend.state.remove_sequence(7)
+    backend.state.add_sequence(7)
+    backend.state.clear()
+    backend.state.add_sequence(7)
+    assert used(backend.state) == 0
+    backend.state.clear()

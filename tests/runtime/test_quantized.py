@@ -31,7 +31,7 @@ def logits(directory: Path, quantization: str | None, *lengths: int) -> NDArray[
     config = EngineConfig(quantization=quantization, max_num_sequence=2, verbose=False)
     backend = load_model(str(directory), "cpu", config=config, report=lambda line: None).backend
     assert isinstance(backend, TVMBackend)
-    backend.kv.add_sequence(0)
+    backend.state.add_sequence(0)
     ends = np.cumsum(lengths)
     steps = [SequenceStep(0, IDS[end - size : end]) for end, size in zip(ends, lengths, strict=True)]
     return np.concatenate([backend.forward([s], list(range(len(s.token_ids)))).copy() for s in steps])

@@ -11,6 +11,7 @@ import pytest
 from mlc_serve.engine.backend import Backend, SequenceStep, StepResult, TokenLogprobs
 from mlc_serve.engine.sampling import Draw, SamplingParams
 from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.testing import FakeConstraint
 
 ROUNDING = 1e-4  # nats
 GREEDY = SamplingParams(temperature=0.0, num_top_logprobs=5)
@@ -19,7 +20,7 @@ GREEDY = SamplingParams(temperature=0.0, num_top_logprobs=5)
 @pytest.fixture
 def backend(tiny_model: LoadedModel) -> Backend:
     """The small model with an empty cache."""
-    tiny_model.backend.kv.clear()
+    tiny_model.backend.state.clear()
     return tiny_model.backend
 
 
@@ -30,7 +31,7 @@ def tokens(length: int, seed: int = 0) -> list[int]:
 
 def step(seq_id: int, ids: Sequence[int]) -> SequenceStep:
     """Append and draw the likeliest."""
-    return SequenceStep(seq_id, ids, Draw(GREEDY, (1,), (), 0))
+    return SequenceStep(seq_id, ids, [Draw(GREEDY, (1,), (), 0)])
 
 
 def continued(backend: Backend, seq_id: int, pieces: Sequence[Sequence[int]]) -> StepResult:
@@ -43,17 +44,16 @@ def continued(backend: Backend, seq_id: int, pieces: Sequence[Sequence[int]]) ->
 
 def alone(backend: Backend, ids: Sequence[int]) -> StepResult:
     """The draw after a prompt that is computed at once, by itself."""
-    backend.kv.add_sequence(99)
+    backend.state.add_sequence(99)
     result = continued(backend, 99, [ids])
-    backend.kv.remove_sequence(99)
+    backend.state.remove_sequence(99)
     return result
 
 
 def assert_same(one: StepResult, other: StepResult) -> None:
     """A likeliest token of the same distribution; of those that are equally likely, rounding chooses."""
-    assert one.logprobs is not None
-    assert other.logprobs is not None
-    assert_same_scores([one.logprobs], [other.logprobs])
+    assert len(one.logprobs) == 1
+    assert_same_scores(one.logprobs, other.logprobs)
 
 
 def assert_same_scores(some: Sequence[TokenLogprobs], others: Sequence[TokenLogprobs]) -> None:
@@ -75,14 +75,14 @@ def test_pieces_are_the_whole(backend: Backend, lengths: list[int]) -> None:
     """A prompt in chunks, or token by token as a decode appends it, is the prompt at once."""
     ids = tokens(60)
     ends = np.cumsum(lengths)
-    backend.kv.add_sequence(0)
+    backend.state.add_sequence(0)
     pieces = [ids[end - length : end] for end, length in zip(ends, lengths, strict=True)]
     assert_same(continued(backend, 0, pieces), alone(backend, ids))
 
 
 def test_a_sequence_of_one_token(backend: Backend) -> None:
     """There is nothing before it, and it can go on."""
-    backend.kv.add_sequence(0)
+    backend.state.add_sequence(0)
     assert_same(continued(backend, 0, [[42]]), alone(backend, [42]))
     assert_same(continued(backend, 0, [[43]]), alone(backend, [42, 43]))
 
@@ -91,7 +91,7 @@ def test_a_batch_is_its_sequences_alone(backend: Backend) -> None:
     """Prefills of all lengths and decodes in one pass, some of which draw nothing; then a decode of all."""
     prompts = [tokens(length, seed=length) for length in (1, 5, 16, 33, 100)]
     for seq_id in range(len(prompts)):
-        backend.kv.add_sequence(seq_id)
+        backend.state.add_sequence(seq_id)
     backend.run([SequenceStep(0, prompts[0]), SequenceStep(3, prompts[3][:20])])
     mixed = [step(0, [9]), step(1, prompts[1]), SequenceStep(2, prompts[2]), step(3, prompts[3][20:])]
 
@@ -108,7 +108,7 @@ def test_a_batch_is_its_sequences_alone(backend: Backend) -> None:
 def test_a_pass_that_draws_nothing(backend: Backend) -> None:
     """Steps without a draw have an empty result, one token each or several."""
     for seq_id in range(3):
-        backend.kv.add_sequence(seq_id)
+        backend.state.add_sequence(seq_id)
     for count in (4, 1):
         steps = [SequenceStep(seq_id, tokens(count)) for seq_id in range(3)]
         assert backend.run(steps) == [StepResult()] * 3
@@ -117,22 +117,22 @@ def test_a_pass_that_draws_nothing(backend: Backend) -> None:
 def test_a_fork_and_its_parent_go_on_apart(backend: Backend) -> None:
     """Both continue as if each had computed the shared prefix itself, in the same pass and alone."""
     ids, branch = tokens(40), tokens(12, seed=1)
-    backend.kv.add_sequence(0)
+    backend.state.add_sequence(0)
     continued(backend, 0, [ids])
-    backend.kv.fork_sequence(0, 1, 32)
+    backend.state.fork_sequence(0, 1, 32)
     child, parent = backend.run([step(1, branch), step(0, [8])])
     assert_same(child, alone(backend, ids[:32] + branch))
     assert_same(parent, alone(backend, [*ids, 8]))
-    backend.kv.remove_sequence(0)
+    backend.state.remove_sequence(0)
     assert_same(continued(backend, 1, [[9]]), alone(backend, [*ids[:32], *branch, 9]))
 
 
 def test_popped_tokens_are_forgotten(backend: Backend) -> None:
     """What is appended after a pop takes their place."""
     ids = tokens(30)
-    backend.kv.add_sequence(0)
+    backend.state.add_sequence(0)
     continued(backend, 0, [ids])
-    backend.kv.pop(0, 11)
+    backend.state.pop(0, 11)
     assert_same(continued(backend, 0, [[3, 4]]), alone(backend, [*ids[:19], 3, 4]))
 
 
@@ -142,14 +142,14 @@ def test_scored_steps_tell_what_plain_ones_do(backend: Backend) -> None:
     """
     ids = tokens(150)  # more than the rows that are scored at a time
     expected: list[TokenLogprobs] = []
-    backend.kv.add_sequence(0)
+    backend.state.add_sequence(0)
     for token, target in pairwise(ids):
         (result,) = backend.run([SequenceStep(0, [token], targets=[target], num_top_logprobs=2)])
         expected += result.target_logprobs
-    backend.kv.add_sequence(1)
-    backend.kv.add_sequence(2)
+    backend.state.add_sequence(1)
+    backend.state.add_sequence(2)
     draw = Draw(GREEDY, ids, (), 0)
-    scored = SequenceStep(1, ids, draw, targets=[*ids[1:], None], num_top_logprobs=2)
+    scored = SequenceStep(1, ids, [draw], targets=[*ids[1:], None], num_top_logprobs=2)
 
     result, plain = backend.run([scored, step(2, ids[:10])])
 
@@ -161,12 +161,12 @@ def test_scored_steps_tell_what_plain_ones_do(backend: Backend) -> None:
 def test_results_come_in_the_order_of_the_steps(backend: Backend) -> None:
     """Scored steps run apart from the others, and are put back in their place."""
     for seq_id in range(3):
-        backend.kv.add_sequence(seq_id)
+        backend.state.add_sequence(seq_id)
     results = backend.run(
         [SequenceStep(0, [5, 6], targets=[6, None]), SequenceStep(1, [5]), step(2, [5, 6, 7])]
     )
     assert [len(result.target_logprobs) for result in results] == [1, 0, 0]
-    assert [result.token_id is None for result in results] == [True, True, False]
+    assert [len(result.token_ids) for result in results] == [0, 0, 1]
 
 
 def test_wishes_on_the_logits_hold(backend: Backend) -> None:
@@ -178,16 +178,67 @@ def test_wishes_on_the_logits_hold(backend: Backend) -> None:
         SamplingParams(top_k=1, num_top_logprobs=0),
     ]
     for seq_id in range(len(wishes)):
-        backend.kv.add_sequence(seq_id)
+        backend.state.add_sequence(seq_id)
     results = backend.run(
-        [SequenceStep(i, [5, 6, 7], Draw(params, (5, 6, 7), (), 0)) for i, params in enumerate(wishes)]
+        [SequenceStep(i, [5, 6, 7], [Draw(params, (5, 6, 7), (), 0)]) for i, params in enumerate(wishes)]
     )
     plain = alone(backend, [5, 6, 7])
     assert_same(results[0], plain)
-    assert results[1].token_id == 77
-    assert plain.logprobs is not None
-    assert results[3].logprobs is not None
-    assert results[3].logprobs.logprob == pytest.approx(plain.logprobs.logprob, abs=ROUNDING)
-    assert results[1].logprobs is not None
-    assert_same_top(results[1].logprobs.top, plain.logprobs.top[:3])
-    assert results[1].logprobs.logprob < plain.logprobs.top[0][1]
+    assert results[1].token_ids == (77,)
+    (likeliest,), (biased,), (chosen,) = (result.logprobs for result in (plain, results[1], results[3]))
+    assert chosen.logprob == pytest.approx(likeliest.logprob, abs=ROUNDING)
+    assert_same_top(biased.top, likeliest.top[:3])
+    assert biased.logprob < likeliest.top[0][1]
+
+
+def test_drafts_are_kept_as_far_as_they_would_have_been_drawn(backend: Backend) -> None:
+    """One pass over drafts gives the tokens and logprobs of one pass a token, whichever draft is the first
+    wrong one; what was not kept can be taken off, and leaves nothing behind.
+    """
+    prompt = tokens(40)
+    params = SamplingParams(temperature=1.0, frequency_penalty=0.5, num_top_logprobs=2)
+    backend.state.add_sequence(0)
+    expected: list[int] = []
+    scores: list[TokenLogprobs] = []
+    pending = prompt
+    for _ in range(5):
+        (result,) = backend.run([SequenceStep(0, pending, [Draw(params, prompt, list(expected), 3)])])
+        expected += result.token_ids
+        scores += result.logprobs
+        pending = [expected[-1]]
+    for num_right in range(4):
+        backend.state.add_sequence(1)
+        backend.run([SequenceStep(1, prompt[:-1])])
+        wrong = [(token + 1) % 500 for token in expected]
+        drafts = [*expected[:num_right], *wrong[num_right:3]]
+        first = Draw(params, prompt, (), 3)
+        draws = [first, *(first.after(drafts[:count]) for count in (1, 2, 3))]
+        (result,) = backend.run([SequenceStep(1, prompt[-1:], draws, drafts)])
+        assert list(result.token_ids) == expected[: num_right + 1]
+        assert_same_scores(result.logprobs, scores[: num_right + 1])
+        if num_right < 3:
+            backend.state.pop(1, 3 - num_right)
+        goes_on = Draw(params, prompt, expected[: num_right + 1], 3)
+        (result,) = backend.run([SequenceStep(1, [expected[num_right]], [goes_on])])
+        assert list(result.token_ids) == [expected[num_right + 1]]
+        backend.state.remove_sequence(1)
+
+
+def test_a_constraint_leaves_its_tokens_alone(backend: Backend, tiny_model: LoadedModel) -> None:
+    """The likeliest of the allowed tokens is drawn, also behind a draft; logprobs stay the model's, and a
+    constraint that fails or leaves nothing ends its own request alone.
+    """
+    vocab_size = tiny_model.info.vocab_size
+    for seq_id in range(4):
+        backend.state.add_sequence(seq_id)
+    allowed = FakeConstraint([[70, 71, 72], [80]], vocab_size)
+    nothing = FakeConstraint([[]], vocab_size)
+    misshapen = FakeConstraint([[1]], 7)
+    draws = [Draw(GREEDY, (5, 6, 7), (), 0, constraint) for constraint in (None, allowed, nothing, misshapen)]
+    steps = [SequenceStep(i, [5, 6, 7], [draw]) for i, draw in enumerate(draws)]
+    plain, chosen, without, failed = backend.run(steps)
+    assert_same(plain, alone(backend, [5, 6, 7]))
+    assert chosen.token_ids[0] in {70, 71, 72}
+    assert chosen.error is None
+    assert without.error == "the request's constraint leaves no token to choose from"
+    assert failed.error

@@ -31,10 +31,10 @@ async def test_metrics(debugger: httpx.AsyncClient) -> None:
 async def test_reset(debugger: httpx.AsyncClient, backend: FakeBackend) -> None:
     """A reset empties the KV cache, prefix cache included, and the engine goes on."""
     await debugger.post("/v1/completions", json={"prompt": "x" * 100, "max_tokens": 2})
-    assert backend.kv.num_free_pages < backend.kv.num_pages
+    assert backend.state.num_free_pages < backend.state.num_pages
     reply = await debugger.post("/debug/reset_engine", json={"model": "fake"})
     assert (reply.status_code, reply.json()) == (200, None)
-    assert backend.kv.num_free_pages == backend.kv.num_pages
+    assert backend.state.num_free_pages == backend.state.num_pages
     assert (await debugger.post("/v1/completions", json={"prompt": "x", "max_tokens": 2})).status_code == 200
 
 
