@@ -13,9 +13,11 @@ from mlc_serve.engine.backend import Backend, SequenceStep, StepResult
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.engine.metrics import EngineMetrics
 from mlc_serve.engine.pacing import Pacing
+from mlc_serve.engine.plan import Plan, PlanEntry
+from mlc_serve.engine.policy import MakePolicy
 from mlc_serve.engine.prefix_cache import NoPrefixCache, PrefixCache, RadixPrefixCache
 from mlc_serve.engine.request import EngineRequest, FinishReason, Request, RequestDelta
-from mlc_serve.engine.scheduler import Drafts, Plan, PlanEntry, Scheduler, no_drafts
+from mlc_serve.engine.scheduler import Scheduler
 from mlc_serve.engine.sequence_pool import SequencePool
 from mlc_serve.engine.trace import Trace
 
@@ -23,8 +25,8 @@ from mlc_serve.engine.trace import Trace
 class EngineCore:
     """Serves requests from one backend. Each submitted one ends in exactly one delta with a finish reason.
 
-    `clock` gives seconds, in the time that requests arrive in. `drafts` guesses tokens of requests that
-    decode; what comes out is the same with any guesses.
+    `clock` gives seconds, in the time that requests arrive in. `make_policy` makes what decides who computes
+    next; what comes out of a request is the same with any policy.
     """
 
     def __init__(
@@ -34,7 +36,7 @@ class EngineCore:
         metrics: EngineMetrics,
         trace: Trace,
         clock: Callable[[], float] = time.monotonic,
-        drafts: Drafts = no_drafts,
+        make_policy: MakePolicy = Scheduler,
     ) -> None:
         self._backend = backend
         self._limits = limits
@@ -44,7 +46,7 @@ class EngineCore:
         self._pool = SequencePool(backend.state)
         self._cache = _prefix_cache(limits, self._pool)
         self._pacing = Pacing()
-        self._scheduler = Scheduler(limits, self._pool, self._cache, self._pacing, drafts)
+        self._scheduler = make_policy(limits, self._pool, self._cache, self._pacing)
         self._requests: dict[str, Request] = {}
         self._ended: list[RequestDelta] = []
         if self._pool.num_pages_of(limits.max_single_sequence_length) > self._pool.num_pages:

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from mlc_serve.engine.plan import Plan
 from mlc_serve.engine.request import FinishReason, Request
-from mlc_serve.engine.scheduler import Plan
 from mlc_serve.engine.sequence_pool import SequencePool
 
 M = TypeVar("M", Gauge, Counter, Histogram)

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import Any, Protocol
 
-from mlc_serve.engine.scheduler import Plan, PlanEntry
+from mlc_serve.engine.plan import Plan, PlanEntry
 
 TraceEvent = dict[str, Any]
 

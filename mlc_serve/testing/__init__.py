@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from mlc_serve.testing.backend import Choice, FakeBackend, likely_letter, logprobs_of, replay
 from mlc_serve.testing.constraint import FakeConstraint
+from mlc_serve.testing.first_come import FirstComeFirstServed
 from mlc_serve.testing.kv_cache import FakeKVCache
 from mlc_serve.testing.model import CHAT_TEMPLATE, fake_model
 from mlc_serve.testing.served import FakeServed
@@ -35,6 +36,7 @@ __all__ = [
     "FakeRecurrentState",
     "FakeServed",
     "FakeWindowedState",
+    "FirstComeFirstServed",
     "byte_tokenizer",
     "fake_model",
     "likely_letter",

@@ -12,9 +12,10 @@ from mlc_serve.engine.constraint import Constraint
 from mlc_serve.engine.core import EngineCore
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.engine.metrics import EngineMetrics
+from mlc_serve.engine.policy import MakePolicy
 from mlc_serve.engine.request import EngineRequest, FinishReason, RequestDelta
 from mlc_serve.engine.sampling import Draw, SamplingParams
-from mlc_serve.engine.scheduler import Drafts, no_drafts
+from mlc_serve.engine.scheduler import Scheduler
 from mlc_serve.engine.trace import NullTrace, Trace
 from mlc_serve.testing import FakeBackend
 from mlc_serve.testing.backend import State
@@ -67,7 +68,7 @@ class Bench:
         num_pages: int = 64,
         trace: Trace | None = None,
         state: State | None = None,
-        drafts: Drafts = no_drafts,
+        make_policy: MakePolicy = Scheduler,
         **fields: Any,
     ) -> None:
         self.limits = limits(**fields)
@@ -81,7 +82,7 @@ class Bench:
         self.metrics = EngineMetrics("fake")
         self.clock = Clock()
         self.core = EngineCore(
-            self.backend, self.limits, self.metrics, trace or NullTrace(), self.clock, drafts
+            self.backend, self.limits, self.metrics, trace or NullTrace(), self.clock, make_policy
         )
         self.deltas: dict[str, list[RequestDelta]] = {}
         self._num_submitted = 0

@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
 from mlc_serve.engine.core import EngineCore
 from mlc_serve.engine.metrics import EngineMetrics
+from mlc_serve.engine.policy import MakePolicy
 from mlc_serve.engine.request import EngineRequest, FinishReason, Request
 from mlc_serve.engine.sampling import Draw, SamplingParams
-from mlc_serve.engine.scheduler import Drafts, no_drafts
+from mlc_serve.engine.scheduler import Drafts, Scheduler
 from mlc_serve.engine.trace import NullTrace
 from mlc_serve.testing import (
     VOCAB_SIZE,
@@ -21,27 +23,11 @@ from mlc_serve.testing import (
     FakeKVCache,
     FakeRecurrentState,
     FakeWindowedState,
+    FirstComeFirstServed,
     likely_letter,
 )
 from mlc_serve.testing.backend import State
 from tests.engine.bench import Bench, limits, oracle
-
-
-@dataclass(frozen=True)
-class Kind:
-    """An engine as it may be: what its state keeps of sequences, and whether it guesses tokens."""
-
-    name: str
-    state: Callable[[int], State]
-    guesses: bool = False
-
-
-KINDS = (
-    Kind("paged", lambda num_pages: FakeKVCache(4, num_pages)),
-    Kind("drafting", lambda num_pages: FakeKVCache(4, num_pages), guesses=True),
-    Kind("windowed", lambda num_pages: FakeWindowedState(4, num_pages, window=7)),
-    Kind("recurrent", lambda _num_pages: FakeRecurrentState(4), guesses=True),
-)
 
 
 def guesses(rng: random.Random) -> Drafts:
@@ -58,12 +44,35 @@ def guesses(rng: random.Random) -> Drafts:
     return drafts
 
 
+def guessing(rng: random.Random) -> MakePolicy:
+    """The scheduler, with drafts."""
+    return partial(Scheduler, drafts=guesses(rng))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An engine as it may be: what its state keeps of sequences, and who decides what is computed next."""
+
+    name: str
+    state: Callable[[int], State] = lambda num_pages: FakeKVCache(4, num_pages)
+    policy: Callable[[random.Random], MakePolicy] = lambda _rng: Scheduler
+
+
+KINDS = (
+    Kind("paged"),
+    Kind("drafting", policy=guessing),
+    Kind("windowed", state=lambda num_pages: FakeWindowedState(4, num_pages, window=7)),
+    Kind("recurrent", state=lambda _num_pages: FakeRecurrentState(4), policy=guessing),
+    Kind("first come", policy=lambda _rng: FirstComeFirstServed),
+)
+
+
 def random_bench(rng: random.Random, kind: Kind) -> Bench:
     """An engine with little of everything; its longest sequence fills at most the whole cache."""
     num_pages = rng.choice([6, 8, 12, 30])
     return Bench(
         state=kind.state(num_pages),
-        drafts=guesses(rng) if kind.guesses else no_drafts,
+        make_policy=kind.policy(rng),
         max_num_sequence=rng.choice([1, 2, 4, 7]),
         max_single_sequence_length=rng.choice([num_pages * 4, 21]),
         prefill_chunk_size=rng.choice([1, 3, 5, 8, 32]),
@@ -134,7 +143,7 @@ def test_any_mix_gives_each_request_the_oracles_tokens(seed: int, kind: Kind) ->
 
 def test_drafts_that_are_right_save_steps() -> None:
     """Several tokens come of one step, in one delta; those that a stop token cuts off are not told."""
-    with_drafts, without = Bench(drafts=guesses(random.Random(1))), Bench()
+    with_drafts, without = Bench(make_policy=guessing(random.Random(1))), Bench()
     for bench in (with_drafts, without):
         bench.submit("a", b"hello", max_tokens=40)
         bench.finish()
