@@ -54,7 +54,7 @@ def source_hash(*packages: str) -> str:
     """A hash of the source files of packages of mlc_serve: an artifact made by other code is another
     artifact.
     """
-    root, digest = Path(__file__).parent, hashlib.sha256()
+    root, digest = Path(__file__).parent.parent, hashlib.sha256()
     for package in packages:
         for path in sorted((root / package).rglob("*.py")):
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
