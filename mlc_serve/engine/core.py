@@ -58,16 +58,6 @@ class EngineCore:
         """Whether a step would do anything."""
         return bool(self._requests or self._ended)
 
-    @property
-    def limits(self) -> EngineLimits:
-        """What the engine keeps to."""
-        return self._limits
-
-    @property
-    def trace(self) -> Trace:
-        """What the engine takes note of."""
-        return self._trace
-
     def check(self, spec: EngineRequest) -> None:
         """Raise ValueError for a request that must never get here: its prompt was to be checked before.
 

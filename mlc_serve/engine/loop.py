@@ -43,7 +43,7 @@ class EngineLoop:
     """Runs a core until `stop` or until it fails. Any thread may call it; `stop` any but its own.
 
     `deliver` gets the deltas of each step that has some; `died` gets the exception that ended the loop.
-    `steps` counts steps, `last_turn` is when the loop last came round (time.monotonic() seconds), and `busy`
+    `last_turn` is when the loop last came round (time.monotonic() seconds), and `busy`
     says whether it has been at work since then: a loop that is busy and has not come round for long hangs in
     the backend.
     """
@@ -63,7 +63,6 @@ class EngineLoop:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.alive = False
         self.busy = False
-        self.steps = 0
         self.last_turn = time.monotonic()
 
     def start(self) -> None:
@@ -144,7 +143,6 @@ class EngineLoop:
         if not self._core.has_work:
             return
         deltas = self._core.step()
-        self.steps += 1
         if deltas:
             self._deliver(deltas)
 

@@ -52,7 +52,7 @@ class EventTrace:
         for entry in plan.entries:
             self.span(entry.request.spec.request_id, _name(entry), start, stop)
 
-    def dump(self) -> list[TraceEvent] | None:
+    def dump(self) -> list[TraceEvent]:
         """As Trace.dump, as the JSON array that Chrome reads: `ts` and `dur` in microseconds."""
         return list(self._events.copy())
 

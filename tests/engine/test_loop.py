@@ -64,10 +64,9 @@ def test_an_idle_loop_does_not_turn(running: Running) -> None:
     """Without work no step is made; a call runs without one."""
     running.loop.submit(spec("a", b"hello"))
     running.until_end("a")
-    steps = running.loop.steps
     for _ in range(3):
         running.loop.call(lambda core: core.has_work).result(PATIENCE)
-    assert running.loop.steps == steps == 4
+    assert len(running.backend.batches) == 4
 
 
 def test_a_busy_loop_is_known_to_be(running: Running) -> None:
@@ -100,7 +99,7 @@ def test_a_prompt_that_cannot_be_served_is_the_callers_error(running: Running) -
 
 def test_a_call_runs_between_steps(running: Running) -> None:
     """A call gives the function's value, and what it raises is the caller's."""
-    assert running.loop.call(lambda core: core.limits).result(PATIENCE) == running.bench.limits
+    assert running.loop.call(lambda core: core.has_work).result(PATIENCE) is False
     failing: Future[float] = running.loop.call(lambda core: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         failing.result(PATIENCE)
