@@ -1,18 +1,15 @@
 """The runs of benchmarks whose figures are kept in benchmarks/results, as files of JSON.
 
-A file is one run on one machine. Its `reports` are what the benchmarks print as lines of JSON, so that a new run
-becomes a file without being rewritten. benchmarks/results/README.md describes the fields.
+A file is one run on one machine. Its `reports` are the lines of JSON that benchmarks print, so that a new run
+can be kept as it was printed. benchmarks/results/README.md says how.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
-
-from benchmarks.report import Row
 
 RESULTS = Path(__file__).parent / "results"
 MACHINES = "machines.json"
@@ -45,11 +42,6 @@ class Report(BaseModel):
             raise ValueError(f"the rows of {self.title!r} differ in their columns")
         return self
 
-    @property
-    def table(self) -> Sequence[Row]:
-        """The rows, as benchmarks.report takes them."""
-        return self.rows
-
 
 class Run(BaseModel):
     """What one command measured on one machine.
@@ -69,7 +61,7 @@ class Run(BaseModel):
 
 
 def read_machines(directory: Path = RESULTS) -> Mapping[str, Machine]:
-    """The machines by name, in the order in which documents list them. Raises ValueError for a malformed file."""
+    """The machines by name, in the order of the documents. Raises ValueError for a malformed file."""
     return TypeAdapter(dict[str, Machine]).validate_json((directory / MACHINES).read_bytes())
 
 

@@ -4,7 +4,7 @@
 
 The first run builds llama.cpp (about fifteen minutes on two cores; needs cmake and gcc), makes a virtual
 environment for OpenVINO GenAI, and converts the models; a home directory keeps all of it. Prints Markdown
-tables, after each one its samples as a line of JSON, and progress on stderr. Let nothing else run meanwhile.
+tables, after each one its rows and samples as a line of JSON, and progress on stderr. Let nothing else run meanwhile.
 """
 
 from __future__ import annotations
@@ -96,8 +96,10 @@ def print_comparison(
     say(contest.title)
     found = [compare(cell, contest.sides, runs, machine) for cell in cells]
     print(f"\n{contest.title}, {runs} rounds\n")
-    print(table([row(comparison, contest.sides, contest.shape, peaks) for comparison in found]))
-    print(json.dumps({"title": contest.title, "cells": [record(one) for one in found]}), flush=True)
+    rows = [row(comparison, contest.sides, contest.shape, peaks) for comparison in found]
+    print(table(rows))
+    samples = [record(one) for one in found]
+    print(json.dumps({"title": contest.title, "rows": rows, "cells": samples}), flush=True)
 
 
 if __name__ == "__main__":

@@ -39,10 +39,11 @@ def print_comparison(contest: Contest, runs: int, logs: Path) -> None:
         starts[f"llama-server, {slots} slots"] = llama_server(contest.llama_cpp, slots, log)
     rounds = [_round(starts, contest.openvino, number) for number in range(1, runs + 1)]
     print(f"\nservers, {contest.title}, {runs} rounds\n")
-    print(table(load_rows(rounds, contest.ours.name)))
+    print(table(loads := load_rows(rounds, contest.ours.name)))
     print(f"\nprobes, {contest.title}\n")
-    print(table(probe_rows(rounds)))
-    print(json.dumps({"title": f"servers, {contest.title}", "rounds": rounds}), flush=True)
+    print(table(probes := probe_rows(rounds)))
+    print(json.dumps({"title": f"probes, {contest.title}", "rows": probes}))
+    print(json.dumps({"title": f"servers, {contest.title}", "rows": loads, "rounds": rounds}), flush=True)
 
 
 def _round(starts: Mapping[str, Start], library: OpenVinoModel, number: int) -> dict[str, Figures]:

@@ -1,4 +1,4 @@
-"""Comparisons as rows of a table, for people and for docs/performance.md."""
+"""Comparisons as rows of a table, for people and for benchmarks/results."""
 
 from __future__ import annotations
 
