@@ -1,1 +1,1 @@
-"""Programs that measure the engine and the server. Each prints a table, and JSON on its last line."""
+"""Programs that measure the engine and the server. Each prints tables, and their rows as lines of JSON."""

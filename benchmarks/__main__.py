@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other: the engine, the server, and what lies between.
+"""The three main benchmarks, one after the other: the engine, the server, and what HTTP costs.
 
 python -m benchmarks [options that all three have]
 """
@@ -9,7 +9,7 @@ from benchmarks import http_overhead, offline, online
 
 
 def main() -> None:
-    """Run each with the command line of this program."""
+    """Run each of them with this program's command line."""
     offline.main()
     online.main()
     http_overhead.main()

@@ -30,7 +30,8 @@ from mlc_serve.runtime.threads import use_every_core
 DECODES = [(1, 128), (1, 1024), (1, 8192), (8, 512), (32, 128), (32, 512), (32, 1024)]
 PREFILLS = [(1, 128), (1, 512), (1, 2048), (4, 128), (32, 1)]
 RESUMED = [(1, 128, 512), (1, 512, 2048), (32, 1, 512)]
-CACHE_BYTES = 256 << 20  # more than a processor's cache: layers are used in turn, as a model does
+# More than a processor's cache, so that layers are read from memory in turn, as in a model.
+CACHE_BYTES = 256 << 20
 SECONDS = 0.3
 
 
@@ -54,7 +55,7 @@ def main() -> None:
 
 @dataclass
 class Kernels:
-    """The kernels for a shape, compiled for this machine when they are first asked for."""
+    """The kernels for a shape, each compiled for this machine when it is first used."""
 
     num_q_heads: int
     num_kv_heads: int
@@ -63,7 +64,7 @@ class Kernels:
 
     @property
     def heads(self) -> tuple[int, int, int, str]:
-        """What attention kernels are made from."""
+        """The arguments from which attention kernels are built."""
         return self.num_q_heads, self.num_kv_heads, self.head_dim, self.dtype
 
     @cached_property
@@ -80,7 +81,7 @@ class Kernels:
 
     @property
     def unit(self) -> FloatUnit:
-        """What this machine multiplies with."""
+        """The vector unit with which this machine multiplies floats."""
         return float_unit_for(target_for("cpu"))
 
     @property
@@ -94,7 +95,7 @@ class Kernels:
         return tensor(values.astype(self.dtype))
 
     def results(self, num_rows: int) -> tuple[Any, Any]:
-        """Where attention puts its output and its log2 weights."""
+        """Buffers for the output of attention and its log2 weights."""
         output = tensor(np.zeros((num_rows, self.num_q_heads, self.head_dim), self.dtype))
         return output, tensor(np.zeros((num_rows, self.num_q_heads), np.float32))
 
@@ -116,7 +117,7 @@ class Pages:
 
 
 def compiled(function: Any) -> Any:
-    """A kernel as a function of tensors."""
+    """Compile a kernel; the result is called with tensors."""
     module = tvm.IRModule({"kernel": function.with_attr("global_symbol", "kernel")})
     target = target_for("cpu")
     with tvm.transform.PassContext(config=lowering_options(target)):
@@ -124,12 +125,12 @@ def compiled(function: Any) -> Any:
 
 
 def tensor(values: Any) -> Any:
-    """On the CPU, for TVM."""
+    """Copy an array into a TVM tensor on the CPU."""
     return tvm.runtime.tensor(values, tvm.cpu())
 
 
 def seconds(calls: Sequence[Callable[[], object]]) -> float:
-    """The median duration of one of the calls, which are made in turn."""
+    """The median duration of a call. The calls are made in turn for SECONDS, and each at least once."""
     durations: list[float] = []
     calls[0]()
     begin = time.perf_counter()
@@ -142,12 +143,12 @@ def seconds(calls: Sequence[Callable[[], object]]) -> float:
 
 
 def report(name: str, duration: float, rate: float, unit: str) -> None:
-    """One line."""
+    """Print one measurement as a line."""
     print(f"{name:42} {duration * 1e6:10.1f} us {rate / 1e9:8.1f} {unit}")
 
 
 def decodes(kernels: Kernels) -> None:
-    """One token a sequence."""
+    """Measure decoding: one new token for each sequence."""
     for batch, length in DECODES:
         pages = Pages(kernels, batch, length)
         q, unused = kernels.random(batch, *kernels.heads[:3:2]), tensor(np.zeros(batch, np.int32))
@@ -164,7 +165,7 @@ def decodes(kernels: Kernels) -> None:
 
 
 def prefills(kernels: Kernels) -> None:
-    """New tokens over themselves. Only what the causal mask leaves is counted."""
+    """Measure new tokens that attend to each other. Only products that the causal mask leaves are counted."""
     for batch, length in PREFILLS:
         rows = batch * length
         q, k, v = (
@@ -181,7 +182,7 @@ def prefills(kernels: Kernels) -> None:
 
 
 def resumed_prefills(kernels: Kernels) -> None:
-    """New tokens over what their sequences hold already."""
+    """Measure new tokens that attend to what their sequences already hold."""
     for batch, length, held in RESUMED:
         rows = batch * length
         pages = Pages(kernels, batch, held)
@@ -202,7 +203,7 @@ def resumed_prefills(kernels: Kernels) -> None:
 
 
 def others(kernels: Kernels) -> None:
-    """What goes with attention: rotation, appending to pages, merging."""
+    """Measure the kernels around attention: rotation, appending to pages, merging."""
     num_q, num_kv, head_dim, dtype = kernels.heads
     rotary = compiled(split_rotary(num_q, num_kv, head_dim, Rope(1e5), dtype))
     append = compiled(append_pages(num_kv, head_dim, dtype))

@@ -1,11 +1,11 @@
-"""How long this server makes some wait while others ask for much: the probes of benchmarks.peers, without the
-peers.
+"""How long some requests wait while others are large: the probes of benchmarks.peers, for our server alone.
 
     python -m benchmarks.fairness [--shape smollm2-135m] [--quantization q8f32_1] [--rounds 9]
 
-A prompt of 900 tokens beside seven streams: the longest of their gaps until its first token, over the median
-of their gaps. A short prompt right behind a burst of 32: its time to the first token. A row for each round,
-and the medians.
+The first probe sends a prompt of 900 tokens beside seven streams. It divides the longest gap of the streams
+before the prompt's first token by the median of their gaps. The second probe sends a short prompt right
+behind a burst of 32 and measures its time to the first token. The table has a row for each round, and the
+medians.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def main() -> None:
 
 
 async def measure(url: str, num_rounds: int) -> list[dict[str, float]]:
-    """The probes of each round, after one that doesn't count."""
+    """The figures of both probes for each round, after a warm-up round."""
     ask_for = partial(ask_on_new_connection, url)
     rounds = [await probe_both(ask_for, seed) for seed in range(num_rounds + 1)]
     return rounds[1:]
 
 
 def rows_of(rounds: Sequence[dict[str, float]]) -> list[Row]:
-    """The rounds by number, and their medians."""
+    """A row for each round, and a last one with their medians."""
     numbered: list[Row] = [{"round": number, **found} for number, found in enumerate(rounds, 1)]
     return [*numbered, {"round": "median", **medians(rounds)}]
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.http_overhead [--shape smollm2-135m] [--concurrency 8]
 
-The two take turns, so that whatever else the machine does meets both. Engine and server each hold the model.
+The two take turns, so that whatever else the machine does affects both. Each loads the model.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What a streamed token costs the server beside the model: CPU time of its process, by API and concurrency.
+"""What a streamed token costs the server, the model aside: CPU time of its process, by API and concurrency.
 
     python -m benchmarks.http_path [--concurrency 1 8 32] [--step-ms 20] [--max-tokens 128] [--against DIR]
 
-The server's model costs nothing and draws at a fixed pace (`benchmarks.paced_server`), so that all that its
-process computes is engine loop, text, chunks, HTTP and sockets. `loop_us` is the event loop's thread alone.
-With `--against`, the server of another checkout of this repository is measured too. The two take turns, run
-by run, so that whatever else the machine does falls on both.
+The server's model costs nothing and draws at a fixed pace (`benchmarks.paced_server`). The process therefore
+spends its time on the engine's loop, text, chunks, HTTP and sockets only. `loop_us` is the thread of the
+event loop alone. With `--against`, the server of another checkout of this repository is measured too. The two
+take turns, run by run, so that whatever else the machine does affects both.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class CpuTime:
 
     @classmethod
     def now(cls, server: psutil.Process) -> CpuTime:
-        """Read the clocks."""
+        """Read the clocks of a server's process and of this one."""
         process = server.cpu_times()
         (main,) = [thread for thread in server.threads() if thread.id == server.pid]
         return cls(process.user + process.system, main.user_time + main.system_time, time.process_time())
@@ -51,7 +51,7 @@ class CpuTime:
 
 @dataclass(frozen=True)
 class Load:
-    """How a server is asked."""
+    """The load on a server: so many clients, requests for each of them, and runs."""
 
     concurrency: int
     waves: int
@@ -92,7 +92,7 @@ class Server:
 
 @contextmanager
 def paced_server(step_ms: float, checkout: Path = ROOT, prefix: str = "") -> Iterator[Server]:
-    """A server of a checkout of this repository, started and ended."""
+    """Start a server from a checkout of this repository, and end it afterwards."""
     command = [sys.executable, "-m", "benchmarks.paced_server", "--step-ms", str(step_ms)]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     with subprocess.Popen(
@@ -126,7 +126,7 @@ async def measure(servers: Sequence[Server], loads: Sequence[Load], max_tokens: 
 
 
 async def measure_load(asks: Sequence[Ask], servers: Sequence[Server], load: Load) -> dict[str, float]:
-    """The medians of `measure_run` for all servers, which take turns."""
+    """The medians of what `measure_run` finds for each server. The servers take turns."""
 
     async def run(seed: int) -> dict[str, float]:
         figures: dict[str, float] = {}
@@ -139,7 +139,7 @@ async def measure_load(asks: Sequence[Ask], servers: Sequence[Server], load: Loa
 
 
 async def measure_run(ask: Ask, server: psutil.Process, load: Load, seed: int) -> dict[str, float]:
-    """Microseconds a token, of the server, of its event loop's thread, and of the load generator."""
+    """Microseconds for each token: the server, the thread of its event loop, and the load generator."""
     prompts = random_prompts(load.waves * load.concurrency, PROMPT_TOKENS, seed)
     before = CpuTime.now(server)
     records = await closed_loop(ask, prompts, load.concurrency)

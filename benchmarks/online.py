@@ -2,7 +2,7 @@
 
     python -m benchmarks.online [--url http://127.0.0.1:8000] [--shape smollm2-135m] [--concurrency 1 8 32]
 
-Without --url a server is started for the time of the measurement. The load comes from the same machine.
+Without --url, a server runs for as long as the measurement takes. The load comes from the same machine.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
 
 @contextmanager
 def server(settings: Settings, url: str | None = None) -> Iterator[str]:
-    """The address of a server: the one given, or one that is started and ended."""
+    """The address of a server: `url`, or that of a server that runs while the context is open."""
     if url is not None:
         yield url
         return

@@ -1,8 +1,8 @@
-"""A server whose model costs nothing and draws a token for every sequence each so many milliseconds.
+"""A server whose model costs nothing and draws a token for every sequence at fixed intervals.
 
     python -m benchmarks.paced_server --step-ms 20
 
-What such a server's process computes is the cost of everything but the model. Serves on any free port.
+All CPU time of such a server is the cost of everything but the model. It listens on any free port.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PacedBackend:
         self._num_steps = 0
 
     def run(self, steps: Sequence[SequenceStep]) -> list[StepResult]:
-        """As Backend.run."""
+        """Draw a letter for each sequence that asks for one; see Backend.run."""
         if self._step_seconds:
             time.sleep(self._step_seconds)
         self._num_steps += 1
@@ -47,7 +47,7 @@ class PacedBackend:
 
 
 def paced_model(step_seconds: float) -> LoadedModel:
-    """A whole model on a PacedBackend."""
+    """A loaded model that runs on a PacedBackend."""
     backend = PacedBackend(step_seconds)
     limits = fake_model(
         max_num_sequence=MAX_SEQUENCES,
@@ -60,7 +60,7 @@ def paced_model(step_seconds: float) -> LoadedModel:
 
 
 def main() -> int:
-    """Serve until a signal."""
+    """Serve until a signal arrives."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,11 +1,11 @@
-"""What quantization costs in quality: each scheme against float32, on held-out questions and their answers.
+"""What quantization costs in quality: each scheme is compared with float32 on held-out questions and answers.
 
     python -m benchmarks.quality [MODEL] [--quantization q8f32_1 q4f16_1] [--opt O0 O3] [--questions 100]
 
-Without MODEL the demo model is measured, which was trained on such questions. All figures are of the tokens
-of the answers, each with the question and the answer before it given:
+Without MODEL the demo model is measured, which was trained on such questions. All figures are about the
+tokens of the answers. Each is predicted from the question and from the answer up to it:
 
-perplexity       of the answers' tokens; `rise_pct` is by how many percent it is above float32's
+perplexity       of the answers' tokens; `rise_pct` says by how many percent it is above float32's
 mean_error       absolute difference of logprobs from float32's, over the whole vocabulary; so is `max_error`
 same_greedy_pct  percentage of positions with the same likeliest token as in float32
 kl               Kullback-Leibler divergence from float32, in nats, the mean over positions
@@ -87,7 +87,7 @@ def load(model: str, quantization: str, opt: OptimizationLevel | None) -> Loaded
 
 
 def read_exercises(model: LoadedModel, count: int | None) -> list[Exercise]:
-    """The held-out questions, in the form that the model reads conversations in."""
+    """The held-out questions, rendered with the chat template of the model."""
     if model.chat_template is None:
         raise SystemExit(f"{model.name} has no chat template to ask questions in")
 
@@ -101,7 +101,7 @@ def read_exercises(model: LoadedModel, count: int | None) -> list[Exercise]:
 
 
 def logprobs_of(model: LoadedModel, exercises: Sequence[Exercise]) -> Logprobs:
-    """The distributions that the answers' tokens are drawn from, one after the other: `(tokens, vocab)`."""
+    """The logprobs from which each token of the answers would be drawn, in order: `(tokens, vocab)`."""
     backend = model.backend
     if not isinstance(backend, TVMBackend):
         raise TypeError(f"{model.name} has no logits to look at")
@@ -111,7 +111,7 @@ def logprobs_of(model: LoadedModel, exercises: Sequence[Exercise]) -> Logprobs:
 
 
 def answer_logits(backend: TVMBackend, exercise: Exercise, chunk: int) -> NDArray[np.float32]:
-    """`(len(answer), vocab)`, in passes of at most `chunk` tokens."""
+    """The logits for an answer, `(len(answer), vocab)`, computed in passes of at most `chunk` tokens."""
     ids, num_before = exercise.prompt + exercise.answer[:-1], len(exercise.prompt) - 1
     backend.state.add_sequence(0)
     logits = []
@@ -124,14 +124,14 @@ def answer_logits(backend: TVMBackend, exercise: Exercise, chunk: int) -> NDArra
 
 
 def log_softmax(logits: NDArray[np.float32]) -> Logprobs:
-    """Logits as logprobs, row by row."""
+    """Turn logits into logprobs, row by row."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     result: Logprobs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return result
 
 
 def differences(expected: Logprobs, found: Logprobs, targets: NDArray[Any]) -> dict[str, float]:
-    """The figures of a table's row; both logprobs are `(positions, vocab)`."""
+    """The figures in a row of the table. Both arguments are logprobs of shape `(positions, vocab)`."""
     errors = abs(found - expected)
     before, now = (perplexity(logprobs, targets) for logprobs in (expected, found))
     return {
@@ -145,7 +145,7 @@ def differences(expected: Logprobs, found: Logprobs, targets: NDArray[Any]) -> d
 
 
 def perplexity(logprobs: Logprobs, targets: NDArray[Any]) -> float:
-    """The inverse of the tokens' probabilities' geometric mean."""
+    """The inverse of the geometric mean of the probabilities of the tokens."""
     return float(np.exp(-logprobs[np.arange(len(targets)), targets].mean(dtype=np.float64)))
 
 

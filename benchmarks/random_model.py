@@ -2,8 +2,9 @@
 
     python -m benchmarks.random_model --shape smollm2-135m --out DIR [--dtype float32] [--seed 1]
 
-Speed depends on shapes alone, so that these stand in for models that need not be downloaded. Every tensor is
-drawn by a generator of its own, seeded by its name: the values depend neither on the order nor on the others.
+Speed depends on shapes alone, so that such a checkpoint can stand in for a model, and nothing is downloaded.
+Every tensor has a generator of its own, which is seeded with the tensor's name, so that its values depend
+neither on the order nor on other tensors.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def write_model(shape: Shape, out: Path, dtype: str = "bfloat16", seed: int = 0)
 
 
 def random_tensor(name: str, dimensions: tuple[int, ...], shape: Shape, seed: int) -> npt.NDArray[np.float32]:
-    """Values that give each branch of the network a gain near one: outputs are neither flat nor constant."""
+    """Values that give each branch of the network a gain near one, so that outputs vary."""
     generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
     values: npt.NDArray[np.float32] = generator.standard_normal(dimensions, dtype=np.float32)
     if name.endswith("norm.weight"):
@@ -74,7 +75,7 @@ def random_tensor(name: str, dimensions: tuple[int, ...], shape: Shape, seed: in
 
 
 def byte_tokenizer(size: int) -> Tokenizer:
-    """A tokenizer of single bytes; the rest of its vocabulary is text that no input is split into."""
+    """A tokenizer of single bytes. The rest of its vocabulary consists of tokens that no input contains."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     rest = size - len(SPECIALS) - len(alphabet)
     entries = [*SPECIALS, *alphabet, *(f"Ġ~{index}" for index in range(rest))]
@@ -86,7 +87,7 @@ def byte_tokenizer(size: int) -> Tokenizer:
 
 
 def tokenizer_config() -> dict[str, object]:
-    """What tokenizer_config.json says."""
+    """The content of tokenizer_config.json."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": SPECIALS[0],

@@ -1,4 +1,4 @@
-"""Figures as a table for people, and as a line of JSON for programs."""
+"""Reports: figures as a table for people, and as a line of JSON for programs and for benchmarks/results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def print_report(title: str, settings: Mapping[str, object], rows: Sequence[Row]
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Rows of equal keys as a Markdown table."""
+    """A Markdown table of rows that all have the same keys."""
     names = list(rows[0])
     lines = [names, ["---"] * len(names), *([_cell(row[name]) for name in names] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

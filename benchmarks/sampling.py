@@ -1,4 +1,4 @@
-"""What sampling costs: microseconds a row, in NumPy and by compiled kernels, without a model.
+"""What sampling costs: microseconds for each row, in NumPy and with compiled kernels, without a model.
 
     python -m benchmarks.sampling [--rows 1 32] [--vocab 49152 151936] [--spread 3]
 
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def compile_rows() -> CompiledRows:
-    """The kernels that libraries hold, for this machine."""
+    """Compile for this machine the sampling kernels that every library holds."""
     module = tvm.IRModule(
         {name: kernel().with_attr("global_symbol", name) for name, kernel in KERNELS.items()}
     )
@@ -71,7 +71,7 @@ def compile_rows() -> CompiledRows:
 def measure(
     samplers: dict[str, Sampler], name: str, num_rows: int, vocab: int, spread: float, repeats: int
 ) -> Row:
-    """One batch in which all rows ask for the same."""
+    """Measure one batch whose rows all use the same sampling parameters."""
     rng = np.random.default_rng(0)
     logits = (rng.standard_normal((num_rows, vocab)) * spread).astype(np.float32)
     prompt, output = (rng.integers(0, vocab, count).tolist() for count in (PROMPT_TOKENS, OUTPUT_TOKENS))

@@ -1,4 +1,4 @@
-"""What the benchmarks share: options, the model, and the engine's configuration."""
+"""What benchmarks share: options of the command line, the model, and the configuration of the engine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Settings:
     runs: int
 
     def engine_config(self) -> EngineConfig:
-        """Limits with which the largest concurrency runs at once. Prompts never repeat: no prefix cache."""
+        """Limits that let the largest concurrency run at once, without a prefix cache: no prompt repeats."""
         most = max(self.concurrency)
         return EngineConfig(
             quantization=self.quantization,
@@ -45,11 +45,11 @@ class Settings:
 
     @property
     def workload(self) -> Workload:
-        """What is asked."""
+        """The requests that are sent in each run."""
         return Workload(self.prompt_tokens, self.max_tokens, self.runs)
 
     def listing(self) -> dict[str, object]:
-        """What a report says of the settings."""
+        """The settings as a report shows them."""
         return {
             "model": Path(self.model).name,
             "quantization": self.quantization or "default",
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    """The settings that a command line stands for; makes the random model if it is missing."""
+    """The settings from a command line. Makes the random model if it is missing."""
     return Settings(
         model=options.model or str(random_model(options.shape)),
         device=options.device,

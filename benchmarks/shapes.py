@@ -33,7 +33,7 @@ class Shape:
         return self.hidden // self.heads
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Name and shape of each weight, as Hugging Face names them."""
+        """The name and the shape of each weight, as in Hugging Face's checkpoints."""
         yield "model.embed_tokens.weight", (self.vocab, self.hidden)
         for layer in range(self.layers):
             for name, shape in self._layer_tensors():
@@ -54,7 +54,7 @@ class Shape:
         yield "post_attention_layernorm.weight", (self.hidden,)
 
     def config(self, dtype: str) -> dict[str, Any]:
-        """What config.json says."""
+        """The content of config.json."""
         architecture = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}[self.model_type]
         return {
             "architectures": [architecture],

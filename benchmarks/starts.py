@@ -1,11 +1,12 @@
-"""Whether the engine is as fast in each process that it starts in: many, measured in turn in several rounds.
+"""Whether the engine is equally fast in every process: it starts in many, which are measured in turn.
 
 python -m benchmarks.starts [--shape smollm2-135m] [--quantization q8f32_1] [--cell b8] [--starts 10]
     [--rounds 5]
 
-All processes are there from the beginning and idle until it is their turn, so that what the machine does over
-the minutes meets all of them alike. Each counts with the median of its rounds: `spread` is the range of these
-divided by the largest, and `spread_of_rounds` is that of the rounds of one process, in the middle of all.
+All processes start at the beginning and idle until it is their turn, so that whatever the machine does over
+the minutes affects all of them alike. Each process counts with the median of its rounds. `spread` is the
+range of these medians divided by the largest. `spread_of_rounds` is the same for the rounds of one process;
+it is the median over the processes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Start:
         asked.close()
 
     def measure(self) -> float:
-        """Tokens a second of a run. Raises EOFError if the process has failed."""
+        """Run once and return the tokens per second. Raises EOFError if the process has failed."""
         self._engine.send("measure")
         return float(self._engine.recv())
 
@@ -46,7 +47,7 @@ class Start:
 
 
 def answer(settings: Settings, cell: Cell, asked: Connection) -> None:
-    """Measure whenever it is asked for, until nobody can ask any more."""
+    """Measure whenever the other end of the pipe asks, until it is closed."""
     engine = start_engine(settings)
     try:
         while True:
@@ -78,7 +79,7 @@ def main() -> None:
 
 
 def summary(cell: str, rounds: Sequence[Sequence[float]]) -> Row:
-    """The middle, the ends and the distance between them, and how much rounds of one start differ."""
+    """The row of the table. `rounds` has a list for each round, with the rates of all starts."""
     of_starts = list(zip(*rounds, strict=True))
     rates = [statistics.median(start) for start in of_starts]
     return {
@@ -92,7 +93,7 @@ def summary(cell: str, rounds: Sequence[Sequence[float]]) -> Row:
 
 
 def spread(rates: Sequence[float]) -> float:
-    """The range, divided by the largest."""
+    """The range of the rates divided by the largest one."""
     return (max(rates) - min(rates)) / max(rates)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from made_section import DOCS, MadeSection, table_row
+from made_section import DOCS, MadeSection, main, table_row
 from pydantic.fields import FieldInfo
 
 from mlc_serve.protocol.debug import DebugConfig
@@ -125,4 +125,4 @@ SECTION = MadeSection(
 )
 
 if __name__ == "__main__":
-    sys.exit(SECTION.main(__doc__))
+    sys.exit(main(__doc__, [SECTION]))

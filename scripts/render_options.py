@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from made_section import DOCS, MadeSection, table_row
+from made_section import DOCS, MadeSection, main, table_row
 
 from mlc_serve.config import (
     EngineConfig,
@@ -81,4 +81,4 @@ SECTION = MadeSection(
 )
 
 if __name__ == "__main__":
-    sys.exit(SECTION.main(__doc__))
+    sys.exit(main(__doc__, [SECTION]))

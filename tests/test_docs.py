@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import render_benchmarks
 import render_fields
 import render_options
 
@@ -16,7 +17,7 @@ from mlc_serve.protocol.request_part import RequestPart
 T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "benchmarks/results/README.md", *(ROOT / "docs").glob("*.md")])
 
 
 def text(name: str) -> str:
@@ -34,6 +35,18 @@ def test_the_tables_of_request_fields_are_current() -> None:
     """docs/api.md is what scripts/render_fields.py writes."""
     document = text("docs/api.md")
     assert render_fields.SECTION.rendered(document) == document
+
+
+def test_the_tables_of_benchmarks_are_current() -> None:
+    """They are what scripts/render_benchmarks.py makes of the well-formed runs in benchmarks/results."""
+    for section in render_benchmarks.sections():
+        document = section.document.read_text(encoding="utf-8")
+        assert section.rendered(document) == document, section.start
+
+
+def test_the_page_of_performance_stays_short() -> None:
+    """It has at most 120 lines. Details belong to the list of runs, or to what was tried."""
+    assert len(text("docs/performance.md").splitlines()) <= 120
 
 
 def test_every_kind_of_object_in_a_request_has_its_table() -> None:

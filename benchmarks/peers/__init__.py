@@ -1,1 +1,1 @@
-"""The comparison with other CPU engines: sets them up, runs them in turn with this one, and prints tables."""
+"""The comparison with other CPU engines: it sets them up, runs them in turn with ours, and prints tables."""

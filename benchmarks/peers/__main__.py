@@ -3,8 +3,9 @@
     python -m benchmarks.peers [--shape smollm2-135m llama3.2-1b] [--bits 8 4] [--runs 5] [--http]
 
 The first run builds llama.cpp (about fifteen minutes on two cores; needs cmake and gcc), makes a virtual
-environment for OpenVINO GenAI, and converts the models; a home directory keeps all of it. Prints Markdown
-tables, after each one its samples as a line of JSON, and progress on stderr. Let nothing else run meanwhile.
+environment for OpenVINO GenAI, and converts the models. All of this is kept in a home directory. The program
+prints Markdown tables, after each one its rows and samples as a line of JSON, and its progress on stderr. Run
+nothing else meanwhile.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from mlc_serve.runtime.threads import num_cores
 
 HOME_VARIABLE = "MLC_SERVE_PEERS"
 DEFAULT_HOME = Path("~/.cache/mlc_serve/peers")
-# What the peers' models are converted for.
+# The shapes that can be converted for the peers.
 LLAMAS = [name for name, shape in SHAPES.items() if shape.model_type == "llama"]
 
 
 def main() -> None:
-    """Set up and compare what the command line asks for."""
+    """Set up the engines and compare them as the command line says."""
     options = arguments().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # what runs for us is ended, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # ends what we started, too
     home = options.home.expanduser()
     machine = Machine.install(home, num_cores())
     contests = Contests.install(home, machine.threads)
@@ -60,7 +61,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The command line."""
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -96,8 +97,10 @@ def print_comparison(
     say(contest.title)
     found = [compare(cell, contest.sides, runs, machine) for cell in cells]
     print(f"\n{contest.title}, {runs} rounds\n")
-    print(table([row(comparison, contest.sides, contest.shape, peaks) for comparison in found]))
-    print(json.dumps({"title": contest.title, "cells": [record(one) for one in found]}), flush=True)
+    rows = [row(comparison, contest.sides, contest.shape, peaks) for comparison in found]
+    print(table(rows))
+    samples = [record(one) for one in found]
+    print(json.dumps({"title": contest.title, "rows": rows, "cells": samples}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is measured. Knows no engine, and imports nothing that the peers' interpreter doesn't have."""
+"""What is measured. This module knows no engine, and the peers' interpreter has all that it imports."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Cell:
 
     @property
     def is_prefill(self) -> bool:
-        """The prompt is what counts: its answer is the one token that shows that the prompt is done."""
+        """Whether the prompt is measured. The answer is a single token, which shows that it is done."""
         return self.answer == 1
 
 
 @dataclass(frozen=True)
 class Load:
-    """Requests that clients send, each one as soon as its last is answered."""
+    """Requests that clients send. Each client sends the next one as soon as its last one is answered."""
 
     prompt: int
     answer: int
@@ -35,7 +35,7 @@ CELLS = (
     Cell("b32", 32, 128, 64),
     Cell("prefill", 1, 512, 1),
 )
-# Twelve for each of eight clients: start and end, when not all are under way, are a small part of it.
+# Twelve for each of eight clients, so that the start and the end, when not all are busy, are a small part.
 LOAD = Load(prompt=128, answer=64, requests=96)
-# Clients of a server at once.
+# Numbers of clients that a server has at once.
 CONCURRENCY = (8, 32)

@@ -1,4 +1,4 @@
-"""The three sides of a comparison, which hold the same random checkpoint in the same number of bits."""
+"""The three sides of a comparison. All hold the same random checkpoint in the same number of bits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.shapes import SHAPES, Shape
 
 @dataclass(frozen=True)
 class Contest:
-    """A model in three formats."""
+    """One model in the formats of the three engines."""
 
     title: str
     shape: Shape
@@ -28,13 +28,13 @@ class Contest:
 
     @property
     def sides(self) -> Sequence[Side]:
-        """In the order in which they take their turns."""
+        """The sides in the order in which they take turns."""
         return self.ours, self.llama_cpp, self.openvino
 
 
 @dataclass(frozen=True)
 class Contests:
-    """What is installed, and where converted models are kept."""
+    """The installed peers, and the directory where converted models are kept."""
 
     llama_cpp: LlamaCpp
     openvino: OpenVino
@@ -43,12 +43,12 @@ class Contests:
 
     @classmethod
     def install(cls, home: Path, threads: int) -> Contests:
-        """Both peers in `home`; each is made if it isn't there."""
+        """Install both peers in `home`, unless they are there."""
         say(f"setting up in {home}")
         return cls(LlamaCpp.install(home), OpenVino.install(home), home / "models", threads)
 
     def contest(self, shape: str, bits: int, quantization: str | None) -> Contest:
-        """The three sides for a model, which is made and converted if it isn't there."""
+        """The three sides for a model. Makes and converts the model unless that was done before."""
         say(f"preparing {shape} in {bits} bits")
         checkpoint, out = random_model(shape), self.models / shape
         gguf = self.llama_cpp.convert(checkpoint, bits, out, self.openvino.python)

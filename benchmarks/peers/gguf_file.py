@@ -2,8 +2,8 @@
 
     python -m benchmarks.peers.gguf_file CHECKPOINT FILE
 
-Runs in the peers' virtual environment, which has gguf and torch. A checkpoint without `lm_head.weight` has
-tied embeddings: llama.cpp then takes the embedding for the output. Other architectures are refused.
+It runs in the peers' virtual environment, which has gguf and torch. A checkpoint without `lm_head.weight` has
+tied embeddings: llama.cpp then uses the embedding as the output. Other architectures are refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from safetensors import safe_open
 
 from benchmarks.peers.gguf_names import Array, Config, gguf_name, interleaved, rope_factors, widened
 
-# A vocabulary of single bytes has no merges, and llama.cpp wants one: this one makes no token that there is.
+# A vocabulary of single bytes has no merges, and llama.cpp requires one. This one yields no existing token.
 IDLE_MERGE = "\u0120 \u0120"
 
 
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def write_gguf(checkpoint: Path, file: Path) -> None:
-    """Write header, vocabulary and tensors. Raises ValueError for what isn't a Llama model."""
+    """Write header, vocabulary and tensors. Raises ValueError unless the checkpoint is a Llama model."""
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     if config["model_type"] != "llama":
         raise ValueError(f"{checkpoint} is a {config['model_type']} model; only llama is converted")
@@ -72,7 +72,7 @@ def add_header(writer: Any, config: Config) -> None:
 
 
 def add_vocabulary(writer: Any, config: Config, tokenizer: Mapping[str, Any]) -> None:
-    """Add a byte-level BPE vocabulary. Ids without a token get a text that no input has."""
+    """Add a byte-level BPE vocabulary. Ids without a token get a text that no input contains."""
     specials = {entry["id"]: entry["content"] for entry in tokenizer["added_tokens"]}
     texts = {index: text for text, index in tokenizer["model"]["vocab"].items()} | specials
     ids = range(config["vocab_size"])
@@ -89,7 +89,7 @@ def add_vocabulary(writer: Any, config: Config, tokenizer: Mapping[str, Any]) ->
 
 
 def bfloat16_tensors(checkpoint: Path) -> Iterator[tuple[str, Array]]:
-    """Name and bit patterns (uint16) of each weight of a checkpoint."""
+    """The name and the bit patterns (uint16) of each weight of a checkpoint."""
     for part in sorted(checkpoint.glob("*.safetensors")):
         with safe_open(part, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118  # no mapping
@@ -97,7 +97,7 @@ def bfloat16_tensors(checkpoint: Path) -> Iterator[tuple[str, Array]]:
 
 
 def add_tensor(writer: Any, name: str, bits: Array, config: Config) -> None:
-    """Add a weight. Vectors are float32, as llama.cpp computes with them."""
+    """Add a weight. Vectors are stored in float32, in which llama.cpp uses them."""
     if bits.ndim == 1:
         writer.add_tensor(gguf_name(name), widened(bits))
         return

@@ -1,4 +1,4 @@
-"""How GGUF names and stores the weights of a Llama model, where Hugging Face's checkpoints differ."""
+"""How GGUF names and stores the weights of a Llama model, as far as Hugging Face's checkpoints differ."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ IN_LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)\.weight")
 
 
 def gguf_name(name: str) -> str:
-    """What GGUF calls a weight. Raises ValueError for one that a Llama model doesn't have."""
+    """The GGUF name of a weight. Raises ValueError for one that a Llama model doesn't have."""
     if name in OUTSIDE_LAYERS:
         return OUTSIDE_LAYERS[name]
     found = IN_LAYER.fullmatch(name)
@@ -43,8 +43,10 @@ def gguf_name(name: str) -> str:
 
 
 def interleaved(rows: Array, heads: int) -> Array:
-    """Rows of a query or key projection in the order of llama.cpp's rotation, which turns neighbours: a
-    checkpoint has the first halves of a head's pairs before the second ones.
+    """Rows of a query or key projection, in the order that the rotation of llama.cpp expects.
+
+    llama.cpp rotates neighbouring rows as a pair. A checkpoint stores the first rows of all pairs of a head
+    before all of the second ones.
     """
     halves = rows.reshape(heads, 2, -1, rows.shape[1])
     turned: Array = halves.swapaxes(1, 2).reshape(rows.shape)
@@ -52,13 +54,15 @@ def interleaved(rows: Array, heads: int) -> Array:
 
 
 def widened(bits: Array) -> Array:
-    """float32 values of bfloat16 bit patterns."""
+    """The float32 values of bfloat16 bit patterns."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def rope_factors(config: Config) -> Array | None:
-    """What Llama 3.1 divides each frequency by; None for a model without. Long waves are stretched by the
-    whole factor, short ones not at all, and those between by a blend of both.
+    """The numbers by which Llama 3.1 divides each frequency; None for a model without rope scaling.
+
+    Long waves are stretched by the whole factor, short ones not at all, and those between by a blend of both.
+    Raises ValueError for another kind of scaling.
     """
     scaling = config.get("rope_scaling")
     if not scaling:

@@ -1,4 +1,4 @@
-"""llama.cpp: built from source for this machine, its models in GGUF, and its own programs as the measure."""
+"""llama.cpp, built from source for this machine. It is measured on GGUF files with its own programs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class LlamaCpp:
 
     @classmethod
     def install(cls, home: Path) -> LlamaCpp:
-        """The build in `home`, made if it isn't there: about fifteen minutes on two cores."""
+        """The build in `home`. Makes it if it isn't there, in about fifteen minutes on two cores."""
         built = cls(home / f"llama.cpp-{LLAMA_CPP_PYTHON}")
         if not all(built.program(name).exists() for name in PROGRAMS):
             _extract(_download(home / "downloads"), built.directory / "source")
@@ -48,11 +48,11 @@ class LlamaCpp:
         return built
 
     def program(self, name: str) -> Path:
-        """Where a program lies."""
+        """The path of a program."""
         return self.directory / "build" / "bin" / name
 
     def convert(self, checkpoint: Path, bits: int, out: Path, python: Path) -> Path:
-        """The GGUF file of a checkpoint, written if it isn't there. `python` has the package gguf."""
+        """The GGUF file of a checkpoint. Writes it if it isn't there; `python` must have the package gguf."""
         file = out / f"{FORMATS[bits].lower()}.gguf"
         if not file.exists():
             part = file.with_suffix(".part")
@@ -71,11 +71,11 @@ class LlamaCppModel:
     name: str = "llama.cpp"
 
     def weight_bytes(self) -> int:
-        """What a token at batch 1 reads."""
+        """Bytes of weights that are read for each token at batch 1."""
         return self.file.stat().st_size
 
     def measure(self, cell: Cell) -> float:
-        """Tokens a second of a cell, in a process of its own. The programs warm up by themselves."""
+        """Tokens per second in a cell, measured in a process of its own, which warms up by itself."""
         return self._prefill(cell) if cell.is_prefill else self._decode(cell)
 
     def _prefill(self, cell: Cell) -> float:
@@ -98,17 +98,17 @@ class LlamaCppModel:
         return decode_rate(run([*command, *sizes, "--output-format", "jsonl"]))
 
     def command(self, program: str) -> list[str]:
-        """The first words of a command line."""
+        """The start of a command line: program, model and threads."""
         return [str(self.build.program(program)), "-m", str(self.file), "-t", str(self.threads)]
 
 
 def prefill_rate(output: str) -> float:
-    """Tokens of the prompt a second, as llama-bench prints it."""
+    """Tokens of the prompt per second, from the output of llama-bench."""
     return float(last_json(output)["avg_ts"])
 
 
 def decode_rate(output: str) -> float:
-    """Generated tokens a second of the whole batch, as llama-batched-bench prints it."""
+    """Generated tokens per second of the whole batch, from the output of llama-batched-bench."""
     return float(last_json(output)["speed_tg"])
 
 
@@ -128,7 +128,7 @@ def _extract(archive: Path, source: Path) -> None:
 
 
 def _below(files: tarfile.TarFile, prefix: str) -> Iterator[tarfile.TarInfo]:
-    """What lies below a directory of an archive, as if it were the top."""
+    """The members below a directory of an archive, with paths relative to it."""
     for member in files:
         if member.name.startswith(prefix):
             yield member.replace(name=member.name.removeprefix(prefix), deep=False)

@@ -1,4 +1,4 @@
-"""The limits of this machine, by C programs compiled for it: reading memory, and computing in registers."""
+"""The limits of this machine, which C programs measure: reading memory, and computing in registers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TYPES = ("int8", "bf16", "f32")
 
 @dataclass(frozen=True)
 class Machine:
-    """The compiled programs, and the number of threads that they run."""
+    """The directory of the compiled programs, and the number of threads that they use."""
 
     programs: Path
     threads: int
@@ -32,11 +32,11 @@ class Machine:
         return cls(programs, threads)
 
     def bandwidth(self) -> float:
-        """GB/s that all cores read from memory at this moment; takes a second."""
+        """GB/s that all cores together read from memory at this moment. Measuring takes a second."""
         return float(self._run("bandwidth")["gb_s"])
 
     def peaks(self) -> Mapping[str, float]:
-        """Gop/s of all cores for each type that the machine has instructions for."""
+        """Gop/s of all cores together, for each type that the machine has instructions for."""
         return self._run("peaks")
 
     def _run(self, name: str) -> Mapping[str, float]:
@@ -47,12 +47,12 @@ class Machine:
 
 
 def best_peak(peaks: Mapping[str, float]) -> float | None:
-    """The peak of the narrowest type; None for a machine none of whose instructions were measured."""
+    """The peak of the narrowest type that was measured; None if none was."""
     return next((peaks[name] for name in TYPES if name in peaks), None)
 
 
 def cpu_name() -> str:
-    """What the processor calls itself."""
+    """The name of the processor, as it reports it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

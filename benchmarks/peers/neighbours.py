@@ -1,4 +1,4 @@
-"""What others used of the processors while something of ours ran: beside them a figure is worth little."""
+"""What others used of the cores during a measurement. A figure from a busy machine is worth little."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IDLE = ("idle", "iowait", "guest", "guest_nice")  # guests' time is part of the 
 
 @dataclass(frozen=True)
 class Moment:
-    """Seconds of the clock, of work of all processors, and of work of this process and its children."""
+    """Seconds so far: of the clock, of work on all cores, and of work of this process and its children."""
 
     clock: float
     busy: float
@@ -21,12 +21,12 @@ class Moment:
 
     @classmethod
     def now(cls) -> Moment:
-        """This moment. Children count when they have ended."""
+        """The seconds at this moment. Children count once they have ended."""
         times = psutil.cpu_times()._asdict()
         busy = sum(seconds for name, seconds in times.items() if name not in IDLE)
         return cls(time.monotonic(), busy, sum(os.times()[:4]))
 
     def others_until(self, end: Moment, cores: int) -> float:
-        """The share of all cores that others had, what the hypervisor took among it; from 0 to 1."""
+        """The share of all cores, 0 to 1, that others and the hypervisor used until `end`."""
         others = (end.busy - self.busy) - (end.own - self.own)
         return min(max(others / (cores * (end.clock - self.clock)), 0.0), 1.0)

@@ -1,4 +1,4 @@
-"""OpenVINO GenAI: a virtual environment of its own, models exported for it, and a program to measure."""
+"""OpenVINO GenAI: a virtual environment of its own, exported models, and a program that measures it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FORMATS: Mapping[int, tuple[str, Sequence[str]]] = {
 
 @dataclass(frozen=True)
 class OpenVino:
-    """A virtual environment with OpenVINO GenAI and what converts models, for llama.cpp too."""
+    """A virtual environment with OpenVINO GenAI and what converts models, also for llama.cpp."""
 
     directory: Path
 
     @classmethod
     def install(cls, home: Path) -> OpenVino:
-        """The environment in `home`, made if it isn't there."""
+        """The environment in `home`. Makes it if it isn't there."""
         made = cls(home / f"openvino-{OPENVINO_GENAI}")
         marker = made.directory / "complete"
         if not marker.exists():
@@ -38,11 +38,11 @@ class OpenVino:
 
     @property
     def python(self) -> Path:
-        """The interpreter."""
+        """The Python interpreter of the environment."""
         return self.directory / "bin" / "python"
 
     def convert(self, checkpoint: Path, bits: int, out: Path) -> Path:
-        """The directory of an exported model, written if it isn't there."""
+        """The directory of an exported model. Exports it if it isn't there."""
         kind, options = FORMATS[bits]
         directory = out / f"openvino-{kind}"
         if not directory.exists():
@@ -76,15 +76,15 @@ class OpenVinoModel:
     name: str = "OpenVINO GenAI"
 
     def weight_bytes(self) -> int:
-        """What a token at batch 1 reads."""
+        """Bytes of weights that are read for each token at batch 1."""
         return (self.directory / "openvino_model.bin").stat().st_size
 
     def measure(self, cell: Cell) -> float:
-        """Tokens a second of a cell, in a process of its own."""
+        """Tokens per second in a cell, measured in a process of its own."""
         return self._run("cell", cell.name)
 
     def measure_load(self, concurrency: int) -> float:
-        """Tokens a second under a server's load, prefill included, without a server."""
+        """Tokens per second of the library under the load of a server, prefill included."""
         return self._run("load", str(concurrency))
 
     def _run(self, kind: str, what: str) -> float:

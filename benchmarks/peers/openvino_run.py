@@ -2,7 +2,7 @@
 
     python -m benchmarks.peers.openvino_run --model DIR --threads 2 (--cell NAME | --load CONCURRENCY)
 
-Runs in the peers' virtual environment. Each figure comes after a run that doesn't count.
+It runs in the peers' virtual environment. Each figure is measured after a warm-up run.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import openvino_genai
 from benchmarks.peers.cells import CELLS, LOAD, Cell
 from mlc_serve.bench.load import TOKEN_IDS
 
-# Gibibytes for keys and values: enough for all sequences of a cell.
+# Gibibytes of memory for keys and values, which is enough for all sequences of a cell.
 CACHE_GIB = 2
-# Tokens of one step.
+# Tokens that a step computes at most.
 STEP = 1024
 
 
@@ -57,7 +57,7 @@ def _measured(options: argparse.Namespace, properties: dict[str, Any]) -> float:
 
 
 def batching(model: str, properties: dict[str, Any], sequences: int) -> Any:
-    """The pipeline for several sequences, which mixes them freely."""
+    """The pipeline for several sequences, which batches them continuously."""
     scheduling = openvino_genai.SchedulerConfig()
     scheduling.cache_size = CACHE_GIB
     scheduling.max_num_seqs = sequences
@@ -67,13 +67,13 @@ def batching(model: str, properties: dict[str, Any], sequences: int) -> Any:
 
 
 def prefill_rate(pipeline: Any, cell: Cell) -> float:
-    """Tokens of the prompt a second, up to the first token."""
+    """Tokens of the prompt per second, up to the first token."""
     seconds(pipeline, cell, 1)
     return cell.prompt / seconds(pipeline, cell, 1)
 
 
 def decode_rate(pipeline: Any, cell: Cell) -> float:
-    """Generated tokens a second: the whole less a prefill of the same size, which gives the first tokens."""
+    """Generated tokens per second, without the time of a prefill, which gives the first tokens."""
     seconds(pipeline, cell, cell.answer)
     prefill = seconds(pipeline, cell, 1)
     whole = seconds(pipeline, cell, cell.answer)
@@ -81,7 +81,7 @@ def decode_rate(pipeline: Any, cell: Cell) -> float:
 
 
 def single_rate(model: str, properties: dict[str, Any], cell: Cell) -> float:
-    """Generated tokens a second of the pipeline for one sequence, by its own clock."""
+    """Generated tokens per second of the pipeline for one sequence, as it measures itself."""
     pipeline = openvino_genai.LLMPipeline(model, "CPU", {**properties, "ATTENTION_BACKEND": "SDPA"})
     for _ in range(2):
         result = pipeline.generate(prompt(cell.prompt), greedy(cell.answer))
@@ -89,14 +89,14 @@ def single_rate(model: str, properties: dict[str, Any], cell: Cell) -> float:
 
 
 def load_rate(pipeline: Any, concurrency: int) -> float:
-    """Tokens a second when so many sequences run at once and the others wait for a place."""
+    """Tokens per second when `concurrency` sequences run at once and the others wait for a place."""
     load = Cell("load", LOAD.requests, LOAD.prompt, LOAD.answer)
     seconds(pipeline, Cell("warm-up", concurrency, LOAD.prompt, LOAD.answer), LOAD.answer)
     return load.batch * load.answer / seconds(pipeline, load, load.answer)
 
 
 def seconds(pipeline: Any, cell: Cell, answer: int) -> float:
-    """How long it takes to answer a batch of new prompts with `answer` tokens each."""
+    """Seconds that it takes to answer a batch of new prompts with `answer` tokens each."""
     prompts = [prompt(cell.prompt) for _ in range(cell.batch)]
     start = time.perf_counter()
     results = pipeline.generate(prompts, [greedy(answer)] * cell.batch)
@@ -114,7 +114,7 @@ def prompt(length: int) -> Any:
 
 
 def greedy(answer: int) -> Any:
-    """Exactly `answer` of the likeliest tokens."""
+    """A configuration for exactly `answer` tokens, each of them the likeliest."""
     config = openvino_genai.GenerationConfig()
     config.max_new_tokens = answer
     config.ignore_eos = True

@@ -1,4 +1,4 @@
-"""This engine as one of the sides: a process that measures one cell as benchmarks.offline does.
+"""Our engine as one of the sides: a process measures one cell in the way of benchmarks.offline.
 
 python -m benchmarks.peers.ours --model DIR --quantization NAME --cell b8
 """
@@ -31,7 +31,7 @@ BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 @dataclass(frozen=True)
 class OurModel:
-    """A checkpoint that this engine runs in a quantization scheme."""
+    """A checkpoint that our engine runs in a quantization scheme."""
 
     checkpoint: Path
     shape: Shape
@@ -39,22 +39,22 @@ class OurModel:
     name: str = "mlc_serve"
 
     def weight_bytes(self) -> int:
-        """What a token at batch 1 reads: every matrix once, the tied embedding as the output."""
+        """Bytes of weights that are read for each token at batch 1: every matrix once."""
         return int(matrix_size(self.shape) * bytes_of_weight(self.quantization))
 
     def measure(self, cell: Cell) -> float:
-        """Tokens a second of a cell, in a process of its own."""
+        """Tokens per second in a cell, measured in a process of its own."""
         options = ["--model", str(self.checkpoint), "--quantization", self.quantization, "--cell", cell.name]
         return float(last_json(run_module(sys.executable, "benchmarks.peers.ours", *options))["tokens_per_s"])
 
 
 def matrix_size(shape: Shape) -> int:
-    """Weights in the matrices of a model."""
+    """The number of weights in the matrices of a model."""
     return sum(math.prod(dimensions) for _, dimensions in shape.tensors() if len(dimensions) == 2)
 
 
 def bytes_of_weight(quantization: str) -> float:
-    """Bytes of a weight with its share of a scale."""
+    """Bytes of a weight, including its share of a scale."""
     scheme = find_scheme(quantization)
     if scheme.groups is None:
         return BYTES[scheme.weight_dtype]
@@ -90,7 +90,7 @@ def settings_for(model: str, quantization: str, cell: Cell) -> Settings:
 
 
 async def measure(engine: AsyncMLCEngine, cell: Cell) -> Row:
-    """The figures of a run, after one that doesn't count."""
+    """The figures of one run, after a warm-up run."""
     if cell.is_prefill:
         return await measure_prefill(ask_engine(engine, cell.answer), cell.prompt, runs=1)
     return await measure_decode(

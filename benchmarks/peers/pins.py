@@ -1,11 +1,11 @@
-"""The releases that are compared with, named here alone; docs/decisions.md says why these projects."""
+"""The releases that we compare with. docs/decisions.md says why these projects were chosen."""
 
 from __future__ import annotations
 
 # The source distribution that carries llama.cpp; its own Python package is never built.
 LLAMA_CPP_PYTHON = "0.3.36"
 
-# What the peers' virtual environment holds: OpenVINO GenAI, what exports models for it, and a writer of GGUF.
+# The peers' virtual environment holds OpenVINO GenAI, the exporter of models for it, and a writer of GGUF.
 OPENVINO_GENAI = "2026.4.1.0"
 PACKAGES = (
     f"openvino-genai=={OPENVINO_GENAI}",
@@ -13,5 +13,5 @@ PACKAGES = (
     "torch==2.13.0",
     "gguf==0.19.0",
 )
-# Comes along, is of another build than torch, and breaks the export.
+# It is installed along with the others, doesn't match the build of torch, and breaks the export.
 UNWANTED_PACKAGE = "torchvision"

@@ -1,8 +1,8 @@
-"""What a server does to others when one asks for much: two probes by way of a function that asks.
+"""How large requests affect others on a server. Two probes send requests through a function.
 
-A long prompt beside running streams: the longest of their gaps until its first token, divided by the median
-of all their gaps.
-A short prompt right behind a burst: its time to the first token.
+The first sends a long prompt beside running streams. It divides the longest gap of the streams before the
+prompt's first token by the median of all their gaps.
+The second sends a short prompt right behind a burst, and measures its time to the first token.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from mlc_serve.bench.load import Ask, AskFor, Prompt, Record, random_prompts
 
 STREAMS, STREAM_PROMPT, STREAM_ANSWER = 7, 32, 200
-# Tokens that each stream has before the long prompt is sent.
+# Tokens that each stream has received when the long prompt is sent.
 UNDER_WAY = 20
 LONG_PROMPT = 900
 BURST, BURST_PROMPT, BURST_ANSWER = 32, 128, 64
@@ -24,12 +24,12 @@ BURST_SECONDS = 0.1
 
 
 async def probe_both(ask_for: AskFor, seed: int) -> dict[str, float]:
-    """What both probes find, one after the other."""
+    """Run both probes, one after the other, and return their figures."""
     return {**await longest_gap(ask_for, seed), **await behind_a_burst(ask_for, seed)}
 
 
 async def longest_gap(ask_for: AskFor, seed: int) -> dict[str, float]:
-    """How long running streams stop for a long prompt."""
+    """Measure for how long running streams stop for a long prompt."""
     running = [asyncio.Event() for _ in range(STREAMS)]
     prompts = random_prompts(STREAMS, STREAM_PROMPT, seed)
     streams = [
@@ -50,7 +50,7 @@ async def longest_gap(ask_for: AskFor, seed: int) -> dict[str, float]:
 
 
 async def behind_a_burst(ask_for: AskFor, seed: int) -> dict[str, float]:
-    """How long a short prompt waits behind many that were sent just before."""
+    """Measure how long a short prompt waits behind many that were sent just before."""
     prompts = random_prompts(BURST, BURST_PROMPT, seed)
     burst = [
         asyncio.create_task(_follow(ask_for(BURST_ANSWER), prompt, asyncio.Event())) for prompt in prompts
@@ -63,12 +63,12 @@ async def behind_a_burst(ask_for: AskFor, seed: int) -> dict[str, float]:
 
 
 def gaps_during(record: Record, start: float, end: float) -> list[float]:
-    """Seconds between successive arrivals, of gaps that any of that time is in."""
+    """Seconds between successive arrivals, for all gaps that overlap the time from `start` to `end`."""
     return [after - before for before, after in record.waits if before < end and after > start]
 
 
 async def _follow(ask: Ask, prompt: Prompt, under_way: asyncio.Event) -> Record:
-    """Read a stream to its end; sets the event when it is under way, and in any case at its end."""
+    """Read a stream to its end. Sets the event once UNDER_WAY tokens have arrived, or at the end."""
     record = Record(time.perf_counter())
     try:
         async for count in ask(prompt):

@@ -1,4 +1,4 @@
-"""Running another program to its end, and reading what it printed. Knows nothing of engines."""
+"""Run another program to its end, and read what it printed. This module knows nothing of engines."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# Of what a program that failed wrote, the end is what says why.
+# Characters from the end of a failed program's output, which says why it failed.
 SHOWN_OF_ERROR = 2000
 
 
 def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> str:
-    """What a program printed. Raises RuntimeError with its last words if it failed."""
+    """Run a program and return what it printed. Raises RuntimeError with its last words if it failed."""
     words = [str(word) for word in command]
     done = subprocess.run(
         words, capture_output=True, text=True, check=False, env={**os.environ, **(environment or {})}
@@ -27,12 +27,12 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
 
 
 def run_module(python: str | Path, module: str, *arguments: str | Path) -> str:
-    """What a module of this repository printed, run by the interpreter `python`."""
+    """Run a module of this repository with the interpreter `python` and return what it printed."""
     return run([python, "-m", module, *arguments], {"PYTHONPATH": str(REPOSITORY)})
 
 
 def last_json(output: str) -> dict[str, Any]:
-    """The last JSON object that stands on a line of its own. Raises ValueError if there is none."""
+    """The last JSON object on a line of its own. Raises ValueError if there is none."""
     lines = [line for line in output.splitlines() if line.startswith("{")]
     if not lines:
         raise ValueError(f"no line of JSON in {output!r}")

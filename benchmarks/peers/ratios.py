@@ -12,12 +12,12 @@ from benchmarks.shapes import Shape
 
 
 def rates(samples: Sequence[Sample]) -> list[float]:
-    """Tokens a second of each."""
+    """The tokens per second of each sample."""
     return [sample.rate for sample in samples]
 
 
 def faster_peer(comparison: Comparison) -> str:
-    """Whoever of the others has the highest median."""
+    """The name of the peer with the highest median."""
     peers = {name: rates(samples) for name, samples in comparison.samples.items() if name != comparison.ours}
     middles = {name: statistics.median(of_peer) for name, of_peer in peers.items()}
     return max(middles, key=middles.__getitem__)
@@ -40,18 +40,18 @@ def median_of_ratios(comparison: Comparison) -> float:
 
 
 def memory_share(samples: Sequence[Sample], weight_bytes: int) -> float:
-    """What reading the weights for each token draws, of the bandwidth probed just before: the median."""
+    """The median share of the probed bandwidth that reading the weights for each token takes."""
     return statistics.median(sample.rate * weight_bytes / (1e9 * sample.bandwidth) for sample in samples)
 
 
 def compute_share(samples: Sequence[Sample], cell: Cell, shape: Shape, peak: float) -> float:
-    """The products with weights in a prefill, of a peak in Gop/s: the median."""
+    """The median share of `peak` (Gop/s) that the products with weights in a prefill reach."""
     operations = prefill_operations(shape, cell.prompt)
     return statistics.median(sample.rate / cell.prompt * operations / (1e9 * peak) for sample in samples)
 
 
 def prefill_operations(shape: Shape, tokens: int) -> int:
-    """Operations of the products with weights, multiplications and additions: the output is of one token."""
+    """Multiplications and additions in products with weights. The output layer has one token only."""
     matrices = {name: math.prod(size) for name, size in shape.tensors() if len(size) == 2}
     output = shape.vocab * shape.hidden
     layers = sum(size for name, size in matrices.items() if ".layers." in name)
@@ -59,7 +59,7 @@ def prefill_operations(shape: Shape, tokens: int) -> int:
 
 
 def median_and_range(values: Sequence[float]) -> str:
-    """As a table has it."""
+    """The median and the range, as tables show them: `241 (230 to 250)`."""
     return f"{_short(statistics.median(values))} ({_short(min(values))} to {_short(max(values))})"
 
 

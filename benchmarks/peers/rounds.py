@@ -1,4 +1,4 @@
-"""Rounds of a comparison: in each, every side measures the cell once, alone on the machine, in turn."""
+"""Rounds of a comparison. In each round the sides take turns, and every side measures the cell once."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from benchmarks.peers.neighbours import Moment
 
 
 class Machine(Protocol):
-    """What tells its memory bandwidth."""
+    """A machine whose memory bandwidth can be probed."""
 
     @property
     def threads(self) -> int: ...
 
     def bandwidth(self) -> float:
-        """GB/s at this moment."""
+        """Probe the bandwidth of memory at this moment, in GB/s."""
 
 
 class Side(Protocol):
@@ -28,15 +28,15 @@ class Side(Protocol):
     def name(self) -> str: ...
 
     def measure(self, cell: Cell) -> float:
-        """Tokens a second of a cell, in a process of its own."""
+        """Tokens per second in a cell, measured in a process of its own."""
 
     def weight_bytes(self) -> int:
-        """What a token at batch 1 reads."""
+        """Bytes of weights that are read for each token at batch 1."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Tokens a second that a side reached, GB/s of memory just before, and the others' share of the cores."""
+    """Tokens per second of a side, GB/s of memory just before, and what share of the cores others used."""
 
     rate: float
     bandwidth: float
@@ -45,7 +45,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The samples of one cell, for each side one of each round. `ours` is the name of our side."""
+    """The samples of one cell: for each side, one from each round. `ours` is the name of our side."""
 
     cell: Cell
     ours: str
@@ -53,7 +53,7 @@ class Comparison:
 
 
 def compare(cell: Cell, sides: Sequence[Side], runs: int, machine: Machine) -> Comparison:
-    """Measure a cell in so many rounds. The first of the sides is ours."""
+    """Measure a cell in `runs` rounds. The first of the sides must be ours."""
     samples: dict[str, list[Sample]] = {side.name: [] for side in sides}
     for number in range(1, runs + 1):
         for side in sides:
@@ -67,12 +67,12 @@ def compare(cell: Cell, sides: Sequence[Side], runs: int, machine: Machine) -> C
 
 
 def measure(cell: Cell, side: Side, machine: Machine) -> Sample:
-    """One measurement and its circumstances."""
+    """Measure a cell once, and note the bandwidth of memory and what others used."""
     bandwidth, start = machine.bandwidth(), Moment.now()
     rate = side.measure(cell)
     return Sample(rate, bandwidth, start.others_until(Moment.now(), machine.threads))
 
 
 def say(line: str) -> None:
-    """Tell whoever waits how far it is."""
+    """Print a line about the progress on stderr."""
     print(line, file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """The comparison of servers: closed-loop streaming load over HTTP, and two probes of fairness.
 
-OpenVINO GenAI has no server here: its rate for the same load is that of the library alone, prefill included.
-Every request comes on a connection of its own, because llama-server closes those that it promised to keep.
+OpenVINO GenAI has no server here. Its rate for the same load is that of the library alone, prefill included.
+Every request has a connection of its own, because llama-server closes those that it promised to keep.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from mlc_serve.bench.event_client import EventClient
 from mlc_serve.bench.load import Ask, AskFor, Prompt, closed_loop, random_prompts, summary
 
 SLOTS = (8, 32)
-# Figures of a round by what was measured: a number of clients, or the probes.
+# The figures of a round, by what was measured: a number of clients, or the probes.
 Figures = Mapping[str, Mapping[str, float]]
 
 
 def print_comparison(contest: Contest, runs: int, logs: Path) -> None:
-    """Measure all servers in turns and print two tables."""
+    """Measure all servers in turn and print two tables."""
     say(f"servers of {contest.title}")
     starts = {contest.ours.name: our_server(contest.ours, logs / "mlc_serve.log")}
     for slots in SLOTS:
@@ -39,14 +39,15 @@ def print_comparison(contest: Contest, runs: int, logs: Path) -> None:
         starts[f"llama-server, {slots} slots"] = llama_server(contest.llama_cpp, slots, log)
     rounds = [_round(starts, contest.openvino, number) for number in range(1, runs + 1)]
     print(f"\nservers, {contest.title}, {runs} rounds\n")
-    print(table(load_rows(rounds, contest.ours.name)))
+    print(table(loads := load_rows(rounds, contest.ours.name)))
     print(f"\nprobes, {contest.title}\n")
-    print(table(probe_rows(rounds)))
-    print(json.dumps({"title": f"servers, {contest.title}", "rounds": rounds}), flush=True)
+    print(table(probes := probe_rows(rounds)))
+    print(json.dumps({"title": f"probes, {contest.title}", "rows": probes}))
+    print(json.dumps({"title": f"servers, {contest.title}", "rows": loads, "rounds": rounds}), flush=True)
 
 
 def _round(starts: Mapping[str, Start], library: OpenVinoModel, number: int) -> dict[str, Figures]:
-    """All figures of each side, once."""
+    """Measure each side once."""
     found: dict[str, Figures] = {}
     for name, start in starts.items():
         with start() as url:
@@ -59,7 +60,7 @@ def _round(starts: Mapping[str, Start], library: OpenVinoModel, number: int) -> 
 
 
 async def measure(url: str, seed: int) -> Figures:
-    """What a server reaches, after a load that doesn't count."""
+    """The figures of a server, after a warm-up."""
     ask_for = partial(ask_on_new_connection, url)
     await _load(ask_for, min(CONCURRENCY), 0, min(CONCURRENCY))
     figures = {
@@ -75,7 +76,7 @@ async def _load(ask_for: AskFor, clients: int, seed: int, requests: int) -> dict
 
 
 def ask_on_new_connection(url: str, max_tokens: int) -> Ask:
-    """Ask a server for exactly `max_tokens` greedy tokens, on a connection that nobody used before."""
+    """A function that asks a server for exactly `max_tokens` greedy tokens, each time on a new connection."""
 
     async def ask(prompt: Prompt) -> AsyncIterator[int]:
         async with EventClient(url) as client:
@@ -86,8 +87,8 @@ def ask_on_new_connection(url: str, max_tokens: int) -> Ask:
 
 
 def load_rows(rounds: Sequence[Mapping[str, Figures]], ours: str) -> list[Row]:
-    """For each number of clients and each side the rate with its range, the ratio of our rate to it, and
-    medians of times.
+    """A row for each number of clients and each side: its rate with the range, the ratio of our rate to it,
+    and medians of times.
     """
     return [_load_row(rounds, str(clients), name, ours) for clients in CONCURRENCY for name in rounds[0]]
 
@@ -106,7 +107,7 @@ def _load_row(rounds: Sequence[Mapping[str, Figures]], clients: str, name: str, 
 
 
 def probe_rows(rounds: Sequence[Mapping[str, Figures]]) -> list[Row]:
-    """Medians of the rounds' probes for each server."""
+    """A row for each server with the medians of the probes."""
     servers = [name for name, figures in rounds[0].items() if "probes" in figures]
     return [_probe_row(name, medians([found[name]["probes"] for found in rounds])) for name in servers]
 

@@ -1,4 +1,4 @@
-"""Starting and ending the servers that are compared. Knows nothing of the load that they are put under."""
+"""Start and end the servers that are compared. This module knows nothing of the load on them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from benchmarks.peers.llama_cpp import LlamaCppModel
 from benchmarks.peers.ours import OurModel, settings_for
 from mlc_serve.config.option import command_line
 
-# Starts a server; gives its address; ends it.
+# Starts a server, yields its address, and ends it.
 Start = Callable[[], AbstractContextManager[str]]
 
-# Tokens for each slot of llama-server: the longest prompt of a probe and its answer fit.
+# Tokens for each slot of llama-server: enough for the longest prompt of a probe and its answer.
 SLOT_TOKENS = 1024
-# Sequences that our server runs at once. Its memory is paged: unlike slots, those not in use cost nothing.
+# Sequences that our server runs at once. Unlike slots, unused ones cost nothing, because memory is paged.
 SEQUENCES = 64
 START_SECONDS = 600
 POLL_SECONDS = 0.2
@@ -38,7 +38,7 @@ class Program:
 
 
 def our_server(model: OurModel, log: Path) -> Start:
-    """Starts our server."""
+    """How to start our server."""
     served = Cell("served", SEQUENCES, LOAD.prompt, LOAD.answer)
     settings = settings_for(str(model.checkpoint), model.quantization, served)
     command = [sys.executable, "-m", "mlc_serve", "serve", str(model.checkpoint), "--device", "cpu"]
@@ -47,7 +47,7 @@ def our_server(model: OurModel, log: Path) -> Start:
 
 
 def llama_server(model: LlamaCppModel, slots: int, log: Path) -> Start:
-    """Starts llama-server with so many slots."""
+    """How to start llama-server with so many slots."""
     sizes = ["--parallel", str(slots), "--ctx-size", str(slots * SLOT_TOKENS)]
     options = ["--threads-batch", str(model.threads), "--cache-ram", "0"]
     return lambda: running(Program([*model.command("llama-server"), *sizes, *options], "/health"), log)
@@ -55,7 +55,7 @@ def llama_server(model: LlamaCppModel, slots: int, log: Path) -> Start:
 
 @contextmanager
 def running(program: Program, log: Path) -> Iterator[str]:
-    """The address of a server that is started, writes to `log`, and is ended afterwards."""
+    """Start a server whose output goes to `log`, yield its address, and end it afterwards."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     log.parent.mkdir(parents=True, exist_ok=True)

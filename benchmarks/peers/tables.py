@@ -1,4 +1,4 @@
-"""Comparisons as rows of a table, for people and for docs/performance.md."""
+"""Comparisons as rows of a table, for people and for benchmarks/results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TITLES = {
 
 
 def row(comparison: Comparison, sides: Sequence[Side], shape: Shape, peaks: Mapping[str, float]) -> Row:
-    """A cell: tokens a second of each side, our ratio to the faster peer, shares of the machine's limits."""
+    """The row of a cell: rates of the sides, our ratio to the faster peer, shares of the machine's limits."""
     cells = {side.name: median_and_range(rates(comparison.samples[side.name])) for side in sides}
     samples = [sample for of_side in comparison.samples.values() for sample in of_side]
     return {
@@ -54,7 +54,7 @@ def _share(
 
 
 def record(comparison: Comparison) -> dict[str, object]:
-    """All samples of a cell, for programs."""
+    """All samples of a cell, as programs read them."""
     samples = {
         name: [
             {"tokens_per_s": sample.rate, "memory_gb_s": sample.bandwidth, "others": sample.others}
