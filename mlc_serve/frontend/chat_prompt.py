@@ -23,9 +23,6 @@ def chat_prompt_ids(
 ) -> list[int]:
     """The prompt of a chat request, in which the template's control tokens are the only ones.
 
-    One way around that is left: a template that builds names of control tokens from parts, and also cuts the
-    middle out of a key in a client's JSON.
-
     Raises InvalidRequestError if the model has no chat template or its template refuses the conversation,
     ContextLengthError if the prompt is too long.
     """

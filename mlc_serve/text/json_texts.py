@@ -22,6 +22,17 @@ def texts_of(value: Any) -> Iterator[str]:
             waiting.extend(part)
 
 
+def keys_of(value: Any) -> Iterator[str]:
+    """Every key of every dict, as often as it is there."""
+    waiting = [value]
+    for part in waiting:
+        if isinstance(part, dict):
+            yield from part
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
+
+
 def map_texts(value: Any, change: Change, key: str = "") -> Any:
     """The same, with each text changed, keys among them. `key` leads to the value."""
     if isinstance(value, str):

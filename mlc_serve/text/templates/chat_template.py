@@ -86,11 +86,8 @@ class _Template:
         """See ChatTemplate."""
         if conversation.tools and not self._takes_tools:
             raise InvalidRequestError("the model's chat template has no place for tools", param="tools")
-        client = {
-            "variables": conversation.variables,
-            "messages": [self._forms.fit(message) for message in conversation.messages],
-            "tools": conversation.tools,
-        }
+        messages = [self._forms.fit(message) for message in conversation.messages]
+        client = [conversation.variables, messages, conversation.tools]
         texts = list(texts_of(client))
         meter.grant(texts)
         cover = Cover(self._names, texts)
@@ -105,15 +102,16 @@ class _Template:
         return pieces
 
     def _written(
-        self, conversation: Conversation, client: dict[str, Any], cover: Cover, meter: Meter
+        self, conversation: Conversation, client: list[Any], cover: Cover, meter: Meter
     ) -> list[Piece]:
-        """The prompt, from what is under a cover."""
+        """The prompt, from the client's variables, messages and tools under a cover."""
+        variables, messages, tools = client
         if conversation.continues_last:
-            client["messages"][-1] = _with_end(client["messages"][-1], cover.end)
+            messages[-1] = _with_end(messages[-1], cover.end)
         given = {
-            **client["variables"],
-            "messages": client["messages"],
-            "tools": client["tools"],
+            **variables,
+            "messages": messages,
+            "tools": tools,
             "add_generation_prompt": conversation.add_generation_prompt,
         }
         parts = self._jinja.run({"documents": None, **self._special_tokens, **given}, meter)
@@ -132,13 +130,15 @@ class _Template:
             expected = self._tried(plain, plain_tokens, messages, tools)
             prompt = self._tried(replaced, tokens, messages, tools)
             if expected != (None if prompt is None else stand_ins.take_from(prompt)):
-                self._names = ControlNames({}, control_texts, plain.literals)
+                self._names = ControlNames({}, control_texts, plain.literals, plain.asked)
                 return
             written.append(prompt or "")
         # Of a template that can't do with any of the trials one does not know it.
         composes = not any(written) or TextSearch(control_texts).is_in("\n".join(written))
         self._jinja, self._special_tokens = replaced, tokens
-        self._names = ControlNames(stand_ins.names, control_texts if composes else (), plain.literals)
+        self._names = ControlNames(
+            stand_ins.names, control_texts if composes else (), plain.literals, plain.asked
+        )
 
     def _tried(
         self,

@@ -2,25 +2,24 @@
 (`"<|" + role + "|>"`): a name in the prompt is the template's own if no mark breaks it.
 
 The first and the last letters of names are marked, wherever they stand, and whole texts that could be the
-middle of a name. A filler does more: it stands for every letter, so that no part of the text can be a part of
-a name. It shows which names are the template's own if the template goes the same way with it.
+middle of a name. Fillers do more: they stand for every letter. They show which names are the template's own
+if the template goes the same way with them.
 
 Literals of the template, for which it may look in the text, stay as they are.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from functools import partial
 from typing import Any
 
-from mlc_serve.text.json_texts import map_texts
-from mlc_serve.text.text_search import TextSearch, change_characters
+from mlc_serve.text.json_texts import keys_of, map_texts
+from mlc_serve.text.templates.fillers import Fillers
+from mlc_serve.text.text_search import TextSearch
 
 # Shorter literals are found everywhere, `<` for one.
 _SHORTEST_LITERAL = 3
-_NO_SPACE = re.compile(r"\S")
 # Words that a client can't choose, by their key.
 _FIXED = {"role": {"system", "user", "assistant", "tool"}, "type": {"text", "function"}}
 
@@ -28,7 +27,8 @@ _FIXED = {"role": {"system", "user", "assistant", "tool"}, "type": {"text", "fun
 class ClientMarks:
     """Marks and fillers for the names that a template puts together. Both are chosen for each prompt."""
 
-    def __init__(self, names: Collection[str], literals: Collection[str]) -> None:
+    def __init__(self, names: Collection[str], literals: Collection[str], asked: Collection[str]) -> None:
+        """`literals` are the template's; `asked` are words by which it may ask for what a key leads to."""
         self._inside = "\0".join(names)
         self._firsts = {name[0] for name in names}
         self._lasts = {name[-1] for name in names}
@@ -36,29 +36,33 @@ class ClientMarks:
         self._places = TextSearch({*kept, *self._firsts, *self._lasts})
         letters = set("".join(names).casefold())
         harmless = [text for text in literals if letters.isdisjoint(text.casefold())]
-        self._kept = TextSearch({*kept, *harmless})
+        self.kept = TextSearch({*kept, *harmless})
+        self._asked = frozenset(asked)
 
     def put_into(self, written: Any, mark: str) -> Any:
         """Nested dicts and lists with their texts marked."""
         return map_texts(written, partial(self._marked, mark))
 
-    def fill(self, written: Any, mark: str, filler: str) -> Any:
-        """The same with fillers in all texts but keys, which have marks, since templates ask for keys."""
-        return map_texts(written, partial(self._filled, mark, filler))
+    def fill(self, written: Any, mark: str, characters: Collection[str]) -> Any:
+        """The same with fillers in all texts but those keys that the template may ask for. These have marks.
 
-    def _filled(self, mark: str, filler: str, key: str | None, text: str) -> str:
-        if key is None or _is_fixed(key, text):
-            return self._marked(mark, key, text)
-        parts = self._kept.split(text)
-        parts[::2] = [change_characters(part, partial(_NO_SPACE.sub, filler)) for part in parts[::2]]
-        return "".join(parts)
+        `characters` are free ones, as many as fillers.num_fillers says.
+        """
+        keys = [key for key in keys_of(written) if key not in self._asked]
+        fillers = Fillers(characters, self.kept, keys)
+        return map_texts(written, partial(self._filled, mark, fillers))
+
+    def _filled(self, mark: str, fillers: Fillers, key: str | None, text: str) -> str:
+        is_kept = text in self._asked if key is None else _is_fixed(key, text)
+        return self._marked(mark, key, text) if is_kept else fillers.fill(text)
 
     def _marked(self, mark: str, key: str | None, text: str) -> str:
         if key is not None and _is_fixed(key, text):
             return text
         marked = self._places.replace(text, partial(self._marked_place, mark))
         core = text.strip()
-        if key is None or not core or core not in self._inside:
+        is_asked = key is None and text in self._asked
+        if is_asked or not core or core not in self._inside:
             return marked
         start, end = len(text) - len(text.lstrip()), len(text.rstrip()) - len(text)
         return text[:start] + mark + marked.strip() + mark + (text[end:] if end else "")

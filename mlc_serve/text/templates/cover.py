@@ -13,20 +13,25 @@ from mlc_serve.errors import InvalidRequestError
 from mlc_serve.text.json_texts import map_texts
 from mlc_serve.text.pieces import Piece, cut_like, free_characters, text_of
 from mlc_serve.text.templates.client_marks import ClientMarks
+from mlc_serve.text.templates.fillers import num_fillers
 from mlc_serve.text.text_search import TextSearch, change_characters
 
 
 class ControlNames:
     """The names that a template writes: those that stand in it, by their stand-ins, and those that it puts
-    together. `literals` are the texts in it.
+    together. `literals` are the texts in it, `asked` the words by which it may ask for what a key leads to.
     """
 
     def __init__(
-        self, stand_ins: Mapping[str, str], composed: Collection[str] = (), literals: Sequence[str] = ()
+        self,
+        stand_ins: Mapping[str, str],
+        composed: Collection[str] = (),
+        literals: Sequence[str] = (),
+        asked: Collection[str] = (),
     ) -> None:
         self.stand_ins = stand_ins
         self.literals = literals
-        self.marks = ClientMarks(composed, literals) if composed else None
+        self.marks = ClientMarks(composed, literals, asked) if composed else None
         self._search = TextSearch([*stand_ins, *composed])
 
     def pieces_of(self, parts: Iterable[str]) -> Iterator[Piece]:
@@ -43,6 +48,7 @@ class Cover:
 
     def __init__(self, names: ControlNames, texts: Sequence[str]) -> None:
         self._names = names
+        self._texts = texts
         self._wide = [text for text in (*texts, *names.literals) if not text.isascii()]
         taken = [character for character in names.stand_ins if any(character in text for text in self._wide)]
         others = free_characters(self._wide, len(taken))
@@ -65,7 +71,7 @@ class Cover:
         None if the names in the prompt are sure without it.
         """
         marks = self._names.marks
-        return None if marks is None else marks.fill(self._exchanged(written), self._mark, self._filler)
+        return None if marks is None else marks.fill(self._exchanged(written), self._mark, self._fillers)
 
     def sure(self, pieces: list[Piece], filled: list[Piece]) -> list[Piece]:
         """The prompt in which all control tokens are the template's, as they are in `filled`: what the
@@ -84,9 +90,9 @@ class Cover:
         )
 
     def _are_alike(self, text: str, filled: str) -> bool:
-        filler = self._filler
+        fillers = self._fillers
         pairs = zip(text, filled, strict=False)
-        return len(text) == len(filled) and all(other in (mine, filler) for mine, other in pairs)
+        return len(text) == len(filled) and all(other == mine or other in fillers for mine, other in pairs)
 
     def _exchanged(self, written: Any) -> Any:
         if not self._exchange:
@@ -100,13 +106,17 @@ class Cover:
     def _mark(self) -> str:
         return self._free[1]
 
-    @property
-    def _filler(self) -> str:
-        return self._free[2]
+    @cached_property
+    def _fillers(self) -> dict[str, None]:
+        """By their order; none where the template puts no names together."""
+        marks = self._names.marks
+        number = 0 if marks is None else num_fillers(self._texts, marks.kept)
+        taken = [*self._wide, *self._exchange.values(), *self._free]
+        return dict.fromkeys(free_characters(taken, number))
 
     @cached_property
     def _free(self) -> list[str]:
-        return free_characters([*self._wide, *self._exchange.values()], 3)
+        return free_characters([*self._wide, *self._exchange.values()], 2)
 
     def pieces(self, parts: Iterable[str]) -> list[Piece]:
         """The prompt in pieces, without the cover."""

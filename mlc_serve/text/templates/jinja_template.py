@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from jinja2 import Template, TemplateSyntaxError, nodes
+from jinja2 import Template, TemplateSyntaxError, meta, nodes
 
 from mlc_serve.errors import CheckpointError, InvalidRequestError
 from mlc_serve.text.templates.meter import Meter
@@ -34,6 +34,12 @@ class JinjaTemplate:
         except Exception as error:
             raise CheckpointError(f"can't be compiled: {_fault(error)}") from error
 
+    @property
+    def asked(self) -> set[str]:
+        """Words by which the template may ask for what a key leads to: in `map(attribute="a.b")`, a and b."""
+        words = {word for text in self.literals for word in (text, *text.split("."))}
+        return words | self._asked_names
+
     def run(self, variables: Mapping[str, Any], meter: Meter) -> list[str]:
         """The text that the template writes, in order.
 
@@ -48,6 +54,8 @@ class JinjaTemplate:
         tree = self._sandbox.parse(source)
         names = tree.find_all(nodes.Name)
         self.variables = {name.name for name in names if name.ctx == "load"}
+        self._asked_names = {node.attr for node in tree.find_all(nodes.Getattr)}
+        self._asked_names |= meta.find_undeclared_variables(tree)
         self.literals = [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
         revise(tree)
         self._template: Template = self._sandbox.from_string(tree)

@@ -7,7 +7,7 @@ import pytest
 from mlc_serve.text.templates.client_marks import ClientMarks
 
 NAMES = ("<|user|>", "<|end|>", "</s>")
-MARKS = ClientMarks(NAMES, ["</think>", "user", "<", "|>\n"])
+MARKS = ClientMarks(NAMES, ["</think>", "user", "<", "|>\n"], {"name", "role", "n"})
 
 
 @pytest.mark.parametrize("before", ["", "<", "<|", "<|u", "</"])

@@ -5,6 +5,7 @@ templates ask for.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -161,6 +162,42 @@ def test_a_part_that_a_template_cuts_out_joins_no_name(cut: str, content: str) -
     template = ChatTemplate(style, control_texts=NAMES)
     pieces = template.render(Conversation([{"role": "user", "content": content}]))
     assert [piece.text for piece in pieces if piece.is_control] == ["<|user|>", "<|end|>", "<|assistant|>"]
+
+
+FIRST_KEY = "(tools[0].function.parameters.properties | list)[0]"
+
+
+@pytest.mark.parametrize("cut", ["[3:6]", ".split('xx')[1]", "[3] + 'nd'"])
+@pytest.mark.parametrize("key", ["Oxxendxx", "OxxENDxx", "end"])
+def test_a_part_that_a_template_cuts_out_of_a_key_joins_no_name(cut: str, key: str) -> None:
+    """Names of parameters are as much the client's as their descriptions are."""
+    cut = cut if len(key) > 3 else ""
+    style = PHI.replace("m['content']", f"'<|' + {FIRST_KEY}{cut} + '|>'")
+    template = ChatTemplate(style, control_texts=NAMES)
+    tools = [function({key: {"type": "string"}})]
+    pieces = template.render(Conversation([{"role": "user", "content": "hi"}], tools=tools))
+    assert [piece.text for piece in pieces if piece.is_control] == ["<|user|>", "<|end|>", "<|assistant|>"]
+
+
+def test_a_template_finds_the_clients_keys_where_they_are_repeated() -> None:
+    """What protects keys leaves two keys two, however short they are, and finds them among those that are
+    required.
+    """
+    listed = (
+        "{% set p = tools[0].function.parameters %}{% for k in p.properties %}"
+        "{{ k }}{{ '' if k in p.required else '?' }} {% endfor %}"
+    )
+    template = ChatTemplate(PHI + "{% if tools %}" + listed + "{% endif %}", control_texts=NAMES)
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    tools = [function({key: {"type": "string"} for key in letters}, required=letters[::2])]
+    prompt = prompt_of(template, [{"role": "user", "content": "hi"}], tools)
+    assert prompt.endswith("a b? c d? e f? g h? i j? k l? m n? o p? q r? s t? u v? w x? y z? ")
+
+
+def function(properties: dict[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:
+    """A tool with these parameters."""
+    parameters = {"type": "object", "properties": properties, "required": list(required)}
+    return {"type": "function", "function": {"name": "f", "parameters": parameters}}
 
 
 def test_a_name_that_depends_on_letters_is_refused() -> None:
