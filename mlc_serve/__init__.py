@@ -1,6 +1,6 @@
 """An OpenAI-compatible LLM server: continuous batching over a paged KV cache, compiled by Apache TVM.
 
-The names below are imported when they are first used, so that `import mlc_serve` and `--help` load no TVM.
+The names below are imported when they are first used, so that `import mlc_serve` and `--help` don't load TVM.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import sys
 from mlc_serve.cli import main
 from mlc_serve.host.interruption import end_within
 
-# How long the threads of a command may go on that has ended: an interrupted download's wait for the network.
+# How long threads may go on after their command has ended. An interrupted download may wait for the network.
 LINGER_SECONDS = 2.0
 
 

@@ -1,1 +1,1 @@
-"""AsyncMLCEngine and MLCEngine: engines as programs use them."""
+"""The Python API of an engine: AsyncMLCEngine and MLCEngine."""

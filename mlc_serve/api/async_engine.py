@@ -1,10 +1,10 @@
-"""AsyncMLCEngine: a model that answers requests, as asyncio programs use it.
+"""AsyncMLCEngine: a model that answers requests from an asyncio program.
 
-Puts together what a request passes, top to bottom:
+It puts together the layers that a request passes, from top to bottom:
 
-    Endpoint            `chat.completions`, `completions`: fields or a typed request in, a reply out
-      ChatCompletions   prompt and parameters (frontend/), then text as a whole reply or as chunks
-        Generation      a stream for the request, and the text of what comes through it
+    Endpoint            `chat.completions`, `completions`: takes fields or a typed request, returns a reply
+      ChatCompletions   makes the prompt and parameters (frontend/), and a whole reply or chunks
+        Generation      opens a stream for the request, and decodes its tokens to text
           Streams       the event loop's side of the engine
             EngineLoop  the engine's thread: plan, run, commit
 
@@ -42,7 +42,7 @@ from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Comp
 
 logger = logging.getLogger(__name__)
 
-# Seconds in one step after which an engine counts as stuck.
+# An engine counts as stuck if one step takes longer than this many seconds.
 _STUCK_AFTER = 300.0
 
 ChatEndpoint = Endpoint[ChatCompletionRequest, ChatCompletion, ChatCompletionChunk]
@@ -51,17 +51,17 @@ CompletionEndpoint = Endpoint[CompletionRequest, Completion, Completion]
 
 @dataclass(frozen=True)
 class Chat:
-    """`chat` of an engine, as of OpenAI's client."""
+    """The `chat` attribute of an engine, as in OpenAI's client."""
 
     completions: ChatEndpoint
 
 
 class AsyncMLCEngine:
-    """A model that answers requests, many at a time.
+    """A model that answers many requests at a time.
 
-    To be used from one event loop at a time: the first that asks for something, until nothing of it is open.
-    Requests for which there are too few of the max_num_sequence + max_queued_requests places are refused with
-    QueueFullError. Implements server.served.Served.
+    It may be used from one event loop at a time; another one may use it when no request is open.
+    There are max_num_sequence + max_queued_requests places, one for each choice of a request. A request for
+    which too few are left is refused with QueueFullError. Implements server.served.Served.
     """
 
     chat: Chat
@@ -77,18 +77,18 @@ class AsyncMLCEngine:
         engine_config: EngineConfig | None = None,
         enable_tracing: bool = False,
     ) -> None:
-        """Load a model, which may take long, and start its engine. Raises StartupError."""
+        """Load a model, which may take a long time, and start its engine. Raises StartupError."""
         config = (engine_config or EngineConfig()).agreed(model=model, model_lib=model_lib, mode=mode)
         if config.additional_models:
             raise ConfigError("additional_models: an engine has one model; serve() serves several")
-        from mlc_serve.loading import load_model  # noqa: PLC0415 - loads TVM, which a server's tests do without
+        from mlc_serve.loading import load_model  # noqa: PLC0415 - imports TVM, which from_loaded doesn't need
 
         loaded = load_model(model, device, model_lib=model_lib, mode=mode, config=config, report=logger.info)
         self._start(loaded, enable_tracing)
 
     @classmethod
     def from_loaded(cls, model: LoadedModel, *, enable_tracing: bool = False) -> AsyncMLCEngine:
-        """Start an engine on a model that is in memory."""
+        """Start an engine on a model that has been loaded."""
         engine = cls.__new__(cls)
         engine._start(model, enable_tracing)
         return engine
@@ -120,10 +120,10 @@ class AsyncMLCEngine:
             CompletionRequest: self.completions,
         }
 
-    # Asking for text -------------------------------------------------------------------------------------
+    # Generating text -------------------------------------------------------------------------------------
 
     def endpoint(self, kind: type[Asked]) -> Endpoint[Asked, Any, Any]:
-        """What answers this kind of request. Raises UnsupportedFieldError if the model does not."""
+        """Return the endpoint for this kind of request. Raises UnsupportedFieldError if there is none."""
         endpoint = self._endpoints.get(kind)
         if endpoint is None:
             raise UnsupportedFieldError(f"The model {self.name!r} answers no {kind.__name__}.", "model")
@@ -131,10 +131,10 @@ class AsyncMLCEngine:
 
     @contextmanager
     def reserve(self, num_choices: int) -> Iterator[None]:
-        """Keep places for the choices of a request while it is prepared, answered and sent.
+        """Reserve places for the choices of a request while it is prepared, answered and sent.
 
-        Raises QueueFullError if there are too few, InvalidRequestError if there never are that many, and
-        EngineDeadError or ShuttingDownError if the engine takes no requests.
+        Raises QueueFullError if too few are left, InvalidRequestError if the engine has fewer places than
+        choices, and EngineDeadError or ShuttingDownError if it takes no requests.
         """
         self.streams.require_open()
         with self._places.reserve(num_choices):
@@ -143,11 +143,11 @@ class AsyncMLCEngine:
     def generate(
         self, prompt_ids: Sequence[int], params: GenerationParams, request_id: str | None = None
     ) -> AsyncGenerator[TextDelta, None]:
-        """Continue a prompt; deltas of choice i have index i. To close the generator ends the request.
+        """Continue a prompt; deltas of choice i have index i. Closing the generator ends the request.
 
-        Raises InvalidRequestError for the prompt or for token ids that the model doesn't have, or
-        ContextLengthError. The generator raises QueueFullError, RequestFailedError, EngineDeadError and
-        ShuttingDownError, the first before anything is submitted.
+        Raises InvalidRequestError if the prompt is not valid or a token id is not in the vocabulary, and
+        ContextLengthError if the prompt is too long. The generator raises QueueFullError before anything is
+        submitted, and RequestFailedError, EngineDeadError or ShuttingDownError later.
         """
         check_prompt(prompt_ids, self._model, "prompt_ids")
         check_sampling(params.sampling, self._model)
@@ -166,7 +166,7 @@ class AsyncMLCEngine:
 
     @property
     def num_open(self) -> int:
-        """Choices of requests that have a place."""
+        """The number of choices that have a place."""
         return self._places.num_taken
 
     @property
@@ -180,30 +180,30 @@ class AsyncMLCEngine:
         return self.streams.loop.alive
 
     def is_healthy(self, stuck_after: float = _STUCK_AFTER) -> bool:
-        """Whether the engine's thread runs, and has not been within one step for `stuck_after` seconds."""
+        """Return whether the engine's thread runs and has not spent `stuck_after` seconds in one step."""
         return self.streams.is_healthy(stuck_after)
 
     async def wait_dead(self) -> None:
-        """Wait until the engine has failed for good. `terminate` is no failure."""
+        """Wait until the engine has failed for good. `terminate` does not count as a failure."""
         await self.streams.wait_dead()
 
     @property
     def context_length(self) -> int:
-        """The most tokens that prompt and output may have together."""
+        """The maximum number of tokens of prompt and output together."""
         return self.limits.max_single_sequence_length
 
     @property
     def page_size(self) -> int:
-        """Tokens in a page of the KV cache."""
+        """The number of tokens in a page of the KV cache."""
         return self._model.backend.state.page_size
 
     @property
     def num_pages(self) -> int:
-        """Pages of the KV cache."""
+        """The number of pages of the KV cache."""
         return self._model.backend.state.num_pages
 
     def card(self) -> dict[str, Any]:
-        """What the engine was started with, for people to look at."""
+        """Return what the engine was started with, for display."""
         return {
             "name": self.name,
             "device": self.device,
@@ -218,11 +218,11 @@ class AsyncMLCEngine:
         return self._metrics.registry
 
     def metrics(self) -> dict[str, Any]:
-        """The engine's metrics under MLC's names."""
+        """Return the engine's metrics under MLC's names."""
         return self._metrics.snapshot()
 
     def event_trace(self) -> list[dict[str, Any]] | None:
-        """The events of recent requests, as Chrome's trace viewer reads them; None if none are recorded."""
+        """Return the events of recent requests for Chrome's trace viewer, or None if none are recorded."""
         return self.trace.dump()
 
     async def abort(self, request_id: str) -> None:
@@ -230,7 +230,7 @@ class AsyncMLCEngine:
         self.streams.abort(request_id)
 
     async def reset(self) -> None:
-        """End all requests with finish reason abort; forget cached prefixes and sums of metrics.
+        """End all requests with finish reason abort, and reset the prefix cache and the sums of metrics.
 
         Raises EngineDeadError.
         """
@@ -239,14 +239,14 @@ class AsyncMLCEngine:
     async def drain(self, timeout: float) -> None:
         """Refuse new requests, wait up to `timeout` seconds for the open ones, then end them.
 
-        Both the refused and the ended get ShuttingDownError.
+        Requests that are refused or ended get ShuttingDownError.
         """
         await self.streams.drain(timeout)
 
     def terminate(self) -> None:
-        """End all requests with ShuttingDownError, and the engine's thread.
+        """End all requests with ShuttingDownError, then end the engine's thread.
 
-        Any thread may call it. The second call does nothing.
+        Any thread may call this. A second call does nothing.
         """
         self._long_texts.end()
         self.streams.terminate()

@@ -1,4 +1,4 @@
-"""Chat completions: from a request to a whole reply or a stream of chunks. On the event loop."""
+"""Answers chat completion requests with a whole reply or a stream of chunks. Runs on the event loop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mlc_serve.protocol.reply_stream import ReplyStream, TextPart
 from mlc_serve.protocol.whole_reply import WholeReply
 from mlc_serve.text.templates.meter import Meter
 
-# Steps of a template, of about a microsecond each, for which others may wait.
+# A template may run this many steps on the event loop. Each takes about a microsecond.
 _QUICK_STEPS = 10_000
 
 
@@ -40,7 +40,7 @@ class ChatCompletions:
     async def respond(
         self, request: ChatCompletionRequest, request_id: str, owner: str
     ) -> WholeReply[ChatCompletion] | ReplyStream[ChatCompletionChunk]:
-        """See Endpoint.respond."""
+        """As Endpoint.respond."""
         prompt_ids = await self._prompt_ids(request)
         params = _generation_params(request, self._model, owner)
         if request.stream:
@@ -48,7 +48,9 @@ class ChatCompletions:
         return await self._collect(request, prompt_ids, params, request_id)
 
     async def _prompt_ids(self, request: ChatCompletionRequest) -> list[int]:
-        """On another thread if the text is long, or if it turns out that the template works long on it."""
+        """Return the prompt's tokens. If the text is long, or the template turns out to take many steps, they
+        are made on another thread.
+        """
         if not is_long(request.messages, request.tools, request.chat_template_kwargs):
             quick = Meter(_QUICK_STEPS)
             try:

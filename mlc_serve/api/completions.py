@@ -1,4 +1,4 @@
-"""Raw completions: from a request to a whole reply or a stream of parts. On the event loop."""
+"""Answers completion requests with a whole reply or a stream of chunks. Runs on the event loop."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Completions:
     async def respond(
         self, request: CompletionRequest, request_id: str, owner: str
     ) -> WholeReply[Completion] | ReplyStream[Completion]:
-        """See Endpoint.respond."""
+        """As Endpoint.respond."""
         for prompt in request.prompt:
             if isinstance(prompt, str):
                 check_text(len(prompt), self._model, "prompt")
@@ -129,7 +129,7 @@ def _text_choice(part: TextPart) -> CompletionChoice:
 async def _without_output(
     batches: AsyncGenerator[list[TextDelta], None],
 ) -> AsyncGenerator[list[TextDelta], None]:
-    """The prompt's part of deltas: a request for no tokens computes its prompt, and one token too many."""
+    """Remove the output from deltas. A request for no tokens computes its prompt and draws one token."""
     async with aclosing(batches):
         async for deltas in batches:
             yield [_of_prompt_alone(delta) for delta in deltas]
@@ -141,7 +141,7 @@ def _of_prompt_alone(delta: TextDelta) -> TextDelta:
 
 
 def _prompts(request: CompletionRequest, model: LoadedModel) -> list[Prompt]:
-    """Raises InvalidRequestError or ContextLengthError if the model can't take one of them."""
+    """Return the tokenized prompts. Raises InvalidRequestError or ContextLengthError for a bad one."""
     return [_prompt(prompt, model, request.echo) for prompt in request.prompt]
 
 

@@ -1,4 +1,6 @@
-"""One kind of request to an engine: called as OpenAI's client calls it, or as a server does."""
+"""An endpoint of an engine: `create` is for programs and works as in OpenAI's client; `respond` is for the
+server.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from mlc_serve.protocol.replies import ChatCompletion, Completion
 from mlc_serve.protocol.reply_stream import Chunk, ReplyStream
 from mlc_serve.protocol.whole_reply import WholeReply
 
-# Keeps places for so many choices until it is left. Raises a RequestError if there is no room for them.
+# Reserves places for that many choices until the context is left. Raises a RequestError if too few are free.
 Reserve = Callable[[int], AbstractContextManager[None]]
 
 Asked = TypeVar("Asked", bound=GenerationRequest)
@@ -25,18 +27,18 @@ Part_co = TypeVar("Part_co", bound=Chunk, covariant=True)
 
 
 class Responder(Protocol[Asked_contra, Whole_co, Part_co]):
-    """What answers one kind of request whose choices have their places."""
+    """Answers one kind of request. The caller has reserved a place for each choice."""
 
     async def respond(
         self, request: Asked_contra, request_id: str, owner: str
     ) -> WholeReply[Whole_co] | ReplyStream[Part_co]:
-        """A whole reply, or a stream if the request wants one. See Endpoint.respond."""
+        """Return a whole reply, or a stream if the request asks for one. See Endpoint.respond."""
 
 
 class Endpoint(Generic[Asked, Whole, Part]):
-    """`completions` of an engine, or of its `chat`, as of OpenAI's client.
+    """The `completions` attribute of an engine or of its `chat`, as in OpenAI's client.
 
-    `prefix` is what the ids of its replies begin with.
+    The ids of its replies begin with `prefix`.
     """
 
     def __init__(
@@ -54,9 +56,10 @@ class Endpoint(Generic[Asked, Whole, Part]):
     async def create(self, *, stream: Literal[True], **fields: Any) -> AsyncGenerator[Part, None]: ...
 
     async def create(self, *, stream: bool = False, **fields: Any) -> Whole | AsyncGenerator[Part, None]:
-        """Answer a request given as OpenAI's fields and the extensions; with stream=True, part by part.
+        """Answer a request whose fields are those of OpenAI's API and the extensions.
 
-        Raises a RequestError: here for what is wrong with the fields, from the stream for what comes later.
+        With stream=True, returns a generator of chunks. Raises a RequestError if the fields are not valid or
+        the request fails; once the stream has begun, the generator raises it.
         """
         request = validated(self._kind, {**fields, "stream": stream})
         with self.reserve(request):
@@ -64,19 +67,19 @@ class Endpoint(Generic[Asked, Whole, Part]):
         return reply.chunks(self.reserve(request)) if isinstance(reply, ReplyStream) else reply.typed()
 
     def reserve(self, request: Asked) -> AbstractContextManager[None]:
-        """Keep a place for each choice of a request; whoever calls `respond` does so inside of it.
+        """Reserve a place for each choice of a request. `respond` must be called within this context.
 
-        Raises QueueFullError, ShuttingDownError or EngineDeadError, before anything is done for the request,
-        and InvalidRequestError for more choices than there are places.
+        Raises QueueFullError, ShuttingDownError or EngineDeadError before any work is done for the request,
+        and InvalidRequestError if the engine has fewer places than choices.
         """
         return self._reserve(request.num_choices)
 
     async def respond(
         self, request: Asked, request_id: str, owner: str = ""
     ) -> WholeReply[Whole] | ReplyStream[Part]:
-        """Answer a request.
+        """Answer a request with a whole reply, or a stream if it asks for one.
 
-        `request_id` becomes the reply's id and is what AsyncMLCEngine.abort takes. Requests of one `owner`
+        `request_id` becomes the reply's id, and AsyncMLCEngine.abort takes it. Requests of the same `owner`
         reuse each other's computed prefixes.
         """
         return await self._responder.respond(request, request_id, owner)

@@ -1,7 +1,7 @@
-"""Prompts to text: opens a stream for a request, and makes text of what the engine says of each choice.
+"""Generates text: opens a stream for a request, and decodes the tokens of each choice to text.
 
-Text is made in the generator that the request's own reader asks, so that what breaks there breaks one
-request.
+The text is made inside the generator that the request's own reader iterates, so that an error there ends only
+this request.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 
 class Generation:
-    """Answers prompts in the text of one tokenizer."""
+    """Answers prompts, and decodes the output with one tokenizer."""
 
     def __init__(self, streams: Streams, tokenizer: Tokenizer) -> None:
         self._streams = streams
@@ -28,11 +28,11 @@ class Generation:
     async def run(
         self, prompts: Sequence[Sequence[int]], params: GenerationParams, request_id: str | None
     ) -> AsyncGenerator[list[TextDelta], None]:
-        """Deltas of all choices as they come, those together that came together.
+        """Yield the deltas of all choices as they arrive, in one list if they arrived together.
 
-        Choice i of prompt p has index p * n + i. Nothing is submitted before the first deltas are asked for;
-        to close the generator ends the request. Raises RequestFailedError, EngineDeadError,
-        ShuttingDownError or ReaderTooSlowError.
+        Choice i of prompt p has index p * n + i. The request is submitted when the first deltas are asked
+        for; closing the generator ends it. Raises RequestFailedError, EngineDeadError, ShuttingDownError or
+        ReaderTooSlowError.
         """
         requests = _engine_requests(prompts, params, request_id)
         in_order = choices(len(requests), params, self._tokenizer)
@@ -48,7 +48,7 @@ class Generation:
     def _push(
         self, deltas: list[RequestDelta], running: dict[str, Choice]
     ) -> tuple[list[TextDelta], RequestError | None]:
-        """The text of deltas, up to the one that tells of a failure, if one does."""
+        """Return the text of deltas up to the first failed one, and that failure or None."""
         texts: list[TextDelta] = []
         for delta in deltas:
             choice = running.get(delta.request_id)
@@ -69,7 +69,9 @@ class Generation:
 def _engine_requests(
     prompts: Sequence[Sequence[int]], params: GenerationParams, request_id: str | None
 ) -> list[EngineRequest]:
-    """One request a choice, prompt by prompt. Their ids begin with the given one and are unique."""
+    """Return one engine request for each choice, prompt by prompt. Ids are unique and begin with
+    `request_id`.
+    """
     arrival = time.monotonic()
     beginning = "" if request_id is None else f"{request_id}-"
     return [

@@ -1,4 +1,4 @@
-"""Where the work on a request's text is done: what takes long must not hold up the streams of others."""
+"""Threads for work on long texts of requests, which must not hold up the streams of other requests."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pydantic import BaseModel
 
 T = TypeVar("T")
 
-# Characters that take about a millisecond to tokenize; to go to a thread and back takes a tenth of one.
+# Tokenizing this many characters takes about a millisecond; handing them to a thread takes a tenth of that.
 LONG = 4096
-# What a list, an object or a message counts as, beside what is in it.
+# A list, an object or a message counts as this many characters, in addition to its contents.
 _CONTAINER = 16
 _NUM_THREADS = 2
 
 
 def is_long(*values: object) -> bool:
-    """Whether there is more to read in the values than LONG characters. Looks no further than that."""
+    """Return whether the values contain more than LONG characters. Stops counting once they do."""
     num_left, waiting = LONG, list(values)
     while waiting and num_left >= 0:
         value = waiting.pop()
@@ -41,17 +41,19 @@ def _parts(value: object) -> list[object] | tuple[object, ...] | None:
 
 
 class LongTexts:
-    """Two threads, which start when they are first needed. Nobody waits for them when the process ends."""
+    """Runs work on two threads, which start when they are first needed. A process exits without waiting for
+    them.
+    """
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     async def read(self, work: Callable[[], T], cancel: Callable[[], None] | None = None) -> T:
-        """What `work` returns or raises.
+        """Run `work` on a thread, and return or raise what it returns or raises.
 
-        If the caller is cancelled, work that has not begun is not done, and `cancel` is called to end what
-        has.
+        If the caller is cancelled, `work` is not started any more; if it runs already, `cancel` should end
+        it and is called.
         """
         outcome: Future[T] = Future()
         self._start()
@@ -64,7 +66,7 @@ class LongTexts:
             raise
 
     def end(self) -> None:
-        """Let the threads end when they have done what they are asked for. From any thread."""
+        """Let the threads end once they have finished the work that is queued. Any thread may call this."""
         for _ in self._threads:
             self._jobs.put(None)
 
@@ -78,11 +80,11 @@ class LongTexts:
             outcome, work = job
             if outcome.set_running_or_notify_cancel():
                 _do(outcome, work)
-            del job, outcome, work  # or they would stay until the next job comes
+            del job, outcome, work  # so that they are not kept until the next job
 
 
 def _do(outcome: Future[T], work: Callable[[], T]) -> None:
     try:
         outcome.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - it is the caller's
+    except BaseException as error:  # noqa: BLE001 - raised to the caller by the future
         outcome.set_exception(error)

@@ -1,4 +1,4 @@
-"""The places of an engine: how many choices of requests may be open at a time, and how many are."""
+"""The places of an engine, which bound how many choices of requests are open at a time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mlc_serve.errors import InvalidRequestError, QueueFullError
 
 
 class Places:
-    """Every choice of a request has a place, from before any work is done for it until nothing is left of it.
+    """Every choice of a request takes a place before any work is done for it, and keeps it until it is gone.
 
-    There are max_num_sequence + max_queued_requests of them. Used on the event loop only.
+    There are max_num_sequence + max_queued_requests places. Used on the event loop only.
     """
 
     def __init__(self, limits: EngineLimits) -> None:
@@ -21,7 +21,7 @@ class Places:
 
     @property
     def num_taken(self) -> int:
-        """Choices of requests that have a place."""
+        """The number of choices that have a place."""
         return self._num_taken
 
     @property
@@ -31,9 +31,10 @@ class Places:
 
     @contextmanager
     def reserve(self, num_choices: int) -> Iterator[None]:
-        """Keep places for the choices of a request until the context is left.
+        """Reserve places for the choices of a request until the context is left.
 
-        Raises QueueFullError if there are too few, and InvalidRequestError if there never are that many.
+        Raises QueueFullError if too few are left, and InvalidRequestError if there are fewer places than
+        choices.
         """
         self._require_room(num_choices)
         self._num_taken += num_choices

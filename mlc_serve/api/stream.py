@@ -1,6 +1,6 @@
-"""The mailbox of one open request: what the engine says of its choices, until its one reader takes it.
+"""The mailbox of one open request, which holds the deltas of its choices until its one reader takes them.
 
-Used on the event loop only. A reader that is slow finds more deltas at once, as many as a mailbox holds.
+Used on the event loop only. A slow reader gets more deltas at once, up to the size of the mailbox.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from itertools import accumulate
 from mlc_serve.engine.request import RequestDelta
 from mlc_serve.errors import RequestError
 
-# Sizes count deltas and the logprobs in them. Either takes up to 300 bytes here.
+# Sizes count deltas and the logprobs in them. Each of these takes up to 300 bytes in memory.
 MAX_WAITING = 2**17
-# What is turned into text and sent within about 5 ms, if it takes 10 us each.
+# This many can be decoded and sent within about 5 ms, at 10 us each.
 MAX_TAKEN = 512
 
 
 class Stream:
-    """`engine_ids` are those of the choices, of which `unfinished` are those that go on for all that the
-    reader's side knows; `request_id` is what the outside calls the request.
+    """The open stream of one request.
+
+    `engine_ids` are the engine's ids of its choices, and `unfinished` are those for which no last delta has
+    come and that were not stopped. `request_id` is the caller's name for the request.
     """
 
     def __init__(self, request_id: str | None, engine_ids: list[str]) -> None:
@@ -33,9 +35,9 @@ class Stream:
         self._something_new: asyncio.Future[None] | None = None  # while the reader waits
 
     def put(self, delta: RequestDelta) -> bool:
-        """Leave a delta for the reader, and say whether there is room for more.
+        """Store a delta for the reader, and return whether there is room for more.
 
-        After `fail` nothing is kept, so that there is room for everything.
+        After `fail` the delta is dropped, and there is always room.
         """
         if delta.finish_reason is not None:
             self.unfinished.discard(delta.request_id)
@@ -48,15 +50,15 @@ class Stream:
         return self._size <= MAX_WAITING
 
     def fail(self, error: RequestError) -> None:
-        """Let the reader have what it has not read yet, then this error. The first error stays."""
+        """Raise this error to the reader once it has read all stored deltas. Only the first error counts."""
         if self._error is None:
             self._error = error
             self._wake_reader()
 
     async def take(self) -> list[RequestDelta]:
-        """Wait for deltas and take those that are there, at least one and not many more than MAX_TAKEN.
+        """Wait for deltas, and return those that are there: at least one, and not many more than MAX_TAKEN.
 
-        Other tasks run before the next ones are taken. Raises the error given to `fail`.
+        Lets other tasks run first if deltas are waiting already. Raises the error given to `fail`.
         """
         if self._deltas:
             await asyncio.sleep(0)
@@ -71,7 +73,7 @@ class Stream:
         return deltas
 
     def _take_first(self) -> list[RequestDelta]:
-        """The first deltas, up to the one with which MAX_TAKEN is reached."""
+        """Remove and return the first deltas, up to the one that reaches MAX_TAKEN."""
         sizes = accumulate(map(_size, self._deltas))
         count, taken = next((i, size) for i, size in enumerate(sizes, 1) if size >= MAX_TAKEN)
         deltas = self._deltas[:count]
@@ -80,14 +82,17 @@ class Stream:
         return deltas
 
     def _wake_reader(self) -> None:
-        """A bare future: an asyncio.Event costs twice as much, and there is a wait for every token."""
+        """Wake the reader if it waits.
+
+        It waits for every token, so it waits on a bare future: an asyncio.Event costs twice as much.
+        """
         if self._something_new is not None and not self._something_new.done():
             self._something_new.set_result(None)
             self._something_new = None
 
 
 def _size(delta: RequestDelta) -> int:
-    """One, and one for each logprob."""
+    """Return 1 plus the number of logprobs in a delta."""
     return 1 + sum(
         1 + len(entry.top) for entries in (delta.logprobs, delta.prompt_logprobs) for entry in entries
     )

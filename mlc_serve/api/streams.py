@@ -1,13 +1,12 @@
-"""Streams: the one owner of open requests, between the event loop and the engine's thread.
+"""Streams owns the open requests, and connects the event loop with the engine's thread.
 
     event loop                                          engine thread (EngineLoop)
     ----------                                          --------------------------
     open: register a stream, submit  ────────────────>  step, step, ...
-    _dispatch: deltas into streams   <── one call a ──  deliver(deltas of a step)
-    closed, by whatever end          ───── abort ────>  what has not ended ends within one step
+    _dispatch: deltas into streams   <─ call per step ─  deliver(deltas of a step)
+    stream closed, for any reason    ───── abort ────>  unfinished choices end within one step
 
-Streams are opened, filled and closed on the event loop, and nowhere else. Knows no text, no HTTP and no
-device.
+Streams are opened, filled and closed only on the event loop. Knows no text, no HTTP and no device.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ logger = logging.getLogger(__name__)
 class Streams:
     """The open requests of one engine, whose thread runs from the start until `terminate`.
 
-    To be used from one event loop at a time: the first that opens something, until nothing of it is open.
+    It may be used from one event loop at a time; another one may use it when no stream is open.
     """
 
     def __init__(self, core: EngineCore) -> None:
@@ -50,10 +49,10 @@ class Streams:
 
     @contextmanager
     def open(self, requests: Sequence[EngineRequest], request_id: str | None = None) -> Iterator[Stream]:
-        """Submit the choices of a request and read what the engine says of them.
+        """Submit the choices of a request, and yield the stream of their deltas.
 
-        When the context is left, the choices that have not ended are aborted. `request_id` is what `abort`
-        takes. Raises what `require_open` raises, and what the engine refuses a request for.
+        When the context is left, choices that have not ended are aborted. `abort` takes `request_id`. Raises
+        what `require_open` and EngineLoop.submit raise.
         """
         self.require_open()
         self._adopt_running_loop()
@@ -67,12 +66,12 @@ class Streams:
             self._close(stream)
 
     def stop(self, engine_id: str) -> None:
-        """End one choice of an open stream whose text has come to its end."""
+        """End one choice of an open stream, because its text is complete."""
         self._streams[engine_id].unfinished.discard(engine_id)
         self.loop.abort(engine_id, FinishReason.STOP)
 
     def abort(self, request_id: str) -> None:
-        """End the requests that were opened under an id, if there are any."""
+        """End the requests that were opened with this `request_id`, if there are any."""
         for engine_id, stream in self._streams.items():
             if stream.request_id == request_id:
                 self.loop.abort(engine_id)
@@ -80,7 +79,7 @@ class Streams:
     async def drain(self, timeout: float) -> None:
         """Refuse new requests, wait up to `timeout` seconds for the open ones, then end them.
 
-        Both the refused and the ended get ShuttingDownError.
+        Requests that are refused or ended get ShuttingDownError.
         """
         self._refuse_with(_shutting_down)
         streams = set(self._streams.values())
@@ -92,22 +91,22 @@ class Streams:
                 self.loop.abort(engine_id)
 
     def terminate(self) -> None:
-        """End all requests with ShuttingDownError, and the engine's thread.
+        """End all requests with ShuttingDownError, then end the engine's thread.
 
-        Any thread may call it. The second call does nothing.
+        Any thread may call this. A second call does nothing.
         """
         self._refuse_with(_shutting_down)
         self._call_on_event_loop(self._fail_all, _shutting_down)
         self.loop.stop()
 
     async def wait_dead(self) -> None:
-        """Wait until the engine has failed for good. `terminate` is no failure."""
+        """Wait until the engine has failed for good. `terminate` does not count as a failure."""
         self._adopt_running_loop()
         if not self._has_died:
             await self._death.wait()
 
     def is_healthy(self, stuck_after: float) -> bool:
-        """Whether the engine's thread runs, and has not been within one step for `stuck_after` seconds."""
+        """Return whether the engine's thread runs and has not spent `stuck_after` seconds in one step."""
         is_stuck = self.loop.busy and time.monotonic() - self.loop.last_turn > stuck_after
         return self.loop.alive and not is_stuck
 
@@ -119,17 +118,20 @@ class Streams:
         stream.closed.set()
 
     def _adopt_running_loop(self) -> None:
-        """Deltas go to the event loop that asks. Raises RuntimeError if streams of another are open."""
+        """Deliver deltas to the running event loop from now on.
+
+        Raises RuntimeError if streams are open on another event loop.
+        """
         running = asyncio.get_running_loop()
         if self._event_loop is not running and self._streams:
             raise RuntimeError("the engine has open streams on another event loop")
         self._event_loop = running
 
     def _refuse_with(self, error: Callable[[], RequestError]) -> None:
-        """The first reason to refuse requests stays."""
+        """Refuse requests with this error from now on. Only the first error counts."""
         self._refusal = self._refusal or error
 
-    # What the engine's thread says -------------------------------------------------------------------------
+    # Called on the engine's thread -------------------------------------------------------------------------
 
     def _deliver(self, deltas: list[RequestDelta]) -> None:
         self._call_on_event_loop(self._dispatch, deltas)
@@ -142,23 +144,25 @@ class Streams:
         self._call_on_event_loop(self._fail_all, self._refusal)
 
     def _call_on_event_loop(self, callback: Callable[..., object], *args: Any) -> None:
-        """From any thread. Without an event loop, or after its end, there is nobody to tell."""
+        """Schedule a callback on the event loop, from any thread. Does nothing if there is none or it is
+        closed.
+        """
         if self._event_loop is None or self._event_loop.is_closed():
             return
         try:
             self._event_loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:
-            logger.debug("the event loop has closed under the engine")
+            logger.debug("the event loop was closed while the engine was running")
 
     def _dispatch(self, deltas: list[RequestDelta]) -> None:
-        """Hand each delta to its stream, unless that was closed meanwhile."""
+        """Put each delta into its stream, unless that has been closed."""
         for delta in deltas:
             stream = self._streams.get(delta.request_id)
             if stream is not None and not stream.put(delta):
                 self._give_up(stream)
 
     def _give_up(self, stream: Stream) -> None:
-        """End a request whose reader doesn't keep up with the engine."""
+        """End a request whose reader is slower than the engine."""
         stream.fail(ReaderTooSlowError("The reply was read more slowly than it was written; it ends here."))
         for engine_id in stream.engine_ids:
             self.loop.abort(engine_id)

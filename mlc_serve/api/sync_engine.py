@@ -1,7 +1,7 @@
-"""MLCEngine: an engine as programs without asyncio use it.
+"""MLCEngine: an engine for programs without asyncio.
 
-An AsyncMLCEngine whose event loop runs on a thread of its own; calls here wait for that thread. Any thread
-may call, but a streamed reply is read by one.
+It runs an AsyncMLCEngine on an event loop in its own thread, and calls wait for that thread. Any thread may
+call, but only one thread may read a streamed reply.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Parts = Generator[Part, None, None]
 
 @dataclass(frozen=True)
 class Endpoint(Generic[Whole, Part]):
-    """`completions` of an engine, or of its `chat`, as of OpenAI's client."""
+    """The `completions` attribute of an engine or of its `chat`, as in OpenAI's client."""
 
     _thread: EventLoopThread
     _create: Callable[..., Coroutine[Any, Any, Whole | AsyncGenerator[Part, None]]]
@@ -36,9 +36,10 @@ class Endpoint(Generic[Whole, Part]):
     def create(self, *, stream: Literal[True], **fields: Any) -> Parts[Part]: ...
 
     def create(self, *, stream: bool = False, **fields: Any) -> Whole | Parts[Part]:
-        """Answer a request given as OpenAI's fields and the extensions; with stream=True, part by part.
+        """Answer a request whose fields are those of OpenAI's API and the extensions.
 
-        To close or drop the generator of parts ends the request. Raises a RequestError.
+        With stream=True, returns a generator of chunks; closing or dropping it ends the request. Raises a
+        RequestError.
         """
         reply = self._thread.run(partial(self._create, stream=stream, **fields))
         return _parts(reply, self._thread) if isinstance(reply, AsyncGenerator) else reply
@@ -46,13 +47,13 @@ class Endpoint(Generic[Whole, Part]):
 
 @dataclass(frozen=True)
 class SyncChat:
-    """`chat` of an engine, as of OpenAI's client."""
+    """The `chat` attribute of an engine, as in OpenAI's client."""
 
     completions: Endpoint[ChatCompletion, ChatCompletionChunk]
 
 
 class MLCEngine:
-    """A model that answers requests. The arguments are those of AsyncMLCEngine; also a context manager."""
+    """A model that answers requests. It takes the arguments of AsyncMLCEngine, and is a context manager."""
 
     chat: SyncChat
     completions: Endpoint[Completion, Completion]
@@ -67,7 +68,7 @@ class MLCEngine:
         engine_config: EngineConfig | None = None,
         enable_tracing: bool = False,
     ) -> None:
-        """Load a model, which may take long, and start its engine. Raises StartupError."""
+        """Load a model, which may take a long time, and start its engine. Raises StartupError."""
         engine = AsyncMLCEngine(
             model,
             device,
@@ -80,7 +81,7 @@ class MLCEngine:
 
     @classmethod
     def from_loaded(cls, model: LoadedModel, *, enable_tracing: bool = False) -> MLCEngine:
-        """Start an engine on a model that is in memory."""
+        """Start an engine on a model that has been loaded."""
         engine = cls.__new__(cls)
         engine._start(AsyncMLCEngine.from_loaded(model, enable_tracing=enable_tracing))
         return engine
@@ -104,26 +105,26 @@ class MLCEngine:
 
     @property
     def num_open(self) -> int:
-        """Choices of requests that are not at their end."""
+        """The number of choices that have a place."""
         return self._thread.run(self._count_open)
 
     async def _count_open(self) -> int:
         return self._engine.num_open
 
     def metrics(self) -> dict[str, Any]:
-        """The engine's metrics under MLC's names."""
+        """Return the engine's metrics under MLC's names."""
         return self._engine.metrics()
 
     def abort(self, request_id: str) -> None:
-        """End a request with finish reason abort; one that is not open is left alone."""
+        """End a request with finish reason abort. Does nothing if it is not open."""
         self._thread.run(partial(self._engine.abort, request_id))
 
     def reset(self) -> None:
-        """End all requests with finish reason abort; forget cached prefixes and sums of metrics."""
+        """End all requests with finish reason abort, and reset the prefix cache and the sums of metrics."""
         self._thread.run(self._engine.reset)
 
     def terminate(self) -> None:
-        """End all requests with ShuttingDownError, and the engine. Idempotent."""
+        """End all requests with ShuttingDownError, then end the engine. A second call does nothing."""
         self._engine.terminate()
         self._thread.stop()
 
@@ -137,7 +138,9 @@ async def _next(parts: AsyncGenerator[Part, None]) -> Part | None:
 
 
 def _parts(parts: AsyncGenerator[Part, None], thread: EventLoopThread) -> Parts[Part]:
-    """The closing is not waited for: a dropped iterator may be finalized on any thread."""
+    """Yield the chunks. Does not wait for `parts` to be closed, since a dropped generator may be finalized on
+    any thread.
+    """
     try:
         while (part := thread.run(partial(_next, parts))) is not None:
             yield part

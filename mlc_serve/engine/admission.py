@@ -1,7 +1,7 @@
-"""Whether a waiting request may start: are there a sequence and pages, for it and for the first in line.
+"""Decides whether a waiting request may start: whether a sequence and enough pages are left for it.
 
-A request that waits for such a place sees a later one get it instead once at most. Runs on the engine's
-thread; starts nothing, and writes no more than that a request gave way.
+A later request may take the place that the first in line waits for, but each request is passed over at most
+once. Runs on the engine's thread; starts nothing, and writes only `was_passed_over`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mlc_serve.engine.sequence_pool import SequencePool
 
 
 class Admission:
-    """Answers for the requests that run at the time, at most `max_running`."""
+    """Allows at most `max_running` requests to run at a time."""
 
     def __init__(self, max_running: int, pool: SequencePool, cache: PrefixCache) -> None:
         self._max_running = max_running
@@ -23,13 +23,16 @@ class Admission:
         self._cache = cache
 
     def match(self, request: Request) -> PrefixMatch | None:
-        """The cached beginning of a request's tokens, less the last one: its logits are needed."""
+        """Return the longest cached prefix of a request's tokens, or None.
+
+        The prefix never includes the last token, because its logits have to be computed.
+        """
         if not request.may_reuse_prefix:
             return None
         return self._cache.match(request.known_ids(0, request.num_tokens - 1), request.spec.cache_namespace)
 
     def is_held_back(self, request: Request, hit: PrefixMatch | None, running: Sequence[Request]) -> bool:
-        """Whether a running request is about to compute more of the same prompt than is cached now."""
+        """Return whether a running request is about to compute more of the same prompt than is cached now."""
         if not request.may_reuse_prefix:
             return False
         cached = hit.length if hit else 0
@@ -39,10 +42,11 @@ class Admission:
     def may_start(
         self, request: Request, hit: PrefixMatch | None, running: Sequence[Request], first: Request
     ) -> bool:
-        """Whether there is a place that the first in line does not need as well, or gives up.
+        """Return whether a waiting request may start now. `first` is the first in line.
 
-        All known tokens and a page to grow must fit, beside what the running requests still have to compute.
-        That the first gives way is noted, for it does so once.
+        All tokens that it knows and one page to grow must fit beside what the running requests still have to
+        compute. Unless it is `first` itself, there must also be room for `first`, or `first` is passed over.
+        The latter sets `first.was_passed_over`, because it may happen only once.
         """
         num_pages = self._num_pages_owed(running) + self._num_pages_wanted(request, hit)
         if not self._has_room(len(running) + 1, num_pages):
@@ -55,11 +59,11 @@ class Admission:
         return not is_passed_over
 
     def _has_room(self, num_running: int, num_pages: int) -> bool:
-        """Whether so many may run, with so many pages more than are held for those that do."""
+        """Return whether `num_running` requests may run with `num_pages` more pages than are pinned now."""
         return num_running <= self._max_running and num_pages <= self._pool.num_unpinned_pages
 
     def _num_pages_wanted(self, request: Request, hit: PrefixMatch | None) -> int:
-        """Pages that a waiting request would take from what can be had."""
+        """Return how many of the unpinned pages a waiting request would pin."""
         length = min(request.num_tokens + self._pool.page_size, request.max_length)
         num_pages = self._pool.num_pages_of(length)
         if hit is None:
@@ -68,5 +72,5 @@ class Admission:
         return num_pages + pinned - self._pool.num_pages_of(hit.length)
 
     def _num_pages_owed(self, running: Sequence[Request]) -> int:
-        """Pages that the running requests lack for the tokens they know."""
+        """Return how many more pages the running requests need for the tokens they know."""
         return sum(self._pool.num_new_pages(request.held_seq_id, request.num_tokens) for request in running)

@@ -16,9 +16,9 @@ from mlc_serve.engine.sequence_state import SequenceState
 
 @dataclass(frozen=True)
 class TokenLogprobs:
-    """The logprob of one token and those of the likeliest tokens, as (id, logprob).
+    """The logprob of one token, and those of the likeliest tokens as pairs (id, logprob).
 
-    Of the model's own distribution: natural logarithms, before any bias, penalty or temperature.
+    They are natural logarithms of the model's own distribution, before any bias, penalty or temperature.
     """
 
     token_id: int
@@ -30,12 +30,12 @@ class TokenLogprobs:
 class SequenceStep:
     """One sequence's part in a forward pass.
 
-    `token_ids` (at least one) are known, `draft_ids` guessed; all of them are appended to the sequence.
-    `draws` has one entry for the token that follows `token_ids` and one for the token that follows each
-    draft, where it is drawn as if the draft had been. It is empty if more known tokens follow; then there are
-    no drafts.
-    `targets`, if given, has the length of `token_ids`: the known token that follows each position, whose
-    logprob is wanted (prompt logprobs); None where none follows. `num_top_logprobs` is for these targets.
+    `token_ids` (at least one) are known and `draft_ids` are guessed; all are appended to the sequence.
+    `draws` has one entry for the token after `token_ids`, and one for the token after each draft, which is
+    drawn as if the drafts before it had been drawn. If more known tokens follow in a later step, `draws` and
+    `draft_ids` are empty.
+    `targets`, if given, is as long as `token_ids`. It holds the known token that follows each position and
+    whose logprob is wanted (prompt logprobs), or None. `num_top_logprobs` applies to these targets.
     """
 
     seq_id: int
@@ -48,12 +48,12 @@ class SequenceStep:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What came of one SequenceStep.
+    """The result of one SequenceStep.
 
-    `token_ids` are the drafts that were drawn as they had been guessed, up to the first that was not, and
-    then the token that was drawn in its place or after the last draft. They are none exactly if no draw was
-    asked for or the first one failed; `error` then says why it failed, and ends the request.
-    `logprobs` has one entry for each of them if logprobs were asked for.
+    `token_ids` are the drafts that were guessed right, up to the first wrong one, and then the token that was
+    drawn in its place or after the last draft. `token_ids` is empty if and only if no draw was asked for or
+    the first one failed. If it failed, `error` says why and the request ends.
+    `logprobs` has one entry for each of `token_ids` if logprobs were asked for.
     `target_logprobs` has one entry for each target that is not None, in order.
     """
 
@@ -68,13 +68,13 @@ class Backend(Protocol):
 
     @property
     def state(self) -> SequenceState:
-        """What it keeps of its sequences."""
+        """The state that the model keeps for its sequences."""
 
     def run(self, steps: Sequence[SequenceStep]) -> list[StepResult]:
-        """Append each step's tokens and drafts to its sequence and draw where asked: one result a step, in
-        order. The caller takes off the drafts that were not kept.
+        """Append each step's tokens and drafts to its sequence, draw where asked, and return one result per
+        step, in order. The caller pops the drafts that were not kept.
 
-        The free pages must suffice before the call, and the number of tokens and draws keep to the limits
-        that the model was loaded with. What fails for one step alone is that result's `error`; anything
-        raised means that the device or the state can no longer be trusted.
+        The caller makes sure that there are enough free pages, and that the numbers of tokens and draws are
+        within the limits that the model was loaded with. If only one step fails, its result has an `error`.
+        Any exception means that the device or the state can no longer be trusted.
         """

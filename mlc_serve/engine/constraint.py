@@ -1,4 +1,4 @@
-"""What restricts the tokens that a request may be answered with, such as a grammar."""
+"""The interface of a constraint, such as a grammar, on the tokens that a request may generate."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Mask = npt.NDArray[np.bool_]
 class Constraint(Protocol):
     """Follows one sequence's output. Called on the engine's thread only.
 
-    Nothing that was accepted is taken back: drafts are looked at ahead of what was accepted, and preemption
-    keeps a request's tokens.
+    Accepted tokens are never taken back: drafts are passed as `ahead` and accepted only once they are kept,
+    and a preempted request keeps its tokens.
     """
 
     def mask(self, ahead: Sequence[int] = ()) -> Mask:
-        """Which tokens may come after those that were accepted, followed by `ahead`: one flag a token of the
-        vocabulary. No token may come where `ahead` is not allowed itself.
+        """Return which tokens may follow the accepted tokens and `ahead`: one flag per token of the
+        vocabulary. All flags are False if `ahead` itself is not allowed.
 
-        What it raises ends the request alone.
+        An exception ends only this request.
         """
 
     def accept(self, token_ids: Sequence[int]) -> None:
-        """Go on by tokens that were drawn under the masks. Raises nothing for such tokens."""
+        """Accept tokens that were drawn under the masks. Raises nothing for such tokens."""

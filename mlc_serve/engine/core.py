@@ -1,7 +1,7 @@
-"""The engine: requests in, deltas out, one forward pass a step.
+"""The engine: requests come in, deltas go out, and each step is one forward pass.
 
-step() is plan -> run -> commit. The scheduler plans, the backend runs, and commit here is the only writer of
-a request's tokens and counters. Runs on one thread (see EngineLoop); knows no text, no device and no thread.
+step() is plan -> run -> commit. The scheduler plans, the backend runs, and `_commit` is the only writer of a
+request's tokens and counters. Runs on one thread (see EngineLoop); knows no text, no device and no thread.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from mlc_serve.engine.trace import Trace
 
 
 class EngineCore:
-    """Serves requests from one backend. Each submitted one ends in exactly one delta with a finish reason.
+    """Serves requests from one backend. Each request ends with exactly one delta that has a finish reason.
 
-    `clock` gives seconds, in the time that requests arrive in. `make_policy` makes what decides who computes
-    next; what comes out of a request is the same with any policy.
+    `clock` returns seconds on the clock that requests' `arrival` is taken from. `make_policy` makes the
+    policy that decides which requests compute next; the output of a request is the same with any policy.
     """
 
     def __init__(
@@ -59,16 +59,16 @@ class EngineCore:
         return bool(self._requests or self._ended)
 
     def check(self, spec: EngineRequest) -> None:
-        """Raise ValueError for a request that must never get here: its prompt was to be checked before.
+        """Raise ValueError if the prompt is empty or too long, which the caller should have checked already.
 
-        Any thread may call it, since it reads nothing that changes.
+        Any thread may call this, since it reads nothing that changes.
         """
         num_prompt, limit = len(spec.prompt_ids), self._limits.max_single_sequence_length
         if not 0 < num_prompt < limit:
             raise ValueError(f"a prompt of {num_prompt} tokens can't be served within {limit}")
 
     def submit(self, spec: EngineRequest) -> None:
-        """Accept a request that `check` has let pass, under an id that no other open request has."""
+        """Accept a request that has passed `check` and whose id no other open request has."""
         limit, max_tokens = self._limits.max_single_sequence_length, spec.params.max_tokens
         length = limit if max_tokens is None else min(limit, len(spec.prompt_ids) + max_tokens)
         request = self._requests[spec.request_id] = Request(spec, length)
@@ -76,7 +76,7 @@ class EngineCore:
         self._trace.instant(spec.request_id, "request added to engine")
 
     def abort(self, request_id: str, reason: FinishReason = FinishReason.ABORT) -> None:
-        """End a request that waits or runs; the next step brings its last delta.
+        """End a waiting or running request; the next step returns its last delta.
 
         Does nothing if it has already ended.
         """
@@ -91,7 +91,7 @@ class EngineCore:
             self.abort(request_id, reason)
 
     def reset(self) -> None:
-        """End every request; forget all that is cached, and the sums that `EngineMetrics.snapshot` gives."""
+        """End every request, empty the prefix cache, and reset the sums in `EngineMetrics.snapshot`."""
         self.abort_all()
         self._metrics.reset()
         self._pool.clear()
@@ -99,7 +99,7 @@ class EngineCore:
         self._observe()
 
     def step(self) -> list[RequestDelta]:
-        """Advance requests by one forward pass. Whatever it raises means that the engine can't go on."""
+        """Advance requests by one forward pass. After any exception the engine can't go on."""
         start = self._clock()
         plan = self._plan(start)
         results = self._run(plan)
@@ -115,7 +115,7 @@ class EngineCore:
         return plan
 
     def _run(self, plan: Plan) -> list[StepResult]:
-        """An empty plan, where there are ended requests to report alone, needs no forward pass."""
+        """Run the forward pass. An empty plan needs none: there are only aborted requests to report."""
         if not plan.entries:
             return []
         steps = [_sequence_step(entry) for entry in plan.entries]
@@ -142,7 +142,7 @@ class EngineCore:
         self._metrics.observe(len(self._scheduler.running), len(self._scheduler.waiting), self._pool)
 
     def _commit_one(self, entry: PlanEntry, result: StepResult, now: float) -> RequestDelta | None:
-        """Take a result into its request; what there is to tell of it."""
+        """Write a result into its request, and return the delta to deliver, if there is anything new."""
         request = entry.request
         kept = _kept(request, result.token_ids)
         num_drafts_kept = max(0, len(kept) - 1)
@@ -173,7 +173,7 @@ class EngineCore:
         self._trace.instant(request.spec.request_id, "finish")
 
     def _check_idle(self) -> None:
-        """Nothing may be left behind: every page is free or held by a recycled sequence."""
+        """Check that without requests every page is free or held by a recycled sequence."""
         if not self._requests:
             self._pool.check_idle()
 
@@ -198,13 +198,16 @@ def _sequence_step(entry: PlanEntry) -> SequenceStep:
 
 
 def _targets(request: Request, start: int, stop: int) -> list[int | None]:
-    """The prompt tokens after positions [start, stop) whose logprobs have not left the engine."""
+    """Return the prompt token after each position in [start, stop).
+
+    It is None where the prompt has no next token or the token's logprob was delivered already.
+    """
     prompt_ids, done = request.spec.prompt_ids, request.num_prompt_logprobs
     return [prompt_ids[i] if done < i < len(prompt_ids) else None for i in range(start + 1, stop + 1)]
 
 
 def _kept(request: Request, token_ids: tuple[int, ...]) -> tuple[int, ...]:
-    """Of the tokens that a step has drawn, those up to the first that ends the request."""
+    """Return the tokens that a step has drawn, up to the first one that ends the request."""
     stops, num_left = request.spec.params.stop_token_ids, request.max_length - request.num_tokens
     for count, token_id in enumerate(token_ids[:num_left], 1):
         if token_id in stops:
@@ -213,7 +216,7 @@ def _kept(request: Request, token_ids: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _finish_reason(request: Request, result: StepResult, kept: tuple[int, ...]) -> FinishReason | None:
-    """Why a request ends after a step, if it does. It goes on while it has known tokens to compute."""
+    """Return why a request ends after a step, or None. It goes on while it has known tokens to compute."""
     if result.error is not None:
         return FinishReason.ERROR
     if kept and kept[-1] in request.spec.params.stop_token_ids:

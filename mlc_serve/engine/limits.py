@@ -1,4 +1,4 @@
-"""The limits that an engine keeps to, after everything that was left open has been inferred."""
+"""The limits of an engine, after every limit that was not configured has been inferred."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlc_serve.config import PrefillMode, PrefixCacheMode
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Facts of a compiled model that limits are inferred from. Sizes in bytes."""
+    """Facts about a compiled model from which limits are inferred. `*_bytes*` are in bytes."""
 
     context_window_size: int
     prefill_chunk_size: int
@@ -22,13 +22,13 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """What the scheduler may do at once. Lengths in tokens.
+    """The limits of the scheduler. Lengths are in tokens.
 
-    `max_single_sequence_length` counts prompt and output of one request and is at most
-    `max_total_sequence_length`, what the KV cache holds. `prefill_chunk_size` bounds the tokens of one
-    forward pass, `max_num_sequence` its sequences.
-    `max_recycling_sequences` bounds the finished sequences that the prefix cache keeps; None does not.
-    `max_queued_requests` bounds those accepted and not yet running.
+    `max_single_sequence_length` bounds the prompt and output of one request together, and is at most
+    `max_total_sequence_length`, the capacity of the KV cache. `prefill_chunk_size` bounds the tokens of one
+    forward pass, and `max_num_sequence` its sequences.
+    `max_recycling_sequences` bounds the finished sequences that the prefix cache keeps; None sets no bound.
+    `max_queued_requests` bounds the requests that were accepted and do not run yet.
     """
 
     max_num_sequence: int

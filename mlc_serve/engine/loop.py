@@ -1,8 +1,8 @@
 """The thread that an EngineCore runs on.
 
-Other threads hand it commands; it applies them between steps, steps while there is work, and sleeps on a
-condition while there is none. What a step brings goes to `deliver`, on this thread. If the core fails, the
-loop ends and says so once.
+Other threads put commands in its queue, and it applies them between steps. It sleeps on a condition while
+there is no work. It calls `deliver` with the deltas of each step, on its own thread. If the core fails, the
+loop ends and calls `died` once.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class _Call:
             return
         try:
             self.future.set_result(self._fn(core))
-        except Exception as error:  # noqa: BLE001 - it is the caller's
+        except Exception as error:  # noqa: BLE001 - raised to the caller by the future
             self.future.set_exception(error)
 
 
 class EngineLoop:
-    """Runs a core until `stop` or until it fails. Any thread may call it; `stop` any but its own.
+    """Runs a core until `stop` is called or the core fails.
 
+    Any thread may call its methods, except that its own thread must not call `stop`.
     `deliver` gets the deltas of each step that has some; `died` gets the exception that ended the loop.
-    `last_turn` is when the loop last came round (time.monotonic() seconds), and `busy`
-    says whether it has been at work since then: a loop that is busy and has not come round for long hangs in
-    the backend.
+    `last_turn` is when the loop last looked for work (time.monotonic() seconds), and `busy` says whether it
+    has been working since then: if it is busy and `last_turn` is long ago, the backend hangs.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class EngineLoop:
         self._thread.start()
 
     def submit(self, spec: EngineRequest) -> None:
-        """Hand over a request under an id of its own.
+        """Submit a request whose id no other request has.
 
-        Raises EngineDeadError if nothing runs, and ValueError for a prompt that was to be refused before.
+        Raises EngineDeadError if the loop does not run, and ValueError as EngineCore.check does.
         """
         self._core.check(spec)
         with self._wake:
@@ -81,13 +81,13 @@ class EngineLoop:
             self._put(lambda core: core.submit(spec))
 
     def abort(self, request_id: str, reason: FinishReason = FinishReason.ABORT) -> None:
-        """End a request unless it has ended, or the loop has. `reason` comes with its last delta."""
+        """End a request; its last delta has this `reason`. Does nothing if it or the loop has ended."""
         with self._wake:
             if self.alive:
                 self._put(lambda core: core.abort(request_id, reason))
 
     def call(self, fn: Callable[[EngineCore], T]) -> Future[T]:
-        """Run `fn(core)` between steps. What it raises is the future's and ends no loop."""
+        """Run `fn(core)` between steps. The future raises what `fn` raises; the loop goes on."""
         call = _Call(fn)
         with self._wake:
             self._require_alive()
@@ -95,7 +95,10 @@ class EngineLoop:
         return call.future
 
     def stop(self) -> None:
-        """End every open request with ABORT, deliver that, end the thread. The second time does nothing."""
+        """End every open request with ABORT, deliver their last deltas, and end the thread.
+
+        Does nothing if it was called before.
+        """
         with self._wake:
             self._stopping = True
             self._wake.notify()
@@ -104,7 +107,7 @@ class EngineLoop:
 
     def _require_alive(self) -> None:
         if not self.alive or self._stopping:
-            raise EngineDeadError("The engine does not run.")
+            raise EngineDeadError("The engine is not running.")
 
     def _put(self, command: Callable[[EngineCore], None]) -> None:
         self._commands.append(command)
@@ -124,7 +127,7 @@ class EngineLoop:
             self._end()
 
     def _wait_for_work(self) -> bool:
-        """Sleep until there is something to do, apply what others want; False when the loop is to end."""
+        """Sleep until there is something to do and apply the commands; return False if the loop must end."""
         with self._wake:
             while not (self._commands or self._core.has_work or self._stopping):
                 self.busy = False
@@ -139,7 +142,7 @@ class EngineLoop:
         return not stopping
 
     def _turn(self) -> None:
-        """One step, if there is work, and its delivery."""
+        """Make one step if there is work, and deliver its deltas."""
         if not self._core.has_work:
             return
         deltas = self._core.step()
@@ -147,7 +150,7 @@ class EngineLoop:
             self._deliver(deltas)
 
     def _end(self) -> None:
-        """Take nothing more; those who wait for a call hear that it won't be made."""
+        """Accept no more commands, and fail the calls that are still in the queue."""
         with self._wake:
             self.alive = False
             self.busy = False
@@ -155,4 +158,4 @@ class EngineLoop:
             self._commands.clear()
         for command in commands:
             if isinstance(command, _Call) and command.future.set_running_or_notify_cancel():
-                command.future.set_exception(EngineDeadError("The engine does not run."))
+                command.future.set_exception(EngineDeadError("The engine is not running."))

@@ -1,7 +1,7 @@
-"""What is counted of one engine: Prometheus metrics, and the sums that MLC-LLM reports under its own names.
+"""The metrics of one engine: Prometheus metrics, and the sums that MLC-LLM reports under its own names.
 
-Written on the engine's thread only; a scrape may read on any. Label children are looked up once, so that a
-token costs an addition. Owns its registry: several engines of a process don't meet here.
+Only the engine's thread writes; a scrape may read on any thread. Label children are looked up once, so that
+counting a token costs one addition. Each engine has its own registry.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class EngineMetrics:
         self._hit = self._counter("prefix_cache_hit_tokens", "Prompt tokens found in the cache")
         self._prompt = self._counter("prompt_tokens", "Prompt tokens of admitted requests")
         self._generated = self._counter("generation_tokens", "Tokens generated")
-        self._preemptions = self._counter("preemptions", "Requests that lost their pages for a time")
+        self._preemptions = self._counter("preemptions", "Times that a running request lost its pages")
         finished = Counter(
             "mlc_serve_requests_finished",
             "Requests that ended, by reason",
@@ -77,7 +77,7 @@ class EngineMetrics:
         self._queued = self._histogram("queue_time", "From arrival to admission", _LATENCY_BUCKETS)
 
     def planned(self, plan: Plan, now: float) -> None:
-        """A forward pass is about to be made. Those admitted for the first time get their time."""
+        """Count a plan before its forward pass, and set `admitted_at` of newly admitted requests."""
         self._preemptions.inc(len(plan.preempted))
         for request in plan.admitted:
             if request.admitted_at is None:
@@ -85,7 +85,7 @@ class EngineMetrics:
                 self._admitted(request, now)
 
     def stepped(self, plan: Plan, num_drawn: int, start: float, stop: float) -> None:
-        """A forward pass was made, and gave so many tokens."""
+        """Count a forward pass that ran from `start` to `stop` and drew `num_drawn` tokens."""
         self._generated.inc(num_drawn)
         num_decoded, num_prefilled = plan.num_decodes, plan.num_prompt_tokens
         self._sums.decode_tokens_sum += num_decoded
@@ -96,7 +96,7 @@ class EngineMetrics:
             self._sums.engine_decode_time_sum += stop - start
 
     def generated(self, request: Request, now: float) -> None:
-        """One of a step's tokens was drawn for a request."""
+        """Observe the TTFT or ITL of one token that was generated for a request."""
         if request.last_token_at is None:
             request.first_token_at = now
             self._first_token.observe(now - request.spec.arrival)
@@ -105,7 +105,7 @@ class EngineMetrics:
         request.last_token_at = now
 
     def finished(self, request: Request, reason: FinishReason, now: float) -> None:
-        """A request ended."""
+        """Count a request that ended."""
         self._finished[reason].inc()
         self._duration.observe(now - request.spec.arrival)
         self._sums.prompt_tokens_sum += len(request.spec.prompt_ids)
@@ -113,7 +113,7 @@ class EngineMetrics:
         self._last_finished = _last_finished(request, now)
 
     def observe(self, num_running: int, num_waiting: int, pool: SequencePool) -> None:
-        """What holds now: at the start, after a step, after a reset."""
+        """Set the gauges. Called at the start, after a step and after a reset."""
         self._running.set(num_running)
         self._waiting.set(num_waiting)
         self._pages.set(pool.num_pages)
@@ -121,12 +121,12 @@ class EngineMetrics:
         self._pages_recycled.set(pool.num_unpinned_pages - pool.num_free_pages)
 
     def reset(self) -> None:
-        """Start the sums of `snapshot` anew. Prometheus counters only ever grow."""
+        """Set the sums of `snapshot` to zero. Prometheus counters stay, since they must only ever grow."""
         self._sums = EngineSums()
         self._last_finished = {}
 
     def snapshot(self) -> dict[str, float]:
-        """The sums and the last request under MLC-LLM's names, flattened with underscores."""
+        """Return the sums and the figures of the last request, under MLC-LLM's names, as a flat dict."""
         last = {f"last_finished_request_{name}": value for name, value in self._last_finished.items()}
         return asdict(self._sums) | last
 

@@ -1,11 +1,13 @@
-"""How many prompt tokens a forward pass takes along with running streams.
+"""Decides how many prompt tokens a forward pass takes along with running streams.
 
-Every stream waits for the whole pass, so that a long prompt beside decodes is felt as a gap. Passes that were
-timed tell what decodes alone cost lately and what a prompt token adds to them. In units of such a pass of
-decodes: where passes take prompts for s more, p prompts wait in proportion to p / s and the gaps of d streams
-grow by d * s, whose sum is least at s = sqrt(p / d). A prompt's wait, which comes once, counts nine times, so
-that it is three times that here. But a prompt adds one pass at most: a single one doubles the gaps. And
-prompts get that much however many streams there are.
+Every stream waits for the whole pass, so its client sees a gap when prompt tokens join the decodes. From
+timed passes we know what decodes alone have cost lately and what each prompt token adds.
+
+Take the time of a pass of decodes alone as 1, and let prompts add s to it. Then p prompts wait in proportion
+to p / s, and the gaps of d streams grow by d * s together. The sum is least at s = sqrt(p / d). We weigh a
+prompt's wait nine times, because it happens only once, which makes s three times as large. Two bounds apply:
+s is at most p, so a single prompt at most doubles the gaps, and s is at least 1 however many streams there
+are.
 
 Runs on the engine's thread; knows no clock and no requests.
 """
@@ -16,18 +18,19 @@ from collections import deque
 from math import sqrt
 from statistics import median_low
 
-# Prompts go on however dear a token seems; beside a single stream this still fits within three gaps.
+# Prompts always get this many tokens, however expensive they seem. Beside a single stream this still fits
+# within three gaps.
 _MIN_TOKENS = 8
-# How much more a prompt's wait weighs than a gap of a stream.
+# The weight of a prompt's wait, relative to the gaps of a stream.
 _WAIT_WEIGHT = 9
-# What a pass of decodes cost says nothing about batches further apart than this, as a factor.
+# The cost of a pass of decodes is not used for batches that are larger or smaller by more than this factor.
 _NEAR = 1.5
-# After so many passes with prompts in them the cost of decodes alone is measured again.
+# After this many passes with prompts in them, the cost of decodes alone is measured again.
 _MAX_AGE = 32
-# A cost is the median of so many measurements, so that passes that something else held up don't count.
+# A cost is the median of this many measurements, so that a pass that something else delayed doesn't count.
 _NUM_MEASURED = 8
-# Prompt tokens are never free, though a disturbed measurement can make them look so: at least this share of
-# their pass.
+# Prompt tokens are assumed to take at least this share of their pass, since a disturbed measurement can make
+# them look free.
 _LEAST_ADDED = 1 / 16
 
 
@@ -41,11 +44,10 @@ class Pacing:
         self._age = 0
 
     def prompt_tokens(self, num_decodes: int, num_prompts: int) -> int:
-        """Prompt tokens that a pass may take beside `num_decodes` (at least one) streams when `num_prompts`
-        could use some.
+        """Return how many prompt tokens a pass may take beside `num_decodes` (at least one) streams, when
+        `num_prompts` prompts have tokens to compute.
 
-        0 if it isn't known what the decodes cost alone: that pass measures it, and is no longer than what the
-        streams are used to.
+        Returns 0 if the cost of the decodes alone isn't known: the coming pass then measures it.
         """
         if self._age >= _MAX_AGE or not self._is_near(num_decodes):
             return 0
@@ -56,14 +58,14 @@ class Pacing:
         return max(_MIN_TOKENS, int(share * median_low(self._decode_seconds) / token_seconds))
 
     def measured(self, num_decodes: int, num_prompt_tokens: int, seconds: float) -> None:
-        """A pass over these took so long."""
+        """Learn from a pass over these decodes and prompt tokens that took `seconds`."""
         if not num_prompt_tokens:
             self._measured_decodes(num_decodes, seconds)
         elif num_decodes:
             self._age += 1
             self._measured_both(num_decodes, num_prompt_tokens, seconds)
         elif not self._token_seconds:
-            # Too much, for the fixed cost of a pass is in it, but there is nothing better yet.
+            # This is too high, because it includes the fixed cost of a pass, but nothing better is known yet.
             self._token_seconds.append(seconds / num_prompt_tokens)
 
     def _measured_decodes(self, num_decodes: int, seconds: float) -> None:
@@ -73,7 +75,7 @@ class Pacing:
         self._num_decodes, self._age = num_decodes, 0
 
     def _measured_both(self, num_decodes: int, num_prompt_tokens: int, seconds: float) -> None:
-        """Few tokens add less than what passes differ by."""
+        """Ignore a pass with few prompt tokens: what they add is less than the variation between passes."""
         if num_prompt_tokens >= _MIN_TOKENS and self._is_near(num_decodes):
             added = max(seconds - median_low(self._decode_seconds), _LEAST_ADDED * seconds)
             self._token_seconds.append(added / num_prompt_tokens)

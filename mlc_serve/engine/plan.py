@@ -1,4 +1,4 @@
-"""A plan for one forward pass: which requests compute how many tokens, and which of them draw."""
+"""A plan for one forward pass: which requests compute how many tokens, and which draw one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mlc_serve.engine.request import Request
 
 
 class PlanEntry(NamedTuple):
-    """A request computes its next `num_tokens` known tokens on `seq_id`, and draws another if `draws`.
+    """A request computes its next `num_tokens` known tokens on `seq_id`, and draws the next one if `draws`.
 
-    One that decodes may compute drafts behind its one known token, to draw several at once.
+    A decoding request may compute `draft_ids` after its one known token, to draw several tokens at once.
     """
 
     request: Request
@@ -25,7 +25,7 @@ class PlanEntry(NamedTuple):
 
 @dataclass
 class Plan:
-    """One forward pass, and what making it did: who was admitted, who gave its pages back."""
+    """One forward pass, and the requests that were admitted and preempted while it was planned."""
 
     entries: list[PlanEntry] = field(default_factory=list)
     admitted: list[Request] = field(default_factory=list)
@@ -33,10 +33,10 @@ class Plan:
 
     @property
     def num_decodes(self) -> int:
-        """Entries that compute the token drawn last, and nothing else."""
+        """The number of entries that compute only the token that was drawn last."""
         return sum(entry.is_decode for entry in self.entries)
 
     @property
     def num_prompt_tokens(self) -> int:
-        """Tokens of all other entries."""
+        """The number of tokens in all other entries."""
         return sum(entry.num_tokens for entry in self.entries if not entry.is_decode)

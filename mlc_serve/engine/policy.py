@@ -1,4 +1,4 @@
-"""Who computes how much next: what the engine asks of a scheduling policy."""
+"""The interface of a scheduling policy, which decides how much each request computes next."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mlc_serve.engine.sequence_pool import SequencePool
 
 
 class Policy(Protocol):
-    """Owns the requests that wait and those that run, and writes their state and their sequence.
+    """Owns the waiting and the running requests, and writes their `state` and `seq_id`.
 
-    It asks the pool for the pages of what it plans, and for none that is not free.
+    A policy takes the pages for what it plans from the pool, and takes no more than are free.
     """
 
     @property
@@ -25,16 +25,16 @@ class Policy(Protocol):
 
     @property
     def running(self) -> Sequence[Request]:
-        """The requests that hold one."""
+        """The requests that hold a sequence."""
 
     def add(self, request: Request) -> None:
-        """Let a request wait for its turn."""
+        """Add a request to the waiting ones."""
 
     def remove(self, request: Request) -> None:
-        """Forget a request that waits or runs, and give its sequence to the prefix cache."""
+        """Forget a waiting or running request, and give its sequence to the prefix cache."""
 
     def plan(self) -> Plan:
-        """The next forward pass, within the limits. It is empty only if there is no request."""
+        """Return the next forward pass, within the limits. It is empty only if there is no request."""
 
 
 MakePolicy = Callable[[EngineLimits, SequencePool, PrefixCache, Pacing], Policy]

@@ -1,8 +1,8 @@
-"""Which computed tokens are kept for later requests, and which go first when pages are needed.
+"""Decides which computed tokens are kept for later requests, and which are evicted when pages are needed.
 
-A cached prefix is the beginning of a live sequence: of a running request, or of one that ended and was
-recycled. Requests find what others of their namespace have computed; pages and eviction are common to all.
-Owns the radix tree and the order of eviction; runs on the engine's thread.
+A cached prefix is the beginning of a live sequence, which belongs to a running request or was recycled when
+its request ended. A request finds only prefixes of its own namespace; pages and the order of eviction are
+shared by all namespaces. Owns the radix tree and the order of eviction; runs on the engine's thread.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ class PrefixCache(Protocol):
     """What the scheduler asks of a prefix cache."""
 
     def match(self, token_ids: Sequence[int], namespace: str) -> PrefixMatch | None:
-        """The longest beginning of the tokens, in whole pages, that a live sequence of a namespace holds."""
+        """Return the longest prefix of the tokens, in whole pages, that a live sequence of the namespace
+        holds, or None.
+        """
 
     def touch(self, seq_id: int) -> None:
-        """A sequence was of use: it is evicted after those that weren't since."""
+        """Mark a sequence as just used, so that it is evicted after those that were used before."""
 
     def shares_more(self, request: Request, other: Request, length: int) -> bool:
-        """Whether `other`, once its prompt is computed, would spare the request more than its first `length`
-        tokens, which are in whole pages.
+        """Return whether the request could reuse more than its first `length` tokens once the prompt of
+        `other` is computed. `length` is a multiple of the page size.
         """
 
     def record(self, request: Request) -> None:
@@ -39,16 +41,16 @@ class PrefixCache(Protocol):
         """Release the sequence of a request that will be computed again."""
 
     def evict(self) -> bool:
-        """Release the recycled sequence that was of use longest ago; False if there is none."""
+        """Release the least recently used recycled sequence; return False if there is none."""
 
     def clear(self) -> None:
-        """Forget everything; the sequences are gone already."""
+        """Forget everything. The caller has already cleared the sequence pool."""
 
 
 class RadixPrefixCache:
     """Finds prefixes in a radix tree and evicts the least recently used sequence first.
 
-    `max_recycled` bounds the recycled sequences; None leaves that to the pages.
+    `max_recycled` bounds the number of recycled sequences; None means that only the pages bound it.
     """
 
     def __init__(self, pool: SequencePool, max_recycled: int | None) -> None:
@@ -63,13 +65,13 @@ class RadixPrefixCache:
         return self._tree.match(token_ids, namespace)
 
     def touch(self, seq_id: int) -> None:
-        """As PrefixCache.touch. Running sequences have no turn to be evicted."""
+        """As PrefixCache.touch. Does nothing for the sequence of a running request: it can't be evicted."""
         if seq_id in self._recycled:
             del self._recycled[seq_id]
             self._recycled[seq_id] = None
 
     def shares_more(self, request: Request, other: Request, length: int) -> bool:
-        """As PrefixCache.shares_more: another whole page, and never the request's last token."""
+        """As PrefixCache.shares_more: compares one more page, and never the request's last token."""
         if request.spec.cache_namespace != other.spec.cache_namespace:
             return False
         mine, theirs = request.spec.prompt_ids, other.spec.prompt_ids
@@ -78,7 +80,7 @@ class RadixPrefixCache:
         return has_page and mine[length:stop] == theirs[length:stop] and mine[:length] == theirs[:length]
 
     def record(self, request: Request) -> None:
-        """As PrefixCache.record: when another page is full."""
+        """As PrefixCache.record. Does nothing unless another page is full."""
         seq_id = request.held_seq_id
         start = self._num_recorded.get(seq_id, 0)
         stop = request.num_computed - request.num_computed % self._pool.page_size
@@ -92,7 +94,7 @@ class RadixPrefixCache:
         self._num_recorded[seq_id] = stop
 
     def recycle(self, request: Request) -> None:
-        """As PrefixCache.recycle. A sequence that offers nothing that another one lacks is not kept."""
+        """As PrefixCache.recycle. Releases a sequence whose whole pages another one holds as well."""
         seq_id = request.held_seq_id
         if seq_id not in self._tree or self._tree.is_covered(seq_id):
             self._release(seq_id)
@@ -134,21 +136,21 @@ class NoPrefixCache:
         self._pool = pool
 
     def match(self, token_ids: Sequence[int], namespace: str) -> PrefixMatch | None:  # noqa: ARG002 - the interface's
-        """As PrefixCache.match: never any."""
+        """As PrefixCache.match: returns None."""
         return None
 
     def touch(self, seq_id: int) -> None:
-        """As PrefixCache.touch: there is no order to keep."""
+        """As PrefixCache.touch: does nothing."""
 
     def shares_more(self, request: Request, other: Request, length: int) -> bool:  # noqa: ARG002 - the interface's
-        """As PrefixCache.shares_more: nothing is shared."""
+        """As PrefixCache.shares_more: returns False."""
         return False
 
     def record(self, request: Request) -> None:
-        """As PrefixCache.record: nothing is offered."""
+        """As PrefixCache.record: does nothing."""
 
     def recycle(self, request: Request) -> None:
-        """As PrefixCache.recycle: release it."""
+        """As PrefixCache.recycle: releases the sequence."""
         self.discard(request)
 
     def discard(self, request: Request) -> None:
@@ -156,8 +158,8 @@ class NoPrefixCache:
         self._pool.release(request.held_seq_id)
 
     def evict(self) -> bool:
-        """As PrefixCache.evict: there is none."""
+        """As PrefixCache.evict: returns False."""
         return False
 
     def clear(self) -> None:
-        """As PrefixCache.clear: there is nothing to forget."""
+        """As PrefixCache.clear: does nothing."""

@@ -1,9 +1,8 @@
-"""A radix tree over sequences of token ids: which sequence has the longest beginning in common with some
-tokens.
+"""A radix tree over sequences of token ids, which finds the sequence with the longest prefix of given tokens.
 
-A pure structure, in whole pages: an edge is a run of pages, and what does not fill a page is left out. Each
-sequence begins with a page that names its namespace, so that only sequences of one namespace share anything.
-Knows neither KV cache nor which sequences are worth keeping.
+It works in whole pages: an edge is a run of pages, and tokens that don't fill a page are left out. Each
+sequence begins with a page that names its namespace, so that only sequences of one namespace share nodes.
+The tree knows neither the KV cache nor which sequences are worth keeping.
 """
 
 from __future__ import annotations
@@ -11,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-# Tokens, or the name of a namespace.
+# The tokens of a page, or the name of a namespace.
 Page = tuple[int, ...] | tuple[str]
 
 
 @dataclass(frozen=True)
 class PrefixMatch:
-    """The first `length` tokens, a positive multiple of the page size, are the first ones of `seq_id` too."""
+    """The first `length` tokens are also the first tokens of sequence `seq_id`.
+
+    `length` is a positive multiple of the page size.
+    """
 
     length: int
     seq_id: int
@@ -25,10 +27,10 @@ class PrefixMatch:
 
 @dataclass(eq=False)
 class _Node:
-    """The pages between a parent and a place where sequences part or end.
+    """A place where sequences branch or end, and the pages (`edge`) that lead to it from its parent.
 
-    Each node but the root has a sequence that ends in it or at least two children. `seq_ids` keeps insertion
-    order.
+    In each node except the root a sequence ends, or the node has at least two children. `seq_ids` are the
+    sequences that end here, in order of insertion.
     """
 
     edge: list[Page]
@@ -38,7 +40,7 @@ class _Node:
 
 
 class RadixTree:
-    """Sequences by their tokens. A sequence is known by its id and ends somewhere in the tree."""
+    """Stores sequences by their tokens. Each sequence has an id and ends in one node of the tree."""
 
     def __init__(self, page_size: int) -> None:
         self._page_size = page_size
@@ -52,7 +54,9 @@ class RadixTree:
         return len(self._ends)
 
     def match(self, token_ids: Sequence[int], namespace: str = "") -> PrefixMatch | None:
-        """The longest common beginning of `token_ids` and a sequence of the namespace, if it fills a page."""
+        """Return the longest common prefix of `token_ids` and a sequence of the namespace, or None if it is
+        shorter than a page.
+        """
         node, num_pages = self._root, 0
         pages: list[Page] = [(namespace,), *self._pages(token_ids)]
         while num_pages < len(pages):
@@ -67,13 +71,13 @@ class RadixTree:
         return PrefixMatch(length, _any_below(node)) if length > 0 else None
 
     def insert(self, seq_id: int, token_ids: Sequence[int], namespace: str = "") -> None:
-        """Store a sequence that isn't stored, up to its last whole page."""
+        """Store a new sequence up to its last whole page. Raises ValueError if the id is stored already."""
         if seq_id in self._ends:
-            raise ValueError(f"sequence {seq_id} is in the tree")
+            raise ValueError(f"sequence {seq_id} is already in the tree")
         self._end_at(self._descend(self._root, [(namespace,), *self._pages(token_ids)]), seq_id)
 
     def extend(self, seq_id: int, token_ids: Sequence[int]) -> None:
-        """Store that whole pages follow the stored ones of a sequence."""
+        """Append whole pages to a stored sequence."""
         node, pages = self._ends[seq_id], [*self._pages(token_ids)]
         if node.parent is not None and not node.children and len(node.seq_ids) == 1:
             node.edge.extend(pages)
@@ -89,7 +93,7 @@ class RadixTree:
         self._tidy(node)
 
     def is_covered(self, seq_id: int) -> bool:
-        """Whether another sequence has all stored tokens of this one."""
+        """Return whether another sequence begins with all stored tokens of this one."""
         node = self._ends[seq_id]
         return len(node.seq_ids) > 1 or bool(node.children)
 
@@ -108,7 +112,7 @@ class RadixTree:
         self._ends[seq_id] = node
 
     def _descend(self, node: _Node, pages: list[Page]) -> _Node:
-        """The node at which `pages`, followed from `node`, end; made where it is missing."""
+        """Return the node where `pages` end when followed from `node`; missing nodes are made."""
         done = 0
         while done < len(pages):
             child = node.children.get(pages[done])
@@ -120,7 +124,7 @@ class RadixTree:
         return node
 
     def _tidy(self, node: _Node) -> None:
-        """Restore the invariant where a sequence no longer ends."""
+        """Restore the invariant of a node in which a sequence no longer ends."""
         parent = node.parent
         if parent is None or node.seq_ids:
             return
@@ -141,13 +145,13 @@ class RadixTree:
 
 
 def _num_common(edge: list[Page], pages: list[Page], start: int) -> int:
-    """How many pages of an edge are found in `pages` from `start` on."""
+    """Return how many pages at the beginning of an edge equal those of `pages` from `start` on."""
     stop = min(len(edge), len(pages) - start)
     return next((i for i in range(stop) if edge[i] != pages[start + i]), stop)
 
 
 def _split(parent: _Node, node: _Node, num_pages: int) -> _Node:
-    """What ends after the first `num_pages` of a child's edge: the child, or a new node above it."""
+    """Return the node after the first `num_pages` of a child's edge: the child, or a new node above it."""
     if num_pages == len(node.edge):
         return node
     upper = _Node(node.edge[:num_pages], parent)
@@ -158,7 +162,9 @@ def _split(parent: _Node, node: _Node, num_pages: int) -> _Node:
 
 
 def _any_below(node: _Node) -> int:
-    """The newest sequence that ends in the nearest node that has one, down the first branches."""
+    """Return a sequence that passes through a node: follow first children to a node where sequences end, and
+    take the newest of these.
+    """
     while not node.seq_ids:
         node = next(iter(node.children.values()))
     return next(reversed(node.seq_ids))

@@ -1,7 +1,8 @@
-"""A request inside the engine: one sequence of tokens, known and computed. `n` choices are n requests.
+"""A request inside the engine: one sequence of tokens, known and computed. A client's `n` choices are `n`
+requests.
 
-The scheduler writes `state` and `seq_id`, and commit the tokens and counters, on the engine's thread. Knows
-no text.
+The scheduler writes `state` and `seq_id`, and EngineCore's commit writes the tokens and counters, all on the
+engine's thread. Knows no text.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class FinishReason(str, Enum):
 class EngineRequest:
     """What is submitted to the engine: ids, not text. `arrival` is time.monotonic() seconds.
 
-    Only requests with the same `cache_namespace` reuse each other's computed prefixes. The engine alone uses
-    the `constraint` from then on.
+    Only requests with the same `cache_namespace` reuse each other's computed prefixes. Once the request is
+    submitted, only the engine may use its `constraint`.
     """
 
     request_id: str
@@ -55,16 +56,16 @@ class RequestState(Enum):
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """An accepted request on its way.
+    """An accepted request and its progress.
 
     It holds a sequence, `seq_id`, exactly while its state is RUNNING.
 
-    `num_computed` tokens of prompt_ids + output_ids are in the KV cache; each step lets it catch up with
-    `num_tokens`. It ends at the latest when `max_length` tokens are known. `num_cached` of the prompt's
-    tokens were found in the prefix cache when the request was first admitted; None before.
-    `num_prompt_logprobs` have left the engine. `was_passed_over`: a later request has been given the place in
-    the KV cache that this one was waiting for. `draw` sees the tokens of `output_ids` as they come. Times are
-    time.monotonic() seconds; None before.
+    `num_computed` tokens of prompt_ids + output_ids are in the KV cache; steps bring this number up to
+    `num_tokens`. The request ends at the latest when `max_length` tokens are known. `num_cached` tokens of
+    the prompt were found in the prefix cache when the request was first admitted; it is None before.
+    `num_prompt_logprobs` counts the prompt logprobs that were delivered. `was_passed_over` says that a later
+    request was given the place in the KV cache that this one waits for. `draw` refers to `output_ids`, so it
+    always sees the latest output. Times are time.monotonic() seconds, and None before the event.
     """
 
     spec: EngineRequest
@@ -96,17 +97,17 @@ class Request:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens known so far: prompt and output."""
+        """The number of tokens known so far: prompt and output."""
         return self.num_prompt + len(self.output_ids)
 
     @property
     def num_uncomputed(self) -> int:
-        """Known tokens that are not in the KV cache; at least one for a request that goes on."""
+        """The number of known tokens that are not in the KV cache: at least 1 until the request ends."""
         return self.num_prompt + len(self.output_ids) - self.num_computed
 
     @property
     def is_decoding(self) -> bool:
-        """Whether all that is left to compute is the token drawn last."""
+        """Whether only the token drawn last is left to compute."""
         num_output = len(self.output_ids)
         return num_output > 0 and self.num_prompt + num_output - self.num_computed == 1
 
@@ -117,17 +118,17 @@ class Request:
 
     @property
     def may_reuse_prefix(self) -> bool:
-        """Whether computed tokens of others will do: not while the logits at every position of the prompt are
-        wanted.
+        """Whether the request may reuse a computed prefix. It may not while prompt logprobs are due, since
+        these need the logits at every position of the prompt.
         """
         return not self.spec.params.prompt_logprobs or self.num_prompt_logprobs == self.num_prompt - 1
 
     def draws(self, draft_ids: Sequence[int]) -> list[Draw]:
-        """The draw of the next token, and of the token after each draft."""
+        """Return the draw of the next token, and of the token after each draft."""
         return [self.draw, *(self.draw.after(draft_ids[:stop]) for stop in range(1, len(draft_ids) + 1))]
 
     def known_ids(self, start: int, stop: int) -> Sequence[int]:
-        """Known tokens at positions [start, stop)."""
+        """Return the known tokens at positions [start, stop)."""
         boundary = self.num_prompt
         if start >= boundary:
             return self.output_ids[start - boundary : stop - boundary]
@@ -138,11 +139,11 @@ class Request:
 
 @dataclass(frozen=True)
 class RequestDelta:
-    """What one step did for one request, as it leaves the engine.
+    """What one step added to one request.
 
-    The last delta of a request, and only it, has a `finish_reason`. A stop token that ended the request is in
-    `token_ids`, is counted in usage, and `stop_token` says that the last id is one (its text is not shown).
-    `num_cached_tokens` is filled from the first delta on. `error` goes with FinishReason.ERROR.
+    Only the last delta of a request has a `finish_reason`. If a stop token ended the request, it is the last
+    of `token_ids`, is counted in usage, and `stop_token` is true (its text is not shown).
+    `num_cached_tokens` is set from the first delta on. `error` is set if `finish_reason` is ERROR.
     """
 
     request_id: str

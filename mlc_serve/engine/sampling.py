@@ -1,5 +1,5 @@
-"""What a client asks of sampling, and what the sampler is told for one draw. Knows no text, no logits and no
-device.
+"""The sampling parameters of a request, and the input of the sampler for one draw. Knows no text, no logits
+and no device.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from mlc_serve.engine.constraint import Constraint
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How the tokens of one sequence are chosen. Validated before it gets here: every value is in range.
+    """How the tokens of one sequence are chosen. The values were validated before and are in range.
 
     Order of application: logit_bias, penalties, temperature, top_k, top_p, min_p, draw. `temperature` 0 is
-    greedy. `top_k` None keeps all. Presence and frequency penalties count generated tokens, the repetition
-    penalty counts prompt and generated tokens, as transformers does. `max_tokens` None goes on until the
-    context is full. `stop_token_ids` holds the model's own end tokens too, unless `ignore_eos` was asked for;
-    they can't be drawn before `min_tokens`. `num_top_logprobs` None returns no logprobs; 0 those of the drawn
-    token alone.
+    greedy. With `top_k` None all tokens are kept. The presence and frequency penalties count generated
+    tokens; the repetition penalty counts prompt and generated tokens, as in transformers. With `max_tokens`
+    None the request goes on until the context is full. `stop_token_ids` include the model's own end tokens,
+    unless `ignore_eos` was asked for; they can't be drawn before `min_tokens`. With `num_top_logprobs` None
+    no logprobs are returned, and with 0 only that of the drawn token.
     """
 
     temperature: float = 1.0
@@ -58,11 +58,11 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class Draw:
-    """All that the choice of one token depends on, besides its logits.
+    """Everything that the choice of one token depends on, apart from its logits.
 
-    The uniform number of a draw is a function of `seed` and of `len(output_ids)` alone, so that a preempted
-    and recomputed sequence draws the same tokens again. `constraint`, if there is one, has accepted the
-    output but for the drafts at its end, which are `ahead`.
+    The uniform number of a draw depends only on `seed` and `len(output_ids)`, so that a sequence that was
+    preempted and recomputed draws the same tokens again. `ahead` are the drafts at the end of `output_ids`;
+    `constraint`, if given, has accepted the output before them.
     """
 
     params: SamplingParams
@@ -73,5 +73,5 @@ class Draw:
     ahead: Sequence[int] = ()
 
     def after(self, draft_ids: Sequence[int]) -> Draw:
-        """The draw that follows this one if these drafts are what it and those after it give."""
+        """Return the draw that follows `draft_ids`, if this draw and those after it give these tokens."""
         return replace(self, output_ids=[*self.output_ids, *draft_ids], ahead=draft_ids)

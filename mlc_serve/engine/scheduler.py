@@ -1,9 +1,9 @@
-"""Who computes how many tokens in the next forward pass.
+"""Decides which requests compute how many tokens in the next forward pass.
 
-A request has tokens it knows and tokens it has computed; a plan lets the second catch up with the first,
-within a budget of tokens, sequences and pages. Prompts in chunks, prefix hits and resumption after preemption
-are that same arithmetic. Owns the waiting and running lists; runs on the engine's thread. Knows no logits, no
-clock and no metrics.
+A request has known tokens, and some of them are computed. A plan computes more of them within a budget of
+tokens, sequences and pages. Chunked prefill, prefix hits and resumption after preemption all follow from this
+one rule. Owns the waiting and running lists; runs on the engine's thread. Knows no logits, no clock and no
+metrics.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from mlc_serve.engine.request import Request, RequestState
 from mlc_serve.engine.sequence_pool import SequencePool
 from mlc_serve.engine.waiting import WaitingLine
 
-# Tokens that may well come next for a request that decodes; none is fine.
+# Guesses the tokens that come next for a decoding request; it may return none.
 Drafts = Callable[[Request], Sequence[int]]
 
 
 @dataclass
 class _Planning:
-    """A plan that is being made: what is left of the budget, the prompt tokens that are granted and have no
-    entry yet, and who is held back because another computes the same prompt.
+    """A plan that is being made.
+
+    `num_tokens_left` is the rest of the budget, `granted` are prompt tokens that have no entry yet, and
+    `held_back` are requests that wait because another one computes the same prompt.
     """
 
     num_tokens_left: int
@@ -40,17 +42,18 @@ class _Planning:
 
 
 def no_drafts(_request: Request) -> Sequence[int]:
-    """Every request draws one token at a time."""
+    """Return no drafts, so that every request draws one token at a time."""
     return ()
 
 
 class Scheduler:
-    """Of what prompts may take, half goes in order of arrival and half to those with the least left.
+    """Gives half of the prompt tokens of a pass to the prompts with the least left, and half in order of
+    arrival.
 
-    So a prompt is done after at most twice the tokens that it and those before it have left, and a short one
-    does not wait for long ones. `running` is in order of arrival; whoever came last gives way when pages run
-    out. Requests that were admitted hold a sequence, waiting ones don't. No page is asked of the KV cache
-    that is not free.
+    Thus a prompt is finished after at most twice the tokens that it and those before it have left, and a
+    short one does not wait for long ones. `running` is in order of arrival; when pages run out, the request
+    that arrived last is preempted. Running requests hold a sequence, waiting ones don't. A plan never takes
+    more pages than are free.
     """
 
     def __init__(
@@ -73,11 +76,11 @@ class Scheduler:
         self.running: list[Request] = []
 
     def add(self, request: Request) -> None:
-        """Let a request wait for its turn."""
+        """Add a request to the waiting ones."""
         self.waiting.add(request)
 
     def remove(self, request: Request) -> None:
-        """Forget a request that waits or runs; what it has computed goes to the prefix cache."""
+        """Forget a waiting or running request, and give its sequence to the prefix cache."""
         if request.state is RequestState.WAITING:
             self.waiting.remove(request)
         else:
@@ -87,8 +90,8 @@ class Scheduler:
         request.state = RequestState.ENDED
 
     def plan(self) -> Plan:
-        """The next forward pass. Empty only if there is no request: the oldest running one is never
-        preempted.
+        """Return the next forward pass. It is empty only if there is no request, because the oldest running
+        request is never preempted.
         """
         planning = _Planning(self._budget)
         self._fill(planning)
@@ -98,26 +101,26 @@ class Scheduler:
         return planning.plan
 
     def _fill_hybrid(self, planning: _Planning) -> None:
-        """Decodes go first, and prompts take what is left of the budget as far as the decodes can bear it."""
+        """Plan decodes first, then prompts within the rest of the budget and the limit that Pacing sets."""
         self._plan_decodes(planning)
         num_decodes = len(planning.plan.entries)
         num_prompts = min(len(self.running) + len(self.waiting), self._max_running) - num_decodes
         if num_decodes and num_prompts:
-            bearable = self._pacing.prompt_tokens(num_decodes, num_prompts)
-            planning.num_tokens_left = min(planning.num_tokens_left, bearable)
+            num_allowed = self._pacing.prompt_tokens(num_decodes, num_prompts)
+            planning.num_tokens_left = min(planning.num_tokens_left, num_allowed)
         if num_prompts:
             self._plan_prompts(planning)
 
     def _fill_chunked(self, planning: _Planning) -> None:
-        """Decodes wait as long as some prompt can be worked on; pages that they then give back may serve
-        prompts.
+        """Plan prompts, or decodes only if no prompt can be computed. If no decode can be computed either,
+        the pages of requests that were preempted may be enough for a prompt.
         """
         for fill in (self._plan_prompts, self._plan_decodes, self._plan_prompts):
             if not planning.plan.entries:
                 fill(planning)
 
     def _plan_decodes(self, planning: _Planning) -> None:
-        """Draws beyond one for each request that takes part, or may start in this pass, can go to drafts."""
+        """Plan the decodes. Draws that no running or waiting request needs in this pass can go to drafts."""
         plan = planning.plan
         num_spare_draws = max(0, self._max_running - len(self.running) - len(self.waiting))
         for request in [request for request in self.running if request.is_decoding]:
@@ -132,15 +135,18 @@ class Scheduler:
                 num_spare_draws -= num_drafts
 
     def _decode_entry(self, request: Request, seq_id: int, num_spare_draws: int) -> PlanEntry:
-        """With as many drafts as fit without taking anything from others. The last token needs no draft."""
+        """Return an entry with as many drafts as spare draws and free pages allow. The last token of a
+        request is not drafted.
+        """
         draws = request.num_tokens < request.max_length
         most = min(num_spare_draws, request.max_length - request.num_tokens - 1, self._pool.room(seq_id) - 1)
         draft_ids = self._drafts(request)[:most] if most > 0 else ()
         return PlanEntry(request, seq_id, 1, draws, is_decode=True, draft_ids=draft_ids)
 
     def _plan_prompts(self, planning: _Planning) -> None:
-        """Half to those with the least left, the rest in order of arrival; waiting requests start as their
-        turn comes.
+        """Give half of the budget to the prompts with the least left, and the rest in order of arrival.
+
+        Waiting requests start when their turn comes.
         """
         waiting = self.waiting.shortest_first()
         shortest = sorted(self._candidates(waiting), key=_num_left)
@@ -152,12 +158,12 @@ class Scheduler:
         planning.granted.clear()
 
     def _candidates(self, waiting: Iterable[Request]) -> list[Request]:
-        """Running prompts, and as many of the waiting as a cheap plan can look at."""
+        """Return the running prompts and the first few waiting ones, so that planning stays cheap."""
         prompts = [request for request in self.running if not request.is_decoding]
         return prompts + list(islice(waiting, 2 * self._max_running))
 
     def _plan_in_turn(self, planning: _Planning, budget: int, candidates: Iterable[Request]) -> None:
-        """Grant up to `budget` tokens. After a request that has no place only running ones are served."""
+        """Grant up to `budget` tokens. Once a waiting request has no place, only running ones get tokens."""
         has_place = True
         for request in candidates:
             if not budget:
@@ -168,7 +174,7 @@ class Scheduler:
                 budget -= self._grant(planning, request, budget)
 
     def _try_start(self, planning: _Planning, request: Request) -> bool:
-        """Start a waiting request unless it is held back; False if no other need be tried."""
+        """Start a waiting request unless it is held back. Return False if no other can start either."""
         if len(self.running) >= self._max_running:
             return False
         if request in planning.held_back:
@@ -183,7 +189,7 @@ class Scheduler:
         return True
 
     def _grant(self, planning: _Planning, request: Request, budget: int) -> int:
-        """Let a running request compute more, as budget and pages allow; how many tokens that is."""
+        """Let a running request compute as many tokens as budget and pages allow, and return their number."""
         seq_id, granted = request.held_seq_id, planning.granted.get(request, 0)
         wanted = min(request.num_uncomputed - granted, budget)
         self._make_room(seq_id, wanted)
@@ -195,15 +201,15 @@ class Scheduler:
         return num_tokens
 
     def _make_room(self, seq_id: int, num_tokens: int) -> bool:
-        """Evict what it takes for a running request to append `num_tokens`; False if that is not enough."""
+        """Evict until `num_tokens` can be appended to a sequence; return False if that is impossible."""
         while self._pool.room(seq_id) < num_tokens:
             if not self._cache.evict():
                 return False
         return True
 
     def _preempt_latest(self, plan: Plan) -> None:
-        """Take the pages of the request that came last. It waits in its old place, is not passed over again,
-        and computes its tokens anew.
+        """Take the pages of the running request that arrived last. It waits in its order of arrival, is not
+        passed over again, and recomputes its tokens.
         """
         request = self.running.pop()
         self._cache.discard(request)
@@ -215,7 +221,7 @@ class Scheduler:
         plan.preempted.append(request)
 
     def _start(self, plan: Plan, request: Request, hit: PrefixMatch | None) -> None:
-        """Give a waiting request its sequence."""
+        """Move a waiting request to the running ones, and give it a sequence."""
         self.waiting.remove(request)
         request.num_computed = hit.length if hit else 0
         if request.num_cached is None:

@@ -1,8 +1,7 @@
-"""The sequences of a model: which ids are held, how many pages each holds and with whom it shares them.
+"""The sequences of a model: which ids are in use, which pages each holds and which of these are shared.
 
-The only writer of the sequences' state between forward passes. It counts the pages that SequenceState says
-they hold ahead of the forward pass that fills them, so that a plan never asks for a page that isn't there.
-Runs on the engine's thread.
+The pool is the only writer of SequenceState between forward passes. It counts pages before the forward pass
+that fills them, so that a plan never takes a page that isn't free. Runs on the engine's thread.
 """
 
 from __future__ import annotations
@@ -55,21 +54,21 @@ class SequencePool:
         return self.num_pages - self._num_pinned
 
     def num_pages_of(self, num_tokens: int) -> int:
-        """Pages that a sequence of that many tokens holds."""
+        """Return how many pages a sequence of `num_tokens` holds."""
         return self._state.num_pages_of(num_tokens)
 
     def num_new_pages(self, seq_id: int, num_tokens: int) -> int:
-        """Pages that a sequence lacks to hold `num_tokens` in all."""
+        """Return how many more pages a sequence needs to hold `num_tokens` in all."""
         return max(0, self.num_pages_of(num_tokens) - len(self._sequences[seq_id].pages))
 
     def room(self, seq_id: int) -> int:
-        """Tokens that a sequence can take in its last page and in all free ones."""
+        """Return how many tokens fit into the last page of a sequence and all free ones."""
         sequence = self._sequences[seq_id]
         num_pages = len(sequence.pages) + self.num_free_pages
         return self._state.num_tokens_in(num_pages) - sequence.num_tokens
 
     def num_pinned_by_fork(self, parent: int, length: int) -> int:
-        """Pages that a fork would pin, and that could be had back until then."""
+        """Return how many pages that could be evicted now a fork would pin."""
         shared = self._sequences[parent].pages[: length // self.page_size]
         return sum(page.num_pins == 0 for page in shared)
 
@@ -81,7 +80,10 @@ class SequencePool:
         return seq_id
 
     def fork(self, parent: int, length: int) -> int:
-        """Start a pinned sequence on the first `length` tokens of another, a multiple of the page size."""
+        """Start a pinned sequence with the first `length` tokens of another, and return its id.
+
+        `length` is a multiple of the page size.
+        """
         seq_id = self._take_id()
         self._state.fork_sequence(parent, seq_id, length)
         child = self._sequences[seq_id] = _Sequence(length)
@@ -90,8 +92,8 @@ class SequencePool:
         return seq_id
 
     def grow(self, seq_id: int, num_tokens: int) -> None:
-        """Count the pages that a pinned sequence takes with `num_tokens` more, which the next forward pass
-        appends.
+        """Take the pages for `num_tokens` more tokens of a pinned sequence, which the next forward pass
+        appends. Raises RuntimeError if they are not free.
         """
         sequence = self._sequences[seq_id]
         length = sequence.num_tokens + num_tokens
@@ -101,7 +103,7 @@ class SequencePool:
         sequence.num_tokens = length
 
     def shrink(self, seq_id: int, num_tokens: int) -> None:
-        """Take the last tokens off a pinned sequence, which the last forward pass appended."""
+        """Take the last `num_tokens` off a pinned sequence. The last forward pass has appended them."""
         sequence = self._sequences[seq_id]
         self._state.pop(seq_id, num_tokens)
         sequence.num_tokens -= num_tokens
@@ -111,7 +113,7 @@ class SequencePool:
             self._let_go(page)
 
     def unpin(self, seq_id: int) -> None:
-        """No request runs on this sequence any more."""
+        """Note that no request runs on this sequence any more."""
         sequence = self._sequences[seq_id]
         sequence.is_pinned = False
         for page in sequence.pages:
@@ -134,23 +136,23 @@ class SequencePool:
         self._num_held = self._num_pinned = 0
 
     def check_idle(self) -> None:
-        """Raise RuntimeError unless no request holds a sequence and the state has the free pages that it
-        should.
+        """Raise RuntimeError if a sequence is still pinned, or if SequenceState has another number of free
+        pages than was counted here.
         """
         pinned = sorted(seq_id for seq_id, sequence in self._sequences.items() if sequence.is_pinned)
         if pinned or self._num_pinned:
             raise RuntimeError(
-                f"no request runs, but sequences {pinned} are held with {self._num_pinned} pages"
+                f"no request runs, but sequences {pinned} are pinned with {self._num_pinned} pages"
             )
         if self._state.num_free_pages != self.num_free_pages:
             raise RuntimeError(
-                f"{self._state.num_free_pages} pages are free, not {self.num_free_pages} as counted"
+                f"{self._state.num_free_pages} pages are free, but {self.num_free_pages} were counted as free"
             )
 
     def _take_pages(self, seq_id: int, sequence: _Sequence, num_new: int) -> None:
         if num_new > self.num_free_pages:
             raise RuntimeError(
-                f"{num_new} pages were planned for sequence {seq_id} and {self.num_free_pages} are free"
+                f"{num_new} pages were planned for sequence {seq_id}, but {self.num_free_pages} are free"
             )
         for _ in range(num_new):
             self._hold(sequence, _Page())

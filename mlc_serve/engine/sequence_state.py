@@ -1,4 +1,4 @@
-"""What a model keeps of its sequences between forward passes: keys and values, or a recurrent state."""
+"""What a model keeps for its sequences between forward passes: keys and values, or a recurrent state."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Protocol
 
 
 class SequenceState(Protocol):
-    """The state of sequences, in pages of `page_size` tokens, of which there are `num_pages`.
+    """The state of sequences, in `num_pages` pages of `page_size` tokens each.
 
-    How many pages a sequence holds follows from its length alone (`num_pages_of`), and appending tokens takes
-    exactly the pages that the longer sequence holds more. Where `can_fork` is true, sequences may share the
-    pages of a common beginning: a fork at a multiple of page_size takes no page of its own until it grows.
+    The number of pages that a sequence holds depends only on its length (`num_pages_of`), and appending
+    tokens takes exactly the difference. If `can_fork` is true, sequences may share the pages of a common
+    prefix: a fork at a multiple of page_size takes no page of its own until it grows.
     """
 
     page_size: int
@@ -19,13 +19,13 @@ class SequenceState(Protocol):
 
     @property
     def num_free_pages(self) -> int:
-        """Pages that belong to no sequence."""
+        """The number of pages that belong to no sequence."""
 
     def num_pages_of(self, num_tokens: int) -> int:
-        """Pages that a sequence of so many tokens holds."""
+        """Return how many pages a sequence of `num_tokens` holds."""
 
     def num_tokens_in(self, num_pages: int) -> int:
-        """Tokens of the longest sequence that holds at most so many pages."""
+        """Return the length of the longest sequence that holds at most `num_pages`."""
 
     def add_sequence(self, seq_id: int) -> None:
         """Start an empty sequence under an id that is not in use."""
@@ -40,7 +40,7 @@ class SequenceState(Protocol):
         """Forget a sequence; pages that no other sequence shares become free."""
 
     def pop(self, seq_id: int, num_tokens: int) -> None:
-        """Take off the last `num_tokens` tokens of a sequence, which it does not share."""
+        """Take the last `num_tokens` off a sequence, which shares none of them with another."""
 
     def clear(self) -> None:
         """Forget all sequences."""

@@ -1,6 +1,6 @@
-"""What each request went through and when, as events of Chrome's trace viewer.
+"""What happened to each request and when, as events for Chrome's trace viewer.
 
-Bounded: the oldest events go first. Events may come from any thread; `dump` too may be called from any.
+The number of events is bounded, and the oldest are dropped first. Any thread may add events or call `dump`.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ TraceEvent = dict[str, Any]
 
 
 class Trace(Protocol):
-    """Takes note of what happens. Times are time.monotonic() seconds."""
+    """Records what happens to requests. Times are time.monotonic() seconds."""
 
     def instant(self, request_id: str, name: str) -> None:
-        """Something happened to a request just now."""
+        """Record that something happened to a request just now."""
 
     def span(self, request_id: str, name: str, start: float, stop: float) -> None:
-        """Something was done for a request."""
+        """Record that something was done for a request from `start` to `stop`."""
 
     def step(self, plan: Plan, start: float, stop: float) -> None:
-        """A forward pass was made."""
+        """Record a forward pass."""
 
     def dump(self) -> list[TraceEvent] | None:
-        """The events so far, oldest first; None if none are taken note of."""
+        """Return the events so far, oldest first, or None if none are recorded."""
 
 
 class EventTrace:
@@ -46,14 +46,14 @@ class EventTrace:
         self._add(request_id, name, start, {"ph": "X", "dur": round((stop - start) * 1e6)})
 
     def step(self, plan: Plan, start: float, stop: float) -> None:
-        """As Trace.step: a span for each request that took part."""
+        """As Trace.step: records a span for each request that took part, and each preemption."""
         for request in plan.preempted:
             self.instant(request.spec.request_id, "preempt")
         for entry in plan.entries:
             self.span(entry.request.spec.request_id, _name(entry), start, stop)
 
     def dump(self) -> list[TraceEvent]:
-        """As Trace.dump, as the JSON array that Chrome reads: `ts` and `dur` in microseconds."""
+        """As Trace.dump. Chrome reads the events as a JSON array; `ts` and `dur` are in microseconds."""
         return list(self._events.copy())
 
     def _add(self, request_id: str, name: str, at: float, kind: TraceEvent) -> None:
@@ -62,7 +62,7 @@ class EventTrace:
 
 
 class NullTrace:
-    """Takes note of nothing."""
+    """Records nothing."""
 
     def instant(self, request_id: str, name: str) -> None:
         """As Trace.instant."""
@@ -74,7 +74,7 @@ class NullTrace:
         """As Trace.step."""
 
     def dump(self) -> list[TraceEvent] | None:
-        """As Trace.dump: None."""
+        """As Trace.dump: returns None."""
         return None
 
 

@@ -1,7 +1,7 @@
-"""The requests that hold no sequence: in order of arrival, and from the shortest to the longest.
+"""The requests that hold no sequence, in order of arrival and in order of length.
 
-Written by the scheduler, on the engine's thread. A request that waits learns no tokens, so that its place in
-either order stays.
+The scheduler writes it, on the engine's thread. A waiting request gets no new tokens, so its place in either
+order stays the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mlc_serve.engine.request import Request
 
 
 class WaitingLine:
-    """Iterates in order of arrival; those that arrived at once in the order they were added."""
+    """Iterates in order of arrival, and in the order of `add` where the arrivals are equal."""
 
     def __init__(self) -> None:
         self._by_arrival: list[Request] = []
@@ -27,20 +27,20 @@ class WaitingLine:
 
     @property
     def first(self) -> Request:
-        """The one that arrived first; IndexError if none waits."""
+        """The request that arrived first. Raises IndexError if none waits."""
         return self._by_arrival[0]
 
     def shortest_first(self) -> Iterator[Request]:
-        """By the tokens that they have to compute; equal ones by arrival."""
+        """Iterate by the number of tokens to compute, and by arrival where these are equal."""
         return iter(self._by_length)
 
     def add(self, request: Request) -> None:
-        """Let a request wait."""
+        """Add a request."""
         insort(self._by_arrival, request, key=_arrival)
         insort(self._by_length, request, key=_length)
 
     def remove(self, request: Request) -> None:
-        """Let a request wait no more; ValueError if it does not."""
+        """Remove a request. Raises ValueError if it does not wait."""
         self._by_arrival.remove(request)
         self._by_length.remove(request)
 

@@ -1,8 +1,7 @@
 """The engine's backend on TVM: devices, libraries, weights, the paged KV cache, forward passes and sampling.
 
-Works with TVM's runtime alone, and asks TVM to load no more than that: the compiler would cost a server half
-a second and a hundred megabytes. A process that wants TVM's compiler beside a server imports tvm before this
-package.
+It needs only TVM's runtime, and asks TVM to load nothing else: the compiler would cost a server half a second
+and a hundred megabytes. A process that also needs TVM's compiler must import tvm before this package.
 """
 
 from __future__ import annotations

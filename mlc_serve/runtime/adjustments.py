@@ -1,8 +1,7 @@
-"""What requests do to the logits of their draws: biases, penalties, end tokens that may not come yet, and
-what constraints leave out.
+"""Adjusts logits as requests ask: biases, penalties, end tokens that may not come yet, and constraints.
 
-All but constraints touch few tokens of a row. They are made in place and taken back, so that no row is copied
-except those that a constraint masks.
+All of these except constraints change few logits of a row. They are made in place and undone afterwards, so
+that only rows with a constraint are copied.
 """
 
 from __future__ import annotations
@@ -18,16 +17,17 @@ from mlc_serve.runtime.rows import Histories, Logits, RowOperations
 
 TokenIds = npt.NDArray[np.int64]
 
-# A smaller repetition penalty chooses no other token, and float32 could not divide by it.
+# A smaller repetition penalty makes no difference, and float32 could not divide by it.
 _LEAST_REPETITION_PENALTY = 1e-6
 
 
 @contextmanager
 def adjusted(logits: Logits, draws: Sequence[Draw], rows: RowOperations) -> Iterator[None]:
-    """While it is open, each row of `(n, vocab)` logits is as its draw wants it: bias, presence and
-    frequency, repetition, and then no end before `min_tokens` and nothing that its constraint leaves out.
+    """Adjust each row of `(n, vocab)` logits for its draw until the context is left.
 
-    A row of which nothing is left is all minus infinity.
+    Applies the bias, then the presence and frequency penalties, then the repetition penalty. Then sets the
+    end tokens before `min_tokens` and the tokens that the constraint forbids to minus infinity; if it forbids
+    all tokens, the whole row is minus infinity.
     """
     edited = [(i, draw) for i, draw in enumerate(draws) if _adjusts(draw)]
     if not edited:
@@ -76,14 +76,14 @@ def _may_not_end(draw: Draw) -> bool:
 
 
 def _listed(edited: Sequence[tuple[int, Draw]], vocab: int) -> TokenIds:
-    """Where the tokens lie that are biased or forbidden, counted over all rows."""
+    """Return the positions of all biased tokens and forbidden end tokens in the flattened logits."""
     biased = [i * vocab + draw.params.biased_ids for i, draw in edited]
     forbidden = [i * vocab + draw.params.end_ids for i, draw in edited if _may_not_end(draw)]
     return np.concatenate(biased + forbidden)
 
 
 def _histories(draws: Sequence[Draw]) -> Histories:
-    """The prompt matters to repetition penalties alone: without one it is left out."""
+    """Return the tokens to penalize. The prompt is left out if there is no repetition penalty."""
     ids: list[int] = []
     spans: list[tuple[int, int, int]] = []
     for draw in draws:
@@ -106,6 +106,6 @@ def _histories(draws: Sequence[Draw]) -> Histories:
 
 
 def _positions(histories: Histories, vocab: int) -> TokenIds:
-    """Where the tokens of the histories lie, counted over all rows."""
+    """Return the positions of the tokens of the histories in the flattened logits."""
     lengths = histories.spans[:, 2] - histories.spans[:, 0]
     return np.repeat(np.arange(len(lengths)) * vocab, lengths) + histories.ids

@@ -1,5 +1,6 @@
-"""The sampler's work on logits by kernels of the model's library. On the engine's thread: TVM's workers
-belong to the thread that calls it.
+"""The sampler's work on logits, done by kernels of the model's library.
+
+Runs on the engine's thread, because TVM's workers belong to the thread that calls TVM.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ _KERNELS = ("choose_tokens", "score_rows", "penalize_tokens")
 
 
 class CompiledRows:
-    """Implements runtime.rows.RowOperations on logits where they lie; a row is one task of TVM's workers."""
+    """Implements runtime.rows.RowOperations without copying logits. Each row is one task of TVM's workers."""
 
     def __init__(self, kernel: Callable[[str], Callable[..., None]]) -> None:
-        """`kernel` gives one by its name in mlc_serve.compiler.kernels.cpu.sampling."""
+        """`kernel` returns a kernel by its name in mlc_serve.compiler.kernels.cpu.sampling."""
         self._choose, self._score, self._penalize = map(kernel, _KERNELS)
 
     def choose(self, logits: Logits, settings: Settings) -> Choices:
@@ -37,7 +38,7 @@ class CompiledRows:
 
 
 def rows_for(library: Library) -> RowOperations:
-    """The library's kernels, or NumPy where it has none or its device is not the host."""
+    """Return row operations by the library's kernels, or by NumPy if it has none or its device is no CPU."""
     if library.device.type == "cpu" and all(library.has_kernel(name) for name in _KERNELS):
         return CompiledRows(library.kernel)
     return NumPyRows()

@@ -1,7 +1,7 @@
-"""Which device to run on. A kind is first asked of TVM, which may not be built for it, and then of the
+"""Finds the device to run on. It asks TVM first, which may not be built for this kind of device, then the
 driver.
 
-The driver is asked in a process of its own, because one that is broken can end the process that asks.
+The driver is asked in a separate process, because a broken driver can crash the process that asks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PROVIDERS = {
 
 @dataclass(frozen=True)
 class DeviceName:
-    """A kind of device and which one of them."""
+    """A kind of device and its index."""
 
     kind: str
     index: int = 0
@@ -41,15 +41,15 @@ class DeviceName:
         return f"{self.kind}:{self.index}" if self.index else self.kind
 
     def open(self) -> tvm.runtime.Device:
-        """TVM's handle."""
+        """Return TVM's handle of the device."""
         return tvm.device(self.kind, self.index)
 
 
 def find_device(wanted: str) -> DeviceName:
-    """The device that `wanted` names: `auto`, a kind, or `kind:index`.
+    """Return the device that `wanted` names: `auto`, a kind, or `kind:index`.
 
-    Raises DeviceError for a name that is none, and for a device that is not there, saying what would provide
-    it.
+    Raises DeviceError if the name is not valid, if TVM can't drive this kind of device (the message says
+    what is needed for it), or if there is no such device.
     """
     if wanted == "auto":
         return next(DeviceName(kind) for kind in KINDS if _is_built_in(kind) and _exists(DeviceName(kind)))
@@ -57,7 +57,7 @@ def find_device(wanted: str) -> DeviceName:
     if not _is_built_in(device.kind):
         raise DeviceError(
             f"device {wanted!r}: this TVM can't drive {device.kind} devices; "
-            f"it takes {_PROVIDERS[device.kind]}"
+            f"they need {_PROVIDERS[device.kind]}"
         )
     if not _exists(device):
         raise DeviceError(f"device {wanted!r}: there is no such device on this machine")
@@ -83,5 +83,5 @@ def _exists(device: DeviceName) -> bool:
         with running(command, os.environ) as probe:
             probe.communicate(timeout=_PROBE_SECONDS)
             return probe.returncode == 0
-    except (TimeoutExpired, OSError):  # it hangs, or can't even be started
+    except (TimeoutExpired, OSError):  # the process hangs or can't be started
         return False

@@ -1,4 +1,4 @@
-"""Ids and positions on their way into the model."""
+"""Buffers for the token ids and positions that are passed to the model."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import tvm
 
 
 class IdBuffer:
-    """Up to `capacity` numbers of int32, written anew for each forward pass.
+    """Up to `capacity` int32 numbers, which are overwritten for each forward pass.
 
-    A pass over the weights leaves little else in the caches: each call that a new tensor takes between two of
-    them costs many times what it costs by itself.
+    A forward pass evicts almost everything but weights from the CPU caches, so that allocating a new tensor
+    between two passes costs many times what it costs otherwise.
     """
 
     def __init__(self, capacity: int, device: tvm.runtime.Device) -> None:
@@ -22,7 +22,7 @@ class IdBuffer:
         self._views: dict[int, tvm.runtime.Tensor] = {}
 
     def tensor(self, numbers: Sequence[int]) -> tvm.runtime.Tensor:
-        """The numbers on the device; on the host only until the next call."""
+        """Return the numbers as a tensor on the device. On the CPU it is valid only until the next call."""
         count = len(numbers)
         self._numbers[:count] = numbers
         if self._device.type != "cpu":

@@ -1,4 +1,4 @@
-"""A compiled model library, opened on a device: its functions by name, and what it says of itself."""
+"""A compiled model library that is loaded on a device: its functions by name, and its metadata."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ _CACHES = ("create_tir_paged_kv_cache", "create_flashinfer_paged_kv_cache")
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """One weight as the library's functions take it; `layout` says how the `logical_shape` is packed into
-    `shape`.
+    """One weight as the library's functions take it.
+
+    `layout` says how a weight of `logical_shape` is packed into `shape`.
     """
 
     name: str
@@ -34,8 +35,8 @@ class ParameterSpec:
 
     @classmethod
     def from_metadata(cls, entry: dict[str, Any]) -> ParameterSpec:
-        """Read an entry of `params`. Libraries that MLC built name no layout: their weights are as
-        checkpoints have them.
+        """Read an entry of `params`. Libraries that MLC built name no layout: their weights are laid out as
+        in checkpoints.
         """
         shape = tuple(entry["shape"])
         return cls(
@@ -50,7 +51,7 @@ class ParameterSpec:
 class Library:
     """The Relax virtual machine of one model.
 
-    Raises CheckpointError if the file can't be loaded or is no model library.
+    Raises CheckpointError if the file can't be loaded or is not a model library.
     """
 
     def __init__(self, path: Path, device: tvm.runtime.Device) -> None:
@@ -67,11 +68,11 @@ class Library:
         missing = [name for name in _NEEDED if not self.has(name)]
         if missing:
             raise CheckpointError(
-                f"{path} lacks the functions {', '.join(missing)}: it is no library of a chat model"
+                f"{path} lacks the functions {', '.join(missing)}: it is not the library of a chat model"
             )
 
     def has(self, name: str) -> bool:
-        """Whether there is a function of that name."""
+        """Return whether there is a function of that name."""
         try:
             self._vm[name]
         except (RuntimeError, AttributeError, ValueError):
@@ -79,24 +80,24 @@ class Library:
         return True
 
     def function(self, name: str) -> Callable[..., Any]:
-        """A function by name."""
+        """Return a function by name."""
         return self._vm[name]  # type: ignore[no-any-return]  # TVM is untyped
 
     def has_kernel(self, name: str) -> bool:
-        """Whether there is a kernel of that name, to be called by itself."""
+        """Return whether there is a kernel of that name that can be called on its own."""
         return bool(self._module.implements_function(name, query_imports=True))
 
     def kernel(self, name: str) -> Callable[..., None]:
-        """A kernel by name: it takes tensors or arrays, and writes its results into the last of them."""
+        """Return a kernel by name. It takes tensors or arrays, and writes its results into the last ones."""
         return self._module.get_function(name, query_imports=True)  # type: ignore[no-any-return]  # untyped
 
     def cache_constructor(self) -> Callable[..., Any]:
-        """The function that creates the paged KV cache."""
+        """Return the function that creates the paged KV cache."""
         return self.function(next(name for name in _CACHES if self.has(name)))
 
     @property
     def quantization(self) -> str:
-        """The scheme that it was compiled for."""
+        """The quantization scheme that the library was compiled for."""
         return str(self.metadata["quantization"])
 
     @cached_property
@@ -106,7 +107,7 @@ class Library:
 
     @cached_property
     def info(self) -> ModelInfo:
-        """The facts that limits are inferred from."""
+        """The facts about the model from which limits are inferred."""
         cache, chunk = self.metadata["kv_cache"], self.metadata["prefill_chunk_size"]
         activation_bytes = cache.get("dtype_bytes", 2)
         return ModelInfo(
@@ -125,9 +126,10 @@ class Library:
 
 
 def _check_whole(path: Path) -> None:
-    """Refuse an ELF file that ends before its table of sections does: it would kill the process that maps it.
+    """Raise CheckpointError for an ELF file that ends before its section table does.
 
-    The offsets are those of Elf64_Ehdr in <elf.h>. Files of other formats are left to the system's loader.
+    Mapping such a file would kill the process. The offsets are those of Elf64_Ehdr in <elf.h>. Files of other
+    formats are not checked here.
     """
     with path.open("rb") as file:
         header = file.read(64)

@@ -1,4 +1,4 @@
-"""TVM's paged KV cache behind the engine's interface. It owns the pages; nothing here keeps a page table."""
+"""TVM's paged KV cache behind the engine's interface. TVM owns the pages and the page tables."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ class PagedKV:
 
     @property
     def num_free_pages(self) -> int:
-        """Pages that belong to no sequence."""
+        """The number of pages that belong to no sequence."""
         return int(self._free(self.handle))
 
     def num_pages_of(self, num_tokens: int) -> int:
-        """As many as the tokens fill or begin."""
+        """Return the number of pages that `num_tokens` fill, the last one perhaps in part."""
         return -(-num_tokens // self.page_size)
 
     def num_tokens_in(self, num_pages: int) -> int:
-        """As many as fill the pages."""
+        """Return the number of tokens that fill `num_pages`."""
         return num_pages * self.page_size
 
     def add_sequence(self, seq_id: int) -> None:
@@ -68,7 +68,7 @@ class PagedKV:
         self._remove(self.handle, seq_id)
 
     def pop(self, seq_id: int, num_tokens: int) -> None:
-        """Take the last tokens off a sequence."""
+        """Take the last `num_tokens` off a sequence."""
         self._pop(self.handle, seq_id, num_tokens)
 
     def clear(self) -> None:
@@ -76,11 +76,12 @@ class PagedKV:
         self._clear(self.handle)
 
     def begin_forward(self, seq_ids: Sequence[int], lengths: Sequence[int]) -> None:
-        """Reserve room for the tokens of one forward pass. There must be pages enough: on failure TVM's state
-        is torn.
+        """Reserve room for the tokens of one forward pass.
+
+        There must be enough free pages: if there are not, TVM fails and leaves its state inconsistent.
         """
         self._begin(self.handle, tvm_ffi.Shape(seq_ids), tvm_ffi.Shape(lengths))
 
     def end_forward(self) -> None:
-        """Close the forward pass."""
+        """End the forward pass."""
         self._end(self.handle)

@@ -1,7 +1,8 @@
-"""What the sampler asks of a batch of logits, and the answer in NumPy: for devices and libraries without
-kernels for it, and as the definition that those are held to.
+"""The sampler's operations on a batch of logits, and their implementation in NumPy.
 
-Logits are `(n, vocab)` float32, contiguous, one row a draw. Knows no requests.
+NumPy serves devices and libraries that have no kernels for these operations, and it is the reference that the
+kernels are tested against. Logits are `(n, vocab)` float32, contiguous, with one row for each draw. Knows no
+requests.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ Logits = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int32]
 Settings = npt.NDArray[np.float64]
 
-_FIRST_CANDIDATES = 256  # of a nucleus; four times as many each time that these are not enough
+_FIRST_CANDIDATES = 256  # for a nucleus; four times as many each time that these are not enough
 
 
 @dataclass(frozen=True)
 class Choices:
-    """A token for each row, and the row's greatest logit, NaN if any is. Where that is not finite the token
-    means nothing.
+    """A token for each row, and the row's greatest logit, which is NaN if any logit of the row is.
+
+    If the greatest logit is not finite, the token means nothing.
     """
 
     tokens: Ids
@@ -31,10 +33,10 @@ class Choices:
 
 @dataclass(frozen=True)
 class Scores:
-    """The log of the sum of exp of each row, and its likeliest tokens, likeliest first.
+    """The log of the sum of exp of each row, and its likeliest tokens, the likeliest first.
 
-    `ids` is `(m, width)`, of which a row's first `num_listed` count. A row whose greatest logit is not finite
-    has NaN and none.
+    `ids` is `(m, width)`; in each row only the first `num_listed` are valid. A row whose greatest logit is
+    not finite has the normalizer NaN and no ids.
     """
 
     normalizers: npt.NDArray[np.float64]
@@ -44,11 +46,12 @@ class Scores:
 
 @dataclass(frozen=True)
 class Histories:
-    """The tokens that penalties are for.
+    """The tokens to penalize.
 
-    `ids` `(t,)` are the tokens of all rows; `spans` `(n, 3)` tell where a row's prompt starts in them, where
-    its output starts, and where that ends; `penalties` `(n, 3)` float32 are presence, frequency and
-    repetition. The first two count the output, the third is for all tokens and comes after them.
+    `ids` `(t,)` are the tokens of all rows. `spans` `(n, 3)` are the positions in `ids` where a row's prompt
+    starts, where its output starts, and where its output ends. `penalties` `(n, 3)` float32 are the presence,
+    frequency and repetition penalties. The first two apply to output tokens; the third applies to all tokens,
+    after the other two.
     """
 
     ids: Ids
@@ -57,28 +60,28 @@ class Histories:
 
 
 class RowOperations(Protocol):
-    """All work that grows with the vocabulary."""
+    """The part of sampling whose cost grows with the vocabulary."""
 
     def choose(self, logits: Logits, settings: Settings) -> Choices:
         """Draw a token from each row.
 
-        Settings `(n, 5)` are temperature (0 takes the likeliest), top_k (the vocabulary: all), top_p, min_p,
-        and a number in (0, 1): the share of the remaining mass that the drawn token is the first to reach, by
-        id.
+        `settings` `(n, 5)` are the temperature (0 takes the likeliest token), top_k (the vocabulary's size
+        keeps all), top_p, min_p, and a number in (0, 1). The drawn token is the first, in order of ids, at
+        which the cumulative share of the remaining mass reaches this number.
         """
 
     def score(self, logits: Logits, wanted: Ids) -> Scores:
-        """Wanted `(m, 2)` are rows, and how many of their likeliest tokens to list."""
+        """Score rows. `wanted` `(m, 2)` are pairs of a row and how many of its likeliest tokens to list."""
 
     def penalize(self, logits: Logits, histories: Histories) -> None:
-        """Change the logits in place."""
+        """Apply penalties to the logits in place."""
 
 
 class NumPyRows:
-    """Implements RowOperations a row at a time.
+    """Implements RowOperations one row at a time.
 
-    It looks at no more of the vocabulary than it must: nucleus sampling sorts the likeliest few, and more
-    only while they do not hold the mass that was asked for.
+    Nucleus sampling sorts only the likeliest few tokens, and more of them only if these do not have the mass
+    that was asked for.
     """
 
     def choose(self, logits: Logits, settings: Settings) -> Choices:
@@ -136,7 +139,7 @@ def _nucleus_of_all(row: Logits, weights: Logits, top_p: float) -> Ids:
 
 
 def _likeliest(row: Logits, count: int) -> Ids:
-    """The `count` tokens of the greatest logits, greatest first; equal ones by id."""
+    """Return the `count` tokens with the greatest logits, greatest first, and by id if they are equal."""
     if not count:
         return np.empty(0, np.int32)
     threshold = np.partition(row, len(row) - min(count, len(row)))[len(row) - min(count, len(row))]
@@ -145,7 +148,7 @@ def _likeliest(row: Logits, count: int) -> Ids:
 
 
 def _nucleus(weights: Logits, top_p: float, total: float) -> int:
-    """How many of the sorted weights it takes to hold `top_p` of the total; at least one."""
+    """Return how many of the sorted weights reach `top_p` of the total together; at least one."""
     if top_p >= 1:
         return len(weights)
     reached = np.searchsorted(np.cumsum(weights, dtype=np.float64), top_p * total, side="left")

@@ -1,4 +1,4 @@
-"""Forward passes: the only call into the model. On the engine's thread."""
+"""Runs forward passes: the only module that calls the model. Runs on the engine's thread."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ Logits = npt.NDArray[np.float32]
 class TVMBackend:
     """Implements engine.backend.Backend.
 
-    Steps that ask for the logprobs of known tokens run on their own, a slice at a time: they want the logits
-    of every row, which for a whole chunk would take more memory than the model.
+    A step that asks for the logprobs of known tokens runs alone, a slice at a time: it needs the logits of
+    every row, and those of a whole chunk would take more memory than the model.
     """
 
     def __init__(self, library: Library, params: list[tvm.runtime.Tensor], limits: EngineLimits) -> None:
         self.state = PagedKV(library, limits)
         self._sampler = Sampler(rows_for(library))
         self._device = library.device
-        self._params = tvm_ffi.convert(params)  # once: a list would be converted by each call
+        self._params = tvm_ffi.convert(params)  # only once: a list would be converted in each call
         self._ids = IdBuffer(limits.prefill_chunk_size, library.device)
         self._positions = IdBuffer(limits.prefill_chunk_size, library.device)
         self._max_rows = library.info.max_batch_size
@@ -44,7 +44,7 @@ class TVMBackend:
         self._decode = library.function("batch_decode")
 
     def run(self, steps: Sequence[SequenceStep]) -> list[StepResult]:
-        """One forward pass over all steps, and a draw for each that wants one."""
+        """Run a forward pass over all steps, and draw the tokens that they ask for."""
         results: dict[int, StepResult] = {}
         plain = [i for i, step in enumerate(steps) if step.targets is None]
         if plain:
@@ -77,8 +77,9 @@ class TVMBackend:
         return replace(_result((), drawn), target_logprobs=tuple(scores))
 
     def forward(self, steps: Sequence[SequenceStep], rows: list[int]) -> Logits:
-        """Append the steps' tokens to their sequences; logits `(len(rows), vocab)` of the given rows of the
-        batch.
+        """Append the steps' tokens to their sequences, and return the logits of the given rows of the batch.
+
+        The logits have the shape `(len(rows), vocab)`.
         """
         lengths = [len(step.token_ids) + len(step.draft_ids) for step in steps]
         ids = [token for step in steps for token in (*step.token_ids, *step.draft_ids)]
@@ -108,8 +109,9 @@ class TVMBackend:
 
 
 def _result(draft_ids: Sequence[int], drawn: Sequence[Drawn]) -> StepResult:
-    """The tokens up to the first that is not the draft that was guessed. A draw that fails behind a good one
-    is made again in the next step.
+    """Return the drawn tokens up to the first one that differs from its draft.
+
+    If a draw after the first one fails, it is made again in the next step.
     """
     if drawn and drawn[0].error is not None:
         return StepResult(error=drawn[0].error)

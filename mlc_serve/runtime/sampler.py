@@ -1,8 +1,9 @@
-"""From logits to tokens: what draws ask for, as numbers for `runtime.rows`, and its answers as results.
+"""Draws tokens from logits: turns draws into the numbers that `runtime.rows` takes, and its answers into
+results.
 
-The order is that of `engine.sampling.SamplingParams`. Logprobs are those of the model's own distribution,
-before anything a request asks for. Here is what grows with the batch alone; what grows with the vocabulary
-is done by rows.
+Parameters are applied in the order that `engine.sampling.SamplingParams` states. Logprobs are those of the
+model's own distribution, before any parameter is applied. The work done here grows only with the batch; the
+work that grows with the vocabulary is done by `runtime.rows`.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from mlc_serve.runtime.uniform import uniforms
 
 logger = logging.getLogger(__name__)
 
-# Below this a draw is the likeliest token's in any case, and float32 could not divide by it.
+# A lower temperature always gives the likeliest token, and float32 could not divide by it.
 _GREEDY_TEMPERATURE = 1e-5
-# A smaller nucleus, such as one of nothing, is the likeliest token's as well.
+# A smaller top_p, such as 0, gives the likeliest token as well.
 _LEAST_TOP_P = 1e-9
-# Why a draw has no token.
+# The reasons why a draw has no token.
 NO_NUMBER = "the model's output is not a number"
 NOTHING_ALLOWED = "the request's constraint leaves no token to choose from"
 
 
 class Drawn(NamedTuple):
-    """What came of one draw: a token, with its logprobs if they were asked for, or why there is none."""
+    """The result of one draw: a token, with its logprobs if they were asked for, or an error."""
 
     token_id: int | None = None
     logprobs: TokenLogprobs | None = None
@@ -40,7 +41,7 @@ class Drawn(NamedTuple):
 
 
 class Sampler:
-    """Draws and scores tokens. Logits are `(n, vocab)`, contiguous, and are left as they are."""
+    """Draws and scores tokens. Logits are `(n, vocab)`, contiguous, and unchanged after each call."""
 
     def __init__(self, rows: RowOperations) -> None:
         self._rows = rows
@@ -48,10 +49,10 @@ class Sampler:
     def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[Drawn]:
         """Draw a token from each row.
 
-        A draw that can't be made fails alone, whatever it asks for: its result has an error.
+        If one draw fails, for whatever reason, its result has an error, and the others are not affected.
         """
         try:
-            with np.errstate(over="ignore", invalid="ignore"):  # what is no number shows in the result
+            with np.errstate(over="ignore", invalid="ignore"):  # results that are not finite become errors
                 return self._sample(logits, draws)
         except Exception as error:
             if len(draws) == 1:
@@ -75,8 +76,9 @@ class Sampler:
     def score(
         self, logits: Logits, targets: Sequence[int | None], num_top_logprobs: int
     ) -> list[TokenLogprobs]:
-        """The logprob of each row's target, and the likeliest alternatives; nothing for rows without a
-        target. A logprob is NaN where the row is no numbers.
+        """Return the logprob of each row's target and of its likeliest alternatives, for rows with a target.
+
+        A logprob is NaN if the row's logits are.
         """
         wanted = [(row, target, num_top_logprobs) for row, target in enumerate(targets) if target is not None]
         return self._logprobs(logits, wanted)
@@ -84,7 +86,7 @@ class Sampler:
     def _logprobs_of(
         self, logits: Logits, draws: Sequence[Draw], choices: Choices
     ) -> dict[int, TokenLogprobs]:
-        """Of the drawn tokens, by row, where they are asked for."""
+        """Return the logprobs of the drawn tokens by row, where they were asked for."""
         wanted = [
             (i, int(choices.tokens[i]), draw.params.num_top_logprobs)
             for i, draw in enumerate(draws)
@@ -94,7 +96,7 @@ class Sampler:
         return {row: logprobs for (row, _, _), logprobs in zip(wanted, scored, strict=True)}
 
     def _logprobs(self, logits: Logits, wanted: Sequence[tuple[int, int, int]]) -> list[TokenLogprobs]:
-        """Of (row, token, number of alternatives)."""
+        """Return the logprobs for tuples of (row, token, number of alternatives)."""
         if not wanted:
             return []
         rows, tokens, nums_top = np.array(wanted, np.int32).T
@@ -110,7 +112,7 @@ class Sampler:
 
 
 def _result(draw: Draw, token: int, peak: float, logprobs: TokenLogprobs | None) -> Drawn:
-    """What came of a draw. The row's own numbers can be wrong where the adjusted ones are not."""
+    """Return the result of a draw. The model's logits may be NaN although the adjusted ones are finite."""
     is_number = math.isfinite(peak) and (logprobs is None or math.isfinite(logprobs.logprob))
     if is_number:
         return Drawn(token, logprobs)
@@ -118,7 +120,7 @@ def _result(draw: Draw, token: int, peak: float, logprobs: TokenLogprobs | None)
 
 
 def _settings(draws: Sequence[Draw], vocab: int) -> Settings:
-    """As RowOperations.choose takes them."""
+    """Return the settings that RowOperations.choose takes."""
     temperatures = [_temperature(draw.params) for draw in draws]
     numbers = _numbers(draws) if any(temperatures) else [0.0] * len(draws)
     return np.array(
@@ -140,5 +142,5 @@ def _temperature(params: SamplingParams) -> float:
 
 
 def _numbers(draws: Sequence[Draw]) -> list[float]:
-    """What decides each draw."""
+    """Return the uniform random number that decides each draw."""
     return list(uniforms([draw.seed for draw in draws], [len(draw.output_ids) for draw in draws]))

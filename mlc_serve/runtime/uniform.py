@@ -1,5 +1,5 @@
-"""The random numbers that decide draws. Counter-based: a number follows from seed and index, and no state is
-kept.
+"""The random numbers that decide draws. They are counter-based: a number depends only on a seed and an index,
+and no state is kept.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _SPARE_BITS = np.uint64(12)
 
 
 def uniforms(seeds: Sequence[int], indices: Sequence[int]) -> npt.NDArray[np.float64]:
-    """The number in (0, 1) of each pair of a seed below 2**64 and an index.
+    """Return a number in (0, 1) for each pair of a seed below 2**64 and an index.
 
-    SplitMix64 (Steele, Lea and Flood, 2014), started where its own mixing function puts the seed, so that
-    neighbouring seeds are far apart. 52 bits and a half: never 0, never 1.
+    This is SplitMix64 (Steele, Lea and Flood, 2014). It starts from the mixed seed, so that neighbouring
+    seeds give unrelated numbers. The number is (52 random bits + 1/2) / 2**52, so it is never 0 or 1.
     """
     start = _mix(np.array(seeds, np.uint64) + _GOLDEN)
     words = _mix(start + _GOLDEN * np.array(indices, np.uint64))
@@ -30,8 +30,9 @@ def uniforms(seeds: Sequence[int], indices: Sequence[int]) -> npt.NDArray[np.flo
 
 
 def _mix(words: Words) -> Words:
-    """The finalizer of SplitMix64 ("variant 13" of Stafford's), a bijection in which each bit turns half of
-    the others.
+    """Apply the finalizer of SplitMix64 (Stafford's "variant 13").
+
+    It is a bijection in which flipping one bit flips half of the output bits on average.
     """
     words = (words ^ (words >> _SHIFTS[0])) * _MULTIPLIERS[0]
     words = (words ^ (words >> _SHIFTS[1])) * _MULTIPLIERS[1]

@@ -1,1 +1,1 @@
-"""The HTTP face of the engines. The only package that imports fastapi. It runs on the event loop."""
+"""The HTTP server in front of the engines. The only package that imports fastapi. Runs on the event loop."""

@@ -1,6 +1,6 @@
-"""The ASGI application: which layers a request passes, in which order, and which paths there are.
+"""The ASGI application: the layers that a request passes, their order, and the paths.
 
-Owns no state; what is served comes from the ServerContext.
+Owns no state; the engines are in the ServerContext.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def create_app(context: ServerContext, config: ServerConfig, lifespan: Lifespan | None = None) -> FastAPI:
-    """The application that serves a context's engines."""
+    """Return the application that serves a context's engines."""
     app = DocumentedApp(
         title="mlc_serve",
         description="OpenAI-compatible serving of language models.",
@@ -67,10 +67,10 @@ def _serving(context: ServerContext, config: ServerConfig) -> Serving:
 
 
 def _layers(config: ServerConfig) -> list[Middleware]:
-    """Outermost first; each refuses a request before the next one spends anything on it.
+    """Return the layers, the outermost first. Each can refuse a request before the next ones do any work.
 
-    All that refuse are inside CORS, so that browsers may read the refusal, but for the check of the Host
-    header: whoever fails it is not to learn anything.
+    Layers that refuse requests are inside CORS, so that browsers may read the refusal. The check of the Host
+    header is outside, so that a page that fails it learns nothing.
     """
     return [
         Middleware(ReplyHeads),
@@ -94,7 +94,9 @@ def _layers(config: ServerConfig) -> list[Middleware]:
 
 
 def _hosts(config: ServerConfig) -> list[Middleware]:
-    """Whoever listens on other addresses has names that only the user knows."""
+    """Return the check of the Host header. It is left out if the server listens on addresses other than
+    loopback without --allowed-hosts, because its names are not known then.
+    """
     is_checked = bool(config.allowed_hosts) or is_loopback(config.host)
     if not is_checked or "*" in config.allowed_hosts:
         return []
@@ -102,7 +104,10 @@ def _hosts(config: ServerConfig) -> list[Middleware]:
 
 
 def _api_keys(config: ServerConfig) -> list[Middleware]:
-    """The page itself is open, or nobody could type a key into it; what it shows is not."""
+    """Return the check of API keys, if there are any.
+
+    The page's files need no key, since the user types the key into the page. The data that it shows does.
+    """
     if not config.api_keys:
         return []
     open_paths = ui.PAGE_PATHS if config.enable_ui else ()
@@ -110,5 +115,5 @@ def _api_keys(config: ServerConfig) -> list[Middleware]:
 
 
 async def front_page() -> RedirectResponse:
-    """Where there is no page, the documentation is what to see at /."""
+    """Redirect / to the documentation. Used if the page is disabled."""
     return RedirectResponse("/docs")

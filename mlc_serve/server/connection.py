@@ -1,8 +1,8 @@
-"""One client's connection: Uvicorn's, with limits on what it may send and on how long that may take.
+"""One client's connection: Uvicorn's protocol with limits on what a client may send and how long it may take.
 
-Uvicorn parses the requests and runs the application; here it is watched from outside, through what it has of
-each request (its "cycle"). A request that comes in while another is being answered is held back as bytes, so
-that reading never pauses and the end of the connection is always noticed.
+Uvicorn parses the requests and runs the application. This module watches it from outside, through the object
+that Uvicorn keeps for each request (its "cycle"). A request that arrives while another is being answered is
+held back as bytes, so that reading never pauses and a closed connection is always noticed.
 """
 
 from __future__ import annotations
@@ -38,83 +38,83 @@ else:
 
 _AWAITED = (Phase.HEADERS, Phase.BODY)
 _ANSWERING = (Phase.ANSWER, Phase.UNREAD)
-# No more than this is parsed before one looks at what came of it: it may hold hundreds of requests.
+# At most this many bytes are parsed at once, since they may contain hundreds of requests.
 _PIECE_BYTES = 16 * 1024
 
 
 class Connection(UvicornProtocol):
-    """What is added to a protocol of Uvicorn's. Everything runs on the event loop."""
+    """The limits that are added to one of Uvicorn's protocols. Everything runs on the event loop."""
 
     def __init__(self, *args: Any, connections: Connections, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._all = connections
-        self._num_pending = 0  # bytes since the parser last told of complete headers, or of a part of a body
+        self._num_pending = 0  # bytes since the parser last reported complete headers or a part of a body
         self._held = bytearray()
-        self._is_ended = False  # nothing more is read
+        self._is_ended = False  # if true, nothing more is read
         self.phase = Phase.HEADERS
         self.since = self.loop.time()
 
     def newest(self) -> Cycle | None:
-        """The request whose headers have been parsed last."""
+        """Return the request whose headers have been parsed last, if any."""
         return self.cycle
 
     @abstractmethod
     def unanswered(self) -> Sequence[Cycle]:
-        """The requests that have no complete answer, oldest first."""
+        """Return the requests that have no complete answer, the oldest first."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin."""
+        """Register the new connection."""
         super().connection_made(transport)
         self._all.changed(self)
         self._all.opened(self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell every request on this connection, not the newest alone."""
+        """Notify every request on this connection. Uvicorn notifies only the newest."""
         self._all.closed(self)
         self._end_requests()
         super().connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come in."""
+        """Parse or hold the bytes that have arrived."""
         self._all.on_activity()
         self._take(data)
         self.update()
 
     def on_response_complete(self) -> None:
-        """An answer is out: go on with what was held back."""
+        """Go on with the bytes that were held back while the answer was sent."""
         super().on_response_complete()
         if self._held:
             self.loop.call_soon(self._take_held)
         self.update()
 
     def pause_writing(self) -> None:
-        """The client does not read what is sent."""
+        """Note that the client does not read what is sent."""
         super().pause_writing()
         self.update()
 
     def resume_writing(self) -> None:
-        """It has read."""
+        """Note that the client has read."""
         super().resume_writing()
         self.update()
 
     def update(self) -> None:
-        """Find out the phase, and tell if it is another one."""
+        """Find out the phase, and report it if it has changed."""
         phase = self._current_phase()
         if phase in _ANSWERING:
-            self.flow.resume_reading()  # which Uvicorn has paused if there is a further request
+            self.flow.resume_reading()  # Uvicorn has paused it if there is another request
         if phase is not self.phase:
             self.phase, self.since = phase, self.loop.time()
             self._all.changed(self)
 
     def expire(self) -> None:
-        """Tell the client that it was too slow, if it waits for an answer, and close."""
+        """Close, after telling the client that it was too slow if it waits for an answer."""
         if self.phase in _AWAITED and (self._num_pending or self.unanswered()):
             self._end_with(RequestTimeoutError(f"Timed out while waiting for {self.phase.value}."))
         else:
             self.cut()
 
     def cut(self) -> None:
-        """Close at once, whatever is left to send."""
+        """Close at once, even if there is something left to send."""
         self.transport.abort()
 
     def serve_probes_only(self) -> None:
@@ -122,7 +122,7 @@ class Connection(UvicornProtocol):
         self.app = _probes_only(self.app)
 
     def send_400_response(self, msg: str) -> None:
-        """What Uvicorn does with bytes that are no HTTP, in the form of all our errors."""
+        """Answer bytes that are not valid HTTP, as Uvicorn does, but in the form of all our errors."""
         self._end_with(self._fault(msg))
 
     def _fault(self, msg: str) -> RequestError:
@@ -143,7 +143,7 @@ class Connection(UvicornProtocol):
         return bool(unanswered) and not unanswered[0].more_body
 
     def _take(self, data: bytes) -> None:
-        """Parse piece by piece, until a request is complete."""
+        """Parse piece by piece until a request is complete, and hold the rest."""
         rest = memoryview(data)
         while rest and not self._is_ended and not self.transport.is_closing():
             if self._held or self._is_answering():
@@ -164,7 +164,7 @@ class Connection(UvicornProtocol):
         return HeadersTooLargeError(f"The headers are larger than the {limit} bytes that this server reads.")
 
     def _hold(self, rest: memoryview) -> None:
-        """Keep a further request for later. Whoever sends more than a header's worth loses the connection."""
+        """Keep the next request for later. Cut the connection if it is longer than headers may be."""
         self._held += rest
         if len(self._held) > self._all.max_header_bytes:
             self._held.clear()
@@ -177,9 +177,10 @@ class Connection(UvicornProtocol):
             self.update()
 
     def _end_with(self, error: RequestError) -> None:
-        """Answer a request that is not there, and read nothing more.
+        """Send an error without a complete request, and read nothing more.
 
-        What the client still sends is dropped for a while: closing at once would take the answer from it.
+        What the client still sends is dropped until the connection times out: if it were closed at once, the
+        client could lose the answer.
         """
         if self._is_ended or self.transport.is_closing():
             return
@@ -197,10 +198,13 @@ class Connection(UvicornProtocol):
 
 
 class H11Connection(Connection, H11Protocol):
-    """On h11, which is there on every platform. It limits headers itself, and has one request at a time."""
+    """A connection on h11, which runs on every platform.
+
+    h11 has its own limit on headers, and handles one request at a time.
+    """
 
     def unanswered(self) -> Sequence[Cycle]:
-        """The one request, if it has no complete answer."""
+        """Return the one request if it has no complete answer."""
         newest = self.newest()
         return [] if newest is None or newest.response_complete else [newest]
 
@@ -211,7 +215,7 @@ class H11Connection(Connection, H11Protocol):
             self._num_pending = 0
 
     def _known(self) -> tuple[object, ...]:
-        """What changes when the parser gets on."""
+        """Return values that change when the parser reports something new."""
         newest = self.newest()
         return () if newest is None else (id(newest), len(newest.body), newest.more_body)
 
@@ -223,36 +227,37 @@ except ImportError:  # not on Windows
 else:
 
     class HttpToolsConnection(Connection, HttpToolsProtocol):  # type: ignore[misc]
-        """On httptools, which parses several requests at once if they come at once."""
+        """A connection on httptools, which may parse several requests at once."""
 
         def __init__(self, *args: Any, **settings: Any) -> None:
             super().__init__(*args, **settings)
             self._unanswered: deque[Any] = deque()
 
         def unanswered(self) -> Sequence[Any]:
-            """The requests whose headers have been parsed, until they are answered."""
+            """Return the requests whose headers have been parsed and that have no complete answer."""
             return self._unanswered
 
         def on_headers_complete(self) -> None:
-            """A request begins."""
+            """Note that a request begins."""
             self._num_pending = 0
             super().on_headers_complete()
             self._unanswered.append(self.cycle)
-            # A client that was told not to send its body goes on as if it had: the connection can't.
+            # If the answer comes without "100 Continue", the client does not send its body, which the parser
+            # would wait for. So the connection can't be used again.
             self.cycle.keep_alive &= not self.expect_100_continue
 
         def on_body(self, body: bytes) -> None:
-            """A part of a body."""
+            """Note that a part of a body has arrived."""
             self._num_pending = 0
             super().on_body(body)
 
         def on_message_complete(self) -> None:
-            """A request is complete."""
+            """Note that a request is complete."""
             self._num_pending = 0
             super().on_message_complete()
 
         def on_response_complete(self) -> None:
-            """The oldest request is answered."""
+            """Note that the oldest request has been answered."""
             self._unanswered.popleft()
             super().on_response_complete()
 
@@ -262,11 +267,11 @@ else:
 def uvicorn_settings(
     config: ServerConfig, connections: Connections, kind: type[Connection] = connection_class
 ) -> dict[str, Any]:
-    """The arguments of uvicorn.Config that limit connections."""
+    """Return the arguments of uvicorn.Config that limit connections."""
     return {
         "http": partial(kind, connections=connections),
         "timeout_keep_alive": config.idle_timeout,
-        # Larger than what is counted here, which decides.
+        # This is larger than the limit that is enforced here, so h11's own never applies.
         "h11_max_incomplete_event_size": config.max_header_bytes + _PIECE_BYTES,
     }
 
@@ -276,14 +281,14 @@ def _probes_only(app: ASGIApp) -> ASGIApp:
         if scope["path"] in OPEN_PATHS:
             await app(scope, receive, send)
             return
-        refusal = TooManyConnectionsError("The server has as many connections as it may have.")
+        refusal = TooManyConnectionsError("The server has reached its limit of open connections.")
         await error_response(refusal, {"Connection": "close"})(scope, receive, send)
 
     return answer
 
 
 def _in_full(error: RequestError) -> bytes:
-    """The bytes of a refusal."""
+    """Return the HTTP response of an error as bytes."""
     response = error_response(error, {"Connection": "close"})
     headers = b"".join(b"%s: %s\r\n" % header for header in response.raw_headers)
     return b"HTTP/1.1 %d \r\n%s\r\n%s" % (error.status, headers, response.body)

@@ -1,9 +1,9 @@
-"""All connections of a server: how many there are, and which of them have waited too long for their clients.
+"""All connections of a server: limits how many are open and how long each may wait for its client.
 
     HEADERS ── complete ──> BODY ── complete ──> ANSWER ── sent ──> IDLE ── first byte ──> HEADERS
         └── too large, too late ──> CLOSING        └─ not read ─> UNREAD ── read ──> ANSWER
 
-A connection that waits for its client (in all states but ANSWER) may be closed to make room for a new one.
+A connection that waits for its client (in all phases except ANSWER) may be closed to make room for a new one.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import psutil
 from mlc_serve.config import ServerConfig
 
 SWEEP_SECONDS = 0.5
-# How long a reply that is complete, or a refusal, may take to get out before the connection is cut.
+# How many seconds a complete reply or a refusal may take to be sent before a closing connection is cut.
 CLOSING_SECONDS = 10.0
 MOST_CONNECTIONS = 1024
-# Files that may be opened while the server serves, and connections beyond the limit that ask for its health.
+# File descriptors that are kept free for files, and for probes on connections beyond the limit.
 _NUM_OTHER_FILES = 40
 _UNLIMITED = -1
 
 
 class Phase(Enum):
-    """What a connection is waiting for."""
+    """What a connection waits for. The values complete the sentence "waiting for ..."."""
 
     HEADERS = "the headers of a request"
     BODY = "the body of a request"
@@ -38,33 +38,33 @@ class Phase(Enum):
 
 
 class Waiting(Protocol):
-    """A connection as it is seen from here."""
+    """A connection that may have to wait. It has been in its `phase` since the event loop's time `since`."""
 
     phase: Phase
     since: float
 
     def update(self) -> None:
-        """Find out the phase."""
+        """Find out the phase, and report it if it has changed."""
 
     def expire(self) -> None:
-        """Tell the client that it is too late, and close."""
+        """Close, after telling the client that it was too slow if it waits for an answer."""
 
     def cut(self) -> None:
-        """Close at once, whatever is left to send."""
+        """Close at once, even if there is something left to send."""
 
     def serve_probes_only(self) -> None:
         """Answer nothing but probes."""
 
 
 def max_connections(config: ServerConfig) -> int:
-    """The limit that was set, or else what the process's open files leave room for."""
+    """Return the configured limit, or else as many connections as the limit of open files leaves room for."""
     if config.max_connections is not None:
         return config.max_connections
     return max(1, min(MOST_CONNECTIONS, _num_free_files() - _NUM_OTHER_FILES))
 
 
 def _num_free_files() -> int:
-    """How many files this process may still open. Windows has no limit of this kind."""
+    """Return how many files this process may still open. Windows has no such limit."""
     process = psutil.Process()
     if not hasattr(process, "rlimit"):
         return MOST_CONNECTIONS * 2
@@ -73,7 +73,7 @@ def _num_free_files() -> int:
 
 
 class Connections:
-    """The open connections of one event loop. `on_activity` is called when bytes have come in."""
+    """The open connections of one event loop. `on_activity` is called when bytes have arrived."""
 
     def __init__(self, config: ServerConfig, on_activity: Callable[[], None]) -> None:
         self.max_header_bytes = config.max_header_bytes
@@ -90,7 +90,7 @@ class Connections:
         self._is_sweeping = False
 
     def opened(self, connection: Waiting) -> None:
-        """There is a new connection. Another one may have to make room for it."""
+        """Add a new connection. The one that has waited longest is closed if there are too many."""
         self._open.add(connection)
         if len(self._open) > self._limit:
             self._make_room(connection)
@@ -98,13 +98,13 @@ class Connections:
             self._sweep_later()
 
     def changed(self, connection: Waiting) -> None:
-        """A connection has come to another phase."""
+        """Note that a connection has entered another phase."""
         self._waiting.pop(connection, None)
         if connection.phase is not Phase.ANSWER:
             self._waiting[connection] = None
 
     def closed(self, connection: Waiting) -> None:
-        """A connection is no more."""
+        """Forget a closed connection."""
         self._open.discard(connection)
         self._waiting.pop(connection, None)
 

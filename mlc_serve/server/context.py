@@ -1,6 +1,6 @@
-"""ServerContext: what one server serves, by model name, and whether it takes requests.
+"""ServerContext: the engines that one server serves, by model name, and whether it takes requests.
 
-The one writer of both. Runs on the event loop; knows no HTTP.
+It is the only writer of both. Runs on the event loop; knows no HTTP.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from mlc_serve.errors import ConfigError, ModelNotFoundError, QueueFullError, Sh
 from mlc_serve.server.loop_watch import LoopHolds
 from mlc_serve.server.served import Served
 
-# Letters of a name that are repeated in a refusal.
+# At most this many characters of an unknown model's name are repeated in the error.
 _LONGEST_QUOTE = 200
 
 
 class ServerContext:
-    """Engines by model name. `created` is when serving began, in seconds of the Unix epoch.
+    """The engines by model name. `created` is when serving began, in seconds since the Unix epoch.
 
-    `supervisor_url` is where the supervisor that started this process answers, if one did. `loop_holds` tells
-    for how long the server's event loop was held.
+    `supervisor_url` is the address of the supervisor that started this process, if one did. `loop_holds`
+    records for how long the server's event loop was held.
     """
 
     def __init__(self, supervisor_url: str | None = None) -> None:
@@ -31,28 +31,31 @@ class ServerContext:
         self.loop_holds = LoopHolds()
 
     def add(self, engine: Served) -> None:
-        """Serve an engine under its name. Raises ConfigError if another has that name."""
+        """Serve an engine under its name. Raises ConfigError if another engine has that name."""
         if engine.name in self._served:
-            raise ConfigError(f"two models are to be served under the one name {engine.name!r}")
+            raise ConfigError(f"two models can't be served under the same name {engine.name!r}")
         self._served[engine.name] = engine
 
     @property
     def names(self) -> list[str]:
-        """The models' names, in the order in which they were added."""
+        """The models' names, in the order in which the engines were added."""
         return list(self._served)
 
     @property
     def all_served(self) -> list[Served]:
-        """What is served, in the order in which it was added."""
+        """The engines, in the order in which they were added."""
         return list(self._served.values())
 
     @property
     def is_draining(self) -> bool:
-        """Whether the server finishes what runs and takes nothing new."""
+        """Whether the server finishes open requests and takes no new ones."""
         return self._draining
 
     def get(self, model: str | None) -> Served:
-        """The engine that a request names. Raises ModelNotFoundError; a lone engine need not be named."""
+        """Return the engine that a request names. If there is only one, the request need not name it.
+
+        Raises ModelNotFoundError.
+        """
         if model is None:
             return self._only_engine()
         engine = self._served.get(model)
@@ -62,21 +65,21 @@ class ServerContext:
         return engine
 
     def get_by_path(self, model: str) -> Served:
-        """As `get`, for a name that has lost slashes at its end, as paths do."""
+        """Like `get`, but ignores slashes at the end of the name, which paths lose."""
         whole = next((name for name in self._served if name.rstrip("/") == model.rstrip("/")), model)
         return self.get(whole)
 
     def require_room(self) -> None:
-        """Raises QueueFullError if no engine has a place left, ShuttingDownError while the server drains.
+        """Raise QueueFullError if no engine has a place left, ShuttingDownError while the server drains.
 
-        To be asked before a body is read, which says which engine is meant.
+        It is called before the request's body is read, which names the engine.
         """
         self._require_open()
         if self._served and all(engine.is_full for engine in self.all_served):
             raise QueueFullError("As many requests are open as this server takes; try again later.")
 
     def get_for_generation(self, model: str | None) -> Served:
-        """As `get`, for new work. Raises ShuttingDownError while the server drains."""
+        """Like `get`, for a new request. Raises ShuttingDownError while the server drains."""
         self._require_open()
         return self.get(model)
 
@@ -85,7 +88,7 @@ class ServerContext:
             raise ShuttingDownError("The server is shutting down and takes no new requests.")
 
     def sick(self, watchdog_timeout: float) -> list[str]:
-        """Why engines can't be relied on: dead, or busy for so many seconds without a turn of the loop."""
+        """Return a reason for each engine that is dead or has been in one step for `watchdog_timeout` s."""
         reasons = (_sickness(engine, watchdog_timeout) for engine in self.all_served)
         return [reason for reason in reasons if reason is not None]
 
@@ -100,13 +103,13 @@ class ServerContext:
                 wait.cancel()
 
     async def drain(self, timeout: float) -> None:
-        """Take nothing new; what still runs after `timeout` seconds ends with ShuttingDownError."""
+        """Take no new requests; those still open after `timeout` seconds end with ShuttingDownError."""
         self._draining = True
-        alive = [engine for engine in self.all_served if engine.is_alive]  # the dead have told their clients
+        alive = [engine for engine in self.all_served if engine.is_alive]  # dead ones have no open requests
         await asyncio.gather(*(engine.drain(timeout) for engine in alive))
 
     def close(self) -> None:
-        """Stop all engines and free what they hold. May be called twice."""
+        """Stop all engines and free their resources. May be called twice."""
         for engine in self.all_served:
             engine.terminate()
 

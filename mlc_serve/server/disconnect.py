@@ -1,4 +1,4 @@
-"""Work for a client that may go away: it is cancelled as soon as nobody waits for it."""
+"""Cancels the work for a request when its client disconnects."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 async def unless_disconnected(receive: Receive, work: Awaitable[T]) -> T:
-    """The result of `work`, which is cancelled when the client closes the connection.
+    """Return the result of `work`, which is cancelled if the client closes the connection.
 
-    To be called when the request's body has been read. Once it returns, `receive` is free for others.
-    Raises ClientDisconnect if the client was first, else what `work` raises.
+    It must be called after the request's body has been read. After it returns, others may use `receive`.
+    Raises ClientDisconnect if the client disconnects first, or else what `work` raises.
     """
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_disconnection(receive))

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of bodies and refusals: FastAPI sees neither the ones nor the others."""
+"""Adds request bodies and errors to the OpenAPI document, because FastAPI does not know them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from mlc_serve.errors import RequestError
 from mlc_serve.protocol.errors import ErrorReply
 from mlc_serve.protocol.request_part import RequestPart
 
-# What can be answered whatever is asked for: the layers before the paths refuse with these.
+# Any path may answer with these statuses, since the layers in front of the paths do.
 ANYWHERE = (400, 401, 405, 408, 413, 421, 431, 500, 503)
 _COMPONENTS = "#/components/schemas/{model}"
 
 
 class DocumentedApp(FastAPI):
-    """An application whose document has the types within bodies among its components."""
+    """An application whose OpenAPI document lists the types inside request bodies as components."""
 
     def openapi(self) -> dict[str, Any]:
-        """The document. It is made once."""
+        """Return the document, which is made once."""
         if self.openapi_schema is None:
             document = super().openapi()
             for schema in _body_schemas(document):
@@ -29,20 +29,20 @@ class DocumentedApp(FastAPI):
 
 
 def takes(kind: type[RequestPart]) -> dict[str, Any]:
-    """FastAPI's `openapi_extra` of an operation whose body is of this kind."""
+    """Return FastAPI's `openapi_extra` for an operation whose body is of this kind."""
     schema = kind.model_json_schema(ref_template=_COMPONENTS)
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def refuses_with(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """FastAPI's `responses` of an operation that can be answered with these statuses."""
+    """Return FastAPI's `responses` for an operation that may answer with these error statuses."""
     return {
         status: {"model": ErrorReply, "description": f"Refused: {_codes(status)}."} for status in statuses
     }
 
 
 def _codes(status: int) -> str:
-    """The codes of the errors that have a status."""
+    """Return the codes of the errors that have this status."""
     return " or ".join(
         f"`{kind.code}`" for kind in _kinds(RequestError) if kind.status == status and kind.code
     )

@@ -1,6 +1,6 @@
-"""Tells of request fields that the server does not know and has ignored: the operator, and the client.
+"""Reports request fields that the server does not know and has ignored.
 
-The operator has a metric, and a line in the log for each name. The client has a header of the reply.
+The operator sees a metric, and a line in the log for each name. The client sees a header of the reply.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from mlc_serve.server.middleware.reply_heads import on_reply_head
 logger = logging.getLogger(__name__)
 
 HEADER = "X-Ignored-Fields"
-# Names are the client's choice: long ones are cut, and what could be taken for more than a name is replaced.
+# Clients choose the names: long ones are cut, and unusual characters are replaced.
 _LONGEST_NAME = 64
 _UNUSUAL = re.compile(r"[^A-Za-z0-9_.-]")
-# Each name is a series of the metric, and clients can make up any number of them.
+# Each name makes a series of the metric, and clients can invent any number of names.
 _MAX_NAMES = 100
 _OTHER = "other"
 
@@ -41,7 +41,7 @@ class IgnoredFields:
         self._names: set[str] = set()
 
     def tell(self, request: Request, names: Sequence[str]) -> None:
-        """Take note of the fields that were ignored in a request."""
+        """Report the fields that were ignored in a request."""
         harmless = [_UNUSUAL.sub("?", name[:_LONGEST_NAME]) for name in names]
         if harmless:
             on_reply_head(request.scope, partial(_list_in_header, harmless))

@@ -1,4 +1,4 @@
-"""A request's body, read, parsed and checked within the server's limits, off the event loop if it is long."""
+"""Reads, parses and checks request bodies within the server's limits, off the event loop if they are long."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from mlc_serve.server.ignored_fields import IgnoredFields
 
 Body = TypeVar("Body", bound=RequestPart)
 
-# Bytes that are parsed and checked in less than about 10 ms, whatever they are.
+# A body of this many bytes is parsed and checked in less than about 10 ms, whatever it contains.
 _SHORT = 16 * 1024
-# Each thread that computes in Python may keep the event loop waiting for 5 ms.
+# There are only a few threads, because each that runs Python may keep the event loop waiting for 5 ms.
 _NUM_THREADS = 2
 
 
 class JsonBodies:
-    """Makes typed requests of bodies, which others keep from being too long.
+    """Makes typed requests from bodies. BodyLimit limits their length.
 
-    `ignored` is told of the fields that nobody knows, unless they are refused.
+    Unknown fields are reported to `ignored`, or refused if the config says so.
     """
 
     def __init__(self, config: ServerConfig, ignored: IgnoredFields) -> None:
@@ -39,9 +39,12 @@ class JsonBodies:
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="bodies")
 
     async def read(self, request: Request, kind: type[Body]) -> Body:
-        """The request in a body. Raises a RequestError if it is none, ClientDisconnect if it breaks off."""
+        """Return the request in a body.
+
+        Raises a RequestError if the body is not valid, and ClientDisconnect if it is incomplete.
+        """
         _require_json(request.headers.get("content-type", ""))
-        text = b"".join([chunk async for chunk in request.stream()])  # request.body() would keep it
+        text = b"".join([chunk async for chunk in request.stream()])  # request.body() would keep a copy
         unknown = UnknownFields()
         check = partial(self._checked, kind, text, None if self._refuses_unknown else unknown)
         body = check() if len(text) <= _SHORT else await self._beside_the_loop(check)
@@ -58,7 +61,9 @@ class JsonBodies:
 
 
 def _require_json(content_type: str) -> None:
-    """Browsers ask the server first before they send this type for a page from elsewhere."""
+    """Raise InvalidRequestError for other content types. Browsers ask the server (CORS) before a page from
+    elsewhere may send JSON.
+    """
     kind, _, subtype = content_type.partition(";")[0].strip().lower().partition("/")
     if kind != "application" or not (subtype == "json" or subtype.endswith("+json")):
         raise InvalidRequestError("Send the body as JSON, with `Content-Type: application/json`.")

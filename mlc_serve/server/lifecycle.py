@@ -1,4 +1,4 @@
-"""From a bound socket to the exit code: serve, drain on a signal, give up when an engine dies.
+"""Runs a server from a bound socket to the exit code: serves, drains on a signal, exits when an engine dies.
 
     bind_socket ── load models ── run: listen ── serve ──┬─ signal ── drain ── flush ── EXIT_OK
                                                          │             └─ second signal ── 128 + its number
@@ -35,13 +35,13 @@ from mlc_serve.server.loop_watch import LoopWatch
 
 logger = logging.getLogger(__name__)
 
-# How long replies that are complete may take to get out to slow readers.
+# How many seconds complete replies may take to be sent to slow readers.
 FLUSH_SECONDS = 5
-# How long a step may take that was under way when serving ended.
+# How many seconds an engine may take to stop after serving has ended.
 CLOSE_SECONDS = 3
 BACKLOG = 2048
-# How long a thread that computes in Python may keep another waiting for the interpreter. The event loop
-# waits for it several times in one turn, so that Python's own 5 ms add up.
+# How long a thread that runs Python may keep others waiting for the interpreter. The event loop may wait
+# several times in one turn, so Python's default of 5 ms is too long.
 _SWITCH_SECONDS = 0.001
 
 
@@ -67,10 +67,10 @@ def bind_socket(host: str, port: int) -> socket.socket:
 
 
 def run(context: ServerContext, config: ServerConfig, sock: socket.socket | None = None) -> int:
-    """Serve until a signal or an engine's death, and return the exit code of the process.
+    """Serve until a signal arrives or an engine dies, and return the exit code of the process.
 
-    `sock` is from `bind_socket`; without it, one is bound to the config's address. Closes context and socket.
-    Raises PortInUseError if another process has begun to listen on the address.
+    `sock` is from `bind_socket`; if it is None, a socket is bound to the config's address. Closes context and
+    socket. Raises PortInUseError if another process listens on the address.
     """
     bound = sock or bind_socket(config.host, config.port)
     try:
@@ -88,13 +88,13 @@ def _bind_error(error: OSError, host: str, port: int) -> ConfigError | PortInUse
 
 
 def url_of(sock: socket.socket) -> str:
-    """The http:// address that a bound socket is reached at."""
+    """Return the http:// address of a bound socket."""
     host, port = sock.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Lifecycle:
-    """One server's way from listening to its exit code."""
+    """Runs one server from listening to its exit code."""
 
     def __init__(self, context: ServerContext, config: ServerConfig, sock: socket.socket) -> None:
         self._context = context
@@ -116,21 +116,22 @@ class Lifecycle:
         return self._exit_code
 
     def _close(self) -> None:
-        """A device that hangs keeps its engine from stopping, but not the process from ending.
+        """Close the context and the socket.
 
-        Nothing is torn down then, since the engine may still be using it.
+        If a device hangs, its engine can't stop. The process then exits at once without tearing anything
+        down, since the engine may still be using it.
         """
         closing = threading.Thread(target=self._context.close, name="close", daemon=True)
         closing.start()
         closing.join(CLOSE_SECONDS)
         self._sock.close()
         if closing.is_alive():
-            logger.error("an engine has not stopped within %s s: leaving it behind", CLOSE_SECONDS)
+            logger.error("an engine has not stopped within %s s; the server ends without it", CLOSE_SECONDS)
             if _owns_process():
                 _exit_at_once(self._exit_code)
 
     def stop(self) -> None:
-        """Begin to drain. To be called once the server serves, on any thread."""
+        """Begin to drain. Any thread may call this once the server serves."""
         self._server_loop.call_soon_threadsafe(self._stop.set)
 
     def _is_answering(self) -> bool:
@@ -165,23 +166,25 @@ class Lifecycle:
         self._loop_watch.stop()
 
     def _watch_signals(self) -> None:
-        """Take over from Uvicorn, which would cut off open streams."""
+        """Replace Uvicorn's signal handlers, which would cut off open streams."""
         for number in (signal.SIGINT, signal.SIGTERM):
             self._server_loop.add_signal_handler(number, self._on_signal, number)
 
     def _on_signal(self, number: signal.Signals) -> None:
         if self._stop.is_set():
-            logger.warning("%s again: exiting at once", number.name)
+            logger.warning("second %s: exiting at once", number.name)
             _exit_at_once(128 + number)
         limit = self._config.shutdown_timeout
-        logger.info("%s: finishing what runs within %s s; once more exits at once", number.name, limit)
+        logger.info(
+            "%s: finishing open requests within %s s; a second signal exits at once", number.name, limit
+        )
         self._stop.set()
 
     async def _supervise(self) -> None:
-        """Wait for a reason to end, then let Uvicorn end: it sends what is complete and hangs up."""
+        """Wait for a reason to end, then end Uvicorn, which sends complete replies and closes connections."""
         try:
             await self._until_the_end()
-        except Exception:  # an edge: whatever broke, the process must not stay behind half alive
+        except Exception:  # whatever failed, the process must not go on half alive
             logger.exception("the server's supervision has failed")
             self._exit_code = EXIT_ENGINE_DEAD
         finally:
@@ -196,7 +199,7 @@ class Lifecycle:
         if death.done():
             logger.critical("the engine of %r has died: exit code %d", death.result(), EXIT_ENGINE_DEAD)
             self._exit_code = EXIT_ENGINE_DEAD
-            await self._context.drain(0)  # other models' clients are told, too
+            await self._context.drain(0)  # so that clients of other models get an error, too
         death.cancel()
 
 
@@ -205,9 +208,9 @@ def _owns_process() -> bool:
 
 
 def _exempt_from_collection() -> None:
-    """Let the garbage collector pass over all that is there before the first request.
+    """Exempt all objects that exist before the first request from garbage collection.
 
-    To look through it again and again would hold the event loop for tens of milliseconds each time.
+    Scanning them would hold the event loop for tens of milliseconds each time.
     """
     gc.collect()
     gc.freeze()
@@ -220,7 +223,7 @@ def _exit_at_once(code: int) -> NoReturn:
 
 
 async def _first_of(*tasks: asyncio.Task[Any]) -> None:
-    """Wait until one of the tasks is done. Raises what it raised."""
+    """Wait until one of the tasks is done, and raise what it raised."""
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()

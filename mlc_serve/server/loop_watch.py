@@ -1,10 +1,11 @@
-"""How long one thing holds the event loop, while every other client waits.
+"""Measures how long a single callback holds the event loop, while every other client waits.
 
-The loop reads its clocks in a beat that is due at equal intervals. What lies between two beats beyond the
-interval was a hold: it is told too short by one interval at most, and never too long. There are two clocks:
+A beat on the loop is due at equal intervals, and reads two clocks. If the time between two beats is longer
+than the interval, the difference is a hold. It is measured too short by at most one interval, and never too
+long. The clocks are:
 
-    cpu    the loop's thread computed
-    wall   it computed, or waited: for a lock, a file, the interpreter, or a CPU that others had
+    cpu    the time for which the loop's thread computed
+    wall   the same plus the time for which it waited: for a lock, a file, the interpreter, or a free CPU
 
 There are no beats while there is nothing to serve.
 """
@@ -26,48 +27,48 @@ from prometheus_client.registry import Collector
 
 logger = logging.getLogger(__name__)
 
-# Beats in the time after which a hold is logged. Each beat wakes up a thread, which costs as much as a token.
+# The number of beats per `warning_seconds`. Each beat wakes up a thread, which costs as much as a token.
 BEATS_PER_WARNING = 20
-# Beats without anything to serve after which there are no more.
+# The beats stop after this many beats with nothing to serve.
 QUIET_BEATS = 20
-# Seconds. Shorter holds are many, and not counted.
+# Holds shorter than this many seconds are too frequent to be counted.
 _SHORT = 0.01
 _BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
 class Clocks(NamedTuple):
-    """What the clocks of a thread say, in seconds: time, and time for which it computed."""
+    """The clocks of a thread in seconds: the time, and the time for which the thread has computed."""
 
     wall: float
     cpu: float
 
 
 class Hold(NamedTuple):
-    """How long the loop was held, in seconds, by either clock."""
+    """How long the loop was held, in seconds, measured by each clock."""
 
     wall: float
     cpu: float
 
 
 def hold_between(before: Clocks, after: Clocks, interval: float) -> Hold:
-    """The hold that lies between two beats, which are due at this interval in seconds."""
+    """Return the hold between two beats, which are due at this interval in seconds."""
     wall, cpu = after.wall - before.wall, after.cpu - before.cpu
     return Hold(max(0.0, wall - interval), max(0.0, cpu - interval))
 
 
 class LoopHolds(Collector):
-    """The longest hold so far, and a histogram of all that are not short, for /metrics."""
+    """The longest hold so far, and a histogram of all holds that are not short, for /metrics."""
 
     def __init__(self) -> None:
         self._longest = Gauge(
             "mlc_serve_event_loop_longest_hold_seconds",
-            "Longest time for which one thing held the event loop",
+            "Longest time for which one callback held the event loop",
             ["clock"],
             registry=None,
         )
         self._holds = Histogram(
             "mlc_serve_event_loop_hold_seconds",
-            "Times of 10 ms or more for which one thing held the event loop",
+            "Times of 10 ms or more for which one callback held the event loop",
             ["clock"],
             registry=None,
             buckets=_BUCKETS,
@@ -78,11 +79,11 @@ class LoopHolds(Collector):
             self._holds.labels(clock)
 
     def collect(self) -> Iterable[Metric]:
-        """The gauge and the histogram."""
+        """Return the gauge and the histogram."""
         return [*self._longest.collect(), *self._holds.collect()]
 
     def saw(self, hold: Hold) -> None:
-        """Count a hold, unless it is one of the many short ones."""
+        """Count a hold, unless it is short."""
         if hold.wall < _SHORT and hold.cpu < _SHORT:
             return
         self.longest = Hold(max(hold.wall, self.longest.wall), max(hold.cpu, self.longest.cpu))
@@ -93,10 +94,10 @@ class LoopHolds(Collector):
 
 
 class LoopWatch:
-    """Watches one event loop, from `start` to `stop`; these and `touch` are called on it.
+    """Watches one event loop from `start` to `stop`. These and `touch` must be called on the loop.
 
-    `is_busy` tells whether requests are being answered, `touch` that bytes have come in. A hold of more than
-    `warning_seconds` is logged with what the loop's thread was doing. Beats are due 20 times in that time.
+    `is_busy` returns whether requests are being answered. A hold of more than `warning_seconds` is logged
+    with the stack of the loop's thread. Beats are due 20 times in that time.
     """
 
     def __init__(self, holds: LoopHolds, warning_seconds: float, is_busy: Callable[[], bool]) -> None:
@@ -110,21 +111,21 @@ class LoopWatch:
         self._warner = threading.Thread(target=self._warn_of_holds, name="loop watch", daemon=True)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Watch the loop, which runs on this thread."""
+        """Start to watch the loop, which runs on this thread."""
         self._loop = loop
         self._loop_thread = threading.get_ident()
         self._clocks = _read_clocks()
         self._warner.start()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._stopped.set()
         self._warner.join()
         if self._next_beat is not None:
             self._next_beat.cancel()
 
     def touch(self) -> None:
-        """There is something to serve."""
+        """Note that bytes have arrived, so that there may be something to serve."""
         self._num_quiet = 0
         if self._next_beat is None:
             self._arm(_read_clocks())
@@ -143,14 +144,14 @@ class LoopWatch:
             self._next_beat = None
 
     def _warn_of_holds(self) -> None:
-        """Run on a thread of its own: look after the beats, and tell once of each that is far too late."""
-        told: Clocks | None = None
+        """Log a warning once for each beat that is far too late. Runs on a thread of its own."""
+        logged: Clocks | None = None
         while not self._stopped.wait(self._warning_seconds / 2):
             last = self._clocks
             overdue = self._next_beat is not None and time.monotonic() - last.wall > self._warning_seconds
-            if overdue and last is not told:
+            if overdue and last is not logged:
                 logger.warning("the event loop has been held for too long by:\n%s", self._stack())
-                told = last
+                logged = last
 
     def _stack(self) -> str:
         frame = sys._current_frames().get(self._loop_thread)
@@ -158,5 +159,5 @@ class LoopWatch:
 
 
 def _read_clocks() -> Clocks:
-    """Those of the thread that calls."""
+    """Read the clocks of the calling thread."""
     return Clocks(time.monotonic(), time.thread_time())

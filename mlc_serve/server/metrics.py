@@ -1,6 +1,6 @@
-"""The metrics of a server: its own, those of all that it serves, and those of its process.
+"""The metrics of a server: its own, those of its engines, and those of its process.
 
-Reads registries, never an engine's queue: it answers when an engine is dead as well.
+It reads registries and never waits for an engine's thread, so that it answers even if an engine is dead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mlc_serve.server.context import ServerContext
 
 
 class ServerMetrics:
-    """`registry` takes further metrics of the server."""
+    """All metrics of one server. More of them may be added to its `registry`."""
 
     def __init__(self, context: ServerContext) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
@@ -27,23 +27,23 @@ class ServerMetrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        # Many series take 20 ms to write, for which the event loop must not wait.
+        # Writing many series takes 20 ms, and must not hold the event loop.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="metrics")
 
     async def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._writer, generate_latest, self.registry)
 
 
 @dataclass(frozen=True)
 class EngineCollector(Collector):
-    """The metrics of all engines as one set: each family once, with the samples of every engine."""
+    """Collects the metrics of all engines: each family once, with the samples of every engine."""
 
     context: ServerContext
 
     def collect(self) -> Iterable[Metric]:
-        """Families by name, then the values that MLC-LLM names as gauges."""
+        """Return the engines' metric families, and MLC-LLM's values as gauges."""
         families: dict[str, Metric] = {}
         for served in self.context.all_served:
             for family in (*served.registry.collect(), *_gauges(served.name, served.metrics())):
@@ -54,7 +54,7 @@ class EngineCollector(Collector):
 def _merge(families: dict[str, Metric], family: Metric) -> None:
     empty = Metric(family.name, family.documentation, family.type, family.unit)
     merged = families.setdefault(family.name, empty)
-    # Creation times double the number of series, and Prometheus' text format has no use for them.
+    # Creation times would double the number of series, and Prometheus' text format does not use them.
     merged.samples.extend(sample for sample in family.samples if not sample.name.endswith("_created"))
 
 
@@ -66,7 +66,7 @@ def _gauges(model: str, metrics: Mapping[str, object]) -> Iterator[Metric]:
 
 
 def _flattened(metrics: Mapping[str, object], prefix: str) -> Iterator[tuple[str, float]]:
-    """Numbers of nested dicts, under their keys joined by underscores."""
+    """Yield the numbers in nested dicts, with their keys joined by underscores."""
     for name, value in metrics.items():
         if isinstance(value, Mapping):
             yield from _flattened(value, f"{prefix}{name}_")

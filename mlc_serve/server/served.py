@@ -1,4 +1,4 @@
-"""What the name of a model leads to: an engine that generates text, or whatever else answers requests."""
+"""The interface of whatever answers requests under a model's name, such as an engine that generates text."""
 
 from __future__ import annotations
 
@@ -10,52 +10,49 @@ from mlc_serve.api.endpoint import Asked, Endpoint
 
 
 class Served(Protocol):
-    """Answers requests under one name. All of it is called on the event loop.
-
-    `context_length` is the most tokens that a request may come to. `registry` holds its metrics.
-    """
+    """Answers requests under one name. All methods are called on the event loop."""
 
     name: str
 
     @property
     def context_length(self) -> int:
-        """Tokens."""
+        """The maximum number of tokens of a request's prompt and output together."""
 
     @property
     def registry(self) -> CollectorRegistry:
-        """Its metrics, for Prometheus."""
+        """The metrics for Prometheus."""
 
     @property
     def is_full(self) -> bool:
-        """Whether it would refuse any new request for want of room."""
+        """Whether there is no room for any new request."""
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can still answer."""
+        """Whether it can still answer requests."""
 
     def is_healthy(self, stuck_after: float) -> bool:
-        """Whether it is alive, and has not been busy with one thing for `stuck_after` seconds."""
+        """Return whether it is alive and has not spent `stuck_after` seconds in one step."""
 
     def endpoint(self, kind: type[Asked]) -> Endpoint[Asked, Any, Any]:
-        """What answers this kind of request. Raises UnsupportedFieldError if nothing does."""
+        """Return the endpoint for this kind of request. Raises UnsupportedFieldError if there is none."""
 
     def card(self) -> dict[str, Any]:
-        """What it was started with, for people to look at."""
+        """Return what it was started with, for display."""
 
     def metrics(self) -> dict[str, Any]:
-        """Its metrics under MLC's names."""
+        """Return its metrics under MLC's names."""
 
     def event_trace(self) -> list[dict[str, Any]] | None:
-        """The events of recent requests, as Chrome's trace viewer reads them; None if none are recorded."""
+        """Return the events of recent requests for Chrome's trace viewer, or None if none are recorded."""
 
     async def wait_dead(self) -> None:
         """Wait until it has failed for good."""
 
     async def reset(self) -> None:
-        """End all requests, and forget what it has cached."""
+        """End all requests, and empty the caches."""
 
     async def drain(self, timeout: float) -> None:
         """Refuse new requests, wait up to `timeout` seconds for the open ones, then end them."""
 
     def terminate(self) -> None:
-        """End all requests and free what it holds. The second call does nothing."""
+        """End all requests and free all resources. A second call does nothing."""

@@ -1,4 +1,4 @@
-"""What all endpoints of one application share, and how they find it."""
+"""The objects that all endpoints of one application share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlc_serve.server.metrics import ServerMetrics
 
 @dataclass(frozen=True)
 class Serving:
-    """An application has one in `state.serving`."""
+    """The shared objects. Each application has one Serving in `state.serving`."""
 
     context: ServerContext
     config: ServerConfig
@@ -23,6 +23,6 @@ class Serving:
 
 
 def serving_of(request: Request) -> Serving:
-    """That of the application that answers a request."""
+    """Return the Serving of the application that answers a request."""
     serving: Serving = request.app.state.serving
     return serving

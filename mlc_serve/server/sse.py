@@ -1,6 +1,6 @@
-"""A streamed reply as server-sent events: data lines, pings, errors after the first byte, [DONE].
+"""Sends a streamed reply as server-sent events: data lines, pings, errors after the first byte, [DONE].
 
-Knows the wire form, not what the JSON says.
+Knows the wire format, but not the contents of the JSON.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from mlc_serve.server.middleware.request_id import request_id
 
 logger = logging.getLogger(__name__)
 
-# Proxies commonly cut connections on which nothing passes for 30 or 60 seconds; a long prefill is as silent.
+# Proxies often cut connections that are silent for 30 or 60 seconds, and a long prefill can take longer.
 PING_SECONDS = 15
 DONE = b"data: [DONE]\n\n"
 
 
 class EventStream(EventSourceResponse):
-    """The response that sends `first`, then `rest`, which are events. The caller closes `rest` afterwards.
+    """A response that sends the events `first` and `rest`. The caller closes `rest` afterwards.
 
-    It ends early when the client goes, or takes nothing of what is sent for `send_timeout` seconds.
+    It ends early if the client disconnects or reads nothing for `send_timeout` seconds.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class EventStream(EventSourceResponse):
         self._waiting_since: float | None = None  # while something is being sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send everything."""
+        """Send all events."""
         self._send_body = past_all_layers(scope, send)
         try:
             await super().__call__(scope, receive, send)
@@ -60,7 +60,9 @@ class EventStream(EventSourceResponse):
             logger.info("a stream was not read for %g s, id=%s", self._patience, request_id.get())
 
     async def _stream_response(self, send: Send) -> None:
-        """As the base class does, whose cancel scope and timer for each event cost as much as the event."""
+        """Send the events as the base class does, but without its cancel scope and timer for each event,
+        which cost as much as the event itself.
+        """
         clock, send_body = asyncio.get_running_loop().time, self._send_body
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         with CancelScope() as streaming, self._watching_sends(streaming):
@@ -76,7 +78,7 @@ class EventStream(EventSourceResponse):
 
     @contextmanager
     def _watching_sends(self, streaming: CancelScope) -> Iterator[None]:
-        """Cancel `streaming` when an event is on its way for too long. One timer for all events."""
+        """Cancel `streaming` if sending an event takes too long. Uses one timer for all events."""
         loop = asyncio.get_running_loop()
         timer: asyncio.TimerHandle
 
@@ -97,19 +99,19 @@ class EventStream(EventSourceResponse):
 
 
 def event(text: str) -> str:
-    """An event whose data is JSON, which has no line breaks."""
+    """Return an event whose data is JSON text without line breaks."""
     return f"data: {text}\n\n"
 
 
 async def _whole(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Events until the stream ends. The status line is out: an error can only be one more event."""
+    """Yield all events, then [DONE]. The status line has been sent, so an error can only be another event."""
     yield first
     try:
         async for events in rest:
             yield events
     except RequestError as error:
         yield event(error_json(error)).encode()
-    except Exception:  # an edge: whatever broke, the client is told, and the other streams go on
+    except Exception:  # whatever failed, the client gets an error, and other streams go on
         logger.exception("a stream failed, id=%s", request_id.get())
         failure = RequestFailedError("The server failed while it wrote this reply.")
         yield event(error_json(failure)).encode()

@@ -1,5 +1,5 @@
-"""Doubles for tests: a KV cache and a backend without a device, a byte tokenizer, a whole LoadedModel, and
-something that is served without a model.
+"""Fakes for tests: a KV cache and a backend without a device, a byte tokenizer, a whole LoadedModel, and a
+Served without a model.
 """
 
 from __future__ import annotations

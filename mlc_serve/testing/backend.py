@@ -1,7 +1,7 @@
-"""A model without a device, whose next token follows from what its fake state stores.
+"""A model without a device, whose next token depends on the tokens that its fake state stores.
 
-The tokens are read back page by page, so that a wrong fork, a wrong position or a page freed too early shows
-as a wrong token. Owns no thread; `run` may be held by a test.
+The tokens are read back page by page, so that a wrong fork, a wrong position or a page that was freed too
+early leads to a wrong token. Owns no thread; a test may hold `run`.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ Choice = Callable[[Sequence[int], Draw], int]
 
 
 class State(SequenceState, Protocol):
-    """A state of sequences that stores token ids, and shows what a model would know of them."""
+    """A state of sequences that stores token ids, and returns what a model would still know about them."""
 
     def append(self, seq_id: int, token_ids: Sequence[int]) -> None:
-        """Store tokens after those of the sequence."""
+        """Append tokens to a sequence."""
 
     def num_tokens(self, seq_id: int) -> int:
-        """Length of one sequence."""
+        """Return the length of a sequence."""
 
     def seen(self, seq_id: int, num_tokens: int) -> list[int]:
-        """What a model knows of the first `num_tokens` tokens of a sequence."""
+        """Return what a model knows about the first `num_tokens` tokens of a sequence."""
 
 
 class FakeBackend:
-    """A model that writes letters and spaces, each a function of all tokens that are stored before it.
+    """A model that writes letters and spaces, each of which is a function of all tokens stored before it.
 
-    Greedy draws take the likeliest token, others one of the four likeliest by seed and number of output
-    tokens. A logit bias of 100 forces a token and one of -100 bans it; `min_tokens` bans stop tokens, and
-    what a constraint's mask leaves out is not drawn. `choose` replaces the choice. `state` is where the
-    tokens are stored; a FakeKVCache of `num_pages` unless it is given.
+    A greedy draw takes the likeliest token; other draws take one of the four likeliest, depending on the seed
+    and the number of output tokens. A logit bias of 100 forces a token and one of -100 bans it. `min_tokens`
+    bans stop tokens, and a constraint's mask bans tokens. `choose` replaces this choice. `state` stores the
+    tokens; by default it is a FakeKVCache of `num_pages`.
 
-    For a test to use: `run` raises where a token of `crash_on` comes in, and a draw fails where the sequence
-    ends in one of `fail_on`; it sets `entered`, then waits for `gate`, which is open until cleared. `batches`
-    holds every call's steps.
+    Tests may use this: `run` raises if a step contains a token of `crash_on`, and a draw fails if the
+    sequence ends in a token of `fail_on`. `run` sets `entered`, then waits for `gate`, which is open until a
+    test clears it. `batches` holds the steps of every call.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class FakeBackend:
         self.batches: list[list[SequenceStep]] = []
 
     def hold_after(self, num_steps: int) -> None:
-        """Let so many more steps pass the gate, and close it behind them."""
+        """Let `num_steps` more calls of `run` pass the gate, then close it."""
         self._num_passes = num_steps
         self.gate.clear()
 
     def run(self, steps: Sequence[SequenceStep]) -> list[StepResult]:
-        """As Backend.run; raises RuntimeError for a batch that a real backend could not take."""
+        """As Backend.run. Raises RuntimeError for a batch that a real backend could not run."""
         self.entered.set()
         if self._num_passes:
             self._num_passes -= 1
@@ -144,7 +144,7 @@ class FakeBackend:
 
 
 def _ranking(stored: Sequence[int]) -> tuple[int, ...]:
-    """The alphabet from the likeliest token down; each is half as likely as the one before."""
+    """Return the alphabet, the likeliest token first. Each is half as likely as the one before it."""
     state = 7
     for token_id in stored:
         state = (state * 1_000_003 + token_id + 1) % _MODULUS
@@ -153,13 +153,13 @@ def _ranking(stored: Sequence[int]) -> tuple[int, ...]:
 
 
 def logprobs_of(token_id: int, ranking: Sequence[int], num_top: int) -> TokenLogprobs:
-    """The fake logprobs of a token and of the likeliest; outside of the alphabet all is unlikely."""
+    """Return the fake logprobs of a token and of the likeliest ones. Only the alphabet's are likely."""
     ranked = tuple((ranked_id, -(rank + 1) * math.log(2)) for rank, ranked_id in enumerate(ranking))
     return TokenLogprobs(token_id, dict(ranked).get(token_id, _UNLIKELY), ranked[:num_top])
 
 
 def likely_letter(stored: Sequence[int], draw: Draw) -> int:
-    """The default choice of a FakeBackend."""
+    """Choose a token as a FakeBackend does by default."""
     params = draw.params
     forced = [token_id for token_id, bias in params.logit_bias.items() if bias >= 100]
     if forced:
@@ -177,7 +177,7 @@ def likely_letter(stored: Sequence[int], draw: Draw) -> int:
 
 
 def replay(token_ids: Iterable[int], end_id: int = EOS_ID) -> Choice:
-    """A choice that answers every prompt with the same tokens (as bytes: b"Hello"), then with `end_id`."""
+    """Return a choice that answers every prompt with these tokens (such as b"Hello"), then with `end_id`."""
     script = tuple(token_ids)
 
     def choose(stored: Sequence[int], draw: Draw) -> int:

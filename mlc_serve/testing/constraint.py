@@ -1,4 +1,4 @@
-"""A constraint that a test can foresee."""
+"""A constraint whose masks a test sets."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mlc_serve.engine.constraint import Mask
 
 
 class FakeConstraint:
-    """Allows at position i of the output the tokens of `allowed[i % len(allowed)]`.
+    """Allows the tokens of `allowed[i % len(allowed)]` at position i of the output.
 
-    Implements engine.constraint.Constraint; raises RuntimeError if a token is accepted that was not allowed.
+    Implements engine.constraint.Constraint. Raises RuntimeError if a token is accepted that was not allowed.
     """
 
     def __init__(self, allowed: Sequence[Sequence[int]], vocab_size: int) -> None:
@@ -21,14 +21,14 @@ class FakeConstraint:
         self._num_accepted = 0
 
     def mask(self, ahead: Sequence[int] = ()) -> Mask:
-        """Which tokens are allowed after those ahead; none if one of these is not."""
+        """Return which tokens are allowed after `ahead`; none if `ahead` itself is not allowed."""
         mask = np.zeros(self._vocab_size, np.bool_)
         if all(token_id in self._at(i) for i, token_id in enumerate(ahead)):
             mask[list(self._at(len(ahead)))] = True
         return mask
 
     def accept(self, token_ids: Sequence[int]) -> None:
-        """Go on by tokens that must be allowed."""
+        """Accept tokens. Raises RuntimeError if one is not allowed."""
         for token_id in token_ids:
             if token_id not in self._at(0):
                 raise RuntimeError(f"token {token_id} is not allowed at position {self._num_accepted}")

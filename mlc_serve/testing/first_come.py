@@ -1,4 +1,4 @@
-"""The simplest scheduling policy, which shows what the engine needs of one."""
+"""The simplest scheduling policy, which shows what the engine needs from a policy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mlc_serve.engine.sequence_pool import SequencePool
 
 
 class FirstComeFirstServed:
-    """Requests start in order of arrival, once there are pages for the longest that they can get.
+    """Starts requests in order of arrival, once there are enough pages for their `max_length`.
 
-    So none is ever preempted. Implements engine.policy.Policy.
+    Therefore it never preempts a request. Implements engine.policy.Policy.
     """
 
     def __init__(self, limits: EngineLimits, pool: SequencePool, cache: PrefixCache, _pacing: Pacing) -> None:
@@ -25,7 +25,7 @@ class FirstComeFirstServed:
         self.running: list[Request] = []
 
     def add(self, request: Request) -> None:
-        """Let a request wait for its turn."""
+        """Add a request to the waiting ones."""
         self.waiting.append(request)
 
     def remove(self, request: Request) -> None:
@@ -39,7 +39,7 @@ class FirstComeFirstServed:
         request.state = RequestState.ENDED
 
     def plan(self) -> Plan:
-        """Start who can start; then all that run compute what the budget allows, the first come first."""
+        """Start the requests that fit. Then give the budget to the running requests in order of arrival."""
         plan = Plan()
         while self.waiting and len(self.running) < self._max_running and self._fits(self.waiting[0]):
             plan.admitted.append(self._start(self.waiting.pop(0)))

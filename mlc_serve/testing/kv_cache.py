@@ -13,11 +13,11 @@ class _Page:
 
 
 class FakeKVCache:
-    """Token ids instead of keys and values, in pages counted as a real cache counts them.
+    """Stores token ids instead of keys and values, and counts pages as a real cache does.
 
-    Implements engine.sequence_state.SequenceState and testing.backend.State. Raises RuntimeError for what
-    would corrupt a real one: no free page, an id in use or unknown, a fork off a page's edge, a pop into
-    shared pages.
+    Implements engine.sequence_state.SequenceState and testing.backend.State. Raises RuntimeError for calls
+    that would corrupt a real cache: no page is free, an id is in use or unknown, a fork is not at a multiple
+    of the page size, or a pop reaches into shared pages.
     """
 
     can_fork = True
@@ -30,32 +30,32 @@ class FakeKVCache:
 
     @property
     def num_free_pages(self) -> int:
-        """Pages that belong to no sequence."""
+        """The number of pages that belong to no sequence."""
         return self.num_pages - self._num_used
 
     def num_pages_of(self, num_tokens: int) -> int:
-        """As many as the tokens fill or begin."""
+        """Return the number of pages that `num_tokens` fill, the last one perhaps in part."""
         return -(-num_tokens // self.page_size)
 
     def num_tokens_in(self, num_pages: int) -> int:
-        """As many as fill the pages."""
+        """Return the number of tokens that fill `num_pages`."""
         return num_pages * self.page_size
 
     @property
     def seq_ids(self) -> set[int]:
-        """Sequences that are stored now."""
+        """The ids of the sequences that are stored now."""
         return set(self._sequences)
 
     def token_ids(self, seq_id: int) -> list[int]:
-        """What is stored for one sequence."""
+        """Return the tokens of a sequence."""
         return [token_id for page in self._pages(seq_id) for token_id in page.token_ids]
 
     def seen(self, seq_id: int, num_tokens: int) -> list[int]:
-        """What a model knows of the first tokens of a sequence: all of them."""
+        """Return what a model knows about the first `num_tokens` tokens of a sequence: all of them."""
         return self.token_ids(seq_id)[:num_tokens]
 
     def num_tokens(self, seq_id: int) -> int:
-        """Length of one sequence."""
+        """Return the length of a sequence."""
         return sum(len(page.token_ids) for page in self._pages(seq_id))
 
     def add_sequence(self, seq_id: int) -> None:
@@ -83,7 +83,7 @@ class FakeKVCache:
         del self._sequences[seq_id]
 
     def pop(self, seq_id: int, num_tokens: int) -> None:
-        """Take the last tokens off a sequence."""
+        """Take the last `num_tokens` off a sequence."""
         self._require(
             num_tokens <= self.num_tokens(seq_id), f"sequence {seq_id} is shorter than {num_tokens}"
         )
@@ -104,7 +104,7 @@ class FakeKVCache:
         self._num_used = 0
 
     def append(self, seq_id: int, token_ids: Sequence[int]) -> None:
-        """Store tokens after those of the sequence, taking pages as they fill."""
+        """Append tokens to a sequence, taking a new page whenever the last one is full."""
         pages = self._pages(seq_id)
         for token_id in token_ids:
             if not pages or len(pages[-1].token_ids) == self.page_size:

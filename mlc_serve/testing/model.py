@@ -1,4 +1,4 @@
-"""A whole LoadedModel without a device, and a chat template that shows all that it is given."""
+"""A whole LoadedModel without a device, and a chat template that writes out everything that it is given."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Tools: {{ tools | tojson }}<|im_end|>
 
 
 def fake_model(name: str = "fake", *, backend: FakeBackend | None = None, **limits: Any) -> LoadedModel:
-    """A LoadedModel on a FakeBackend. Other keywords are fields of EngineLimits.
+    """Return a LoadedModel on a FakeBackend. Other keywords are fields of EngineLimits.
 
-    A backend that is given sets the capacity, and is told the limits.
+    If `backend` is given, its pages set the capacity of the KV cache. Its batch limits are set in any case.
     """
     if backend is None:
         backend = FakeBackend(num_pages=-(-limits.get("max_total_sequence_length", 4096) // 4))

@@ -1,4 +1,4 @@
-"""Something that is served without a model: it answers nothing, and is as well as a test wants it to be."""
+"""A Served without a model. It answers no requests, and a test sets its state."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from mlc_serve.errors import UnsupportedFieldError
 
 
 class FakeServed:
-    """Implements server.served.Served. Tests write `is_full`, `is_stuck` and `death`, and read `drained_for`
-    (seconds, for each drain) and `is_terminated`.
+    """Implements server.served.Served.
+
+    Tests set `is_full`, `is_stuck` and `death`, and read `drained_for` (the timeout of each `drain`, in
+    seconds) and `is_terminated`.
     """
 
     def __init__(self, name: str = "fake", context_length: int = 512) -> None:
@@ -27,39 +29,39 @@ class FakeServed:
 
     @property
     def is_alive(self) -> bool:
-        """Until `death` is set."""
+        """Whether `death` has not been set."""
         return not self.death.is_set()
 
     def is_healthy(self, stuck_after: float) -> bool:  # noqa: ARG002 - the protocol has it
-        """Whether it is alive and not stuck, for however long."""
+        """Return whether it is alive and not stuck, whatever `stuck_after` is."""
         return self.is_alive and not self.is_stuck
 
     def endpoint(self, kind: type[Any]) -> NoReturn:
-        """It answers no kind of request."""
+        """Raise UnsupportedFieldError for every kind of request."""
         raise UnsupportedFieldError(f"The model {self.name!r} answers no {kind.__name__}.", "model")
 
     def card(self) -> dict[str, Any]:
-        """Its name alone."""
+        """Return only the name."""
         return {"name": self.name}
 
     def metrics(self) -> dict[str, Any]:
-        """None."""
+        """Return no metrics."""
         return {}
 
     def event_trace(self) -> None:
-        """None are recorded."""
+        """Return None, since no events are recorded."""
 
     async def wait_dead(self) -> None:
         """Wait for `death`."""
         await self.death.wait()
 
     async def reset(self) -> None:
-        """There is nothing to forget."""
+        """Do nothing."""
 
     async def drain(self, timeout: float) -> None:
-        """Nothing is open."""
+        """Note the timeout."""
         self.drained_for.append(timeout)
 
     def terminate(self) -> None:
-        """Note it."""
+        """Note the call."""
         self.is_terminated = True

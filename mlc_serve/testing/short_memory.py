@@ -1,4 +1,4 @@
-"""States that do not keep every token of a sequence: a window of the last ones, and a recurrent state."""
+"""States that don't keep every token of a sequence: one keeps a window of the last ones, one is recurrent."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 
 class FakeWindowedState:
-    """A cache that keeps the last `window` tokens of each sequence, in pages of which none is shared.
+    """A cache that keeps the last `window` tokens of each sequence, and shares no pages.
 
-    Implements engine.sequence_state.SequenceState and testing.backend.State. It remembers all tokens, and
-    shows a model only those that a real one would still keep.
+    Implements engine.sequence_state.SequenceState and testing.backend.State. It stores all tokens, but `seen`
+    returns only those that a real cache would still keep.
     """
 
     can_fork = False
@@ -23,15 +23,15 @@ class FakeWindowedState:
 
     @property
     def num_free_pages(self) -> int:
-        """Pages that belong to no sequence."""
+        """The number of pages that belong to no sequence."""
         return self.num_pages - sum(self.num_pages_of(len(tokens)) for tokens in self._sequences.values())
 
     def num_pages_of(self, num_tokens: int) -> int:
-        """A window that begins within a page takes a part of one more."""
+        """Return the pages of the window. A window that begins within a page takes part of one more page."""
         return min(-(-num_tokens // self.page_size), -(-self.window // self.page_size) + 1)
 
     def num_tokens_in(self, num_pages: int) -> int:
-        """Any number of them in as many pages as the window takes."""
+        """Return the tokens that fit: any number if the pages suffice for the window."""
         return sys.maxsize if num_pages >= self.num_pages_of(sys.maxsize) else num_pages * self.page_size
 
     def add_sequence(self, seq_id: int) -> None:
@@ -41,7 +41,7 @@ class FakeWindowedState:
         self._sequences[seq_id] = []
 
     def fork_sequence(self, parent: int, child: int, length: int) -> None:
-        """Nothing can be shared, since the beginning goes."""
+        """Raise RuntimeError: no pages can be shared, because the first tokens are dropped."""
         raise RuntimeError(f"sequence {parent} can't be forked at {length} to {child}")
 
     def remove_sequence(self, seq_id: int) -> None:
@@ -49,7 +49,7 @@ class FakeWindowedState:
         del self._sequences[seq_id]
 
     def pop(self, seq_id: int, num_tokens: int) -> None:
-        """Take the last tokens off a sequence."""
+        """Take the last `num_tokens` off a sequence."""
         del self._sequences[seq_id][-num_tokens:]
 
     def clear(self) -> None:
@@ -57,33 +57,33 @@ class FakeWindowedState:
         self._sequences.clear()
 
     def append(self, seq_id: int, token_ids: Sequence[int]) -> None:
-        """Store tokens after those of the sequence; RuntimeError if the pages don't suffice."""
+        """Append tokens to a sequence. Raises RuntimeError if there are not enough pages."""
         self._sequences[seq_id] += token_ids
         if self.num_free_pages < 0:
             raise RuntimeError("the KV cache is full")
 
     def num_tokens(self, seq_id: int) -> int:
-        """Length of one sequence."""
+        """Return the length of a sequence."""
         return len(self._sequences[seq_id])
 
     def seen(self, seq_id: int, num_tokens: int) -> list[int]:
-        """What a model knows of the first tokens of a sequence: the last ones, and how many there were."""
+        """Return what a model knows about the first `num_tokens` tokens: their number, and the last ones."""
         return [num_tokens, *self._sequences[seq_id][:num_tokens][-self.window :]]
 
 
 class FakeRecurrentState(FakeWindowedState):
-    """A state of one size for each sequence, however long it is: it takes no pages.
+    """A state whose size does not depend on a sequence's length, so that it takes no pages.
 
-    How many sequences there may be is the only limit.
+    Only the number of sequences is limited.
     """
 
     def __init__(self, page_size: int) -> None:
         super().__init__(page_size, num_pages=0, window=0)
 
     def num_pages_of(self, num_tokens: int) -> int:  # noqa: ARG002 - the interface's
-        """None."""
+        """Return 0."""
         return 0
 
     def seen(self, seq_id: int, num_tokens: int) -> list[int]:
-        """What a model knows of the first tokens of a sequence: a trace of each."""
+        """Return what a model knows about the first `num_tokens` tokens: each has left a trace."""
         return self._sequences[seq_id][:num_tokens]

@@ -16,7 +16,7 @@ SPECIAL_TOKENS = {"<s>": BOS_ID, "</s>": EOS_ID, "<|im_start|>": IM_START_ID, "<
 
 
 def byte_tokenizer() -> Tokenizer:
-    """The tokenizer whose ids below 256 are bytes; SPECIAL_TOKENS follow, and `<s>` begins a text."""
+    """Return a tokenizer whose ids below 256 are bytes. SPECIAL_TOKENS follow, and `<s>` begins a text."""
     return Tokenizer(_byte_level())
 
 
@@ -32,7 +32,7 @@ def _byte_level() -> tokenizers.Tokenizer:
 
 
 def byte_vocabulary() -> dict[str, int]:
-    """The characters that stand for bytes: printable Latin-1 for itself, the others from U+0100 on."""
+    """Return the characters that stand for bytes: printable Latin-1 for itself, others from U+0100 on."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in printable]
     stand_ins = {byte: chr(byte) for byte in printable} | {

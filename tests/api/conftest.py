@@ -1,4 +1,4 @@
-"""Engines on a fake model, ended when the test is."""
+"""Engines on a fake model, which end with the test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ Serve = Callable[..., AsyncMLCEngine]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts an engine that answers everything with a text; keywords replace fields of the LoadedModel."""
+    """Return a function that starts an engine that answers every prompt with a text; its keywords replace
+    fields of the LoadedModel.
+    """
     engines: list[AsyncMLCEngine] = []
 
     def start(script: bytes | None = None, **fields: Any) -> AsyncMLCEngine:

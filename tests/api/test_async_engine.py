@@ -1,4 +1,4 @@
-"""AsyncMLCEngine: streams, limits, and how everything ends."""
+"""AsyncMLCEngine: its streams, its limits, and how requests and engines end."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def backend() -> FakeBackend:
 
 @pytest.fixture
 def serve(backend: FakeBackend) -> Iterator[Serve]:
-    """Starts an engine on `backend`, with these limits; ended when the test is."""
+    """Return a function that starts an engine on `backend` with these limits. The engine ends with
+    the test.
+    """
     engines: list[AsyncMLCEngine] = []
 
     def start(**limits: Any) -> AsyncMLCEngine:
@@ -56,12 +58,12 @@ def serve(backend: FakeBackend) -> Iterator[Serve]:
 
 
 def params(max_tokens: int | None = None, **fields: Any) -> GenerationParams:
-    """Generation that goes on until max_tokens, or until the context is full."""
+    """Return parameters of a generation that goes on until max_tokens, or until the context is full."""
     return GenerationParams(sampling=SamplingParams(max_tokens=max_tokens), **fields)
 
 
 async def read(deltas: AsyncIterator[TextDelta]) -> dict[int, list[TextDelta]]:
-    """All deltas, by choice."""
+    """Return all deltas by choice."""
     by_choice: dict[int, list[TextDelta]] = {}
     async for delta in deltas:
         by_choice.setdefault(delta.index, []).append(delta)
@@ -69,7 +71,7 @@ async def read(deltas: AsyncIterator[TextDelta]) -> dict[int, list[TextDelta]]:
 
 
 async def num_used_pages(engine: AsyncMLCEngine, backend: FakeBackend) -> int:
-    """Pages in use, asked between two steps, after everything that was asked of the engine before."""
+    """Return the pages in use, read between two steps, after all earlier commands."""
 
     def count(_core: EngineCore) -> int:
         return backend.state.num_pages - backend.state.num_free_pages
@@ -78,12 +80,12 @@ async def num_used_pages(engine: AsyncMLCEngine, backend: FakeBackend) -> int:
 
 
 async def on_engine_thread(engine: AsyncMLCEngine) -> None:
-    """Wait until the engine has gone through the commands that came before."""
+    """Wait until the engine has applied all earlier commands."""
     await asyncio.wrap_future(engine.streams.loop.call(lambda _core: None))
 
 
 async def test_every_choice_ends_once(serve: Serve) -> None:
-    """Three choices, each with one finish reason, in its last delta."""
+    """Each of three choices has one finish reason, in its last delta."""
     engine = serve()
     choices = await read(engine.generate([1, 2, 3], params(5, n=3)))
     assert choices.keys() == {0, 1, 2}
@@ -95,7 +97,7 @@ async def test_every_choice_ends_once(serve: Serve) -> None:
 
 
 async def test_closing_the_generator_frees_the_pages(serve: Serve, backend: FakeBackend) -> None:
-    """A reader that goes away takes its request along."""
+    """If the reader closes the generator, its request ends and its pages are free."""
     engine = serve(prefix_cache_mode="disable")
     async with aclosing(engine.generate([1, 2, 3], params())) as deltas:
         await anext(deltas)
@@ -105,7 +107,7 @@ async def test_closing_the_generator_frees_the_pages(serve: Serve, backend: Fake
 
 
 async def test_cancelling_the_reader_frees_the_pages(serve: Serve, backend: FakeBackend) -> None:
-    """Also while it waits for a first delta, for a reply that is not streamed."""
+    """The same holds if the reader is cancelled while it waits for the first delta of a whole reply."""
     engine = serve(prefix_cache_mode="disable")
     backend.gate.clear()
     reading = asyncio.ensure_future(engine.chat.completions.create(**HELLO, n=2))
@@ -119,7 +121,7 @@ async def test_cancelling_the_reader_frees_the_pages(serve: Serve, backend: Fake
 
 
 async def test_generator_that_never_started_submits_nothing(serve: Serve, backend: FakeBackend) -> None:
-    """It can be thrown away."""
+    """A generator may be dropped before its first delta."""
     engine = serve()
     stream = await engine.chat.completions.create(**HELLO, stream=True)
     await stream.aclose()
@@ -128,7 +130,7 @@ async def test_generator_that_never_started_submits_nothing(serve: Serve, backen
 
 
 async def test_stop_string_ends_the_engines_work(serve: Serve, backend: FakeBackend) -> None:
-    """The other choices go on."""
+    """A stop string ends one choice in the engine, and the other choices go on."""
     engine = serve(prefix_cache_mode="disable")
     letter = (await read(engine.generate([1, 2], params(1))))[0][0].text
     choices = await read(engine.generate([1, 2], params(9, stop=(letter,), n=2)))
@@ -138,7 +140,7 @@ async def test_stop_string_ends_the_engines_work(serve: Serve, backend: FakeBack
 
 
 async def test_text_does_not_depend_on_company(serve: Serve) -> None:
-    """Requests that run together give what they give alone."""
+    """Requests that run together give the same text as each gives alone."""
     engine = serve(max_num_sequence=3)
     prompts = [[i, i + 1, i + 2] for i in range(12)]
     alone = [await read(engine.generate(prompt, params(7, seed=3))) for prompt in prompts]
@@ -156,7 +158,7 @@ def _text(choices: dict[int, list[TextDelta]]) -> dict[int, str]:
 async def test_a_request_that_is_cancelled_anywhere_holds_nothing(
     serve: Serve, backend: FakeBackend, stream: bool, content: str
 ) -> None:
-    """After each number of turns of the event loop, up to that with which it is done: no place, no page.
+    """A request that is cancelled after any number of turns of the event loop holds no place and no page.
 
     A long prompt is prepared on another thread.
     """
@@ -187,7 +189,7 @@ async def test_a_request_that_is_cancelled_anywhere_holds_nothing(
 
 
 async def test_places_are_kept_while_a_prompt_is_prepared(serve: Serve) -> None:
-    """Whoever finds them taken is refused before anything is done for it."""
+    """If all places are taken, a request is refused before any work is done for it."""
     engine = serve(max_num_sequence=1, max_queued_requests=0)
     long = [{"role": "user", "content": "hello " * 2000}]
     preparing = asyncio.ensure_future(engine.chat.completions.create(messages=long))
@@ -201,7 +203,9 @@ async def test_places_are_kept_while_a_prompt_is_prepared(serve: Serve) -> None:
 
 
 async def test_a_reader_that_falls_far_behind_is_told_and_ended(serve: Serve, backend: FakeBackend) -> None:
-    """It gets what was kept for it, then an error; the engine stops at once, and nothing is held."""
+    """A reader that is too slow gets the deltas that were kept for it, then an error. The engine ends its
+    request at once and frees everything.
+    """
     engine = serve(prefix_cache_mode="disable")
     deltas = engine.generate([1, 2], params())
     await anext(deltas)
@@ -215,7 +219,7 @@ async def test_a_reader_that_falls_far_behind_is_told_and_ended(serve: Serve, ba
 
 
 async def test_full_queue_refuses_before_anything_is_submitted(serve: Serve, backend: FakeBackend) -> None:
-    """Open requests stay within max_num_sequence + max_queued_requests; room comes back."""
+    """At most max_num_sequence + max_queued_requests requests are open; ended ones make room."""
     engine = serve(max_num_sequence=2, max_queued_requests=1)
     backend.gate.clear()
     async with aclosing(engine.generate([1], params(2, n=2))) as running:
@@ -230,14 +234,14 @@ async def test_full_queue_refuses_before_anything_is_submitted(serve: Serve, bac
 
 
 async def test_more_choices_than_the_queue_can_ever_hold_is_a_mistake(serve: Serve) -> None:
-    """To try again later would not help."""
+    """Such a request is invalid, since trying again later would not help."""
     with pytest.raises(InvalidRequestError, match="4 choices") as caught:
         await anext(serve(max_num_sequence=2, max_queued_requests=1).generate([1], params(n=4)))
     assert caught.value.param == "n"
 
 
 async def test_failed_request_fails_alone(serve: Serve, backend: FakeBackend) -> None:
-    """One bad draw is one client's error."""
+    """If a draw fails, only the client of that request gets an error."""
     engine = serve()
     backend.fail_on = {200}
     good = asyncio.ensure_future(read(engine.generate([1], params(20))))
@@ -250,7 +254,7 @@ async def test_failed_request_fails_alone(serve: Serve, backend: FakeBackend) ->
 async def test_fault_in_one_streams_text_leaves_the_others(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Text is made in the stream's own generator, not where deltas are dealt out."""
+    """An error while text is made ends one stream, because text is made in the stream's own generator."""
     engine = serve()
     token_bytes = type(engine.tokenizer).token_bytes
     prompts: list[int] = []
@@ -272,7 +276,7 @@ async def test_fault_in_one_streams_text_leaves_the_others(
 
 
 async def test_death_of_the_engine_reaches_everybody(serve: Serve, backend: FakeBackend) -> None:
-    """Those who wait, those who come later, and whoever watches."""
+    """Open requests, later requests, and `wait_dead` all notice the engine's death."""
     engine = serve()
     watching = asyncio.ensure_future(engine.wait_dead())
     backend.crash_on = {200}
@@ -292,7 +296,7 @@ async def test_death_of_the_engine_reaches_everybody(serve: Serve, backend: Fake
 
 
 async def test_drain_lets_open_requests_finish(serve: Serve, backend: FakeBackend) -> None:
-    """New ones are refused meanwhile."""
+    """A drain finishes open requests and refuses new ones."""
     engine = serve()
     backend.gate.clear()
     running = asyncio.ensure_future(read(engine.generate([1], params(4))))
@@ -308,7 +312,7 @@ async def test_drain_lets_open_requests_finish(serve: Serve, backend: FakeBacken
 
 
 async def test_drain_ends_what_takes_too_long(serve: Serve, backend: FakeBackend) -> None:
-    """With an error, and the engine's work with it."""
+    """Requests that outlast the drain get an error, and the engine stops computing them."""
     engine = serve(prefix_cache_mode="disable")
     backend.gate.clear()
     running = asyncio.ensure_future(read(engine.generate([1], params())))
@@ -321,14 +325,14 @@ async def test_drain_ends_what_takes_too_long(serve: Serve, backend: FakeBackend
 
 
 async def test_drain_of_an_idle_engine_is_done_at_once(serve: Serve) -> None:
-    """There is nothing to wait for."""
+    """Without open requests, a drain does not wait."""
     engine = serve()
     await engine.drain(timeout=60)
     assert engine.is_alive
 
 
 async def test_terminate_ends_everything_and_may_be_repeated(serve: Serve, backend: FakeBackend) -> None:
-    """Open requests get an error; it is no death."""
+    """`terminate` gives open requests an error, and does not count as the engine's death."""
     engine = serve()
     backend.hold_after(1)
     deltas = engine.generate([1], params())
@@ -348,7 +352,9 @@ async def test_terminate_ends_everything_and_may_be_repeated(serve: Serve, backe
 
 
 async def test_abort_by_id_ends_all_choices(serve: Serve, backend: FakeBackend) -> None:
-    """Under the id that the outside knows; others go on, and unknown ids are nobody's."""
+    """`abort` takes the caller's id and ends all its choices. Other requests go on, and unknown ids do
+    nothing.
+    """
     engine = serve()
     backend.hold_after(1)
     deltas = engine.generate([1], params(n=2), request_id="mine")
@@ -363,14 +369,14 @@ async def test_abort_by_id_ends_all_choices(serve: Serve, backend: FakeBackend) 
 
 
 async def test_two_requests_may_have_one_id(serve: Serve) -> None:
-    """The engine's ids are its own, so that no client can reach into another's request."""
+    """The engine makes its own ids, so no client can reach another client's request."""
     engine = serve()
     both = await asyncio.gather(*(read(engine.generate([i], params(4), request_id="same")) for i in (1, 2)))
     assert all(choices[0][-1].finish_reason is FinishReason.LENGTH for choices in both)
 
 
 async def test_reset_forgets_cached_prefixes(serve: Serve, backend: FakeBackend) -> None:
-    """Every page is free again."""
+    """After a reset every page is free."""
     engine = serve()
     await read(engine.generate(list(range(20)), params(4)))
     assert await num_used_pages(engine, backend) > 0
@@ -379,7 +385,7 @@ async def test_reset_forgets_cached_prefixes(serve: Serve, backend: FakeBackend)
 
 
 async def test_prompt_is_checked_before_it_is_submitted(serve: Serve) -> None:
-    """The call itself raises."""
+    """The call itself raises for a bad prompt."""
     engine = serve(max_single_sequence_length=8)
     with pytest.raises(ContextLengthError):
         engine.generate([1] * 8, params())
@@ -388,7 +394,7 @@ async def test_prompt_is_checked_before_it_is_submitted(serve: Serve) -> None:
 
 
 async def test_engine_hung_in_a_step_is_not_healthy(serve: Serve, backend: FakeBackend) -> None:
-    """It is alive, but has work and does not come round."""
+    """An engine whose step does not end is alive but not healthy."""
     engine = serve()
     assert engine.is_healthy(stuck_after=0)
     backend.gate.clear()
@@ -401,7 +407,7 @@ async def test_engine_hung_in_a_step_is_not_healthy(serve: Serve, backend: FakeB
 
 
 def test_engine_moves_to_another_event_loop_when_nothing_is_open(serve: Serve) -> None:
-    """Programs may call asyncio.run more than once."""
+    """A program may call asyncio.run more than once."""
     engine = serve()
 
     async def text() -> str:
@@ -411,7 +417,7 @@ def test_engine_moves_to_another_event_loop_when_nothing_is_open(serve: Serve) -
 
 
 async def test_engine_refuses_a_second_event_loop_while_streams_are_open(serve: Serve) -> None:
-    """Deltas would go astray."""
+    """Deltas of the open streams would go to the wrong loop."""
     engine = serve()
     async with aclosing(engine.generate([1], params())) as deltas:
         await anext(deltas)
@@ -440,7 +446,7 @@ def test_event_loop_that_ended_does_not_harm_the_engine(serve: Serve) -> None:
 
 
 async def test_metrics_and_names(serve: Serve) -> None:
-    """What servers ask of an engine."""
+    """An engine has the properties that a server reads."""
     engine = serve()
     await read(engine.generate([1, 2], params(3)))
     assert engine.metrics()["completion_tokens_sum"] == 3
@@ -449,7 +455,7 @@ async def test_metrics_and_names(serve: Serve) -> None:
 
 
 async def test_tracing_can_be_switched_on(backend: FakeBackend) -> None:
-    """Events of every request are kept."""
+    """With tracing, the events of every request are kept."""
     engine = AsyncMLCEngine.from_loaded(fake_model(backend=backend), enable_tracing=True)
     await read(engine.generate([1, 2], params(3)))
     engine.terminate()
@@ -464,6 +470,6 @@ async def test_tracing_can_be_switched_on(backend: FakeBackend) -> None:
     ],
 )
 def test_a_configuration_that_is_not_this_engines_is_refused(config: EngineConfig, part: str) -> None:
-    """A configuration that contradicts the arguments, or asks for further models, is not silently ignored."""
+    """A configuration that contradicts the arguments or names additional models is refused."""
     with pytest.raises(ConfigError, match=part):
         AsyncMLCEngine("a", engine_config=config)

@@ -1,4 +1,4 @@
-"""Chat completions on an engine, read as OpenAI's client reads them."""
+"""Chat completions of an engine, parsed with the types of OpenAI's client."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ TOOL_TEMPLATE = ChatTemplate("{{ tools | tojson }}{{ messages[-1].content }}")
 
 
 async def whole(engine: AsyncMLCEngine, **fields: Any) -> openai_chat.ChatCompletion:
-    """The whole reply to `hi`."""
+    """Return the whole reply to `hi`."""
     fields.setdefault("messages", [{"role": "user", "content": "hi"}])
     reply = await engine.chat.completions.create(**fields)
     return openai_chat.ChatCompletion.model_validate_json(reply.to_json())
 
 
 async def chunks(engine: AsyncMLCEngine, **fields: Any) -> list[openai_chat.ChatCompletionChunk]:
-    """The streamed reply to `hi`."""
+    """Return the chunks of the streamed reply to `hi`."""
     fields.setdefault("messages", [{"role": "user", "content": "hi"}])
     stream = await engine.chat.completions.create(stream=True, **fields)
     return [openai_chat.ChatCompletionChunk.model_validate_json(chunk.to_json()) async for chunk in stream]
 
 
 def content(parts: list[openai_chat.ChatCompletionChunk], index: int = 0) -> str:
-    """The streamed text of one choice."""
+    """Return the streamed text of one choice."""
     choices = [choice for part in parts for choice in part.choices if choice.index == index]
     return "".join(choice.delta.content or "" for choice in choices)
 
 
 async def test_whole_reply(serve: Serve) -> None:
-    """Text, finish reason and usage; the end token counts."""
+    """A whole reply has text, finish reason and usage; the end token counts."""
     reply = await whole(serve("Grüße".encode()))
     (choice,) = reply.choices
     assert (choice.message.content, choice.finish_reason) == ("Grüße", "stop")
@@ -53,7 +53,7 @@ async def test_whole_reply(serve: Serve) -> None:
 
 
 async def test_streamed_reply_is_the_whole_one_in_parts(serve: Serve) -> None:
-    """Characters spread over tokens come whole, and only the last chunk has the usage."""
+    """A character that spans several tokens comes in one chunk, and only the last chunk has the usage."""
     parts = await chunks(serve("Grüße 👋".encode()), stream_options={"include_usage": True})
     assert content(parts) == "Grüße 👋"
     assert parts[0].choices[0].delta.role == "assistant"
@@ -64,7 +64,7 @@ async def test_streamed_reply_is_the_whole_one_in_parts(serve: Serve) -> None:
 
 
 async def test_choices_are_told_apart_and_have_seeds_of_their_own(serve: Serve) -> None:
-    """Three choices of one seed are those of three seeds."""
+    """Three choices of one request equal the replies to three consecutive seeds."""
     engine = serve()
     fields: dict[str, Any] = {"max_tokens": 6, "temperature": 1}
     three = await whole(engine, n=3, seed=5, **fields)
@@ -77,7 +77,7 @@ async def test_choices_are_told_apart_and_have_seeds_of_their_own(serve: Serve) 
 
 
 async def test_prompt_that_was_seen_before_is_cached(serve: Serve) -> None:
-    """Usage says how much of it."""
+    """Usage says how much of the prompt was cached."""
     engine = serve(b"ok")
     counts = []
     for _ in range(2):
@@ -90,7 +90,7 @@ async def test_prompt_that_was_seen_before_is_cached(serve: Serve) -> None:
 
 
 async def test_stop_strings_of_template_and_client_end_the_reply(serve: Serve) -> None:
-    """Across token borders, in what is streamed as well."""
+    """Stop strings are found across tokens, in streams as well."""
     defaults = GenerationDefaults(eos_token_ids=frozenset({EOS_ID}), stop=("</end>",))
     engine = serve(b"one two</end> three", defaults=defaults)
     assert (await whole(engine)).choices[0].message.content == "one two"
@@ -100,7 +100,7 @@ async def test_stop_strings_of_template_and_client_end_the_reply(serve: Serve) -
 
 
 async def test_ignore_eos_goes_on_to_max_tokens(serve: Serve) -> None:
-    """The end tokens are then tokens like others, and special: not shown."""
+    """With ignore_eos, end tokens do not end the reply, and as special tokens they are not shown."""
     reply = await whole(serve(b"ab"), ignore_eos=True, max_tokens=5)
     assert (reply.choices[0].message.content, reply.choices[0].finish_reason) == ("ab", "length")
     assert reply.usage is not None
@@ -108,7 +108,7 @@ async def test_ignore_eos_goes_on_to_max_tokens(serve: Serve) -> None:
 
 
 async def test_reply_ends_where_the_context_is_full(serve: Serve) -> None:
-    """More tokens than fit may be asked for; the reply is then cut as by max_tokens."""
+    """If max_tokens exceeds the context, the reply ends with `length` where the context is full."""
     engine = serve()
     reply = await whole(engine, max_tokens=10**6)
     assert reply.choices[0].finish_reason == "length"
@@ -117,7 +117,7 @@ async def test_reply_ends_where_the_context_is_full(serve: Serve) -> None:
 
 
 async def test_logprobs_cover_every_token(serve: Serve) -> None:
-    """Whole and streamed alike."""
+    """Whole and streamed replies have a logprob for every token."""
     engine = serve("né".encode())
     fields: dict[str, Any] = {"logprobs": True, "top_logprobs": 2, "stop": "zz"}
     reply = await whole(engine, **fields)
@@ -132,7 +132,7 @@ async def test_logprobs_cover_every_token(serve: Serve) -> None:
 
 
 async def test_tool_call(serve: Serve) -> None:
-    """Parsed from the reply, whole and streamed."""
+    """Tool calls are parsed from whole and streamed replies."""
     engine = serve(CALL, chat_template=TOOL_TEMPLATE)
     choice = (await whole(engine, tools=[TOOL])).choices[0]
     assert choice.finish_reason == "tool_calls"
@@ -145,13 +145,13 @@ async def test_tool_call(serve: Serve) -> None:
 
 
 async def test_no_tool_is_called_where_none_may_be(serve: Serve) -> None:
-    """The text stays as it is."""
+    """If no tools are offered, a call in the reply stays text."""
     choice = (await whole(serve(CALL), tools=[TOOL], tool_choice="none")).choices[0]
     assert (choice.message.content, choice.finish_reason) == (CALL.decode(), "stop")
 
 
 async def test_reply_can_go_back_into_the_conversation(serve: Serve) -> None:
-    """As the object that it is."""
+    """The reply's message object can be sent as it is."""
     engine = serve(b"hello")
     first = await engine.chat.completions.create(messages=[{"role": "user", "content": "hi"}])
     messages = [
@@ -164,7 +164,7 @@ async def test_reply_can_go_back_into_the_conversation(serve: Serve) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_without_parallel_calls_nothing_is_computed_after_the_first(serve: Serve, stream: bool) -> None:
-    """The engine is told to end, so that the usage counts little more than the call."""
+    """The engine is stopped after the first call, so that usage counts little more than the call."""
     engine = serve(CALL * 20, chat_template=TOOL_TEMPLATE)
     fields: dict[str, Any] = {"tools": [TOOL], "parallel_tool_calls": False, "max_tokens": 20 * len(CALL)}
     if stream:
@@ -181,7 +181,7 @@ async def test_without_parallel_calls_nothing_is_computed_after_the_first(serve:
 
 
 async def test_usage_may_come_with_every_chunk(serve: Serve) -> None:
-    """It grows with the reply, and the last chunk has nothing else."""
+    """Usage grows with the reply, and the last chunk has only usage."""
     parts = await chunks(serve(b"Hello"), stream_options={"continuous_usage_stats": True})
     counts = [part.usage.completion_tokens for part in parts if part.usage is not None]
     assert len(counts) == len(parts)
@@ -190,20 +190,20 @@ async def test_usage_may_come_with_every_chunk(serve: Serve) -> None:
 
 
 async def test_a_stop_string_may_be_part_of_the_text(serve: Serve) -> None:
-    """Some clients tell by it what ended the reply."""
+    """Some clients see from the text which stop string ended the reply."""
     reply = await whole(serve(b"Hello, world"), stop=[", w"], include_stop_str_in_output=True)
     assert (reply.choices[0].message.content, reply.choices[0].finish_reason) == ("Hello, w", "stop")
 
 
 async def test_an_overlong_prompt_is_told_in_the_words_that_clients_look_for(serve: Serve) -> None:
-    """Frameworks shorten the conversation when they read them."""
+    """Frameworks look for these words and then shorten the conversation."""
     messages = [{"role": "user", "content": "x" * 100_000}]
     with pytest.raises(ContextLengthError, match="maximum context length"):
         await whole(serve(b""), messages=messages)
 
 
 async def test_bad_request_is_refused_before_anything_is_opened(serve: Serve) -> None:
-    """Streamed or not, create itself raises."""
+    """`create` itself raises, for streams as well."""
     engine = serve()
     for stream in (False, True):
         with pytest.raises(InvalidRequestError, match="logit_bias"):
@@ -217,7 +217,7 @@ async def test_bad_request_is_refused_before_anything_is_opened(serve: Serve) ->
 async def test_a_template_that_works_long_does_so_elsewhere(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, turns: int, is_quick: bool
 ) -> None:
-    """The event loop's thread gives up after a while, and another one begins anew."""
+    """A template that takes many steps is given up on the event loop and rendered again on another thread."""
     source = f"{{% for i in range({turns}) %}}{{% endfor %}}{{{{ messages[0].content }}}}"
     threads = []
 

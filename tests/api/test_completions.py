@@ -1,4 +1,4 @@
-"""Raw completions on an engine, read as OpenAI's client reads them."""
+"""Completions of an engine, parsed with the types of OpenAI's client."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ Serve = Callable[..., AsyncMLCEngine]
 
 
 async def whole(engine: AsyncMLCEngine, prompt: object = "ab", **fields: Any) -> Completion:
-    """The whole reply. The client's type foresees no null logprob, which a prompt's first token has."""
+    """Return the whole reply. The client's type has no null logprob, which a prompt's first token gets."""
     reply = await engine.completions.create(prompt=prompt, **fields)
     return Completion.model_validate_json(reply.to_json())
 
 
 async def parts(engine: AsyncMLCEngine, prompt: object = "ab", **fields: Any) -> list[dict[str, Any]]:
-    """The streamed reply. Its parts have null finish reasons, which the client's type doesn't foresee."""
+    """Return the chunks of a reply. Their finish reasons are null, which the client's type does not allow."""
     stream = await engine.completions.create(prompt=prompt, stream=True, **fields)
     return [part.model_dump(exclude_unset=True) async for part in stream]
 
 
 def joined(streamed: list[dict[str, Any]], index: int = 0) -> str:
-    """The streamed text of one choice."""
+    """Return the streamed text of one choice."""
     choices = [choice for part in streamed for choice in part["choices"] if choice["index"] == index]
     return "".join(choice["text"] for choice in choices)
 
 
 async def test_whole_reply(serve: Serve) -> None:
-    """Text, finish reason and usage."""
+    """A whole reply has text, finish reason and usage."""
     reply = await whole(serve(b" cd"))
     assert (reply.choices[0].text, reply.choices[0].finish_reason) == (" cd", "stop")
     assert reply.object == "text_completion"
@@ -44,7 +44,7 @@ async def test_whole_reply(serve: Serve) -> None:
 
 
 async def test_streamed_reply_is_the_whole_one_in_parts(serve: Serve) -> None:
-    """With the usage at the end if it was asked for."""
+    """A stream adds up to the whole reply, and ends with the usage if it was asked for."""
     streamed = await parts(serve("é!".encode()), stream_options={"include_usage": True})
     assert joined(streamed) == "é!"
     assert [part["usage"] is None for part in streamed] == [True] * (len(streamed) - 1) + [False]
@@ -52,7 +52,7 @@ async def test_streamed_reply_is_the_whole_one_in_parts(serve: Serve) -> None:
 
 
 async def test_echo_repeats_the_prompt_exactly(serve: Serve) -> None:
-    """And the suffix follows the completion."""
+    """The reply begins with the prompt and ends with the suffix."""
     engine = serve(b"cd")
     fields: dict[str, Any] = {"echo": True, "suffix": "|", "n": 2}
     reply = await whole(engine, "é b", **fields)
@@ -62,7 +62,7 @@ async def test_echo_repeats_the_prompt_exactly(serve: Serve) -> None:
 
 
 async def test_echo_of_token_ids_is_their_text(serve: Serve) -> None:
-    """Special tokens are not shown."""
+    """A prompt of token ids is echoed as text without special tokens."""
     assert (await whole(serve(b"c"), [BOS_ID, *b"ab"], echo=True)).choices[0].text == "abc"
 
 
@@ -83,7 +83,9 @@ async def test_list_of_prompts_has_choices_prompt_by_prompt(serve: Serve) -> Non
 
 
 async def test_echo_with_logprobs_has_the_prompts_first(serve: Serve) -> None:
-    """Whole and streamed alike, over a prompt longer than one chunk of prefill."""
+    """The prompt's logprobs come first, in whole and streamed replies, also if prefill takes
+    several chunks.
+    """
     engine = serve(b"cd")
     prompt = "ab" * 40
     reply = await engine.completions.create(prompt=prompt, echo=True, logprobs=1)
@@ -99,7 +101,7 @@ async def test_echo_with_logprobs_has_the_prompts_first(serve: Serve) -> None:
 
 
 async def test_no_output_at_all(serve: Serve) -> None:
-    """Scoring a prompt: max_tokens 0 with echo gives the prompt alone."""
+    """max_tokens 0 with echo scores a prompt: the reply is the prompt alone."""
     reply = await serve(b"cd").completions.create(prompt="ab", echo=True, logprobs=0, max_tokens=0)
     (choice,) = reply.choices
     assert (choice.text, choice.finish_reason) == ("ab", "length")
@@ -110,13 +112,13 @@ async def test_no_output_at_all(serve: Serve) -> None:
 
 
 async def test_stop_strings_of_the_template_are_not_those_of_raw_text(serve: Serve) -> None:
-    """They end chat replies only."""
+    """The template's stop strings end only chat replies."""
     defaults = GenerationDefaults(eos_token_ids=frozenset({EOS_ID}), stop=("c",))
     assert (await whole(serve(b"bcd", defaults=defaults))).choices[0].text == "bcd"
 
 
 async def test_usage_counts_up_to_the_stop_string(serve: Serve) -> None:
-    """The tokens of the stop string count, later ones don't."""
+    """Usage counts the tokens of the stop string, but none after it."""
     reply = await whole(serve(b"one two three"), stop="two")
     assert reply.choices[0].text == "one "
     assert reply.usage is not None
@@ -124,13 +126,13 @@ async def test_usage_counts_up_to_the_stop_string(serve: Serve) -> None:
 
 
 async def test_min_tokens_hold_back_every_end(serve: Serve) -> None:
-    """Neither a stop string nor an end token ends the text before."""
+    """Neither a stop string nor an end token ends the text before min_tokens."""
     reply = await whole(serve(b"a.b.c.d"), stop=".", min_tokens=3)
     assert reply.choices[0].text == "a.b"
 
 
 async def test_seed_makes_a_draw_repeatable(serve: Serve) -> None:
-    """Equal for equal seeds, streamed or not."""
+    """Equal seeds give equal text, streamed or not."""
     engine = serve()
     fields: dict[str, Any] = {"max_tokens": 8, "temperature": 1}
     texts = [(await whole(engine, seed=seed, **fields)).choices[0].text for seed in (1, 1, 2)]
@@ -140,13 +142,13 @@ async def test_seed_makes_a_draw_repeatable(serve: Serve) -> None:
 
 @pytest.mark.parametrize("prompt", [[999], [[1], [-1]]])
 async def test_unknown_prompt_tokens_are_refused(serve: Serve, prompt: object) -> None:
-    """They would read past the end of the embeddings."""
+    """Ids outside the vocabulary would read past the end of the embeddings."""
     with pytest.raises(InvalidRequestError, match="vocabulary"):
         await whole(serve(), prompt)
 
 
 async def test_too_long_prompt_is_refused(serve: Serve) -> None:
-    """With both lengths."""
+    """The error names the prompt's length and the limit."""
     with pytest.raises(ContextLengthError, match="1025 tokens"):
         await whole(serve(), "x" * 1024)
 
@@ -154,7 +156,7 @@ async def test_too_long_prompt_is_refused(serve: Serve) -> None:
 async def test_a_text_that_could_never_fit_is_not_tokenized(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its length alone says so."""
+    """A text is refused for its length alone."""
     engine = serve()
     monkeypatch.setattr(type(engine.tokenizer), "encode", None)
     with pytest.raises(ContextLengthError, match="at least"):

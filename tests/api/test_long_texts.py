@@ -1,4 +1,4 @@
-"""Where work on text is done."""
+"""Which texts are long, and the threads that work on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlc_serve.protocol.openai import ChatCompletionRequest
 
 @pytest.fixture
 def texts() -> Iterator[LongTexts]:
-    """Threads that end after the test."""
+    """Return threads that end with the test."""
     threads = LongTexts()
     yield threads
     threads.end()
@@ -33,20 +33,20 @@ def texts() -> Iterator[LongTexts]:
     ],
 )
 def test_much_is_long_wherever_it_stands(value: object) -> None:
-    """In one text, in many small things, or deep within something."""
+    """Values are long if their contents are, in one text, in many small parts, or deeply nested."""
     assert is_long(value)
     assert is_long("short", [value])
 
 
 @pytest.mark.parametrize("value", ["", "x" * LONG, None, 1, {}, [1] * 1000, {"a": ["b", "c"]}])
 def test_little_is_short(value: object) -> None:
-    """It is not worth the way to a thread."""
+    """Short values are not worth a thread."""
     assert not is_long(value)
 
 
 @pytest.mark.parametrize("where", ["content", "name", "arguments", "tool", "number"])
 def test_every_part_of_a_request_counts(where: str) -> None:
-    """Not only what messages say."""
+    """All fields of a request count, not only the text of messages."""
     long = "x" * LONG
     message: dict[str, Any] = {"role": "assistant", "content": "a"}
     if where in ("content", "name"):
@@ -64,7 +64,7 @@ def test_every_part_of_a_request_counts(where: str) -> None:
 
 
 async def test_the_loop_is_left_free(texts: LongTexts) -> None:
-    """Work runs on another thread, and what it raises is raised."""
+    """Work runs on another thread, and its exceptions reach the caller."""
 
     def refuse() -> None:
         raise ValueError("refused")
@@ -75,7 +75,7 @@ async def test_the_loop_is_left_free(texts: LongTexts) -> None:
 
 
 async def test_work_of_a_caller_that_left_is_cancelled(texts: LongTexts) -> None:
-    """What runs is told; what waits is never begun, and holds nothing up."""
+    """Running work is told to cancel; queued work is never started."""
     told, begun, ended = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
 
     def work() -> None:

@@ -13,7 +13,7 @@ from mlc_serve.errors import EngineDeadError, ShuttingDownError
 
 
 async def test_slow_reader_takes_everything_at_once() -> None:
-    """Deltas wait in their order."""
+    """Deltas are kept in order until the reader takes them."""
     stream = Stream(None, ["a"])
     deltas = [RequestDelta("a", (i,)) for i in range(3)]
     for delta in deltas:
@@ -22,7 +22,7 @@ async def test_slow_reader_takes_everything_at_once() -> None:
 
 
 async def test_reader_waits_for_what_is_not_there() -> None:
-    """Nothing is returned before something has come."""
+    """`take` returns only once there is a delta."""
     stream = Stream(None, ["a"])
     reading = asyncio.ensure_future(stream.take())
     await asyncio.sleep(0)
@@ -32,7 +32,7 @@ async def test_reader_waits_for_what_is_not_there() -> None:
 
 
 async def test_failure_comes_after_what_was_there_and_stays() -> None:
-    """The first error is the reason; what comes after it is not read."""
+    """The reader gets the stored deltas, then the first error. Later deltas and errors are dropped."""
     stream = Stream(None, ["a"])
     stream.put(RequestDelta("a"))
     stream.fail(EngineDeadError("dead"))
@@ -45,13 +45,13 @@ async def test_failure_comes_after_what_was_there_and_stays() -> None:
 
 
 def with_logprobs(num_alternatives: int) -> RequestDelta:
-    """A token with as many alternatives."""
+    """Return a delta of one token with this many alternatives."""
     return RequestDelta("a", (1,), (TokenLogprobs(1, -1.0, ((1, -1.0),) * num_alternatives),))
 
 
 @pytest.mark.parametrize("delta", [RequestDelta("a", (1,)), with_logprobs(20)], ids=["plain", "logprobs"])
 async def test_a_backlog_is_taken_in_pieces(delta: RequestDelta) -> None:
-    """Everything comes, in order; nothing that is taken is large, and other tasks run in between."""
+    """A backlog is taken completely and in order, in small pieces between which other tasks run."""
     stream = Stream(None, ["a"])
     for _ in range(3 * MAX_TAKEN):
         stream.put(delta)
@@ -74,7 +74,7 @@ async def test_a_backlog_is_taken_in_pieces(delta: RequestDelta) -> None:
 
 
 async def test_a_mailbox_is_full_at_some_time() -> None:
-    """Whoever puts more in is told; after a failure there is room for everything, for nothing is kept."""
+    """`put` says when the mailbox is full. After a failure it never is, since nothing is kept."""
     stream = Stream(None, ["a"])
     delta = with_logprobs(20)
     num_put = 1

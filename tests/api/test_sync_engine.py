@@ -23,26 +23,26 @@ HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}]}
 
 @pytest.fixture
 def engine() -> Iterator[MLCEngine]:
-    """An engine that answers everything with `Grüße`."""
+    """Return an engine that answers everything with `Grüße`."""
     with MLCEngine.from_loaded(fake_model(backend=FakeBackend(choose=replay("Grüße".encode())))) as engine:
         yield engine
 
 
 @pytest.fixture
 def endless() -> Iterator[MLCEngine]:
-    """An engine whose replies go on until the context is full."""
+    """Return an engine whose replies go on until the context is full."""
     with MLCEngine.from_loaded(fake_model()) as engine:
         yield engine
 
 
 def test_whole_replies(engine: MLCEngine) -> None:
-    """Chat and raw completion."""
+    """Chat and completion requests get whole replies."""
     assert engine.chat.completions.create(**HELLO).choices[0].message.content == "Grüße"
     assert engine.completions.create(prompt="a").choices[0].text == "Grüße"
 
 
 def test_streamed_replies(engine: MLCEngine) -> None:
-    """Plain iterators."""
+    """Streams are plain iterators."""
     chat = list(engine.chat.completions.create(**HELLO, stream=True))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chat) == "Grüße"
     completion = engine.completions.create(prompt="a", stream=True)
@@ -50,13 +50,13 @@ def test_streamed_replies(engine: MLCEngine) -> None:
 
 
 def test_bad_request_raises(engine: MLCEngine) -> None:
-    """As it does with asyncio."""
+    """A bad request raises as it does with asyncio."""
     with pytest.raises(InvalidRequestError, match="temperature"):
         engine.completions.create(prompt="a", temperature=-1)
 
 
 def test_iterator_that_is_closed_ends_its_request(endless: MLCEngine) -> None:
-    """The one that runs, and none that didn't begin."""
+    """Closing a running iterator ends its request; one that was not started may be closed as well."""
     stream = endless.completions.create(prompt="a", stream=True)
     next(stream)
     stream.close()
@@ -65,7 +65,7 @@ def test_iterator_that_is_closed_ends_its_request(endless: MLCEngine) -> None:
 
 
 def test_threads_share_the_engine(endless: MLCEngine) -> None:
-    """Each gets its own reply."""
+    """Requests of several threads each get their own reply."""
     texts: dict[int, str] = {}
 
     def ask(seed: int) -> None:
@@ -83,7 +83,7 @@ def test_threads_share_the_engine(endless: MLCEngine) -> None:
 
 
 def test_reset_and_metrics(engine: MLCEngine) -> None:
-    """The engine as a whole."""
+    """`reset` and `metrics` work."""
     engine.completions.create(prompt="a")
     assert engine.metrics()["prompt_tokens_sum"] == 2
     engine.abort("nobody's")
@@ -93,7 +93,7 @@ def test_reset_and_metrics(engine: MLCEngine) -> None:
 
 
 def test_terminated_engine_answers_no_more() -> None:
-    """Terminating twice is terminating once; a stream that was open ends with an error."""
+    """An open stream ends with an error, new requests are refused, and a second `terminate` does nothing."""
     engine = MLCEngine.from_loaded(fake_model())
     stream = engine.completions.create(prompt="a", stream=True)
     next(stream)
@@ -106,9 +106,9 @@ def test_terminated_engine_answers_no_more() -> None:
 
 
 class CtrlC:
-    """Ctrl-C while a `with` block runs, as soon as Python code there has called so many functions.
+    """Raises KeyboardInterrupt in a `with` block once Python code in it has called a number of functions.
 
-    Like a signal it is noticed when a function begins and when one written in C returns; but not in the
+    Like a signal it is noticed when a function begins and when one written in C returns, but not in the
     callback of a weak reference, where Python itself loses it.
     """
 
@@ -129,7 +129,7 @@ class CtrlC:
 
 
 def answered(engine: MLCEngine) -> str:
-    """A reply that is waited for on another thread, so that an engine that hangs fails the test."""
+    """Return a reply, waiting for it on another thread, so that an engine that hangs fails the test."""
     texts: SimpleQueue[str] = SimpleQueue()
     ask = threading.Thread(
         target=lambda: texts.put(engine.completions.create(prompt="a").choices[0].text), daemon=True
@@ -139,7 +139,7 @@ def answered(engine: MLCEngine) -> str:
 
 
 def test_ctrl_c_leaves_the_engine_working() -> None:
-    """Wherever it hits a thread that waits for a reply, the next request is answered."""
+    """Wherever Ctrl-C interrupts a thread that waits for a reply, the next request is answered."""
     # No fixture: to end an engine that hangs would hang as well.
     engine = MLCEngine.from_loaded(fake_model(backend=FakeBackend(choose=replay("Grüße".encode()))))
     num_calls, interrupted = 1, True

@@ -1,5 +1,5 @@
-"""An EngineCore on a fake backend, driven step by step, with all that came out of it; and the one-request
-oracle.
+"""An EngineCore on a fake backend that tests run step by step, with all its outputs, and the oracle that
+computes a request alone.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def spec(
     constraint: Constraint | None = None,
     **params: Any,
 ) -> EngineRequest:
-    """A request for the engine; `prompt` may be bytes. Greedy unless said otherwise."""
+    """Return a request for the engine; `prompt` may be bytes. It is greedy by default."""
     sampling = SamplingParams(**({"temperature": 0.0, "max_tokens": 4} | params))
     return EngineRequest(request_id, tuple(prompt), sampling, seed, arrival, namespace, constraint)
 
 
 def limits(**fields: Any) -> EngineLimits:
-    """Limits of 8 sequences, 64 tokens each and 16 tokens a step, on 256 tokens in all."""
+    """Return limits of 8 sequences, 64 tokens per sequence, 16 tokens per step, and 256 tokens in all."""
     defaults: dict[str, Any] = {
         "max_num_sequence": 8,
         "max_total_sequence_length": 256,
@@ -48,7 +48,7 @@ def limits(**fields: Any) -> EngineLimits:
 
 
 class Clock:
-    """Time that passes at each look: a millisecond, unless told otherwise."""
+    """A clock that advances at each reading, by default by a millisecond."""
 
     def __init__(self, tick: float = 0.001) -> None:
         self.now = 1000.0
@@ -60,7 +60,7 @@ class Clock:
 
 
 class Bench:
-    """Pages hold 4 tokens. `outputs`, `reasons` and `deltas` are by request id."""
+    """An engine whose pages hold 4 tokens. `outputs`, `reasons` and `deltas` are by request id."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Bench:
         self._num_submitted = 0
 
     def submit(self, request_id: str, prompt: Iterable[int], **fields: Any) -> EngineRequest:
-        """Submit a request; requests arrive in the order of these calls."""
+        """Submit a request. Requests arrive in the order of these calls."""
         self._num_submitted += 1
         request = spec(request_id, prompt, **({"arrival": float(self._num_submitted)} | fields))
         self.core.check(request)
@@ -96,7 +96,7 @@ class Bench:
         return request
 
     def step(self, times: int = 1) -> None:
-        """Make steps."""
+        """Make this many steps."""
         for _ in range(times):
             for delta in self.core.step():
                 self.deltas.setdefault(delta.request_id, []).append(delta)
@@ -111,23 +111,23 @@ class Bench:
 
     @property
     def batch(self) -> list[int]:
-        """How many tokens each sequence got in the last forward pass."""
+        """Return how many tokens each sequence got in the last forward pass."""
         return [len(step.token_ids) for step in self.backend.batches[-1]]
 
     def output(self, request_id: str) -> list[int]:
-        """Tokens that came out for one request."""
+        """Return the tokens that were generated for one request."""
         return [token_id for delta in self.deltas.get(request_id, []) for token_id in delta.token_ids]
 
     def reasons(self, request_id: str) -> list[FinishReason]:
-        """Finish reasons that came out for one request: one, when all is well."""
+        """Return the finish reasons of one request; there should be one."""
         return [delta.finish_reason for delta in self.deltas.get(request_id, []) if delta.finish_reason]
 
     def num_cached(self, request_id: str) -> int:
-        """Prompt tokens that were found in the prefix cache."""
+        """Return how many prompt tokens were found in the prefix cache."""
         return self.deltas[request_id][-1].num_cached_tokens
 
     def sample(self, name: str, **labels: str) -> float:
-        """The value of a metric."""
+        """Return the value of a metric."""
         value = self.metrics.registry.get_sample_value(f"mlc_serve_{name}", {"model": "fake", **labels})
         assert value is not None, name
         return value
@@ -136,9 +136,9 @@ class Bench:
 def oracle(
     request: EngineRequest, limit: int, state: State | None = None, constraint: Constraint | None = None
 ) -> tuple[list[int], FinishReason]:
-    """The tokens of a request that is alone on a large backend, one forward pass a token.
+    """Return the tokens of a request that runs alone on a large backend, one token per forward pass.
 
-    `constraint` is a fresh one like the request's own.
+    `constraint` must be a fresh one like the request's own.
     """
     backend = FakeBackend(page_size=4, num_pages=64, state=state)
     backend.state.add_sequence(0)

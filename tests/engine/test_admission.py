@@ -1,4 +1,4 @@
-"""Admission: who starts when, seen in the batches that reach the backend."""
+"""Admission: which requests start when, seen in the batches that reach the backend."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def test_no_more_run_than_max_num_sequence() -> None:
 
 
 def test_no_more_run_than_a_step_has_tokens() -> None:
-    """With fewer tokens a step than sequences allowed, each running request still decodes in each step."""
+    """If a step has fewer tokens than there may be sequences, each running request still decodes in each
+    step.
+    """
     bench = Bench(prefill_chunk_size=2)
     for request_id in "abc":
         bench.submit(request_id, request_id.encode(), max_tokens=3)
@@ -32,8 +34,8 @@ def test_no_more_run_than_a_step_has_tokens() -> None:
 
 @pytest.mark.parametrize(("length", "batch"), [(12, [1, 12]), (13, [1])])
 def test_a_prompt_is_admitted_when_it_exactly_fits(length: int, batch: list[int]) -> None:
-    """8 pages take a prompt of 3 pages and a page to grow beside 4 pages that are held; they don't take one
-    of 4.
+    """Beside 4 used pages of 8 there is room for a prompt of 3 pages and a page to grow, but not for one of 4
+    pages.
     """
     bench = Bench(num_pages=8, max_single_sequence_length=32, prefill_chunk_size=64)
     bench.submit("a", bytes(14), max_tokens=4)
@@ -44,7 +46,7 @@ def test_a_prompt_is_admitted_when_it_exactly_fits(length: int, batch: list[int]
 
 
 def test_a_page_to_grow_is_not_asked_of_what_can_not_grow() -> None:
-    """A request that ends within its last page needs no other one."""
+    """A request that ends within its last page needs no further one."""
     bench = Bench(num_pages=8, max_single_sequence_length=32, prefill_chunk_size=64)
     bench.submit("a", bytes(range(50, 65)), max_tokens=1)
     bench.submit("b", bytes(16), max_tokens=0)
@@ -77,7 +79,7 @@ def test_a_request_that_waits_for_pages_is_passed_over_once() -> None:
 
 
 def test_a_request_that_waits_for_a_sequence_is_passed_over_once() -> None:
-    """With one sequence a later short prompt gets it once before an earlier long one."""
+    """With one sequence, one later short prompt runs before an earlier long one, and the next does not."""
     bench = Bench(max_num_sequence=1)
     for request_id, length in {"long": 9, "short": 2, "shorter": 1}.items():
         bench.submit(request_id, bytes(length), max_tokens=2)
@@ -112,7 +114,9 @@ def test_a_held_back_request_does_not_hold_up_others() -> None:
 
 
 def test_siblings_go_on_as_soon_as_their_common_part_is_computed() -> None:
-    """What is held back for a page goes on when that page is there, though the other prompt is longer."""
+    """A request that waits for a shared page starts once that page is computed, though the other prompt is
+    longer.
+    """
     bench = Bench(prefill_chunk_size=8)
     bench.submit("long", b"head" + bytes(24), max_tokens=1)
     bench.step()
@@ -124,7 +128,7 @@ def test_siblings_go_on_as_soon_as_their_common_part_is_computed() -> None:
 
 
 def test_nobody_is_held_back_without_a_prefix_cache() -> None:
-    """Where nothing will be shared there is nothing to wait for."""
+    """If nothing can be shared, no request waits for another's prompt."""
     bench = Bench(prefix_cache_mode="disable")
     for request_id in "ab":
         bench.submit(request_id, b"same it")
@@ -133,7 +137,7 @@ def test_nobody_is_held_back_without_a_prefix_cache() -> None:
 
 
 def test_a_hit_leaves_the_last_token() -> None:
-    """A prompt that is cached as a whole is found up to the page before its last token, whose logits are
+    """A hit on a prompt that is cached completely ends at the page before the last token, whose logits are
     needed.
     """
     bench = Bench()
@@ -179,8 +183,8 @@ def test_a_prompt_that_can_not_fit_evicts_nothing() -> None:
 
 
 def test_admission_leaves_a_page_for_decodes_that_wait() -> None:
-    """A decode that comes after prompts in the same plan finds its page: a prompt that would take it has to
-    wait.
+    """A decode that is planned after prompts finds its page: a prompt that would take the page has
+    to wait.
     """
     bench = Bench(num_pages=8, max_single_sequence_length=32, prefill_chunk_size=64, prefill_mode="chunked")
     bench.submit("a", bytes(16), max_tokens=4)
@@ -193,8 +197,8 @@ def test_admission_leaves_a_page_for_decodes_that_wait() -> None:
 
 
 def test_a_hit_on_an_ended_sequence_takes_its_pages() -> None:
-    """Cached pages that a request would share can't be evicted for it as well: 6 pages beside 3 of 8 don't
-    fit.
+    """Cached pages that a request would share can't also be evicted for it: with 3 of 8 pages in use, 6 more
+    don't fit.
     """
     bench = Bench(num_pages=8, max_single_sequence_length=32, prefill_chunk_size=32)
     bench.submit("cached", b"c" * 16, max_tokens=1)
@@ -209,7 +213,7 @@ def test_a_hit_on_an_ended_sequence_takes_its_pages() -> None:
 
 
 def test_a_hit_keeps_a_sequence_from_eviction() -> None:
-    """Of three cached sequences the one that was hit last outlives the one that is older only by that."""
+    """Of three cached sequences the oldest outlives the next one because of a hit."""
     bench = Bench(num_pages=16)
     for request_id in ("a", "b", "c", "a again"):
         bench.submit(request_id, request_id[:1].encode() * 16, max_tokens=1)
@@ -223,8 +227,8 @@ def test_a_hit_keeps_a_sequence_from_eviction() -> None:
 
 
 def test_those_held_back_keep_their_place() -> None:
-    """When the prompt that it waits for is computed, a held-back request goes before those that came after
-    it.
+    """Once the prompt that it waits for is computed, a held-back request starts before those that arrived
+    after it.
     """
     bench = Bench(prefill_chunk_size=24, max_num_sequence=3)
     bench.submit("a", b"the same long prompt!", max_tokens=1)

@@ -1,4 +1,4 @@
-"""EngineCore: what comes out is what a request alone would have got, once, and nothing is left behind."""
+"""EngineCore: each request gets exactly the output that it would get alone, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.engine.bench import Bench, limits, oracle
 
 
 def guesses(rng: random.Random) -> Drafts:
-    """Drafts of which many are right: what is likeliest by the tokens so far, and sometimes anything else."""
+    """Return drafts of which many are right: usually the likeliest tokens, and sometimes others."""
 
     def drafts(request: Request) -> list[int]:
         known, guessed = list(request.known_ids(0, request.num_tokens)), []
@@ -45,13 +45,13 @@ def guesses(rng: random.Random) -> Drafts:
 
 
 def guessing(rng: random.Random) -> MakePolicy:
-    """The scheduler, with drafts."""
+    """Make a scheduler that uses these drafts."""
     return partial(Scheduler, drafts=guesses(rng))
 
 
 @dataclass(frozen=True)
 class Kind:
-    """An engine as it may be: what its state keeps of sequences, and who decides what is computed next."""
+    """A kind of engine: what its state keeps, and which policy it has."""
 
     name: str
     state: Callable[[int], State] = lambda num_pages: FakeKVCache(4, num_pages)
@@ -68,7 +68,7 @@ KINDS = (
 
 
 def random_bench(rng: random.Random, kind: Kind) -> Bench:
-    """An engine with little of everything; its longest sequence fills at most the whole cache."""
+    """Return an engine with few resources. Its longest sequence fits in the cache."""
     num_pages = rng.choice([6, 8, 12, 30])
     return Bench(
         state=kind.state(num_pages),
@@ -83,7 +83,7 @@ def random_bench(rng: random.Random, kind: Kind) -> Bench:
 
 
 def random_request(rng: random.Random, bench: Bench, request_id: str) -> EngineRequest:
-    """A request whose prompt begins like many others'."""
+    """Return a request whose prompt shares its beginning with many others."""
     longest = bench.limits.max_single_sequence_length - 1
     stem = rng.choice([b"the same beginning of all ", b"the same beginning too", b"abcd", b""])
     prompt = (stem + bytes(rng.choices(b"xyz", k=rng.randint(1, 9))))[:longest]
@@ -101,14 +101,14 @@ def random_request(rng: random.Random, bench: Bench, request_id: str) -> EngineR
 
 
 def syllables() -> FakeConstraint:
-    """Vowels and other letters take turns."""
+    """Alternate between vowels and other letters."""
     return FakeConstraint([b"aeiou ", b"bcdfghjklmnpqrstvwxyz"], VOCAB_SIZE)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("seed", range(60))
 def test_any_mix_gives_each_request_the_oracles_tokens(seed: int, kind: Kind) -> None:
-    """Whatever is submitted and aborted between whichever steps, each request ends once, with the tokens it
+    """Whatever is submitted and aborted between any steps, each request ends once and has the tokens that it
     gets alone.
     """
     rng = random.Random(seed)
@@ -142,7 +142,7 @@ def test_any_mix_gives_each_request_the_oracles_tokens(seed: int, kind: Kind) ->
 
 
 def test_drafts_that_are_right_save_steps() -> None:
-    """Several tokens come of one step, in one delta; those that a stop token cuts off are not told."""
+    """A step gives several tokens in one delta, without those that follow a stop token."""
     with_drafts, without = Bench(make_policy=guessing(random.Random(1))), Bench()
     for bench in (with_drafts, without):
         bench.submit("a", b"hello", max_tokens=40)
@@ -161,7 +161,7 @@ def test_drafts_that_are_right_save_steps() -> None:
 def assert_found_among_its_own(
     bench: Bench, request: EngineRequest, requests: Iterable[EngineRequest]
 ) -> None:
-    """What was found of the prompt is known to other requests of its namespace."""
+    """Check that the cached part of the prompt was known to other requests of its namespace."""
     found = request.prompt_ids[: bench.deltas[request.request_id][-1].num_cached_tokens]
     known = [
         (*other.prompt_ids, *bench.output(other.request_id))
@@ -172,7 +172,7 @@ def assert_found_among_its_own(
 
 
 def assert_prompt_logprobs(bench: Bench, request: EngineRequest) -> None:
-    """All prompt tokens but the first came with a logprob, once and in order, if that was asked for."""
+    """Check that all prompt tokens except the first have a logprob, once and in order, if asked for."""
     entries = [
         entry.token_id for delta in bench.deltas[request.request_id] for entry in delta.prompt_logprobs
     ]
@@ -180,7 +180,7 @@ def assert_prompt_logprobs(bench: Bench, request: EngineRequest) -> None:
 
 
 def test_the_oracle_mix_preempts_and_hits() -> None:
-    """The mixes above are worth something: preemption, prefix hits and eviction do happen in them."""
+    """The random mixes do include preemption, prefix hits and eviction."""
     preempted = hit = 0.0
     for seed in range(90):
         rng = random.Random(seed)
@@ -206,7 +206,7 @@ def test_a_prompt_is_not_found_from_another_namespace() -> None:
 
 
 def test_a_stop_token_ends_a_request_and_is_part_of_it() -> None:
-    """A stop token is in token_ids, marked as one, with STOP."""
+    """A stop token ends a request with STOP; it is the last of token_ids and is marked."""
     bench = Bench()
     first = oracle(bench.submit("probe", b"hello"), 64)[0][0]
     bench.submit("a", b"hello", stop_token_ids=frozenset({first}))
@@ -216,7 +216,7 @@ def test_a_stop_token_ends_a_request_and_is_part_of_it() -> None:
 
 
 def test_a_request_ends_when_it_is_as_long_as_allowed() -> None:
-    """Without max_tokens a request goes on until prompt and output reach max_single_sequence_length."""
+    """Without max_tokens a request ends when prompt and output reach max_single_sequence_length."""
     bench = Bench(max_single_sequence_length=20)
     bench.submit("a", b"0123456789", max_tokens=None)
     bench.finish()
@@ -226,7 +226,7 @@ def test_a_request_ends_when_it_is_as_long_as_allowed() -> None:
 
 @pytest.mark.parametrize("length", [0, 64, 1000])
 def test_a_prompt_that_was_to_be_refused_before_is_found(length: int) -> None:
-    """A prompt of no tokens, or of max_single_sequence_length and more, is refused by `check`."""
+    """`check` refuses a prompt of no tokens, or of max_single_sequence_length or more."""
     bench = Bench(max_single_sequence_length=64)
     with pytest.raises(ValueError, match=f"{length} tokens"):
         bench.submit("a", bytes(length))
@@ -242,13 +242,13 @@ def test_the_longest_prompt_gets_one_token() -> None:
 
 
 def test_a_cache_smaller_than_one_sequence_is_refused() -> None:
-    """An engine whose longest sequence does not fit in its cache is not made."""
+    """The constructor refuses a cache in which the longest sequence does not fit."""
     with pytest.raises(ValueError, match="max_single_sequence_length"):
         EngineCore(FakeBackend(num_pages=15), limits(), EngineMetrics("fake"), NullTrace())
 
 
 def test_echo_computes_the_prompt_alone() -> None:
-    """max_tokens 0 with prompt logprobs gives those, no token, and LENGTH; in as many chunks as it takes."""
+    """max_tokens 0 with prompt logprobs gives these, no token, and LENGTH, in any number of chunks."""
     bench = Bench(prefill_chunk_size=4)
     bench.submit("a", b"hello there", max_tokens=0, prompt_logprobs=True, num_top_logprobs=2)
     bench.finish()
@@ -295,7 +295,7 @@ def test_logprobs_come_with_each_token_where_asked() -> None:
 
 
 def test_a_failed_draw_ends_its_request_alone() -> None:
-    """An error of one request is its own: it ends with ERROR and the reason, others get their tokens."""
+    """A failed draw ends its request with ERROR and the reason; others get their tokens."""
     bench = Bench()
     bench.backend.fail_on = {ord("!")}
     bench.submit("bad", b"oh no!")
@@ -308,7 +308,7 @@ def test_a_failed_draw_ends_its_request_alone() -> None:
 
 
 def test_a_crash_of_the_backend_leaves_step() -> None:
-    """What the backend raises means that nothing can be trusted: step raises it."""
+    """`step` raises what the backend raises, because the state can no longer be trusted."""
     bench = Bench()
     bench.backend.crash_on = {ord("!")}
     bench.submit("a", b"oh no!")
@@ -319,7 +319,9 @@ def test_a_crash_of_the_backend_leaves_step() -> None:
 @pytest.mark.parametrize("num_steps", [0, 1, 3])
 @pytest.mark.parametrize("reason", [FinishReason.ABORT, FinishReason.STOP])
 def test_abort_ends_a_request_in_each_state(num_steps: int, reason: FinishReason) -> None:
-    """Waiting, amid its prompt or decoding: one last delta with the reason, and no page is held."""
+    """Whether it waits, is in prefill or decodes, an aborted request has one last delta with the reason and
+    holds no page.
+    """
     bench = Bench(prefill_chunk_size=4, max_recycling_sequences=0)
     bench.submit("a", b"0123456", max_tokens=None)
     bench.step(num_steps)
@@ -339,7 +341,7 @@ def test_abort_of_an_unknown_request_does_nothing() -> None:
 
 
 def test_an_aborted_requests_tokens_are_cached() -> None:
-    """What an aborted request has computed spares the next one work."""
+    """A later request reuses what an aborted one has computed."""
     bench = Bench()
     bench.submit("a", b"0123456789", max_tokens=None)
     bench.step()
@@ -351,7 +353,7 @@ def test_an_aborted_requests_tokens_are_cached() -> None:
 
 
 def test_the_token_drawn_last_is_not_taken_for_computed() -> None:
-    """Of 4 prompt and 4 output tokens 7 are computed: a page, though the known ones fill two."""
+    """Of 4 prompt and 4 output tokens 7 are computed: one full page, although 8 tokens are known."""
     bench = Bench()
     bench.submit("a", b"0123", max_tokens=4)
     bench.finish()
@@ -377,7 +379,7 @@ def test_reset_ends_all_and_forgets_the_cache() -> None:
 
 
 def test_a_lost_page_is_noticed_when_idle() -> None:
-    """When the last request ends, pages that nobody holds and that aren't free are a RuntimeError."""
+    """If pages are neither held nor free when the last request ends, step raises RuntimeError."""
     bench = Bench()
     bench.submit("a", b"0123", max_tokens=1)
     bench.backend.state.add_sequence(99)

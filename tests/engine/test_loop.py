@@ -1,4 +1,4 @@
-"""EngineLoop: a thread that works when there is work, ends when told, and says so when it fails."""
+"""EngineLoop: a thread that works while there is work, ends on `stop`, and reports when it fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.patience import PATIENCE
 
 
 class Running:
-    """A loop on a bench's core, with what it delivers in a queue."""
+    """A loop on a bench's core that puts what it delivers into a queue."""
 
     def __init__(self) -> None:
         self.bench = Bench()
@@ -28,7 +28,7 @@ class Running:
         self.loop.start()
 
     def until_end(self, request_id: str) -> list[RequestDelta]:
-        """The deltas of one request, waited for until its last."""
+        """Wait for all deltas of one request, and return them."""
         deltas: list[RequestDelta] = []
         while not deltas or deltas[-1].finish_reason is None:
             deltas += [
@@ -37,7 +37,7 @@ class Running:
         return deltas
 
     def hold(self, request_id: str, max_tokens: int = 50) -> None:
-        """Submit a request and wait until its first forward pass is held in the backend."""
+        """Submit a request, and wait until its first forward pass is held in the backend."""
         self.backend.gate.clear()
         self.loop.submit(spec(request_id, b"hello", max_tokens=max_tokens))
         assert self.backend.entered.wait(PATIENCE)
@@ -45,7 +45,7 @@ class Running:
 
 @pytest.fixture
 def running() -> Iterator[Running]:
-    """A loop that is stopped after the test."""
+    """Return a loop that is stopped after the test."""
     loop = Running()
     yield loop
     loop.backend.gate.set()
@@ -53,7 +53,7 @@ def running() -> Iterator[Running]:
 
 
 def test_a_submitted_request_is_delivered(running: Running) -> None:
-    """Tokens come step by step, and are those of the request alone."""
+    """Tokens are delivered step by step, and equal those of the request alone."""
     request = spec("a", b"hello")
     running.loop.submit(request)
     deltas = running.until_end("a")
@@ -61,7 +61,7 @@ def test_a_submitted_request_is_delivered(running: Running) -> None:
 
 
 def test_an_idle_loop_does_not_turn(running: Running) -> None:
-    """Without work no step is made; a call runs without one."""
+    """Without work no step is made; a call does not make one either."""
     running.loop.submit(spec("a", b"hello"))
     running.until_end("a")
     for _ in range(3):
@@ -70,7 +70,7 @@ def test_an_idle_loop_does_not_turn(running: Running) -> None:
 
 
 def test_a_busy_loop_is_known_to_be(running: Running) -> None:
-    """While a forward pass runs the loop is busy since its last turn; it is alive all the time."""
+    """The loop is busy during a forward pass and alive all the time, and last_turn advances after it."""
     running.hold("a", max_tokens=1)
     assert running.loop.busy
     turn = running.loop.last_turn
@@ -82,7 +82,7 @@ def test_a_busy_loop_is_known_to_be(running: Running) -> None:
 
 
 def test_abort_delivers_the_reason(running: Running) -> None:
-    """An abort between steps brings the last delta with the reason that was given."""
+    """The last delta of an aborted request has the given reason."""
     running.hold("a")
     running.loop.abort("a", FinishReason.STOP)
     running.backend.gate.set()
@@ -98,7 +98,7 @@ def test_a_prompt_that_cannot_be_served_is_the_callers_error(running: Running) -
 
 
 def test_a_call_runs_between_steps(running: Running) -> None:
-    """A call gives the function's value, and what it raises is the caller's."""
+    """The future of a call gives the function's value or raises its exception."""
     assert running.loop.call(lambda core: core.has_work).result(PATIENCE) is False
     failing: Future[float] = running.loop.call(lambda core: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -107,7 +107,7 @@ def test_a_call_runs_between_steps(running: Running) -> None:
 
 
 def test_a_cancelled_call_is_not_made(running: Running) -> None:
-    """A call that was given up before its turn does not run."""
+    """A call whose future is cancelled before it begins is not made."""
     running.hold("a", max_tokens=1)
     made: list[EngineCore] = []
     future = running.loop.call(made.append)
@@ -118,7 +118,7 @@ def test_a_cancelled_call_is_not_made(running: Running) -> None:
 
 
 def test_a_reset_ends_open_requests(running: Running) -> None:
-    """A reset on the engine's thread is followed by the deltas of what it ended."""
+    """After a reset, the last deltas of the requests that it ended are delivered."""
     running.hold("a")
     running.loop.call(EngineCore.reset)
     running.backend.gate.set()
@@ -126,7 +126,7 @@ def test_a_reset_ends_open_requests(running: Running) -> None:
 
 
 def test_death_is_told_once(running: Running) -> None:
-    """What step raises ends the loop: died gets it, once; later submits and calls raise EngineDeadError."""
+    """If step raises, the loop calls `died` once, and later submits and calls raise EngineDeadError."""
     running.backend.crash_on = {ord("!")}
     running.loop.submit(spec("a", b"oh no!"))
     assert "crashes" in str(running.deaths.get(timeout=PATIENCE))
@@ -141,7 +141,7 @@ def test_death_is_told_once(running: Running) -> None:
 
 
 def test_death_ends_calls_that_wait(running: Running) -> None:
-    """A call that the loop does not come to gets EngineDeadError."""
+    """A queued call gets EngineDeadError when the loop dies."""
     running.hold("a")
     running.backend.crash_on = set(b"hello")
     future = running.loop.call(lambda core: None)
@@ -152,7 +152,7 @@ def test_death_ends_calls_that_wait(running: Running) -> None:
 
 
 def test_stop_ends_open_requests(running: Running) -> None:
-    """All that is open ends with ABORT at a stop, also what was not yet taken in, and nobody dies."""
+    """`stop` ends all requests with ABORT, including those still in the queue, and does not call `died`."""
     running.hold("a")
     running.loop.submit(spec("b", b"other"))
     stopping = running.loop.call(lambda core: None)
@@ -171,7 +171,7 @@ def test_stop_ends_open_requests(running: Running) -> None:
 
 
 def test_a_loop_that_was_not_started_takes_nothing() -> None:
-    """Before start a submit is an EngineDeadError, and stop has nothing to end."""
+    """Before `start`, `submit` raises EngineDeadError and `stop` does nothing."""
     loop = EngineLoop(Bench().core, lambda deltas: None, lambda error: None)
     with pytest.raises(EngineDeadError):
         loop.submit(spec("a", b"hello"))

@@ -1,4 +1,4 @@
-"""EngineMetrics: what a run of the engine leaves in Prometheus and under MLC-LLM's names."""
+"""EngineMetrics: what an engine reports to Prometheus and under MLC-LLM's names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.engine.bench import Bench
 
 
 def finished_bench() -> Bench:
-    """Two requests with one prompt, the second on cached pages, both ended."""
+    """Return an engine that has finished two requests with one prompt, the second from cached pages."""
     bench = Bench()
     for request_id in "ab":
         bench.submit(request_id, b"0123456789", max_tokens=4)
@@ -17,7 +17,7 @@ def finished_bench() -> Bench:
 
 
 def test_tokens_are_counted() -> None:
-    """Prompt, generated, looked up and found tokens are counted as they are."""
+    """Prompt, generated, queried and cached tokens are counted correctly."""
     bench = finished_bench()
     assert bench.sample("prompt_tokens_total") == 20
     assert bench.sample("generation_tokens_total") == 8
@@ -26,7 +26,7 @@ def test_tokens_are_counted() -> None:
 
 
 def test_latencies_are_counted() -> None:
-    """Each request has one first token, end and admission; each other token has one before it."""
+    """Each request has one TTFT, one duration and one queue time; each later token has one ITL."""
     bench = finished_bench()
     assert bench.sample("time_to_first_token_seconds_count") == 2
     assert bench.sample("inter_token_latency_seconds_count") == 6
@@ -35,7 +35,7 @@ def test_latencies_are_counted() -> None:
 
 
 def test_ends_are_counted_by_reason() -> None:
-    """Every reason has a count, from the start."""
+    """There is a count for every reason from the start."""
     bench = finished_bench()
     bench.submit("c", b"xyz")
     bench.core.abort("c")
@@ -58,7 +58,7 @@ def test_gauges_hold_from_the_start_and_after_a_reset() -> None:
 
 
 def test_gauges_follow_the_engine() -> None:
-    """Running, waiting and pages are those after the last step."""
+    """The gauges show running and waiting requests and pages after the last step."""
     bench = Bench(max_num_sequence=1)
     bench.submit("a", b"0123456789", max_tokens=4)
     bench.step()
@@ -72,7 +72,7 @@ def test_gauges_follow_the_engine() -> None:
 
 
 def test_a_request_is_admitted_once_in_the_counts() -> None:
-    """Preemption and resumption count as such, not as another request."""
+    """A preempted request that resumes is not counted as admitted again."""
     bench = Bench(num_pages=8, max_single_sequence_length=32)
     for request_id in "ab":
         bench.submit(request_id, request_id.encode() * 5, max_tokens=20)
@@ -83,7 +83,7 @@ def test_a_request_is_admitted_once_in_the_counts() -> None:
 
 
 def test_a_snapshot_has_mlc_llms_names() -> None:
-    """Sums over all requests, and what the last one was like."""
+    """The snapshot has sums over all requests and the figures of the last one."""
     snapshot = finished_bench().metrics.snapshot()
     assert snapshot["prompt_tokens_sum"] == 20
     assert snapshot["completion_tokens_sum"] == 8
@@ -97,7 +97,7 @@ def test_a_snapshot_has_mlc_llms_names() -> None:
 
 
 def test_a_reset_starts_the_snapshot_anew() -> None:
-    """After a reset the sums are zero; Prometheus counters go on."""
+    """After a reset the sums are zero, but Prometheus counters go on."""
     bench = finished_bench()
     bench.core.reset()
     assert set(bench.metrics.snapshot().values()) == {0}
@@ -105,7 +105,7 @@ def test_a_reset_starts_the_snapshot_anew() -> None:
 
 
 def test_a_request_without_tokens_has_no_token_rates() -> None:
-    """What ended before its first token reports neither rates nor a time to it."""
+    """A request that ended before its first token reports neither rates nor TTFT."""
     bench = Bench()
     bench.submit("a", b"xyz")
     bench.core.abort("a")

@@ -1,4 +1,4 @@
-"""Pacing: what prompts may add to the gaps of running streams, learned from passes on simulated machines."""
+"""Pacing: how much prompts may add to the gaps of running streams, on simulated machines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MACHINES = pytest.mark.parametrize(
 
 
 class Machine:
-    """A backend whose passes take time by `costs`, and write the same token over and over."""
+    """A backend whose passes take time according to `costs`, and always write the same token."""
 
     def __init__(self, costs: Costs, clock: Clock) -> None:
         self.state = FakeKVCache(16, 2048)
@@ -34,7 +34,7 @@ class Machine:
         self._clock = clock
 
     def run(self, steps: Sequence[SequenceStep]) -> list[StepResult]:
-        """Let the clock go on; `passes` gets the decodes and the prompt tokens."""
+        """Advance the clock, and record the numbers of decodes and prompt tokens in `passes`."""
         num_decodes = sum(bool(step.draws) and bool(step.draws[0].output_ids) for step in steps)
         num_tokens = sum(len(step.token_ids) for step in steps) - num_decodes
         self.passes.append((num_decodes, num_tokens))
@@ -44,7 +44,7 @@ class Machine:
 
 
 class Load:
-    """Requests on an engine on such a machine; `token_times` by request id."""
+    """Requests on an engine on a simulated machine; `token_times` are by request id."""
 
     def __init__(self, costs: Costs) -> None:
         self.clock = Clock(tick=0.0)
@@ -61,31 +61,31 @@ class Load:
         self.num_ended = 0
 
     def submit(self, name: str, num_prompt: int, max_tokens: int) -> None:
-        """A request that arrives now."""
+        """Submit a request that arrives now."""
         self.token_times[name] = []
         prompt = [1] * num_prompt
         self.core.submit(spec(name, prompt, arrival=self.clock.now, max_tokens=max_tokens))
 
     def step(self) -> None:
-        """One forward pass."""
+        """Make one step."""
         for delta in self.core.step():
             self.token_times[delta.request_id] += [self.clock.now] * len(delta.token_ids)
             self.num_ended += delta.finish_reason is not None
 
     def until_first_token(self, name: str) -> float:
-        """Seconds to the first token of a request, from now."""
+        """Return the seconds from now until the first token of a request."""
         start = self.clock.now
         while not self.token_times[name]:
             self.step()
         return self.clock.now - start
 
     def gaps(self, name: str) -> list[float]:
-        """Between the tokens of a request."""
+        """Return the seconds between the tokens of a request."""
         times = self.token_times[name]
         return [times[i] - times[i - 1] for i in range(1, len(times))]
 
     def streams(self, number: int, num_prompt: int = 20) -> None:
-        """Let so many requests run for a while."""
+        """Start this many streams, and let them run for a while."""
         for i in range(number):
             self.submit(f"stream{i}", num_prompt, 1500)
         for _ in range(20 + number):
@@ -95,8 +95,8 @@ class Load:
 @MACHINES
 @pytest.mark.parametrize("number", [1, 8, 31])
 def test_a_long_prompt_delays_streams_by_less_than_three_gaps(costs: Costs, number: int) -> None:
-    """While 900 prompt tokens are computed no gap of a running stream is three times its normal one, and the
-    prompt takes at most some three times as long as it would alone.
+    """While 900 prompt tokens are computed, every gap of a running stream is less than three normal gaps, and
+    the prompt takes at most about three times as long as alone.
     """
     load = Load(costs)
     load.streams(number)
@@ -110,7 +110,7 @@ def test_a_long_prompt_delays_streams_by_less_than_three_gaps(costs: Costs, numb
 
 
 def test_without_streams_a_pass_takes_all_it_can() -> None:
-    """Where nobody waits for a decode the whole budget goes to prompts."""
+    """Without decodes, prompts get the whole budget."""
     load = Load(SMALL)
     load.streams(1)
     load.core.abort_all()
@@ -123,7 +123,9 @@ def test_without_streams_a_pass_takes_all_it_can() -> None:
 def test_pacing_costs_no_throughput(
     num_clients: int, num_prompt: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Clients that always have a request open get at least 96 % of the tokens that they get unpaced."""
+    """Clients that always have an open request get at least 96 % of the tokens that they get
+    without pacing.
+    """
 
     def seconds() -> float:
         load, num_sent = Load(SMALL), 0
@@ -142,7 +144,7 @@ def test_pacing_costs_no_throughput(
 
 def test_a_burst_and_streams_bear_with_each_other() -> None:
     """24 prompts beside 8 streams have their first tokens after at most 1.8 times what their tokens cost, and
-    no gap of a stream is longer than that of four passes of all.
+    no gap of a stream is longer than four passes of all.
     """
     load = Load(SMALL)
     load.streams(8)
@@ -156,7 +158,7 @@ def test_a_burst_and_streams_bear_with_each_other() -> None:
 
 
 def test_five_tokens_behind_a_burst_have_their_answer_within_a_second() -> None:
-    """At some 4000 prompt tokens a second and with 32 prompts of 128 tokens before it."""
+    """This holds at about 4000 prompt tokens per second behind 32 prompts of 128 tokens."""
     load = Load(SMALL)
     for i in range(32):
         load.submit(str(i), 128, 64)
@@ -165,7 +167,7 @@ def test_five_tokens_behind_a_burst_have_their_answer_within_a_second() -> None:
 
 
 def test_what_decodes_cost_is_measured_first() -> None:
-    """Until a pass of decodes alone was seen, and when the batch is another one, prompts wait for one."""
+    """Prompts wait for a pass of decodes alone if none was measured yet or the batch size has changed."""
     pacing = Pacing()
     assert pacing.prompt_tokens(1, 1) == 0
     pacing.measured(1, 0, 0.01)
@@ -177,7 +179,7 @@ def test_what_decodes_cost_is_measured_first() -> None:
 
 
 def test_prompts_always_get_on() -> None:
-    """However dear a token seems to be, a pass with prompts takes 8."""
+    """Each pass with prompts takes at least 8 of their tokens, however expensive they seem."""
     pacing = Pacing()
     pacing.measured(1, 0, 0.001)
     for _ in range(10):
@@ -186,7 +188,7 @@ def test_prompts_always_get_on() -> None:
 
 
 def test_the_cost_of_decodes_is_measured_again() -> None:
-    """One pass of 33 is for decodes alone, while prompts go on and on."""
+    """While prompts keep arriving, one of 33 passes has only decodes."""
     load = Load(SMALL)
     load.streams(1)
     load.submit("a", 1900, 1)
@@ -198,7 +200,9 @@ def test_the_cost_of_decodes_is_measured_again() -> None:
 
 
 def test_what_prompts_add_grows_with_the_root_of_how_many_there_are() -> None:
-    """Where a decode pass of four costs 100 tokens, one prompt gets 100, 4 of them 300 and 16 of them 600."""
+    """If a pass of four decodes costs as much as 100 prompt tokens, one prompt gets 100, 4 get 300 and 16 get
+    600.
+    """
     pacing = Pacing()
     pacing.measured(0, 1024, 1.024)
     pacing.measured(4, 0, 0.1)
@@ -206,7 +210,7 @@ def test_what_prompts_add_grows_with_the_root_of_how_many_there_are() -> None:
 
 
 def test_a_pass_that_something_held_up_says_little() -> None:
-    """A single pass of ten times the normal length changes what prompts get by half at most."""
+    """One pass of ten times the normal length changes the prompts' share by at most half."""
     pacing = Pacing()
     pacing.measured(0, 1024, 1.024)
     pacing.measured(4, 0, 0.1)
@@ -217,7 +221,7 @@ def test_a_pass_that_something_held_up_says_little() -> None:
 
 
 def test_a_clock_that_stands_still_is_survived() -> None:
-    """Passes shorter than the clock can tell leave prompts what they need to get on."""
+    """If passes are shorter than the clock's resolution, prompts still get their minimum."""
     pacing = Pacing()
     pacing.measured(0, 5, 0.0)
     for _ in range(5):
@@ -227,7 +231,7 @@ def test_a_clock_that_stands_still_is_survived() -> None:
 
 
 def test_tokens_that_seem_free_stay_countable() -> None:
-    """Prompts that add nothing to a pass get large numbers, and no overflow."""
+    """If prompts seem to add nothing to a pass, their share is large but does not overflow."""
     pacing = Pacing()
     pacing.measured(2, 0, 0.1)
     for _ in range(5000):

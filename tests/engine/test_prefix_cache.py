@@ -1,4 +1,4 @@
-"""RadixPrefixCache: what is kept, found, and evicted first."""
+"""RadixPrefixCache: what it keeps, finds, and evicts first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Kept:
         self.cache: PrefixCache = RadixPrefixCache(self.pool, max_recycled)
 
     def computed(self, prompt: bytes, namespace: str = "") -> Request:
-        """A running request whose prompt is in the cache."""
+        """Return a running request whose prompt is in the cache."""
         asked = spec("a", prompt, namespace=namespace)
         request = Request(asked, max_length=64, seq_id=self.pool.add(), num_computed=len(prompt))
         self.pool.grow(request.held_seq_id, len(prompt))
@@ -30,26 +30,28 @@ class Kept:
         return request
 
     def recycled(self, prompt: bytes) -> int:
-        """The sequence of a request that has ended."""
+        """Return the sequence of a request that has ended."""
         request = self.computed(prompt)
         self.cache.recycle(request)
         return request.held_seq_id
 
     def length(self, prompt: bytes, namespace: str = "") -> int:
-        """How much of a prompt is found."""
+        """Return how many tokens of a prompt are found."""
         match = self.cache.match(prompt, namespace)
         return match.length if match else 0
 
 
 def test_a_running_sequence_is_found() -> None:
-    """Whole pages that a running request has computed are there for others at once."""
+    """Other requests find the whole pages of a running request as soon as they are computed."""
     kept = Kept()
     request = kept.computed(b"0123456789")
     assert kept.cache.match(b"0123456789", "") == PrefixMatch(8, request.held_seq_id)
 
 
 def test_namespaces_share_nothing_but_the_order_of_eviction() -> None:
-    """Equal prompts are kept once for each namespace, and the least recently used of all goes first."""
+    """Equal prompts are kept once per namespace, and the least recently used sequence of all namespaces is
+    evicted first.
+    """
     kept = Kept()
     request = kept.computed(b"01234567", "mine")
     assert (kept.length(b"01234567", "mine"), kept.length(b"01234567", "yours")) == (8, 0)
@@ -64,7 +66,7 @@ def test_namespaces_share_nothing_but_the_order_of_eviction() -> None:
 
 
 def test_only_computed_pages_are_found() -> None:
-    """Known tokens count from when they are computed, a page at a time."""
+    """Tokens are found once the page that they are in is computed."""
     kept = Kept()
     request = Request(spec("a", b"0123456789"), max_length=64, seq_id=kept.pool.add())
     found = []
@@ -84,7 +86,7 @@ def test_a_discarded_sequence_is_not_found() -> None:
 
 
 def test_the_least_recently_used_goes_first() -> None:
-    """Eviction goes by the time of last use; a hit is a use."""
+    """Eviction follows the order of last use, and a hit is a use."""
     kept = Kept()
     first = kept.recycled(b"aaaa")
     kept.recycled(b"bbbb")
@@ -100,7 +102,7 @@ def test_the_least_recently_used_goes_first() -> None:
 
 
 def test_eviction_spares_running_sequences() -> None:
-    """What a running request holds is neither evicted nor, if touched, put in line for it."""
+    """The sequence of a running request is not evicted, even if it was touched."""
     kept = Kept()
     request = kept.computed(b"aaaa")
     kept.cache.touch(request.held_seq_id)
@@ -110,7 +112,7 @@ def test_eviction_spares_running_sequences() -> None:
 
 @pytest.mark.parametrize(("max_recycled", "found"), [(0, 0), (1, 4), (2, 8), (None, 12)])
 def test_max_recycled_bounds_what_is_kept(max_recycled: int | None, found: int) -> None:
-    """Of three ended requests 0, 1, 2 or all are kept: the last ones."""
+    """Of three ended requests the last 0, 1, 2 or all are kept."""
     kept = Kept(max_recycled)
     for prompt in (b"aaaa", b"bbbb", b"cccc"):
         kept.recycled(prompt)
@@ -119,7 +121,7 @@ def test_max_recycled_bounds_what_is_kept(max_recycled: int | None, found: int) 
 
 
 def test_a_sequence_that_offers_nothing_new_is_not_kept() -> None:
-    """Of two sequences with the same tokens one is kept, as is none that fills no page."""
+    """Of two equal sequences one is kept; a sequence shorter than a page is not kept."""
     kept = Kept()
     kept.recycled(b"01234567")
     kept.recycled(b"01234567 ")
@@ -129,7 +131,7 @@ def test_a_sequence_that_offers_nothing_new_is_not_kept() -> None:
 
 
 def test_shareable_is_counted_in_pages_and_without_the_last_token() -> None:
-    """What a request could have from another's prompt ends at a page, and before its own last token."""
+    """A request can reuse whole pages of another's prompt, but never its own last token."""
     kept = Kept()
     other = kept.computed(b"01234567")
     for prompt, shareable in {
@@ -145,7 +147,7 @@ def test_shareable_is_counted_in_pages_and_without_the_last_token() -> None:
 
 
 def test_nothing_is_shared_after_a_difference() -> None:
-    """A later page that happens to be equal is no page of the same beginning."""
+    """A page that is equal but follows a different beginning is not shared."""
     kept = Kept()
     other = kept.computed(b"0123456789")
     assert not kept.cache.shares_more(Request(spec("a", b"x123456789"), 64), other, 4)
@@ -162,7 +164,7 @@ def test_clear_forgets_all() -> None:
 
 
 def test_no_prefix_cache_keeps_nothing() -> None:
-    """Without a prefix cache an ended request's pages are free, and nothing is found or shared."""
+    """Without a prefix cache, an ended request's pages are free, and nothing is found or shared."""
     kept = Kept()
     kept.cache = NoPrefixCache(kept.pool)
     request = kept.computed(b"01234567")
@@ -175,7 +177,7 @@ def test_no_prefix_cache_keeps_nothing() -> None:
 
 
 def test_the_next_turn_of_a_conversation_is_a_hit() -> None:
-    """A prompt that goes on from an earlier prompt and its reply computes only what is new."""
+    """A prompt that continues an earlier prompt and its reply computes only the new tokens."""
     bench = Bench()
     bench.submit("a", b"how are you?", max_tokens=9)
     bench.finish()

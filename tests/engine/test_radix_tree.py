@@ -1,4 +1,4 @@
-"""RadixTree against a dict of sequences that is searched one by one."""
+"""RadixTree, compared with a dict of sequences that is searched one by one."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Stored = dict[int, tuple[str, list[int]]]
 
 
 def whole_pages(token_ids: list[int]) -> list[int]:
-    """The tokens less those that don't fill a page."""
+    """Return the tokens without those that don't fill a page."""
     return token_ids[: len(token_ids) - len(token_ids) % PAGE]
 
 
 def num_common(one: list[int], other: list[int]) -> int:
-    """Length of the longest common beginning in whole pages."""
+    """Return the length of the longest common prefix in whole pages."""
     common = 0
     while (
         one[common : common + PAGE] == other[common : common + PAGE]
@@ -37,7 +37,7 @@ def num_common(one: list[int], other: list[int]) -> int:
 
 
 def apply(tree: RadixTree, stored: Stored, operation: Operation) -> None:
-    """Make a change that is allowed to the tree and to the dict."""
+    """Apply a valid change to the tree and to the dict."""
     name, seq_id, namespace, token_ids = operation
     if name == "insert" and seq_id not in stored:
         tree.insert(seq_id, token_ids, namespace)
@@ -56,8 +56,8 @@ def apply(tree: RadixTree, stored: Stored, operation: Operation) -> None:
 def test_match_finds_what_a_search_finds(
     operations: list[Operation], queries: list[tuple[str, list[int]]]
 ) -> None:
-    """After any changes the match is as long as the best there is in its namespace, and true of the sequence
-    it names.
+    """After any changes the match is as long as the longest in its namespace, and its sequence has these
+    tokens.
     """
     tree, stored = RadixTree(PAGE), Stored()
     for operation in operations:
@@ -75,7 +75,7 @@ def test_match_finds_what_a_search_finds(
 @settings(max_examples=200)
 @given(OPERATIONS)
 def test_covered_means_that_another_sequence_begins_the_same(operations: list[Operation]) -> None:
-    """is_covered says whether all tokens of a sequence are the first ones of another of its namespace."""
+    """`is_covered` returns whether another sequence of the namespace begins with all tokens of this one."""
     tree, stored = RadixTree(PAGE), Stored()
     for operation in operations:
         apply(tree, stored, operation)
@@ -88,7 +88,7 @@ def test_covered_means_that_another_sequence_begins_the_same(operations: list[Op
 
 
 def test_nothing_is_found_in_an_empty_tree() -> None:
-    """Neither before the first sequence nor after the last one."""
+    """Nothing is found before the first sequence or after the last one is removed."""
     tree = RadixTree(PAGE)
     assert tree.match([1, 2, 3]) is None
     tree.insert(7, [1, 2, 3])
@@ -99,7 +99,7 @@ def test_nothing_is_found_in_an_empty_tree() -> None:
 
 
 def test_a_page_is_found_as_a_whole_or_not_at_all() -> None:
-    """A beginning that ends within a page counts up to that page."""
+    """If the common prefix ends within a page, the match ends before that page."""
     tree = RadixTree(4)
     tree.insert(1, range(10))
     assert tree.match(range(7)) == PrefixMatch(4, 1)

@@ -1,4 +1,4 @@
-"""Scheduler: who computes how much, seen in the batches that reach the backend."""
+"""Scheduler: which requests compute how much, seen in the batches that reach the backend."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.engine.bench import Bench, limits, oracle, spec
 
 
 def test_hybrid_puts_decodes_first_and_fills_up_with_prompts() -> None:
-    """A running request gets its one token in every step, and a long prompt what is left of the budget."""
+    """A running request gets its one token in every step, and a long prompt gets the rest of the budget."""
     bench = Bench(prefill_chunk_size=8)
     bench.submit("short", b"abc", max_tokens=10)
     bench.step(2)
@@ -28,7 +28,7 @@ def test_hybrid_puts_decodes_first_and_fills_up_with_prompts() -> None:
 
 
 def test_chunked_lets_decodes_wait_for_prompts() -> None:
-    """While there is a prompt to work on, the batch holds prompts only."""
+    """While a prompt can be computed, the batch has only prompts."""
     bench = Bench(prefill_chunk_size=8, prefill_mode="chunked")
     bench.submit("short", b"abc", max_tokens=10)
     bench.step()
@@ -53,7 +53,7 @@ def test_chunked_decodes_when_the_waiting_prompt_does_not_fit() -> None:
 
 
 def test_several_prompts_share_a_step() -> None:
-    """The budget of a step goes to prompts in turn, until it is spent."""
+    """The budget of a step goes to one prompt after another until it is spent."""
     bench = Bench(prefill_chunk_size=10)
     for request_id, prompt in {"a": b"aaaa", "b": b"bbbb", "c": b"cccc"}.items():
         bench.submit(request_id, prompt)
@@ -62,7 +62,9 @@ def test_several_prompts_share_a_step() -> None:
 
 
 def test_a_short_prompt_takes_a_free_place_beside_long_ones() -> None:
-    """While sequences and pages remain for the first in line any number of short prompts go before it."""
+    """While enough sequences and pages remain for the first in line, any number of short prompts start before
+    it.
+    """
     bench = Bench(num_pages=64, prefill_chunk_size=16)
     for i in range(3):
         bench.submit(f"long{i}", bytes([i]) * 40, max_tokens=1)
@@ -74,8 +76,8 @@ def test_a_short_prompt_takes_a_free_place_beside_long_ones() -> None:
 
 
 def test_prompts_with_the_least_left_get_half_of_a_step() -> None:
-    """Half of the budget goes to the oldest prompt though there are shorter ones; among equals the older one
-    goes first.
+    """Half of the budget goes to the oldest prompt although others are shorter; of equal ones the older goes
+    first.
     """
     bench = Bench(prefill_chunk_size=16)
     bench.submit("long", bytes(40), max_tokens=1)
@@ -90,7 +92,7 @@ def test_prompts_with_the_least_left_get_half_of_a_step() -> None:
 
 
 def test_a_short_prompt_behind_a_burst_has_its_token_after_one_step() -> None:
-    """Five tokens behind 32 prompts of 128 are computed in the next step."""
+    """A prompt of five tokens behind 32 prompts of 128 is computed in the next step."""
     bench = Bench(
         num_pages=2048,
         max_num_sequence=64,
@@ -110,8 +112,8 @@ def test_a_short_prompt_behind_a_burst_has_its_token_after_one_step() -> None:
 @pytest.mark.parametrize("max_num_sequence", [1, 2, 8])
 @pytest.mark.parametrize("num_pages", [16, 64])
 def test_no_prompt_starves(mode: str, max_num_sequence: int, num_pages: int) -> None:
-    """Among shorter prompts that never cease to come a long one is served within a bound that its length
-    sets.
+    """A long prompt among an endless series of shorter ones is served within a bound that depends on its
+    length.
     """
     bench = Bench(num_pages=num_pages, max_num_sequence=max_num_sequence, prefill_mode=mode)
     bench.submit("before", b"running", max_tokens=8)
@@ -128,8 +130,8 @@ def test_no_prompt_starves(mode: str, max_num_sequence: int, num_pages: int) -> 
 
 
 def test_the_latest_gives_way_and_resumes() -> None:
-    """When a decode finds no page the request that came last is preempted; it ends with the tokens it would
-    have got.
+    """When no page is free for a decode, the request that arrived last is preempted. It ends with the tokens
+    that it would have got.
     """
     bench = Bench(num_pages=8, max_single_sequence_length=32)
     requests = [bench.submit(name, name.encode() * 3, max_tokens=20) for name in ("aa", "bb", "cc")]
@@ -140,7 +142,7 @@ def test_the_latest_gives_way_and_resumes() -> None:
 
 
 def test_the_oldest_is_never_preempted() -> None:
-    """The request that came first decodes in each step, however scarce pages are."""
+    """The request that arrived first decodes in each step, however few pages there are."""
     bench = Bench(num_pages=8, max_single_sequence_length=32)
     bench.submit("first", b"0", max_tokens=30)
     for i in range(5):
@@ -151,7 +153,7 @@ def test_the_oldest_is_never_preempted() -> None:
 
 
 def test_a_preempted_request_goes_before_those_that_wait() -> None:
-    """Preempted means the next to be admitted, not the last, and not after shorter ones."""
+    """A preempted request is the next to be admitted, even before shorter ones."""
     trace = EventTrace()
     bench = Bench(num_pages=6, max_single_sequence_length=24, max_num_sequence=2, trace=trace)
     bench.submit("a", b"aaaa", max_tokens=18)
@@ -164,7 +166,7 @@ def test_a_preempted_request_goes_before_those_that_wait() -> None:
 
 
 def test_resumption_finds_what_others_hold() -> None:
-    """A preempted request that shares its prompt with a running one computes only the rest again."""
+    """A preempted request that shares its prompt with a running one recomputes only the rest."""
     bench = Bench(num_pages=8, max_single_sequence_length=32)
     bench.submit("a", b"0123456789ab", max_tokens=16)
     bench.submit("b", b"0123456789ab", max_tokens=16)
@@ -175,9 +177,7 @@ def test_resumption_finds_what_others_hold() -> None:
 
 
 def stuck(mode: str, newer_is_decoding: bool) -> tuple[Scheduler, Request, Request]:
-    """Two running requests with two full pages each, of 4 pages in all, of which the older is amid its
-    prompt.
-    """
+    """Return two running requests that fill 4 pages, two each. The older one is still in prefill."""
     pool = SequencePool(FakeKVCache(4, 4))
     scheduler = Scheduler(limits(prefill_mode=mode), pool, NoPrefixCache(pool), Pacing())
     older = Request(spec("older", bytes(12), arrival=1.0), max_length=16)
@@ -193,8 +193,8 @@ def stuck(mode: str, newer_is_decoding: bool) -> tuple[Scheduler, Request, Reque
 @pytest.mark.parametrize("mode", ["hybrid", "chunked"])
 @pytest.mark.parametrize("newer_is_decoding", [False, True])
 def test_there_is_always_something_to_run(mode: str, newer_is_decoding: bool) -> None:
-    """When nobody has a page to go on the one that came last gives way, and the oldest goes on in the same
-    plan.
+    """When no request has a page to go on, the one that arrived last is preempted and the oldest goes on in
+    the same plan.
     """
     scheduler, older, newer = stuck(mode, newer_is_decoding)
     plan = scheduler.plan()

@@ -1,4 +1,4 @@
-"""SequencePool: ids, and pages counted before the cache fills them."""
+"""SequencePool: its ids, and pages that are counted before the cache fills them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlc_serve.testing import FakeKVCache
 
 
 def grow(pool: SequencePool, kv: FakeKVCache, seq_id: int, num_tokens: int) -> None:
-    """Plan tokens and store them."""
+    """Plan tokens, and store them."""
     pool.grow(seq_id, num_tokens)
     kv.append(seq_id, [0] * num_tokens)
 
@@ -26,7 +26,7 @@ def test_the_smallest_free_id_is_used_again() -> None:
 
 
 def test_pages_are_counted_when_they_are_planned() -> None:
-    """A planned page is not free any more, though the cache has not filled it."""
+    """A planned page is no longer free, although the cache has not filled it."""
     kv = FakeKVCache(4, 16)
     pool = SequencePool(kv)
     seq_id = pool.add()
@@ -37,7 +37,7 @@ def test_pages_are_counted_when_they_are_planned() -> None:
 
 
 def test_more_pages_than_are_free_are_refused() -> None:
-    """A plan that would overfill the cache is our bug: RuntimeError, and nothing is counted."""
+    """A plan that would overfill the cache raises RuntimeError, and nothing is counted."""
     pool = SequencePool(FakeKVCache(4, 2))
     seq_id = pool.add()
     with pytest.raises(RuntimeError, match="3 pages"):
@@ -46,7 +46,7 @@ def test_more_pages_than_are_free_are_refused() -> None:
 
 
 def test_shared_pages_are_counted_once() -> None:
-    """A fork takes no page, and what it shares becomes free with its last holder."""
+    """A fork takes no page, and shared pages become free with their last holder."""
     kv = FakeKVCache(4, 16)
     pool = SequencePool(kv)
     parent = pool.add()
@@ -60,7 +60,7 @@ def test_shared_pages_are_counted_once() -> None:
 
 
 def test_unpinned_pages_can_be_had_back() -> None:
-    """Pages of unpinned sequences count as available, unless a pinned one shares them."""
+    """Pages of unpinned sequences count as available unless a pinned one shares them."""
     kv = FakeKVCache(4, 16)
     pool = SequencePool(kv)
     parent = pool.add()
@@ -75,7 +75,9 @@ def test_unpinned_pages_can_be_had_back() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_count_is_the_caches_own(seed: int) -> None:
-    """After any adds, forks, growth and releases as many pages are free as the cache says."""
+    """After any adds, forks, growth and releases, the pool and the cache have the same number of
+    free pages.
+    """
     rng = random.Random(seed)
     kv = FakeKVCache(4, 200)
     pool = SequencePool(kv)
@@ -102,7 +104,7 @@ def test_the_count_is_the_caches_own(seed: int) -> None:
 
 
 def test_a_held_sequence_is_noticed_when_idle() -> None:
-    """check_idle names the sequences that a request should have given back."""
+    """`check_idle` names the sequences that should have been released."""
     pool = SequencePool(FakeKVCache(4, 16))
     pool.add()
     with pytest.raises(RuntimeError, match=r"\[0\]"):

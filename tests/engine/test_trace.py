@@ -1,4 +1,4 @@
-"""EventTrace: Chrome trace events of what requests went through."""
+"""EventTrace: what happened to requests, as events for Chrome's trace viewer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tests.engine.bench import Bench
 
 
 def test_a_request_leaves_its_events() -> None:
-    """Added, a prefill for each chunk, a decode for each further token, finish: in this order, under the
-    request's id.
+    """A request leaves these events under its id, in this order: added, a prefill per chunk, a decode per
+    later token, finish.
     """
     trace = EventTrace()
     bench = Bench(prefill_chunk_size=4, trace=trace)
@@ -24,7 +24,7 @@ def test_a_request_leaves_its_events() -> None:
 
 
 def test_spans_have_their_place_in_time() -> None:
-    """A span is a complete event: start and duration in microseconds."""
+    """A span is a complete event with a start and a duration in microseconds."""
     trace = EventTrace()
     trace.span("a", "prefill", 10.0, 10.5)
     trace.span("a", "decode", 11.0, 11.25)
@@ -34,7 +34,7 @@ def test_spans_have_their_place_in_time() -> None:
 
 
 def test_a_preemption_is_an_event() -> None:
-    """Who had to give way is seen in the trace."""
+    """The trace shows which request was preempted."""
     trace = EventTrace()
     bench = Bench(num_pages=8, max_single_sequence_length=32, trace=trace)
     for request_id in "ab":
@@ -45,7 +45,7 @@ def test_a_preemption_is_an_event() -> None:
 
 
 def test_the_number_of_events_is_bounded() -> None:
-    """The oldest events go when there are more than asked for."""
+    """Beyond the limit the oldest events are dropped."""
     trace = EventTrace(max_events=3)
     for i in range(5):
         trace.instant("a", str(i))
@@ -53,7 +53,7 @@ def test_the_number_of_events_is_bounded() -> None:
 
 
 def test_without_tracing_there_is_nothing() -> None:
-    """The null trace takes anything, and has no events to give rather than an empty list of them."""
+    """The null trace accepts all events, and `dump` returns None rather than an empty list."""
     trace = NullTrace()
     trace.instant("a", "x")
     trace.span("a", "x", 0.0, 1.0)

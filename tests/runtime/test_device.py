@@ -73,7 +73,7 @@ def test_a_name_that_is_none_is_refused(wanted: str) -> None:
 @pytest.mark.usefixtures("built_in")
 def test_a_device_that_this_tvm_lacks_is_refused(kind: str) -> None:
     """With the TVM that would have it."""
-    with pytest.raises(DeviceError, match=f"can't drive {kind} devices; it takes a TVM built with USE_"):
+    with pytest.raises(DeviceError, match=f"can't drive {kind} devices; they need a TVM built with USE_"):
         find_device(kind)
 
 

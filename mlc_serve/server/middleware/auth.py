@@ -1,7 +1,6 @@
-"""API keys: every path asks for one, if the server has any, but the probes and the files of the page.
+"""API keys: if the server has any, every path requires one, except the probes and the files of the page.
 
-What a request's key is called is noted in its scope, for those who keep apart what belongs to different keys.
-Knows the header, not what lies behind the door.
+The name of a request's key is stored in its scope, so that requests with different keys can be kept apart.
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mlc_serve.errors import AuthenticationError
 from mlc_serve.server.middleware.errors import error_response
 
-# Orchestrators probe these without credentials, and they tell nothing but up or down.
+# Orchestrators probe these paths without credentials. They only say whether the server is up.
 OPEN_PATHS = frozenset({"/health", "/ready"})
 
 
 def bearer_token(authorization: str | None) -> str | None:
-    """The token of an `Authorization: Bearer …` header; None if there is none of that scheme."""
+    """Return the token of an `Authorization: Bearer …` header, or None if there is none."""
     scheme, _, token = (authorization or "").partition(" ")
-    # A header has been decoded as Latin-1, in which the last byte of a letter may look like a space.
+    # Headers are decoded as Latin-1, so the last byte of a UTF-8 letter may look like white space.
     token = token.strip(" \t")
     return token if scheme.lower() == "bearer" and token else None
 
 
 class ApiKeys:
-    """ASGI middleware that refuses whoever does not show one of `keys`.
+    """ASGI middleware that refuses requests without one of `keys`.
 
-    OPEN_PATHS and `open_paths` are for everybody.
+    OPEN_PATHS and `open_paths` need no key.
     """
 
     def __init__(self, app: ASGIApp, keys: Iterable[str], open_paths: Iterable[str] = ()) -> None:
@@ -51,11 +50,11 @@ class ApiKeys:
         await self._app(scope, receive, send)
 
     def _key_of(self, token: str | None) -> int:
-        """Which of the keys a token is. Raises AuthenticationError if it is none."""
+        """Return the index of the key that the token equals. Raises AuthenticationError if there is none."""
         if token is None:
             raise AuthenticationError("An API key is needed: send `Authorization: Bearer YOUR_KEY`.")
-        # Every key is compared, in constant time: how long it takes tells nothing about any of them.
-        # Header bytes arrive as Latin-1 text; keys are compared as the bytes that were sent.
+        # All keys are compared in constant time, so that the duration says nothing about any of them.
+        # Headers are decoded as Latin-1; encoding them gives the bytes that the client sent.
         matches = [hmac.compare_digest(token.encode("latin-1"), key) for key in self._keys]
         if not any(matches):
             raise AuthenticationError("The API key is not valid.")
@@ -63,6 +62,6 @@ class ApiKeys:
 
 
 def key_name(request: Request) -> str:
-    """What the request's key is called; empty if the server asks for none. It says nothing about the key."""
+    """Return the name of the request's key, or "" if the server has no keys. The name does not reveal it."""
     name: str = getattr(request.state, "api_key", "")
     return name

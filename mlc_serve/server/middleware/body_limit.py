@@ -1,4 +1,4 @@
-"""How long a request's body may be. Refuses before the body is read where its length is announced."""
+"""Limits the length of request bodies. If Content-Length is too large, the body is not read at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class BodyLimit:
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on with its body counted, or refuse it for its Content-Length."""
+        """Pass one request on and count its body, or refuse it if its Content-Length is too large."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif int(Headers(scope=scope).get("content-length", 0)) > self._max_bytes:
@@ -34,7 +34,7 @@ class BodyLimit:
             message = await receive()
             num_bytes += len(message.get("body", b""))
             if num_bytes > self._max_bytes:
-                # FastAPI lets this one through while it reads a body, and turns all others into its own 400.
+                # While FastAPI reads a body, it passes this exception on, and turns all others into a 400.
                 raise HTTPException(BodyTooLargeError.status, self._message)
             return message
 

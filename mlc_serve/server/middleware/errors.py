@@ -1,6 +1,6 @@
-"""Every failure as OpenAI's error object with the right status, and Retry-After where that makes sense.
+"""Answers every failure with OpenAI's error object, the right status, and Retry-After where that makes sense.
 
-Knows which status goes with what; what the object looks like is mlc_serve.protocol.errors' matter.
+mlc_serve.protocol.errors defines the error object.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from mlc_serve.server.middleware.request_id import request_id
 
 logger = logging.getLogger(__name__)
 
-# A queue moves within a second; a server that drains is replaced within a few.
+# A full queue moves on within a second, and a server that shuts down is replaced within a few.
 _RETRY_AFTER_SECONDS = {429: 1, 503: 5}
-# Nobody reads this reply; the log tells it apart from replies that were read (nginx's number for it).
+# Nobody reads this reply. The status (which nginx uses, too) marks it in the log.
 _CLIENT_CLOSED_REQUEST = 499
 
 
 def retry_headers(status: int) -> dict[str, str]:
-    """Retry-After for a status that passes by itself."""
+    """Return a Retry-After header for a status that is temporary, or no headers."""
     seconds = _RETRY_AFTER_SECONDS.get(status)
     return {} if seconds is None else {"Retry-After": str(seconds)}
 
 
 def error_response(error: RequestError, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """The reply that tells a client about its failed request."""
+    """Return the reply to a failed request."""
     challenge = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
     all_headers = {**retry_headers(error.status), **challenge, **(headers or {})}
     return JSONResponse(error_object(error), status_code=error.status, headers=all_headers)
 
 
 def error_json(error: RequestError) -> str:
-    """The error object on one line, for a reply that has already begun."""
+    """Return the error object on one line, for a reply that has already begun."""
     return json.dumps(error_object(error), ensure_ascii=False)
 
 
@@ -61,7 +61,7 @@ async def _refused(_request: Request, error: RequestError) -> Response:
 async def _http_error(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
     if headers.get("Allow") == "GET":
-        headers["Allow"] = "GET, HEAD"  # every path that has the one has the other
+        headers["Allow"] = "GET, HEAD"  # every path that answers GET answers HEAD
     return error_response(_as_request_error(request, error), headers)
 
 
@@ -70,7 +70,7 @@ def _as_request_error(request: Request, error: HTTPException) -> RequestError:
     if error.status_code == UnknownPathError.status:
         return UnknownPathError(f"There is nothing at {path}.")
     if error.status_code == MethodNotAllowedError.status:
-        return MethodNotAllowedError(f"{path} can't be asked with {request.method}.")
+        return MethodNotAllowedError(f"{path} does not support {request.method}.")
     if error.status_code == BodyTooLargeError.status:
         return BodyTooLargeError(error.detail)
     return InvalidRequestError(error.detail)
@@ -88,13 +88,13 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Corouti
 
 
 class UnexpectedErrors:
-    """ASGI middleware for what nobody foresaw: logged here once, told to the client without details."""
+    """ASGI middleware that logs unexpected exceptions once, and answers the client without details."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on; answer 500 if it breaks before its reply has begun."""
+        """Pass one request on; answer 500 if it fails before its reply has begun."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -102,9 +102,9 @@ class UnexpectedErrors:
         on_reply_head(scope, heads.append)
         try:
             await self._app(scope, receive, send)
-        except Exception:  # an edge: one broken request must not take others along
+        except Exception:  # whatever failed, other requests must not fail with it
             if heads:
                 raise
             logger.exception("%s %r failed, id=%s", scope["method"], scope["path"], request_id.get())
-            told = RequestFailedError("The server failed to answer this request.")
-            await error_response(told)(scope, receive, send)
+            failure = RequestFailedError("The server failed to answer this request.")
+            await error_response(failure)(scope, receive, send)

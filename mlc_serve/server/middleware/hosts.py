@@ -1,7 +1,7 @@
-"""The Host header: which names a server on a loopback address answers to.
+"""Checks the Host header of requests to a server on a loopback address.
 
-A page from anywhere can let its own name lead to 127.0.0.1 (DNS rebinding). The browser then takes this
-server for the page's, and only the name in the Host header tells the two apart.
+Any page on the web can make its own name resolve to 127.0.0.1 (DNS rebinding). The browser then takes this
+server for the page's own, and only the name in the Host header shows the difference.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from mlc_serve.server.middleware.errors import error_response
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that listens on `host`, a name or an address."""
+    """Return whether `host`, a name or an address, is reached only from this machine."""
     return _is_localhost(host) or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 class Hosts:
-    """ASGI middleware that answers 421 to requests for a name that is none of this server's.
+    """ASGI middleware that answers 421 to requests whose Host is not one of this server's names.
 
-    Its names are `localhost`, everything below it, and `names`. An address is always good, because a name
-    that was rebound stays in the header; so is a request without the header, because browsers send one.
+    Its names are `localhost`, its subdomains, and `names`. An address is always allowed, because after DNS
+    rebinding the header still has the page's name. So is a request without the header, because browsers
+    always send one.
     """
 
     def __init__(self, app: ASGIApp, names: Iterable[str]) -> None:
@@ -48,7 +49,7 @@ class Hosts:
 
 
 def _host_name(header: str) -> str:
-    """The name or the address of a Host header, without its port and brackets."""
+    """Return the name or the address in a Host header, without port and brackets."""
     if header.startswith("["):
         return header[1:].partition("]")[0]
     return header.partition(":")[0].lower()

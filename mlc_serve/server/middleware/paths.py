@@ -1,4 +1,4 @@
-"""Other ways to ask for the same: a path that ends in a slash, and HEAD for whatever GET gives."""
+"""Accepts paths that end in a slash, and answers HEAD wherever there is a GET."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class Paths:
-    """ASGI middleware that cuts the slash, and answers HEAD as GET without the body.
+    """ASGI middleware that removes slashes from the end of a path, and answers HEAD as GET without the body.
 
-    A path that can't be asked with GET is not there for HEAD either.
+    HEAD is refused where GET is.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on in its plain form."""
+        """Pass one request on, with its path and method in this form."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,7 +1,7 @@
-"""The head of a reply, its status and headers: what is to see it, or add to it, before it goes out.
+"""Lets layers see the head of a reply (its status and headers) or add headers to it before it is sent.
 
-No layer looks at what follows the head of a stream, which has a message for each token and sends it past them
-all.
+No layer needs the messages after the head, and a stream has one for each token, so it sends them past all
+layers.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ _SEND = "send_past_all_layers"
 
 
 def on_reply_head(scope: Scope, look: Callable[[Message], None]) -> None:
-    """Have `look` called with a request's `http.response.start` message, if it comes to that."""
+    """Call `look` with the `http.response.start` message of a request's reply, once there is one."""
     scope["state"][_LOOKS].append(look)
 
 
 def past_all_layers(scope: Scope, send: Send) -> Send:
-    """What sends the parts of a body, once the head has gone through `send`, at a fraction of its cost."""
+    """Return a function that sends the parts of a body past all layers, which is much cheaper than `send`.
+
+    The head of the reply must have been sent through `send`.
+    """
     past: Send = scope.get("state", {}).get(_SEND, send)
     return past
 
 
 class ReplyHeads:
-    """ASGI middleware that calls what `on_reply_head` was given, in that order."""
+    """ASGI middleware that calls the functions given to `on_reply_head`, in that order."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,7 +1,7 @@
-"""X-Request-Id: taken from the client or made up, given back, and at hand for log lines.
+"""X-Request-Id: the client's id or a new one, which is in the reply's header and in log lines.
 
-Two clients may send the same one. So the reply's id, and the ids in engines and event traces, hold it and go
-on with what no other has: whoever has one of them finds the others.
+Two clients may send the same id. Therefore the ids of replies and those in engines and event traces consist
+of it and a unique suffix, so that any of them leads to the others.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from mlc_serve.server.middleware.reply_heads import on_reply_head
 HEADER = "X-Request-Id"
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
-# What may stand in a log line and in a header without being mistaken for more than an id.
+# Ids of this form are safe in log lines and headers.
 _HARMLESS = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 def accepted_id(offered: str | None) -> str:
-    """The client's own id if it is short and plain, else a new one."""
+    """Return the client's own id if it is safe, or else a new one."""
     if offered is not None and _HARMLESS.fullmatch(offered):
         return offered
     return uuid.uuid4().hex
 
 
 def reply_id(prefix: str) -> str:
-    """A new id for the reply to the request at hand."""
+    """Return a new id for the reply to the current request."""
     return f"{prefix}-{request_id.get()}-{secrets.token_hex(8)}"
 
 
 class RequestId:
-    """ASGI middleware that sets `request_id` for all that is called below it, and the reply's header."""
+    """ASGI middleware that sets `request_id` for the layers below it, and the reply's header."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

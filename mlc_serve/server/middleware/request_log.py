@@ -1,4 +1,4 @@
-"""One line in the log for each request that has ended."""
+"""Logs one line for each request that has ended."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mlc_serve.server.middleware.request_id import request_id
 
 logger = logging.getLogger(__name__)
 
-# Asked for every few seconds by machines: worth a line only when one looks for it.
+# Machines request these paths every few seconds, so they are logged only at level DEBUG.
 _PROBES = frozenset({"/health", "/ready", "/metrics", "/v1/models"})
 
 
 @dataclass
 class RequestRecord:
-    """What is known of a request so far; the routers add to it. Times are time.monotonic() seconds."""
+    """What is known about a request so far; the routers add to it. Times are time.monotonic() seconds."""
 
     start: float = field(default_factory=time.monotonic)
     status: int | None = None
@@ -37,7 +37,7 @@ class RequestRecord:
         self.status = head["status"]
 
     def saw(self, part: ChatCompletion | ChatCompletionChunk | Completion) -> None:
-        """Note what a whole reply or a chunk of one says."""
+        """Note the usage and the finish reason in a whole reply or a chunk."""
         if part.usage is not None:
             self.prompt_tokens = part.usage.prompt_tokens
             self.completion_tokens = part.usage.completion_tokens
@@ -45,11 +45,11 @@ class RequestRecord:
             self.finish = choice.finish_reason or self.finish
 
     def saw_first_chunk(self) -> None:
-        """Note when the first part of a streamed reply was there."""
+        """Note that the first chunk of a streamed reply is ready."""
         self.first_chunk = time.monotonic()
 
     def fields(self) -> str:
-        """What is known of the generation, as `name=value` words."""
+        """Return what is known about the generation, as `name=value` words."""
         facts = {
             "model": self.model,
             "reply": self.reply_id,
@@ -62,13 +62,13 @@ class RequestRecord:
 
 
 def record_of(request: Request) -> RequestRecord:
-    """The record that RequestLog started for this request."""
+    """Return the record that RequestLog started for this request."""
     record: RequestRecord = request.state.record
     return record
 
 
 class RequestLog:
-    """ASGI middleware that starts a RequestRecord and logs it when the reply is out or the client gone."""
+    """ASGI middleware that starts a RequestRecord, and logs it when the request has ended."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""POST /debug/…: looking into engines and resetting them. Served only where --enable-debug was given."""
+"""POST /debug/…: inspects and resets engines. Served only with --enable-debug."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mlc_serve.server.serving import serving_of
 
 
 class Target(RequestPart):
-    """The model that is meant."""
+    """The body of a request that must name a model."""
 
     model: str
 
 
 class AnyTarget(RequestPart):
-    """The model that is meant; the only one if none is named."""
+    """The body of a request that may leave out the model if there is only one."""
 
     model: str | None = None
 
@@ -31,7 +31,7 @@ router = APIRouter(prefix="/debug", tags=["debug"], responses=refuses_with(404))
 
 @router.post("/dump_event_trace", openapi_extra=takes(Target))
 async def dump_event_trace(request: Request) -> list[dict[str, Any]]:
-    """The events of recent requests, as Chrome's trace viewer reads them."""
+    """Return the events of recent requests, for Chrome's trace viewer."""
     events = (await _served(request, Target)).event_trace()
     if events is None:
         raise UnsupportedFieldError(
@@ -42,30 +42,30 @@ async def dump_event_trace(request: Request) -> list[dict[str, Any]]:
 
 @router.post("/dump_engine_metrics", openapi_extra=takes(AnyTarget))
 async def dump_engine_metrics(request: Request) -> dict[str, Any]:
-    """An engine's sums under the names that MLC-LLM gives them."""
+    """Return an engine's metrics under MLC-LLM's names."""
     return {"metrics": (await _served(request, AnyTarget)).metrics()}
 
 
 @router.post("/reset_engine", openapi_extra=takes(Target))
 async def reset_engine(request: Request) -> None:
-    """End all requests of an engine and forget its KV cache, its prefix cache and its metrics."""
+    """End all requests of an engine, and reset its KV cache, its prefix cache and its metrics."""
     await (await _served(request, Target)).reset()
 
 
 @router.post("/cuda_profiler_start")
 async def cuda_profiler_start() -> None:
-    """Let an attached CUDA profiler collect from here."""
+    """Start collecting in an attached CUDA profiler."""
     cuda_profiler.start()
 
 
 @router.post("/cuda_profiler_stop")
 async def cuda_profiler_stop() -> None:
-    """Let it collect no more."""
+    """Stop collecting in an attached CUDA profiler."""
     cuda_profiler.stop()
 
 
 async def _served(request: Request, kind: type[Target | AnyTarget]) -> Served:
-    """What the body of a request names."""
+    """Return the engine that the body of a request names."""
     serving = serving_of(request)
     target = await serving.bodies.read(request, kind)
     return serving.context.get(target.model)

@@ -1,4 +1,4 @@
-"""Probes, open to everybody: is the process worth keeping (/health), may it be sent requests (/ready)?"""
+"""Probes, which need no key: /health says whether the process works, /ready whether it takes requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlc_serve.server.serving import Serving, serving_of
 
 
 class Report(Reply):
-    """`status` is `ok`, or there are reasons why not."""
+    """The result of a probe. There are `reasons` if `status` is not `ok`."""
 
     status: str
     reasons: list[str] | None = None
@@ -22,13 +22,13 @@ router = APIRouter(tags=["health"], responses={200: {"model": Report}, 503: {"mo
 
 @router.get("/health")
 async def health(request: Request) -> Response:
-    """200 while every engine's loop turns; 503 with the reasons otherwise."""
+    """Answer 200 while every engine works, and 503 with the reasons otherwise."""
     return _report("unhealthy", _sick(serving_of(request)))
 
 
 @router.get("/ready")
 async def ready(request: Request) -> Response:
-    """200 while new requests are taken; 503 while the server drains or an engine is dead or stuck."""
+    """Answer 200 while the server takes requests, and 503 while it drains or an engine is dead or stuck."""
     serving = serving_of(request)
     draining = ["the server is shutting down"] if serving.context.is_draining else []
     return _report("not ready", draining + _sick(serving))

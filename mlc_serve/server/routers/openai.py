@@ -1,6 +1,6 @@
 """OpenAI's API: /v1/models, /v1/completions, /v1/chat/completions.
 
-From a request of the right form to a whole reply or a stream. What a request means is not known here.
+Reads a request, and sends the whole reply or the stream that the engine's endpoint returns.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Body = TypeVar("Body", bound=GenerationRequest)
 
 
 async def _until_sent() -> AsyncIterator[AsyncExitStack]:
-    """What is entered here is closed after the response has been sent, or could not be."""
+    """Yield a stack that is closed after the response has been sent or sending it has failed."""
     async with AsyncExitStack() as stack:
         yield stack
 
@@ -50,7 +50,7 @@ UntilSent = Annotated[AsyncExitStack, Depends(_until_sent)]
 
 
 def _generates(whole: type[Reply], chunk: type[Reply]) -> dict[int | str, dict[str, Any]]:
-    """FastAPI's `responses` of an operation that generates text."""
+    """Return FastAPI's `responses` for an operation that generates text."""
     stream = {
         "schema": {"type": "string", "description": f"Events whose data is a {chunk.__name__}, or [DONE]."}
     }
@@ -62,14 +62,14 @@ router = APIRouter(prefix="/v1", tags=["openai"])
 
 @router.get("/models")
 async def list_models(request: Request) -> dict[str, Any]:
-    """The models that are served."""
+    """List the models that are served."""
     context = serving_of(request).context
     return {"object": "list", "data": [_model_card(context, served) for served in context.all_served]}
 
 
 @router.get("/models/{model:path}", responses=refuses_with(404))
 async def retrieve_model(request: Request, model: str) -> dict[str, Any]:
-    """One of the models that are served."""
+    """Return one of the models that are served."""
     context = serving_of(request).context
     return _model_card(context, context.get_by_path(model))
 
@@ -78,7 +78,7 @@ async def retrieve_model(request: Request, model: str) -> dict[str, Any]:
     "/completions", openapi_extra=takes(CompletionRequest), responses=_generates(Completion, Completion)
 )
 async def create_completion(request: Request, until_sent: UntilSent) -> Response:
-    """Complete a prompt, or several."""
+    """Complete one or several prompts."""
     return await _generate(request, until_sent, CompletionRequest)
 
 
@@ -93,7 +93,7 @@ async def create_chat(request: Request, until_sent: UntilSent) -> Response:
 
 
 async def _generate(request: Request, until_sent: AsyncExitStack, kind: type[Body]) -> Response:
-    """Each step refuses what it can before the next one spends anything."""
+    """Answer a request. Each step refuses what it can before the next one does any work."""
     serving, record = serving_of(request), record_of(request)
     serving.context.require_room()
     body = await serving.bodies.read(request, kind)
@@ -110,7 +110,9 @@ async def _generate(request: Request, until_sent: AsyncExitStack, kind: type[Bod
 async def _first_answer(
     work: Work, record: RequestRecord, until_sent: AsyncExitStack, shows_usage: bool, send_timeout: float
 ) -> Response:
-    """The whole reply, or a stream whose first chunk is there: until then a failure has its own status."""
+    """Return the whole reply, or a stream once its first chunk is ready. Until then a failure can still set
+    the status.
+    """
     reply = await work
     if isinstance(reply, WholeReply):
         record.saw(reply.outline)
@@ -122,7 +124,7 @@ async def _first_answer(
 
 
 def _whole(reply: WholeReply[ChatCompletion | Completion]) -> Response:
-    """In one piece where there are no logprobs, and otherwise in many, so that others have their turns."""
+    """Return a whole reply. With logprobs it is sent in many pieces, so that others get their turns."""
     if not reply.logprobs:
         return Response("".join(reply.json()), media_type="application/json")
     return StreamingResponse(_in_turns(reply.json()), media_type="application/json")
@@ -137,9 +139,9 @@ async def _in_turns(pieces: Iterator[str]) -> AsyncIterator[str]:
 async def _events(
     reply: ReplyStream[Chunk], record: RequestRecord, shows_usage: bool
 ) -> AsyncGenerator[bytes, None]:
-    """Chunks as events, those in one piece that came together.
+    """Yield chunks as events; those that arrive together are sent together.
 
-    The log wants the usage of every stream; the client sees it only if it asked.
+    The log records the usage of every stream, but the client sees it only if it asked for it.
     """
     hidden = set() if shows_usage else {"usage"}
     frame_of = cache(partial(_frame, reply, hidden))
@@ -150,7 +152,7 @@ async def _events(
         record.saw(part)
         return event(part.to_json(hidden)) if shows_usage or part.choices else ""
 
-    record.finish = "disconnected"  # unless a chunk or an error says otherwise
+    record.finish = "disconnected"  # a chunk or an error replaces this
     try:
         async with aclosing(reply.parts) as batches:
             async for batch in batches:
@@ -166,7 +168,7 @@ def _frame(reply: ReplyStream[Chunk], hidden: set[str], choice: int) -> TextFram
 
 
 def _counted(body: Body) -> Body:
-    """The request, with usage reported if it is streamed."""
+    """Return the request; if it is streamed, usage is always reported."""
     if not body.stream or body.wants_usage:
         return body
     counted: Body = body.model_copy(update={"stream_options": StreamOptions(include_usage=True)})
@@ -174,7 +176,7 @@ def _counted(body: Body) -> Body:
 
 
 def _model_card(context: ServerContext, served: Served) -> dict[str, Any]:
-    """`max_model_len` counts the tokens of prompt and output together."""
+    """Return a model's entry. `max_model_len` counts the tokens of prompt and output together."""
     return {
         "id": served.name,
         "object": "model",

@@ -1,6 +1,6 @@
-"""The page at /: its built files, and what it shows of the engines beside /metrics.
+"""The page at /: its built files, and the facts about the engines that it shows in addition to /metrics.
 
-The files are made from ui/ by `make ui`. They are open to everybody, and hold no more than the source does.
+`make ui` builds the files from ui/. They need no API key, since they contain nothing but public source.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mlc_serve.server.serving import serving_of
 
 FILES = Path(__file__).parent.parent / "ui"
 INDEX = "index.html"
-# Exact paths, so that nothing else opens with them.
+# These are exact paths, so that no other path is open without a key.
 PAGE_PATHS = frozenset({"/", *(f"/ui/{file.name}" for file in FILES.iterdir() if file.name != INDEX)})
 
 
@@ -27,7 +27,7 @@ router = APIRouter(tags=["page"])
 
 @router.get("/ui/engine.json")
 async def engines(request: Request) -> dict[str, Any]:
-    """What each engine was started with, and where the supervisor answers, if one runs this server."""
+    """Return what each engine was started with, and the supervisor's address if one runs this server."""
     context = serving_of(request).context
     return {
         "version": __version__,
@@ -37,7 +37,7 @@ async def engines(request: Request) -> dict[str, Any]:
 
 
 async def page_file(request: Request) -> Response:
-    """One of the page's files."""
+    """Return one of the page's files."""
     name = request.url.path.removeprefix("/").removeprefix("ui/") or INDEX
     response = await _files.get_response(name, request.scope)
     response.headers.update(_headers(serving_of(request).context.supervisor_url))
@@ -49,9 +49,10 @@ for path in sorted(PAGE_PATHS):
 
 
 def _headers(supervisor_url: str | None) -> dict[str, str]:
-    """Nothing is loaded from elsewhere, and nothing but the server and its supervisor is called.
+    """Return headers that let the page load nothing from elsewhere, and call only the server and its
+    supervisor.
 
-    Names don't change with the content, so browsers ask each time whether what they have is current.
+    File names don't change with the content, so browsers must ask each time whether their copy is current.
     """
     callable_origins = f"'self' {supervisor_url}" if supervisor_url else "'self'"
     policy = {
