@@ -23,8 +23,8 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-# Where a system or a disk has no locks, a directory counts as abandoned after so many seconds, which is longer
-# than it takes to make any.
+# Where a system or a disk has no locks, a directory counts as abandoned after so many seconds, which is
+# longer than it takes to make any.
 ABANDONED_AFTER = 24 * 3600
 _SUFFIX = ".mlc-unfinished"
 _LOCK_NAME = "lock"
@@ -36,8 +36,8 @@ _REMOVAL_PAUSE = 0.02  # seconds
 def unfinished(folder: Path, name: str) -> Iterator[Path]:
     """An empty directory on the disk of `folder`, which the block fills and then renames to `name`.
 
-    What is left of it at the end of the block is removed. What dead processes have left in `folder` is removed
-    before the block. Raises OSError if nothing can be written there.
+    What is left of it at the end of the block is removed. What dead processes have left in `folder` is
+    removed before the block. Raises OSError if nothing can be written there.
     """
     remove_abandoned(folder)
     directory = folder / f".{name}-{secrets.token_hex(4)}{_SUFFIX}"
