@@ -1,4 +1,4 @@
-"""What a launch takes beside the engine's and the server's settings."""
+"""LaunchConfig: settings of a start that concern neither the engine nor the HTTP server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlc_serve.config.option import Kind, check_options, option
 
 @dataclass(frozen=True)
 class LaunchConfig:
-    """What a launch takes beside the engine's and the server's settings. Raises ConfigError."""
+    """Settings of a start that concern neither the engine nor the HTTP server. Raises ConfigError."""
 
     device: str = option(
         "auto", "Device: auto, cpu, cuda, cuda:1, rocm, metal, vulkan or opencl.", flags=("--device",)

@@ -1,4 +1,4 @@
-"""How a supervisor runs a server, and who may ask it."""
+"""How a supervisor runs a server, and the service that tells the server's status."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class SupervisionConfig:
     )
     ready_attempts: int = option(
         60,
-        "Times that waiting for a ready server asks whether it serves.",
+        "A program that waits until the server is ready waits for at most this many ready intervals.",
         kind=Kind.INTEGER,
         minimum=1,
         flags=("--ready-attempts",),
     )
     ready_interval: float = option(
         1.0,
-        "Seconds between these, and between the probes of a server that starts.",
+        "The ready interval: seconds between the probes of a server that starts.",
         kind=Kind.NUMBER,
         minimum=0.01,
         flags=("--ready-interval",),
@@ -136,7 +136,7 @@ class StatusServiceConfig:
     status_port: int | None = option(
         None,
         "Tell the status on this port of 127.0.0.1, and take commands there; 0 is any free port. "
-        "Without it there is no such service.",
+        "Without this option there is no such service.",
         kind=Kind.INTEGER,
         minimum=0,
         maximum=65535,
@@ -144,8 +144,8 @@ class StatusServiceConfig:
     )
     status_token: str | None = option(
         None,
-        "Bearer token for /start, /stop and /restart. Without one, that of the environment variable "
-        "MLC_SERVE_STATUS_TOKEN, or one is made up and printed.",
+        "Bearer token for /start, /stop and /restart. Without this option it is taken from the environment "
+        "variable MLC_SERVE_STATUS_TOKEN, or made up and printed.",
         flags=("--status-token",),
     )
 

@@ -1,4 +1,4 @@
-"""Whether a disk has room, and how an error says that it has none."""
+"""Whether a disk has room, and whether an error means that it has none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from mlc_serve.errors import DiskFullError, StartupError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT} if os.name == "posix" else {errno.ENOSPC}
-# What the system's calls say of these, in compilers' and linkers' words as well.
+# The system's texts for these errors, which compilers and linkers print, too.
 _WORDS = tuple(os.strerror(number) for number in _FULL)
 
 
@@ -24,7 +24,7 @@ def check_room(directory: Path, needed: int) -> None:
 
 
 def says_full(error: BaseException | str) -> bool:
-    """Whether an error or its cause, or what a program has printed, says that a disk or a quota is full."""
+    """Whether an error, its cause, or the output of a program says that a disk or a quota is full."""
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
     if any(words in str(error) for words in _WORDS):
@@ -33,8 +33,9 @@ def says_full(error: BaseException | str) -> bool:
 
 
 def disk_full(directory: Path) -> DiskFullError:
-    """The error for the disk of a directory that has turned out to be full, and has to be told before what
-    was written is removed.
+    """The error for a directory whose disk has turned out to be full.
+
+    Make it before what was written is removed, because it tells how much is free.
     """
     free = shutil.disk_usage(directory).free
     return DiskFullError(f"{directory}: the disk is full; {size_text(free)} are free")
@@ -42,7 +43,7 @@ def disk_full(directory: Path) -> DiskFullError:
 
 @contextmanager
 def told_if_full(directory: Path) -> Iterator[None]:
-    """Turn what the block raises because the disk is full into DiskFullError, which names `directory`."""
+    """Turn an error of the block that means a full disk into a DiskFullError that names `directory`."""
     try:
         yield
     except (OSError, RuntimeError, StartupError) as error:
@@ -52,7 +53,7 @@ def told_if_full(directory: Path) -> Iterator[None]:
 
 
 def size_text(size: float) -> str:
-    """Bytes, as people write them: 999 B, 1.2 MB."""
+    """A number of bytes as people write it: 999 B, 1.2 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -1,7 +1,4 @@
-"""An event loop in a thread, for objects that work on asyncio and are called by programs that don't.
-
-Any thread may call.
-"""
+"""EventLoopThread: lets programs without an event loop use objects that need one. Any thread may call it."""
 
 from __future__ import annotations
 
@@ -20,7 +17,8 @@ class _Call(Generic[T]):
     """A coroutine that runs on the event loop, and the caller in another thread who waits for its end.
 
     Ctrl-C may hit the caller anywhere, even in the `__enter__` of a lock, which then stays locked for good.
-    So the two share no lock that Python code takes, as concurrent.futures does: SimpleQueue is written in C.
+    Therefore the two share no lock that Python code takes, unlike in concurrent.futures: SimpleQueue is
+    written in C.
     """
 
     def __init__(self, start: Callable[[], Coroutine[Any, Any, T]]) -> None:
@@ -38,7 +36,7 @@ class _Call(Generic[T]):
             self._task.cancel()
 
     def wait(self) -> T:
-        """What the coroutine returns or raises; in the caller's thread."""
+        """Wait in the caller's thread, and return or raise what the coroutine does."""
         value, error = self._outcome.get()
         if error is not None:
             raise error
@@ -54,7 +52,7 @@ class _Call(Generic[T]):
 
 
 class EventLoopThread:
-    """An event loop that runs until `stop`. `name` is that of the object whose work it does."""
+    """An event loop that runs until `stop`. `name` is the name of the object that it works for."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -65,7 +63,10 @@ class EventLoopThread:
         self._thread.start()
 
     def run(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The result of a coroutine. What interrupts the wait cancels it. ShuttingDownError after `stop`."""
+        """Run a coroutine, and return its result. If the wait is interrupted, the coroutine is cancelled.
+
+        Raises ShuttingDownError after `stop`.
+        """
         call = _Call(start)
         try:
             if not self._call_soon(call.begin):
@@ -76,11 +77,11 @@ class EventLoopThread:
             raise
 
     def post(self, start: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        """Let a coroutine run, without waiting for it. After `stop` it isn't run."""
+        """Run a coroutine without waiting for it. Does nothing after `stop`."""
         self._call_soon(_Call(start).begin)
 
     def stop(self) -> None:
-        """Wait for what runs, end the loop and its thread. The second time does nothing."""
+        """Wait for the coroutines that run, then end the loop and its thread. May be called twice."""
         with self._lock:
             if self._stopping:
                 return
@@ -93,7 +94,7 @@ class EventLoopThread:
         self._loop.close()
 
     def _call_soon(self, callback: Callable[[], None]) -> bool:
-        """Let the event loop call something, unless it is stopping."""
+        """Let the event loop call something. Returns False, and does nothing, if it is stopping."""
         with self._lock:
             if not self._stopping:
                 self._loop.call_soon_threadsafe(callback)

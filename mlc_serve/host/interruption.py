@@ -1,7 +1,7 @@
-"""SIGINT and SIGTERM while there is no server yet that could drain: what has been begun is put away.
+"""SIGINT and SIGTERM while there is no server yet that could drain: unfinished work is cleaned up.
 
-SIGINT is a KeyboardInterrupt by Python's doing. For SIGTERM it has no handler, so that nothing is put away;
-and process 1 of a container, for which the system has no default action, would not end at all.
+Python turns SIGINT into a KeyboardInterrupt. It has no handler for SIGTERM, so that nothing would be cleaned
+up; and process 1 of a container, for which the system has no default action, would not even end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Terminated(SystemExit):
-    """SIGTERM came. Where nobody catches it, the process ends with EXIT_TERMINATED."""
+    """SIGTERM has come. If nobody catches this, the process ends with EXIT_TERMINATED."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_TERMINATED)
@@ -29,10 +29,10 @@ class Terminated(SystemExit):
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Let the first SIGTERM raise Terminated in the block, and let further ones change nothing.
+    """Let the first SIGTERM raise Terminated in the block, and ignore further ones.
 
-    If what it has interrupted takes that for an error of its own, as a compiler's passes may, Terminated is
-    raised at the end of the block. Signals stay as they are where the block does not run on the main thread.
+    If the interrupted code catches that as if it were an error of its own, as a compiler's passes may,
+    Terminated is raised again at the end of the block. On other threads than the main one this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -57,8 +57,8 @@ def ended_by_sigterm() -> Iterator[None]:
 def interruptible(work: Callable[[], T]) -> T:
     """Do `work` on another thread, and return or raise what it does.
 
-    A signal ends the waiting, even if the work itself waits for threads that wait for the network. The work
-    then goes on until the process ends.
+    A signal interrupts the caller at once, even if the work waits for threads that wait for the network. The
+    work itself then goes on until the process ends.
     """
     results: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
     threading.Thread(target=lambda: results.put(_outcome(work)), daemon=True).start()
@@ -82,7 +82,7 @@ def _raising(error: BaseException) -> Callable[[], NoReturn]:
 
 
 def end_within(seconds: float, code: int) -> None:
-    """Let the process end with a code after so long, if a thread still keeps it from ending by then."""
+    """End the process with an exit code if it has not ended by itself after so many seconds."""
     limit = threading.Timer(seconds, os._exit, (code,))
     limit.daemon = True
     limit.start()

@@ -1,4 +1,4 @@
-"""How much memory this process may still take on the host: what is free, and what its cgroups allow."""
+"""How much more memory this process may take on the host: what is free, and what its cgroups allow."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ def _cgroup_folders(root: Path, own_cgroup: Path) -> list[Path]:
 
 
 def _left(folder: Path, limit: str, usage: str) -> int | None:
-    """What a cgroup leaves; its reclaimable file cache counts as free. None if it sets no limit."""
+    """The bytes that a cgroup still allows, where its reclaimable file cache counts as free.
+
+    None if it sets no limit.
+    """
     limit_text, usage_text = _read(folder / limit).strip(), _read(folder / usage).strip()
     if not (limit_text.isdecimal() and usage_text.isdecimal()):
         return None

@@ -1,9 +1,9 @@
-"""Directories that are filled beside what they become, so that whatever has its name is whole.
+"""Unfinished directories: filled under another name, so that whatever has the final name is complete.
 
 The process that fills one holds a lock on a file in it, which the system releases when that process ends,
-however it ends. The next process that fills one there removes those whose makers are dead.
+however it ends. The next process that fills one in the same place removes those whose makers are dead.
 
-    NAME                              what is there is whole
+    NAME                              is complete
     .NAME-0123abcd.mlc-unfinished/
         lock                          locked while its maker lives
         content/                      becomes NAME
@@ -23,8 +23,8 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-# Seconds after which a directory without a lock is taken for abandoned, where a system or a disk has no
-# locks: longer than anything takes to be made.
+# Where a system or a disk has no locks, a directory counts as abandoned after so many seconds, which is
+# longer than it takes to make any.
 ABANDONED_AFTER = 24 * 3600
 _SUFFIX = ".mlc-unfinished"
 _LOCK_NAME = "lock"
@@ -34,10 +34,10 @@ _REMOVAL_PAUSE = 0.02  # seconds
 
 @contextmanager
 def unfinished(folder: Path, name: str) -> Iterator[Path]:
-    """An empty directory on the disk of `folder`, to be filled and then renamed to `name`.
+    """An empty directory on the disk of `folder`, which the block fills and then renames to `name`.
 
-    At the end of the block what is left of it is removed. Before it, what dead processes have left in
-    `folder` is removed. Raises OSError if nothing can be written there.
+    What is left of it at the end of the block is removed. What dead processes have left in `folder` is
+    removed before the block. Raises OSError if nothing can be written there.
     """
     remove_abandoned(folder)
     directory = folder / f".{name}-{secrets.token_hex(4)}{_SUFFIX}"
@@ -68,7 +68,7 @@ def _hold_lock(directory: Path) -> int | None:
     if not _lock(descriptor):
         os.close(descriptor)
         return None
-    new.rename(directory / _LOCK_NAME)  # it appears when it is locked, so that nobody finds it free before
+    new.rename(directory / _LOCK_NAME)  # renamed when it is locked, so that nobody finds it unlocked
     return descriptor
 
 
@@ -86,7 +86,7 @@ def _is_abandoned(directory: Path) -> bool:
 
 
 def _lock(descriptor: int) -> bool:
-    """Whether this process has the lock of a file now."""
+    """Try to lock a file, and return whether this process has the lock now."""
     if sys.platform == "win32":
         return False
     try:
@@ -104,7 +104,7 @@ def _age(directory: Path) -> float:
 
 
 def _remove(directory: Path) -> None:
-    """A process that has just been killed may still finish a write: what it wrote is removed, too."""
+    """Remove a directory, also if a process that has just been killed still finishes a write into it."""
     for _ in range(_REMOVAL_ATTEMPTS):
         shutil.rmtree(directory, ignore_errors=True)
         if not directory.exists():

@@ -27,11 +27,12 @@ from mlc_serve.config.api_keys import with_all_keys
 from mlc_serve.demo import DEMO_MODEL_NAME, demo_model_path
 from mlc_serve.errors import ConfigError
 from mlc_serve.host.interruption import ended_by_sigterm
+from mlc_serve.host.server_socket import bind_socket, inherited_socket
 from mlc_serve.interface.supervisor_url import supervisor_url
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
 from mlc_serve.server.context import ServerContext
-from mlc_serve.server.lifecycle import bind_socket, run
+from mlc_serve.server.lifecycle import run
 
 DEFAULT_MODE: Mode = "local"
 
@@ -117,13 +118,14 @@ def run_server(
 ) -> int:
     """Load the models, serve them until a signal, and return the exit code. Raises StartupError.
 
-    API keys are also taken from the environment. `load` is called as `load_model` is, once for each model.
+    API keys are also taken from the environment, and so is the socket if a supervisor has bound it. `load` is
+    called as `load_model` is, once for each model.
     """
     _log_to_stderr(server.log_level)
     server = with_all_keys(server, os.environ)
     models = _models(engine, server.served_model_name)
     context = ServerContext(supervisor_url(os.environ))
-    sock = bind_socket(server.host, server.port)
+    sock = inherited_socket(os.environ) or bind_socket(server.host, server.port)
     try:
         with ended_by_sigterm():
             for name, config in models.items():

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import TextIO
 
-from mlc_serve.supervisor.health import base_url
+from mlc_serve.supervisor.probe import base_url
 from mlc_serve.supervisor.status import MLCServerStatus
 
 # Back to the first column, and nothing on the line any more.

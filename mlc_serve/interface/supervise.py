@@ -1,6 +1,6 @@
-"""Supervising a server from a terminal or as a service, as a function.
+"""`mlc_serve supervise` as a function: keeps a server running, from a terminal or as a service.
 
-Owns the signals of the process: the first one stops the server gently, the second one kills it.
+Owns the signals of the process: the first one stops the server gently, and the second one kills it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ from mlc_serve.config import (
 from mlc_serve.config.api_keys import with_all_keys
 from mlc_serve.errors import EXIT_OK, EXIT_STARTUP_ERROR
 from mlc_serve.interface.status_line import StatusLine
-from mlc_serve.server.supervision import StatusService
-from mlc_serve.supervisor.config import MLCServerConfig
+from mlc_serve.interface.supervisor_url import VARIABLE as URL_VARIABLE
+from mlc_serve.server.status_service import StatusService
 from mlc_serve.supervisor.mlc_server import MLCServer
+from mlc_serve.supervisor.settings import Settings
 
-# Tells a supervised server where its supervisor's status service is.
-SERVICE_VARIABLE = "MLC_SERVE_SUPERVISOR"
 TOKEN_VARIABLE = "MLC_SERVE_STATUS_TOKEN"  # noqa: S105  the name of a variable
 REDRAW_SECONDS = 1.0
 _SIGNALS = frozenset({"SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"})
@@ -45,15 +44,14 @@ def run_supervisor(
     """Keep a server running until a signal, and return the exit code.
 
     Without a status service it also ends, with EXIT_STARTUP_ERROR, when the server is given up; with one it
-    waits for somebody to start it again. Raises StartupError if there is no program, port or address to start
-    with.
+    waits until somebody starts the server again. Raises StartupError if the server can't be started at all.
     """
     server = with_all_keys(server, os.environ)
-    config = MLCServerConfig.of(engine, server, launch, supervision)
+    settings = Settings.of(engine, server, launch, supervision)
     line = StatusLine(sys.stderr, server.host)
     _log_to(line, server.log_level)
     try:
-        return asyncio.run(_Supervision(config, service, line).run())
+        return asyncio.run(_Supervision(settings, service, line).run())
     finally:
         line.end()
 
@@ -61,13 +59,13 @@ def run_supervisor(
 class _Supervision:
     """One server, its status line, its status service, and the signals that end them."""
 
-    def __init__(self, config: MLCServerConfig, service: StatusServiceConfig, line: StatusLine) -> None:
+    def __init__(self, settings: Settings, service: StatusServiceConfig, line: StatusLine) -> None:
         self._line = line
         self._token = service.status_token or os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(24)
         self._token_is_known = self._token in {service.status_token, os.environ.get(TOKEN_VARIABLE)}
         self._service = None if service.status_port is None else StatusService(service.status_port)
-        env = {} if self._service is None else {SERVICE_VARIABLE: self._service.url}
-        self._server = MLCServer(config, env=env)
+        env = {} if self._service is None else {URL_VARIABLE: self._service.url}
+        self._server = MLCServer(settings, env=env)
         self._interrupted: signal.Signals | None = None
         self._exit_code = EXIT_OK
         self._wake = asyncio.Event()
@@ -90,7 +88,7 @@ class _Supervision:
         return self._exit_code
 
     async def _until_given_up(self) -> None:
-        """In a terminal: nobody could start a server again that was given up."""
+        """In a terminal: ends when the server is given up, because nobody could start it again."""
         await self._server.start_server()
         ended = asyncio.create_task(self._server.wait_ended())
         interrupted = asyncio.create_task(self._wake.wait())
@@ -102,7 +100,7 @@ class _Supervision:
             self._exit_code = EXIT_STARTUP_ERROR
 
     async def _until_interrupted(self) -> None:
-        """As a service: a server that can't run is told of, and may be started again."""
+        """As a service: if the server can't run, its status says so, and somebody may start it again."""
         await self._server.auto_start()
         await self._wake.wait()
 
@@ -125,9 +123,9 @@ class _Supervision:
         print(f"Status on {url}{token}", flush=True)
 
     def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> dict[signal.Signals, Any]:
-        """Take the signals over, and return who had them.
+        """Take the signals over, and return the handlers that they had.
 
-        These are plain handlers, not the loop's: they work on Windows, and while the loop is busy.
+        These are plain handlers, not the loop's, so that they work on Windows and while the loop is busy.
         """
 
         def handle(number: int, _frame: object) -> None:
@@ -142,10 +140,10 @@ class _Supervision:
 
 
 class _Format(logging.Formatter):
-    """The server's lines as they are, since they have times of their own; the supervisor's with theirs."""
+    """Adds the time to the supervisor's lines, but not to the server's, which have it already."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line or lines of a record."""
+        """The text of a record."""
         if record.name == "mlc_serve.supervisor.output":
             return record.getMessage()
         return super().format(record)
@@ -154,8 +152,8 @@ class _Format(logging.Formatter):
 def _log_to(handler: logging.Handler, level: str) -> None:
     handler.setFormatter(_Format("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    # The server has dropped what is not to be logged.
+    # The server prints only what its own level lets through, so that all of it is shown.
     logging.getLogger("mlc_serve.supervisor.output").setLevel(logging.INFO)
-    # These tell of every probe, and of the status service's own life.
+    # These log every probe, and how the status service starts and ends.
     for name in ("httpx2", "httpcore2", "uvicorn"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Where the supervisor that started this process answers: it says so in the environment."""
+"""The address of the supervisor that has started this process, which it tells in the environment."""
 
 from __future__ import annotations
 

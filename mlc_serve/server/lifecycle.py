@@ -10,7 +10,6 @@ Owns the signals of the process while it serves, and Uvicorn. Runs on the main t
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import logging
 import os
@@ -26,7 +25,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from mlc_serve.config import ServerConfig
-from mlc_serve.errors import EXIT_ENGINE_DEAD, EXIT_OK, ConfigError, PortInUseError
+from mlc_serve.errors import EXIT_ENGINE_DEAD, EXIT_OK, StartupError
+from mlc_serve.host.server_socket import BACKLOG, bind_socket, listen, url_of
 from mlc_serve.server.app import create_app
 from mlc_serve.server.connection import uvicorn_settings
 from mlc_serve.server.connections import Connections
@@ -39,58 +39,24 @@ logger = logging.getLogger(__name__)
 FLUSH_SECONDS = 5
 # How many seconds an engine may take to stop after serving has ended.
 CLOSE_SECONDS = 3
-BACKLOG = 2048
-# How long a thread that runs Python may keep others waiting for the interpreter. The event loop may wait
-# several times in one turn, so Python's default of 5 ms is too long.
+# How long a thread that computes in Python may keep another waiting for the interpreter. The event loop
+# waits for it several times in one turn, so that Python's own 5 ms add up.
 _SWITCH_SECONDS = 0.001
-
-
-def bind_socket(host: str, port: int) -> socket.socket:
-    """A TCP socket bound to an address (port 0: any free one). It refuses connections until `run` listens.
-
-    Raises PortInUseError if another process has the address, ConfigError if it can't be bound at all.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # `localhost` is often both ::1 and 127.0.0.1, and clients try the latter.
-        family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
-        sock = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ConfigError(f"can't listen on {host}:{port}: {error.strerror}") from error
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind(address)
-    except OSError as error:
-        sock.close()
-        raise _bind_error(error, host, port) from error
-    return sock
 
 
 def run(context: ServerContext, config: ServerConfig, sock: socket.socket | None = None) -> int:
     """Serve until a signal arrives or an engine dies, and return the exit code of the process.
 
-    `sock` is from `bind_socket`; if it is None, a socket is bound to the config's address. Closes context and
-    socket. Raises PortInUseError if another process listens on the address.
+    `sock` is bound already; without it, one is bound to the config's address. Closes context and socket.
+    Raises PortInUseError if another process listens on the address.
     """
     bound = sock or bind_socket(config.host, config.port)
     try:
-        bound.listen(BACKLOG)
-    except OSError as error:
+        listen(bound)
+    except StartupError:
         bound.close()
-        raise _bind_error(error, config.host, config.port) from error
+        raise
     return Lifecycle(context, config, bound).run()
-
-
-def _bind_error(error: OSError, host: str, port: int) -> ConfigError | PortInUseError:
-    if error.errno == errno.EADDRINUSE:
-        return PortInUseError(f"{host}:{port} is in use by another process; choose another port with --port")
-    return ConfigError(f"can't listen on {host}:{port}: {error.strerror}")
-
-
-def url_of(sock: socket.socket) -> str:
-    """Return the http:// address of a bound socket."""
-    host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Lifecycle:

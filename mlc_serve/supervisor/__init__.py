@@ -1,4 +1,4 @@
-"""Servers in processes of their own, which are kept running."""
+"""Keeps servers running, each in a process of its own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One run of a server's process: started, read, interrupted, killed, reaped.
+"""Child: one process of a server, which is started, read, interrupted, killed and reaped.
 
-Owns the process, its threads and its pipes to the end. `kill_now` may be called anywhere; the rest belongs to
-the event loop that started it.
+Owns the process, its threads and its pipes until its end. `kill_now` may be called anywhere; the rest belongs
+to the event loop that started it.
 """
 
 from __future__ import annotations
@@ -19,20 +19,30 @@ from mlc_serve.supervisor.output import Output
 logger = logging.getLogger(__name__)
 
 QUOTED_LINES = 20
-# How long what is left in the pipes of an ended process may take to be read and logged.
+# How long it may take to read and log what is left in the pipes after the process has ended.
 JOIN_SECONDS = 2.0
 KILL_SECONDS = 10.0
 _POLL_SECONDS = 0.01
 
 
 class Child:
-    """A running server. To be made on its event loop. Raises OSError if the program can't be started."""
+    """A running server, which inherits these descriptors. Make it on its event loop.
 
-    def __init__(self, spawn: Spawn, command: Sequence[str], env: Mapping[str, str], kept_lines: int) -> None:
+    Raises OSError if the program can't be started.
+    """
+
+    def __init__(
+        self,
+        spawn: Spawn,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        inherited: Sequence[int],
+        kept_lines: int,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._output = Output(kept_lines)
-        self._tree: ProcessTree = spawn(command, env)
+        self._tree: ProcessTree = spawn(command, env, inherited)
         process = self._tree.process
         streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
         self._output.follow(*streams)
@@ -46,7 +56,7 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs, -N if signal N ended it."""
+        """Its exit code; None while it runs, and -N if signal N ended it."""
         return self._tree.process.returncode
 
     def last_words(self, lines: int = QUOTED_LINES) -> str:
@@ -69,7 +79,7 @@ class Child:
         self._waiter.join()
 
     async def ended_within(self, seconds: float) -> bool:
-        """Whether it ends, as `wait` has it, before so many seconds have passed."""
+        """Wait as `wait` does, but no longer than this. Returns whether it has ended."""
         try:
             await asyncio.wait_for(self.wait(), seconds)
         except asyncio.TimeoutError:
@@ -94,7 +104,7 @@ class Child:
             logger.error("process %d does not end, though it was killed: leaving it behind", self.pid)
 
     def kill_now(self) -> None:
-        """Kill it with all its descendants and wait for its end; for any thread or signal handler."""
+        """Kill it with all its descendants, and wait for its end; for any thread or signal handler."""
         self._tree.kill()
         deadline = time.monotonic() + KILL_SECONDS
         # Not join(): this may interrupt the very code that holds the thread's lock.

@@ -1,4 +1,4 @@
-"""The command line and the environment that start a server, from its configuration."""
+"""The command line and the environment that start a server, from its settings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import replace
 from mlc_serve.config import EngineConfig, SupervisionConfig, api_keys
 from mlc_serve.config.option import command_line
 from mlc_serve.errors import CommandError, ConfigError
-from mlc_serve.supervisor.config import MLCServerConfig
+from mlc_serve.supervisor.settings import Settings
 
 MLC_SERVE, MLC_LLM = ("mlc_serve",), ("mlc_llm",)
-# What `mlc_llm serve` knows, as flags and as keys of --overrides.
+# The flags and the keys of --overrides that `mlc_llm serve` has.
 _KNOWN_TO_MLC = frozenset(
     re.findall(
         r"\S+",
@@ -27,48 +27,48 @@ _KNOWN_TO_MLC = frozenset(
 )
 
 
-def command_for(config: MLCServerConfig, port: int) -> list[str]:
-    """The words that start a server on a port. API keys are among them for `mlc_llm` alone; see below.
+def command_for(settings: Settings, port: int) -> list[str]:
+    """The words that start a server on a port. They include API keys only for `mlc_llm`: see environment_for.
 
-    Raises ConfigError for a setting that the command can't be told, and CommandError if it is not there.
+    Raises ConfigError for a setting that the command has no option for, and CommandError if it is not there.
     """
-    command = config.supervision.command
-    server = replace(config.server, port=port)
+    command, engine = settings.supervision.command, settings.engine
+    server = replace(settings.server, port=port)
     if command == MLC_LLM:
-        _check_for_mlc(config)
-        parts = (config.launch, server, _engine_for_mlc(config))
-        settings = [word for part in parts for word in command_line(part, _KNOWN_TO_MLC)]
-        return [_found("mlc_llm"), "serve", str(config.model), *settings]
+        _check_for_mlc(settings)
+        parts = (settings.launch, server, _engine_for_mlc(engine))
+        flags = [word for part in parts for word in command_line(part, _KNOWN_TO_MLC)]
+        return [_found("mlc_llm"), "serve", str(engine.model), *flags]
     server = replace(server, api_keys=())
     prefix = [sys.executable, "-m", "mlc_serve", "serve"] if command == MLC_SERVE else list(command)
-    model = [config.model] if config.model is not None else []
-    settings = [word for part in (config.launch, server, config.engine) for word in command_line(part)]
-    return [*prefix, *model, *settings]
+    model = [engine.model] if engine.model is not None else []
+    flags = [word for part in (settings.launch, server, engine) for word in command_line(part)]
+    return [*prefix, *model, *flags]
 
 
-def environment_for(config: MLCServerConfig) -> dict[str, str]:
-    """What a server is told where other users of the machine can't read it: the API keys.
+def environment_for(settings: Settings) -> dict[str, str]:
+    """The variables that tell a server its API keys where other users of the machine can't read them.
 
-    `mlc_llm` has no way to take them from there.
+    `mlc_llm` does not look for keys there.
     """
-    keys = () if config.supervision.command == MLC_LLM else config.server.api_keys
+    keys = () if settings.supervision.command == MLC_LLM else settings.server.api_keys
     return {api_keys.VARIABLE: api_keys.as_text(keys)} if keys else {}
 
 
-def _check_for_mlc(config: MLCServerConfig) -> None:
-    if config.model is None:
+def _check_for_mlc(settings: Settings) -> None:
+    if settings.engine.model is None:
         raise ConfigError("model is None: mlc_llm comes with no model of its own")
-    if len(config.api_keys) > 1:
+    if len(settings.server.api_keys) > 1:
         raise ConfigError("api_keys: mlc_llm takes no more than one key")
 
 
-def _engine_for_mlc(config: MLCServerConfig) -> EngineConfig:
-    """MLC knows no limit on the context window but the window itself, which a default must not enlarge."""
-    limit = config.engine.context_window_limit
-    window = config.max_single_sequence_length
+def _engine_for_mlc(engine: EngineConfig) -> EngineConfig:
+    """MLC can only set the context window, not limit it, and our default limit must not enlarge a window."""
+    limit = engine.context_window_limit
+    window = engine.max_single_sequence_length
     if limit is not None and limit != SupervisionConfig.max_tokens:
         window = limit
-    return replace(config.engine, max_single_sequence_length=window, context_window_limit=None)
+    return replace(engine, max_single_sequence_length=window, context_window_limit=None)
 
 
 def _found(program: str) -> str:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, create_model, field_validator, model
 
 from mlc_serve.config import EngineConfig, LaunchConfig, ServerConfig, SupervisionConfig
 from mlc_serve.config.option import Kind, Option, options_of
+from mlc_serve.supervisor.settings import Settings
 
 _PARTS = (EngineConfig, ServerConfig, LaunchConfig, SupervisionConfig)
 _TYPES: dict[Kind, Any] = {
@@ -33,12 +34,12 @@ def _type_of(default: object, declared: Option) -> Any:
 
 if TYPE_CHECKING:
 
-    class _Settings(BaseModel):
+    class _Fields(BaseModel):
         def __getattr__(self, name: str) -> Any: ...
 
 else:
-    _Settings = create_model(
-        "_Settings",
+    _Fields = create_model(
+        "_Fields",
         **{
             name: (_type_of(default, declared), default)
             for part in _PARTS
@@ -48,12 +49,12 @@ else:
     )
 
 
-class MLCServerConfig(_Settings):
+class MLCServerConfig(_Fields):
     """The fields of EngineConfig, ServerConfig, LaunchConfig and SupervisionConfig. Frozen.
 
-    A `model` of None is the demo model. `log_level` is as `logging` has it, in either case. `command` may be
-    a plain string. Raises ConfigError for a value that is out of range, and pydantic's ValidationError for
-    one of a wrong type or for an unknown field; both name the field.
+    A `model` of None is the demo model. `log_level` is one of `logging`'s, in upper or lower case. `command`
+    may be a plain string. Raises ConfigError for a value that is out of range, and pydantic's ValidationError
+    for one of a wrong type or for an unknown field; both name the field.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -74,26 +75,14 @@ class MLCServerConfig(_Settings):
         limit = values.pop("context_window_limit") or supervision.max_tokens
         return cls(**{**values, "max_tokens": min(limit, supervision.max_tokens)})
 
-    @property
-    def engine(self) -> EngineConfig:
-        """What concerns the engine. `max_tokens` limits its context window, unless one is set."""
-        limit = self.max_tokens if self.max_single_sequence_length is None else None
-        return self._part(EngineConfig, context_window_limit=limit)
-
-    @property
-    def server(self) -> ServerConfig:
-        """What concerns the HTTP server."""
-        return self._part(ServerConfig, log_level=self.log_level.lower())
-
-    @property
-    def launch(self) -> LaunchConfig:
-        """What a launch takes beside these."""
-        return self._part(LaunchConfig)
-
-    @property
-    def supervision(self) -> SupervisionConfig:
-        """What concerns the supervisor."""
-        return self._part(SupervisionConfig)
+    def settings(self) -> Settings:
+        """The same settings by what they concern, made anew. Raises ConfigError for what is out of range."""
+        return Settings.of(
+            self._part(EngineConfig, context_window_limit=None),
+            self._part(ServerConfig, log_level=self.log_level.lower()),
+            self._part(LaunchConfig),
+            self._part(SupervisionConfig),
+        )
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -108,7 +97,7 @@ class MLCServerConfig(_Settings):
     @model_validator(mode="after")
     def _check(self) -> MLCServerConfig:
         """Let the declarations check what they declare."""
-        _ = (self.supervision, self.engine, self.server, self.launch)
+        self.settings()
         return self
 
     def _part(self, kind: type[Part], **values: Any) -> Part:

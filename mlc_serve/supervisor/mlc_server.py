@@ -1,4 +1,4 @@
-"""MLCServer: a server in a process of its own that is kept running, for a program that has an event loop."""
+"""MLCServer: a server in a process of its own that is kept running, for programs with an event loop."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from types import TracebackType
 from typing import Any
 
@@ -13,9 +14,10 @@ from mlc_serve.errors import StartupError, SupervisionError
 from mlc_serve.host.processes import this_platform
 from mlc_serve.host.processes.tree import Spawn
 from mlc_serve.supervisor.config import MLCServerConfig
-from mlc_serve.supervisor.events import BUFFERED, Callback, StatusEvents, StatusStream
+from mlc_serve.supervisor.settings import Settings
 from mlc_serve.supervisor.status import MLCServerStatus
-from mlc_serve.supervisor.supervised_run import Run
+from mlc_serve.supervisor.status_events import BUFFERED, Callback, StatusEvents, StatusStream
+from mlc_serve.supervisor.supervised_run import SupervisedRun
 
 logger = logging.getLogger(__name__)
 
@@ -23,34 +25,35 @@ logger = logging.getLogger(__name__)
 class MLCServer:
     """Starts a server, watches it, restarts it when it fails, and tells its status.
 
-    Its coroutines belong to one event loop and are carried out one after the other, whoever calls them;
-    `get_status` and `kill_sync` may be called anywhere. `env` is added to this process's environment. As an
-    async context manager it stops the server and ends all iterators when it is left. The server never
-    outlives this process.
+    Its coroutines belong to one event loop. Those that start and stop the server run one after the other,
+    whoever calls them; `get_status` and `kill_sync` may be called anywhere. `config` may also be given as
+    Settings, from which it needs no conversion. `env` is added to this process's environment. As an async
+    context manager it stops the server and ends all iterators when it is left. The server never outlives this
+    process.
     """
 
     def __init__(
         self,
-        config: MLCServerConfig | None = None,
+        config: MLCServerConfig | Settings | None = None,
         *,
         env: Mapping[str, str] | None = None,
         spawn: Spawn | None = None,
     ) -> None:
-        self._config = config or MLCServerConfig()
+        self._settings = config if isinstance(config, Settings) else (config or MLCServerConfig()).settings()
         self._env = dict(env or {})
         self._spawn = spawn or this_platform()
         self._status = MLCServerStatus()
         self._events = StatusEvents()
         self._operations = asyncio.Lock()
-        self._run: Run | None = None
+        self._run: SupervisedRun | None = None
 
     @property
     def config(self) -> MLCServerConfig:
         """The settings of the last start, or of the next one if there was none."""
-        return self._config
+        return MLCServerConfig.of(*self._settings)
 
     async def auto_start(self) -> MLCServerStatus:
-        """Start the server with the settings at hand. What keeps it from starting is in the status."""
+        """Start the server with the settings that it has. If that fails, the status says why."""
         try:
             return await self.start_server()
         except StartupError as error:
@@ -60,8 +63,8 @@ class MLCServer:
     async def start_server(self, config: MLCServerConfig | None = None) -> MLCServerStatus:
         """Start the server's process, without waiting for its model: see wait_for_server_ready.
 
-        Does nothing if it runs already; one that waits to be restarted starts now. Raises StartupError if no
-        process can be started, and SupervisionError if one runs with other settings than `config`.
+        Does nothing if the process runs already. If it waits to be restarted, it starts now. Raises
+        StartupError if no process can be started, and SupervisionError if one runs with other settings.
         """
         async with self._operations:
             return await self._start(config)
@@ -75,7 +78,8 @@ class MLCServer:
         """Stop, wait for `restart_delay` seconds, start, perhaps with other settings. Raises StartupError."""
         async with self._operations:
             await self._stop()
-            await asyncio.sleep((config or self._config).restart_delay)
+            settings = self._settings if config is None else config.settings()
+            await asyncio.sleep(settings.supervision.restart_delay)
             return await self._start(config)
 
     def kill_sync(self) -> None:
@@ -88,45 +92,50 @@ class MLCServer:
             run.kill_now()
 
     async def health_check(self) -> bool:
-        """Whether the server says now that it serves."""
+        """Ask the server whether it serves. Changes nothing: the status follows probes of its own."""
         run = self._run
         return run is not None and await run.fault() is None
 
     async def wait_for_server_ready(
         self, attempts: int | None = None, interval: float | None = None
     ) -> MLCServerStatus:
-        """Ask the server whether it serves until it does: `ready_attempts` times, `ready_interval` seconds
-        apart.
+        """Wait until the server serves, but no longer than `ready_attempts` times `ready_interval` seconds.
 
-        Raises SupervisionError if it is not, or as soon as the supervisor has given up.
+        Raises SupervisionError if it is not ready by then, or as soon as the supervisor has given up.
         """
-        supervision = self._config.supervision
+        supervision = self._settings.supervision
         attempts = attempts or supervision.ready_attempts
         interval = supervision.ready_interval if interval is None else interval
-        for attempt in range(attempts):
-            if attempt:
-                await asyncio.sleep(interval)
-            if await self.health_check():
-                return self._status
-            if self._run is None or self._run.is_over:
-                raise SupervisionError(self._status.error or "the server does not run, and is not to")
-        raise SupervisionError(f"the server is not ready, asked {attempts} times, {interval:g} s apart")
+        try:
+            return await asyncio.wait_for(self.wait_ready(), attempts * interval)
+        except asyncio.TimeoutError:
+            text = f"the server was not ready within {attempts} times {interval:g} s"
+            raise SupervisionError(text) from None
+
+    async def wait_ready(self) -> MLCServerStatus:
+        """Wait until the server serves. Raises SupervisionError as soon as it is not going to."""
+        with closing(self.status_events()) as changes:
+            while not (status := self.get_status()).http_available:
+                if self._run is None or self._run.is_over:
+                    raise SupervisionError(status.error or "the server does not run, and is not to")
+                await changes.__anext__()
+        return status
 
     async def wait_ended(self) -> MLCServerStatus:
-        """Wait until the server is not going to run any more: it was stopped, killed or given up."""
+        """Wait until the server has been stopped, killed or given up."""
         while self._run is not None and not self._run.is_over:
             await self._run.wait_over()
         return self.get_status()
 
     def get_status(self) -> MLCServerStatus:
-        """What is known of the server."""
+        """What is known about the server."""
         status, run = self._status, self._run
         if status.process_running and (run is None or not run.has_process):
             return _changed(status, process_running=False, http_available=False, port=None, pid=None)
         return status
 
     def on_status_changed(self, callback: Callback) -> Callable[[], None]:
-        """Call `callback` with each new status, on the event loop. Returns what ends that."""
+        """Call `callback` with each new status, on the event loop. Returns a function that ends this."""
         return self._events.add_callback(callback)
 
     def status_events(self, buffered: int = BUFFERED) -> StatusStream:
@@ -152,9 +161,10 @@ class MLCServer:
                 self._check_same(config)
                 return self._status
             await self._run.stop()
-        self._config = config or self._config
+        if config is not None:
+            self._settings = config.settings()
         env = {**os.environ, "PYTHONUNBUFFERED": "1", **self._env}
-        self._run = Run(self._config, env, self._spawn, self._tell)
+        self._run = SupervisedRun(self._settings, env, self._spawn, self._tell)
         self._tell(error=None, restarts=0)
         try:
             self._run.start()
@@ -164,11 +174,11 @@ class MLCServer:
         return self._status
 
     def _check_same(self, config: MLCServerConfig | None) -> None:
-        if config is not None and config != self._config:
+        if config is not None and config != self.config:
             raise SupervisionError("a server runs with other settings: stop it, or restart it with these")
 
     async def _stop(self) -> MLCServerStatus:
-        # The run stays known while it stops, so that kill_sync can cut that short.
+        # `_run` is still set while it stops, so that kill_sync can cut that short.
         if self._run is not None:
             try:
                 await self._run.stop()
@@ -185,6 +195,6 @@ class MLCServer:
 
 
 def _changed(status: MLCServerStatus, **changes: Any) -> MLCServerStatus:
-    """A status with other values, and another time if they are another state."""
+    """A status with other values, and with the present time if this is another state."""
     new = status.model_copy(update=changes)
     return new if new.same_state(status) else new.model_copy(update={"since": MLCServerStatus().since})

@@ -1,6 +1,6 @@
-"""What a server prints: read as it comes, kept in a bounded tail, logged line by line.
+"""The output of a server: it is read as it comes, the last lines are kept, and all lines are logged.
 
-Readers never wait for the log: if logging is slower than the server, or is blocked, lines are left out of it.
+Reading never waits for the log: if logging is slower than the server, or blocked, the log leaves lines out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import IO
 
 logger = logging.getLogger(__name__)
 
-# Lines that wait to be logged; older ones make room.
+# At most so many lines wait to be logged; the oldest ones make room.
 UNLOGGED_LINES = 1000
 # A line longer than this is taken in parts.
 LINE_BYTES = 16 * 1024

@@ -1,6 +1,6 @@
 """PopenServer: a server in a child process, for programs and tests without an event loop.
 
-A thin face of MLCServer, which it runs on a loop in a thread of its own.
+Wraps an MLCServer, which it runs on an event loop in a thread of its own.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from types import TracebackType
 from mlc_serve.config import EngineConfig, LaunchConfig, Mode, ServerConfig, SupervisionConfig
 from mlc_serve.errors import ConfigError, StartupError, SupervisionError
 from mlc_serve.host.event_loop_thread import EventLoopThread
-from mlc_serve.supervisor.config import MLCServerConfig
-from mlc_serve.supervisor.health import base_url
 from mlc_serve.supervisor.mlc_server import MLCServer
+from mlc_serve.supervisor.probe import base_url
+from mlc_serve.supervisor.settings import Settings
 
 POLL_SECONDS = 0.1
 
@@ -21,10 +21,10 @@ POLL_SECONDS = 0.1
 class PopenServer:
     """Starts `python -m mlc_serve serve` on a fixed port, and ends it. It is not restarted.
 
-    `base_url` and `openai_v1_base_url` are where it is reached. Every field of `engine_config` is passed on;
-    its model, model_lib and mode must be unset or agree with the arguments, or ConfigError is raised.
-    `startup_timeout` is in seconds and includes compiling a model that is served for the first time. What the
-    server prints goes to the logger `mlc_serve.supervisor.output`.
+    `base_url` and `openai_v1_base_url` are its addresses. Every field of `engine_config` is passed on; its
+    model, model_lib and mode must be unset or agree with the arguments, or ConfigError is raised.
+    `startup_timeout` is in seconds and includes compiling a model that is served for the first time. The
+    server's output goes to the logger `mlc_serve.supervisor.output`.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class PopenServer:
     def start(self, extra_env: Mapping[str, str] | None = None) -> None:
         """Start the server and wait until it takes requests.
 
-        `extra_env` is added to this process's environment. Raises RuntimeError, with what the server said
-        last, if its port is taken, if it ends, or if it isn't ready within `startup_timeout`.
+        `extra_env` is added to this process's environment. Raises RuntimeError, with the last lines that the
+        server printed, if its port is taken, if it ends, or if it isn't ready within `startup_timeout`.
         """
         if self._running is not None:
             raise RuntimeError("the server has been started already")
-        self._running = _Running(self._config(), extra_env or {})
+        self._running = _Running(self._settings(), extra_env or {})
         try:
             self._running.start()
         except BaseException as error:
@@ -73,7 +73,7 @@ class PopenServer:
             raise
 
     def terminate(self) -> None:
-        """Kill the server and every process below it, and wait for their end. Does nothing if none runs."""
+        """Kill the server and all its descendants, and wait for their end. Does nothing if none runs."""
         running, self._running = self._running, None
         if running is not None:
             running.terminate()
@@ -87,25 +87,25 @@ class PopenServer:
     ) -> None:
         self.terminate()
 
-    def _config(self) -> MLCServerConfig:
+    def _settings(self) -> Settings:
         supervision = SupervisionConfig(
             port_attempts=1,
             restart_limit=0,
             startup_timeout=self.startup_timeout,
             ready_interval=POLL_SECONDS,
         )
-        return MLCServerConfig.of(self.engine_config, self.server_config, self.launch_config, supervision)
+        return Settings.of(self.engine_config, self.server_config, self.launch_config, supervision)
 
 
 class _Running:
     """An MLCServer on an event loop in a thread."""
 
-    def __init__(self, config: MLCServerConfig, env: Mapping[str, str]) -> None:
-        self._server = MLCServer(config, env=env)
+    def __init__(self, settings: Settings, env: Mapping[str, str]) -> None:
+        self._server = MLCServer(settings, env=env)
         self._thread = EventLoopThread("PopenServer")
 
     def start(self) -> None:
-        """Start the server, and wait until it is ready or will not be."""
+        """Start the server and wait until it is ready. Raises StartupError or SupervisionError."""
         self._thread.run(self._started)
 
     def terminate(self) -> None:
@@ -115,10 +115,5 @@ class _Running:
         self._thread.stop()
 
     async def _started(self) -> None:
-        """Follow the status until it says that the server serves, or that it is not going to."""
-        changes = self._server.status_events()
-        status = await self._server.start_server()
-        while not status.http_available:
-            status = await changes.__anext__()
-            if not status.process_running and status.error:
-                raise SupervisionError(status.error)
+        await self._server.start_server()
+        await self._server.wait_ready()

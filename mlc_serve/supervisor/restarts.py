@@ -1,6 +1,6 @@
-"""When a server that failed is started again: exponential back-off, and an end to trying.
+"""Restarts: when to start a server again that has failed. The delay doubles, and there is a limit.
 
-Knows no clock: it is told the time.
+Has no clock: the caller tells it the time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MLCServerStatus: what is known of a supervised server, as a value that turns into JSON."""
+"""MLCServerStatus: what is known about a supervised server, as a value that turns into JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# What a change of status is called wherever it is told.
+# The name of the event that a status has changed.
 STATUS_CHANGED = "mlc-status-changed"
 
 
@@ -17,10 +17,10 @@ def _now() -> datetime:
 class MLCServerStatus(BaseModel):
     """A server's state at one moment. Frozen.
 
-    `http_available`: the last probe was answered well. `port` is the one that was chosen, and `pid`
-    the server's own process; both are None while none runs. `error` says why there is no server, or why it
-    does not answer. `since` is when process_running and http_available took their values, in UTC. `restarts`
-    counts those since the last start that somebody asked for.
+    `http_available` says that the last probe got a good answer. `port` is the port that was chosen, and `pid`
+    the id of the server's own process; both are None while none runs. `error` says why there is no server, or
+    why it does not answer. `since` is the time (UTC) at which process_running and http_available got their
+    values. `restarts` counts the restarts since the last start that somebody asked for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,5 +43,5 @@ class MLCServerStatus(BaseModel):
         return "failed" if self.error else "stopped"
 
     def same_state(self, other: MLCServerStatus) -> bool:
-        """Whether `since` holds for both."""
+        """Whether both are in the same state, so that `since` does not change."""
         return (self.process_running, self.http_available) == (other.process_running, other.http_available)

@@ -1,4 +1,4 @@
-"""One run: from a start that somebody asked for until a stop, or until the supervisor gives up.
+"""SupervisedRun: a server from a start that somebody asked for to a stop, or until the supervisor gives up.
 
     start ── launch ──> starting ── answers ──> serving ── ends, or answers no more ──┐
                ^                └── ends, or takes too long ──────────────────────────┤
@@ -6,7 +6,7 @@
                └────── after a delay ─────────────────────────────────────────────────┤
                                         too often, or hopeless: gives up <────────────┘
 
-Owns the child and the task that watches it. Runs on the event loop, but for `kill_now`.
+Owns the child and the task that watches it. Runs on the event loop, except for `kill_now`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from mlc_serve.errors import CommandError, PortInUseError, StartupError
+from mlc_serve.errors import StartupError
 from mlc_serve.host.processes.tree import Spawn
 from mlc_serve.supervisor.child import Child
-from mlc_serve.supervisor.command import MLC_SERVE, command_for, environment_for
-from mlc_serve.supervisor.config import MLCServerConfig
+from mlc_serve.supervisor.command import MLC_SERVE
 from mlc_serve.supervisor.endings import Ending, ending_of
-from mlc_serve.supervisor.health import OWN_PATH, PATH, fault_of
-from mlc_serve.supervisor.ports import find_port, is_listening
+from mlc_serve.supervisor.launcher import Launcher
+from mlc_serve.supervisor.probe import OWN_PATH, PATH, fault_of
 from mlc_serve.supervisor.restarts import Restarts
+from mlc_serve.supervisor.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# What of a status belongs to a process.
+# The part of a status that belongs to a process, while there is none.
 _NO_PROCESS: dict[str, Any] = {
     "process_running": False,
     "http_available": False,
@@ -45,29 +44,24 @@ class Tell(Protocol):
     def __call__(self, **changes: Any) -> None: ...
 
 
-@dataclass(frozen=True)
-class _Failure:
+class _Failure(NamedTuple):
     text: str
     ending: Ending
 
 
-class Run:
-    """Keeps one server running. `tell` hears every change."""
+class SupervisedRun:
+    """Keeps one server running, and calls `tell` with every change. `env` is its whole environment."""
 
-    def __init__(self, config: MLCServerConfig, env: Mapping[str, str], spawn: Spawn, tell: Tell) -> None:
-        self._config = config
-        self._timing = config.supervision
-        self._server = config.server
+    def __init__(self, settings: Settings, env: Mapping[str, str], spawn: Spawn, tell: Tell) -> None:
+        self._server = settings.server
+        self._timing = settings.supervision
         self._path = OWN_PATH if self._timing.command == MLC_SERVE else PATH
-        self._env = env
-        self._spawn = spawn
         self._tell = tell
+        self._launcher = Launcher(settings, env, spawn)
         self._restarts = Restarts(self._timing)
         self._num_restarts = 0
         self._was_ready = False
         self._child: Child | None = None
-        self._port = 0
-        self._conflicts = 0
         self._killed = False
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -75,7 +69,7 @@ class Run:
 
     @property
     def is_over(self) -> bool:
-        """Whether it was given up, stopped or killed."""
+        """Whether the server was stopped, killed or given up."""
         return self._task is None or self._task.done()
 
     @property
@@ -84,12 +78,12 @@ class Run:
         return self._child is not None and self._child.exit_code is None
 
     def start(self) -> None:
-        """Start the process, and watch it from now on. Raises StartupError if there is nothing to watch."""
-        self._launch(find_port(self._server.host, self._server.port, self._timing.port_attempts))
+        """Start the process, and watch it from now on. Raises StartupError if it can't be started."""
+        self._watch_over(self._launcher.start())
         self._task = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
-        """End the process, gently at first, and watch no more."""
+        """Stop watching, and end the process: gently, and by force if it takes too long."""
         try:
             if self._task is not None:
                 self._task.cancel()
@@ -111,41 +105,32 @@ class Run:
             return
 
     async def wait_over(self) -> None:
-        """Wait until nothing more is going to be started."""
+        """Wait until the server has been stopped, killed or given up."""
         if self._task is not None:
             await asyncio.wait({self._task})
 
     async def fault(self) -> str | None:
-        """Why the server does not serve; None, which is told, if it does."""
+        """Ask the server, and return why it does not serve; None if it does. Changes nothing."""
         child = self._child
         if child is None or not self.has_process:
             return "the server's process does not run"
-        fault = await fault_of(self._server, self._port, self._path, self._timing.health_timeout)
-        if fault is None and not self._was_ready and not is_listening(child.pid, self._port):
-            return f"another process answers on port {self._port}"
-        if fault is None and child is self._child and self.has_process:
-            self._was_ready, self._conflicts = True, 0
-            self._tell(http_available=True, error=None)
+        fault = await fault_of(self._server, self._launcher.port, self._path, self._timing.health_timeout)
+        if fault is None and not self._was_ready and not self._launcher.has_port(child):
+            return f"another process answers on port {self._launcher.port}"
         return fault
 
-    def _launch(self, port: int) -> None:
-        command = command_for(self._config, port)
-        env = {**self._env, **environment_for(self._config)}
-        try:
-            child = Child(self._spawn, command, env, self._timing.output_lines)
-        except OSError as error:
-            raise CommandError(f"can't run {command[0]}: {error.strerror}") from error
-        self._child, self._port, self._was_ready = child, port, False
+    def _watch_over(self, child: Child) -> None:
+        """Take charge of a process that has just been started."""
+        self._child, self._was_ready = child, False
         if self._killed:  # while the process was being started
             child.kill_now()
-        restarts = self._num_restarts
         self._tell(
             process_running=True,
             http_available=False,
-            port=port,
+            port=self._launcher.port,
             pid=child.pid,
             error=None,
-            restarts=restarts,
+            restarts=self._num_restarts,
         )
 
     async def _watch(self) -> None:
@@ -163,7 +148,7 @@ class Run:
             failure = await self._until_failure()
 
     async def _until_failure(self) -> _Failure:
-        """Watch a process until its end, which comes at the latest when it does not serve."""
+        """Watch a process until it has ended, and end it if it does not serve."""
         child = self._child
         if child is None:
             raise RuntimeError("there is no process to watch")
@@ -176,22 +161,24 @@ class Run:
         return _Failure(child.quoting(fault), Ending.FAILURE)
 
     async def _until_ready(self, child: Child) -> str | None:
-        """Why the server is not going to be ready; None if it is, or has ended."""
+        """Wait until the server is ready or has ended: None. If it takes too long: what is wrong."""
         deadline = time.monotonic() + self._timing.startup_timeout
         while (fault := await self.fault()) is not None:
             if time.monotonic() > deadline:
                 return f"the server was not ready within {self._timing.startup_timeout:g} s ({fault})"
             if await child.ended_within(self._timing.ready_interval):
                 return None
+        self._note_answer()
         return None
 
     async def _until_unhealthy(self, child: Child) -> str | None:
-        """Why the server is to be given up; None if it has ended."""
+        """Wait until the server has ended: None. If it fails too many probes: what is wrong."""
         failed = 0
         while not await child.ended_within(self._timing.health_interval):
             fault = await self.fault()
             if fault is None or not self.has_process:
                 failed = 0
+                self._note_answer()
                 continue
             failed += 1
             self._tell(http_available=False, error=fault)
@@ -199,8 +186,15 @@ class Run:
                 return f"the server runs, but does not serve: {fault}"
         return None
 
+    def _note_answer(self) -> None:
+        """The server has answered that it serves. It may have ended since."""
+        if self.has_process:
+            self._was_ready = True
+            self._launcher.note_ready()
+            self._tell(http_available=True, error=None)
+
     async def _try_again(self, failure: _Failure) -> bool:
-        """Start another process, now or later. False: there is none any more."""
+        """Start another process, now or later. Returns False if there is not going to be one."""
         while True:
             if self._killed:
                 return self._end(None)
@@ -209,13 +203,18 @@ class Run:
             if failure.ending is Ending.FAILURE and not await self._wait_for_turn(failure.text):
                 return False
             try:
-                self._launch(self._next_port(failure.ending))
+                self._watch_over(self._launch_after(failure.ending))
                 return True
             except StartupError as error:
                 failure = _Failure(str(error), Ending.FAILURE)
 
+    def _launch_after(self, ending: Ending) -> Child:
+        if ending is Ending.PORT_TAKEN:
+            return self._launcher.start_elsewhere()
+        return self._launcher.start_again()
+
     async def _wait_for_turn(self, reason: str) -> bool:
-        """Wait as long as the back-off says. False if it says that it is enough, or if there was a kill."""
+        """Wait for as long as the back-off says. Returns False after too many restarts, or after a kill."""
         delay = self._restarts.next_delay(time.monotonic())
         if delay is None:
             return self._end(self._why_no_more(reason))
@@ -235,30 +234,11 @@ class Run:
         return f"gave up after {limit} restarts within {window:g} s; the last time {reason}"
 
     def _end(self, error: str | None) -> bool:
-        """There is no server any more: because it was killed, or for a reason."""
+        """Tell that there is no server any more: for a reason, or (None) because it was killed."""
         if error is not None:
             logger.error("%s", _first_line(error))
         self._tell(**_NO_PROCESS, error=error)
         return False
-
-    def _next_port(self, ending: Ending) -> int:
-        """The port of the last process if it is free, so that clients find the server again."""
-        if ending is Ending.PORT_TAKEN:
-            return self._port_after_conflict()
-        try:
-            return find_port(self._server.host, self._port, 1)
-        except PortInUseError:
-            return find_port(self._server.host, self._server.port, self._timing.port_attempts)
-
-    def _port_after_conflict(self) -> int:
-        """The next port that is free. Raises PortInUseError after as many conflicts as ports may be tried."""
-        wanted, attempts = self._server.port, self._timing.port_attempts
-        self._conflicts += 1
-        left = attempts - self._conflicts if wanted == 0 else wanted + attempts - (self._port + 1)
-        if left < 1:
-            raise PortInUseError(f"port {self._port} was taken by another process before the server had it")
-        logger.warning("port %d was taken before the server had it: trying the next one", self._port)
-        return find_port(self._server.host, 0 if wanted == 0 else self._port + 1, left)
 
 
 def _first_line(text: str) -> str:

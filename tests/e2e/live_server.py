@@ -11,8 +11,9 @@ import httpx
 
 from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.config import ServerConfig
+from mlc_serve.host.server_socket import bind_socket, url_of
 from mlc_serve.server.context import ServerContext
-from mlc_serve.server.lifecycle import Lifecycle, bind_socket, url_of
+from mlc_serve.server.lifecycle import Lifecycle
 from mlc_serve.testing import Choice, FakeBackend, fake_model
 from tests.patience import PATIENCE
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 
 from mlc_serve.config import EngineConfig, LaunchConfig, ServerConfig
 from mlc_serve.errors import CheckpointError, ConfigError, PortInUseError
+from mlc_serve.host.server_socket import bind_socket, environment_of, url_of
 from mlc_serve.interface.serve import run_server, serve
 from mlc_serve.loaded_model import LoadedModel
 from tests.patience import PATIENCE
@@ -66,6 +68,7 @@ EXAMPLE: dict[str, Any] = {
 # Serves two models that need no device, on any free port.
 PROGRAM = """
 from mlc_serve.config import EngineConfig, LaunchConfig, ServerConfig
+from mlc_serve.host.server_socket import bind_socket, environment_of, url_of
 from mlc_serve.interface.serve import run_server
 from mlc_serve.testing import fake_model
 
@@ -156,6 +159,28 @@ def test_a_model_that_can_not_be_loaded_frees_the_port() -> None:
     with pytest.raises(CheckpointError, match="no such model"):
         run_server(EngineConfig(), ServerConfig(port=port), LaunchConfig(), fail)
     socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_a_launch_takes_the_socket_that_its_supervisor_has_bound() -> None:
+    """It serves there, whatever port its settings name; nobody else could have taken that port before."""
+    with bind_socket("127.0.0.1", 0) as sock:
+        url = url_of(sock)
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            cwd=ROOT,
+            env={**os.environ, **environment_of(sock)},
+            stdout=subprocess.PIPE,
+            text=True,
+            pass_fds=[sock.fileno()],
+        )
+    with process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(4)]
+        with urllib.request.urlopen(f"{url}/v1/models") as reply:
+            assert len(json.load(reply)["data"]) == 3
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    assert lines[3].endswith(f" on {url}\n")
 
 
 def test_a_launch_serves_all_models_until_sigterm() -> None:

@@ -13,9 +13,9 @@ import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
 from mlc_serve.config import ServerConfig
+from mlc_serve.host.server_socket import bind_socket
 from mlc_serve.server.connection import Connection, H11Connection, connection_class, uvicorn_settings
 from mlc_serve.server.connections import Connections
-from mlc_serve.server.lifecycle import bind_socket
 
 GET = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"

@@ -1,8 +1,9 @@
-"""A server's process as a supervisor meets it. Starts fast: the standard library alone, and little of it.
+"""A server's process for tests of the supervisor. It starts fast, because it imports little.
 
     python -I -S fake_child.py MODE [flags of `mlc_serve serve`]
 
-A mode is several words joined by commas. With any other word it serves GET /v1/models on --port till SIGINT.
+A mode is several words joined by commas. With any other word it serves GET /v1/models until SIGINT: on the
+socket that it inherits, or else on --port.
 
     exit=N            ends with this code at once
     never-ready       listens to nobody
@@ -75,14 +76,24 @@ def start_family(file: Path) -> None:
     part.rename(file)
 
 
+def own_socket() -> socket.socket:
+    """The socket that was inherited, or one that is bound to the port."""
+    inherited = os.environ.get("MLC_SERVE_SOCKET")
+    if inherited:
+        return socket.socket(fileno=int(inherited))
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", PORT))
+    return sock
+
+
 def serve() -> None:
     """Answer whatever is asked, one connection at a time."""
     status = "401 Unauthorized" if "unauthorized" in MODES else "200 OK"
-    with socket.socket() as listener:
+    with own_socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", PORT))
         listener.listen()
-        os.write(1, b"Serving\n")
+        os.write(1, b"Serving on socket %d\n" % os.fstat(listener.fileno()).st_ino)
         while True:
             connection, _ = listener.accept()
             with connection:

@@ -26,7 +26,7 @@ def mlc_llm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_default_is_this_package() -> None:
     """The same interpreter, the demo model, the port that was found, and the limit of 32 000 tokens."""
-    assert command_for(MLCServerConfig(), 8003) == [
+    assert command_for(MLCServerConfig().settings(), 8003) == [
         sys.executable,
         *("-m", "mlc_serve", "serve", "--port=8003", "--overrides", "context_window_limit=32000"),
     ]
@@ -48,7 +48,7 @@ def test_every_setting_is_passed_on() -> None:
         verbose=False,
     )
     words = "--mode=server --additional-models other third,lib.so --prefill-mode=chunked --overrides"
-    assert command_for(config, 9) == [
+    assert command_for(config.settings(), 9) == [
         *("run", "this", "dir", "--device=cpu", "--port=9", "--log-level=debug"),
         *words.split(),
         "max_num_sequence=3;context_window_limit=512;verbose=false",
@@ -58,11 +58,12 @@ def test_every_setting_is_passed_on() -> None:
 def test_api_keys_are_passed_on_where_nobody_sees_them() -> None:
     """In the environment, whole, whatever their letters; `mlc_llm` can be told on its command line alone."""
     config = MLCServerConfig(model="dir", api_keys=("a,b", "clé"))
-    (variable,) = environment_for(config).items()
+    (variable,) = environment_for(config.settings()).items()
     assert variable[0] == "MLC_SERVE_API_KEY"
     assert list(keys_in(variable[1])) == ["a,b", "clé"]
-    assert environment_for(MLCServerConfig(model="dir")) == {}
-    assert environment_for(MLCServerConfig(model="dir", command="mlc_llm", api_keys=("k",))) == {}
+    assert environment_for(MLCServerConfig(model="dir").settings()) == {}
+    mlc_llm = MLCServerConfig(model="dir", command="mlc_llm", api_keys=("k",))
+    assert environment_for(mlc_llm.settings()) == {}
 
 
 def test_mlc_llm_gets_the_flags_that_it_knows(mlc_llm: Path) -> None:
@@ -70,7 +71,7 @@ def test_mlc_llm_gets_the_flags_that_it_knows(mlc_llm: Path) -> None:
     config = MLCServerConfig(
         command="mlc_llm", model="dir", opt="O2", mode="server", allow_origins=("x",), max_num_sequence=2
     )
-    assert command_for(config, 9) == [
+    assert command_for(config.settings(), 9) == [
         *(str(mlc_llm), "serve", "dir", "--port=9", '--allow-origins=["x"]', "--mode=server"),
         *("--overrides", "opt=O2;max_num_sequence=2"),
     ]
@@ -79,7 +80,7 @@ def test_mlc_llm_gets_the_flags_that_it_knows(mlc_llm: Path) -> None:
 def test_mlc_llm_has_no_limit_but_the_window(mlc_llm: Path) -> None:
     """A limit that was asked for becomes the context window; the default one enlarges nobody's."""
     config = MLCServerConfig(command="mlc_llm", model="dir", max_tokens=4096)
-    assert command_for(config, 9)[-1] == "context_window_size=4096"
+    assert command_for(config.settings(), 9)[-1] == "context_window_size=4096"
 
 
 @pytest.mark.parametrize(
@@ -97,11 +98,11 @@ def test_mlc_llm_is_not_told_what_it_does_not_know(
 ) -> None:
     """An option that it lacks is refused by name rather than dropped."""
     with pytest.raises(ConfigError, match=part):
-        command_for(MLCServerConfig(**{"command": "mlc_llm", "model": "dir", **settings}), 9)
+        command_for(MLCServerConfig(**{"command": "mlc_llm", "model": "dir", **settings}).settings(), 9)
 
 
 def test_mlc_llm_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says what to do."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CommandError, match="mlc_llm is not on PATH"):
-        command_for(MLCServerConfig(command="mlc_llm", model="dir"), 9)
+        command_for(MLCServerConfig(command="mlc_llm", model="dir").settings(), 9)

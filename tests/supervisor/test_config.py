@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from mlc_serve.config import EngineConfig, LaunchConfig, ServerConfig, SupervisionConfig
 from mlc_serve.errors import ConfigError
 from mlc_serve.supervisor import MLCServerConfig
+from mlc_serve.supervisor.settings import Settings
 
 CHANGED: dict[str, Any] = {
     "model": "dir",
@@ -33,10 +34,10 @@ def test_the_defaults_are_those_of_the_declarations() -> None:
     assert (config.port, config.host, config.log_level) == (8000, "127.0.0.1", "INFO")
     assert config.max_tokens == 32_000
     assert (config.model, config.command) == (None, ("mlc_serve",))
-    assert config.server == ServerConfig()
-    assert config.launch == LaunchConfig()
-    assert config.supervision == SupervisionConfig()
-    assert config.engine == EngineConfig(context_window_limit=32_000)
+    assert config.settings() == Settings.of(
+        EngineConfig(), ServerConfig(), LaunchConfig(), SupervisionConfig()
+    )
+    assert config.settings().engine == EngineConfig(context_window_limit=32_000)
 
 
 def test_every_setting_of_serve_is_a_field() -> None:
@@ -50,10 +51,11 @@ def test_json_and_back() -> None:
     """What JSON carries is equal to what was, and reaches the parts with its types."""
     config = MLCServerConfig(**CHANGED)
     assert MLCServerConfig.model_validate_json(config.model_dump_json()) == config
-    assert config.engine.additional_models == ("a", ("b", "lib.so"))
-    assert config.server.api_keys == ("k",)
-    assert (config.log_level, config.server.log_level) == ("DEBUG", "debug")
-    assert config.supervision.command == ("mlc_llm",)
+    settings = config.settings()
+    assert settings.engine.additional_models == ("a", ("b", "lib.so"))
+    assert settings.server.api_keys == ("k",)
+    assert (config.log_level, settings.server.log_level) == ("DEBUG", "debug")
+    assert settings.supervision.command == ("mlc_llm",)
 
 
 def test_parts_become_a_configuration() -> None:
@@ -64,10 +66,12 @@ def test_parts_become_a_configuration() -> None:
     assert MLCServerConfig.of(EngineConfig(), *parts).max_tokens == 500
 
 
-def test_a_window_that_is_set_needs_no_limit() -> None:
-    """Who says how long the window is means it."""
-    engine = MLCServerConfig(max_single_sequence_length=64_000).engine
-    assert (engine.max_single_sequence_length, engine.context_window_limit) == (64_000, None)
+@pytest.mark.parametrize("values", [{}, CHANGED, {"max_single_sequence_length": 64_000}])
+def test_settings_become_the_same_configuration(values: dict[str, Any]) -> None:
+    """Whichever of the two a program has, it can have the other, and nothing is lost on the way."""
+    config = MLCServerConfig(**values)
+    assert MLCServerConfig.of(*config.settings()) == config
+    assert MLCServerConfig.of(*config.settings()).settings() == config.settings()
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,11 @@ import pytest
 from mlc_serve.errors import CommandError, PortInUseError, SupervisionError
 from mlc_serve.host.processes import this_platform
 from mlc_serve.host.processes.tree import ProcessTree
-from mlc_serve.supervisor import MLCServer, MLCServerConfig, MLCServerStatus
+from mlc_serve.supervisor import MLCServer, MLCServerConfig, MLCServerStatus, supervised_run
 from mlc_serve.supervisor.command import MLC_SERVE
-from mlc_serve.supervisor.supervised_run import Run
+from mlc_serve.supervisor.probe import fault_of
+from mlc_serve.supervisor.supervised_run import SupervisedRun
+from tests.patience import PATIENCE
 from tests.supervisor.supervised import (
     QUICK,
     config_for,
@@ -164,7 +166,7 @@ async def test_a_server_that_is_never_ready_is_given_up(servers: list[MLCServer]
     """The start-up has a limit, and so has waiting for it; the former ends the process."""
     server = make(servers, "never-ready", startup_timeout=0.5, restart_limit=0)
     pid = (await server.start_server()).pid
-    with pytest.raises(SupervisionError, match=r"asked 2 times, 0\.01 s apart"):
+    with pytest.raises(SupervisionError, match=r"not ready within 2 times 0\.01 s"):
         await server.wait_for_server_ready(2, 0.01)
     status = await status_where(server, lambda status: not status.process_running)
     assert str(status.error).startswith("the server was not ready within 0.5 s")
@@ -180,7 +182,64 @@ async def test_a_flood_of_output_blocks_nobody(
         await server.start_server()
         await ready(server)
         await server.stop_server()
-    assert "Serving" in caplog.messages
+    assert any(message.startswith("Serving") for message in caplog.messages)
+
+
+async def test_questions_change_nothing(servers: list[MLCServer], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking whether the server serves neither changes its status nor tells anybody of anything."""
+    asked = asyncio.Event()
+
+    async def fault(*details: Any) -> str | None:
+        """The first one who asks, which is the supervisor itself, hears that there is no answer yet."""
+        if asked.is_set():
+            return await fault_of(*details)
+        asked.set()
+        return "no answer yet"
+
+    monkeypatch.setattr(supervised_run, "fault_of", fault)
+    server = make(servers, ready_interval=PATIENCE)
+    await server.start_server()
+    await asked.wait()
+    seen: list[MLCServerStatus] = []
+    server.on_status_changed(seen.append)
+    before = server.get_status()
+    while not await server.health_check():
+        assert server.get_status() == before
+    with pytest.raises(SupervisionError):
+        await server.wait_for_server_ready(1, 0.01)
+    assert server.get_status() == before
+    assert (before.word, seen) == ("starting", [])
+
+
+async def test_a_question_takes_nothing_back(
+    servers: list[MLCServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad answer to somebody's question does not count as a probe."""
+    monkeypatch.chdir(tmp_path)
+    server = make(servers, "hidden", health_interval=PATIENCE)
+    await server.start_server()
+    serving = await ready(server)
+    (tmp_path / "hide").touch()
+    assert not await server.health_check()
+    assert server.get_status() == serving
+
+
+async def test_one_probe_serves_all_who_wait(
+    servers: list[MLCServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the supervisor asks the server whether it is ready, however many wait for that."""
+    askers: set[asyncio.Task[Any] | None] = set()
+
+    async def fault(*details: Any) -> str | None:
+        askers.add(asyncio.current_task())
+        return await fault_of(*details)
+
+    monkeypatch.setattr(supervised_run, "fault_of", fault)
+    server = make(servers)
+    await server.start_server()
+    first, second = await asyncio.gather(server.wait_for_server_ready(), server.wait_ready())
+    assert first.pid == second.pid
+    assert len(askers) == 1
 
 
 async def test_a_key_that_is_asked_for_is_an_answer(servers: list[MLCServer]) -> None:
@@ -388,7 +447,7 @@ async def test_a_failure_of_the_supervision_leaves_no_process(
     async def fail(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(Run, "_until_unhealthy", fail)
+    monkeypatch.setattr(SupervisedRun, "_until_unhealthy", fail)
     server = make(servers)
     pid = (await server.start_server()).pid
     status = await status_where(server, lambda status: status.error)
@@ -435,8 +494,8 @@ async def test_our_own_server_is_asked_for_its_health(
     sickness = tmp_path / "sick"
     fake = fake_command(f"sick={sickness}")
 
-    def spawn(command: Sequence[str], env: Mapping[str, str]) -> ProcessTree:
-        return this_platform()([*fake, *command] if is_own else command, env)
+    def spawn(command: Sequence[str], env: Mapping[str, str], inherited: Sequence[int] = ()) -> ProcessTree:
+        return this_platform()([*fake, *command] if is_own else command, env, inherited)
 
     command = MLC_SERVE if is_own else fake
     settings = QUICK | {"port": free_port(), "command": command, "health_tolerance": 0}

@@ -35,13 +35,13 @@ def test_every_setting_is_passed_on() -> None:
     server = PopenServer(
         "dir", "cpu", mode="server", engine_config=engine, enable_tracing=True, port=9, api_keys=["k"]
     )
-    config = server._config()
-    limited = replace(config.engine, context_window_limit=None, additional_models=engine.additional_models)
-    assert limited == engine.agreed(model="dir", model_lib=None, mode="server")
-    assert config.engine.additional_models == ("other", ("third", "lib.so"))
-    assert config.server == ServerConfig(port=9, api_keys=("k",), enable_debug=True)
-    assert config.launch == LaunchConfig(device="cpu", enable_tracing=True)
-    assert (config.port_attempts, config.restart_limit) == (1, 0)
+    settings = server._settings()
+    unlimited = replace(settings.engine, context_window_limit=None)
+    assert unlimited == engine.agreed(model="dir", model_lib=None, mode="server")
+    assert settings.engine.additional_models == ["other", ("third", "lib.so")]
+    assert settings.server == ServerConfig(port=9, api_keys=["k"], enable_debug=True)
+    assert settings.launch == LaunchConfig(device="cpu", enable_tracing=True)
+    assert (settings.supervision.port_attempts, settings.supervision.restart_limit) == (1, 0)
 
 
 def test_a_contradiction_is_refused() -> None:

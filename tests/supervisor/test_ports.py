@@ -8,35 +8,49 @@ import socket
 import pytest
 
 from mlc_serve.errors import ConfigError, PortInUseError
-from mlc_serve.supervisor.ports import find_port, is_listening
+from mlc_serve.supervisor.ports import bind_first_free, is_listening
 from tests.supervisor.supervised import free_port
+
+
+def found_port(wanted: int, attempts: int) -> int:
+    """The port that is found, and let go at once."""
+    with bind_first_free("127.0.0.1", wanted, attempts) as sock:
+        port: int = sock.getsockname()[1]
+    return port
 
 
 def test_a_free_port_is_taken() -> None:
     """What is free is what is wanted."""
     port = free_port()
-    assert find_port("127.0.0.1", port, 1) == port
+    assert found_port(port, 1) == port
 
 
 def test_a_taken_port_is_passed_over() -> None:
     """The next one that can be bound."""
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         taken = stranger.getsockname()[1]
-        assert taken < find_port("127.0.0.1", taken, 100) < taken + 100
+        assert taken < found_port(taken, 100) < taken + 100
         with pytest.raises(PortInUseError, match=f"port {taken} is in use on 127"):
-            find_port("127.0.0.1", taken, 1)
+            bind_first_free("127.0.0.1", taken, 1)
 
 
 def test_the_last_port_is_the_last() -> None:
     """The scan doesn't run past 65535."""
     taken = socket.create_server(("127.0.0.1", 65535))
     with taken, pytest.raises(PortInUseError, match="port 65535 is in use"):
-        find_port("127.0.0.1", 65535, 100)
+        bind_first_free("127.0.0.1", 65535, 100)
 
 
 def test_any_free_port() -> None:
     """0 is a port that the system chooses."""
-    assert find_port("127.0.0.1", 0, 1) > 0
+    assert found_port(0, 1) > 0
+
+
+def test_a_found_port_is_held() -> None:
+    """Whoever looks for a port next finds another one, although nobody listens yet."""
+    with bind_first_free("127.0.0.1", free_port(), 100) as sock:
+        port = sock.getsockname()[1]
+        assert port < found_port(port, 100) < port + 100
 
 
 def test_closed_connections_do_not_take_a_port() -> None:
@@ -47,13 +61,13 @@ def test_closed_connections_do_not_take_a_port() -> None:
         accepted, _ = server.accept()
         accepted.close()  # the side that closes first keeps the address for a minute
         client.close()
-    assert find_port("127.0.0.1", port, 1) == port
+    assert found_port(port, 1) == port
 
 
 def test_an_address_that_is_not_here() -> None:
     """Scanning wouldn't help."""
     with pytest.raises(ConfigError, match="can't listen on 192"):
-        find_port("192.0.2.1", 8000, 100)
+        bind_first_free("192.0.2.1", 8000, 100)
 
 
 def test_who_listens() -> None:

@@ -1,8 +1,8 @@
 """Linux and macOS: a process group with a guard in it.
 
 The guard is a shell that waits for the end of a pipe which only this process holds open. When this process
-ends, by whatever signal, the guard kills the group, itself included. It leads the group and is reaped last,
-so that the group's number can't pass to strangers while anybody may still kill it.
+ends, by whatever signal, the guard kills the group and so itself. It leads the group and is reaped last, so
+that the system can't give the group's number to strangers while somebody may still kill the group.
 
     this process ──pipe── guard (leader)  ┐
                  ──────── program         ├ one process group
@@ -17,6 +17,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from subprocess import DEVNULL, PIPE, Popen
+from typing import Any
 
 import psutil
 
@@ -57,11 +58,15 @@ class ProcessGroup:
             return []
 
 
-def spawn_in_group(command: Sequence[str], env: Mapping[str, str]) -> ProcessGroup:
+def spawn_in_group(
+    command: Sequence[str], env: Mapping[str, str], inherited: Sequence[int] = ()
+) -> ProcessGroup:
     """Start a program in a guarded process group of its own. Raises OSError."""
     guard = _popen(_GUARD, env={}, group=0, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL)
     try:
-        process = _popen(command, env=env, group=guard.pid, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
+        process = _popen(
+            command, env=env, group=guard.pid, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, pass_fds=inherited
+        )
     except BaseException:
         _kill_group(guard)
         _close(guard)
@@ -69,15 +74,12 @@ def spawn_in_group(command: Sequence[str], env: Mapping[str, str]) -> ProcessGro
     return ProcessGroup(process, guard)
 
 
-def _popen(
-    command: Sequence[str], *, env: Mapping[str, str], group: int, stdin: int, stdout: int, stderr: int
-) -> Popen[bytes]:
-    """Start a process in a process group; 0 is a new one."""
+def _popen(command: Sequence[str], *, group: int, **settings: Any) -> Popen[bytes]:
+    """Start a process in a process group; 0 is a new one. `settings` are Popen's."""
     if sys.version_info >= (3, 11):
-        return Popen(command, env=env, stdin=stdin, stdout=stdout, stderr=stderr, process_group=group)
-    # A system call and nothing else, which is safe between fork and exec whatever other threads hold.
-    join = functools.partial(os.setpgid, 0, group)
-    return Popen(command, env=env, stdin=stdin, stdout=stdout, stderr=stderr, preexec_fn=join)  # noqa: PLW1509
+        return Popen(command, process_group=group, **settings)
+    # Between fork and exec only system calls are safe, whatever locks other threads hold. This is one.
+    return Popen(command, preexec_fn=functools.partial(os.setpgid, 0, group), **settings)  # noqa: PLW1509
 
 
 def _kill_group(leader: Popen[bytes]) -> None:
@@ -85,7 +87,7 @@ def _kill_group(leader: Popen[bytes]) -> None:
     if leader.returncode is None:
         try:
             os.killpg(leader.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):  # macOS has the latter for a group of zombies
+        except (ProcessLookupError, PermissionError):  # macOS raises the latter for a group of zombies
             return
 
 

@@ -1,4 +1,4 @@
-"""The interface to an operating system: a process with its descendants, and a function that starts one."""
+"""ProcessTree and Spawn: a process with its descendants, and a function that starts one, on any system."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ class ProcessTree(Protocol):
         """Kill the program and its descendants. Takes no lock, so that a signal handler may call it."""
 
     def release(self) -> None:
-        """Once the program has ended: kill what it left behind, and let go of what guarded it."""
+        """Kill what the program has left behind, and free what guarded it. To be called after its end."""
 
 
 class Spawn(Protocol):
     """Starts a program."""
 
-    def __call__(self, command: Sequence[str], env: Mapping[str, str]) -> ProcessTree:
-        """Start `command` with no input and no environment but `env`. Raises OSError."""
+    def __call__(
+        self, command: Sequence[str], env: Mapping[str, str], inherited: Sequence[int] = ()
+    ) -> ProcessTree:
+        """Start `command` without input, and with `env` as its whole environment.
+
+        It inherits the descriptors `inherited` under their numbers, and no others. Raises OSError.
+        """

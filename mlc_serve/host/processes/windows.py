@@ -54,8 +54,10 @@ class ProcessJob:
         self._job.close()
 
 
-def spawn_in_job(command: Sequence[str], env: Mapping[str, str]) -> ProcessJob:
-    """Start a program in a job object of its own. Raises OSError."""
+def spawn_in_job(command: Sequence[str], env: Mapping[str, str], inherited: Sequence[int] = ()) -> ProcessJob:
+    """Start a program in a job object of its own. Raises OSError, also if it is to inherit anything."""
+    if inherited:
+        raise OSError("a program inherits no descriptors on Windows")
     if sys.platform == "win32":
         from mlc_serve.host.processes.win32_job import Win32Job
 

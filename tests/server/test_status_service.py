@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from mlc_serve.server.supervision import StatusService, create_supervision_app
+from mlc_serve.server.status_service import StatusService, create_status_app
 from mlc_serve.supervisor import MLCServer, MLCServerConfig, MLCServerStatus
 from tests.patience import PATIENCE
 from tests.supervisor.supervised import config_for, free_port
@@ -27,7 +27,7 @@ async def server() -> AsyncIterator[MLCServer]:
 @pytest.fixture
 async def client(server: MLCServer) -> AsyncIterator[httpx.AsyncClient]:
     """A client of its service."""
-    transport = httpx.ASGITransport(create_supervision_app(server, "secret"))
+    transport = httpx.ASGITransport(create_status_app(server, "secret"))
     base_url = "http://127.0.0.1"
     async with httpx.AsyncClient(transport=transport, base_url=base_url, timeout=PATIENCE) as client:
         yield client
@@ -86,7 +86,7 @@ async def test_names_that_lead_here_by_accident_are_refused(client: httpx.AsyncC
 async def test_a_failed_start_is_told() -> None:
     """What keeps the server from starting is the error's message."""
     server = MLCServer(MLCServerConfig(command=("/no/such/program",), port=free_port()))
-    transport = httpx.ASGITransport(create_supervision_app(server, "secret"))
+    transport = httpx.ASGITransport(create_status_app(server, "secret"))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         reply = await client.post("/start", headers=TOKEN)
     assert reply.status_code == 500

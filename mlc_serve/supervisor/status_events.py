@@ -1,6 +1,6 @@
-"""Tells changes of status: to callbacks at once, to async iterators as fast as they read.
+"""Status events: callbacks hear of a new status at once, and async iterators as fast as they read.
 
-Runs on one event loop. A slow iterator loses the oldest changes; nobody is ever waited for.
+Runs on one event loop. It waits for nobody: a slow iterator loses the oldest changes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Callback = Callable[[MLCServerStatus], object]
 
 
 class StatusEvents:
-    """Who listens to one server's status."""
+    """Everybody who listens to one server's status."""
 
     def __init__(self) -> None:
         self._callbacks: list[Callback] = []
@@ -28,7 +28,7 @@ class StatusEvents:
         self._closed = False
 
     def add_callback(self, callback: Callback) -> Callable[[], None]:
-        """Call `callback` with each new status from now on; returns what ends that."""
+        """Call `callback` with each new status from now on. Returns a function that ends this."""
         self._callbacks.append(callback)
 
         def remove() -> None:
@@ -38,7 +38,7 @@ class StatusEvents:
         return remove
 
     def stream(self, buffered: int = BUFFERED) -> StatusStream:
-        """An async iterator over each new status from now on, which holds at most `buffered` unread ones."""
+        """An async iterator over each new status from now on. It keeps the last `buffered` unread ones."""
         stream = StatusStream(buffered, self._streams.remove)
         self._streams.append(stream)
         if self._closed:
@@ -46,7 +46,7 @@ class StatusEvents:
         return stream
 
     def emit(self, status: MLCServerStatus) -> None:
-        """Tell everybody. What a callback raises is logged."""
+        """Tell everybody of a new status. Logs what a callback raises."""
         for stream in self._streams:
             stream.put(status)
         for callback in list(self._callbacks):
@@ -56,7 +56,7 @@ class StatusEvents:
                 logger.exception("a callback for %s failed", STATUS_CHANGED)
 
     def close(self) -> None:
-        """End all iterators, once they have read what they hold."""
+        """End each iterator after the statuses that it still holds."""
         self._closed = True
         for stream in list(self._streams):
             stream.close()
@@ -72,12 +72,12 @@ class StatusStream:
         self._remove = remove
 
     def put(self, status: MLCServerStatus) -> None:
-        """Add a status; the oldest unread one goes if there is no room."""
+        """Add a status, in place of the oldest unread one if there is no room."""
         self._unread.append(status)
         self._news.set()
 
     def close(self) -> None:
-        """Take nothing more. May be called twice."""
+        """Take no further status, and end after those that are unread. May be called twice."""
         if self._open:
             self._open = False
             self._remove(self)

@@ -1,7 +1,8 @@
-"""The status service of a supervisor: its status and every change of it, and start, stop and restart.
+"""StatusService: a supervisor's HTTP service. It tells the server's status and starts, stops and restarts it.
 
-Listens on the loopback interface alone. Pages on loopback addresses, such as the one that the supervised
-server serves, may read; whoever commands shows the token.
+Listens only on the loopback interface. Pages on loopback addresses, such as the one that the supervised
+server serves, may read the status; commands need the token. It is here, and not beside the supervisor,
+because programs that only supervise a server should load no web framework.
 """
 
 from __future__ import annotations
@@ -20,26 +21,27 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mlc_serve.config import ServerConfig
 from mlc_serve.errors import AuthenticationError, MLCServeError, RequestFailedError
+from mlc_serve.host.server_socket import bind_socket, listen, url_of
 from mlc_serve.server.connection import uvicorn_settings
 from mlc_serve.server.connections import Connections
-from mlc_serve.server.lifecycle import BACKLOG, bind_socket, url_of
 from mlc_serve.server.middleware.auth import bearer_token
 from mlc_serve.server.middleware.errors import EXCEPTION_HANDLERS
 from mlc_serve.supervisor.mlc_server import MLCServer
 from mlc_serve.supervisor.status import STATUS_CHANGED, MLCServerStatus
 
 HOST = "127.0.0.1"
-# What a page's origin and a request's Host may be: a name that leads here by accident or malice is neither.
+# The origins of pages and the Host headers that are accepted. A name that leads here by accident or malice is
+# neither.
 _LOOPBACK_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost")
-# Replies are short, and event streams have been ended when the service is stopped.
+# This is enough, because replies are short and event streams have ended before the service is stopped.
 _FLUSH_SECONDS = 1
 # How long a page may leave events unread before its stream is ended.
 _SEND_SECONDS = 30
 
 
-def create_supervision_app(server: MLCServer, token: str) -> FastAPI:
-    """The application that tells a server's status, and takes commands from those who show `token`."""
+def create_status_app(server: MLCServer, token: str) -> FastAPI:
+    """The application that tells a server's status, and obeys those who send `token`."""
     app = FastAPI(
         title="mlc_serve supervisor",
         middleware=[
@@ -60,7 +62,7 @@ def _status_router(server: MLCServer) -> APIRouter:
 
     @router.get("/status")
     async def status() -> MLCServerStatus:
-        """What is known of the server."""
+        """What is known about the server."""
         return server.get_status()
 
     @router.get("/events", response_class=EventSourceResponse)
@@ -123,7 +125,7 @@ class StatusService:
 
     def __init__(self, port: int) -> None:
         self._sock = bind_socket(HOST, port)
-        self._sock.listen(BACKLOG)
+        listen(self._sock)
         self._uvicorn: _Uvicorn | None = None
 
     @property
@@ -135,7 +137,7 @@ class StatusService:
         """Answer until `stop` is called."""
         limits = ServerConfig()
         config = uvicorn.Config(
-            create_supervision_app(server, token),
+            create_status_app(server, token),
             **uvicorn_settings(limits, Connections(limits, _nothing)),
             log_config=None,
             access_log=False,
@@ -148,7 +150,7 @@ class StatusService:
         await self._uvicorn.serve(sockets=[self._sock])
 
     def stop(self) -> None:
-        """Answer nothing more. Event streams end with their server's iterators."""
+        """Stop answering. Event streams end when MLCServer is closed."""
         if self._uvicorn is not None:
             self._uvicorn.should_exit = True
 

@@ -1,4 +1,4 @@
-"""Asks a server whether it serves. Knows its address and key, not its process."""
+"""The probe that asks a server whether it serves. Knows the server's address and key, not its process."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ import ssl
 import httpx2
 
 from mlc_serve.config import ServerConfig
+from mlc_serve.host.server_socket import http_url
 
-# Says whether the engines of our own server turn; other servers' paths of that name may say anything.
+# Our own server says here whether its engines run. At other servers this path may mean anything, so that they
+# are asked for their models.
 OWN_PATH = "/health"
 PATH = "/v1/models"
 QUOTED_CHARACTERS = 200
 _SERVING = frozenset({200, 401})
-# Addresses that a server listens on, but that nobody can connect to, and where to find it then.
+# Addresses that a server can listen on, but nobody can connect to, and where it is reached instead.
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  nothing is bound here
 
 
 def base_url(host: str, port: int) -> str:
     """The http:// address at which a server is reached that listens on `host`."""
-    name = _REACHED_AT.get(host, host)
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    return http_url(_REACHED_AT.get(host, host), port)
 
 
 async def fault_of(server: ServerConfig, port: int, path: str, timeout: float) -> str | None:
-    """Why a server can't be said to serve; None if it answers GET `path` well within `timeout` seconds.
+    """Why a server does not serve; None if it answers GET `path` within `timeout` seconds, and well.
 
-    That it asks for another key is an answer, too. No proxy that the environment names is used.
+    A server that asks for another key serves, too. Proxies that the environment names are not used.
     """
     url = base_url(server.host, port) + path
     headers = {"Connection": b"close"}
@@ -47,5 +48,5 @@ async def fault_of(server: ServerConfig, port: int, path: str, timeout: float) -
 
 
 def _one_line(text: str) -> str:
-    """The beginning of what a server said of itself."""
+    """The beginning of a server's answer."""
     return " ".join(text.split())[:QUOTED_CHARACTERS]

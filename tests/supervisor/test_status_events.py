@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from mlc_serve.supervisor import MLCServerStatus
-from mlc_serve.supervisor.events import StatusEvents
+from mlc_serve.supervisor.status_events import StatusEvents
 
 
 def status(pid: int) -> MLCServerStatus:
