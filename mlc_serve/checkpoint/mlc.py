@@ -61,7 +61,7 @@ class MLCCheckpoint:
 
     def fingerprint(self) -> str:
         """See Checkpoint."""
-        return fingerprint_of([self.config_file, self._weights.cache], self._weights.files)
+        return fingerprint_of([self.config_file, self._weights.index], self._weights.files)
 
     def generation_defaults(self) -> GenerationDefaults:
         """Sampling values of the chat config, its end tokens, and the conversation template's stop tokens and

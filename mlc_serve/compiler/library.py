@@ -24,8 +24,7 @@ from mlc_serve.compiler.pipeline import lowering_options, pipeline_for
 from mlc_serve.config import DEFAULT_OPT
 from mlc_serve.errors import CompileError
 from mlc_serve.models.layers import Layers
-from mlc_serve.models.llama import LlamaForCausalLM
-from mlc_serve.models.table import read_config
+from mlc_serve.models.table import read_architecture
 from mlc_serve.quantization.scheme import find_scheme
 
 # Bounds of one forward pass: memory for activations is planned for these. A server may choose less.
@@ -92,13 +91,13 @@ def export_model(
     level: str = DEFAULT_OPT,
 ) -> tuple[tvm.IRModule, dict[str, Any]]:
     """The model as an IRModule, ready for TVM's pipeline of that target, and its metadata."""
-    dimensions, scheme = read_config(model_type, config), find_scheme(quantization)
+    architecture, scheme = read_architecture(model_type, config), find_scheme(quantization)
     optimization = find_level(level)
     layers: Layers = (
         CPULayers(scheme, optimization, target) if target.kind.name == "llvm" else GPULayers(scheme, target)
     )
-    model = LlamaForCausalLM(dimensions, layers)
-    prefill_chunk_size = min(MAX_PREFILL_CHUNK, dimensions.context_window_size)
+    model = architecture.build(layers)
+    prefill_chunk_size = min(MAX_PREFILL_CHUNK, architecture.context_window_size)
     with target:
         module, params, _ = model.export_tvm(spec=model.spec(), allow_extern=True)
     if target.kind.name == "llvm":
@@ -106,7 +105,7 @@ def export_model(
             module[name] = kernel().with_attr("global_symbol", name)
     metadata = describe(
         model_type,
-        dimensions,
+        architecture,
         scheme,
         params,
         (_bytes_of(layers.dtype), _bytes_of(layers.attention_dtype)),

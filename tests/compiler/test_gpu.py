@@ -11,7 +11,7 @@ import tvm_ffi
 from mlc_serve.compiler.library import compile_library
 from mlc_serve.compiler.target import target_for
 from mlc_serve.errors import CompileError
-from tests.models.test_llama import CONFIG
+from tests.models.test_decoder import CONFIG
 
 SMALL = CONFIG | {"num_hidden_layers": 1, "num_key_value_heads": 2}
 

@@ -22,6 +22,7 @@ from mlc_serve.errors import CheckpointError, ConfigError
 from mlc_serve.interface.compile import compile_model
 from mlc_serve.interface.convert import convert_model
 from mlc_serve.loading import load_model
+from mlc_serve.loading.architecture import sources_of
 from mlc_serve.quantization.scheme import SCHEMES, find_scheme
 from mlc_serve.runtime.library import ParameterSpec
 from tests.checkpoints import Shape, write_checkpoint
@@ -40,7 +41,7 @@ def loaded_tensors(source: Path, quantization: str, out: Path) -> dict[str, NDAr
         checkpoint.model_type, checkpoint.config, quantization, target_for("cpu", "x86-64-v3")
     )
     specs = [ParameterSpec.from_metadata(entry) for entry in metadata["params"]]
-    convert(checkpoint, specs, find_scheme(quantization).groups, out, lambda count: None)
+    convert(sources_of(checkpoint), specs, find_scheme(quantization).groups, out, lambda count: None)
     shards = RawShards(out)
     return {spec.name: shards.tensor(spec.name) for spec in specs}
 
@@ -101,8 +102,14 @@ def test_greedy_answers_are_the_same(tmp_path: Path) -> None:
 
 def answer(directory: Path, library: Path) -> str:
     """The model's greedy answer."""
-    config = EngineConfig(max_num_sequence=1, max_total_sequence_length=256, verbose=False)
-    model = load_model(str(directory), "cpu", model_lib=str(library), config=config, report=lambda line: None)
+    config = EngineConfig(
+        model=str(directory),
+        model_lib=str(library),
+        max_num_sequence=1,
+        max_total_sequence_length=256,
+        verbose=False,
+    )
+    model = load_model(config, "cpu", lambda line: None)
     with MLCEngine.from_loaded(model) as engine:
         reply = engine.chat.completions.create(messages=QUESTION, temperature=0)
     return str(reply.choices[0].message.content)
