@@ -22,6 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 from safetensors.numpy import save_file
 from tokenizers import decoders, models, pre_tokenizers
 
+Architecture = Literal["llama", "qwen2", "qwen3"]
 Dtype = Literal["float32", "float16", "bfloat16"]
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -56,7 +57,7 @@ class Shape:
     products of a Llama have biases.
     """
 
-    architecture: Literal["llama", "qwen2", "qwen3"] = "llama"
+    architecture: Architecture = "llama"
     hidden_size: int = 64
     num_layers: int = 2
     num_heads: int = 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from mlc_serve.loading import load_model
 from mlc_serve.loading.architecture import sources_of
 from mlc_serve.quantization.scheme import SCHEMES, find_scheme
 from mlc_serve.runtime.library import ParameterSpec
-from tests.checkpoints import Shape, write_checkpoint
+from tests.checkpoints import Architecture, Shape, write_checkpoint
 from tests.mlc_checkpoints import write_packed_model
 from tests.prompts import prompt_of
 
@@ -61,9 +62,12 @@ def test_the_weights_are_those_of_the_source(tmp_path: Path, quantization: str) 
 
 
 @pytest.mark.parametrize("quantization", ["q0f16", "q4f16_1", "q4f32_1"])
-def test_the_directory_is_as_mlc_writes_it(tmp_path: Path, quantization: str) -> None:
-    """Tensor by tensor, with MLC's names, types and shapes, Qwen2's own among them."""
-    source = write_checkpoint(tmp_path / "source", QWEN)
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
+def test_the_directory_is_as_mlc_writes_it(
+    tmp_path: Path, quantization: str, architecture: Architecture
+) -> None:
+    """Tensor by tensor, with MLC's names, types and shapes, those of Qwen2 and Qwen3 among them."""
+    source = write_checkpoint(tmp_path / "source", replace(QWEN, architecture=architecture))
     convert_model(str(source), quantization, tmp_path / "out")
     ours, theirs = (
         RawShards(directory)

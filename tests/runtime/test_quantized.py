@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from mlc_serve.loading import load_model
 from mlc_serve.quantization.groups import quantize
 from mlc_serve.quantization.scheme import SCHEMES, GroupFormat
 from mlc_serve.runtime.runner import TVMBackend
-from tests.checkpoints import Shape, write_checkpoint
+from tests.checkpoints import Architecture, Shape, write_checkpoint
 from tests.mlc_checkpoints import write_packed_model
 
 # Groups of 32 and 64 end within a row of 96 or within one of 176, and 500 columns are no whole tiles.
@@ -69,9 +69,7 @@ def test_products_are_those_of_what_the_integers_stand_for(tmp_path: Path, schem
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
-def test_a_model_of_mlc_is_served_as_mlc_quantized_it(
-    tmp_path: Path, architecture: Literal["qwen2", "qwen3"]
-) -> None:
+def test_a_model_of_mlc_is_served_as_mlc_quantized_it(tmp_path: Path, architecture: Architecture) -> None:
     """It gives what the model that it was made of gives in the same scheme, to the last bit."""
     # In float16, in which MLC leaves norms and biases under q4f16_1.
     source = write_checkpoint(tmp_path / "source", Shape(architecture), seed=4, dtype="float16")
