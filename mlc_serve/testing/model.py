@@ -46,7 +46,7 @@ def fake_model(name: str = "fake", *, backend: FakeBackend | None = None, **limi
         device="cpu",
         quantization="q0f32",
         backend=backend,
-        info=_model_info(engine_limits, backend.kv.page_size),
+        info=_model_info(engine_limits, backend.state.page_size),
         limits=engine_limits,
         tokenizer=tokenizer,
         chat_template=ChatTemplate(CHAT_TEMPLATE, control_texts=tokenizer.special_texts),
