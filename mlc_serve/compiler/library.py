@@ -1,6 +1,4 @@
-"""Compiling an architecture into a shared library. Knows no weights, no cache directory and no device: only a
-target.
-"""
+"""Compiles an architecture into a shared library. It needs a target, but no weights, no cache and no device."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ from mlc_serve.models.layers import Layers
 from mlc_serve.models.table import read_architecture
 from mlc_serve.quantization.scheme import find_scheme
 
-# Bounds of one forward pass: memory for activations is planned for these. A server may choose less.
+# The largest forward pass, which memory for activations is planned for. A server may choose smaller ones.
 MAX_PREFILL_CHUNK = 2048
 MAX_BATCH_SIZE = 128
 
@@ -49,8 +47,8 @@ def compile_library(
     level: str = DEFAULT_OPT,
     report: Report = _tell_nobody,
 ) -> dict[str, Any]:
-    """Compile a model for a target, write the library to `output`, and return its metadata. `report` is told
-    which of the STAGES begins.
+    """Compile a model for a target, write the library to `output`, and return its metadata. `report` is
+    called with each of the STAGES when it begins.
 
     Raises CheckpointError for a configuration that can't be compiled, ConfigError for an unknown
     quantization or optimization level, CompileError if TVM can't generate code for the target or a tool that
@@ -78,7 +76,7 @@ def _check_linker() -> None:
 
 
 def _last_line(error: BaseException) -> str:
-    """What went wrong, without the tools' output that comes before it."""
+    """The last line of an error's text: what comes before it is output of tools."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

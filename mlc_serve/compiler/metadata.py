@@ -1,4 +1,4 @@
-"""What a library says of itself: MLC's `_metadata`, with the layout of each parameter beside its shape."""
+"""What a library says about itself: MLC's `_metadata`, with the layout of each parameter beside its shape."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def describe(
     prefill_chunk_size: int,
     max_batch_size: int,
 ) -> dict[str, Any]:
-    """The metadata of a library. Parameters are listed in the order in which its functions take them;
-    `bytes_per_value` is the size of an activation's values and of those in the KV cache.
+    """The metadata of a library. Parameters are listed in the order in which its functions take them.
+    `bytes_per_value` has the size of a value of an activation, and that of a value in the KV cache.
     """
     activation_bytes, cache_bytes = bytes_per_value
     shape = architecture.attention

@@ -30,7 +30,7 @@ class _Attention(nn.Module):
             self.q_norm = layers.head_norm(shape.head_dim, config.rms_norm_eps)
             self.k_norm = layers.head_norm(shape.head_dim, config.rms_norm_eps)
         self.o_proj = layers.linear(shape.q_width, config.hidden_size, bias=config.o_bias)
-        # Queries and keys would be multiplied with the factor each, and their products are with its square.
+        # Instead of queries and keys with the factor, their products are multiplied with its square.
         self.scale = shape.head_dim**-0.5 * shape.rope.attention_factor**2
 
     def forward(self, residual: nn.Tensor, x: Any, cache: PagedKVCache, layer: int) -> nn.Tensor:
@@ -105,7 +105,7 @@ class DecoderModule(nn.Module):
     def batch_decode(
         self, input_embeds: nn.Tensor, paged_kv_cache: PagedKVCache
     ) -> tuple[nn.Tensor, PagedKVCache]:
-        """`(b, 1, h)`, one token a sequence -> `(b, 1, v)`."""
+        """`(b, 1, h)`, one token of each sequence -> `(b, 1, v)`."""
         batch = input_embeds.shape[0]
         hidden = self.model(input_embeds.reshape(1, batch, self.config.hidden_size), paged_kv_cache)
         return self._logits(hidden).reshape(batch, 1, self.config.vocab_size), paged_kv_cache
