@@ -1,4 +1,4 @@
-"""Compiles an architecture into a shared library. It needs a target, but no weights, no cache and no device."""
+"""Compiles an architecture into a shared library. It needs a target, but neither weights nor a device."""
 
 from __future__ import annotations
 

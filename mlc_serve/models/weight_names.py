@@ -40,7 +40,7 @@ class WeightNames(NamedTuple):
     def _other_spellings(self, name: str) -> list[list[str]]:
         """A library that MLC built asks for MLC's name; one of ours asks for our own."""
         for product in self.fused:
-            for asked in {product.name, product.mlc_name}:
+            for asked in (product.mlc_name, product.name):
                 if asked in name:
                     spellings = ((product.mlc_name,), product.parts)
                     return [[name.replace(asked, part) for part in parts] for parts in spellings]
