@@ -82,8 +82,8 @@ def compare(
 
 def load(model: str, quantization: str, opt: OptimizationLevel | None) -> LoadedModel:
     """A model on the CPU, for one sequence at a time."""
-    config = EngineConfig(quantization=quantization, opt=opt, max_num_sequence=1, verbose=False)
-    return load_model(model, "cpu", config=config, report=print)
+    config = EngineConfig(model=model, quantization=quantization, opt=opt, max_num_sequence=1, verbose=False)
+    return load_model(config, "cpu", print)
 
 
 def read_exercises(model: LoadedModel, count: int | None) -> list[Exercise]:

@@ -22,6 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 from safetensors.numpy import save_file
 from tokenizers import decoders, models, pre_tokenizers
 
+Architecture = Literal["llama", "qwen2", "qwen3"]
 Dtype = Literal["float32", "float16", "bfloat16"]
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -44,7 +45,7 @@ _DTYPES: dict[Dtype, DTypeLike] = {
     "float16": np.float16,
     "bfloat16": ml_dtypes.bfloat16,
 }
-_CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+_CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Shape:
     products of a Llama have biases.
     """
 
-    architecture: Literal["llama", "qwen2"] = "llama"
+    architecture: Architecture = "llama"
     hidden_size: int = 64
     num_layers: int = 2
     num_heads: int = 4
@@ -114,6 +115,9 @@ def _layer_shapes(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
     for part, size in (("q", query), ("k", key), ("v", key)):
         bias = shape.biased or shape.architecture == "qwen2"
         yield from _product_shapes(f"self_attn.{part}_proj", size, hidden, bias)
+    if shape.architecture == "qwen3":
+        yield "self_attn.q_norm.weight", (head_dim,)
+        yield "self_attn.k_norm.weight", (head_dim,)
     yield from _product_shapes("self_attn.o_proj", hidden, query, shape.biased)
     yield "post_attention_layernorm.weight", (hidden,)
     yield from _product_shapes("mlp.gate_proj", inner, hidden, shape.biased)
@@ -161,7 +165,9 @@ def _config(shape: Shape, dtype: Dtype) -> dict[str, Any]:
     }
     if shape.biased:
         config |= {"attention_bias": True, "mlp_bias": True}
-    return config if shape.head_dim is None else config | {"head_dim": shape.head_dim}
+    if shape.head_dim is not None or shape.architecture == "qwen3":  # which has a default of its own
+        config["head_dim"] = shape.head_dim or shape.hidden_size // shape.num_heads
+    return config
 
 
 def _tokenizer_config() -> dict[str, Any]:

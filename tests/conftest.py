@@ -46,6 +46,10 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_model(tiny_checkpoint: Path) -> LoadedModel:
     """That checkpoint, compiled and loaded on the CPU. Whoever uses its KV cache clears it first."""
     config = EngineConfig(
-        quantization="q0f32", max_num_sequence=8, max_total_sequence_length=1024, verbose=False
+        model=str(tiny_checkpoint),
+        quantization="q0f32",
+        max_num_sequence=8,
+        max_total_sequence_length=1024,
+        verbose=False,
     )
-    return load_model(str(tiny_checkpoint), "cpu", config=config, report=lambda line: None)
+    return load_model(config, "cpu", lambda line: None)

@@ -91,8 +91,9 @@ def _packed(tensors: Mapping[str, NDArray[Any]], quantization: str) -> Iterator[
 
 
 def _fused(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Each product of several matrices under MLC's name for it, which is another one in Qwen2."""
-    qkv = "c_attn" if any(name.endswith("q_proj.bias") for name in tensors) else "qkv_proj"
+    """Each product of several matrices under MLC's name for it, which is another one in Qwen2 and Qwen3."""
+    is_qwen = any(name.endswith(("q_proj.bias", "q_norm.weight")) for name in tensors)
+    qkv = "c_attn" if is_qwen else "qkv_proj"
     fused = {
         "q_proj": (qkv, ("q_proj", "k_proj", "v_proj")),
         "gate_proj": ("gate_up_proj", ("gate_proj", "up_proj")),

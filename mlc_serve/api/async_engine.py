@@ -83,8 +83,7 @@ class AsyncMLCEngine:
             raise ConfigError("additional_models: an engine has one model; serve() serves several")
         from mlc_serve.loading import load_model  # noqa: PLC0415 - imports TVM, which from_loaded doesn't need
 
-        loaded = load_model(model, device, model_lib=model_lib, mode=mode, config=config, report=logger.info)
-        self._start(loaded, enable_tracing)
+        self._start(load_model(config, device, logger.info), enable_tracing)
 
     @classmethod
     def from_loaded(cls, model: LoadedModel, *, enable_tracing: bool = False) -> AsyncMLCEngine:

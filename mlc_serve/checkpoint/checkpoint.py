@@ -1,4 +1,4 @@
-"""What the loader asks of a model directory, whichever of the two forms it has."""
+"""What the loader asks of a model directory, in whichever form it is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Checkpoint(Protocol):
 
     @property
     def directory(self) -> Path:
-        """Where it lies."""
+        """The model directory."""
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -36,7 +36,7 @@ class Checkpoint(Protocol):
 
     @property
     def quantization(self) -> str | None:
-        """Name of the scheme that the tensors are already packed by; None if they are the model's own."""
+        """The scheme that the tensors are already quantized in; None if they are the model's own."""
 
     @property
     def tensor_names(self) -> Collection[str]:
@@ -51,18 +51,18 @@ class Checkpoint(Protocol):
         """The model's tokenizer, read when it is first asked for. CheckpointError if it can't be."""
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of one tensor, which is not read for it."""
+        """The shape of one tensor, without reading it."""
 
     def tensor(self, name: str) -> NDArray[Any]:
-        """One tensor, in the dtype it is stored in (bfloat16 is ml_dtypes'); possibly read-only. Nothing else
-        is kept in memory.
+        """One tensor, in the dtype that it is stored in (bfloat16 is that of ml_dtypes). It may be read-only.
+        No other tensor is kept in memory.
         """
 
     def fingerprint(self) -> str:
-        """Changes with everything that a conversion of the tensors depends on: 64 hexadecimal digits."""
+        """A hash, in 64 hexadecimal digits, of everything that a conversion of the tensors depends on."""
 
     def generation_defaults(self) -> GenerationDefaults:
-        """What holds where a request is silent."""
+        """The values that hold where a request does not set them."""
 
     def chat_template(self) -> PromptTemplate | None:
-        """How conversations are written; None for a model that has no form for them."""
+        """How a conversation becomes a prompt; None for a model that is not made for conversations."""

@@ -1,33 +1,24 @@
-"""Turning a checkpoint's tensors into those that a library takes: fused, cast or quantized, and packed, in
-one file.
+"""Turning a checkpoint's tensors into those that a library takes: fused, cast or quantized, and laid out for
+its kernels.
 
-One tensor is in memory at a time; of a quantized one its integers and its scales, which are two parameters of
-the library. The result is a directory in MLC's form: an index and one shard, whose tensors start at multiples
-of 64 bytes, as TVM wants them. The index holds a checksum of each tensor and one of itself, by which damage
-is found when the tensors are loaded.
+One tensor is in memory at a time; of a quantized weight both its integers and its scales, which are two
+parameters of the library.
 """
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.checkpoint.quantized_weights import read_quantized
-from mlc_serve.checkpoint.sources import check_joined, source_names
-from mlc_serve.errors import CheckpointError
+from mlc_serve.checkpoint.sources import Sources
+from mlc_serve.checkpoint.tensor_cache import CheckedWriter
 from mlc_serve.quantization.packing import pack
 from mlc_serve.quantization.scheme import GroupFormat
-
-INDEX_NAME = "tensor-cache.json"
-SHARD_NAME = "params_shard_0.bin"
-_ALIGNMENT = 64
 
 _INTEGERS, _SCALES = ".q_weight", ".q_scale"
 
@@ -46,7 +37,7 @@ class WantedTensor(Protocol):
 
 
 def convert(
-    checkpoint: Checkpoint,
+    sources: Sources,
     wanted: Sequence[WantedTensor],
     form: GroupFormat | None,
     directory: Path,
@@ -58,45 +49,36 @@ def convert(
     Raises CheckpointError if the checkpoint lacks a tensor, has it in another shape, or has values in it that
     are not finite or that the wanted type can't hold.
     """
-    records: list[dict[str, Any]] = []
-    with (directory / SHARD_NAME).open("wb") as shard:
-        for spec, tensor in _tensors(checkpoint, wanted, form):
-            records.append(_write(shard, spec.name, tensor))
+    with CheckedWriter(directory) as writer:
+        for spec, tensor in _tensors(sources, wanted, form):
+            writer.add(spec.name, tensor)
             progress(tensor.nbytes)
-        size = shard.tell()
-    shard_entry = {"dataPath": SHARD_NAME, "format": "raw-shard", "nbytes": size, "records": records}
-    checksum = zlib.crc32(json.dumps(shard_entry).encode())
-    index = {
-        "metadata": {"ParamSize": len(records), "ParamBytes": size, "crc32": checksum},
-        "records": [shard_entry],
-    }
-    (directory / INDEX_NAME).write_text(json.dumps(index, indent=1), encoding="utf-8")
 
 
 def _tensors(
-    checkpoint: Checkpoint, wanted: Sequence[WantedTensor], form: GroupFormat | None
+    sources: Sources, wanted: Sequence[WantedTensor], form: GroupFormat | None
 ) -> Iterator[tuple[WantedTensor, NDArray[Any]]]:
-    """Each wanted tensor as the library takes it, integers and scales of a weight together."""
+    """Each wanted tensor as the library takes it. The integers and the scales of a weight come together."""
     done: set[str] = set()
     for spec in wanted:
         weight, _, _ = spec.name.rpartition(".")
         if form is None or not _is_quantized(spec):
-            yield spec, pack(plain_tensor(checkpoint, spec), spec.layout)
+            yield spec, pack(plain_tensor(sources, spec), spec.layout)
         elif weight not in done:
             done.add(weight)
             specs = [other for other in wanted if other.name in (weight + _INTEGERS, weight + _SCALES)]
-            yield from _quantized_tensors(checkpoint, weight, specs, form)
+            yield from _quantized_tensors(sources, weight, specs, form)
 
 
 def _is_quantized(spec: WantedTensor) -> bool:
-    """Not for libraries that MLC built: they take MLC's tensors as they are."""
+    """Whether integers are to be laid out for a tensor. Libraries that MLC built take them as they are."""
     return spec.layout != "plain" and spec.name.endswith((_INTEGERS, _SCALES))
 
 
 def _quantized_tensors(
-    checkpoint: Checkpoint, name: str, specs: list[WantedTensor], form: GroupFormat
+    sources: Sources, name: str, specs: list[WantedTensor], form: GroupFormat
 ) -> Iterator[tuple[WantedTensor, NDArray[Any]]]:
-    weight = read_quantized(checkpoint, name, specs[0].logical_shape, form)
+    weight = read_quantized(sources, name, specs[0].logical_shape, form)
     for spec in specs:
         if spec.name.endswith(_INTEGERS):
             yield spec, pack(weight.stored, spec.layout, padding=form.offset)
@@ -104,43 +86,26 @@ def _quantized_tensors(
             yield spec, pack(weight.scale, spec.layout)
 
 
-def plain_tensor(checkpoint: Checkpoint, spec: WantedTensor) -> NDArray[Any]:
-    """A tensor in its wanted type, row-major whatever its layout. Raises CheckpointError, as `convert`."""
-    return _cast(checkpoint, spec, _assemble(checkpoint, spec))
+def plain_tensor(sources: Sources, spec: WantedTensor) -> NDArray[Any]:
+    """A tensor in its wanted type, row-major whatever its layout. Raises CheckpointError like `convert`."""
+    return _cast(sources, spec, _assemble(sources, spec))
 
 
-def _assemble(checkpoint: Checkpoint, spec: WantedTensor) -> NDArray[Any]:
-    sources = source_names(checkpoint, spec.name)
-    parts = [checkpoint.tensor(source) for source in sources]
-    shapes = [part.shape for part in parts]
-    check_joined(checkpoint, spec.name, list(zip(sources, shapes, strict=True)), spec.logical_shape)
+def _assemble(sources: Sources, spec: WantedTensor) -> NDArray[Any]:
+    tensors = sources.tensors(spec.name)
+    shapes = [(source, tensor.shape) for source, tensor in tensors.items()]
+    sources.check_joined(spec.name, shapes, spec.logical_shape)
+    parts = list(tensors.values())
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _cast(checkpoint: Checkpoint, spec: WantedTensor, tensor: NDArray[Any]) -> NDArray[Any]:
-    with np.errstate(over="ignore"):  # looked for in the result
+def _cast(sources: Sources, spec: WantedTensor, tensor: NDArray[Any]) -> NDArray[Any]:
+    with np.errstate(over="ignore"):  # the result is checked for it
         cast: NDArray[Any] = tensor.astype(spec.dtype, copy=False)
     if np.isfinite(cast).all():
         return cast
     if not np.isfinite(tensor).all():
-        raise CheckpointError(f"{checkpoint.directory}: tensor {spec.name} has values that are not finite")
-    raise CheckpointError(
-        f"{checkpoint.directory}: tensor {spec.name} has values that {spec.dtype} can't hold; "
-        "choose a quantization with a wider type"
+        raise sources.error(f"{spec.name} has values that are not finite")
+    raise sources.error(
+        f"{spec.name} has values that {spec.dtype} can't hold; choose a quantization with a wider type"
     )
-
-
-def _write(shard: BinaryIO, name: str, tensor: NDArray[Any]) -> dict[str, Any]:
-    shard.write(bytes(-shard.tell() % _ALIGNMENT))
-    offset = shard.tell()
-    content = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
-    shard.write(content.data)  # not tofile: its error does not say why
-    return {
-        "name": name,
-        "shape": list(tensor.shape),
-        "dtype": str(tensor.dtype),
-        "format": "raw",
-        "nbytes": tensor.nbytes,
-        "byteOffset": offset,
-        "crc32": zlib.crc32(content.data),
-    }

@@ -10,7 +10,10 @@ from mlc_serve.errors import CheckpointError
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:
-    """Told by its config file. CheckpointError if there is none, or if the model is not complete."""
+    """The checkpoint in a directory, whose form shows in the name of its config file.
+
+    Raises CheckpointError if there is no config file, or if the model is not complete.
+    """
     if not directory.is_dir():
         raise CheckpointError(f"{directory}: there is no such directory")
     if (directory / mlc.CONFIG_NAME).is_file():

@@ -1,7 +1,7 @@
 """Sampling values and end tokens that the files of a model recommend.
 
-A recommendation that can't be followed keeps no model from being served: it is left out, with a warning of
-one line that names the file, the key and the value.
+A model is served even if a recommendation can't be followed: that one is left out, with a warning of one line
+that names the file, the key and the value.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-# Lower bound of each value, which itself is allowed, and the upper one.
+# The smallest and the largest allowed value of each.
 _BOUNDS = {
     "temperature": (0.0, 100.0),
     "top_p": (0.0, 1.0),
@@ -47,9 +47,8 @@ class Recommendations:
         return chosen
 
     def token_ids(self, declared: Any, name: str, vocab_size: Any) -> frozenset[int]:
-        """The ids in a field that holds one, several in lists, or nothing, of a model of `vocab_size` tokens.
-
-        A size that is no integer is not known, and bounds nothing.
+        """The ids in a field that holds one, several in lists, or nothing. Each must be less than
+        `vocab_size`, if that is an integer.
         """
         limit = vocab_size if isinstance(vocab_size, int) else None
         entries = [entry for entry in _flattened(declared) if entry is not None]
@@ -98,7 +97,7 @@ def _is_token_id(value: Any, limit: int | None) -> bool:
 
 
 def _flattened(value: Any) -> Iterator[Any]:
-    """The entries of a list and of the lists in it; of anything else the value itself."""
+    """The entries of a list and of the lists in it. Anything else is its own only entry."""
     waiting = [value]
     while waiting:
         entry = waiting.pop()

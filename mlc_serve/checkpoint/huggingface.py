@@ -37,9 +37,8 @@ class HuggingFaceCheckpoint:
         self.config = read_json_object(self.config_file)
         self.model_type = self._model_type()
         self._weights = SafetensorsWeights(directory)
-        if (
-            _HEAD in self._weights.names
-        ):  # transformers takes one that is there, whatever the configuration says
+        # transformers takes a head that is there, whatever the configuration says.
+        if _HEAD in self._weights.names:
             self.config["tie_word_embeddings"] = False
 
     @cached_property
@@ -95,9 +94,9 @@ class HuggingFaceCheckpoint:
         return Recommendations(file).token_ids(declared.get("eos_token_id"), "eos_token_id", vocab_size)
 
     def _tokenizer_end(self) -> frozenset[int]:
-        """Ids that the tokenizer's files give the token that they call eos_token.
+        """The ids that the tokenizer's files give to the token that they call eos_token.
 
-        Without tokenizer.json it is an entry of the vocabulary; none if that can't be read.
+        Without a tokenizer.json, it is looked up in the vocabulary. There are none if that can't be read.
         """
         text = read_special_tokens(self.directory).get("eos_token")
         if text is None:

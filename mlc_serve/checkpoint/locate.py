@@ -1,4 +1,4 @@
-"""From what a user names a model by to a directory on this machine, which is downloaded if need be."""
+"""From the name that a user gives to a directory on this machine, which is downloaded if need be."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def locate(model: str) -> Path:
         path/to/directory, path/to/directory/config.json, org/name, HF://org/name,
         https://huggingface.co/org/name
 
-    where names on the hub may end in @revision. What exists here is taken from here.
-    CheckpointError if there is no such directory or repository, or if it can't be downloaded.
+    where names on the hub may end in @revision. A directory on this machine goes before the hub.
+    Raises CheckpointError if there is no such directory or repository, or if it can't be downloaded.
     """
     if (here := _existing(model)) is not None:
         return here if here.is_dir() else _directory_of(here)
@@ -60,7 +60,7 @@ def locate(model: str) -> Path:
 def parse_repository(model: str) -> HubRepository | None:
     """The repository that the text names; None if it can only be a path.
 
-    CheckpointError if it begins as a name on the hub and does not go on as one.
+    Raises CheckpointError if it begins like a name on the hub, but is none.
     """
     prefix = _HUB_PREFIX.match(model)
     name = model[prefix.end() :] if prefix else model
@@ -73,7 +73,7 @@ def parse_repository(model: str) -> HubRepository | None:
 
 
 def download(repository: HubRepository) -> Path:
-    """The repository's files in the hub's cache; those that are there already are not loaded again.
+    """Download a repository into the hub's cache, except files that are there, and return its directory.
 
     Where the cache is, whether to go online, and the access token are settings of huggingface_hub. Raises
     CheckpointError, as DownloadError if another attempt may succeed, or DiskFullError.

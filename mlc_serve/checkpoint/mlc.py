@@ -25,8 +25,7 @@ CONFIG_NAME = "mlc-chat-config.json"
 
 
 class MLCCheckpoint:
-    """See Checkpoint. Tensors are packed by the scheme that `quantization` names, and are fused and named as
-    MLC does it.
+    """See Checkpoint. Tensors are quantized in the scheme `quantization`, and fused and named as MLC does it.
 
     `chat_config` is the whole of mlc-chat-config.json, `config` its model_config with the model_type added.
     """
@@ -61,7 +60,7 @@ class MLCCheckpoint:
 
     def fingerprint(self) -> str:
         """See Checkpoint."""
-        return fingerprint_of([self.config_file, self._weights.cache], self._weights.files)
+        return fingerprint_of([self.config_file, self._weights.index], self._weights.files)
 
     def generation_defaults(self) -> GenerationDefaults:
         """Sampling values of the chat config, its end tokens, and the conversation template's stop tokens and
@@ -101,7 +100,7 @@ class MLCCheckpoint:
         return conversation
 
     def _prefix(self, prefix_ids: Any) -> str:
-        """The text that the tokenizer reads as the tokens before every prompt."""
+        """The text of the tokens that come before every prompt."""
         if not prefix_ids:
             return ""
         if isinstance(prefix_ids, list) and all(isinstance(token_id, int) for token_id in prefix_ids):

@@ -1,7 +1,7 @@
 """Writes a model directory in MLC's form: weights fused and quantized, chat config, tokenizer files.
 
-What MLC calls a scheme says how its weights are stored, so that a scheme of MLC's own (q0f32, q0f16, q0bf16,
-q4f16_1, q4f32_1) can be read by MLC as well. q8f32_1 is not one of these; it is written by the same rules.
+The name of a scheme says how its weights are stored. MLC can read the schemes that it has itself (q0f32,
+q0f16, q0bf16, q4f16_1, q4f32_1). q8f32_1 is not one of these, but is written by the same rules.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.checkpoint.conversion import plain_tensor
 from mlc_serve.checkpoint.mlc import CONFIG_NAME, MLCCheckpoint
 from mlc_serve.checkpoint.quantized_weights import read_quantized
-from mlc_serve.checkpoint.shard_writer import ShardWriter
+from mlc_serve.checkpoint.sources import Sources
+from mlc_serve.checkpoint.tensor_cache import ShardWriter
 from mlc_serve.quantization.groups import pack_words
 from mlc_serve.quantization.scheme import Scheme
 
-# What MLC's list of tokenizer files may hold, and what only this package reads.
+# The first are those that MLC lists in the chat config; only this package reads the others.
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -34,9 +35,6 @@ _TOKENIZER_FILES = (
     "added_tokens.json",
 )
 _TEMPLATE_FILES = ("special_tokens_map.json", "chat_template.jinja", "additional_chat_templates")
-
-# Where MLC has another name for a fused product than the architecture here.
-_NAMES = {"qwen2": ("self_attn.qkv_proj", "self_attn.c_attn")}
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -52,17 +50,18 @@ class _Plain:
 
 
 def write_mlc_directory(
-    checkpoint: Checkpoint, shapes: Shapes, scheme: Scheme, directory: Path, progress: Callable[[int], object]
+    sources: Sources, shapes: Shapes, scheme: Scheme, directory: Path, progress: Callable[[int], object]
 ) -> None:
-    """Fill `directory`. `shapes` are those of the architecture's parameters; `progress` is called with the
+    """Fill `directory`. `shapes` are those of the architecture's weights; `progress` is called with the
     number of weights written since the last call.
 
     Raises CheckpointError as `conversion.convert` does.
     """
+    checkpoint = sources.checkpoint
     writer = ShardWriter(directory)
     for name, shape in shapes.items():
-        for stored_name, tensor in _stored(checkpoint, name, shape, scheme):
-            writer.add(_mlc_name(checkpoint.model_type, stored_name), tensor)
+        for stored_name, tensor in _stored(sources, name, shape, scheme):
+            writer.add(sources.names.in_mlc(stored_name), tensor)
         progress(prod(shape))
     writer.close(sum(map(prod, shapes.values())))
     present = _copy_tokenizer(checkpoint.tokenizer_directory, directory)
@@ -71,24 +70,20 @@ def write_mlc_directory(
 
 
 def _stored(
-    checkpoint: Checkpoint, name: str, shape: tuple[int, ...], scheme: Scheme
+    sources: Sources, name: str, shape: tuple[int, ...], scheme: Scheme
 ) -> Iterator[tuple[str, NDArray[Any]]]:
-    """A parameter as the scheme stores it: matrices of integers are two tensors."""
+    """A weight as the scheme stores it. A matrix of integers is two tensors."""
     if scheme.groups is None or len(shape) == 1:
-        yield name, plain_tensor(checkpoint, _Plain(name, scheme.weight_dtype, shape))
+        yield name, plain_tensor(sources, _Plain(name, scheme.weight_dtype, shape))
         return
     weight = name.removesuffix(".weight")
-    quantized = read_quantized(checkpoint, weight, shape, scheme.groups)
+    quantized = read_quantized(sources, weight, shape, scheme.groups)
     yield f"{weight}.q_weight", pack_words(quantized.stored, shape[1], scheme.groups)
     yield f"{weight}.q_scale", quantized.scale
 
 
-def _mlc_name(model_type: str, name: str) -> str:
-    return name.replace(*_NAMES[model_type]) if model_type in _NAMES else name
-
-
 def _copy_tokenizer(source: Path, directory: Path) -> list[str]:
-    """Returns the tokenizer's files among those that were copied."""
+    """Copy the files that are there, and return the names of those that are the tokenizer's."""
     for name in (*_TOKENIZER_FILES, *_TEMPLATE_FILES):
         if (source / name).is_dir():
             shutil.copytree(source / name, directory / name)
@@ -98,7 +93,7 @@ def _copy_tokenizer(source: Path, directory: Path) -> list[str]:
 
 
 def _chat_config(checkpoint: Checkpoint, scheme: Scheme, tokenizer_files: list[str]) -> dict[str, Any]:
-    """The content of mlc-chat-config.json; of a directory of MLC's, its own with another scheme."""
+    """The content of mlc-chat-config.json. A directory of MLC's keeps its own, with another scheme."""
     if isinstance(checkpoint, MLCCheckpoint):
         return checkpoint.chat_config | {"quantization": scheme.name}
     config, defaults = checkpoint.config, checkpoint.generation_defaults()

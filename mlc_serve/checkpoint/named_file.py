@@ -1,4 +1,4 @@
-"""Files that an index of a model directory names."""
+"""Files that the index of a model directory names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from mlc_serve.errors import CheckpointError
 
 
 def named_file(index: Path, key: str, name: str) -> Path:
-    """The file of that name in the directory of `index`, or in one below it; `key` is where the index has it.
+    """The file of that name in the directory of `index`, or in one below it. `key` is where the index names
+    it.
 
     Raises CheckpointError for a name that leads elsewhere or that no file can have, and if there is no such
     file.

@@ -1,4 +1,4 @@
-"""A checkpoint's weight as integers and scales: its own, where MLC has quantized it, or made here."""
+"""A checkpoint's weight as integers and scales: those of MLC, or those that are made here."""
 
 from __future__ import annotations
 
@@ -7,43 +7,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlc_serve.checkpoint.checkpoint import Checkpoint
-from mlc_serve.checkpoint.sources import check_shape, source_names
-from mlc_serve.errors import CheckpointError
+from mlc_serve.checkpoint.sources import Shape, Sources
 from mlc_serve.quantization.groups import Quantized, quantize, unpack_words
 from mlc_serve.quantization.scheme import GroupFormat
 
 
-def read_quantized(checkpoint: Checkpoint, name: str, shape: tuple[int, ...], form: GroupFormat) -> Quantized:
-    """The weight `name`, without ".weight" at its end, whose floating-point form is of the shape `(N, K)`.
+def read_quantized(sources: Sources, name: str, shape: Shape, form: GroupFormat) -> Quantized:
+    """The weight `name`, without ".weight" at its end, whose floating-point form has the shape `(N, K)`.
 
     Raises CheckpointError if the checkpoint lacks it, has it in another shape or type, or has values in it
     that are not finite or that no scale can hold.
     """
-    words = source_names(checkpoint, f"{name}.q_weight")
-    if all(source in checkpoint.tensor_names for source in words):
-        scales = source_names(checkpoint, f"{name}.q_scale")
-        return _unpacked(checkpoint, name, (words, scales), shape, form)
-    return _made(checkpoint, name, shape, form)
+    if sources.has(f"{name}.q_weight"):
+        return _unpacked(sources, name, shape, form)
+    return _made(sources, f"{name}.weight", shape, form)
 
 
-def _made(checkpoint: Checkpoint, name: str, shape: tuple[int, ...], form: GroupFormat) -> Quantized:
-    """Quantized here; of a fused weight one part after the other is in memory."""
-    name = f"{name}.weight"
-    num_rows, parts = 0, []
-    for source in source_names(checkpoint, name):
-        tensor = checkpoint.tensor(source)
-        check_shape(checkpoint, source, tensor.shape, (*tensor.shape[:1], shape[1]))
-        num_rows += len(tensor)
-        try:
-            parts.append(quantize(tensor, form))
-        except ValueError as error:
-            raise CheckpointError(f"{checkpoint.directory}: tensor {source} {error}") from error
-    check_shape(checkpoint, name, (num_rows, shape[1]), shape)
-    return _joined(parts)
-
-
-def _joined(parts: list[Quantized]) -> Quantized:
+def _made(sources: Sources, name: str, shape: Shape, form: GroupFormat) -> Quantized:
+    """Quantize a weight. Only one part of a fused one is in memory at a time."""
+    parts = [_quantized_part(sources, source, shape[1], form) for source in sources.of(name)]
+    sources.check_shape(name, (sum(len(part.stored) for part in parts), shape[1]), shape)
     if len(parts) == 1:
         return parts[0]
     return Quantized(
@@ -51,27 +34,29 @@ def _joined(parts: list[Quantized]) -> Quantized:
     )
 
 
-def _unpacked(
-    checkpoint: Checkpoint,
-    name: str,
-    sources: tuple[list[str], list[str]],
-    shape: tuple[int, ...],
-    form: GroupFormat,
-) -> Quantized:
-    """As MLC has quantized it."""
+def _quantized_part(sources: Sources, source: str, depth: int, form: GroupFormat) -> Quantized:
+    tensor = sources.checkpoint.tensor(source)
+    sources.check_shape(source, tensor.shape, (*tensor.shape[:1], depth))
+    try:
+        return quantize(tensor, form)
+    except ValueError as error:
+        raise sources.error(f"{source} {error}") from error
+
+
+def _unpacked(sources: Sources, name: str, shape: Shape, form: GroupFormat) -> Quantized:
+    """The integers and scales that MLC has made."""
     num_rows, width = shape[0], form.padded(shape[1])
-    words = _read(checkpoint, sources[0], "uint32")
-    scale = _read(checkpoint, sources[1], form.scale_dtype)
-    check_shape(checkpoint, f"{name}.q_weight", words.shape, (num_rows, width * form.bits // 32))
-    check_shape(checkpoint, f"{name}.q_scale", scale.shape, (num_rows, width // form.group_size))
+    words = _read(sources, f"{name}.q_weight", "uint32")
+    scale = _read(sources, f"{name}.q_scale", form.scale_dtype)
+    sources.check_shape(f"{name}.q_weight", words.shape, (num_rows, width * form.bits // 32))
+    sources.check_shape(f"{name}.q_scale", scale.shape, (num_rows, width // form.group_size))
     return Quantized(unpack_words(words, shape[1], form), scale)
 
 
-def _read(checkpoint: Checkpoint, names: list[str], dtype: str) -> NDArray[Any]:
-    tensors = [checkpoint.tensor(name) for name in names]
-    for name, tensor in zip(names, tensors, strict=True):
+def _read(sources: Sources, name: str, dtype: str) -> NDArray[Any]:
+    tensors = sources.tensors(name)
+    for source, tensor in tensors.items():
         if tensor.dtype != dtype:
-            raise CheckpointError(
-                f"{checkpoint.directory}: tensor {name} is {tensor.dtype}; its quantization has {dtype} there"
-            )
-    return tensors[0] if len(tensors) == 1 else np.concatenate(tensors)
+            raise sources.error(f"{source} is {tensor.dtype}; its quantization has {dtype} there")
+    parts = list(tensors.values())
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

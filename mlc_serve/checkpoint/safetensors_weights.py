@@ -1,4 +1,4 @@
-"""The tensors of a Hugging Face directory: one safetensors file, or several with an index or without."""
+"""The tensors of a Hugging Face directory: one safetensors file, or several, with or without an index."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _ANOTHER_FORM = "consolidated"  # of the same tensors, under other names
 
-# A model that was saved without its LM head has its names without the first part.
+# The names of a model that was saved without its LM head lack the first part.
 _BASE_MODEL_NAME = "embed_tokens.weight"
 _BASE_MODEL = "model."
 _HEAD = "lm_head."
@@ -33,9 +33,9 @@ class _Place(NamedTuple):
 class SafetensorsWeights:
     """Maps names to files, which are mapped into memory when first read.
 
-    The file model.safetensors goes before an index, and an index before whatever other safetensors files
-    there are, as transformers has it. CheckpointError if there are no such files, if one that the index names
-    is missing, or can't be read, and if two files have a tensor of the same name and there is no index.
+    As in transformers, model.safetensors is taken if it is there, else the files of the index, else all other
+    safetensors files. Raises CheckpointError if there are none, if one that the index names is missing or
+    can't be read, and if two files have a tensor of the same name and there is no index.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -55,7 +55,7 @@ class SafetensorsWeights:
         return [self._directory / file for file in sorted({place.file for place in self._places.values()})]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of one tensor, by the header of its file."""
+        """The shape of one tensor, as the header of its file states it."""
         place = self._place(name)
         try:
             return tuple(self._open(place.file).get_slice(place.name).get_shape())
@@ -67,11 +67,7 @@ class SafetensorsWeights:
         place = self._place(name)
         try:
             tensor: NDArray[Any] = self._open(place.file).get_tensor(place.name)
-        except (
-            SafetensorError,
-            TypeError,
-            AttributeError,
-        ) as error:  # the latter two: a dtype that numpy has not
+        except (SafetensorError, TypeError, AttributeError) as error:  # the latter two for an unknown dtype
             raise self._unreadable(place, error) from error
         return tensor
 

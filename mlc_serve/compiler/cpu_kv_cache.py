@@ -15,8 +15,8 @@ from mlc_serve.compiler.kernels.cpu.pages import append_pages, compact_pages, co
 from mlc_serve.compiler.kernels.cpu.prefill_attention import paged_prefill_attention, ragged_prefill_attention
 from mlc_serve.compiler.kernels.cpu.prefill_keys import Heads
 from mlc_serve.compiler.kernels.cpu.rotary import split_rotary
+from mlc_serve.models.attention import AttentionShape
 from mlc_serve.models.layers import CacheSize
-from mlc_serve.models.llama_config import AttentionShape
 
 _UNUSED_WINDOW = 1024  # TVM asks for a window size even where no layer has one
 

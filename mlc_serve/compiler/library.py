@@ -1,6 +1,4 @@
-"""Compiling an architecture into a shared library. Knows no weights, no cache directory and no device: only a
-target.
-"""
+"""Compiles an architecture into a shared library. It needs a target, but neither weights nor a device."""
 
 from __future__ import annotations
 
@@ -24,11 +22,10 @@ from mlc_serve.compiler.pipeline import lowering_options, pipeline_for
 from mlc_serve.config import DEFAULT_OPT
 from mlc_serve.errors import CompileError
 from mlc_serve.models.layers import Layers
-from mlc_serve.models.llama import LlamaForCausalLM
-from mlc_serve.models.table import read_config
+from mlc_serve.models.table import read_architecture
 from mlc_serve.quantization.scheme import find_scheme
 
-# Bounds of one forward pass: memory for activations is planned for these. A server may choose less.
+# The largest forward pass, which memory for activations is planned for. A server may choose smaller ones.
 MAX_PREFILL_CHUNK = 2048
 MAX_BATCH_SIZE = 128
 
@@ -50,8 +47,8 @@ def compile_library(
     level: str = DEFAULT_OPT,
     report: Report = _tell_nobody,
 ) -> dict[str, Any]:
-    """Compile a model for a target, write the library to `output`, and return its metadata. `report` is told
-    which of the STAGES begins.
+    """Compile a model for a target, write the library to `output`, and return its metadata. `report` is
+    called with each of the STAGES when it begins.
 
     Raises CheckpointError for a configuration that can't be compiled, ConfigError for an unknown
     quantization or optimization level, CompileError if TVM can't generate code for the target or a tool that
@@ -79,7 +76,7 @@ def _check_linker() -> None:
 
 
 def _last_line(error: BaseException) -> str:
-    """What went wrong, without the tools' output that comes before it."""
+    """The last line of an error's text: what comes before it is output of tools."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 
@@ -92,13 +89,13 @@ def export_model(
     level: str = DEFAULT_OPT,
 ) -> tuple[tvm.IRModule, dict[str, Any]]:
     """The model as an IRModule, ready for TVM's pipeline of that target, and its metadata."""
-    dimensions, scheme = read_config(model_type, config), find_scheme(quantization)
+    architecture, scheme = read_architecture(model_type, config), find_scheme(quantization)
     optimization = find_level(level)
     layers: Layers = (
         CPULayers(scheme, optimization, target) if target.kind.name == "llvm" else GPULayers(scheme, target)
     )
-    model = LlamaForCausalLM(dimensions, layers)
-    prefill_chunk_size = min(MAX_PREFILL_CHUNK, dimensions.context_window_size)
+    model = architecture.build(layers)
+    prefill_chunk_size = min(MAX_PREFILL_CHUNK, architecture.context_window_size)
     with target:
         module, params, _ = model.export_tvm(spec=model.spec(), allow_extern=True)
     if target.kind.name == "llvm":
@@ -106,7 +103,7 @@ def export_model(
             module[name] = kernel().with_attr("global_symbol", name)
     metadata = describe(
         model_type,
-        dimensions,
+        architecture,
         scheme,
         params,
         (_bytes_of(layers.dtype), _bytes_of(layers.attention_dtype)),

@@ -1,4 +1,4 @@
-"""What a library says of itself: MLC's `_metadata`, with the layout of each parameter beside its shape."""
+"""What a library says about itself: MLC's `_metadata`, with the layout of each parameter beside its shape."""
 
 from __future__ import annotations
 
@@ -6,33 +6,29 @@ from typing import Any
 
 from tvm.relax.frontend import nn
 
-from mlc_serve.models.llama_config import LlamaConfig
+from mlc_serve.compiler.kernels.cpu.pages import PAGE_SIZE
+from mlc_serve.models.architecture import Architecture
 from mlc_serve.quantization.scheme import Scheme
 
 
 def describe(
     model_type: str,
-    config: LlamaConfig,
+    architecture: Architecture,
     scheme: Scheme,
     params: list[tuple[str, nn.Parameter]],
     bytes_per_value: tuple[int, int],
     prefill_chunk_size: int,
     max_batch_size: int,
 ) -> dict[str, Any]:
-    """The metadata of a library. Parameters are listed in the order in which its functions take them;
-    `bytes_per_value` is the size of an activation's values and of those in the KV cache.
+    """The metadata of a library. Parameters are listed in the order in which its functions take them.
+    `bytes_per_value` has the size of a value of an activation, and that of a value in the KV cache.
     """
     activation_bytes, cache_bytes = bytes_per_value
-    shape = config.attention
-    workspace = (
-        activation_bytes
-        * prefill_chunk_size
-        * (3 * config.hidden_size + 2 * shape.qkv_width + 3 * config.intermediate_size)
-    )
+    shape = architecture.attention
     return {
         "model_type": model_type,
         "quantization": scheme.name,
-        "context_window_size": config.context_window_size,
+        "context_window_size": architecture.context_window_size,
         "sliding_window_size": -1,
         "attention_sink_size": -1,
         "prefill_chunk_size": prefill_chunk_size,
@@ -41,8 +37,8 @@ def describe(
         "disaggregation": False,
         "kv_state_kind": "kv_cache",
         "max_batch_size": max_batch_size,
-        "vocab_size": config.vocab_size,
-        "active_vocab_size": config.vocab_size,
+        "vocab_size": architecture.vocab_size,
+        "active_vocab_size": architecture.vocab_size,
         "model_task": "chat",
         "kv_cache": {
             "num_hidden_layers": shape.num_layers,
@@ -50,8 +46,11 @@ def describe(
             "num_key_value_heads": shape.num_kv_heads,
             "head_dim": shape.head_dim,
             "dtype_bytes": cache_bytes,
+            "page_size": PAGE_SIZE,
         },
-        "memory_usage": {"batch_prefill": workspace},
+        "memory_usage": {
+            "batch_prefill": activation_bytes * prefill_chunk_size * architecture.workspace_width
+        },
         "params": [_parameter(name, param) for name, param in params],
     }
 

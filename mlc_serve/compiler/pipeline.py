@@ -15,12 +15,12 @@ from tvm.target import Target
 class _PortableMatmul(dl.gpu.Matmul):
     """TVM's schedule for matrix products on GPUs of any kind.
 
-    For Metal TVM's rule first tries the matrix instructions of Apple's GPUs, and crashes where a product does
-    not fit them. It does not try where it is told of another kind of GPU.
+    For Metal, TVM's rule first tries the matrix instructions of Apple's GPUs, and crashes if a product does
+    not fit them. It does not try them if it is told that the GPU is of another kind.
     """
 
     def apply(self, func: tirx.PrimFunc, _target: Target, tunable: bool) -> Schedule | None:
-        """Schedule one function; None if it is no matrix product."""
+        """Schedule one function. Returns None if it is not a matrix product."""
         return super().apply(func, Target({"kind": "webgpu"}), tunable)
 
 
@@ -32,10 +32,10 @@ def pipeline_for(target: Target) -> Any:
 
 
 def lowering_options(target: Target) -> dict[str, Any]:
-    """Options of TVM's PassContext to compile kernels with.
+    """Options of TVM's PassContext for compiling kernels.
 
-    On the CPU a pass that lets buffers share memory is left out: it drops the annotation by which a kernel's
-    local buffers stay on the stack, and thereby in registers.
+    On the CPU, a pass that lets buffers share memory is left out. It would drop the annotation that keeps a
+    kernel's local buffers on the stack, and so in registers.
     """
     return {"tirx.disable_storage_rewrite": True} if target.kind.name == "llvm" else {}
 

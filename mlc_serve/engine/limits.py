@@ -9,7 +9,7 @@ from mlc_serve.config import PrefillMode, PrefixCacheMode
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Facts about a compiled model from which limits are inferred. `*_bytes*` are in bytes."""
+    """Facts of a compiled model that limits are inferred from. Sizes in bytes, but `page_size` in tokens."""
 
     context_window_size: int
     prefill_chunk_size: int
@@ -18,6 +18,7 @@ class ModelInfo:
     param_bytes: int
     kv_bytes_per_token: int
     workspace_bytes_per_token: int
+    page_size: int
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from mlc_serve.errors import CompileError
 from mlc_serve.host.disk import check_room, told_if_full
 from mlc_serve.host.processes import children_end
 from mlc_serve.host.unfinished import unfinished
-from mlc_serve.loading.dimensions import read_dimensions
+from mlc_serve.loading.architecture import checked_architecture
 from mlc_serve.quantization.scheme import choose_scheme
 
 # Bytes that compilers and linkers take for the largest models, with room to spare: LLVM does not tell of a
@@ -40,7 +40,7 @@ def compile_model(
     Raises StartupError: CheckpointError, ConfigError, CompileError or DiskFullError.
     """
     checkpoint = open_checkpoint(locate(model))
-    read_dimensions(checkpoint)
+    checked_architecture(checkpoint)
     scheme = choose_scheme(quantization, checkpoint.quantization, device.partition(":")[0])
     target = target_for(device, arch)
     folder = output.absolute().parent

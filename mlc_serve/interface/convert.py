@@ -13,7 +13,7 @@ from mlc_serve.checkpoint.mlc_writer import write_mlc_directory
 from mlc_serve.errors import ConfigError, StartupError
 from mlc_serve.host.disk import told_if_full
 from mlc_serve.host.unfinished import unfinished
-from mlc_serve.loading.dimensions import read_dimensions
+from mlc_serve.loading.architecture import checked_architecture, sources_of
 from mlc_serve.quantization.scheme import check_conversion, find_scheme
 
 
@@ -29,14 +29,14 @@ def convert_model(source: str, quantization: str, output: Path) -> None:
         raise ConfigError(f"{output} is there already; choose another --output, or remove it")
     checkpoint = open_checkpoint(locate(source))
     check_conversion(checkpoint.quantization, scheme.name)
-    shapes = dict(read_dimensions(checkpoint).tensor_shapes())
+    shapes = dict(checked_architecture(checkpoint).weights())
     total = sum(map(prod, shapes.values()))
     folder = output.absolute().parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with unfinished(folder, output.name) as content, told_if_full(folder):
             with tqdm(total=total, desc="converting", unit=" weights", unit_scale=True, disable=None) as bar:
-                write_mlc_directory(checkpoint, shapes, scheme, content, bar.update)
+                write_mlc_directory(sources_of(checkpoint), shapes, scheme, content, bar.update)
             if output.exists():
                 output.rmdir()
             content.rename(output)

@@ -14,14 +14,7 @@ from mlc_serve.loading import load_model
 def load_in_process(engine: EngineConfig, launch: LaunchConfig) -> LoadedModel:
     """The model that a configuration names, or the demo model. Raises StartupError."""
     config = replace(engine, model=engine.model or str(demo_model_path()))
-    loaded = load_model(
-        str(config.model),
-        launch.device,
-        model_lib=config.model_lib,
-        mode=config.mode or "local",
-        config=config,
-        report=_report,
-    )
+    loaded = load_model(config, launch.device, _report)
     return replace(loaded, name=engine.model or DEMO_MODEL_NAME)
 
 

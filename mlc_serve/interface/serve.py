@@ -34,8 +34,6 @@ from mlc_serve.loading import load_model
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.lifecycle import run
 
-DEFAULT_MODE: Mode = "local"
-
 Config = TypeVar("Config", bound="EngineConfig | ServerConfig | LaunchConfig")
 
 
@@ -114,7 +112,7 @@ def run_server(
     engine: EngineConfig,
     server: ServerConfig,
     launch: LaunchConfig,
-    load: Callable[..., LoadedModel] = load_model,
+    load: Callable[[EngineConfig, str, Callable[[str], object]], LoadedModel] = load_model,
 ) -> int:
     """Load the models, serve them until a signal, and return the exit code. Raises StartupError.
 
@@ -129,15 +127,7 @@ def run_server(
     try:
         with ended_by_sigterm():
             for name, config in models.items():
-                loaded = load(
-                    str(config.model),
-                    launch.device,
-                    model_lib=config.model_lib,
-                    mode=config.mode or DEFAULT_MODE,
-                    config=config,
-                    report=_report,
-                )
-                named = replace(loaded, name=name)
+                named = replace(load(config, launch.device, _report), name=name)
                 context.add(AsyncMLCEngine.from_loaded(named, enable_tracing=launch.enable_tracing))
     except BaseException:
         context.close()

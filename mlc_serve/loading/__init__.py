@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mlc_serve.loading.load import Report, load_model
+from mlc_serve.loading.load import load_model
 
-__all__ = ["Report", "load_model"]
+__all__ = ["load_model"]

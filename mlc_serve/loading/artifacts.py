@@ -1,9 +1,9 @@
-"""The cache of compiled libraries and converted weights: directories named by all that their content depends
-on.
+"""The cache of compiled libraries and converted weights: directories named by everything that their content
+depends on.
 
-A directory is filled under a name of its own and then renamed, so that whoever finds one finds it whole; of
-two processes that make the same one, the first to finish wins and the other's is thrown away. What was
-written is noted with it: if a disk or a person damages an entry later, it is made again.
+A directory is filled under a name of its own and then renamed, so that whoever finds one finds it whole. If
+two processes make the same one, the first to finish wins and the other's is thrown away. What was written is
+noted with it: if a disk or a person damages an entry later, it is made again.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from mlc_serve.host.disk import told_if_full
 from mlc_serve.host.unfinished import unfinished
 
 T = TypeVar("T")
+Report = Callable[[str], object]
 
 HOME_VARIABLE = "MLC_SERVE_HOME"
 KINDS = ("libraries", "weights")
 _KEY_NAME, _ABOUT_NAME = "key.json", "about.json"
-# Of larger files only the size is compared here: whoever reads one checks its content meanwhile.
+# Only the size of larger files is compared here: the code that reads one checks its content meanwhile.
 _HASHED_BYTES = 64 << 20
 
 
@@ -51,8 +52,8 @@ def host_cpu() -> str:
 
 
 def source_hash(*packages: str) -> str:
-    """A hash of the source files of packages of mlc_serve: an artifact made by other code is another
-    artifact.
+    """A hash of the source files of packages of mlc_serve. It is part of an artifact's key, so that what
+    other code has made is not taken for ours.
     """
     root, digest = Path(__file__).parent.parent, hashlib.sha256()
     for package in packages:
@@ -76,12 +77,12 @@ class Artifact:
 
 
 def artifacts() -> Iterator[Artifact]:
-    """All that is in the cache, whole, of every kind."""
+    """All whole entries of the cache, of every kind."""
     for kind in KINDS:
         for directory in sorted((cache_home() / kind).glob("[!.]*")):
             try:
                 yield _describe(kind, directory)
-            except (OSError, ValueError):  # being removed, or none of ours
+            except (OSError, ValueError):  # it is being removed, or it is not one of ours
                 continue
 
 
@@ -112,14 +113,14 @@ def artifact(
     use: Callable[[Path], T],
     *,
     model: str = "",
-    report: Callable[[str], object],
+    report: Report,
 ) -> T:
     """What `use` makes of the directory of kind `kind` for `key`.
 
-    If there is none yet, `make(directory)` fills it; `model` is the directory that it is made for: others of
-    the same key share it. If it is damaged, or `use` raises DamagedArtifactError, `report` is told in one
-    line, and it is made again. Raises StartupError if the cache can't be written, and what `make` and `use`
-    raise.
+    If there is none yet, `make(directory)` fills it. `model` is the directory that it is made for; other
+    models with the same key share it. If it is damaged, or `use` raises DamagedArtifactError, `report` is
+    told in one line, and it is made again. Raises StartupError if the cache can't be written, and what `make`
+    and `use` raise.
     """
     described = json.dumps(key, sort_keys=True, indent=1)
     directory = cache_home() / kind / hashlib.sha256(described.encode()).hexdigest()[:32]
@@ -179,10 +180,10 @@ def _discard(directory: Path, damage: DamagedArtifactError) -> None:
 
 
 def _mark_used(directory: Path) -> None:
-    """A directory's time of change is when it was last used: times of access are seldom kept."""
+    """Set the directory's time of change to now. Few file systems keep the time of the last access."""
     try:
         os.utime(directory)
-    except OSError:  # a cache that may only be read serves as well
+    except OSError:  # a cache that may only be read can be used as well
         pass
 
 

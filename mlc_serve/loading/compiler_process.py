@@ -1,8 +1,8 @@
-"""The compiler in a process of its own, which ends when this one does: it takes seconds and hundreds of
-megabytes that a server has no use for.
+"""Runs the compiler in a process of its own, which ends when this one does: it takes hundreds of megabytes
+that a server would keep for nothing.
 
-It is `mlc_serve compile`. While it runs, the last line that it has printed tells its stage; when it has
-failed, its exit code tells the kind of the error, and the last line of its stderr is the error's text.
+The process runs `mlc_serve compile`. While it runs, the last line that it has printed names its stage. If it
+fails, its exit code tells the kind of the error, and the last line of its stderr is the error's text.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def run_compiler(model: Path, options: Mapping[str, str], output: Path) -> None:
     """
     flags = [f"--{name}={value}" for name, value in options.items()]
     command = [sys.executable, "-m", "mlc_serve", "compile", str(model), *flags, f"--output={output}"]
-    # Programs that it starts say in words that a disk is full: in English.
+    # The programs that it starts say only in words that a disk is full: let them be English.
     env = {**os.environ, "LC_ALL": "C"}
     try:
         with running(command, env) as compiler, _bar() as bar:
@@ -72,7 +72,7 @@ def _stage(output: bytes) -> str:
 
 
 def _error(code: int, errors: str, what: str) -> StartupError:
-    """The error that the compiler has ended with; a negative code is that of the signal that has ended it."""
+    """The error that the compiler ended with. A negative code is that of the signal that ended it."""
     if code < 0:
         return CompileError(f"{what}: {signal.Signals(-code).name} ended the compiler")
     last = next((line for line in reversed(errors.splitlines()) if line.strip()), "no message")

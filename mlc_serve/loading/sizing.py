@@ -1,6 +1,6 @@
-"""Infers the limits that a configuration leaves open, from the model and the memory that is there.
+"""Infers the limits that a configuration leaves open, from the model and the free memory.
 
-Knows no device: it is told the bytes. All arithmetic is in whole tokens and bytes.
+It knows no device, but is told the bytes. All arithmetic is in whole tokens and bytes.
 
     memory to use  = free memory x gpu_memory_utilization
     capacity       = (memory to use - weights - workspace of one step) / KV bytes of a token, in whole pages
@@ -16,8 +16,9 @@ from mlc_serve.config import EngineConfig, Mode
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
 from mlc_serve.errors import ConfigError
 
+DEFAULT_MODE: Mode = "local"
 DEFAULT_MEMORY_UTILIZATION = 0.85
-# A step this long keeps matrix products efficient, and who comes meanwhile waits little for the next one.
+# A step this long keeps matrix products efficient, and requests that come meanwhile do not wait long for it.
 DEFAULT_PREFILL_CHUNK = 1024
 LOCAL_SEQUENCES = 4
 # What `prefix_cache_max_num_recycling_seqs` calls "no limit", as MLC does.
@@ -26,7 +27,7 @@ UNLIMITED_RECYCLING = -1
 
 @dataclass(frozen=True)
 class InferredLimits:
-    """Limits, and one line on each about what was chosen and why."""
+    """Limits, and for each of them a line that says what was chosen and why."""
 
     limits: EngineLimits
     explanation: tuple[str, ...]
@@ -38,13 +39,14 @@ class _Choice:
     reason: str
 
 
-def infer_limits(config: EngineConfig, mode: Mode, info: ModelInfo, available_bytes: int) -> InferredLimits:
+def infer_limits(config: EngineConfig, info: ModelInfo, available_bytes: int) -> InferredLimits:
     """Complete the limits of `config` for a model.
 
-    `available_bytes` is the memory that is free while neither the weights nor the KV cache are in it.
+    `available_bytes` is the memory that is free before the weights and the KV cache are put into it.
     Raises ConfigError, with the numbers, if a wanted limit exceeds what the model was compiled for or what
     memory holds.
     """
+    mode = config.mode or DEFAULT_MODE
     sequences = _sequences(config, mode, info)
     chunk = _prefill_chunk(config, info)
     memory = _Memory(config, info, available_bytes, chunk.value)
@@ -71,7 +73,7 @@ class _Memory:
 
     def __init__(self, config: EngineConfig, info: ModelInfo, available_bytes: int, chunk: int) -> None:
         utilization = config.gpu_memory_utilization or DEFAULT_MEMORY_UTILIZATION
-        self.page_size = config.kv_cache_page_size
+        self.page_size = info.page_size
         self.kv_bytes_per_token = info.kv_bytes_per_token
         self.usable = int(available_bytes * Fraction(str(utilization)))
         self.kv_bytes = self.usable - info.param_bytes - chunk * info.workspace_bytes_per_token

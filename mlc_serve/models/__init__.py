@@ -1,1 +1,1 @@
-"""Model architectures as Relax modules, one file each, and the table of them."""
+"""Families of models, one file each, and the table of them; and the modules that TVM compiles."""

@@ -1,7 +1,7 @@
 """Reads single values of a model's configuration, which is JSON from strangers.
 
-Everything raises CheckpointError, which names the key, for a value that is no such thing. A key that is null
-is taken for missing.
+All functions raise CheckpointError, which names the key, for a value of another kind or size. A key whose
+value is null counts as missing.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ LARGEST_SIZE = 2**31 - 1  # positions and ids are 32 bits
 Config = Mapping[str, Any]
 
 
-def size(config: Config, key: str, default: int | None = None) -> int:
-    """A positive integer."""
+def size(config: Config, key: str, default: int | None = None, up_to: int = LARGEST_SIZE) -> int:
+    """A positive integer no greater than `up_to`."""
     value = _value(config, key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= LARGEST_SIZE:
-        _refuse(key, "a positive integer", value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= up_to:
+        _refuse(
+            key, "a positive integer" if up_to == LARGEST_SIZE else f"a positive integer up to {up_to}", value
+        )
     return value
 
 

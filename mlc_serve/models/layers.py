@@ -1,5 +1,5 @@
-"""What an architecture is assembled from. The compiler supplies it, made for a device and a quantization
-scheme.
+"""The layers that an architecture is built from. The compiler supplies them, made for a device and a
+quantization scheme.
 
 Activations have the shape `(1, s, width)`: the tokens of all sequences of a batch, one after another.
 """
@@ -13,12 +13,12 @@ from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
-from mlc_serve.models.llama_config import AttentionShape
+from mlc_serve.models.attention import AttentionShape
 
 
 @dataclass(frozen=True)
 class CacheSize:
-    """The symbolic sizes that a KV cache is created with at run time."""
+    """The sizes of a KV cache, which are known only when it is created at run time."""
 
     max_batch_size: tirx.Var
     max_total_seq_len: tirx.Var
@@ -28,7 +28,9 @@ class CacheSize:
 
 
 class Linear(Protocol):
-    """A product with a weight, plus a bias if it was made with one. It takes what a norm gives."""
+    """A product with a weight, plus a bias if it was made with one. It takes a tensor, or what a norm
+    returns.
+    """
 
     def __call__(self, x: Any) -> nn.Tensor:
         """`(1, s, in)` -> `(1, s, out)`."""
@@ -37,11 +39,13 @@ class Linear(Protocol):
         """Residual + self(x)."""
 
     def gated(self, x: Any) -> nn.Tensor:
-        """SiLU(first half of self(x)) * second half, `(1, s, out / 2)`, of one made for that."""
+        """SiLU(first half of self(x)) * second half, `(1, s, out / 2)`. The layer must be
+        made with gated=True.
+        """
 
 
 class Embedding(Protocol):
-    """Token embeddings, which can be the LM head as well."""
+    """A table of token embeddings, which can be the LM head as well."""
 
     def __call__(self, ids: nn.Tensor) -> nn.Tensor:
         """Ids `(s,)` -> `(s, width)`."""
@@ -51,10 +55,10 @@ class Embedding(Protocol):
 
 
 class Layers(Protocol):
-    """The maker of all parts."""
+    """Makes the layers of a model."""
 
     dtype: str  # of activations
-    attention_dtype: str  # of queries, keys and values, and of what attention makes of them
+    attention_dtype: str  # of queries, keys and values, and of attention's result
     bfloat16_products: bool  # whether kernels multiply in bfloat16 where that was measured to be faster
 
     def linear(
@@ -66,13 +70,23 @@ class Layers(Protocol):
         gated: bool = False,
         dtype: str = ...,
     ) -> Linear:
-        """A linear layer; `gated` for one whose `gated` is called, `dtype` of what it gives."""
+        """A linear layer whose result has the type `dtype`. Pass gated=True if .gated() will be called."""
 
     def embedding(self, vocab_size: int, width: int) -> Embedding:
         """An embedding table."""
 
     def rms_norm(self, width: int, epsilon: float) -> nn.Module:
-        """`(1, s, width)` -> the same, normalised and scaled, in the form that linear layers like best."""
+        """A module that normalises and scales `(1, s, width)`, into the form that linear layers read best."""
+
+    def head_norm(self, width: int, epsilon: float) -> nn.Module:
+        """A norm for `normalize_heads`, of heads of `width` values: a module with the parameter `weight`."""
+
+    def normalize_heads(
+        self, qkv: nn.Tensor, q_norm: nn.Module, k_norm: nn.Module, shape: AttentionShape
+    ) -> nn.Tensor:
+        """Queries, keys and values `(1, s, num_heads, head_dim)` of the type `dtype` -> the same in
+        `attention_dtype`, with each head of queries and of keys normalised by itself.
+        """
 
     def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
-        """The cache object, with the attention kernels that read it."""
+        """The KV cache, with the attention kernels that read it."""

@@ -31,14 +31,14 @@ class Scaling(Protocol):
 
     @property
     def attention_factor(self) -> float:
-        """What queries and keys are multiplied with, each."""
+        """The factor that queries and keys are each multiplied with."""
 
     @property
     def context_window_size(self) -> int:
-        """The positions that a model can use by it; 0 if it does not say."""
+        """How many positions a model can use with this scaling; 0 if it does not say."""
 
     def scaled(self, frequencies: Frequencies, theta: float) -> Frequencies:
-        """The frequencies that take the place of those of the base `theta`."""
+        """The frequencies that replace `frequencies`, those of the base `theta`."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class Rope:
     scaling: Scaling | None = None
 
     def frequencies(self, head_dim: int) -> Frequencies:
-        """Radians for each step of position, of the pairs of dimensions `(head_dim / 2,)`."""
+        """How many radians each pair of dimensions turns from one position to the next: `(head_dim / 2,)`."""
         frequencies = np.float64(self.theta) ** -(np.arange(0, head_dim, 2) / head_dim)
         return frequencies if self.scaling is None else self.scaling.scaled(frequencies, self.theta)
 
     @property
     def attention_factor(self) -> float:
-        """What queries and keys are multiplied with, each."""
+        """The factor that queries and keys are each multiplied with."""
         return 1.0 if self.scaling is None else self.scaling.attention_factor
 
 
@@ -74,8 +74,8 @@ class LinearScaling:
 
 @dataclass(frozen=True)
 class Llama3Scaling:
-    """Slow dimensions are divided by a factor, fast ones are not, and those between them in part
-    (Llama 3.1, 2024).
+    """The frequencies of slow dimensions are divided by a factor, those of fast ones are not, and those
+    between them are divided in part (Llama 3.1, 2024).
     """
 
     attention_factor: ClassVar[float] = 1.0
@@ -94,11 +94,12 @@ class Llama3Scaling:
 
 @dataclass(frozen=True)
 class YarnScaling:
-    """As Llama 3's, with a ramp over the numbers of the dimensions rather than their frequencies, and with
-    an attention that is sharper (Peng et al., 2023).
+    """Like Llama 3's, but the part depends on a dimension's number instead of its frequency, and attention
+    is sharper (Peng et al., 2023).
 
-    Over `original_max_position_embeddings` the dimensions that turn more than `beta_fast` times are kept, and
-    those that turn less than `beta_slow` times are divided. `truncate` widens the ramp to whole numbers.
+    Dimensions that turn more than `beta_fast` times within `original_max_position_embeddings` are kept, and
+    those that turn less than `beta_slow` times are divided. `truncate` rounds the numbers of the first and
+    the last dimension between them to whole ones, away from each other.
     """
 
     factor: float
@@ -115,18 +116,18 @@ class YarnScaling:
         if self.truncate:
             first, last = math.floor(first), math.ceil(last)
         first, last = max(first, 0), min(last, 2 * count - 1)
-        width = last - first or 0.001  # transformers' way to keep clear of a division by zero
+        width = last - first or 0.001  # as transformers avoids a division by zero
         return _mixed(frequencies, self.factor, 1 - np.clip((np.arange(count) - first) / width, 0, 1))
 
     def _turning(self, turns: float, count: int, theta: float) -> float:
-        """The place, among `count` pairs of dimensions, of one that turns so often."""
+        """The number of the pair of dimensions, of `count`, that turns `turns` times."""
         return (
             count * math.log(self.original_max_position_embeddings / (turns * 2 * math.pi)) / math.log(theta)
         )
 
 
 def _mixed(frequencies: Frequencies, factor: float, kept: Frequencies) -> Frequencies:
-    """Frequencies that are kept to a part, and divided by a factor as to the rest."""
+    """Keeps the part `kept` of each frequency, and divides the rest by the factor."""
     return np.asarray(frequencies * (kept + (1 - kept) / factor), np.float64)
 
 
@@ -190,7 +191,7 @@ def _yarn(config: Config, scaling: Config) -> YarnScaling:
 
 
 def _yarn_attention_factor(scaling: Config, factor: float) -> float:
-    """The one that is given, or what the paper advises, by the factor and weights of its logarithm."""
+    """The given one, or the one that the paper advises, which follows from the factor."""
     if scaling.get("attention_factor") is not None:
         return number(scaling, "attention_factor", 0, _LARGEST_FACTOR)
     if scaling.get("mscale") and scaling.get("mscale_all_dim"):
@@ -208,13 +209,13 @@ def _factor(scaling: Config, default: float | None = None) -> float:
 
 
 def _original_window(config: Config, scaling: Config) -> int:
-    """The context that the model was trained for before its positions were stretched."""
+    """The context that the model was trained with, before its positions were stretched."""
     stated = _stated_original_window(config, scaling)
     return size(config, "max_position_embeddings") if stated is None else stated
 
 
 def _stated_original_window(config: Config, scaling: Config) -> int | None:
-    """As transformers has it, the configuration's own key goes before that of the scaling."""
+    """The configuration's own key goes before that of the scaling, as in transformers."""
     key = "original_max_position_embeddings"
     for place in (config, scaling):
         if place.get(key) is not None:

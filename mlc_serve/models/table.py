@@ -1,34 +1,45 @@
-"""Every architecture that can be served, by the model_type of its config.json."""
+"""Every family of models that can be served, by the model_type of its config.json."""
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable
 
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models import qwen2
-from mlc_serve.models.config_values import Config, flag
-from mlc_serve.models.llama_config import LlamaConfig
+from mlc_serve.models.architecture import Architecture, Family
+from mlc_serve.models.attention import AttentionKind
+from mlc_serve.models.config_values import Config
+from mlc_serve.models.llama import LLAMA
+from mlc_serve.models.qwen2 import QWEN2
+from mlc_serve.models.qwen3 import QWEN3
+from mlc_serve.models.weight_names import WeightNames
 
-
-def _read_llama(config: Config) -> LlamaConfig:
-    bias = flag(config, "attention_bias")
-    return LlamaConfig.from_dict(config, qkv_bias=bias, o_bias=bias, mlp_bias=flag(config, "mlp_bias"))
-
-
-ARCHITECTURES: dict[str, Callable[[Config], LlamaConfig]] = {
-    "llama": _read_llama,
-    "qwen2": qwen2.read_config,
+FAMILIES: dict[str, Family] = {
+    "llama": LLAMA,
+    "qwen2": QWEN2,
+    "qwen3": QWEN3,
 }
 
 
-def read_config(model_type: str, config: Config) -> LlamaConfig:
-    """The model's dimensions. Raises CheckpointError for an architecture that is not in the table, and as
-    LlamaConfig does.
+def read_architecture(model_type: str, config: Config) -> Architecture:
+    """The model that a configuration describes.
+
+    Raises CheckpointError for a model_type that is not in the table, for a configuration that its family
+    refuses, and for a kind of attention that no kernel here computes.
     """
-    if model_type not in ARCHITECTURES:
-        supported = ", ".join(sorted(ARCHITECTURES))
+    if model_type not in FAMILIES:
+        supported = ", ".join(sorted(FAMILIES))
         raise CheckpointError(
             f"model_type {reprlib.repr(model_type)} is not supported; supported are {supported}"
         )
-    return ARCHITECTURES[model_type](config)
+    architecture = FAMILIES[model_type].read(config)
+    for layer, kind in enumerate(architecture.attention_kinds):
+        if kind is not AttentionKind.FULL:
+            raise CheckpointError(f"layer {layer} uses {kind.value}, which is not supported yet")
+    return architecture
+
+
+def weight_names(model_type: str) -> WeightNames:
+    """What checkpoints of a family call its weights. Llama's names are taken for a family that is not in the
+    table: a library that MLC built may belong to one.
+    """
+    return FAMILIES.get(model_type, LLAMA).names

@@ -1,7 +1,7 @@
 """Group quantization: rows of weights as small integers, each group of which has a scale.
 
-The scale of a group is its largest magnitude over the largest integer, as MLC's schemes have it, so that zero
-is exact and the error of a weight is at most half of the scale.
+As in MLC's schemes, the scale of a group is its largest magnitude divided by the largest integer. So zero is
+exact, and the error of a weight is at most half of the scale.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from mlc_serve.quantization.scheme import GroupFormat
 
-_PIECE = 1 << 18  # weights that are quantized at a time: they stay in the processor's cache
+_PIECE = 1 << 18  # weights that are quantized at once: these fit into the processor's cache
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """`stored` is uint8 `(N, Kp)`, one integer in each, with `Kp` the depth in whole groups; what lies beyond
-    the depth stands for zero. `scale` is `(N, Kp / group_size)`.
+    """Integers `stored`, uint8 `(N, Kp)`, where `Kp` is the depth in whole groups, and scales
+    `(N, Kp / group_size)`. Integers beyond the depth stand for zero.
     """
 
     stored: NDArray[np.uint8]
@@ -30,8 +30,8 @@ class Quantized:
 def quantize(weight: NDArray[Any], form: GroupFormat) -> Quantized:
     """Quantize a `(N, K)` weight of any floating-point type.
 
-    Raises ValueError, with a text that goes on after the tensor's name, if a value is not finite or the scale
-    can't hold a group.
+    Raises ValueError, whose text is to follow the tensor's name, if a value is not finite or if the type of
+    scales can't hold a group's.
     """
     num_rows, depth = weight.shape
     width = form.padded(depth)
@@ -54,7 +54,7 @@ def _quantize_piece(
     peak = np.maximum(groups.max(axis=2), -groups.min(axis=2))
     if not np.isfinite(peak).all():
         raise ValueError("has values that are not finite")
-    with np.errstate(over="ignore"):  # looked for in the result
+    with np.errstate(over="ignore"):  # the result is checked for it
         scale[:] = peak / form.limit
     if not np.isfinite(scale).all():
         raise ValueError(f"has values that a scale in {form.scale_dtype} can't hold")
@@ -68,8 +68,8 @@ def _quantize_piece(
 
 
 def unpack_words(words: NDArray[np.uint32], depth: int, form: GroupFormat) -> NDArray[np.uint8]:
-    """One integer in each byte, `(N, Kp)`, of what MLC packs into words `(N, Kp * bits / 32)`, lowest bits
-    first along the depth. What lies beyond the depth is made to stand for zero.
+    """The integers `(N, Kp)` in MLC's words `(N, Kp * bits / 32)`, where the lowest bits come first along the
+    depth. Integers beyond the depth are made to stand for zero.
     """
     stored = np.array(words).view(np.uint8)
     if form.bits == 4:
@@ -79,7 +79,7 @@ def unpack_words(words: NDArray[np.uint32], depth: int, form: GroupFormat) -> ND
 
 
 def pack_words(stored: NDArray[np.uint8], depth: int, form: GroupFormat) -> NDArray[np.uint32]:
-    """The words that `unpack_words` reads; what lies beyond the depth is 0, as in MLC's."""
+    """The words that `unpack_words` reads. Integers beyond the depth are 0, as MLC has them."""
     bytes_ = np.array(stored)
     bytes_[:, depth:] = 0
     if form.bits == 4:

@@ -17,6 +17,7 @@ from mlc_serve.engine.limits import ModelInfo
 from mlc_serve.errors import CheckpointError
 
 _NEEDED = ("embed", "batch_prefill", "batch_decode")
+_MLC_PAGE_SIZE = 16  # of libraries that do not state one, as those that MLC builds
 _CACHES = ("create_tir_paged_kv_cache", "create_flashinfer_paged_kv_cache")
 
 
@@ -122,6 +123,7 @@ class Library:
             * cache["head_dim"]
             * activation_bytes,
             workspace_bytes_per_token=-(-max(self.metadata["memory_usage"].values(), default=0) // chunk),
+            page_size=cache.get("page_size", _MLC_PAGE_SIZE),
         )
 
 

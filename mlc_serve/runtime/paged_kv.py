@@ -10,8 +10,6 @@ import tvm_ffi
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.runtime.library import Library
 
-PAGE_SIZE = 16
-
 
 def _builtin(name: str) -> Any:
     return tvm_ffi.get_global_func(f"vm.builtin.{name}")
@@ -20,15 +18,15 @@ def _builtin(name: str) -> Any:
 class PagedKV:
     """Implements engine.sequence_state.SequenceState."""
 
-    page_size = PAGE_SIZE
     can_fork = True
 
     def __init__(self, library: Library, limits: EngineLimits) -> None:
+        self.page_size = library.info.page_size
         sizes = (
             limits.max_num_sequence,
             limits.max_total_sequence_length,
             limits.prefill_chunk_size,
-            PAGE_SIZE,
+            self.page_size,
             0,
         )
         self.handle = library.cache_constructor()(*(tvm_ffi.Shape([size]) for size in sizes))

@@ -46,7 +46,7 @@ def fake_model(name: str = "fake", *, backend: FakeBackend | None = None, **limi
         device="cpu",
         quantization="q0f32",
         backend=backend,
-        info=_model_info(engine_limits),
+        info=_model_info(engine_limits, backend.state.page_size),
         limits=engine_limits,
         tokenizer=tokenizer,
         chat_template=ChatTemplate(CHAT_TEMPLATE, control_texts=tokenizer.special_texts),
@@ -54,7 +54,7 @@ def fake_model(name: str = "fake", *, backend: FakeBackend | None = None, **limi
     )
 
 
-def _model_info(limits: EngineLimits) -> ModelInfo:
+def _model_info(limits: EngineLimits, page_size: int) -> ModelInfo:
     return ModelInfo(
         context_window_size=limits.max_single_sequence_length,
         prefill_chunk_size=limits.prefill_chunk_size,
@@ -63,4 +63,5 @@ def _model_info(limits: EngineLimits) -> ModelInfo:
         param_bytes=0,
         kv_bytes_per_token=1,
         workspace_bytes_per_token=1,
+        page_size=page_size,
     )

@@ -17,7 +17,9 @@ from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.huggingface import HuggingFaceCheckpoint
 from mlc_serve.checkpoint.quantized_weights import read_quantized
 from mlc_serve.checkpoint.raw_shards import RawShards
+from mlc_serve.checkpoint.sources import Sources
 from mlc_serve.errors import CheckpointError
+from mlc_serve.models.qwen2 import QWEN2
 from mlc_serve.quantization.packing import pack
 from mlc_serve.quantization.scheme import GroupFormat, find_scheme
 from tests.checkpoints import Dtype, Shape, write_checkpoint
@@ -43,12 +45,17 @@ GATE_UP = Wanted(f"{LAYER}.mlp.gate_up_proj.weight", (48, 16))
 NORM = Wanted("model.norm.weight", (16,))
 
 
+def sources(directory: Path) -> Sources:
+    """The tensors of a Qwen2 checkpoint."""
+    return Sources(open_checkpoint(directory), QWEN2.names)
+
+
 def converted(
     source: Path, directory: Path, *wanted: Wanted, form: GroupFormat | None = None
 ) -> dict[str, NDArray[Any]]:
     """The tensors that are written, by name."""
     directory.mkdir(exist_ok=True)
-    convert(open_checkpoint(source), wanted, form, directory, lambda count: None)
+    convert(sources(source), wanted, form, directory, lambda count: None)
     shards = RawShards(directory)
     return {spec.name: shards.tensor(spec.name) for spec in wanted}
 
@@ -124,7 +131,7 @@ def test_every_tensor_begins_at_a_multiple_of_64(tmp_path: Path) -> None:
         QKV,
     ]
     counts: list[int] = []
-    convert(open_checkpoint(source), wanted, None, tmp_path, counts.append)
+    convert(sources(source), wanted, None, tmp_path, counts.append)
     (shard,) = json.loads((tmp_path / "tensor-cache.json").read_text())["records"]
     assert [record["byteOffset"] for record in shard["records"]] == [0, 64, 128, 192]
     assert counts == [record["nbytes"] for record in shard["records"]] == [16, 64, 32, 32 * 16 * 4]
@@ -185,9 +192,10 @@ def test_a_weight_is_read_once_for_its_integers_and_scales(
         QKV_BIAS,
         Wanted(f"{name}.q_scale", shape, form.scale_dtype, scales),
     ]
-    convert(checkpoint, wanted, form, tmp_path, lambda count: None)
+    own = Sources(checkpoint, QWEN2.names)
+    convert(own, wanted, form, tmp_path, lambda count: None)
     assert len(checkpoint.reads) == len(set(checkpoint.reads)) == 6
-    shards, weight = RawShards(tmp_path), read_quantized(checkpoint, name, shape, form)
+    shards, weight = RawShards(tmp_path), read_quantized(own, name, shape, form)
     stored = pack(weight.stored, integers, padding=form.offset)
     np.testing.assert_array_equal(shards.tensor(f"{name}.q_weight"), stored)
     np.testing.assert_array_equal(shards.tensor(f"{name}.q_scale"), pack(weight.scale, scales))

@@ -12,7 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.quantized_weights import read_quantized
+from mlc_serve.checkpoint.sources import Sources
 from mlc_serve.errors import CheckpointError
+from mlc_serve.models.qwen2 import QWEN2
 from mlc_serve.quantization.groups import quantize
 from mlc_serve.quantization.scheme import SCHEMES, GroupFormat, find_scheme
 from tests.checkpoints import Dtype, Shape, write_checkpoint
@@ -41,6 +43,11 @@ def form_of(scheme: str) -> GroupFormat:
     return form
 
 
+def sources(directory: Path) -> Sources:
+    """The tensors of a Qwen2 checkpoint."""
+    return Sources(open_checkpoint(directory), QWEN2.names)
+
+
 def plain(tensors: dict[str, NDArray[Any]], name: str) -> NDArray[Any]:
     """A weight of a Hugging Face directory, with the parts of a fused one row on row."""
     own = name.rpartition(".")[2]
@@ -55,7 +62,7 @@ def test_floating_point_weights_are_quantized(tmp_path: Path, scheme: str, store
     source, form = write_checkpoint(tmp_path, SMALL, dtype=stored), form_of(scheme)
     tensors = load_file(source / "model.safetensors")
     for name, shape in WEIGHTS.items():
-        weight = read_quantized(open_checkpoint(source), name, shape, form)
+        weight = read_quantized(sources(source), name, shape, form)
         reference = quantize(plain(tensors, name), form)
         np.testing.assert_array_equal(weight.stored, reference.stored)
         np.testing.assert_array_equal(weight.scale, reference.scale)
@@ -65,9 +72,8 @@ def test_floating_point_weights_are_quantized(tmp_path: Path, scheme: str, store
 def test_integers_of_mlc_are_kept(tmp_path: Path, scheme: str) -> None:
     """Under its own names; no value is changed, so that they are those that this package makes."""
     source, form = write_checkpoint(tmp_path / "source", SMALL), form_of(scheme)
-    packed = open_checkpoint(write_packed_model(tmp_path / "packed", source, scheme))
-    own = open_checkpoint(source)
-    assert f"{LAYER}.self_attn.c_attn.q_weight" in packed.tensor_names
+    packed, own = sources(write_packed_model(tmp_path / "packed", source, scheme)), sources(source)
+    assert f"{LAYER}.self_attn.c_attn.q_weight" in packed.checkpoint.tensor_names
     for name, shape in WEIGHTS.items():
         weight, reference = (read_quantized(checkpoint, name, shape, form) for checkpoint in (packed, own))
         np.testing.assert_array_equal(weight.stored, reference.stored)
@@ -77,10 +83,10 @@ def test_integers_of_mlc_are_kept(tmp_path: Path, scheme: str) -> None:
 def test_floating_point_weights_of_mlc_are_quantized(tmp_path: Path) -> None:
     """A directory in q0f32 is fused, but has no integers yet."""
     source, form = write_checkpoint(tmp_path / "source", SMALL), form_of("q8f32_1")
-    packed = open_checkpoint(write_packed_model(tmp_path / "packed", source, "q0f32"))
+    packed = sources(write_packed_model(tmp_path / "packed", source, "q0f32"))
     for name, shape in WEIGHTS.items():
         weight = read_quantized(packed, name, shape, form)
-        reference = read_quantized(open_checkpoint(source), name, shape, form)
+        reference = read_quantized(sources(source), name, shape, form)
         np.testing.assert_array_equal(weight.stored, reference.stored)
 
 
@@ -95,7 +101,7 @@ def test_a_weight_that_can_not_be_quantized_is_named(tmp_path: Path, value: floa
     tensors[f"{LAYER}.self_attn.k_proj.weight"][3, 40] = value
     save_file(tensors, source / "model.safetensors")
     with pytest.raises(CheckpointError, match=rf"tensor {LAYER}\.self_attn\.k_proj\.weight has {message}"):
-        read_quantized(open_checkpoint(source), f"{LAYER}.self_attn.qkv_proj", (96, 48), form_of("q4f16_1"))
+        read_quantized(sources(source), f"{LAYER}.self_attn.qkv_proj", (96, 48), form_of("q4f16_1"))
 
 
 @pytest.mark.parametrize(
@@ -110,14 +116,14 @@ def test_a_weight_that_can_not_be_quantized_is_named(tmp_path: Path, value: floa
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, name: str, shape: tuple[int, int], message: str) -> None:
     """The tensor and both shapes."""
-    checkpoint = open_checkpoint(write_checkpoint(tmp_path, SMALL))
+    checkpoint = sources(write_checkpoint(tmp_path, SMALL))
     with pytest.raises(CheckpointError, match=message):
         read_quantized(checkpoint, name, shape, form_of("q8f32_1"))
 
 
 def test_integers_that_do_not_fit_are_named(tmp_path: Path) -> None:
     """Words and scales of other shapes or types than the scheme has."""
-    checkpoint = open_checkpoint(write_mlc_checkpoint(tmp_path))
+    checkpoint = sources(write_mlc_checkpoint(tmp_path))
     name, four, single = "model.embed_tokens", form_of("q4f16_1"), form_of("q4f32_1")
     with pytest.raises(CheckpointError, match=r"q_weight has the shape \[4, 6\]; .* takes \[4, 8\]"):
         read_quantized(checkpoint, name, (4, 48), four)

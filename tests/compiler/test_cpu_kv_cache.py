@@ -18,8 +18,8 @@ from mlc_serve.compiler.layers.cpu import CPULayers
 from mlc_serve.compiler.optimization import find_level
 from mlc_serve.compiler.pipeline import lowering_options, pipeline_for
 from mlc_serve.compiler.target import target_for
+from mlc_serve.models.attention import AttentionShape
 from mlc_serve.models.layers import CacheSize
-from mlc_serve.models.llama_config import AttentionShape
 from mlc_serve.models.rope import Rope
 from mlc_serve.quantization.scheme import find_scheme
 from tests.compiler.kernels.cpu.reference import attend

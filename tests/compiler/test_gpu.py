@@ -11,15 +11,15 @@ import tvm_ffi
 from mlc_serve.compiler.library import compile_library
 from mlc_serve.compiler.target import target_for
 from mlc_serve.errors import CompileError
-from tests.models.test_llama import CONFIG
+from tests.models.test_decoder import CONFIG
 
 SMALL = CONFIG | {"num_hidden_layers": 1, "num_key_value_heads": 2}
 
 
-def compile_for(kind: str, arch: str | None, directory: Path) -> Path:
-    """The library of a small Qwen2, whose layers are Llama's with biases, in float16."""
+def compile_for(kind: str, arch: str | None, directory: Path, model_type: str = "qwen2") -> Path:
+    """The library of a small model in float16. Qwen2 has biases, and Qwen3 norms of single heads."""
     output = directory / f"{kind}.so"
-    metadata = compile_library("qwen2", SMALL, "q0f16", target_for(kind, arch), output)
+    metadata = compile_library(model_type, SMALL, "q0f16", target_for(kind, arch), output)
     assert {entry["layout"] for entry in metadata["params"]} == {"plain"}
     assert {entry["dtype"] for entry in metadata["params"]} == {"float16"}
     assert metadata["kv_cache"]["dtype_bytes"] == 2
@@ -34,12 +34,13 @@ def test_a_library_for_cuda(tmp_path: Path) -> None:
     assert compile_for("cuda", "sm_90a", tmp_path).read_bytes()[:4] == b"\x7fELF"
 
 
+@pytest.mark.parametrize("model_type", ["qwen2", "qwen3"])
 @pytest.mark.parametrize("kind", ["metal", "opencl"])
-def test_a_library_for_other_gpus(tmp_path: Path, kind: str) -> None:
+def test_a_library_for_other_gpus(tmp_path: Path, kind: str, model_type: str) -> None:
     """As far as this machine can tell: code is generated and linked."""
     if tvm_ffi.get_global_func(f"target.build.{kind}", allow_missing=True) is None:
         pytest.skip(f"this TVM generates no code for {kind}")
-    assert compile_for(kind, None, tmp_path).stat().st_size > 0
+    assert compile_for(kind, None, tmp_path, model_type).stat().st_size > 0
 
 
 def test_a_target_without_code_generator_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from mlc_serve.compiler.library import MAX_BATCH_SIZE, compile_library, export_m
 from mlc_serve.compiler.target import target_for
 from mlc_serve.errors import CheckpointError, CompileError, ConfigError
 from mlc_serve.loaded_model import LoadedModel
-from tests.models.test_llama import CONFIG
+from tests.models.test_decoder import CONFIG
 
 FUNCTIONS = {
     "embed",
@@ -88,6 +88,7 @@ def test_the_library_tells_its_limits() -> None:
         "num_key_value_heads": 4,
         "head_dim": 16,
         "dtype_bytes": 4,
+        "page_size": 16,
     }
     assert metadata["bfloat16_products"] is float_unit_for(target_for("cpu")).has_pairs
     assert json.loads(json.dumps(metadata)) == metadata

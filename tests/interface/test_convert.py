@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from mlc_serve.errors import CheckpointError, ConfigError
 from mlc_serve.interface.compile import compile_model
 from mlc_serve.interface.convert import convert_model
 from mlc_serve.loading import load_model
+from mlc_serve.loading.architecture import sources_of
 from mlc_serve.quantization.scheme import SCHEMES, find_scheme
 from mlc_serve.runtime.library import ParameterSpec
-from tests.checkpoints import Shape, write_checkpoint
+from tests.checkpoints import Architecture, Shape, write_checkpoint
 from tests.mlc_checkpoints import write_packed_model
 from tests.prompts import prompt_of
 
@@ -40,7 +42,7 @@ def loaded_tensors(source: Path, quantization: str, out: Path) -> dict[str, NDAr
         checkpoint.model_type, checkpoint.config, quantization, target_for("cpu", "x86-64-v3")
     )
     specs = [ParameterSpec.from_metadata(entry) for entry in metadata["params"]]
-    convert(checkpoint, specs, find_scheme(quantization).groups, out, lambda count: None)
+    convert(sources_of(checkpoint), specs, find_scheme(quantization).groups, out, lambda count: None)
     shards = RawShards(out)
     return {spec.name: shards.tensor(spec.name) for spec in specs}
 
@@ -60,9 +62,12 @@ def test_the_weights_are_those_of_the_source(tmp_path: Path, quantization: str) 
 
 
 @pytest.mark.parametrize("quantization", ["q0f16", "q4f16_1", "q4f32_1"])
-def test_the_directory_is_as_mlc_writes_it(tmp_path: Path, quantization: str) -> None:
-    """Tensor by tensor, with MLC's names, types and shapes, Qwen2's own among them."""
-    source = write_checkpoint(tmp_path / "source", QWEN)
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
+def test_the_directory_is_as_mlc_writes_it(
+    tmp_path: Path, quantization: str, architecture: Architecture
+) -> None:
+    """Tensor by tensor, with MLC's names, types and shapes, those of Qwen2 and Qwen3 among them."""
+    source = write_checkpoint(tmp_path / "source", replace(QWEN, architecture=architecture))
     convert_model(str(source), quantization, tmp_path / "out")
     ours, theirs = (
         RawShards(directory)
@@ -101,8 +106,14 @@ def test_greedy_answers_are_the_same(tmp_path: Path) -> None:
 
 def answer(directory: Path, library: Path) -> str:
     """The model's greedy answer."""
-    config = EngineConfig(max_num_sequence=1, max_total_sequence_length=256, verbose=False)
-    model = load_model(str(directory), "cpu", model_lib=str(library), config=config, report=lambda line: None)
+    config = EngineConfig(
+        model=str(directory),
+        model_lib=str(library),
+        max_num_sequence=1,
+        max_total_sequence_length=256,
+        verbose=False,
+    )
+    model = load_model(config, "cpu", lambda line: None)
     with MLCEngine.from_loaded(model) as engine:
         reply = engine.chat.completions.create(messages=QUESTION, temperature=0)
     return str(reply.choices[0].message.content)

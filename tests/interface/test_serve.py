@@ -72,8 +72,8 @@ from mlc_serve.host.server_socket import bind_socket, environment_of, url_of
 from mlc_serve.interface.serve import run_server
 from mlc_serve.testing import fake_model
 
-def load(model, device, *, model_lib, mode, config, report):
-    report(f"loading {model} {device} {model_lib} {mode} {config.additional_models}")
+def load(config, device, report):
+    report(f"loading {config.model} {device} {config.model_lib} {config.mode} {config.additional_models}")
     return fake_model()
 
 engine = EngineConfig(

@@ -27,8 +27,10 @@ from mlc_serve.errors import (
 )
 from mlc_serve.frontend.params import check_prompt
 from mlc_serve.loaded_model import LoadedModel
-from mlc_serve.loading import load as module
+from mlc_serve.loading import library as library_step
+from mlc_serve.loading import load as load_steps
 from mlc_serve.loading import load_model
+from mlc_serve.loading import weights as weights_step
 from mlc_serve.loading.artifacts import HOME_VARIABLE, cache_home
 from tests.checkpoints import Shape, write_checkpoint
 from tests.mlc_checkpoints import write_mlc_checkpoint
@@ -41,7 +43,7 @@ import sys
 from mlc_serve.config import EngineConfig
 from mlc_serve.loading import load_model
 
-load_model(sys.argv[1], "cpu", config=EngineConfig(quantization="q0f32", verbose=False), report=print)
+load_model(EngineConfig(model=sys.argv[1], quantization="q0f32", verbose=False), "cpu", print)
 import tvm.base
 print("tvm_compiler" in tvm.base._LOADED_LIBS, "mlc_serve.compiler" in sys.modules)
 """
@@ -60,7 +62,8 @@ def own_cache(tiny_model: LoadedModel, tmp_path_factory: pytest.TempPathFactory)
 def load(directory: Path, config: EngineConfig = SMALL, **options: Any) -> tuple[LoadedModel, list[str]]:
     """The model and what was reported."""
     lines: list[str] = []
-    return load_model(str(directory), "cpu", config=config, report=lines.append, **options), lines
+    named = replace(config, model=str(directory), **options)
+    return load_model(named, "cpu", lines.append), lines
 
 
 def logprobs(model: LoadedModel) -> list[float]:
@@ -245,7 +248,7 @@ def cache_copy(tiny_model: LoadedModel, tmp_path: Path, monkeypatch: pytest.Monk
         (gone,) = names - {path.name for path in (copy / "libraries").iterdir()}
         shutil.copy(original / "libraries" / gone / "model.so", output)
 
-    monkeypatch.setattr(module, "run_compiler", compile_again)
+    monkeypatch.setattr(library_step, "run_compiler", compile_again)
     monkeypatch.setenv(HOME_VARIABLE, str(copy))
     return copy
 
@@ -309,7 +312,7 @@ def test_a_full_disk_is_told_as_one(
     library = library_of(tiny_checkpoint)
     monkeypatch.setenv(HOME_VARIABLE, str(small_disk))
     if not is_foreseen:
-        monkeypatch.setattr(module, "check_room", lambda directory, needed: None)
+        monkeypatch.setattr(weights_step, "check_room", lambda directory, needed: None)
     words = "are needed, and .* are free" if is_foreseen else "the disk is full; .* are free"
     with pytest.raises(DiskFullError, match=rf"^{small_disk}/weights\S*: .*{words}$"):
         load(tiny_checkpoint, model_lib=str(library))
@@ -322,7 +325,7 @@ def test_what_nobody_has_foreseen_is_one_line(tiny_checkpoint: Path, monkeypatch
     def fail(_directory: Path) -> None:
         raise KeyError("what\nis this")
 
-    monkeypatch.setattr(module, "open_checkpoint", fail)
+    monkeypatch.setattr(load_steps, "open_checkpoint", fail)
     with pytest.raises(StartupError, match=r"^loading \S+/tiny failed: KeyError: 'what\\nis this'$"):
         load(tiny_checkpoint)
 
@@ -330,7 +333,7 @@ def test_what_nobody_has_foreseen_is_one_line(tiny_checkpoint: Path, monkeypatch
 def test_a_missing_device_or_directory_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """Before anything is compiled."""
     with pytest.raises(DeviceError, match="'cpu:3'"):
-        load_model(str(tiny_checkpoint), "cpu:3", config=SMALL, report=lambda line: None)
+        load_model(replace(SMALL, model=str(tiny_checkpoint)), "cpu:3", lambda line: None)
     with pytest.raises(CheckpointError, match="there is no such directory"):
         load(tmp_path / "nothing")
 

@@ -19,6 +19,7 @@ INFO = ModelInfo(
     param_bytes=10_000_000,
     kv_bytes_per_token=1000,
     workspace_bytes_per_token=1000,
+    page_size=16,
 )
 PLENTY = 1_000_000_000
 
@@ -27,7 +28,7 @@ def inferred(
     mode: Mode = "local", available: int = PLENTY, info: ModelInfo = INFO, overrides: str = ""
 ) -> InferredLimits:
     """Limits and explanation for a configuration that sets only `overrides`."""
-    return infer_limits(EngineConfig().overridden(overrides), mode, info, available)
+    return infer_limits(EngineConfig(mode=mode).overridden(overrides), info, available)
 
 
 def limits(

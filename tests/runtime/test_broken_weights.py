@@ -36,13 +36,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     tensors["model.layers.0.self_attn.v_proj.weight"][:, 0] = 3e38
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
     config = EngineConfig(
+        model=str(directory),
         quantization="q0f32",
         max_num_sequence=4,
         max_total_sequence_length=128,
         prefill_chunk_size=32,
         verbose=False,
     )
-    return load_model(str(directory), "cpu", config=config, report=lambda line: None)
+    return load_model(config, "cpu", lambda line: None)
 
 
 def run(

@@ -33,8 +33,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(directory: Path, **config: Any) -> LoadedModel:
     """The checkpoint with other limits."""
-    settings = EngineConfig(quantization="q0f32", verbose=False, **config)
-    return load_model(str(directory), "cpu", config=settings, report=lambda line: None)
+    settings = EngineConfig(model=str(directory), quantization="q0f32", verbose=False, **config)
+    return load_model(settings, "cpu", lambda line: None)
 
 
 def request(name: str, prompt: list[int], arrival: float) -> EngineRequest:

@@ -59,6 +59,8 @@ SHAPES = {
         num_unused_ids=24,
         rope_scaling={"type": "dynamic", "factor": 4.0},
     ),
+    "qwen3": Shape(architecture="qwen3", num_kv_heads=1, head_dim=48, norm_eps=1e-6, rope_theta=1000000.0),
+    "qwen3-tied": Shape(architecture="qwen3", tied=True, hidden_size=96, num_heads=6),
 }
 PROMPT_LENGTHS = (1, 5, 16, 17, 40, 97)
 NUM_GREEDY = 64
@@ -70,9 +72,13 @@ class Pair:
     def __init__(self, directory: Path, shape: Shape) -> None:
         write_checkpoint(directory, shape, seed=1)
         config = EngineConfig(
-            quantization="q0f32", max_num_sequence=8, max_total_sequence_length=2048, verbose=False
+            model=str(directory),
+            quantization="q0f32",
+            max_num_sequence=8,
+            max_total_sequence_length=2048,
+            verbose=False,
         )
-        self.ours: LoadedModel = load_model(str(directory), "cpu", config=config, report=lambda line: None)
+        self.ours: LoadedModel = load_model(config, "cpu", lambda line: None)
         self.theirs = AutoModelForCausalLM.from_pretrained(str(directory), dtype=torch.float32).eval()
 
     def their_logprobs(self, ids: Sequence[int]) -> NDArray[np.float32]:

@@ -17,19 +17,20 @@ from mlc_serve.loading import load_model
 from mlc_serve.quantization.groups import quantize
 from mlc_serve.quantization.scheme import SCHEMES, GroupFormat
 from mlc_serve.runtime.runner import TVMBackend
-from tests.checkpoints import Shape, write_checkpoint
+from tests.checkpoints import Architecture, Shape, write_checkpoint
 from tests.mlc_checkpoints import write_packed_model
 
 # Groups of 32 and 64 end within a row of 96 or within one of 176, and 500 columns are no whole tiles.
 RAGGED = Shape(tied=True, hidden_size=96, num_heads=6, intermediate_size=176, vocab_size=500, biased=True)
+QWEN3 = Shape("qwen3", num_kv_heads=2, head_dim=48)
 FORMS = {name: scheme.groups for name, scheme in SCHEMES.items() if scheme.groups is not None}
 IDS = [7, 41, 300, 12, 12, 499, 0, 88, 205, 131, 9, 64, 333, 17, 250, 3, 81, 5, 430, 60]
 
 
 def logits(directory: Path, quantization: str | None, *lengths: int) -> NDArray[np.float32]:
     """`(len(IDS), vocab)`, computed in passes of so many tokens."""
-    config = EngineConfig(quantization=quantization, max_num_sequence=2, verbose=False)
-    backend = load_model(str(directory), "cpu", config=config, report=lambda line: None).backend
+    config = EngineConfig(model=str(directory), quantization=quantization, max_num_sequence=2, verbose=False)
+    backend = load_model(config, "cpu", lambda line: None).backend
     assert isinstance(backend, TVMBackend)
     backend.state.add_sequence(0)
     ends = np.cumsum(lengths)
@@ -56,9 +57,10 @@ def _restored(tensor: NDArray[Any], form: GroupFormat) -> NDArray[Any]:
 
 
 @pytest.mark.parametrize("scheme", FORMS)
-def test_products_are_those_of_what_the_integers_stand_for(tmp_path: Path, scheme: str) -> None:
+@pytest.mark.parametrize("shape", [RAGGED, QWEN3], ids=lambda shape: shape.architecture)
+def test_products_are_those_of_what_the_integers_stand_for(tmp_path: Path, scheme: str, shape: Shape) -> None:
     """Prefill and decode; what is left is that products round their inputs to eight bits."""
-    source = write_checkpoint(tmp_path / "source", RAGGED, seed=3)
+    source = write_checkpoint(tmp_path / "source", shape, seed=3)
     expected = logits(with_restored_weights(source, tmp_path / "restored", FORMS[scheme]), "q0f32", 20)
     for lengths in ((20,), (17, 1, 1, 1)):
         found = logits(source, scheme, *lengths)
@@ -66,16 +68,18 @@ def test_products_are_those_of_what_the_integers_stand_for(tmp_path: Path, schem
         assert error < 0.04, lengths
 
 
-def test_a_model_of_mlc_is_served_as_mlc_quantized_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
+def test_a_model_of_mlc_is_served_as_mlc_quantized_it(tmp_path: Path, architecture: Architecture) -> None:
     """It gives what the model that it was made of gives in the same scheme, to the last bit."""
     # In float16, in which MLC leaves norms and biases under q4f16_1.
-    source = write_checkpoint(tmp_path / "source", Shape("qwen2"), seed=4, dtype="float16")
+    source = write_checkpoint(tmp_path / "source", Shape(architecture), seed=4, dtype="float16")
     packed = write_packed_model(tmp_path / "packed", source, "q4f16_1")
     np.testing.assert_array_equal(logits(packed, None, 20), logits(source, "q4f16_1", 20))
 
 
-def test_bfloat16_weights_are_read_as_they_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [RAGGED, QWEN3], ids=lambda shape: shape.architecture)
+def test_bfloat16_weights_are_read_as_they_are(tmp_path: Path, shape: Shape) -> None:
     """A checkpoint in bfloat16 loses nothing; what is left is how products round their inputs."""
-    source = write_checkpoint(tmp_path / "source", RAGGED, seed=5, dtype="bfloat16")
+    source = write_checkpoint(tmp_path / "source", shape, seed=5, dtype="bfloat16")
     expected, found = logits(source, "q0f32", 20), logits(source, "q0bf16", 20)
     assert np.sqrt(((found - expected) ** 2).mean() / expected.var()) < 0.02

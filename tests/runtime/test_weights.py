@@ -13,6 +13,7 @@ from mlc_serve.checkpoint.conversion import convert
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.raw_shards import RawShards
 from mlc_serve.errors import DamagedArtifactError
+from mlc_serve.loading.architecture import sources_of
 from mlc_serve.runtime.library import ParameterSpec
 from mlc_serve.runtime.weights import load_weights
 from tests.checkpoints import Shape, write_checkpoint
@@ -28,7 +29,7 @@ def directory(tmp_path: Path) -> Path:
     shape = Shape(hidden_size=16, num_layers=1, intermediate_size=24, vocab_size=300)
     checkpoint = open_checkpoint(write_checkpoint(tmp_path / "checkpoint", shape))
     (tmp_path / "weights").mkdir()
-    convert(checkpoint, [NORM, HEAD, PAIRS], None, tmp_path / "weights", lambda count: None)
+    convert(sources_of(checkpoint), [NORM, HEAD, PAIRS], None, tmp_path / "weights", lambda count: None)
     return tmp_path / "weights"
 
 

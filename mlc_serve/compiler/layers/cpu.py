@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 from tvm.target import Target
 
 from mlc_serve.compiler.cpu_kv_cache import CPUPagedKVCache
 from mlc_serve.compiler.kernels.cpu.dot import dot_for
 from mlc_serve.compiler.kernels.cpu.float_unit import float_unit_for
+from mlc_serve.compiler.layers.head_norm import normalize_heads
 from mlc_serve.compiler.layers.integer import IntegerEmbedding, IntegerLinear, LazyNorm
 from mlc_serve.compiler.layers.packed import PackedEmbedding, PackedLinear, RMSNorm
 from mlc_serve.compiler.optimization import Optimization
+from mlc_serve.models.attention import AttentionShape
 from mlc_serve.models.layers import CacheSize
-from mlc_serve.models.llama_config import AttentionShape
 from mlc_serve.quantization.scheme import Scheme
 
 
@@ -56,6 +58,14 @@ class CPULayers:
         if self._scheme.groups is None or not self._optimization.fused:
             return RMSNorm(width, epsilon)
         return LazyNorm(width, epsilon)
+
+    def head_norm(self, width: int, epsilon: float) -> RMSNorm:
+        return RMSNorm(width, epsilon)
+
+    def normalize_heads(
+        self, qkv: nn.Tensor, q_norm: RMSNorm, k_norm: RMSNorm, shape: AttentionShape
+    ) -> nn.Tensor:
+        return normalize_heads(qkv, q_norm, k_norm, shape, self.attention_dtype)
 
     def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
         return CPUPagedKVCache(shape, size, self.attention_dtype, self._unit)

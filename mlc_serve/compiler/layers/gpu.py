@@ -13,8 +13,8 @@ from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache, RopeMode, TIRPagedK
 from tvm.target import Target
 
 from mlc_serve.errors import CheckpointError
+from mlc_serve.models.attention import AttentionShape
 from mlc_serve.models.layers import CacheSize
-from mlc_serve.models.llama_config import AttentionShape
 from mlc_serve.models.rope import LinearScaling, Llama3Scaling, Rope
 from mlc_serve.quantization.scheme import Scheme
 
@@ -61,6 +61,16 @@ class GPULayers:
 
     def rms_norm(self, width: int, epsilon: float) -> nn.RMSNorm:
         return nn.RMSNorm(width, -1, epsilon, bias=False, dtype=self.dtype)
+
+    def head_norm(self, width: int, epsilon: float) -> nn.RMSNorm:
+        return self.rms_norm(width, epsilon)
+
+    def normalize_heads(
+        self, qkv: nn.Tensor, q_norm: nn.RMSNorm, k_norm: nn.RMSNorm, shape: AttentionShape
+    ) -> nn.Tensor:
+        num_q, num_kv = shape.num_q_heads, shape.num_kv_heads
+        q, k, v = nn.op.split(qkv, [num_q, num_q + num_kv], axis=2)
+        return nn.op.concat([q_norm(q), k_norm(k), v], dim=2)
 
     def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
         return TIRPagedKVCache(

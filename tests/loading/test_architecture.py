@@ -15,8 +15,8 @@ from safetensors.numpy import save_file
 
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.errors import CheckpointError
-from mlc_serve.loading.dimensions import read_dimensions
-from mlc_serve.models.llama_config import LlamaConfig
+from mlc_serve.loading.architecture import checked_architecture
+from mlc_serve.models.architecture import Architecture
 from tests.checkpoints import Shape, write_checkpoint
 from tests.mlc_checkpoints import write_packed_model
 
@@ -42,9 +42,9 @@ def configure(directory: Path, **keys: Any) -> Path:
     return directory
 
 
-def read(directory: Path) -> LlamaConfig:
+def read(directory: Path) -> Architecture:
     """What a start does before it compiles."""
-    return read_dimensions(open_checkpoint(directory))
+    return checked_architecture(open_checkpoint(directory))
 
 
 def test_a_sound_checkpoint_has_its_dimensions(directory: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_packed_checkpoint_has_its_dimensions(tmp_path: Path) -> None:
     """Of weights that MLC has quantized the rows are compared."""
     source = write_checkpoint(tmp_path / "source", Shape("qwen2"), dtype="float16")
     packed = write_packed_model(tmp_path / "packed", source, "q4f16_1")
-    assert read(packed).hidden_size == 64
+    assert dict(read(packed).weights())["model.norm.weight"] == (64,)
     path = packed / "mlc-chat-config.json"
     config = json.loads(path.read_text())
     config["model_config"]["intermediate_size"] *= 3
@@ -106,7 +106,7 @@ def test_a_tensor_of_another_shape_is_told(directory: Path) -> None:
 
 def test_a_head_that_is_there_is_taken(directory: Path) -> None:
     """Even if the configuration ties it to the embeddings: transformers does so too."""
-    assert not read(configure(directory, tie_word_embeddings=True)).tie_word_embeddings
+    assert "lm_head.weight" in dict(read(configure(directory, tie_word_embeddings=True)).weights())
 
 
 # ---------------------------------------------------------------- anything at all
@@ -130,7 +130,8 @@ KEYS = (
     ),
     *("num_key_value_heads", "vocab_size", "max_position_embeddings", "rms_norm_eps", "rope_theta"),
     *("rope_scaling", "rope_parameters", "hidden_act", "tie_word_embeddings", "attention_bias", "mlp_bias"),
-    *("use_sliding_window", "sliding_window", "max_window_layers", "quantization_config", "weight_map"),
+    *("use_sliding_window", "sliding_window", "max_window_layers", "layer_types"),
+    *("quantization_config", "weight_map"),
     *("original_max_position_embeddings", "position_embedding_base", "eos_token_id", "bos_token_id"),
     *("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "do_sample"),
     *("eos_token", "bos_token", "chat_template", "added_tokens_decoder"),
@@ -142,7 +143,9 @@ scalars = (
     | st.sampled_from([0, -1, 2**31, 10**30, 10**400])
     | st.floats()
     | st.text()
-    | st.sampled_from(["yarn", "dynamic", "llama3", "linear", "silu", "qwen2", "\ud83d", "x" * 400, "../x"])
+    | st.sampled_from(
+        ["yarn", "dynamic", "llama3", "linear", "silu", "qwen2", "qwen3", "\ud83d", "x" * 400, "../x"]
+    )
 )
 odd_keys = st.text(max_size=5) | st.sampled_from(
     [
@@ -167,7 +170,7 @@ values = st.recursive(
 def read_everything(directory: Path) -> None:
     """What a start reads of the small files."""
     checkpoint = open_checkpoint(directory)
-    read_dimensions(checkpoint)
+    checked_architecture(checkpoint)
     checkpoint.fingerprint()
     checkpoint.generation_defaults()
     checkpoint.chat_template()

@@ -1,4 +1,4 @@
-"""Reading an architecture's dimensions from a config file, and the weights that follow from them."""
+"""Reading a decoder's dimensions from a configuration, and the weights that follow from them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from mlc_serve.compiler.layers.gpu import GPULayers
 from mlc_serve.compiler.target import target_for
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.llama import LlamaForCausalLM
-from mlc_serve.models.llama_config import LlamaConfig
+from mlc_serve.models.attention import AttentionKind
+from mlc_serve.models.decoder import Decoder
 from mlc_serve.models.rope import Rope
-from mlc_serve.models.table import read_config
+from mlc_serve.models.table import read_architecture
 from mlc_serve.quantization.scheme import find_scheme
 
 CONFIG: dict[str, Any] = {
@@ -26,17 +26,18 @@ CONFIG: dict[str, Any] = {
 
 def test_a_minimal_config_has_the_defaults_of_transformers() -> None:
     """Every head has its own keys, heads share the width, and nothing is tied or biased."""
-    config = LlamaConfig.from_dict(CONFIG)
+    config = Decoder.from_config(CONFIG)
     shape = config.attention
     assert (shape.num_kv_heads, shape.head_dim, shape.rope) == (4, 16, Rope(10000.0))
     assert shape.qkv_width == 12 * 16
     assert (config.rms_norm_eps, config.context_window_size) == (1e-6, 2048)
     assert {config.tie_word_embeddings, config.qkv_bias, config.o_bias, config.mlp_bias} == {False}
+    assert config.attention_kinds == (AttentionKind.FULL,) * 2
 
 
 def test_what_the_config_says_is_taken() -> None:
     """Grouped heads of a width of their own, MLC's name of the context window, and null for the default."""
-    config = LlamaConfig.from_dict(
+    config = Decoder.from_config(
         CONFIG
         | {
             "num_key_value_heads": 2,
@@ -52,8 +53,8 @@ def test_what_the_config_says_is_taken() -> None:
 @pytest.mark.parametrize("key", sorted(CONFIG))
 def test_a_missing_key_is_named(key: str) -> None:
     """The error says which and what it must be."""
-    with pytest.raises(CheckpointError, match=f"{key} must be a positive integer, not None"):
-        LlamaConfig.from_dict({name: value for name, value in CONFIG.items() if name != key})
+    with pytest.raises(CheckpointError, match=f"{key} must be a positive integer.*, not None"):
+        Decoder.from_config({name: value for name, value in CONFIG.items() if name != key})
 
 
 WRONG: list[dict[str, Any]] = [
@@ -64,6 +65,7 @@ WRONG: list[dict[str, Any]] = [
     {"vocab_size": [512]},
     {"num_hidden_layers": -1},
     {"num_hidden_layers": 10**400},
+    {"num_hidden_layers": 2**31 - 1},
     {"num_attention_heads": {}},
     {"num_key_value_heads": 0},
     {"num_key_value_heads": "two"},
@@ -101,7 +103,7 @@ def test_what_can_not_be_is_named(wrong: dict[str, Any]) -> None:
     """A value of a wrong kind, and a feature that this architecture lacks, by its key and in one line."""
     (key,) = wrong
     with pytest.raises(CheckpointError, match=f"^{key}") as caught:
-        read_config("llama", CONFIG | wrong)
+        read_architecture("llama", CONFIG | wrong)
     assert len(str(caught.value)) < 200
 
 
@@ -110,29 +112,7 @@ def test_what_can_not_be_is_named(wrong: dict[str, Any]) -> None:
 )
 def test_what_transformers_takes_for_the_same_is_taken(harmless: dict[str, Any]) -> None:
     """Other names, a whole number, and keys that a Llama does not read."""
-    read_config("llama", CONFIG | harmless)
-
-
-@pytest.mark.parametrize(
-    ("keys", "is_supported"),
-    [
-        ({"use_sliding_window": False, "sliding_window": 16, "max_window_layers": 0}, True),
-        ({"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 2}, True),
-        ({"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}, False),
-        ({"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 0}, False),
-        ({"use_sliding_window": True, "sliding_window": None, "max_window_layers": 0}, True),
-        ({"use_sliding_window": True, "sliding_window": 2048, "max_window_layers": 0}, True),
-        ({"use_sliding_window": True}, True),
-    ],
-    ids=str,
-)  # fmt: skip
-def test_windows_matter_where_a_layer_has_one(keys: dict[str, Any], is_supported: bool) -> None:
-    """Those of the first max_window_layers have none, nor is one that holds the whole context."""
-    if is_supported:
-        read_config("qwen2", CONFIG | keys)
-    else:
-        with pytest.raises(CheckpointError, match="use_sliding_window is not supported"):
-            read_config("qwen2", CONFIG | keys)
+    read_architecture("llama", CONFIG | harmless)
 
 
 @pytest.mark.parametrize(
@@ -142,14 +122,16 @@ def test_windows_matter_where_a_layer_has_one(keys: dict[str, Any], is_supported
         ("llama", {"tie_word_embeddings": True, "num_key_value_heads": 2, "head_dim": 24}),
         ("llama", {"attention_bias": True, "mlp_bias": True}),
         ("qwen2", {}),
+        ("qwen3", {}),
+        ("qwen3", {"attention_bias": True, "tie_word_embeddings": True, "num_key_value_heads": 2}),
     ],
 )
 def test_weights_are_those_of_the_module(model_type: str, keys: dict[str, Any]) -> None:
     """The same names, shapes and order as what is compiled takes."""
-    config = read_config(model_type, CONFIG | keys)
+    config = read_architecture(model_type, CONFIG | keys)
     layers = GPULayers(find_scheme("q0f32"), target_for("cpu"))  # row-major; nothing is compiled for a target
-    parameters = LlamaForCausalLM(config, layers).named_parameters()
-    assert list(config.tensor_shapes()) == [
+    parameters = config.build(layers).named_parameters()
+    assert list(config.weights()) == [
         (name, tuple(map(int, parameter.shape))) for name, parameter in parameters
     ]
 
@@ -158,4 +140,4 @@ def test_weights_are_those_of_the_module(model_type: str, keys: dict[str, Any]) 
 def test_heads_that_do_not_fit_are_refused(wrong: dict[str, int]) -> None:
     """Groups must be whole, and rotary positions turn pairs of dimensions."""
     with pytest.raises(CheckpointError, match="attention heads of"):
-        LlamaConfig.from_dict(CONFIG | wrong)
+        Decoder.from_config(CONFIG | wrong)

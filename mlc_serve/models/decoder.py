@@ -1,44 +1,35 @@
-"""The dimensions of a Llama-like model, from its configuration. Needs no TVM."""
+"""Llama and the families that are Llama with a switch set, by their dimensions. Needs no TVM until a model is
+built.
+"""
 
 from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mlc_serve.errors import CheckpointError
+from mlc_serve.models.architecture import NamedShape
+from mlc_serve.models.attention import AttentionKind, AttentionShape
 from mlc_serve.models.config_values import Config, flag, number, size
 from mlc_serve.models.rope import Rope, read_rope
 
-NamedShape = tuple[str, tuple[int, ...]]
+if TYPE_CHECKING:
+    from mlc_serve.models.decoder_module import DecoderModule
+    from mlc_serve.models.layers import Layers
 
+_MOST_LAYERS = 2**17  # the kind of each one is kept
 _SILU = ("silu", "swish")  # two names of one function
 
 
 @dataclass(frozen=True)
-class AttentionShape:
-    """The dimensions that the KV cache and its kernels are made for."""
+class Decoder:
+    """Implements architecture.Architecture for a pre-norm decoder with rotary positions, grouped-query
+    attention and a SwiGLU MLP.
 
-    num_layers: int
-    num_q_heads: int
-    num_kv_heads: int
-    head_dim: int
-    rope: Rope
-
-    @property
-    def q_width(self) -> int:
-        """Columns of all queries, or of what attention gives for them."""
-        return self.num_q_heads * self.head_dim
-
-    @property
-    def qkv_width(self) -> int:
-        """Columns of the fused QKV product."""
-        return (self.num_q_heads + 2 * self.num_kv_heads) * self.head_dim
-
-
-@dataclass(frozen=True)
-class LlamaConfig:
-    """The dimensions of a Llama-like model."""
+    `head_norms` says that each head of queries and keys is normalised before it is rotated.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -49,19 +40,29 @@ class LlamaConfig:
     qkv_bias: bool
     o_bias: bool
     mlp_bias: bool
+    head_norms: bool
     attention: AttentionShape
+    attention_kinds: tuple[AttentionKind, ...]
 
     @classmethod
-    def from_dict(
-        cls, config: Config, *, qkv_bias: bool = False, o_bias: bool = False, mlp_bias: bool = False
-    ) -> LlamaConfig:
-        """Read config.json's keys, or those of mlc-chat-config.json's model_config.
+    def from_config(
+        cls,
+        config: Config,
+        *,
+        qkv_bias: bool = False,
+        o_bias: bool = False,
+        mlp_bias: bool = False,
+        head_norms: bool = False,
+    ) -> Decoder:
+        """Read the keys of config.json, or of model_config in mlc-chat-config.json. All layers have full
+        attention.
 
-        Raises CheckpointError naming the key that is missing or malformed, or that asks for something else
-        than Llama.
+        Raises CheckpointError, which names the key, if one is missing or malformed, or asks for something
+        that this decoder does not have.
         """
         _check_activation(config)
         rope = read_rope(config)
+        attention = _attention(config, rope)
         return cls(
             vocab_size=size(config, "vocab_size"),
             hidden_size=size(config, "hidden_size"),
@@ -72,25 +73,40 @@ class LlamaConfig:
             qkv_bias=qkv_bias,
             o_bias=o_bias,
             mlp_bias=mlp_bias,
-            attention=_attention(config, rope),
+            head_norms=head_norms,
+            attention=attention,
+            attention_kinds=(AttentionKind.FULL,) * attention.num_layers,
         )
 
-    def tensor_shapes(self) -> Iterator[NamedShape]:
-        """Name and shape of each weight, in the order of the layers; products that are computed at once are
-        one, and matrices are `(N, K)`.
-        """
+    @property
+    def workspace_width(self) -> int:
+        """Residuals, the fused QKV product before and after the cache has split it, and the MLP."""
+        num_qkv = 3 if self.head_norms else 2
+        return 3 * self.hidden_size + num_qkv * self.attention.qkv_width + 3 * self.intermediate_size
+
+    def weights(self) -> Iterator[NamedShape]:
+        """See Architecture."""
         yield "model.embed_tokens.weight", (self.vocab_size, self.hidden_size)
         for layer in range(self.attention.num_layers):
-            for name, shape in self._layer_shapes():
+            for name, shape in self._layer_weights():
                 yield f"model.layers.{layer}.{name}", shape
         yield "model.norm.weight", (self.hidden_size,)
         if not self.tie_word_embeddings:
             yield "lm_head.weight", (self.vocab_size, self.hidden_size)
 
-    def _layer_shapes(self) -> Iterator[NamedShape]:
+    def build(self, layers: Layers) -> DecoderModule:
+        """See Architecture."""
+        from mlc_serve.models.decoder_module import DecoderModule  # noqa: PLC0415 - needs TVM's compiler
+
+        return DecoderModule(self, layers)
+
+    def _layer_weights(self) -> Iterator[NamedShape]:
         attention, hidden, inner = self.attention, self.hidden_size, self.intermediate_size
         yield "input_layernorm.weight", (hidden,)
         yield from _product("self_attn.qkv_proj", attention.qkv_width, hidden, self.qkv_bias)
+        if self.head_norms:
+            yield "self_attn.q_norm.weight", (attention.head_dim,)
+            yield "self_attn.k_norm.weight", (attention.head_dim,)
         yield from _product("self_attn.o_proj", hidden, attention.q_width, self.o_bias)
         yield "post_attention_layernorm.weight", (hidden,)
         yield from _product("mlp.gate_up_proj", 2 * inner, hidden, self.mlp_bias)
@@ -112,7 +128,7 @@ def _check_activation(config: Config) -> None:
 def _attention(config: Config, rope: Rope) -> AttentionShape:
     num_heads = size(config, "num_attention_heads")
     shape = AttentionShape(
-        num_layers=size(config, "num_hidden_layers"),
+        num_layers=size(config, "num_hidden_layers", up_to=_MOST_LAYERS),
         num_q_heads=num_heads,
         num_kv_heads=size(config, "num_key_value_heads", num_heads),
         head_dim=size(config, "head_dim", size(config, "hidden_size") // num_heads),
@@ -127,8 +143,8 @@ def _attention(config: Config, rope: Rope) -> AttentionShape:
 
 
 def _context_window(config: Config, rope: Rope) -> int:
-    """What the configuration says, or what stretched positions reach, if that is more: those who stretch them
-    by hand leave max_position_embeddings as it was.
+    """What the configuration says, or what stretched positions reach, if that is more: people who stretch
+    them by hand leave max_position_embeddings as it was.
     """
     stated = size(config, "max_position_embeddings", size(config, "context_window_size", 2048))
     return stated if rope.scaling is None else max(stated, rope.scaling.context_window_size)

@@ -1,0 +1,33 @@
+"""The architecture of a checkpoint, and whether its tensors agree with it.
+
+This takes milliseconds, and comes before anything that takes longer: a configuration that can't be true is
+refused before a library is compiled for it.
+"""
+
+from __future__ import annotations
+
+from mlc_serve.checkpoint.checkpoint import Checkpoint
+from mlc_serve.checkpoint.sources import Sources
+from mlc_serve.errors import CheckpointError
+from mlc_serve.models.architecture import Architecture
+from mlc_serve.models.table import read_architecture, weight_names
+
+
+def checked_architecture(checkpoint: Checkpoint) -> Architecture:
+    """The architecture that the configuration states.
+
+    Raises CheckpointError, in one line that names the file and the key or the tensor, for an architecture or
+    a configuration that is not supported, and for a tensor that is missing or has another shape than the
+    configuration says.
+    """
+    try:
+        architecture = read_architecture(checkpoint.model_type, checkpoint.config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{checkpoint.config_file}: {error}") from error
+    sources_of(checkpoint).check(architecture.weights())
+    return architecture
+
+
+def sources_of(checkpoint: Checkpoint) -> Sources:
+    """The checkpoint's tensors, by the names that its architecture gives to weights."""
+    return Sources(checkpoint, weight_names(checkpoint.model_type))

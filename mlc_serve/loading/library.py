@@ -1,0 +1,75 @@
+"""The compiled library of a checkpoint: a file that the user names, or an artifact, compiled on first use."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+from mlc_serve.checkpoint.checkpoint import Checkpoint
+from mlc_serve.config import DEFAULT_OPT, EngineConfig
+from mlc_serve.errors import CheckpointError, ConfigError
+from mlc_serve.loading.architecture import checked_architecture
+from mlc_serve.loading.artifacts import Report, artifact, host_cpu, source_hash
+from mlc_serve.loading.compiler_process import run_compiler
+from mlc_serve.quantization.scheme import check_conversion, choose_scheme
+from mlc_serve.runtime.device import DeviceName
+from mlc_serve.runtime.library import Library
+
+_FILE_NAME = "model.so"
+
+
+def find_library(config: EngineConfig, checkpoint: Checkpoint, place: DeviceName, report: Report) -> Library:
+    """The library, opened on its device. Raises StartupError.
+
+    One that the user names is taken in the scheme that it was compiled for.
+    """
+    if config.model_lib is not None:
+        return _named_library(Path(config.model_lib), config.quantization, checkpoint, place)
+    scheme = choose_scheme(config.quantization, checkpoint.quantization, place.kind)
+    return _own_library(checkpoint, scheme.name, config.opt or DEFAULT_OPT, place, report)
+
+
+def _named_library(path: Path, wanted: str | None, checkpoint: Checkpoint, place: DeviceName) -> Library:
+    if not path.is_file():
+        raise CheckpointError(f"model library {path}: there is no such file")
+    library = Library(path, place.open())
+    if wanted not in (None, library.quantization):
+        raise ConfigError(f"model library {path} is compiled for {library.quantization}, not for {wanted}")
+    check_conversion(checkpoint.quantization, library.quantization)
+    return library
+
+
+def _own_library(
+    checkpoint: Checkpoint, quantization: str, opt: str, place: DeviceName, report: Report
+) -> Library:
+    key = {
+        "model_type": checkpoint.model_type,
+        "config": dict(checkpoint.config),
+        "quantization": quantization,
+        "opt": opt,
+        "device": place.kind,
+        "processor": _processor(place),
+        "tvm": version("apache-tvm"),
+        "code": source_hash("compiler", "models", "quantization"),
+    }
+
+    def make(directory: Path) -> None:
+        checked_architecture(checkpoint)
+        report(
+            f"Compiling {checkpoint.directory.name} as {quantization} for {place.kind}; this is done once."
+        )
+        options = {"quantization": quantization, "opt": opt, "device": str(place)}
+        run_compiler(checkpoint.directory, options, directory / _FILE_NAME)
+
+    def use(directory: Path) -> Library:
+        return Library(directory / _FILE_NAME, place.open())
+
+    return artifact("libraries", key, make, use, model=str(checkpoint.directory), report=report)
+
+
+def _processor(place: DeviceName) -> str:
+    """A name that differs between processors that can't run each other's code."""
+    if place.kind == "cpu":
+        return host_cpu()
+    handle = place.open()
+    return f"{handle.device_name} {handle.compute_version}"

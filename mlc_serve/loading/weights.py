@@ -1,0 +1,49 @@
+"""The weights that a library takes: an artifact, converted from the checkpoint on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from mlc_serve.checkpoint.checkpoint import Checkpoint
+from mlc_serve.checkpoint.conversion import convert
+from mlc_serve.host.disk import check_room
+from mlc_serve.loading.architecture import sources_of
+from mlc_serve.loading.artifacts import Report, artifact, source_hash
+from mlc_serve.quantization.scheme import SCHEMES
+from mlc_serve.runtime.library import Library
+from mlc_serve.runtime.weights import load_weights
+
+
+def find_weights(checkpoint: Checkpoint, library: Library, report: Report) -> list[Any]:
+    """The library's parameters, in its order, on its device. Raises StartupError."""
+    specs, total = library.parameters, library.info.param_bytes
+    scheme = SCHEMES.get(library.quantization)  # none: a library that MLC built takes weights as they are
+    key = {
+        "checkpoint": checkpoint.fingerprint(),
+        "quantization": library.quantization,
+        "parameters": [[spec.name, spec.shape, spec.dtype, spec.layout] for spec in specs],
+        "code": source_hash("checkpoint", "models", "quantization"),
+    }
+
+    def make(directory: Path) -> None:
+        check_room(directory, total)
+        with _bar("converting weights", total) as progress:
+            convert(sources_of(checkpoint), specs, scheme.groups if scheme else None, directory, progress)
+
+    def use(directory: Path) -> list[Any]:
+        with _bar("loading weights", total) as progress:
+            return load_weights(directory, specs, library.device, progress)
+
+    return artifact("weights", key, make, use, model=str(checkpoint.directory), report=report)
+
+
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Callable[[int], object]]:
+    """A progress bar, which is told the bytes done since the last call."""
+    with tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+        yield bar.update

@@ -1,0 +1,62 @@
+"""What a family of models has to say of itself, so that its models can be loaded, compiled and served.
+
+To add a family, write one file that has its Family, and add one line to the table in `table`. Reading a
+configuration must not import TVM: a server of a compiled model does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from mlc_serve.models.attention import AttentionKind, AttentionShape
+from mlc_serve.models.config_values import Config
+from mlc_serve.models.weight_names import WeightNames
+
+if TYPE_CHECKING:
+    from tvm.relax.frontend import nn
+
+    from mlc_serve.models.layers import Layers
+
+NamedShape = tuple[str, tuple[int, ...]]
+
+
+class Architecture(Protocol):
+    """One model of a family, with the dimensions that its configuration states."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding table, and columns of the logits."""
+
+    @property
+    def context_window_size(self) -> int:
+        """The most tokens that a sequence can have."""
+
+    @property
+    def attention(self) -> AttentionShape:
+        """Heads, layers and rotary positions."""
+
+    @property
+    def attention_kinds(self) -> Sequence[AttentionKind]:
+        """What each layer attends to."""
+
+    @property
+    def workspace_width(self) -> int:
+        """How many values of activations a forward pass holds at once, for each of its tokens."""
+
+    def weights(self) -> Iterator[NamedShape]:
+        """The name and the shape of each weight, in the order of the module's parameters. Matrices are
+        `(N, K)`; products that are computed at once are one weight.
+        """
+
+    def build(self, layers: Layers) -> nn.Module:
+        """The module, made of `layers`. Its method `spec()` gives the functions to compile. Needs TVM."""
+
+
+class Family(NamedTuple):
+    """Models that share a model_type. `read` raises CheckpointError, which names the key, for a configuration
+    that no model of the family can have.
+    """
+
+    read: Callable[[Config], Architecture]
+    names: WeightNames

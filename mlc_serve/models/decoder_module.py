@@ -1,0 +1,174 @@
+"""The module of a Decoder, which TVM compiles.
+
+It knows neither the device nor how weights are stored: the layers that it is made of do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import tirx
+from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
+
+from mlc_serve.models.decoder import Decoder
+from mlc_serve.models.layers import CacheSize, Layers
+
+
+class _Attention(nn.Module):
+    def __init__(self, config: Decoder, layers: Layers) -> None:
+        shape = config.attention
+        self.config = config
+        self.make = layers
+        self.qkv_proj = layers.linear(
+            config.hidden_size,
+            shape.qkv_width,
+            bias=config.qkv_bias,
+            dtype=layers.dtype if config.head_norms else layers.attention_dtype,
+        )
+        if config.head_norms:
+            self.q_norm = layers.head_norm(shape.head_dim, config.rms_norm_eps)
+            self.k_norm = layers.head_norm(shape.head_dim, config.rms_norm_eps)
+        self.o_proj = layers.linear(shape.q_width, config.hidden_size, bias=config.o_bias)
+        # Instead of queries and keys with the factor, their products are multiplied with its square.
+        self.scale = shape.head_dim**-0.5 * shape.rope.attention_factor**2
+
+    def forward(self, residual: nn.Tensor, x: Any, cache: PagedKVCache, layer: int) -> nn.Tensor:
+        shape, num_tokens = self.config.attention, residual.shape[1]
+        qkv = self.qkv_proj(x).reshape(1, num_tokens, shape.num_heads, shape.head_dim)
+        if self.config.head_norms:
+            qkv = self.make.normalize_heads(qkv, self.q_norm, self.k_norm, shape)
+        attended = cache.attention_with_fused_qkv(layer, qkv, shape.num_q_heads, self.scale)
+        return self.o_proj.add_to(residual, attended.reshape(1, num_tokens, shape.q_width))
+
+
+class _MLP(nn.Module):
+    def __init__(self, config: Decoder, layers: Layers) -> None:
+        hidden, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
+        self.gate_up_proj = layers.linear(hidden, 2 * inner, bias=bias, gated=True)
+        self.down_proj = layers.linear(inner, hidden, bias=bias)
+
+    def forward(self, residual: nn.Tensor, x: Any) -> nn.Tensor:
+        return self.down_proj.add_to(residual, self.gate_up_proj.gated(x))
+
+
+class _DecoderLayer(nn.Module):
+    def __init__(self, config: Decoder, layers: Layers) -> None:
+        self.input_layernorm = layers.rms_norm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = _Attention(config, layers)
+        self.post_attention_layernorm = layers.rms_norm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = _MLP(config, layers)
+
+    def forward(self, x: nn.Tensor, cache: PagedKVCache, layer: int) -> nn.Tensor:
+        x = self.self_attn(x, self.input_layernorm(x), cache, layer)
+        return self.mlp(x, self.post_attention_layernorm(x))
+
+
+class _Trunk(nn.Module):
+    def __init__(self, config: Decoder, layers: Layers) -> None:
+        self.embed_tokens = layers.embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(
+            [_DecoderLayer(config, layers) for _ in range(config.attention.num_layers)]
+        )
+        self.norm = layers.rms_norm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, x: nn.Tensor, cache: PagedKVCache) -> nn.Tensor:
+        for i, layer in enumerate(self.layers):
+            x = layer(x, cache, i)
+        return x
+
+
+class DecoderModule(nn.Module):
+    """The functions of a compiled model, with the names and shapes of MLC's libraries.
+
+    s tokens, b sequences, h hidden size, v vocabulary; logits are float32.
+    """
+
+    def __init__(self, config: Decoder, layers: Layers) -> None:
+        self.config = config
+        self.make = layers
+        self.model = _Trunk(config, layers)
+        if not config.tie_word_embeddings:
+            self.lm_head = layers.linear(config.hidden_size, config.vocab_size)
+
+    def embed(self, input_ids: nn.Tensor) -> nn.Tensor:
+        """Ids `(s,)` -> `(s, h)`."""
+        return self.model.embed_tokens(input_ids)
+
+    def batch_prefill(
+        self, input_embeds: nn.Tensor, logit_positions: nn.Tensor, paged_kv_cache: PagedKVCache
+    ) -> tuple[nn.Tensor, PagedKVCache]:
+        """`(1, s, h)`, and the rows `(b,)` whose logits are wanted -> `(1, b, v)`."""
+        hidden = self.model(input_embeds, paged_kv_cache)
+        return self._logits(nn.op.take(hidden, logit_positions, axis=1)), paged_kv_cache
+
+    def batch_decode(
+        self, input_embeds: nn.Tensor, paged_kv_cache: PagedKVCache
+    ) -> tuple[nn.Tensor, PagedKVCache]:
+        """`(b, 1, h)`, one token of each sequence -> `(b, 1, v)`."""
+        batch = input_embeds.shape[0]
+        hidden = self.model(input_embeds.reshape(1, batch, self.config.hidden_size), paged_kv_cache)
+        return self._logits(hidden).reshape(batch, 1, self.config.vocab_size), paged_kv_cache
+
+    def batch_verify(
+        self, input_embeds: nn.Tensor, paged_kv_cache: PagedKVCache
+    ) -> tuple[nn.Tensor, PagedKVCache]:
+        """`(1, s, h)` -> the logits of every row, `(1, s, v)`."""
+        return self._logits(self.model(input_embeds, paged_kv_cache)), paged_kv_cache
+
+    def create_tir_paged_kv_cache(
+        self,
+        max_batch_size: tirx.Var,
+        max_total_seq_len: tirx.Var,
+        prefill_chunk_size: tirx.Var,
+        page_size: tirx.Var,
+        support_sliding_window: tirx.Var,
+    ) -> PagedKVCache:
+        """An empty KV cache of the given sizes."""
+        size = CacheSize(
+            max_batch_size, max_total_seq_len, prefill_chunk_size, page_size, support_sliding_window
+        )
+        return self.make.kv_cache(self.config.attention, size)
+
+    def _logits(self, hidden: nn.Tensor) -> nn.Tensor:
+        final = self.model.norm(hidden)
+        logits = (
+            self.model.embed_tokens.logits(final) if self.config.tie_word_embeddings else self.lm_head(final)
+        )
+        return logits if logits.dtype == "float32" else logits.astype("float32")
+
+    def spec(self) -> nn.spec.ModuleSpec:
+        """The signatures to export."""
+        hidden, dtype = self.config.hidden_size, self.make.dtype
+        tensor, cache = nn.spec.Tensor, nn.spec.Object(object_type=PagedKVCache)
+        packed = {"$": {"param_mode": "packed", "effect_mode": "none"}}
+        return nn.spec.ModuleSpec.from_raw(
+            {
+                "embed": {"input_ids": tensor(["seq_len"], "int32"), **packed},
+                "batch_prefill": {
+                    "input_embeds": tensor([1, "seq_len", hidden], dtype),
+                    "logit_positions": tensor(["batch_size"], "int32"),
+                    "paged_kv_cache": cache,
+                    **packed,
+                },
+                "batch_decode": {
+                    "input_embeds": tensor(["batch_size", 1, hidden], dtype),
+                    "paged_kv_cache": cache,
+                    **packed,
+                },
+                "batch_verify": {
+                    "input_embeds": tensor([1, "seq_len", hidden], dtype),
+                    "paged_kv_cache": cache,
+                    **packed,
+                },
+                "create_tir_paged_kv_cache": {
+                    "max_batch_size": int,
+                    "max_total_seq_len": int,
+                    "prefill_chunk_size": int,
+                    "page_size": int,
+                    "support_sliding_window": int,
+                    "$": {"param_mode": "none", "effect_mode": "none"},
+                },
+            },
+            self,
+        )

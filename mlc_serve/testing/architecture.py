@@ -1,0 +1,62 @@
+"""A family of models that are only described: enough for everything that happens before one is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NoReturn
+
+from mlc_serve.models.architecture import Family, NamedShape
+from mlc_serve.models.attention import AttentionKind, AttentionShape
+from mlc_serve.models.config_values import Config, size
+from mlc_serve.models.rope import read_rope
+from mlc_serve.models.weight_names import FusedProduct, WeightNames
+
+_HEAD_DIM = 8
+
+
+@dataclass(frozen=True)
+class FakeArchitecture:
+    """Implements models.architecture.Architecture: an embedding, and a mixer in each layer. Checkpoints of
+    Hugging Face have the mixer in two halves.
+    """
+
+    vocab_size: int
+    width: int
+    context_window_size: int
+    attention: AttentionShape
+    attention_kinds: tuple[AttentionKind, ...]
+
+    @property
+    def workspace_width(self) -> int:
+        """The hidden states alone."""
+        return self.width
+
+    def weights(self) -> Iterator[NamedShape]:
+        """The embedding and the mixers."""
+        yield "embed.weight", (self.vocab_size, self.width)
+        for layer in range(self.attention.num_layers):
+            yield f"layers.{layer}.mixer.weight", (2 * self.width, self.width)
+
+    def build(self, layers: object) -> NoReturn:
+        """A fake can't be compiled."""
+        raise NotImplementedError(f"a fake architecture was to be built of {layers}")
+
+
+def _read(config: Config) -> FakeArchitecture:
+    """The key `recurrent_layers` tells how many layers at the end keep a state instead of attending."""
+    num_layers = size(config, "layers")
+    num_recurrent = config.get("recurrent_layers", 0)
+    kinds = [AttentionKind.FULL] * (num_layers - num_recurrent) + [AttentionKind.RECURRENT] * num_recurrent
+    return FakeArchitecture(
+        vocab_size=size(config, "vocab"),
+        width=size(config, "width"),
+        context_window_size=size(config, "context", 64),
+        attention=AttentionShape(num_layers, 1, 1, _HEAD_DIM, read_rope(config)),
+        attention_kinds=tuple(kinds),
+    )
+
+
+FAKE_FAMILY = Family(
+    _read, WeightNames((FusedProduct("mixer", ("mixer_left", "mixer_right"), "mixer_of_mlc"),))
+)
