@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import tvm
 
-from mlc_serve.compiler.kernels.cpu.decode_attention import decode_attention
-from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit, float_unit_for
-from mlc_serve.compiler.kernels.cpu.merge import merge_attention
-from mlc_serve.compiler.kernels.cpu.pages import PAGE_SIZE, append_pages
-from mlc_serve.compiler.kernels.cpu.prefill_attention import paged_prefill_attention, ragged_prefill_attention
-from mlc_serve.compiler.kernels.cpu.prefill_keys import Heads
-from mlc_serve.compiler.kernels.cpu.rotary import split_rotary
+from mlc_serve.compiler.kernels.cpu.attention.decode import decode_attention
+from mlc_serve.compiler.kernels.cpu.attention.key_source import Heads
+from mlc_serve.compiler.kernels.cpu.attention.merge import merge_attention
+from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE, append_pages
+from mlc_serve.compiler.kernels.cpu.attention.prefill import paged_prefill_attention, ragged_prefill_attention
+from mlc_serve.compiler.kernels.cpu.attention.rotary import split_rotary
+from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit, float_unit_for
 from mlc_serve.compiler.pipeline import lowering_options
 from mlc_serve.compiler.target import target_for
 from mlc_serve.models.rope import Rope

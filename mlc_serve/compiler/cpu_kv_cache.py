@@ -8,13 +8,13 @@ import tvm
 from tvm import relax, tirx
 from tvm.relax.frontend.nn.llm.kv_cache import AttnKind, PagedKVCache, RopeMode
 
-from mlc_serve.compiler.kernels.cpu.decode_attention import decode_attention
-from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit
-from mlc_serve.compiler.kernels.cpu.merge import merge_attention
-from mlc_serve.compiler.kernels.cpu.pages import append_pages, compact_pages, copy_page, read_pages
-from mlc_serve.compiler.kernels.cpu.prefill_attention import paged_prefill_attention, ragged_prefill_attention
-from mlc_serve.compiler.kernels.cpu.prefill_keys import Heads
-from mlc_serve.compiler.kernels.cpu.rotary import split_rotary
+from mlc_serve.compiler.kernels.cpu.attention.decode import decode_attention
+from mlc_serve.compiler.kernels.cpu.attention.key_source import Heads
+from mlc_serve.compiler.kernels.cpu.attention.merge import merge_attention
+from mlc_serve.compiler.kernels.cpu.attention.pages import append_pages, compact_pages, copy_page, read_pages
+from mlc_serve.compiler.kernels.cpu.attention.prefill import paged_prefill_attention, ragged_prefill_attention
+from mlc_serve.compiler.kernels.cpu.attention.rotary import split_rotary
+from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.models.layers import CacheSize
 from mlc_serve.models.llama_config import AttentionShape
 

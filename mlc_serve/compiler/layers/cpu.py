@@ -6,8 +6,8 @@ from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 from tvm.target import Target
 
 from mlc_serve.compiler.cpu_kv_cache import CPUPagedKVCache
-from mlc_serve.compiler.kernels.cpu.dot import dot_for
-from mlc_serve.compiler.kernels.cpu.float_unit import float_unit_for
+from mlc_serve.compiler.kernels.cpu.linear.dot import dot_for
+from mlc_serve.compiler.kernels.cpu.primitives.float_unit import float_unit_for
 from mlc_serve.compiler.layers.integer import IntegerEmbedding, IntegerLinear, LazyNorm
 from mlc_serve.compiler.layers.packed import PackedEmbedding, PackedLinear, RMSNorm
 from mlc_serve.compiler.optimization import Optimization

@@ -13,12 +13,12 @@ from functools import lru_cache
 from tvm import tirx
 from tvm.relax.frontend import nn
 
-from mlc_serve.compiler.kernels.cpu.dequantized_matmul import dequantized_matmul
-from mlc_serve.compiler.kernels.cpu.dot import Dot
-from mlc_serve.compiler.kernels.cpu.epilogue import Epilogue, out_columns
-from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit
-from mlc_serve.compiler.kernels.cpu.integer_embedding import integer_embedding
-from mlc_serve.compiler.kernels.cpu.integer_linear import LinearShape, integer_linear
+from mlc_serve.compiler.kernels.cpu.linear.dequantized_matmul import dequantized_matmul
+from mlc_serve.compiler.kernels.cpu.linear.dot import Dot
+from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue, out_columns
+from mlc_serve.compiler.kernels.cpu.linear.integer_embedding import integer_embedding
+from mlc_serve.compiler.kernels.cpu.linear.integer_linear import LinearShape, integer_linear
+from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.layers.linear import Linear, can_pair, optional_bias
 from mlc_serve.quantization.packing import tiles16_scale_shape, tiles16_u4_shape, tiles16_u8_shape
 from mlc_serve.quantization.scheme import GroupFormat

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tvm.relax.frontend import nn
 
-from mlc_serve.compiler.kernels.cpu.activation import silu_multiply
+from mlc_serve.compiler.kernels.cpu.linear.silu import silu_multiply
 from mlc_serve.quantization.packing import TILE
 
 

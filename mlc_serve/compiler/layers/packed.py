@@ -8,12 +8,12 @@ from functools import lru_cache
 from tvm import tirx
 from tvm.relax.frontend import nn
 
-from mlc_serve.compiler.kernels.cpu.bf16_matmul import bf16_matmul
-from mlc_serve.compiler.kernels.cpu.embedding import packed_embedding, pairs_embedding
-from mlc_serve.compiler.kernels.cpu.epilogue import Epilogue, out_columns
-from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit
-from mlc_serve.compiler.kernels.cpu.matmul import packed_matmul
-from mlc_serve.compiler.kernels.cpu.norm import rms_norm
+from mlc_serve.compiler.kernels.cpu.linear.bf16_matmul import bf16_matmul
+from mlc_serve.compiler.kernels.cpu.linear.embedding import packed_embedding, pairs_embedding
+from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue, out_columns
+from mlc_serve.compiler.kernels.cpu.linear.float_matmul import packed_matmul
+from mlc_serve.compiler.kernels.cpu.linear.norm import rms_norm
+from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.layers.linear import Linear, can_pair, optional_bias
 from mlc_serve.quantization.packing import tiles16_pairs_shape, tiles16_shape
 

@@ -1,0 +1,49 @@
+"""What is measured is products, and the faster kind is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import ml_dtypes
+import numpy as np
+import pytest
+import tvm
+
+from mlc_serve.compiler.features import has
+from mlc_serve.compiler.kernels.cpu.primitives import multiplier_rate as product_rate
+from mlc_serve.compiler.kernels.cpu.primitives.multiplier import Bfloat16Products, FloatProducts, Products
+from mlc_serve.compiler.target import target_for
+
+TARGET = target_for("cpu")
+bfloat16 = pytest.mark.skipif(not has(TARGET, "avx512bf16"), reason="this CPU has no AVX512-BF16")
+
+
+@pytest.mark.parametrize("products", [FloatProducts(), pytest.param(Bfloat16Products(), marks=bfloat16)])
+def test_the_loop_multiplies_all_that_it_counts(monkeypatch: pytest.MonkeyPatch, products: Products) -> None:
+    """No compiler has left anything out: the sums are those of NumPy. The values are exact in either type."""
+    steps = 32
+    monkeypatch.setattr(product_rate, "_STEPS", steps)
+    shape = (product_rate._SUMS, 16 * products.pair)
+    values = np.random.default_rng(0).integers(-4, 5, shape).astype(np.float32)
+    words = values if products.pair == 1 else values.astype(ml_dtypes.bfloat16).view(np.uint32)
+    totals = tvm.runtime.tensor(np.zeros((product_rate._SUMS, 16), np.float32))
+    product_rate._compiled(products, TARGET)(tvm.runtime.tensor(np.ascontiguousarray(words)), totals)
+    pairs = values.reshape(product_rate._SUMS, 16, products.pair)
+    expected = sum(np.einsum("swp,p->sw", pairs, pairs[0, i % 16]) for i in range(steps))
+    np.testing.assert_array_equal(totals.numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "singles", "pay"), [(1.0, 1.0, True), (1.0, 0.5, False), (4.0, 1.0, False), (1.5, 1.0, True)]
+)
+def test_pairs_pay_where_they_finish_more_products(
+    monkeypatch: pytest.MonkeyPatch, pairs: float, singles: float, pay: bool
+) -> None:
+    """An instruction for pairs does twice as many. The fastest runs count."""
+
+    def loop(products: Products, _target: object) -> Callable[[], float]:
+        durations = iter([9.0, pairs if products.pair == 2 else singles] + [9.0] * 20)
+        return lambda: next(durations)
+
+    monkeypatch.setattr(product_rate, "_loop", loop)
+    assert product_rate.pairs_pay.__wrapped__("znver4") is pay
