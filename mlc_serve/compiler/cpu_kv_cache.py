@@ -1,4 +1,4 @@
-"""TVM's paged KV cache for the CPU: which of our kernels takes which of its slots."""
+"""TVM's paged KV cache for the CPU, which is created with our kernels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tvm import relax, tirx
 from tvm.relax.frontend.nn.llm.kv_cache import AttnKind, PagedKVCache, RopeMode
 
 from mlc_serve.compiler.kernels.cpu.attention.decode import decode_attention
-from mlc_serve.compiler.kernels.cpu.attention.key_source import Heads
+from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.merge import merge_attention
 from mlc_serve.compiler.kernels.cpu.attention.pages import append_pages, compact_pages, copy_page, read_pages
 from mlc_serve.compiler.kernels.cpu.attention.prefill import paged_prefill_attention, ragged_prefill_attention
@@ -22,11 +22,11 @@ _UNUSED_WINDOW = 1024  # TVM asks for a window size even where no layer has one
 
 
 class CPUPagedKVCache(PagedKVCache):
-    """TVM's paged KV cache over our kernels. Token trees have none here: their slots stay empty."""
+    """TVM's paged KV cache over our kernels. There are none for token trees and for MLA."""
 
     def __init__(self, shape: AttentionShape, size: CacheSize, dtype: str, unit: FloatUnit) -> None:
         builder = relax.BlockBuilder.current()
-        heads = (shape.num_q_heads, shape.num_kv_heads, shape.head_dim)
+        heads = Heads(shape.num_q_heads, shape.num_kv_heads, shape.head_dim)
         pages = (shape.num_kv_heads, shape.head_dim, dtype)
 
         def kernel(name: str, function: tirx.PrimFunc) -> relax.Tuple:
@@ -38,16 +38,16 @@ class CPUPagedKVCache(PagedKVCache):
         arguments = [
             *_cache_dimensions(shape, size, dtype),
             append,
-            append,  # the slot of MLA, which no architecture here has
-            kernel("ragged_prefill_attention", ragged_prefill_attention(Heads(*heads), dtype, unit)),
-            kernel("paged_prefill_attention", paged_prefill_attention(Heads(*heads), dtype, unit)),
-            kernel("decode_attention", decode_attention(*heads, dtype, unit)),
+            append,  # for MLA, which no architecture here has
+            kernel("ragged_prefill_attention", ragged_prefill_attention(heads, dtype, unit)),
+            kernel("paged_prefill_attention", paged_prefill_attention(heads, dtype, unit)),
+            kernel("decode_attention", decode_attention(heads, dtype, unit)),
             kernel(
                 "windowed_prefill_attention",
-                paged_prefill_attention(Heads(*heads), dtype, unit, window=_UNUSED_WINDOW),
+                paged_prefill_attention(heads, dtype, unit, window=_UNUSED_WINDOW),
             ),
-            kernel("windowed_decode_attention", decode_attention(*heads, dtype, unit, windowed=True)),
-            *[none] * 3,  # tree attention paged and ragged, MLA
+            kernel("windowed_decode_attention", decode_attention(heads, dtype, unit, windowed=True)),
+            *[none] * 3,  # tree attention over pages and over new tokens, MLA
             relax.Tuple([builder.add_func(merge, "merge_attention")]),
             builder.add_func(split_rotary(*heads, shape.rope, dtype), "split_rotary"),
             builder.add_func(copy_page(*pages), "copy_page"),

@@ -20,7 +20,7 @@ from mlc_serve.compiler.kernels.cpu.linear.integer_embedding import integer_embe
 from mlc_serve.compiler.kernels.cpu.linear.integer_linear import LinearShape, integer_linear
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.layers.linear import Linear, can_pair, optional_bias
-from mlc_serve.quantization.packing import tiles16_scale_shape, tiles16_u4_shape, tiles16_u8_shape
+from mlc_serve.quantization.packing import tiles16_integers_shape, tiles16_scale_shape
 from mlc_serve.quantization.scheme import GroupFormat
 
 # A model has many layers of few shapes: each kernel is parsed once.
@@ -54,11 +54,8 @@ class _Weight(nn.Module):
     ) -> None:
         self.num_columns, self.depth, self.groups, self.arithmetic = num_columns, depth, groups, arithmetic
         self.dtype = dtype
-        shape_of = tiles16_u8_shape if groups.bits == 8 else tiles16_u4_shape
-        self.q_weight = nn.Parameter(shape_of(num_columns, depth, groups.group_size), "uint8")
-        self.q_scale = nn.Parameter(
-            tiles16_scale_shape(num_columns, depth, groups.group_size), groups.scale_dtype
-        )
+        self.q_weight = nn.Parameter(tiles16_integers_shape(num_columns, depth, groups), "uint8")
+        self.q_scale = nn.Parameter(tiles16_scale_shape(num_columns, depth, groups), groups.scale_dtype)
         suffix = "-paired" if paired else ""
         self.q_weight.attrs["layout"] = f"tiles16-u{groups.bits}{suffix}"
         self.q_scale.attrs["layout"] = f"tiles16-scale{suffix}"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tvm.relax.frontend import nn
 
 from mlc_serve.compiler.kernels.cpu.linear.silu import silu_multiply
-from mlc_serve.quantization.packing import TILE
+from mlc_serve.quantization.packing import LANES
 
 
 class Linear:
@@ -35,7 +35,7 @@ class Linear:
 
 def can_pair(out_features: int) -> bool:
     """Whether gate and up can alternate: both are whole tiles."""
-    return out_features % (2 * TILE) == 0
+    return out_features % (2 * LANES) == 0
 
 
 def optional_bias(out_features: int, exists: bool) -> nn.Parameter | None:

@@ -9,16 +9,16 @@ from tvm import tirx
 from tvm.relax.frontend import nn
 
 from mlc_serve.compiler.kernels.cpu.linear.bf16_matmul import bf16_matmul
-from mlc_serve.compiler.kernels.cpu.linear.embedding import packed_embedding, pairs_embedding
+from mlc_serve.compiler.kernels.cpu.linear.embedding import float_embedding, pairs_embedding
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue, out_columns
-from mlc_serve.compiler.kernels.cpu.linear.float_matmul import packed_matmul
+from mlc_serve.compiler.kernels.cpu.linear.float_matmul import float_matmul
 from mlc_serve.compiler.kernels.cpu.linear.norm import rms_norm
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.layers.linear import Linear, can_pair, optional_bias
 from mlc_serve.quantization.packing import tiles16_pairs_shape, tiles16_shape
 
 # A model has many layers of few shapes: each kernel is parsed once.
-_matmul: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(packed_matmul)
+_matmul: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(float_matmul)
 _bf16_matmul: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(bf16_matmul)
 _norm: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(rms_norm)
 
@@ -70,7 +70,7 @@ class PackedEmbedding(_Weight):
         kernel = (
             pairs_embedding(self.num_columns, self.depth)
             if self.in_pairs
-            else packed_embedding(self.num_columns, self.depth, self.weight_dtype)
+            else float_embedding(self.num_columns, self.depth, self.weight_dtype)
         )
         out = nn.Tensor.placeholder([ids.shape[0], self.depth], "float32")
         return nn.op.tensor_ir_op(kernel, "embedding", [ids, self.weight], out)

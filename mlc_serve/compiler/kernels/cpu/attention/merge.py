@@ -10,16 +10,16 @@ from tvm.script import tirx as T
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
+from mlc_serve.compiler.kernels.cpu.primitives.threads import VALUES_PER_WAKING
 
-_SERIAL_HEADS = 1024  # no more than these are merged in the time that it takes to wake a thread
+_SERIAL_HEADS = VALUES_PER_WAKING // 128  # merging a head is as dear as turning 128 values
 
 
 def merge_attention(num_heads: int, head_dim: int, dtype: str) -> tirx.PrimFunc:
-    """V `(s, h, d)` and its log2 weights `(s, h)` become, in place, those over its and the other's keys.
-
-    V is of `dtype`, log2 weights are float32.
+    """Output `(s, h, d)` of `dtype` and its log2 weights `(s, h)` of float32, over some keys, become those
+    over these keys and the other's, in place.
     """
-    merge_row = _merge_row(num_heads, head_dim, dtype)
+    merge_row = _merge_row_macro(num_heads, head_dim, dtype)
 
     @T.prim_func(s_tir=True, private=True)
     def merge(v: T.handle, s: T.handle, v_other: T.handle, s_other: T.handle):
@@ -39,7 +39,8 @@ def merge_attention(num_heads: int, head_dim: int, dtype: str) -> tirx.PrimFunc:
     return merge
 
 
-def _merge_row(num_heads: int, head_dim: int, dtype: str) -> Any:
+def _merge_row_macro(num_heads: int, head_dim: int, dtype: str) -> Any:
+    """The macro `merge_row(V, S, V_other, S_other, row)`: merge all heads of a row."""
     step = lanes(head_dim)
 
     @T.macro

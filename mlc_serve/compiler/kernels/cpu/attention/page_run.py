@@ -1,9 +1,10 @@
-"""The queries of one token over some pages of its sequence.
+"""The queries of one token over the pages of its sequence, a run of pages at a time.
 
-The lanes of a vector are the positions of a page. Online softmax (Milakov and Gimelshein, 2018) in base 2, as
-the KV cache's merge expects: what comes out is not yet divided by the weight of its keys. Several pages are
-scored together, so that enough independent sums hide the latency of one multiplication. Pages lie anywhere in
-memory: while one KV head of them is computed, the next is fetched.
+The lanes of a vector are the positions of a page. This is online softmax (Milakov and Gimelshein, 2018) in
+base 2, which the KV cache's merge expects, and the output is divided by the weight of its keys only at the
+end. The up to four pages of a run are scored together, so that enough independent sums hide the latency of a
+multiplication. Pages may lie anywhere in memory, so while one KV head of a run is computed, the next is
+fetched.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 from tvm.script import tirx as T
 
+from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.page_table import PageTable
 from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
@@ -19,12 +21,13 @@ from mlc_serve.compiler.kernels.cpu.primitives.horizontal import horizontal_max,
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
 from mlc_serve.compiler.kernels.cpu.primitives.prefetch import fetch_line
+from mlc_serve.compiler.kernels.cpu.primitives.vector import vector
 
-MASKED = -5e4  # a score that no real one comes near, and that cancels out once a real one is seen
+MASKED = -5e4  # no real score comes near it, and its weight vanishes once a real score is seen
 
 
-class AttentionState(NamedTuple):
-    """Local buffers of one task: what it carries from block to block, for each query head."""
+class TokenState(NamedTuple):
+    """Local buffers for one token: what is carried from run to run, for each query head."""
 
     queries: Any  # (hq, d), scaled
     output: Any  # (hq, d), not divided by `weight`
@@ -32,23 +35,49 @@ class AttentionState(NamedTuple):
     weight: Any  # (hq, 16) the sum of 2^(score - peak) so far, over all lanes
 
 
-class _Cut(NamedTuple):
-    """How the query heads of a KV head are computed."""
+class _Registers(NamedTuple):
+    """How the sums of a KV head's query heads are kept in registers: those of `together` query heads at a
+    time, over all `pages` of a run for scores, and over `width` vectors of a value for output.
+    """
 
-    group: int  # query heads
-    head_dim: int
-    num_kv_heads: int
-    together: int  # query heads that are summed up at a time, over
-    pages: int  # for scores, or
-    width: int  # vectors of a value
+    heads: Heads
+    together: int
+    pages: int
+    width: int
+
+    @property
+    def step(self) -> int:
+        """Values in a vector of a head."""
+        return lanes(self.heads.dim)
 
 
-class _Block(NamedTuple):
-    """Pages that are computed together, and those that come after them."""
+class _Run(NamedTuple):
+    """Local buffers, an element a page of the run."""
 
     page: Any
-    valid: Any  # how many positions of each are there
-    ahead: Any
+    valid: Any  # how many of its positions hold keys
+    ahead: Any  # the page that comes as many pages later
+
+
+class _Place(NamedTuple):
+    """Where scores are computed: a sequence, its KV head, and the number of the run's first page."""
+
+    sequence: Any
+    head: Any
+    first_page: Any
+
+
+class PageRuns:
+    """The macros for the query heads of a token: `begin`, `attend` for each run of `pages_per_run` pages, and
+    `finish`. Registers hold `sums` vectors of sums.
+    """
+
+    def __init__(self, heads: Heads, sums: int) -> None:
+        together = _divisor(heads.group, sums // 2)
+        self.heads, self.pages_per_run = heads, max(1, min(4, sums // together))
+        width = _divisor(heads.dim // lanes(heads.dim), sums // together)
+        self.begin, self.finish = _begin_macro(heads), _finish_macro(heads)
+        self.attend = _attend_macro(_Registers(heads, together, self.pages_per_run, width))
 
 
 def _divisor(extent: int, limit: int) -> int:
@@ -56,54 +85,49 @@ def _divisor(extent: int, limit: int) -> int:
     return max(n for n in range(1, extent + 1) if extent % n == 0 and n <= max(1, limit))
 
 
-class PageAttention:
-    """Macros for the query heads of a token; `attend` takes one block of `pages_per_block` pages. Registers
-    hold `sums` vectors of sums.
+def _attend_macro(registers: _Registers) -> Any:
+    """The macro `attend(P, table, state, b, first, end, last_listed)`: the run of sequence b's pages from
+    `first`, as far as they come before `end`.
     """
-
-    def __init__(self, num_q_heads: int, num_kv_heads: int, head_dim: int, sums: int) -> None:
-        group = num_q_heads // num_kv_heads
-        self.num_q_heads, self.num_kv_heads, self.head_dim = num_q_heads, num_kv_heads, head_dim
-        together = _divisor(group, sums // 2)
-        self.pages_per_block = count = max(1, min(4, sums // together))
-        width = _divisor(head_dim // lanes(head_dim), sums // together)
-        cut = _Cut(group, head_dim, num_kv_heads, together, count, width)
-        self.begin, self.finish = _begin(num_q_heads, head_dim), _finish(num_q_heads, head_dim)
-        score, soften, add_values = _score(cut), _soften(cut), _add_values(cut)
-
-        @T.macro
-        def attend(P, table, state, b, first, end, last_listed):
-            with T.sblock("block"):
-                T.reads()
-                T.writes()
-                page = local((count,), "int32")
-                valid = local((count,), "int32")
-                ahead = local((count,), "int32")
-                scores = local((group, count * PAGE_SIZE))
-                block = T.meta_var(_Block(page, valid, ahead))
-                for p in T.unroll(count):
-                    page[p] = table.page(b, T.min(first + p, end - 1))
-                    valid[p] = T.if_then_else(
-                        first + p < end, T.min(PAGE_SIZE, table.num_keys(b) - (first + p) * PAGE_SIZE), 0
-                    )
-                    ahead[p] = table.listed[T.min(table.indptr[b] + first + count + p, last_listed)]
-                for h in T.serial(num_kv_heads):
-                    score(P, table, state, scores, block, (b, h, first))
-                    soften(state, scores, h)
-                    add_values(P, state, scores, block, h)
-
-        self.attend = attend
-
-
-def _prefetch(num_kv_heads: int) -> Any:
-    """Fetch from the next KV head of page p of a block, or from the first head of the page after it."""
+    num_kv_heads, group, count = registers.heads.num_kv, registers.heads.group, registers.pages
+    score, soften = _score_macro(registers), _soften_macro(registers)
+    add_values = _add_values_macro(registers)
 
     @T.macro
-    def prefetch(P, block, p, part, h, offset):
+    def attend(P, table, state, b, first, end, last_listed):
+        with T.sblock("run"):
+            T.reads()
+            T.writes()
+            page = local((count,), "int32")
+            valid = local((count,), "int32")
+            ahead = local((count,), "int32")
+            scores = local((group, count * PAGE_SIZE))
+            run = T.meta_var(_Run(page, valid, ahead))
+            for p in T.unroll(count):
+                page[p] = table.page(b, T.min(first + p, end - 1))
+                valid[p] = T.if_then_else(
+                    first + p < end, T.min(PAGE_SIZE, table.num_keys(b) - (first + p) * PAGE_SIZE), 0
+                )
+                ahead[p] = table.listed[T.min(table.indptr[b] + first + count + p, last_listed)]
+            for h in T.serial(num_kv_heads):
+                score(P, table, state, scores, run, _Place(b, h, first))
+                soften(state, scores, h)
+                add_values(P, state, scores, run, h)
+
+    return attend
+
+
+def _prefetch_macro(num_kv_heads: int) -> Any:
+    """The macro `prefetch(P, run, p, part, h, offset)`: fetch a line of the KV head after h of page p of a
+    run; after the last head, of the first head of the page ahead.
+    """
+
+    @T.macro
+    def prefetch(P, run, p, part, h, offset):
         T.evaluate(
             fetch_line(
                 P[
-                    T.Select(h + 1 < num_kv_heads, block.page[p], block.ahead[p]),
+                    T.Select(h + 1 < num_kv_heads, run.page[p], run.ahead[p]),
                     part,
                     T.Select(h + 1 < num_kv_heads, h + 1, 0),
                     offset,
@@ -114,28 +138,43 @@ def _prefetch(num_kv_heads: int) -> Any:
     return prefetch
 
 
-def _begin(num_heads: int, head_dim: int) -> Any:
+def _begin_macro(heads: Heads) -> Any:
+    """The macro `begin(Q, state, row, scale)`: the state before any key, for the queries of a row."""
+
     @T.macro
     def begin(Q, state, row, scale):
-        for g in T.serial(num_heads):
+        for g in T.serial(heads.num_q):
             state.peak[g] = T.float32(MASKED)
             for t in T.vectorized(PAGE_SIZE):
                 state.weight[g, t] = T.float32(1.0 / PAGE_SIZE)
-            for i in T.serial(head_dim):
+            for i in T.serial(heads.dim):
                 state.queries[g, i] = T.Cast("float32", Q[row, g, i]) * scale
                 state.output[g, i] = T.float32(0)
 
     return begin
 
 
-def _score(cut: _Cut) -> Any:
-    """Scores of all keys of a block; those that are not there or not seen become MASKED."""
-    group, head_dim, num_kv_heads, together, count, _ = cut
-    prefetch = _prefetch(num_kv_heads)
+def _score_macro(registers: _Registers) -> Any:
+    """The macro `score(P, table, state, scores, run, place)`: scores of all keys of a run. Keys that do not
+    exist or are not seen get MASKED.
+    """
+    heads, together, count = registers.heads, registers.together, registers.pages
+    group = heads.group
+    prefetch = _prefetch_macro(heads.num_kv)
 
     @T.macro
-    def score(P, table: PageTable, state, scores, block, place):
-        for chunk in T.unroll(group // together):
+    def add_column(P, state, acc, run, h, first, i):
+        for p in T.unroll(count):
+            prefetch(P, run, p, 0, h, i * PAGE_SIZE)
+            for g in T.unroll(together):
+                for t in T.vectorized(PAGE_SIZE):
+                    acc[g, p, t] = acc[g, p, t] + state.queries[h * group + first + g, i] * T.Cast(
+                        "float32", P[run.page[p], 0, h, i * PAGE_SIZE + t]
+                    )
+
+    @T.macro
+    def score(P, table: PageTable, state, scores, run, place):
+        for part in T.unroll(group // together):
             with T.sblock("scores"):
                 T.reads()
                 T.writes()
@@ -144,20 +183,15 @@ def _score(cut: _Cut) -> Any:
                     for p in T.unroll(count):
                         for t in T.vectorized(PAGE_SIZE):
                             acc[g, p, t] = T.float32(0)
-                for i in T.serial(head_dim):
-                    for p in T.unroll(count):
-                        prefetch(P, block, p, 0, place[1], i * PAGE_SIZE)
-                        for g in T.unroll(together):
-                            for t in T.vectorized(PAGE_SIZE):
-                                acc[g, p, t] = acc[g, p, t] + state.queries[
-                                    place[1] * group + chunk * together + g, i
-                                ] * T.Cast("float32", P[block.page[p], 0, place[1], i * PAGE_SIZE + t])
+                for i in T.serial(heads.dim):
+                    add_column(P, state, acc, run, place.head, part * together, i)
                 for g in T.unroll(together):
                     for p in T.unroll(count):
                         for t in T.vectorized(PAGE_SIZE):
-                            scores[chunk * together + g, p * PAGE_SIZE + t] = T.Select(
+                            scores[part * together + g, p * PAGE_SIZE + t] = T.Select(
                                 T.And(
-                                    t < block.valid[p], table.sees(place[0], (place[2] + p) * PAGE_SIZE + t)
+                                    t < run.valid[p],
+                                    table.sees(place.sequence, (place.first_page + p) * PAGE_SIZE + t),
                                 ),
                                 acc[g, p, t],
                                 T.float32(MASKED),
@@ -166,10 +200,12 @@ def _score(cut: _Cut) -> Any:
     return score
 
 
-def _soften(cut: _Cut) -> Any:
-    """Scores become weights relative to the greatest so far, and the past is scaled to it."""
-    group, head_dim, count = cut.group, cut.head_dim, cut.pages
-    step = lanes(head_dim)
+def _soften_macro(registers: _Registers) -> Any:
+    """The macro `soften(state, scores, h)`: scores become weights relative to the greatest score so far, and
+    the output and weight of earlier runs are scaled to it.
+    """
+    heads, count, step = registers.heads, registers.pages, registers.step
+    group, head_dim = heads.group, heads.dim
 
     @T.macro
     def soften(state, scores, h):
@@ -185,7 +221,7 @@ def _soften(cut: _Cut) -> Any:
                 for p in T.unroll(count - 1):
                     for t in T.vectorized(PAGE_SIZE):
                         top[t] = T.max(top[t], scores[g, (p + 1) * PAGE_SIZE + t])
-                peak[0] = horizontal_max(top[T.Ramp(0, 1, PAGE_SIZE)], PAGE_SIZE)
+                peak[0] = horizontal_max(top[vector(0, PAGE_SIZE)], PAGE_SIZE)
                 if peak[0] > state.peak[h * group + g]:
                     factor[0] = exp2(state.peak[h * group + g] - peak[0])
                     state.peak[h * group + g] = peak[0]
@@ -209,37 +245,39 @@ def _soften(cut: _Cut) -> Any:
     return soften
 
 
-def _add_values(cut: _Cut) -> Any:
-    """Add the values of the keys that are there: unused slots may hold anything."""
-    group, head_dim, num_kv_heads, together, count, width = cut
-    step = lanes(head_dim)
-    prefetch = _prefetch(num_kv_heads)
+def _add_values_macro(registers: _Registers) -> Any:
+    """The macro `add_values(P, state, scores, run, h)`: add the values of the keys that exist, by their
+    weights. Positions that hold no key may hold anything.
+    """
+    heads, together, count, width = registers.heads, registers.together, registers.pages, registers.width
+    group, head_dim, step = heads.group, heads.dim, registers.step
+    prefetch = _prefetch_macro(heads.num_kv)
 
     @T.macro
-    def add_values(P, state, scores, block, h):
-        for chunk, part in T.grid(group // together, head_dim // step // width):
+    def add_values(P, state, scores, run, h):
+        for part, piece in T.grid(group // together, head_dim // step // width):
             with T.sblock("values"):
                 T.reads()
                 T.writes()
                 acc = local((together, width, step))
-                first = T.meta_var(chunk * together)
-                query = T.meta_var(h * group + chunk * together)
-                column = T.meta_var(part * width * step)
+                first = T.meta_var(part * together)
+                query = T.meta_var(h * group + part * together)
+                column = T.meta_var(piece * width * step)
                 for g in T.unroll(together):
                     for j in T.unroll(width):
                         for lane in T.vectorized(step):
                             acc[g, j, lane] = state.output[query + g, column + j * step + lane]
                 for p in T.serial(count):
-                    for t in T.serial(block.valid[p]):
+                    for t in T.serial(run.valid[p]):
                         for j in T.unroll(width):
-                            prefetch(P, block, p, 1, h, t * head_dim + column + j * step)
+                            prefetch(P, run, p, 1, h, t * head_dim + column + j * step)
                             for g in T.unroll(together):
                                 for lane in T.vectorized(step):
                                     acc[g, j, lane] = acc[g, j, lane] + scores[
                                         first + g, p * PAGE_SIZE + t
                                     ] * T.Cast(
                                         "float32",
-                                        P[block.page[p], 1, h, t * head_dim + column + j * step + lane],
+                                        P[run.page[p], 1, h, t * head_dim + column + j * step + lane],
                                     )
                 for g in T.unroll(together):
                     for j in T.unroll(width):
@@ -249,20 +287,23 @@ def _add_values(cut: _Cut) -> Any:
     return add_values
 
 
-def _finish(num_heads: int, head_dim: int) -> Any:
-    step = lanes(head_dim)
+def _finish_macro(heads: Heads) -> Any:
+    """The macro `finish(out, lse, state, row, dtype)`: write the output, divided by its weight, and the log2
+    of that weight.
+    """
+    step = lanes(heads.dim)
 
     @T.macro
     def finish(out, lse, state, row, dtype):
-        for g in T.serial(num_heads):
+        for g in T.serial(heads.num_q):
             with T.sblock("finish"):
                 T.reads()
                 T.writes()
                 total = local((1,))
                 inverse = local((1,))
-                total[0] = horizontal_sum(state.weight[g, T.Ramp(0, 1, PAGE_SIZE)], PAGE_SIZE)
+                total[0] = horizontal_sum(state.weight[g, vector(0, PAGE_SIZE)], PAGE_SIZE)
                 inverse[0] = T.float32(1) / total[0]
-                for i in T.serial(head_dim // step):
+                for i in T.serial(heads.dim // step):
                     for lane in T.vectorized(step):
                         out[row, g, i * step + lane] = T.Cast(
                             dtype, state.output[g, i * step + lane] * inverse[0]

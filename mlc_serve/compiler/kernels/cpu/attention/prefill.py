@@ -1,7 +1,7 @@
 """Attention of many new tokens, over the new tokens themselves or over the pages of their sequences.
 
-Base-2 online softmax as in `decode_attention`. A task is a pair of tasks of `prefill_tiles` for one KV head,
-one from each end of the batch, because under a causal mask the work of a tile grows with its position.
+This is online softmax in base 2, as in `decode`. A thread takes two tasks of `query_panels` at a time, one
+from each end of the batch, because under a causal mask the work of a panel grows with its position.
 """
 
 from __future__ import annotations
@@ -12,50 +12,54 @@ from typing import Any
 from tvm import tirx
 from tvm.script import tirx as T
 
+from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.key_source import (
     Batch,
-    Heads,
+    KeySource,
     PagedKeys,
     RaggedKeys,
-    convert_values_of,
+    convert_values_macro,
 )
-from mlc_serve.compiler.kernels.cpu.attention.page_table import PageTable
-from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
+from mlc_serve.compiler.kernels.cpu.attention.page_table import match_page_table
+from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE, flat_pages, match_int32
 from mlc_serve.compiler.kernels.cpu.attention.query_panels import (
     BLOCK,
-    TILES,
+    PANELS,
     Place,
-    TileState,
-    add_block,
-    load_queries,
-    score_block,
-    soften_block,
-    store_output,
+    TaskState,
+    add_macro,
+    begin_macro,
+    finish_macro,
+    mask_macro,
+    score_macro,
+    soften_macro,
 )
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
 
 
-def _num_tasks(source: Any, batch: Batch, b: Any) -> Any:
-    """Tasks of a sequence: none if it is left to `attend_single`."""
+def _num_tasks(source: KeySource, batch: Batch, b: Any) -> Any:
+    """How many tasks a sequence has: none if it is left to `attend_single`."""
     num_rows = batch.indptr[b + 1] - batch.indptr[b]
-    task = TILES * source.tiles.queries
+    task = PANELS * source.panels.queries
     tasks = tirx.floordiv(num_rows * source.heads.group + task - 1, task)
     return tasks if source.attend_single is None else tirx.if_then_else(num_rows > 1, tasks, 0)
 
 
-def _attend_task(source: Any, dtype: str) -> Any:
-    """The macro for the queries of one task: over all blocks of keys that they see."""
-    heads, tiles = source.heads, source.tiles
-    queries, step = tiles.queries, tiles.step
-    begin = load_queries(heads.group, heads.dim, tiles)
-    score = score_block(heads.dim // tiles.products.pair, source.key_strides, tiles)
-    (mask, soften), add = soften_block(tiles), add_block(heads.dim, tiles)
-    finish = store_output(heads.group, heads.dim, dtype, tiles)
-    convert_values = convert_values_of(source)
+def _attend_task_macro(source: KeySource, dtype: str) -> Any:
+    """The macro `attend_task(batch, state, b, place)`: the queries of one task over all blocks of keys that
+    they see.
+    """
+    heads, panels = source.heads, source.panels
+    queries, step = panels.queries, panels.step
+    begin = begin_macro(heads.group, heads.dim, panels)
+    finish = finish_macro(heads.group, heads.dim, dtype, panels)
+    score = score_macro(heads.dim // panels.multiplier.per_word, source.key_strides, panels)
+    mask, soften, add = mask_macro(panels), soften_macro(panels), add_macro(heads.dim, panels)
+    convert_values = convert_values_macro(source)
 
     @T.macro
-    def attend_tile(state, r, first_key, span):
+    def attend_panel(state, r, first_key, span):
         count = local((1,), "int32")
         factor = local((2, 16))
         count[0] = T.min(BLOCK, (state.limit[r, queries - 1] - first_key + step - 1) // step * step)
@@ -68,29 +72,29 @@ def _attend_task(source: Any, dtype: str) -> Any:
 
     @T.macro
     def attend_task(batch, state, b, place):
-        num_tiles = local((1,), "int32")
+        num_panels = local((1,), "int32")
         last = local((1,), "int32")
         span = T.meta_var(source.span(batch, b, place.num_rows))
-        num_tiles[0] = T.min(TILES, (place.num_rows * heads.group - 1) // queries + 1 - place.task * TILES)
-        for r in T.serial(num_tiles[0]):
+        num_panels[0] = T.min(PANELS, (place.num_rows * heads.group - 1) // queries + 1 - place.task * PANELS)
+        for r in T.serial(num_panels[0]):
             begin(batch.Q, state, place, r, span, batch.scale)
-        last[0] = state.limit[num_tiles[0] - 1, queries - 1]
+        last[0] = state.limit[num_panels[0] - 1, queries - 1]
         for block in T.serial((last[0] + BLOCK - 1) // BLOCK):
             count = T.meta_var((T.min(BLOCK, last[0] - block * BLOCK) + step - 1) // step * step)
             if span.sees_some(block * BLOCK, (block + 1) * BLOCK):
                 source.convert_keys(batch, state, b, place.head, block * BLOCK, count)
                 convert_values(batch, state, b, place.head, block * BLOCK, count)
-                for r in T.serial(num_tiles[0]):
-                    attend_tile(state, r, block * BLOCK, span)
-        for r in T.serial(num_tiles[0]):
+                for r in T.serial(num_panels[0]):
+                    attend_panel(state, r, block * BLOCK, span)
+        for r in T.serial(num_panels[0]):
             finish(batch.O, batch.L, state, place, r)
 
     return attend_task
 
 
-def _run_task(source: Any, dtype: str) -> Any:
-    """The macro for the task of a number in a batch."""
-    attend_task = _attend_task(source, dtype)
+def _run_task_macro(source: KeySource, dtype: str) -> Any:
+    """The macro `run_task(batch, state, index, h)`: the task of that number in the batch, for KV head h."""
+    attend_task = _attend_task_macro(source, dtype)
 
     @T.macro
     def run_task(batch, state, index, h):
@@ -105,38 +109,41 @@ def _run_task(source: Any, dtype: str) -> Any:
     return run_task
 
 
-def _run_pair(source: Any, dtype: str) -> Any:
-    """The macro for a pair of tasks, on memory that both use."""
-    products, num_queries, dim = source.tiles.products, source.tiles.queries, source.heads.dim
-    num_words = dim // products.pair
-    run_task = _run_task(source, dtype)
+def _run_both_ends_macro(source: KeySource, dtype: str) -> Any:
+    """The macro `run_both_ends(batch, index, h, num_tasks)`: the task of that number, and the task of that
+    number from the end, in memory that both use.
+    """
+    multiplier, num_queries = source.panels.multiplier, source.panels.queries
+    dim = source.heads.dim
+    num_words = dim // multiplier.per_word
+    run_task = _run_task_macro(source, dtype)
 
     @T.macro
-    def run_pair(batch, pair, h, num_tasks):
-        with T.sblock("pair"):
+    def run_both_ends(batch, index, h, num_tasks):
+        with T.sblock("both_ends"):
             T.reads()
             T.writes()
-            queries = T.sblock_alloc_buffer((TILES, num_words, num_queries), products.word)
-            output = T.sblock_alloc_buffer((TILES, dim, num_queries), "float32")
-            limit = T.sblock_alloc_buffer((TILES, num_queries), "int32")
-            start = T.sblock_alloc_buffer((TILES, num_queries), "int32")
-            peak = T.sblock_alloc_buffer((TILES, num_queries), "float32")
-            weight = T.sblock_alloc_buffer((TILES, num_queries), "float32")
-            keys = T.sblock_alloc_buffer((BLOCK * num_words,), products.word)
-            values = T.sblock_alloc_buffer((BLOCK // products.pair, dim), products.word)
+            queries = T.sblock_alloc_buffer((PANELS, num_words, num_queries), multiplier.word)
+            output = T.sblock_alloc_buffer((PANELS, dim, num_queries), "float32")
+            limit = T.sblock_alloc_buffer((PANELS, num_queries), "int32")
+            start = T.sblock_alloc_buffer((PANELS, num_queries), "int32")
+            peak = T.sblock_alloc_buffer((PANELS, num_queries), "float32")
+            weight = T.sblock_alloc_buffer((PANELS, num_queries), "float32")
+            keys = T.sblock_alloc_buffer((BLOCK * num_words,), multiplier.word)
+            values = T.sblock_alloc_buffer((BLOCK // multiplier.per_word, dim), multiplier.word)
             scores = T.sblock_alloc_buffer((BLOCK, num_queries), "float32")
-            weights = T.sblock_alloc_buffer((BLOCK // products.pair, num_queries), products.word)
+            weights = T.sblock_alloc_buffer((BLOCK // multiplier.per_word, num_queries), multiplier.word)
             state = T.meta_var(
-                TileState(queries, output, limit, start, peak, weight, keys, values, scores, weights)
+                TaskState(queries, output, limit, start, peak, weight, keys, values, scores, weights)
             )
-            for side in T.serial(T.if_then_else(pair * 2 + 1 == num_tasks, 1, 2)):
-                run_task(batch, state, T.if_then_else(side == 0, pair, num_tasks - 1 - pair), h)
+            for end in T.serial(T.if_then_else(index * 2 + 1 == num_tasks, 1, 2)):
+                run_task(batch, state, T.if_then_else(end == 0, index, num_tasks - 1 - index), h)
 
-    return run_pair
+    return run_both_ends
 
 
-def _attend_singles(source: Any) -> Any:
-    """The macro for the sequences of a batch that are left to `attend_single`."""
+def _attend_singles_macro(source: KeySource) -> Any:
+    """The macro `attend_singles(batch)`: the sequences of a batch that are left to `attend_single`."""
 
     @T.macro
     def attend_singles(batch):
@@ -156,10 +163,10 @@ def _attend_singles(source: Any) -> Any:
     return attend_singles
 
 
-def _all_tasks(source: Any, dtype: str) -> Any:
-    """The macro for a whole batch."""
-    num_heads, definitions = source.heads.num_kv, source.tiles.products.definitions
-    run_pair, attend_singles = _run_pair(source, dtype), _attend_singles(source)
+def _all_tasks_macro(source: KeySource, dtype: str) -> Any:
+    """The macro `all_tasks(batch)` for a whole batch."""
+    num_heads, definitions = source.heads.num_kv, source.panels.multiplier.definitions
+    run_both_ends, attend_singles = _run_both_ends_macro(source, dtype), _attend_singles_macro(source)
 
     @T.macro
     def all_tasks(batch):
@@ -170,7 +177,7 @@ def _all_tasks(source: Any, dtype: str) -> Any:
             num_tasks[0] = num_tasks[0] + _num_tasks(source, batch, b)
         if num_tasks[0] > 0:
             for task in T.parallel((num_tasks[0] + 1) // 2 * num_heads):
-                run_pair(batch, task // num_heads, task % num_heads, num_tasks[0])
+                run_both_ends(batch, task // num_heads, task % num_heads, num_tasks[0])
         if source.attend_single is not None:
             attend_singles(batch)
 
@@ -183,7 +190,7 @@ def ragged_prefill_attention(heads: Heads, dtype: str, unit: FloatUnit) -> tirx.
     Q `(s, hq, d)`, K and V `(s, hkv, d)`, rotated -> `(s, hq, d)`, all of `dtype`, and log2 weights `(s, hq)`
     of float32.
     """
-    all_tasks = _all_tasks(RaggedKeys(heads, dtype, unit), dtype)
+    all_tasks = _all_tasks_macro(RaggedKeys(heads, dtype, unit), dtype)
 
     @T.prim_func(s_tir=True, private=True)
     def attention(
@@ -206,17 +213,13 @@ def ragged_prefill_attention(heads: Heads, dtype: str, unit: FloatUnit) -> tirx.
         batch = T.int32()
         num_rows = T.int32()
         num_keys = T.int32()
-        q_indptr_offset = T.int32()
-        kv_indptr_offset = T.int32()
-        q_position_offset = T.int32()
-        k_start_offset = T.int32()
         Q = T.match_buffer(q, (num_rows, heads.num_q, heads.dim), dtype)
-        Q_indptr = T.match_buffer(q_indptr, (batch + 1,), "int32", elem_offset=q_indptr_offset)
+        Q_indptr = match_int32(q_indptr, batch + 1)
         K = T.match_buffer(k, (num_keys, heads.num_kv, heads.dim), dtype)
         V = T.match_buffer(v, (num_keys, heads.num_kv, heads.dim), dtype)
-        KV_indptr = T.match_buffer(kv_indptr, (batch + 1,), "int32", elem_offset=kv_indptr_offset)
-        Q_position = T.match_buffer(q_rope_position, (num_rows,), "int32", elem_offset=q_position_offset)
-        K_start = T.match_buffer(k_rope_pos_offset, (batch,), "int32", elem_offset=k_start_offset)
+        KV_indptr = match_int32(kv_indptr, batch + 1)
+        Q_position = match_int32(q_rope_position, num_rows)
+        K_start = match_int32(k_rope_pos_offset, batch)
         O = T.match_buffer(out, (num_rows, heads.num_q, heads.dim), dtype)
         L = T.match_buffer(lse, (num_rows, heads.num_q), "float32")
         scale = T.meta_var(sm_scale * T.float32(math.log2(math.e)))
@@ -235,8 +238,7 @@ def paged_prefill_attention(
     (see `PageTable`); if `causal`, of the latter only as much as is no more than `window` - 1 tokens before
     each new token.
     """
-    windowed = window is not None
-    all_tasks = _all_tasks(PagedKeys(heads, dtype, unit, window), dtype)
+    all_tasks = _all_tasks_macro(PagedKeys(heads, dtype, unit, window), dtype)
 
     @T.prim_func(s_tir=True, private=True)
     def attention(
@@ -259,28 +261,18 @@ def paged_prefill_attention(
         T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
         batch = T.int32()
         num_rows = T.int32()
-        num_listed = T.int32()
         num_pages = T.int32()
-        q_indptr_offset = T.int32()
-        indptr_offset = T.int32()
-        values_offset = T.int32()
-        length_offset = T.int32()
-        k_start_offset = T.int32()
-        q_position_offset = T.int32()
         Q = T.match_buffer(q, (num_rows, heads.num_q, heads.dim), dtype)
-        Q_indptr = T.match_buffer(q_indptr, (batch + 1,), "int32", elem_offset=q_indptr_offset)
+        Q_indptr = match_int32(q_indptr, batch + 1)
         P = T.match_buffer(pages, (num_pages, 2, heads.num_kv, PAGE_SIZE, heads.dim), dtype)
-        indptr = T.match_buffer(page_indptr, (batch + 1,), "int32", elem_offset=indptr_offset)
-        listed = T.match_buffer(page_values, (num_listed,), "int32", elem_offset=values_offset)
-        lengths = T.match_buffer(
-            length_info, (3, batch) if windowed else (batch,), "int32", elem_offset=length_offset
+        table = T.meta_var(
+            match_page_table(page_indptr, page_values, length_info, batch, windowed=window is not None)
         )
-        K_start = T.match_buffer(k_rope_pos_offset, (batch,), "int32", elem_offset=k_start_offset)
-        Q_position = T.match_buffer(q_rope_position, (num_rows,), "int32", elem_offset=q_position_offset)
+        K_start = match_int32(k_rope_pos_offset, batch)
+        Q_position = match_int32(q_rope_position, num_rows)
         O = T.match_buffer(out, (num_rows, heads.num_q, heads.dim), dtype)
         L = T.match_buffer(lse, (num_rows, heads.num_q), "float32")
-        flat = T.decl_buffer((num_pages, 2, heads.num_kv, PAGE_SIZE * heads.dim), dtype, data=P.data)
-        table = T.meta_var(PageTable(indptr, listed, lengths, windowed))
+        flat = flat_pages(P)
         scale = T.meta_var(sm_scale * T.float32(math.log2(math.e)))
         all_tasks(Batch(Q, flat, flat, O, L, Q_indptr, table, batch, causal, scale))
 

@@ -1,8 +1,8 @@
-"""Tiles of queries over blocks of keys: what both prefill kernels are made of.
+"""Panels of queries over blocks of keys: what both prefill kernels are made of.
 
-The lanes of a vector are queries: the query heads that share a KV head, token after token. Softmax then needs
-no sum across a register, and keys and values are broadcast from memory. A task has TILES tiles; a block of
-BLOCK keys is converted to words of `Products` once for all of them.
+A panel is one or two vectors whose lanes are queries: the query heads that share a KV head, token after
+token. Softmax then needs no sum across a register, and keys and values are broadcast from memory. A task has
+PANELS panels, and a block of BLOCK keys is converted to words of `Multiplier` once for all of them.
 """
 
 from __future__ import annotations
@@ -16,101 +16,93 @@ from tvm.script import tirx as T
 from mlc_serve.compiler.kernels.cpu.attention.page_run import MASKED
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
-from mlc_serve.compiler.kernels.cpu.primitives.lanes import LANES, lanes
+from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
-from mlc_serve.compiler.kernels.cpu.primitives.multiplier import Products, products_for
+from mlc_serve.compiler.kernels.cpu.primitives.multiplier import Multiplier, multiplier_for
+from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast, vector, widened
+from mlc_serve.quantization.packing import LANES
 
-TILES = 3
-BLOCK = 64
-_MANY_SUMS = 16  # are enough for two vectors of queries
+PANELS = 3  # of a task
+BLOCK = 64  # keys
+_MANY_SUMS = 16  # vectors of sums in registers: enough for two vectors of queries
 
 
-class Tiles(NamedTuple):
-    """How tiles are multiplied: `vectors` of queries by `step` keys or dimensions, a power of two, have their
-    sums in registers.
+class Panels(NamedTuple):
+    """How panels are multiplied. The sums of a panel's `vectors` vectors of queries by `step` keys or
+    dimensions, a power of two, are in registers.
     """
 
-    products: Products
+    multiplier: Multiplier
     vectors: int
     step: int
 
     @property
     def queries(self) -> int:
-        """Of a tile."""
+        """Queries of a panel."""
         return self.vectors * LANES
 
 
-def tiles_for(dtype: str, unit: FloatUnit) -> Tiles:
-    """Those that suit a CPU, for keys and values of that type."""
+def panels_for(dtype: str, unit: FloatUnit) -> Panels:
+    """The panels that suit a CPU, for keys and values of that type."""
     vectors = 2 if unit.sums >= _MANY_SUMS else 1
-    return Tiles(products_for(dtype, unit), vectors, 1 << (unit.sums // vectors).bit_length() - 1)
+    return Panels(multiplier_for(dtype, unit), vectors, 1 << (unit.sums // vectors).bit_length() - 1)
 
 
-class TileState(NamedTuple):
-    """Buffers of one task. Words are those of `Products`."""
+class TaskState(NamedTuple):
+    """Buffers of one task. Words are those of `Multiplier`."""
 
-    queries: Any  # (tiles, d / pair, queries) words
-    output: Any  # (tiles, d, queries), not yet divided by `weight`
-    limit: Any  # (tiles, queries): keys from here on are masked
-    start: Any  # (tiles, queries): keys before here are, but for sinks
-    peak: Any  # (tiles, queries) the greatest score so far
-    weight: Any  # (tiles, queries) the sum of 2^(score - peak) so far
-    keys: Any  # (block * d / pair) words, in an order of the kernel's choice
-    values: Any  # (block / pair, d) words
+    queries: Any  # (panels, d / per_word, queries) words
+    output: Any  # (panels, d, queries), not yet divided by `weight`
+    limit: Any  # (panels, queries): keys from here on are masked
+    start: Any  # (panels, queries): keys before here are masked, except for sinks
+    peak: Any  # (panels, queries) the greatest score so far
+    weight: Any  # (panels, queries) the sum of 2^(score - peak) so far
+    keys: Any  # (block * d / per_word) words, in an order of the kernel's choice
+    values: Any  # (block / per_word, d) words
     scores: Any  # (block, queries)
-    weights: Any  # (block / pair, queries) words of 2^(score - peak)
+    weights: Any  # (block / per_word, queries) words of 2^(score - peak)
 
 
 class Place(NamedTuple):
-    """A task's queries: the first row and the number of rows of its sequence, which of the sequence's tasks
-    it is, and its KV head.
-    """
+    """A task's queries."""
 
-    first: Any
-    num_rows: Any
-    task: Any
-    head: Any
+    first: Any  # the first row of its sequence
+    num_rows: Any  # of its sequence
+    task: Any  # which of the sequence's tasks it is
+    head: Any  # its KV head
 
 
-def vector(first: Any, count: int = LANES) -> Any:
-    """The indices of `count` neighbours; of one, an index."""
-    return T.Ramp(first, 1, count) if count > 1 else first
-
-
-def widened(values: Any, count: int) -> Any:
-    """`count` values as float32."""
-    return T.Cast(f"float32x{count}" if count > 1 else "float32", values)
-
-
-def row_words(products: Products, values: Any, count: int) -> Any:
+def row_words(multiplier: Multiplier, values: Any, count: int) -> Any:
     """A float32 vector of neighbours as `count` words."""
-    if products.pair == 1:
+    if multiplier.per_word == 1:
         return values
     parts = [[tirx.const(2 * i + j, "int32") for i in range(count)] for j in range(2)]
-    return products.pack([tirx.Shuffle([values], part) for part in parts], count)
+    return multiplier.pack([tirx.Shuffle([values], part) for part in parts], count)
 
 
-def load_queries(group: int, head_dim: int, tiles: Tiles) -> Any:
-    """The macro that begins tile r of a task."""
-    products = tiles.products
-    num_words = head_dim // products.pair
+def begin_macro(group: int, head_dim: int, panels: Panels) -> Any:
+    """The macro `begin(Q, state, place, r, span, scale)`: panel r of a task, with its queries as words,
+    before it has met any key.
+    """
+    multiplier = panels.multiplier
+    num_words = head_dim // multiplier.per_word
     step = lanes(num_words)
 
     @T.macro
     def begin_lane(Q, state, place, r, lane, scale):
-        words = local((num_words,), products.word)
-        index = T.meta_var((place.task * TILES + r) * tiles.queries + lane)
+        words = local((num_words,), multiplier.word)
+        index = T.meta_var((place.task * PANELS + r) * panels.queries + lane)
         row = T.meta_var(place.first + T.min(index // group, place.num_rows - 1))
         for i in T.unroll(num_words // step):
             words[vector(i * step, step)] = row_words(
-                products,
+                multiplier,
                 widened(
                     Q[
                         row,
                         place.head * group + index % group,
-                        vector(i * step * products.pair, step * products.pair),
+                        vector(i * step * multiplier.per_word, step * multiplier.per_word),
                     ],
-                    step * products.pair,
+                    step * multiplier.per_word,
                 )
                 * scale,
                 step,
@@ -120,28 +112,28 @@ def load_queries(group: int, head_dim: int, tiles: Tiles) -> Any:
 
     @T.macro
     def begin(Q, state, place, r, span, scale):
-        for lane in T.serial(tiles.queries):
+        for lane in T.serial(panels.queries):
             row = T.meta_var(
-                T.min(((place.task * TILES + r) * tiles.queries + lane) // group, place.num_rows - 1)
+                T.min(((place.task * PANELS + r) * panels.queries + lane) // group, place.num_rows - 1)
             )
             state.limit[r, lane] = span.limit(row)
             state.start[r, lane] = span.start(row)
             begin_lane(Q, state, place, r, lane, scale)
-        for v in T.unroll(tiles.vectors):
-            state.peak[r, vector(v * LANES)] = T.broadcast(T.float32(MASKED), LANES)
-            state.weight[r, vector(v * LANES)] = T.broadcast(T.float32(1), LANES)
+        for v in T.unroll(panels.vectors):
+            state.peak[r, vector(v * LANES)] = broadcast(T.float32(MASKED))
+            state.weight[r, vector(v * LANES)] = broadcast(T.float32(1))
         for i in T.serial(head_dim):
-            for v in T.unroll(tiles.vectors):
-                state.output[r, i, vector(v * LANES)] = T.broadcast(T.float32(0), LANES)
+            for v in T.unroll(panels.vectors):
+                state.output[r, i, vector(v * LANES)] = broadcast(T.float32(0))
 
     return begin
 
 
-def score_block(num_words: int, key_strides: tuple[int, int], tiles: Tiles) -> Any:
-    """The macro for the scores of `count` keys, a multiple of the step; word i of key t lies at the sum of
-    their strides.
+def score_macro(num_words: int, key_strides: tuple[int, int], panels: Panels) -> Any:
+    """The macro `score(state, r, count)`: the scores of panel r and of the block's first `count` keys, a
+    multiple of the step. Word i of key t lies at t * key_strides[0] + i * key_strides[1].
     """
-    products, vectors, step = tiles
+    multiplier, vectors, step = panels
 
     @T.macro
     def score(state, r, count):
@@ -149,11 +141,11 @@ def score_block(num_words: int, key_strides: tuple[int, int], tiles: Tiles) -> A
             acc = local((step, vectors, LANES))
             for t in T.unroll(step):
                 for v in T.unroll(vectors):
-                    acc[t, v, vector(0)] = T.broadcast(T.float32(0), LANES)
+                    acc[t, v, vector(0)] = broadcast(T.float32(0))
             for i in T.serial(num_words):
                 for t in T.unroll(step):
                     for v in T.unroll(vectors):
-                        acc[t, v, vector(0)] = products.multiply_add(
+                        acc[t, v, vector(0)] = multiplier.multiply_add(
                             acc[t, v, vector(0)],
                             state.queries[r, i, vector(v * LANES)],
                             state.keys[(k * step + t) * key_strides[0] + i * key_strides[1]],
@@ -165,15 +157,9 @@ def score_block(num_words: int, key_strides: tuple[int, int], tiles: Tiles) -> A
     return score
 
 
-def soften_block(tiles: Tiles) -> Any:
-    """The macro that masks scores, and the one that turns them into weights and gives in `factor` what scales
-    the past.
-    """
-    products, vectors, step = tiles
-    pair = products.pair
-
-    def packed(found: Any) -> Any:
-        return products.pack([found[j, vector(0)] for j in range(pair)], LANES)
+def mask_macro(panels: Panels) -> Any:
+    """The macro `mask(state, r, count, first_key, span)`: mask scores of keys that panel r does not see."""
+    vectors = panels.vectors
 
     @T.macro
     def mask(state, r, count, first_key, span):
@@ -188,12 +174,27 @@ def soften_block(tiles: Tiles) -> Any:
                         T.float32(MASKED),
                     )
 
+    return mask
+
+
+def soften_macro(panels: Panels) -> Any:
+    """The macro `soften(state, r, count, factor)`: turn scores into weights relative to the greatest score so
+    far. The output of earlier blocks must be multiplied with `factor`.
+    """
+    multiplier, vectors, step = panels
+    per_word = multiplier.per_word
+
+    def packed(found: Any) -> Any:
+        return multiplier.pack([found[j, vector(0)] for j in range(per_word)], LANES)
+
     @T.macro
     def soften_keys(state, t, v, top, total):
-        found = local((pair, LANES))
-        for j in T.unroll(pair):
-            found[j, vector(0)] = exp2(state.scores[t * pair + j, vector(v * LANES)] - top[vector(0)], LANES)
-        for j in T.unroll(pair):
+        found = local((per_word, LANES))
+        for j in T.unroll(per_word):
+            found[j, vector(0)] = exp2(
+                state.scores[t * per_word + j, vector(v * LANES)] - top[vector(0)], LANES
+            )
+        for j in T.unroll(per_word):
             total[vector(0)] = total[vector(0)] + found[j, vector(0)]
         state.weights[t, vector(v * LANES)] = packed(found)
 
@@ -211,17 +212,19 @@ def soften_block(tiles: Tiles) -> Any:
             state.peak[r, vector(v * LANES)] = top[vector(0)]
             total[vector(0)] = state.weight[r, vector(v * LANES)] * factor[v, vector(0)]
             for t in T.serial(count // step):
-                for j in T.unroll(step // pair):
-                    soften_keys(state, t * (step // pair) + j, v, top, total)
+                for j in T.unroll(step // per_word):
+                    soften_keys(state, t * (step // per_word) + j, v, top, total)
             state.weight[r, vector(v * LANES)] = total[vector(0)]
 
-    return mask, soften
+    return soften
 
 
-def add_block(head_dim: int, tiles: Tiles) -> Any:
-    """The macro that scales a tile's output by `factor` and adds the values of `count` keys."""
-    products, vectors = tiles.products, tiles.vectors
-    step = math.gcd(head_dim, tiles.step)
+def add_macro(head_dim: int, panels: Panels) -> Any:
+    """The macro `add(state, r, count, factor)`: scale panel r's output by `factor`, and add the values of
+    `count` keys by their weights.
+    """
+    multiplier, vectors = panels.multiplier, panels.vectors
+    step = math.gcd(head_dim, panels.step)
 
     @T.macro
     def add(state, r, count, factor):
@@ -232,10 +235,10 @@ def add_block(head_dim: int, tiles: Tiles) -> Any:
                     acc[j, v, vector(0)] = (
                         state.output[r, o * step + j, vector(v * LANES)] * factor[v, vector(0)]
                     )
-            for t in T.serial(count // products.pair):
+            for t in T.serial(count // multiplier.per_word):
                 for j in T.unroll(step):
                     for v in T.unroll(vectors):
-                        acc[j, v, vector(0)] = products.multiply_add(
+                        acc[j, v, vector(0)] = multiplier.multiply_add(
                             acc[j, v, vector(0)],
                             state.weights[t, vector(v * LANES)],
                             state.values[t, o * step + j],
@@ -247,14 +250,16 @@ def add_block(head_dim: int, tiles: Tiles) -> Any:
     return add
 
 
-def store_output(group: int, head_dim: int, dtype: str, tiles: Tiles) -> Any:
-    """The macro that ends tile r of a task."""
+def finish_macro(group: int, head_dim: int, dtype: str, panels: Panels) -> Any:
+    """The macro `finish(out, lse, state, place, r)`: write the output of panel r, divided by its weight, and
+    the log2 of that weight.
+    """
     step = lanes(head_dim)
 
     @T.macro
     def finish_lane(out, lse, state, place, r, lane):
         values = local((head_dim,))
-        index = T.meta_var((place.task * TILES + r) * tiles.queries + lane)
+        index = T.meta_var((place.task * PANELS + r) * panels.queries + lane)
         row = T.meta_var(place.first + index // group)
         head = T.meta_var(place.head * group + index % group)
         for i in T.unroll(head_dim):
@@ -266,8 +271,8 @@ def store_output(group: int, head_dim: int, dtype: str, tiles: Tiles) -> Any:
 
     @T.macro
     def finish(out, lse, state, place, r):
-        first = T.meta_var((place.task * TILES + r) * tiles.queries)
-        for lane in T.serial(T.min(tiles.queries, place.num_rows * group - first)):
+        first = T.meta_var((place.task * PANELS + r) * panels.queries)
+        for lane in T.serial(T.min(panels.queries, place.num_rows * group - first)):
             finish_lane(out, lse, state, place, r, lane)
 
     return finish

@@ -13,9 +13,9 @@ from tvm.script import tirx as T
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
 from mlc_serve.compiler.kernels.cpu.primitives.sine import cosine, part_of_a_turn, sine
+from mlc_serve.compiler.kernels.cpu.primitives.threads import VALUES_PER_WAKING
+from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast, vector
 from mlc_serve.models.rope import Rope
-
-_SERIAL_VALUES = 1 << 17  # no more than these are rotated in the time that it takes to wake a thread
 
 
 def split_rotary(num_q_heads: int, num_kv_heads: int, head_dim: int, rope: Rope, dtype: str) -> tirx.PrimFunc:
@@ -25,7 +25,7 @@ def split_rotary(num_q_heads: int, num_kv_heads: int, head_dim: int, rope: Rope,
     """
     num_heads = num_q_heads + 2 * num_kv_heads
     turns_a_step = rope.frequencies(head_dim) / (2 * math.pi)
-    split_row = _split_row(num_q_heads, num_kv_heads, head_dim, turns_a_step, dtype)
+    split_row = _split_row_macro(num_q_heads, num_kv_heads, head_dim, turns_a_step, dtype)
 
     @T.prim_func(s_tir=True, private=True)
     def rotary(
@@ -39,7 +39,7 @@ def split_rotary(num_q_heads: int, num_kv_heads: int, head_dim: int, rope: Rope,
         K = T.match_buffer(k, (num_rows, num_kv_heads, head_dim), dtype)
         V = T.match_buffer(v, (num_rows, num_kv_heads, head_dim), dtype)
         positions = T.match_buffer(position_map, (num_rows,), "int32", elem_offset=positions_offset)
-        if num_rows * (num_heads * head_dim) <= _SERIAL_VALUES:
+        if num_rows * (num_heads * head_dim) <= VALUES_PER_WAKING:
             for s in T.serial(num_rows):
                 split_row(QKV, Q, K, V, s, positions[s], apply_rope)
         else:
@@ -49,24 +49,24 @@ def split_rotary(num_q_heads: int, num_kv_heads: int, head_dim: int, rope: Rope,
     return rotary
 
 
-def _vector(values: NDArray[np.float64]) -> Any:
-    """Constants as one vector, which LLVM splits into as many registers as it takes."""
+def _constants(values: NDArray[np.float64]) -> Any:
+    """Constants as one vector, which LLVM splits over as many registers as it needs."""
     constants = [tirx.const(float(value), "float64") for value in values]
     return tirx.Shuffle(constants, [tirx.const(i, "int32") for i in range(len(values))])
 
 
-def _split_row(
+def _split_row_macro(
     num_q_heads: int, num_kv_heads: int, head_dim: int, frequencies: NDArray[np.float64], dtype: str
 ) -> Any:
+    """The macro `split_row(QKV, Q, K, V, s, position, apply_rope)` for one token."""
     half = head_dim // 2
     step = lanes(half)
-    turns_a_step = _vector(frequencies)
-    row = T.Ramp(0, 1, half)
+    turns_a_step = _constants(frequencies)
 
     @T.macro
     def rotate(QKV, out, s, source, head, cosines, sines):
         for i in T.serial(half // step):
-            with T.sblock("pair"):
+            with T.sblock("vector"):
                 T.reads()
                 T.writes()
                 first = local((step,))
@@ -93,12 +93,12 @@ def _split_row(
             cosines = local((half,))
             sines = local((half,))
             applied = T.meta_var(T.if_then_else(apply_rope > T.int64(0), position, 0))
-            turns[row] = T.Cast(
+            turns[vector(0, half)] = T.Cast(
                 f"float32x{half}",
-                part_of_a_turn(T.broadcast(T.Cast("float64", applied), half), turns_a_step),
+                part_of_a_turn(broadcast(T.Cast("float64", applied), half), turns_a_step),
             )
-            cosines[row] = cosine(turns[row])
-            sines[row] = sine(turns[row])
+            cosines[vector(0, half)] = cosine(turns[vector(0, half)])
+            sines[vector(0, half)] = sine(turns[vector(0, half)])
             for h in T.serial(num_q_heads):
                 rotate(QKV, Q, s, h, h, cosines, sines)
             for h in T.serial(num_kv_heads):

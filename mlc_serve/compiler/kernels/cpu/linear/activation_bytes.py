@@ -1,8 +1,8 @@
 """Activations to bytes: 127 steps on either side of zero, with a scale for each group of a row.
 
-The groups are those of the weights that the row is to be multiplied with. Beside words of four bytes and the
-scales come the numbers that the integer sums of `integer_matmul` start from: the offset of its products times
-the sum of the group's bytes, negative. RMS normalization comes in the same pass where it is asked for.
+The groups are those of the weights that the row is to be multiplied with. The results are words of four
+bytes, scales, and the numbers that the integer sums of `integer_matmul` start from to cancel the weights'
+offset: minus the offset times the sum of the group's bytes. RMS normalization can be done in the same pass.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any
 from tvm import tirx
 from tvm.script import tirx as T
 
-from mlc_serve.compiler.kernels.cpu.primitives.lanes import LANES
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
+from mlc_serve.compiler.kernels.cpu.primitives.threads import FEW_ROWS
+from mlc_serve.compiler.kernels.cpu.primitives.vector import vector
+from mlc_serve.quantization.packing import LANES
 from mlc_serve.quantization.scheme import GroupFormat
 
 _STEPS = 127
-_FEW_ROWS = 4  # are not worth waking other threads for
 _ABSOLUTE = 0x7FFFFFFF  # all bits of a float but the sign: positive floats compare as integers do
 
 
@@ -40,12 +41,12 @@ def quantize_macro(width: int, groups: GroupFormat, offset: int, epsilon: float 
             normal = local((1,))
             if epsilon is not None:
                 norm(X, normal, row)
-            for group in T.serial(groups.padded(width) // groups.group_size):
+            for group in T.serial(groups.count(width)):
                 write(X, weight, normal, words, scales, starts, row, group)
 
     @T.macro
     def all_rows(X, weight, words, scales, starts, num_rows):
-        if num_rows > _FEW_ROWS:
+        if num_rows > FEW_ROWS:
             for row in T.parallel(num_rows):
                 row_of(X, weight, words, scales, starts, row)
         else:
@@ -56,7 +57,7 @@ def quantize_macro(width: int, groups: GroupFormat, offset: int, epsilon: float 
 
 
 def _group_macro(width: int, groups: GroupFormat, offset: int, *, has_norm: bool) -> Any:
-    """The macro `write(X, weight, normal, words, scales, starts, row, group)` for one group of a row."""
+    """The macro `write(X, weight, normal, words, scales, starts, row, group)`: quantize a group of a row."""
     size = groups.group_size
     load = _load_macro(width, groups, has_norm=has_norm)
 
@@ -74,11 +75,11 @@ def _group_macro(width: int, groups: GroupFormat, offset: int, *, has_norm: bool
                     steps[lane] = T.Cast("int32", T.nearbyint(values[i, lane] * factor[0]))
                 for lane in T.vectorized(LANES):
                     sums[lane] = sums[lane] + steps[lane]
-                words[0, row, T.ramp(group * (size // 4) + i * (LANES // 4), 1, LANES // 4)] = T.reinterpret(
-                    "int32x4", T.Cast("int8x16", steps[T.ramp(0, 1, LANES)])
+                words[0, row, vector(group * (size // 4) + i * (LANES // 4), LANES // 4)] = T.reinterpret(
+                    "int32x4", T.Cast("int8x16", steps[vector(0)])
                 )
             starts[0, row, group] = T.int32(-offset) * T.call_llvm_pure_intrin(
-                "int32", "llvm.vector.reduce.add", sums[T.ramp(0, 1, LANES)]
+                "int32", "llvm.vector.reduce.add", sums[vector(0)]
             )
 
     @T.macro
@@ -94,7 +95,7 @@ def _group_macro(width: int, groups: GroupFormat, offset: int, *, has_norm: bool
             load(X, weight, normal, values, peaks, row, group)
             scale[0] = T.reinterpret(
                 "float32",
-                T.call_llvm_pure_intrin("int32", "llvm.vector.reduce.smax", peaks[T.ramp(0, 1, LANES)]),
+                T.call_llvm_pure_intrin("int32", "llvm.vector.reduce.smax", peaks[vector(0)]),
             )
             scales[0, row, group] = scale[0] * T.float32(1 / _STEPS)
             # The least of positive floats keeps a group of zeros from a division by zero.
@@ -105,8 +106,8 @@ def _group_macro(width: int, groups: GroupFormat, offset: int, *, has_norm: bool
 
 
 def _load_macro(width: int, groups: GroupFormat, *, has_norm: bool) -> Any:
-    """The macro `load(X, weight, normal, values, peaks, row, group)`: a group's values in float32,
-    normalised, and the greatest magnitude of each lane.
+    """The macro `load(X, weight, normal, values, peaks, row, group)`: load a group's values as float32,
+    normalise them, and find the greatest magnitude in each lane.
     """
     size = groups.group_size
     is_whole = groups.padded(width) == width
@@ -136,7 +137,7 @@ def _load_macro(width: int, groups: GroupFormat, *, has_norm: bool) -> Any:
 
 
 def _norm_macro(width: int, groups: GroupFormat, epsilon: float | None) -> Any:
-    """The macro `norm(X, normal, row)`: what RMS normalization multiplies a row with."""
+    """The macro `norm(X, normal, row)`: find the factor by which RMS normalization scales a row."""
     padded = groups.padded(width)
     is_whole = padded == width
 
@@ -162,7 +163,7 @@ def _norm_macro(width: int, groups: GroupFormat, epsilon: float | None) -> Any:
 
 
 def _value(X: Any, row: Any, k: Any, width: int, is_whole: bool) -> Any:
-    """Element k of a row; zero where only the last group's padding is."""
+    """Element k of a row as float32; zero beyond the row, where the last group is padded."""
     if is_whole:
         return tirx.Cast("float32", X[0, row, k])
     inside = tirx.Cast("float32", X[0, row, tirx.min(k, tirx.const(width - 1, "int64"))])

@@ -1,7 +1,7 @@
 """Y = X W^T for integer weights with a scale for each group, and activations as they are.
 
-Each weight is widened to float32 in a register and multiplied with its scale: so nothing is rounded but the
-weights, at several times the work of `integer_matmul`.
+Each weight is widened to float32 in a register and multiplied with its scale. So nothing but the weights is
+rounded, at several times the work of `integer_matmul`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue, extra_shape, has_extra, out_columns
-from mlc_serve.compiler.kernels.cpu.linear.integer_matmul import weight_shapes
 from mlc_serve.compiler.kernels.cpu.linear.tiled_product import Tiling, tiled_product_macro
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
-from mlc_serve.compiler.kernels.cpu.primitives.lanes import LANES
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
+from mlc_serve.compiler.kernels.cpu.primitives.vector import vector
+from mlc_serve.quantization.packing import LANES, tiles16_integers_shape, tiles16_scale_shape
 from mlc_serve.quantization.scheme import GroupFormat
 
 
@@ -28,11 +28,9 @@ def dequantized_matmul(
 
     For "gated" Y is `(1, s, N / 2)`. What is not read may be any tensor.
     """
-    num_groups = groups.padded(depth) // groups.group_size
-    tiling = Tiling.fit(num_columns, num_groups, 4 * depth, epilogue, (1, unit.rows))
+    tiling = Tiling.fit(num_columns, groups.count(depth), 4 * depth, epilogue, (1, unit.rows))
     step = _step_macro(depth, groups, tiling.tiles)
     product = tiled_product_macro(tiling, step, epilogue, out_dtype)
-    weight_shape, scale_shape = weight_shapes(num_columns, depth, groups)
     y_columns, reads_extra = out_columns(num_columns, epilogue), has_extra(epilogue)
 
     @T.prim_func(s_tir=True, private=True)
@@ -40,8 +38,8 @@ def dequantized_matmul(
         T.func_attr({"tirx.noalias": True, "op_pattern": 8})
         num_rows = T.int64()
         X = T.match_buffer(x, (1, num_rows, depth), "float32")
-        W = T.match_buffer(w, weight_shape, "uint8")
-        V = T.match_buffer(v, scale_shape, groups.scale_dtype)
+        W = T.match_buffer(w, tiles16_integers_shape(num_columns, depth, groups), "uint8")
+        V = T.match_buffer(v, tiles16_scale_shape(num_columns, depth, groups), groups.scale_dtype)
         Y = T.match_buffer(y, (1, num_rows, y_columns), out_dtype)
         if reads_extra:
             E = T.match_buffer(e, extra_shape(num_columns, num_rows, epilogue), "float32")
@@ -58,35 +56,35 @@ def _step_macro(depth: int, groups: GroupFormat, tiles: int) -> Any:
     is_whole = depth % per_vector == 0
     last_bit = tirx.const((1 << groups.bits) - 1, "int32")
 
-    def stored(word: Any, place: Any) -> Any:
-        """Integer `place` of the four or eight that a column has in a word."""
-        shift = place * 8 if groups.bits == 8 else place % 4 * 8 + place // 4 * 4
+    def stored(word: Any, index: Any) -> Any:
+        """Integer `index` of the four or eight that a column has in a word."""
+        shift = index * 8 if groups.bits == 8 else index % 4 * 8 + index // 4 * 4
         return tirx.bitwise_and(tirx.shift_right(word, tirx.Cast("int32", shift)), last_bit)
 
     @T.macro
-    def add_weights(X, weights, totals, row, slot, k, height):
+    def add_weights(X, weights, totals, row, register, k, height):
         """One weight of each column times a value of each row."""
         for i in T.unroll(height):
             for lane in T.vectorized(LANES):
-                totals[slot + i * tiles, lane] = (
-                    totals[slot + i * tiles, lane] + X[0, row + i, k] * weights[lane]
+                totals[register + i * tiles, lane] = (
+                    totals[register + i * tiles, lane] + X[0, row + i, k] * weights[lane]
                 )
 
     @T.macro
-    def add_vector(X, W, scales, totals, row, tile, slot, vector, height):
+    def add_vector(X, W, scales, totals, row, tile, register, part, height):
         with T.sblock("vector"):
             T.reads()
             T.writes()
             words = local((LANES,), "int32")
             weights = local((LANES,))
-            words[T.ramp(0, 1, LANES)] = T.reinterpret("int32x16", W[tile, vector, T.ramp(0, 1, 4 * LANES)])
-            for place in T.unroll(per_vector):
+            words[vector(0)] = T.reinterpret("int32x16", W[tile, part, vector(0, 4 * LANES)])
+            for index in T.unroll(per_vector):
                 for lane in T.vectorized(LANES):
                     weights[lane] = (
-                        T.Cast("float32", stored(words[lane], place)) - T.float32(groups.offset)
+                        T.Cast("float32", stored(words[lane], index)) - T.float32(groups.offset)
                     ) * scales[lane]
-                if is_whole or vector * per_vector + place < depth:
-                    add_weights(X, weights, totals, row, slot, vector * per_vector + place, height)
+                if is_whole or part * per_vector + index < depth:
+                    add_weights(X, weights, totals, row, register, part * per_vector + index, height)
 
     @T.macro
     def step(operands, totals, row, tile, group, height):
@@ -98,11 +96,11 @@ def _step_macro(depth: int, groups: GroupFormat, tiles: int) -> Any:
             for j in T.unroll(tiles):
                 for lane in T.vectorized(LANES):
                     scales[lane] = T.Cast("float32", V[tile + j, group, lane])
-                for part in T.serial(
+                for i in T.serial(
                     T.min(size // per_vector, (depth - group * size + per_vector - 1) // per_vector)
                 ):
                     add_vector(
-                        X, W, scales, totals, row, tile + j, j, group * (size // per_vector) + part, height
+                        X, W, scales, totals, row, tile + j, j, group * (size // per_vector) + i, height
                     )
 
     return step

@@ -1,7 +1,7 @@
 """Sums of products of bytes: the instructions that integer products are made of, for each kind of CPU.
 
-A word is four signed activations; beside it lie four integers of a weight for each column. Each way adds the
-four products of a column to its sum, exactly.
+A word is four signed activations, and a vector of weights has four integers for each column. Every kind of
+CPU adds the four products of a column to the column's sum, exactly.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from tvm import tirx
 from tvm.target import Target
 
 from mlc_serve.compiler.features import has
+from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast
 from mlc_serve.quantization.scheme import GroupFormat
 
 
 class Dot(Protocol):
     """One way to add up the products of a group.
 
-    A vector has sums of `columns` columns, 32 bits each. Registers have room for those of `tiles` tiles of 16
-    columns by `rows` rows (1, 2 or 4). A sum has `offset` too much for each unit of activation: `start`, an
-    int32 scalar, is what it is made good with. `is_one_instruction` says that `add` is.
+    A vector has the sums of `columns` columns, 32 bits each. Registers have room for the sums of `tiles`
+    tiles of 16 columns by `rows` rows (1, 2 or 4). Weights count as `offset` more than they stand for; sums
+    start from `start`, an int32 scalar, to cancel that. `is_one_instruction` says whether `add` is.
     """
 
     is_one_instruction: ClassVar[bool]
@@ -36,10 +37,10 @@ class Dot(Protocol):
     def offset(self) -> int: ...
 
     def begin(self, start: Any) -> Any:
-        """The sums before a group's first word."""
+        """The sums before the first word of a group."""
 
     def add(self, sums: Any, weights: Any, word: Any) -> Any:
-        """The sums with one more word, int32, and its weights, uint8."""
+        """The sums after one more word (int32) and the weights that belong to it (uint8)."""
 
     def end(self, sums: Any, start: Any) -> Any:
         """The sums of a whole group, int32."""
@@ -81,7 +82,7 @@ class MixedDot:
     offset: int
 
     def begin(self, start: Any) -> Any:
-        return tirx.Broadcast(start, self.columns)
+        return broadcast(start, self.columns)
 
     def add(self, sums: Any, weights: Any, word: Any) -> Any:
         # The weights are the operand in a register, so that AVX-512 broadcasts the word from memory.
@@ -95,8 +96,8 @@ class MixedDot:
 
 @dataclass(frozen=True)
 class SignedDot:
-    """Implements Dot with Arm's instruction for signed bytes. Four-bit weights are such as they are stored;
-    with `is_flipped`, eight-bit ones become so, and their offset of 128 is gone.
+    """Implements Dot with Arm's instruction for signed bytes. Four-bit weights fit as they are stored. With
+    `is_flipped` eight-bit weights are made signed, which takes 128 off their offset.
     """
 
     is_one_instruction: ClassVar[bool] = True
@@ -107,7 +108,7 @@ class SignedDot:
     rows: int = 4
 
     def begin(self, start: Any) -> Any:
-        return tirx.Broadcast(start, self.columns)
+        return broadcast(start, self.columns)
 
     def add(self, sums: Any, weights: Any, word: Any) -> Any:
         return tirx.call_llvm_pure_intrin(
@@ -124,8 +125,8 @@ class SignedDot:
 
 @dataclass(frozen=True)
 class ShortDot:
-    """Implements Dot for four-bit weights on x86 without VNNI: sums of 16 bits, each of half of a column's
-    products. A group of 32 fits: 16 products of at most 15 * 127.
+    """Implements Dot for four-bit weights on x86 without VNNI: sums of 16 bits, each for one half of a
+    column's products. In a group of 32 that is 16 products of at most 15 * 127, which fit.
     """
 
     is_one_instruction: ClassVar[bool] = False
@@ -135,7 +136,7 @@ class ShortDot:
     offset: int
 
     def begin(self, start: Any) -> Any:  # noqa: ARG002  Dot has it
-        return tirx.Broadcast(tirx.const(0, "int32"), self.columns)
+        return broadcast(tirx.const(0, "int32"), self.columns)
 
     def add(self, sums: Any, weights: Any, word: Any) -> Any:
         pairs = _sum_of_bytes(weights, _bytes(word, self.columns), self.columns)
@@ -143,7 +144,7 @@ class ShortDot:
 
     def end(self, sums: Any, start: Any) -> Any:
         total = _sum_of_neighbours(self._pairs(sums), self.columns)
-        return total + tirx.Broadcast(start, self.columns)
+        return total + broadcast(start, self.columns)
 
     def _pairs(self, sums: Any) -> Any:
         return tirx.reinterpret(f"int16x{2 * self.columns}", sums)
@@ -151,8 +152,8 @@ class ShortDot:
 
 @dataclass(frozen=True)
 class MagnitudeDot:
-    """Implements Dot for eight-bit weights on x86 without VNNI, where two products of bytes are summed up in
-    16 bits: there is room for those of magnitudes up to 127. The weight's sign goes to the activation.
+    """Implements Dot for eight-bit weights on x86 without VNNI, where two products of bytes are added up in
+    16 bits. There is room for magnitudes up to 127, so the sign of the weight is moved to the activation.
     """
 
     is_one_instruction: ClassVar[bool] = False
@@ -162,11 +163,11 @@ class MagnitudeDot:
     columns: int = 8
 
     def begin(self, start: Any) -> Any:
-        return tirx.Broadcast(start, self.columns)
+        return broadcast(start, self.columns)
 
     def add(self, sums: Any, weights: Any, word: Any) -> Any:
         bytes_ = f"int8x{4 * self.columns}"
-        none = tirx.Broadcast(tirx.const(0, "int8"), 4 * self.columns)
+        none = broadcast(tirx.const(0, "int8"), 4 * self.columns)
         signed = tirx.reinterpret(bytes_, _flipped(weights, self.columns))
         moved = tirx.call_llvm_pure_intrin(
             bytes_, "llvm.x86.avx2.psign.b", _bytes(word, self.columns), signed
@@ -180,7 +181,7 @@ class MagnitudeDot:
 
 @dataclass(frozen=True)
 class PortableDot:
-    """Implements Dot with what every CPU has."""
+    """Implements Dot with instructions that every CPU has."""
 
     is_one_instruction: ClassVar[bool] = False
     columns: int
@@ -189,42 +190,42 @@ class PortableDot:
     offset: int
 
     def begin(self, start: Any) -> Any:
-        return tirx.Broadcast(start, self.columns)
+        return broadcast(start, self.columns)
 
     def add(self, sums: Any, weights: Any, word: Any) -> Any:
         quads = tirx.reinterpret(f"int32x{self.columns}", weights)
-        for place in range(0, 32, 8):
-            weight = tirx.bitwise_and(tirx.shift_right(quads, self._all(place)), self._all(255))
-            raised = tirx.shift_left(word, tirx.const(24 - place, "int32"))
+        for bit in range(0, 32, 8):
+            weight = tirx.bitwise_and(tirx.shift_right(quads, self._all(bit)), self._all(255))
+            raised = tirx.shift_left(word, tirx.const(24 - bit, "int32"))
             activation = tirx.shift_right(raised, tirx.const(24, "int32"))
-            sums = sums + weight * tirx.Broadcast(activation, self.columns)
+            sums = sums + weight * broadcast(activation, self.columns)
         return sums
 
     def end(self, sums: Any, start: Any) -> Any:  # noqa: ARG002  Dot has it
         return sums
 
     def _all(self, value: int) -> Any:
-        return tirx.Broadcast(tirx.const(value, "int32"), self.columns)
+        return broadcast(tirx.const(value, "int32"), self.columns)
 
 
 def _bytes(word: Any, columns: int) -> Any:
-    """A word for each column."""
-    return tirx.reinterpret(f"int8x{4 * columns}", tirx.Broadcast(word, columns))
+    """The word as bytes, once for each column."""
+    return tirx.reinterpret(f"int8x{4 * columns}", broadcast(word, columns))
 
 
 def _flipped(weights: Any, columns: int) -> Any:
-    """Unsigned bytes less 128, as signed ones."""
-    return tirx.bitwise_xor(weights, tirx.Broadcast(tirx.const(128, "uint8"), 4 * columns))
+    """Unsigned bytes minus 128, as signed bytes."""
+    return tirx.bitwise_xor(weights, broadcast(tirx.const(128, "uint8"), 4 * columns))
 
 
 def _sum_of_bytes(a: Any, b: Any, columns: int) -> Any:
-    """Products of unsigned and signed bytes, each two neighbours summed up in int16."""
+    """Products of unsigned and signed bytes, with each two neighbours added up in int16."""
     instruction = {8: "llvm.x86.avx2.pmadd.ub.sw", 16: "llvm.x86.avx512.pmaddubs.w.512"}[columns]
     return tirx.call_llvm_pure_intrin(f"int16x{2 * columns}", instruction, a, b)
 
 
 def _sum_of_neighbours(pairs: Any, columns: int) -> Any:
-    """Each two neighbours of int16 summed up in int32."""
+    """Each two neighbours of int16 added up in int32."""
     instruction = {8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}[columns]
-    ones = tirx.Broadcast(tirx.const(1, "int16"), 2 * columns)
+    ones = broadcast(tirx.const(1, "int16"), 2 * columns)
     return tirx.call_llvm_pure_intrin(f"int32x{columns}", instruction, pairs, ones)

@@ -1,11 +1,11 @@
-"""Rows of a quantized embedding table that is packed as the LM head reads it."""
+"""Rows of a quantized embedding table, which has the layout that the LM head reads."""
 
 from __future__ import annotations
 
 from tvm import tirx
 from tvm.script import tirx as T
 
-from mlc_serve.compiler.kernels.cpu.primitives.lanes import LANES
+from mlc_serve.quantization.packing import LANES, tiles16_integers_shape, tiles16_scale_shape
 from mlc_serve.quantization.scheme import GroupFormat
 
 
@@ -13,8 +13,6 @@ def integer_embedding(num_rows: int, width: int, groups: GroupFormat) -> tirx.Pr
     """Ids `(s,)` int32, table and scales in the layouts "tiles16-u8" or "tiles16-u4" and "tiles16-scale" ->
     `(s, width)` float32.
     """
-    num_tiles = -(-num_rows // LANES)
-    padded = groups.padded(width)
     per_vector = 32 // groups.bits  # weights of a column that a vector holds
 
     def stored(W, row, k):
@@ -29,8 +27,8 @@ def integer_embedding(num_rows: int, width: int, groups: GroupFormat) -> tirx.Pr
         T.func_attr({"tirx.noalias": True, "op_pattern": 8})
         num_ids = T.int64()
         I = T.match_buffer(ids, (num_ids,), "int32")
-        W = T.match_buffer(table, (num_tiles, padded // per_vector, 4 * LANES), "uint8")
-        V = T.match_buffer(scales, (num_tiles, padded // groups.group_size, LANES), groups.scale_dtype)
+        W = T.match_buffer(table, tiles16_integers_shape(num_rows, width, groups), "uint8")
+        V = T.match_buffer(scales, tiles16_scale_shape(num_rows, width, groups), groups.scale_dtype)
         Y = T.match_buffer(y, (num_ids, width), "float32")
         with T.sblock("root"):
             for i in T.parallel(num_ids):

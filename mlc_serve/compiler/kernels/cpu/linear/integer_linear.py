@@ -1,7 +1,8 @@
-"""A linear layer as one kernel: RMS normalization if asked for, rounding to bytes, the product with integers.
+"""A linear layer as one kernel: RMS normalization if needed, rounding to bytes, and the product with
+integers.
 
-The rounded rows are in memory of the kernel's own: nothing but the layer's input and output is seen outside,
-so a step of the model has few operators to start and few tensors to keep track of.
+The rounded rows are in memory of the kernel's own, and only the layer's input and output are seen outside. So
+a step of the model has few operators to start and few tensors to keep track of.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from tvm.script import tirx as T
 from mlc_serve.compiler.kernels.cpu.linear.activation_bytes import quantize_macro
 from mlc_serve.compiler.kernels.cpu.linear.dot import Dot
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue, extra_shape, has_extra, out_columns
-from mlc_serve.compiler.kernels.cpu.linear.integer_matmul import product_macro, weight_shapes
+from mlc_serve.compiler.kernels.cpu.linear.integer_matmul import IntegerOperands, product_macro
+from mlc_serve.quantization.packing import tiles16_integers_shape, tiles16_scale_shape
 from mlc_serve.quantization.scheme import GroupFormat
 
 
 @dataclass(frozen=True)
 class LinearShape:
-    """What a layer's kernel is made for. With `epsilon` its input is normalised first."""
+    """The shape of a layer. With `epsilon` its input is normalised first."""
 
     num_columns: int
     depth: int
@@ -40,19 +42,19 @@ def integer_linear(shape: LinearShape, dot: Dot) -> tirx.PrimFunc:
     depth, groups = shape.depth, shape.groups
     round_rows = quantize_macro(depth, groups, dot.offset, shape.epsilon)
     product = product_macro(shape.num_columns, depth, groups, shape.epilogue, shape.out_dtype, dot)
-    padded = groups.padded(depth)
-    num_groups = padded // groups.group_size
-    weight_shape, scale_shape = weight_shapes(shape.num_columns, depth, groups)
+    num_groups = groups.count(depth)
+    weight_shape = tiles16_integers_shape(shape.num_columns, depth, groups)
+    scale_shape = tiles16_scale_shape(shape.num_columns, depth, groups)
     y_columns = out_columns(shape.num_columns, shape.epilogue)
     reads_norm, reads_extra = shape.epsilon is not None, has_extra(shape.epilogue)
 
     @T.macro
     def body(X, N, W, V, E, Y, num_rows):
-        words = T.sblock_alloc_buffer((1, num_rows, padded // 4), "int32")
+        words = T.sblock_alloc_buffer((1, num_rows, groups.padded(depth) // 4), "int32")
         scales = T.sblock_alloc_buffer((1, num_rows, num_groups), "float32")
         starts = T.sblock_alloc_buffer((1, num_rows, num_groups), "int32")
         round_rows(X, N, words, scales, starts, num_rows)
-        product((words, scales, starts, W, V), E, Y, num_rows)
+        product(IntegerOperands(words, scales, starts, W, V), E, Y, num_rows)
 
     @T.prim_func(s_tir=True, private=True)
     def linear(x: T.handle, n: T.handle, w: T.handle, v: T.handle, e: T.handle, y: T.handle):

@@ -1,15 +1,15 @@
 """Y = X W^T for weights that are integers with a scale for each group, and activations quantized likewise.
 
-A group's products are summed up in integers, exactly; then the sum meets both scales and joins a floating-
-point sum. Weights are stored unsigned, `offset` above what they stand for: that is made good by where the
-integer sum starts, which `quantize` has worked out with the activations. So a group of 32 costs eight dot
-instructions of AVX-512 VNNI, a conversion and two multiplications for each row and tile, and no instruction
-for the offset.
+The products of a group are added up in integers, exactly. Then the sum is multiplied with both scales and
+added to a float32 sum. Weights are stored unsigned, `offset` above what they stand for. To cancel that, the
+integer sums start from numbers that `activation_bytes` has worked out with the activations, so no instruction
+is spent on the offset: with AVX-512 VNNI a group of 32 costs eight dot instructions, a conversion and two
+multiplications for each row and tile.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from tvm import tirx
 from tvm.script import tirx as T
@@ -17,34 +17,44 @@ from tvm.script import tirx as T
 from mlc_serve.compiler.kernels.cpu.linear.dot import Dot
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue
 from mlc_serve.compiler.kernels.cpu.linear.tiled_product import Tiling, tiled_product_macro
-from mlc_serve.compiler.kernels.cpu.primitives.lanes import LANES
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
 from mlc_serve.compiler.kernels.cpu.primitives.prefetch import fetch_line
+from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast, vector
+from mlc_serve.quantization.packing import LANES
 from mlc_serve.quantization.scheme import GroupFormat
 
 
-def weight_shapes(
-    num_columns: int, depth: int, groups: GroupFormat
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Of the integers and of the scales of a `(N, K)` weight."""
-    num_tiles, padded = -(-num_columns // LANES), groups.padded(depth)
-    return (num_tiles, padded * groups.bits // 32, 4 * LANES), (num_tiles, padded // groups.group_size, LANES)
+class IntegerOperands(NamedTuple):
+    """The factors of a product, where Kp is the depth in whole groups and G their number. For "gated", tiles
+    of gate and up alternate in the weight.
+    """
+
+    words: Any  # (1, s, Kp / 4) int32, four activations each
+    scales: Any  # (1, s, G) float32, of activations
+    starts: Any  # (1, s, G) int32: what integer sums start from
+    weights: Any  # in the layout "tiles16-u8" or "tiles16-u4"
+    weight_scales: Any  # in the layout "tiles16-scale"
+
+
+class _Sum(NamedTuple):
+    """Where a vector of sums is, and what it is the sum of."""
+
+    register: Any  # of `sums` and `totals`
+    part: Any  # of the register, of as many columns as `Dot` has
+    row: Any
+    tile: Any
+    group: Any
 
 
 def product_macro(
     num_columns: int, depth: int, groups: GroupFormat, epilogue: Epilogue, out_dtype: str, dot: Dot
 ) -> Any:
-    """The macro `product((X, S, Z, W, V), E, Y, num_rows)`. With Kp the depth in whole groups and G their
-    number:
-
-    words `(1, s, Kp / 4)` int32, scales `(1, s, G)` float32, starts `(1, s, G)` int32, as `quantize` makes
-    them; weights and scales in the layouts "tiles16-u8" or "tiles16-u4" and "tiles16-scale", for "gated"
-    paired; a bias `(N,)` or residual `(1, s, N)` float32 (read with such an epilogue only) -> Y `(1, s, N)`
-    of `out_dtype`, for "gated" `(1, s, N / 2)`. What is not read may be any buffer.
+    """The macro `product(operands, E, Y, num_rows)`: `IntegerOperands`, and a bias `(N,)` or residual
+    `(1, s, N)` float32 (read with such an epilogue only) -> Y `(1, s, N)` of `out_dtype`, for "gated"
+    `(1, s, N / 2)`. What is not read may be any buffer.
     """
-    padded = groups.padded(depth)
-    num_groups = padded // groups.group_size
-    tiling = Tiling.fit(num_columns, num_groups, padded, epilogue, (dot.tiles, dot.rows))
+    room = (dot.tiles, dot.rows)
+    tiling = Tiling.fit(num_columns, groups.count(depth), groups.padded(depth), epilogue, room)
     step, fetch = _step_macro(groups, dot, tiling.tiles), _fetch_macro(groups, tiling.tiles)
     return tiled_product_macro(tiling, step, epilogue, out_dtype, fetch)
 
@@ -56,8 +66,8 @@ def _fetch_macro(groups: GroupFormat, tiles: int) -> Any:
     @T.macro
     def fetch(operands, tile, group):
         for j in T.unroll(tiles):
-            for vector in T.unroll(num_vectors):
-                T.evaluate(fetch_line(operands[3][tile + j, group * num_vectors + vector, 0]))
+            for i in T.unroll(num_vectors):
+                T.evaluate(fetch_line(operands.weights[tile + j, group * num_vectors + i, 0]))
 
     return fetch
 
@@ -69,16 +79,19 @@ def _step_macro(groups: GroupFormat, dot: Dot, tiles: int) -> Any:
     add_group = _group_macro(groups, dot, tiles)
 
     @T.macro
-    def begin(Z, sums, row, group, slot, part):
-        sums[slot, T.ramp(part * columns, 1, columns)] = dot.begin(Z[0, row, group])
+    def begin(operands, sums, at):
+        sums[at.register, vector(at.part * columns, columns)] = dot.begin(
+            operands.starts[0, at.row, at.group]
+        )
 
     @T.macro
-    def end(S, Z, V, sums, totals, row, tile, group, slot, part):
-        totals[slot, T.ramp(part * columns, 1, columns)] = totals[
-            slot, T.ramp(part * columns, 1, columns)
-        ] + T.Cast(floats, dot.end(sums[slot, T.ramp(part * columns, 1, columns)], Z[0, row, group])) * (
-            T.Cast(floats, V[tile, group, T.ramp(part * columns, 1, columns)])
-            * T.Broadcast(S[0, row, group], columns)
+    def end(operands, sums, totals, at):
+        lanes = T.meta_var(vector(at.part * columns, columns))
+        totals[at.register, lanes] = totals[at.register, lanes] + T.Cast(
+            floats, dot.end(sums[at.register, lanes], operands.starts[0, at.row, at.group])
+        ) * (
+            T.Cast(floats, operands.weight_scales[at.tile, at.group, lanes])
+            * broadcast(operands.scales[0, at.row, at.group], columns)
         )
 
     @T.macro
@@ -86,61 +99,67 @@ def _step_macro(groups: GroupFormat, dot: Dot, tiles: int) -> Any:
         with T.sblock("group"):
             T.reads()
             T.writes()
-            X, S, Z, W, V = operands
             sums = local((height * tiles, LANES), "int32")
             for i in T.unroll(height):
                 for j in T.unroll(tiles):
                     for part in T.unroll(parts):
-                        begin(Z, sums, row + i, group, i * tiles + j, part)
-            add_group(X, W, sums, row, tile, group, height)
+                        begin(operands, sums, _Sum(i * tiles + j, part, row + i, tile + j, group))
+            add_group(operands, sums, row, tile, group, height)
             for i in T.unroll(height):
                 for j in T.unroll(tiles):
                     for part in T.unroll(parts):
-                        end(S, Z, V, sums, totals, row + i, tile + j, group, i * tiles + j, part)
+                        end(operands, sums, totals, _Sum(i * tiles + j, part, row + i, tile + j, group))
 
     return step
 
 
 def _group_macro(groups: GroupFormat, dot: Dot, tiles: int) -> Any:
-    """The macro `add_group(X, W, sums, row, tile, group, height)`: the products of one group, to the sums."""
+    """The macro `add_group(operands, sums, row, tile, group, height)`: add the products of a group to the
+    sums of `height` rows from `row` and of the tiles from `tile`.
+    """
     num_words = groups.group_size // 4  # of a group
     per_vector = 8 // groups.bits  # words that a vector of weights holds
     columns, parts = dot.columns, LANES // dot.columns
-    low_bits = tirx.Broadcast(tirx.const(15, "uint8"), 4 * columns)
-    four = tirx.Broadcast(tirx.const(4, "uint8"), 4 * columns)
-    # LLVM puts additions of their own in an order that holds the weights of a whole group at once, in memory.
+    low_bits = broadcast(tirx.const(15, "uint8"), 4 * columns)
+    four = broadcast(tirx.const(4, "uint8"), 4 * columns)
+    # If `add` is several instructions, LLVM orders them so that the weights of a whole group are needed at
+    # once, and are kept in memory. In a loop it can't.
     steps = T.unroll if dot.is_one_instruction else T.serial
 
     @T.macro
-    def add_word(X, sums, weights, row, slot, part, word, height):
-        """One word of each row times one vector of weights, to the sums of the rows."""
+    def add_word(operands, sums, weights, first, word, height):
+        """Add one word of each row times one vector of weights to the sums of the rows."""
         for i in T.unroll(height):
-            sums[slot + i * tiles, T.ramp(part * columns, 1, columns)] = dot.add(
-                sums[slot + i * tiles, T.ramp(part * columns, 1, columns)], weights, X[0, row + i, word]
+            lanes = T.meta_var(vector(first.part * columns, columns))
+            sums[first.register + i * tiles, lanes] = dot.add(
+                sums[first.register + i * tiles, lanes], weights, operands.words[0, first.row + i, word]
             )
 
     @T.macro
-    def add_vector(X, sums, weights, row, slot, part, word, height):
-        """One vector of weights as it is stored: eight-bit ones, or twice as many of four bits."""
+    def add_vector(operands, sums, weights, first, word, height):
+        """Add one vector of weights as it is stored: one word of eight-bit weights, or two of four bits."""
         if groups.bits == 8:
-            add_word(X, sums, weights, row, slot, part, word, height)
+            add_word(operands, sums, weights, first, word, height)
         else:
-            add_word(X, sums, tirx.bitwise_and(weights, low_bits), row, slot, part, word, height)
-            add_word(X, sums, tirx.shift_right(weights, four), row, slot, part, word + 1, height)
+            add_word(operands, sums, tirx.bitwise_and(weights, low_bits), first, word, height)
+            add_word(operands, sums, tirx.shift_right(weights, four), first, word + 1, height)
 
     @T.macro
-    def add_group(X, W, sums, row, tile, group, height):
+    def add_group(operands, sums, row, tile, group, height):
         for step in steps(num_words // per_vector):
             for j in T.unroll(tiles):
                 for part in T.unroll(parts):
                     add_vector(
-                        X, sums,
-                        W[
+                        operands,
+                        sums,
+                        operands.weights[
                             tile + j,
                             group * (num_words // per_vector) + step,
-                            T.ramp(part * 4 * columns, 1, 4 * columns),
+                            vector(part * 4 * columns, 4 * columns),
                         ],
-                        row, j, part, group * num_words + step * per_vector, height,
-                    )  # fmt: skip
+                        _Sum(j, part, row, tile + j, group),
+                        group * num_words + step * per_vector,
+                        height,
+                    )
 
     return add_group

@@ -1,4 +1,4 @@
-"""RMS normalization, a row a task."""
+"""RMS normalization. A row is one task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SiLU(gate) * up, over the two halves of one row."""
+"""SiLU(gate) * up, where the halves of a row are gate and up. A row is one task."""
 
 from __future__ import annotations
 

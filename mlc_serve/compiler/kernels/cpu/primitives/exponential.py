@@ -1,4 +1,4 @@
-"""exp2 as a polynomial: LLVM makes sixteen calls of libm of a vector exponential, this stays in registers."""
+"""exp2 as a polynomial, which stays in registers. For a vector LLVM would call libm once for each lane."""
 
 from __future__ import annotations
 

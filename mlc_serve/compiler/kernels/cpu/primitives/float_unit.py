@@ -1,4 +1,4 @@
-"""What a CPU has for products of floating-point numbers."""
+"""How a CPU multiplies floating-point numbers: room for sums in its registers, and its instructions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mlc_serve.compiler.kernels.cpu.primitives.multiplier_rate import pairs_pay
 
 @dataclass(frozen=True)
 class FloatUnit:
-    """Registers with room for the sums of `tiles` tiles of 16 columns by `rows` rows, and in attention for
-    `sums` vectors of 16: what measured best. With `has_pairs` kernels use AVX512-BF16, which sums up pairs of
-    products of bfloat16.
+    """A product keeps the sums of `tiles` tiles of 16 columns by `rows` rows in registers, and attention
+    keeps `sums` vectors of 16 there: the numbers that measured best. With `has_pairs` kernels use
+    AVX512-BF16, which adds up pairs of products of bfloat16.
     """
 
     tiles: int
@@ -25,7 +25,7 @@ class FloatUnit:
 
 
 def float_unit_for(target: Target) -> FloatUnit:
-    """That of the target's CPU. If it is this machine's, it is measured whether pairs are the faster ones."""
+    """The unit of the target's CPU. Where that is the CPU of this machine, a measurement decides on pairs."""
     tiles, rows, sums = (2, 8, 16) if has(target, "avx512f") else (2, 2, 6)
     return FloatUnit(tiles, rows, sums, _has_fast_pairs(target))
 

@@ -1,8 +1,8 @@
-"""How wide a vector loop may be: kernels work on whole vectors, whatever the dimension."""
+"""How wide a vector may be: kernels work on whole vectors, whatever the dimension."""
 
 from __future__ import annotations
 
-LANES = 16  # float32 values in a 512-bit register; LLVM splits the vector where registers are narrower
+from mlc_serve.quantization.packing import LANES
 
 
 def lanes(extent: int) -> int:

@@ -1,6 +1,7 @@
-"""How prefill multiplies: in float32, or in bfloat16 where the processor sums pairs of products at once.
+"""How a register of words is multiplied: in float32, or in bfloat16 where the processor adds up pairs of
+products at once.
 
-Operands are words: one float32, or two bfloat16 of which the first is in the lower half. Sums are float32.
+A word is one float32, or two bfloat16 of which the first is in the lower half. Sums are float32.
 """
 
 from __future__ import annotations
@@ -11,49 +12,49 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tvm import tirx
 from tvm.script import tirx as T
 
-from mlc_serve.compiler.kernels.cpu.primitives.lanes import LANES
+from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast
 
-if TYPE_CHECKING:  # which of these is faster is known there
+if TYPE_CHECKING:  # its module measures these two
     from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 
 
-class Products(Protocol):
-    """What a kernel needs of either."""
+class Multiplier(Protocol):
+    """What a kernel needs of either way."""
 
-    pair: int  # values in a word
-    word: str  # its type
+    per_word: int  # values in a word
+    word: str  # a word's type
     definitions: str  # LLVM IR that the kernel imports
 
     def pack(self, values: Sequence[Any], lanes: int) -> Any:
-        """`pair` float32 vectors as one vector of words."""
+        """`per_word` float32 vectors as one vector of words."""
 
     def multiply_add(self, total: Any, words: Any, word: Any) -> Any:
-        """Total + words * word, summed over each pair, for LANES words and one that meets them all."""
+        """Total + words * word, added up within each word, for LANES words and one word for all of them."""
 
 
-def products_for(dtype: str, unit: FloatUnit) -> Products:
+def multiplier_for(dtype: str, unit: FloatUnit) -> Multiplier:
     """Bfloat16 for keys and values of float16, if the CPU is faster at it; float32 otherwise."""
-    return Bfloat16Products() if dtype == "float16" and unit.has_pairs else FloatProducts()
+    return Bfloat16Multiplier() if dtype == "float16" and unit.has_pairs else FloatMultiplier()
 
 
-class FloatProducts:
-    """Implements Products."""
+class FloatMultiplier:
+    """Implements Multiplier."""
 
-    pair, word, definitions = 1, "float32", ""
+    per_word, word, definitions = 1, "float32", ""
 
-    def pack(self, values: Sequence[Any], lanes: int) -> Any:  # noqa: ARG002  Products has it
+    def pack(self, values: Sequence[Any], lanes: int) -> Any:  # noqa: ARG002  Multiplier has it
         return values[0]
 
     def multiply_add(self, total: Any, words: Any, word: Any) -> Any:
-        return total + words * T.broadcast(word, LANES)
+        return total + words * broadcast(word)
 
 
-class Bfloat16Products:
-    """Implements Products with AVX512-BF16. TVM takes bfloat16 for a type to store, so that LLVM is told in
-    its own words.
+class Bfloat16Multiplier:
+    """Implements Multiplier with AVX512-BF16. To TVM bfloat16 is a type for storage alone, so
+    the product is written in LLVM's language.
     """
 
-    pair, word = 2, "uint32"
+    per_word, word = 2, "uint32"
     definitions = """
         declare <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float>, <32 x bfloat>, <32 x bfloat>)
         define <16 x float> @multiply_add_bfloat16(<16 x float> %total, <16 x i32> %a, <16 x i32> %b) {
@@ -71,11 +72,10 @@ class Bfloat16Products:
         return tirx.bitwise_or(tirx.shift_right(low, tirx.const(16, "uint32")), high & upper_half)
 
     def multiply_add(self, total: Any, words: Any, word: Any) -> Any:
-        broadcast = T.broadcast(word, LANES)
-        return T.call_pure_extern("float32x16", "multiply_add_bfloat16", total, words, broadcast)
+        return T.call_pure_extern("float32x16", "multiply_add_bfloat16", total, words, broadcast(word))
 
 
 def _rounded(value: Any, lanes: int) -> Any:
-    """The bits of float32 whose upper half is the nearest bfloat16."""
+    """The bits of float32 values; the upper half of each is the nearest bfloat16."""
     dtype = f"uint32x{lanes}" if lanes > 1 else "uint32"
     return tirx.reinterpret(dtype, value) + tirx.const(0x8000, "uint32")

@@ -16,10 +16,15 @@ from tvm import tirx
 from tvm.script import tirx as T
 from tvm.target import Target
 
-from mlc_serve.compiler.kernels.cpu.primitives.lanes import LANES
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
-from mlc_serve.compiler.kernels.cpu.primitives.multiplier import Bfloat16Products, FloatProducts, Products
+from mlc_serve.compiler.kernels.cpu.primitives.multiplier import (
+    Bfloat16Multiplier,
+    FloatMultiplier,
+    Multiplier,
+)
+from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast, vector
 from mlc_serve.compiler.pipeline import lowering_options
+from mlc_serve.quantization.packing import LANES
 
 # Independent sums, so that no product waits for the one before: they and their factors fit into 32 registers.
 _SUMS = 12
@@ -36,16 +41,16 @@ def pairs_pay(mcpu: str) -> bool:
     Takes half a second to compile two loops, and some milliseconds to measure them.
     """
     target = Target({"kind": "llvm", "mcpu": mcpu})
-    pairs, singles = _loop(Bfloat16Products(), target), _loop(FloatProducts(), target)
+    pairs, singles = _loop(Bfloat16Multiplier(), target), _loop(FloatMultiplier(), target)
     durations = [(pairs(), singles()) for _ in range(_RUNS)]
     of_pairs, of_singles = (min(column) for column in zip(*durations, strict=True))
-    return bool(of_pairs * _WORTHWHILE < of_singles * Bfloat16Products.pair)
+    return bool(of_pairs * _WORTHWHILE < of_singles * Bfloat16Multiplier.per_word)
 
 
-def _loop(products: Products, target: Target) -> Callable[[], float]:
+def _loop(multiplier: Multiplier, target: Target) -> Callable[[], float]:
     """A function that multiplies and adds for a while, and returns the seconds that it took."""
-    chains = _compiled(products, target)
-    words = tvm.runtime.tensor(np.zeros((_SUMS, LANES), products.word))
+    chains = _compiled(multiplier, target)
+    words = tvm.runtime.tensor(np.zeros((_SUMS, LANES), multiplier.word))
     totals = tvm.runtime.tensor(np.zeros((_SUMS, LANES), np.float32))
 
     def seconds() -> float:
@@ -56,39 +61,39 @@ def _loop(products: Products, target: Target) -> Callable[[], float]:
     return seconds
 
 
-def _compiled(products: Products, target: Target) -> Callable[..., None]:
+def _compiled(multiplier: Multiplier, target: Target) -> Callable[..., None]:
     """`_chains` as a function of tensors."""
-    module = tvm.IRModule({"chains": _chains(products).with_attr("global_symbol", "chains")})
+    module = tvm.IRModule({"chains": _chains(multiplier).with_attr("global_symbol", "chains")})
     with tvm.transform.PassContext(config=lowering_options(target)):
         chains: Callable[..., None] = tvm.compile(module, target=target)["chains"]
     return chains
 
 
-def _chains(products: Products) -> tirx.PrimFunc:
+def _chains(multiplier: Multiplier) -> tirx.PrimFunc:
     """W `(sums, 16)` words -> Y `(sums, 16)` float32: sums of products of the rows of W with its words."""
 
     @T.macro
     def step(W, totals, i):
         for s in T.unroll(_SUMS):
-            totals[s, T.ramp(0, 1, LANES)] = products.multiply_add(
-                totals[s, T.ramp(0, 1, LANES)], W[s, T.ramp(0, 1, LANES)], W[0, T.bitwise_and(i, LANES - 1)]
+            totals[s, vector(0)] = multiplier.multiply_add(
+                totals[s, vector(0)], W[s, vector(0)], W[0, T.bitwise_and(i, LANES - 1)]
             )
 
     @T.prim_func(s_tir=True)
     def chains(w: T.handle, y: T.handle):
         T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
-        W = T.match_buffer(w, (_SUMS, LANES), products.word)
+        W = T.match_buffer(w, (_SUMS, LANES), multiplier.word)
         Y = T.match_buffer(y, (_SUMS, LANES), "float32")
         with T.sblock("root"):
             T.reads()
             T.writes()
-            T.attr(T.int32(0), "pragma_import_llvm", products.definitions)
+            T.attr(T.int32(0), "pragma_import_llvm", multiplier.definitions)
             totals = local((_SUMS, LANES))
             for s in T.unroll(_SUMS):
-                totals[s, T.ramp(0, 1, LANES)] = T.broadcast(T.float32(0), LANES)
+                totals[s, vector(0)] = broadcast(T.float32(0))
             for i in T.serial(_STEPS):
                 step(W, totals, i)
             for s in T.unroll(_SUMS):
-                Y[s, T.ramp(0, 1, LANES)] = totals[s, T.ramp(0, 1, LANES)]
+                Y[s, vector(0)] = totals[s, vector(0)]
 
     return chains

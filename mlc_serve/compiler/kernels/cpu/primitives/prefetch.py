@@ -1,4 +1,4 @@
-"""Cache lines that are asked for before they are needed."""
+"""Cache lines that are requested before they are needed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from tvm.script import tirx as T
 
 
 def fetch_line(element: Any) -> Any:
-    """Fetch the line of an element of a buffer into the nearest cache, to be read. An element that isn't
-    there is no fault.
+    """Request the cache line of an element of a buffer for reading, into the nearest cache. An address beyond
+    the buffer's end does no harm.
     """
     to_read, nearest, data = T.int32(0), T.int32(3), T.int32(1)
     return T.call_llvm_intrin("void", "llvm.prefetch", T.address_of(element), to_read, nearest, data)

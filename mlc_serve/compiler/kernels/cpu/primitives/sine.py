@@ -1,4 +1,4 @@
-"""Sine and cosine as a polynomial, of angles in turns: libm is called once for each lane of a vector."""
+"""Sine and cosine of angles in turns, as a polynomial. LLVM would call libm once for each lane."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def _const(value: float) -> Any:
 
 
 def part_of_a_turn(position: Any, frequency: Any) -> Any:
-    """What is left of position * frequency turns after whole ones, in [-1/2, 1/2].
+    """The part of position * frequency turns that is left after whole turns, in [-1/2, 1/2].
 
-    Both are float64: in float32 an angle of 1e5 would be known to no better than 1 / 256.
+    Both are float64. In float32 an angle of 1e5 would be known to no better than 1 / 256.
     """
     turns = position * frequency
     return turns - tirx.floor(turns + tirx.const(0.5, "float64"))

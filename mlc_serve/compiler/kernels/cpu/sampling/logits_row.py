@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
-from mlc_serve.compiler.kernels.cpu.primitives.lanes import LANES
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
+from mlc_serve.quantization.packing import LANES
 
 BLOCK = 256
 THRESHOLDS = 3  # of one pass: they cut a bracket into quarters

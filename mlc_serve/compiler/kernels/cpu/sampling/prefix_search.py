@@ -12,7 +12,6 @@ from typing import NamedTuple
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
-from mlc_serve.compiler.kernels.cpu.primitives.lanes import LANES
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
 from mlc_serve.compiler.kernels.cpu.sampling.logits_row import (
     BLOCK,
@@ -23,6 +22,7 @@ from mlc_serve.compiler.kernels.cpu.sampling.logits_row import (
     survey,
     weigh_alike,
 )
+from mlc_serve.quantization.packing import LANES
 
 _FEW = 64  # logits that are sorted rather than cut further
 _HALVINGS = 16  # of what lies between a floor and the peak

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.script import tirx as T
 
-from mlc_serve.compiler.kernels.cpu.primitives.lanes import LANES
+from mlc_serve.quantization.packing import LANES
 
 
 def mask_tokens() -> tirx.PrimFunc:

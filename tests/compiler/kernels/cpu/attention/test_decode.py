@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mlc_serve.compiler.kernels.cpu.attention.decode import decode_attention
+from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.pages import append_pages
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from tests.compiler.kernels.cpu.attention.reference import attend, paged_keys
@@ -29,7 +30,7 @@ def test_each_sequence_attends_to_its_own_pages(
     tolerance: float,
 ) -> None:
     """Output and log2 weight, for pages in any order with NaN in unused slots, and for an empty history."""
-    kernel = build(decode_attention(num_q, num_kv, head_dim, dtype, unit))
+    kernel = build(decode_attention(Heads(num_q, num_kv, head_dim), dtype, unit))
     cache = paged_keys(LENGTHS, num_kv, head_dim, build(append_pages(num_kv, head_dim, dtype)), dtype)
     batch = len(LENGTHS)
     rng = np.random.default_rng(0)
@@ -55,7 +56,7 @@ def test_each_sequence_attends_to_its_own_pages(
 
 def test_scores_of_any_size_are_survived(build: Callable[..., Any]) -> None:
     """Scores whose exponentials overflow float32 are no matter: the greatest is taken off."""
-    kernel = build(decode_attention(2, 1, 16, "float32", AVX2))
+    kernel = build(decode_attention(Heads(2, 1, 16), "float32", AVX2))
     cache = paged_keys((40,), 1, 16, build(append_pages(1, 16, "float32")))
     q = np.random.default_rng(0).standard_normal((1, 2, 16), dtype=np.float32) * 100
     out, lse = np.zeros_like(q), np.zeros((1, 2), np.float32)
@@ -73,7 +74,7 @@ def test_scores_of_any_size_are_survived(build: Callable[..., Any]) -> None:
 def test_a_window_and_sinks_are_all_that_is_seen(build: Callable[..., Any], start: int, sinks: int) -> None:
     """Positions between the sinks and the window might as well not be there."""
     lengths = (100, 130, 3)
-    kernel = build(decode_attention(6, 2, 32, "float32", AVX2, windowed=True))
+    kernel = build(decode_attention(Heads(6, 2, 32), "float32", AVX2, windowed=True))
     cache = paged_keys(lengths, 2, 32, build(append_pages(2, 32, "float32")))
     q = np.random.default_rng(0).standard_normal((3, 6, 32), dtype=np.float32)
     out, lse, unused = np.full_like(q, np.nan), np.full((3, 6), np.nan, np.float32), np.zeros(3, np.int32)
@@ -93,7 +94,7 @@ def test_a_window_and_sinks_are_all_that_is_seen(build: Callable[..., Any], star
 @pytest.mark.parametrize("lengths", [(3000,), (260, 90, 200), (1, 5000, 17), (700, 700, 700)])
 def test_long_sequences_are_computed_in_parts(build: Callable[..., Any], lengths: tuple[int, ...]) -> None:
     """What threads compute of one sequence is joined, wherever it was cut."""
-    kernel = build(decode_attention(6, 2, 64, "float32", AVX512))
+    kernel = build(decode_attention(Heads(6, 2, 64), "float32", AVX512))
     cache = paged_keys(lengths, 2, 64, build(append_pages(2, 64, "float32")))
     batch = len(lengths)
     q = np.random.default_rng(0).standard_normal((batch, 6, 64), dtype=np.float32) * 3

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlc_serve.compiler.features import has
-from mlc_serve.compiler.kernels.cpu.attention.key_source import Heads
+from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.page_run import MASKED
 from mlc_serve.compiler.kernels.cpu.attention.pages import append_pages
 from mlc_serve.compiler.kernels.cpu.attention.prefill import paged_prefill_attention, ragged_prefill_attention

@@ -8,7 +8,8 @@ from tvm.script import tirx as T
 from mlc_serve.compiler.kernels.cpu.linear.activation_bytes import quantize_macro
 from mlc_serve.compiler.kernels.cpu.linear.dot import Dot
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue, extra_shape, has_extra, out_columns
-from mlc_serve.compiler.kernels.cpu.linear.integer_matmul import product_macro, weight_shapes
+from mlc_serve.compiler.kernels.cpu.linear.integer_matmul import IntegerOperands, product_macro
+from mlc_serve.quantization.packing import tiles16_integers_shape, tiles16_scale_shape
 from mlc_serve.quantization.scheme import GroupFormat
 
 
@@ -17,9 +18,9 @@ def integer_matmul(
 ) -> tirx.PrimFunc:
     """`(x, s, z, w, v, e, y)`: what `product_macro`'s product takes, with any tensor for what is not read."""
     product = product_macro(num_columns, depth, groups, epilogue, out_dtype, dot)
-    padded = groups.padded(depth)
-    num_groups = padded // groups.group_size
-    weight_shape, scale_shape = weight_shapes(num_columns, depth, groups)
+    padded, num_groups = groups.padded(depth), groups.count(depth)
+    weight_shape = tiles16_integers_shape(num_columns, depth, groups)
+    scale_shape = tiles16_scale_shape(num_columns, depth, groups)
     y_columns, reads_extra = out_columns(num_columns, epilogue), has_extra(epilogue)
 
     @T.prim_func(s_tir=True, private=True)
@@ -35,7 +36,7 @@ def integer_matmul(
         if reads_extra:
             E = T.match_buffer(e, extra_shape(num_columns, num_rows, epilogue), "float32")
         with T.sblock("root"):
-            product((X, S, Z, W, V), E if reads_extra else S, Y, num_rows)
+            product(IntegerOperands(X, S, Z, W, V), E if reads_extra else S, Y, num_rows)
 
     return matmul
 
@@ -50,8 +51,7 @@ def quantize_rows(
     weight.
     """
     all_rows = quantize_macro(width, groups, offset, epsilon)
-    padded = groups.padded(width)
-    num_groups = padded // groups.group_size
+    padded, num_groups = groups.padded(width), groups.count(width)
 
     if epsilon is None:
 

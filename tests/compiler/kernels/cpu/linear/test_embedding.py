@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from mlc_serve.compiler.kernels.cpu.linear.embedding import packed_embedding, pairs_embedding
+from mlc_serve.compiler.kernels.cpu.linear.embedding import float_embedding, pairs_embedding
 from mlc_serve.quantization.packing import pack
 
 
@@ -20,7 +20,7 @@ def test_rows_come_out_as_they_went_in(build: Callable[..., Any], dtype: str) ->
     ids = np.array([3, 100, 0, 15, 16, 3], np.int32)
     y = np.full((6, 20), np.nan, np.float32)
 
-    build(packed_embedding(101, 20, dtype))(ids, pack(table, "tiles16"), y)
+    build(float_embedding(101, 20, dtype))(ids, pack(table, "tiles16"), y)
 
     np.testing.assert_array_equal(y, table[ids].astype(np.float32))
 

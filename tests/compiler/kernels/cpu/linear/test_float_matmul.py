@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue
-from mlc_serve.compiler.kernels.cpu.linear.float_matmul import packed_matmul
+from mlc_serve.compiler.kernels.cpu.linear.float_matmul import float_matmul
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import float_unit_for
 from mlc_serve.compiler.target import target_for
 from mlc_serve.quantization.packing import pack
@@ -40,7 +40,7 @@ def test_a_product_is_that_of_numpy(
     """For any number of rows, widths that fill no tile, float16 weights, and whatever becomes of the sums."""
     rng = np.random.default_rng(0)
     unit = float_unit_for(target_for("cpu"))
-    kernel = build(packed_matmul(num_columns, depth, weight_dtype, epilogue, dtype, unit))
+    kernel = build(float_matmul(num_columns, depth, weight_dtype, epilogue, dtype, unit))
     weight = (rng.standard_normal((num_columns, depth)) / depth**0.5).astype(weight_dtype)
     packed = pack(weight, "tiles16-paired" if epilogue == "gated" else "tiles16")
     for num_rows in NUM_ROWS:

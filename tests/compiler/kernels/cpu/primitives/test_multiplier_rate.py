@@ -10,25 +10,33 @@ import pytest
 import tvm
 
 from mlc_serve.compiler.features import has
-from mlc_serve.compiler.kernels.cpu.primitives import multiplier_rate as product_rate
-from mlc_serve.compiler.kernels.cpu.primitives.multiplier import Bfloat16Products, FloatProducts, Products
+from mlc_serve.compiler.kernels.cpu.primitives import multiplier_rate
+from mlc_serve.compiler.kernels.cpu.primitives.multiplier import (
+    Bfloat16Multiplier,
+    FloatMultiplier,
+    Multiplier,
+)
 from mlc_serve.compiler.target import target_for
 
 TARGET = target_for("cpu")
 bfloat16 = pytest.mark.skipif(not has(TARGET, "avx512bf16"), reason="this CPU has no AVX512-BF16")
 
 
-@pytest.mark.parametrize("products", [FloatProducts(), pytest.param(Bfloat16Products(), marks=bfloat16)])
-def test_the_loop_multiplies_all_that_it_counts(monkeypatch: pytest.MonkeyPatch, products: Products) -> None:
+@pytest.mark.parametrize(
+    "multiplier", [FloatMultiplier(), pytest.param(Bfloat16Multiplier(), marks=bfloat16)]
+)
+def test_the_loop_multiplies_all_that_it_counts(
+    monkeypatch: pytest.MonkeyPatch, multiplier: Multiplier
+) -> None:
     """No compiler has left anything out: the sums are those of NumPy. The values are exact in either type."""
     steps = 32
-    monkeypatch.setattr(product_rate, "_STEPS", steps)
-    shape = (product_rate._SUMS, 16 * products.pair)
+    monkeypatch.setattr(multiplier_rate, "_STEPS", steps)
+    shape = (multiplier_rate._SUMS, 16 * multiplier.per_word)
     values = np.random.default_rng(0).integers(-4, 5, shape).astype(np.float32)
-    words = values if products.pair == 1 else values.astype(ml_dtypes.bfloat16).view(np.uint32)
-    totals = tvm.runtime.tensor(np.zeros((product_rate._SUMS, 16), np.float32))
-    product_rate._compiled(products, TARGET)(tvm.runtime.tensor(np.ascontiguousarray(words)), totals)
-    pairs = values.reshape(product_rate._SUMS, 16, products.pair)
+    words = values if multiplier.per_word == 1 else values.astype(ml_dtypes.bfloat16).view(np.uint32)
+    totals = tvm.runtime.tensor(np.zeros((multiplier_rate._SUMS, 16), np.float32))
+    multiplier_rate._compiled(multiplier, TARGET)(tvm.runtime.tensor(np.ascontiguousarray(words)), totals)
+    pairs = values.reshape(multiplier_rate._SUMS, 16, multiplier.per_word)
     expected = sum(np.einsum("swp,p->sw", pairs, pairs[0, i % 16]) for i in range(steps))
     np.testing.assert_array_equal(totals.numpy(), expected)
 
@@ -41,9 +49,9 @@ def test_pairs_pay_where_they_finish_more_products(
 ) -> None:
     """An instruction for pairs does twice as many. The fastest runs count."""
 
-    def loop(products: Products, _target: object) -> Callable[[], float]:
-        durations = iter([9.0, pairs if products.pair == 2 else singles] + [9.0] * 20)
+    def loop(multiplier: Multiplier, _target: object) -> Callable[[], float]:
+        durations = iter([9.0, pairs if multiplier.per_word == 2 else singles] + [9.0] * 20)
         return lambda: next(durations)
 
-    monkeypatch.setattr(product_rate, "_loop", loop)
-    assert product_rate.pairs_pay.__wrapped__("znver4") is pay
+    monkeypatch.setattr(multiplier_rate, "_loop", loop)
+    assert multiplier_rate.pairs_pay.__wrapped__("znver4") is pay
