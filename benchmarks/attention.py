@@ -21,7 +21,8 @@ from mlc_serve.compiler.kernels.cpu.attention.merge import merge_attention
 from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE, append_pages
 from mlc_serve.compiler.kernels.cpu.attention.prefill import paged_prefill_attention, ragged_prefill_attention
 from mlc_serve.compiler.kernels.cpu.attention.rotary import split_rotary
-from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit, float_unit_for
+from mlc_serve.compiler.kernels.cpu.instructions import float_unit_for
+from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.pipeline import lowering_options
 from mlc_serve.compiler.target import target_for
 from mlc_serve.models.rope import Rope

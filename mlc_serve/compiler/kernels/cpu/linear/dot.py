@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from tvm import tirx
-from tvm.target import Target
 
-from mlc_serve.compiler.features import has
 from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast
-from mlc_serve.quantization.scheme import GroupFormat
 
 
 class Dot(Protocol):
@@ -44,30 +41,6 @@ class Dot(Protocol):
 
     def end(self, sums: Any, start: Any) -> Any:
         """The sums of a whole group, int32."""
-
-
-def dot_for(target: Target, groups: GroupFormat) -> Dot:
-    """The best that a CPU has for weights of that format."""
-    if has(target, "avx512vnni"):
-        return MixedDot("llvm.x86.avx512.vpdpbusd.512", 16, 2, 4, groups.offset)
-    if has(target, "avxvnni"):
-        return MixedDot("llvm.x86.avx512.vpdpbusd.256", 8, 2, 2, groups.offset)
-    if has(target, "i8mm"):
-        return MixedDot("llvm.aarch64.neon.usdot.v4i32.v16i8", 4, 1, 4, groups.offset)
-    if has(target, "dotprod"):
-        is_flipped = groups.bits == 8
-        return SignedDot(is_flipped, groups.offset - 128 if is_flipped else groups.offset)
-    if has(target, "avx2"):
-        return _avx2_dot(target, groups)
-    return PortableDot(16, 1, 2, groups.offset)
-
-
-def _avx2_dot(target: Target, groups: GroupFormat) -> Dot:
-    """Without VNNI. With AVX-512 there are more registers, and wider ones."""
-    is_wide = has(target, "avx512bw") and has(target, "avx512vl")
-    if groups.bits == 4:
-        return ShortDot(16, 2, 4, groups.offset) if is_wide else ShortDot(8, 1, 4, groups.offset)
-    return MagnitudeDot(1, 4, groups.offset - 128)
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,13 @@ A word is one float32, or two bfloat16 of which the first is in the lower half. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from tvm import tirx
 from tvm.script import tirx as T
 
+from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast
-
-if TYPE_CHECKING:  # its module measures these two
-    from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 
 
 class Multiplier(Protocol):

@@ -13,23 +13,23 @@ from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
 from mlc_serve.compiler.kernels.cpu.sampling.logits_row import (
-    BLOCK,
+    CHUNK,
     Row,
-    block_length,
+    chunk_length,
     find_extremes,
-    num_blocks,
+    num_chunks,
     weigh,
 )
 from mlc_serve.compiler.kernels.cpu.sampling.prefix_search import Prefix, aim_at_count, keep_prefix, search
 
 _LOG2_E = math.log2(math.e)
-_SMALLEST = -126.0  # log2 of the least weight: below it there is none
-_ROUNDING = 0.01  # of what is no more than a bound, far above what float32 loses
+_SMALLEST = -126.0  # log2 of the least weight; smaller ones are zero
+_ROUNDING = 0.01  # by how much a bound in log2 is lowered: far more than float32 loses
 
 
 @T.macro
 def _find_peak(row, token):
-    """The first of the greatest logits."""
+    """Find the first token with the greatest logit."""
     with T.sblock("peak"):
         T.reads()
         T.writes()
@@ -37,7 +37,7 @@ def _find_peak(row, token):
         place[0] = 0
         while row.maxima[place[0]] < row.extremes[0]:
             place[0] = place[0] + 1
-        place[0] = place[0] * BLOCK
+        place[0] = place[0] * CHUNK
         while row.logits[row.index, place[0]] < row.extremes[0]:
             place[0] = place[0] + 1
         token[0] = place[0]
@@ -45,25 +45,25 @@ def _find_peak(row, token):
 
 @T.macro
 def _find_by_id(row, goal, token):
-    """The first token up to which, by id, the weights reach `goal`."""
+    """Find the first token, by id, with which the sum of the weights reaches `goal`."""
     with T.sblock("by_id"):
         T.reads()
         T.writes()
-        block = local((1,), "int32")
+        chunk = local((1,), "int32")
         reached = local((1,), "float64")
-        block[0] = 0
+        chunk[0] = 0
         reached[0] = T.float64(0)
-        while reached[0] + row.sums[block[0]] < goal:
-            reached[0] = reached[0] + row.sums[block[0]]
-            block[0] = block[0] + 1
-        for i in T.serial(block_length(row.vocab, block[0])):
-            if reached[0] < goal and row.weights[block[0] * BLOCK + i] > T.float32(0):
-                token[0] = block[0] * BLOCK + i
-                reached[0] = reached[0] + T.Cast("float64", row.weights[block[0] * BLOCK + i])
+        while reached[0] + row.sums[chunk[0]] < goal:
+            reached[0] = reached[0] + row.sums[chunk[0]]
+            chunk[0] = chunk[0] + 1
+        for i in T.serial(chunk_length(row.vocab, chunk[0])):
+            if reached[0] < goal and row.weights[chunk[0] * CHUNK + i] > T.float32(0):
+                token[0] = chunk[0] * CHUNK + i
+                reached[0] = reached[0] + T.Cast("float64", row.weights[chunk[0] * CHUNK + i])
 
 
 class _Asked(NamedTuple):
-    """A row's filters, and what turns its logits into powers of two."""
+    """A row's filters, and the factor that turns its logits into exponents of two."""
 
     scale: Any
     top_k: Any
@@ -73,8 +73,8 @@ class _Asked(NamedTuple):
 
 @T.macro
 def _aim_at_top_p(row, asked, total, kept, goal):
-    """Let a search be for a share of the `total` of no more than top_k tokens. Passed over are weights so
-    small that all tokens with such a one together would not make what a nucleus leaves out.
+    """Make a share of the `total`, of at most top_k tokens, the goal of a search. Tokens are skipped whose
+    weights are so small that all of them together weigh less than what a nucleus leaves out.
     """
     with T.sblock("aim"):
         T.reads()
@@ -90,7 +90,7 @@ def _aim_at_top_p(row, asked, total, kept, goal):
 
 @T.macro
 def _limit_to_min_p(row, asked, kept):
-    """Keep no more than the tokens that are at least `min_p` times as likely as the likeliest."""
+    """Keep only tokens that are at least `min_p` times as likely as the likeliest."""
     with T.sblock("min_p"):
         T.reads()
         T.writes()
@@ -103,10 +103,10 @@ def _limit_to_min_p(row, asked, kept):
 
 @T.macro
 def _filter(row, asked, total):
-    """Weigh a row, and take their weights from all tokens but those that top_k, top_p and min_p leave;
-    `total[0]` is what remains.
+    """Weigh a row, and set the weights of all tokens to zero that top_k, top_p and min_p exclude. `total[0]`
+    is the weight that remains.
 
-    The first two are searches: one loop, so that the search is compiled once.
+    The first two filters are searches. They are in one loop, so that the search is compiled once.
     """
     with T.sblock("filter"):
         T.reads()
@@ -138,7 +138,7 @@ def _filter(row, asked, total):
 
 @T.macro
 def _draw(row, settings, total, token):
-    """By the row's settings: temperature, top_k, top_p, min_p, and the number that decides."""
+    """Draw a token by the row's settings: temperature, top_k, top_p, min_p, and the number that decides."""
     with T.sblock("draw"):
         T.reads()
         T.writes()
@@ -162,9 +162,10 @@ def _draw(row, settings, total, token):
 def choose_tokens() -> tirx.PrimFunc:
     """Logits `(n, vocab)` float32, settings `(n, 5)` float64 -> tokens `(n,)` int32, peaks `(n,)` float32.
 
-    Settings are temperature (0 takes the likeliest), top_k (at least vocab: all), top_p, min_p, and a number
-    in (0, 1), the share of the remaining mass that the drawn token is the first to reach, by id. A peak is
-    the greatest logit, or NaN; of a row whose peak is not finite no token is drawn.
+    Settings are temperature (0 takes the likeliest token), top_k (at least vocab takes all), top_p, min_p,
+    and a number in (0, 1): the drawn token is the first, by id, with which the sum of the weights reaches
+    that share of what the filters leave. A peak is the greatest logit, or NaN. If it is not finite, no token
+    is drawn from the row.
     """
 
     @T.prim_func(s_tir=True)
@@ -181,8 +182,8 @@ def choose_tokens() -> tirx.PrimFunc:
                 T.reads()
                 T.writes()
                 weights = T.sblock_alloc_buffer((vocab,), "float32")
-                maxima = T.sblock_alloc_buffer((num_blocks(vocab),), "float32")
-                sums = T.sblock_alloc_buffer((num_blocks(vocab),), "float64")
+                maxima = T.sblock_alloc_buffer((num_chunks(vocab),), "float32")
+                sums = T.sblock_alloc_buffer((num_chunks(vocab),), "float64")
                 extremes = local((2,))
                 total = local((1,), "float64")
                 token = local((1,), "int32")

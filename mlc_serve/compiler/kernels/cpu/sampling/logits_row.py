@@ -1,8 +1,8 @@
-"""Passes over one row of logits that lies in a core's cache: its extremes, its weights, and what those weigh
-that reach a threshold. Macros that the kernels of `sampling` are made of.
+"""Passes over one row of logits, which stays in a core's cache: they find its extremes, its weights, and how
+much the logits weigh that reach a threshold. The kernels for sampling are made of these macros.
 
-A row is taken a block at a time: blocks whose greatest logit stays below a threshold are passed over, and
-sums are float32 within a block and float64 beyond it.
+A pass takes a chunk of logits at a time. It skips chunks whose greatest logit stays below the threshold, and
+sums are float32 within a chunk and float64 beyond it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
 from mlc_serve.quantization.packing import LANES
 
-BLOCK = 256
-THRESHOLDS = 3  # of one pass: they cut a bracket into quarters
+CHUNK = 256
+THRESHOLDS = 3  # of one pass, which cut a bracket into quarters
 _LARGEST_FINITE = 3.4028234663852886e38
 _INFINITY_BITS = 0x7F800000
 
@@ -24,9 +24,9 @@ _INFINITY_BITS = 0x7F800000
 class Row(NamedTuple):
     """One row of `logits` `(n, vocab)` and what is found out about it.
 
-    `weights` `(vocab,)` are exp of temperature-scaled distances to the peak, or all 1; `maxima` float32 and
-    `sums` float64 hold the greatest logit and the weight of each block. `extremes` is the greatest logit, NaN
-    if any is no number, and the least finite one.
+    `weights` `(vocab,)` are exp of temperature-scaled distances to the peak, or all 1. `maxima` (float32) and
+    `sums` (float64) hold the greatest logit and the weight of each chunk. `extremes` are the greatest logit,
+    NaN if any logit is NaN, and the least finite logit.
     """
 
     logits: T.Buffer
@@ -39,20 +39,20 @@ class Row(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """What all tokens weigh whose logits reach each of THRESHOLDS `thresholds`, which ascend."""
+    """For each of THRESHOLDS ascending `thresholds`, the weight of all tokens whose logits reach it."""
 
     thresholds: T.Buffer
     masses: T.Buffer
 
 
-def num_blocks(vocab: Any) -> Any:
-    """Blocks of a row; the last may be shorter."""
-    return (vocab + BLOCK - 1) // BLOCK
+def num_chunks(vocab: Any) -> Any:
+    """How many chunks a row has; the last may be shorter."""
+    return (vocab + CHUNK - 1) // CHUNK
 
 
-def block_length(vocab: Any, block: Any) -> Any:
-    """Logits of a block."""
-    return T.min(BLOCK, vocab - block * BLOCK)
+def chunk_length(vocab: Any, chunk: Any) -> Any:
+    """How many logits a chunk has."""
+    return T.min(CHUNK, vocab - chunk * CHUNK)
 
 
 @T.macro
@@ -88,24 +88,24 @@ def find_extremes(row):
             low[lane] = T.float32(_LARGEST_FINITE)
             bits[lane] = 0
         row.extremes[0] = T.float32("-inf")
-        for block in T.serial(num_blocks(row.vocab)):
+        for chunk in T.serial(num_chunks(row.vocab)):
             for lane in T.vectorized(LANES):
                 high[lane] = T.float32("-inf")
-            for i in T.serial(block_length(row.vocab, block) // LANES):
-                _extremes_of(row, block * BLOCK + i * LANES, LANES, high, low, bits)
-            for i in T.serial(block_length(row.vocab, block) % LANES):
+            for i in T.serial(chunk_length(row.vocab, chunk) // LANES):
+                _extremes_of(row, chunk * CHUNK + i * LANES, LANES, high, low, bits)
+            for i in T.serial(chunk_length(row.vocab, chunk) % LANES):
                 _extremes_of(
                     row,
-                    block * BLOCK + block_length(row.vocab, block) // LANES * LANES + i,
+                    chunk * CHUNK + chunk_length(row.vocab, chunk) // LANES * LANES + i,
                     1,
                     high,
                     low,
                     bits,
                 )
-            row.maxima[block] = high[0]
+            row.maxima[chunk] = high[0]
             for lane in T.unroll(LANES - 1):
-                row.maxima[block] = T.max(row.maxima[block], high[lane + 1])
-            row.extremes[0] = T.max(row.extremes[0], row.maxima[block])
+                row.maxima[chunk] = T.max(row.maxima[chunk], high[lane + 1])
+            row.extremes[0] = T.max(row.extremes[0], row.maxima[chunk])
         row.extremes[1] = low[0]
         for lane in T.unroll(LANES):
             row.extremes[1] = T.min(row.extremes[1], low[lane])
@@ -131,31 +131,31 @@ def _weigh_some(row, start, width, scale, partial):
 
 @T.macro
 def weigh(row, scale, total):
-    """Fill `weights` with 2**((logit - peak) * scale), zero where float32 holds no such number, and `sums`;
-    `total[0]` is all of them.
+    """Fill `weights` with 2**((logit - peak) * scale), or zero where that is too small for float32, `sums`,
+    and `total[0]` with the sum of all.
     """
     with T.sblock("weigh"):
         T.reads()
         T.writes()
         partial = local((LANES,))
         total[0] = T.float64(0)
-        for block in T.serial(num_blocks(row.vocab)):
+        for chunk in T.serial(num_chunks(row.vocab)):
             for lane in T.vectorized(LANES):
                 partial[lane] = T.float32(0)
-            for i in T.serial(block_length(row.vocab, block) // LANES):
-                _weigh_some(row, block * BLOCK + i * LANES, LANES, scale, partial)
-            for i in T.serial(block_length(row.vocab, block) % LANES):
+            for i in T.serial(chunk_length(row.vocab, chunk) // LANES):
+                _weigh_some(row, chunk * CHUNK + i * LANES, LANES, scale, partial)
+            for i in T.serial(chunk_length(row.vocab, chunk) % LANES):
                 _weigh_some(
                     row,
-                    block * BLOCK + block_length(row.vocab, block) // LANES * LANES + i,
+                    chunk * CHUNK + chunk_length(row.vocab, chunk) // LANES * LANES + i,
                     1,
                     scale,
                     partial,
                 )
-            row.sums[block] = T.float64(0)
+            row.sums[chunk] = T.float64(0)
             for lane in T.unroll(LANES):
-                row.sums[block] = row.sums[block] + T.Cast("float64", partial[lane])
-            total[0] = total[0] + row.sums[block]
+                row.sums[chunk] = row.sums[chunk] + T.Cast("float64", partial[lane])
+            total[0] = total[0] + row.sums[chunk]
 
 
 @T.macro
@@ -178,7 +178,7 @@ def _survey_some(row, start, width, thresholds, partial):
 
 @T.macro
 def survey(row, tally):
-    """Fill a tally's masses (float64)."""
+    """Fill the masses (float64) of a tally."""
     with T.sblock("survey"):
         T.reads()
         T.writes()
@@ -187,17 +187,17 @@ def survey(row, tally):
         for j in T.unroll(THRESHOLDS):
             for lane in T.vectorized(LANES):
                 masses[j, lane] = T.float64(0)
-        for block in T.serial(num_blocks(row.vocab)):
-            if row.maxima[block] >= tally.thresholds[0]:
+        for chunk in T.serial(num_chunks(row.vocab)):
+            if row.maxima[chunk] >= tally.thresholds[0]:
                 for j in T.unroll(THRESHOLDS):
                     for lane in T.vectorized(LANES):
                         partial[j, lane] = T.float32(0)
-                for i in T.serial(block_length(row.vocab, block) // LANES):
-                    _survey_some(row, block * BLOCK + i * LANES, LANES, tally.thresholds, partial)
-                for i in T.serial(block_length(row.vocab, block) % LANES):
+                for i in T.serial(chunk_length(row.vocab, chunk) // LANES):
+                    _survey_some(row, chunk * CHUNK + i * LANES, LANES, tally.thresholds, partial)
+                for i in T.serial(chunk_length(row.vocab, chunk) % LANES):
                     _survey_some(
                         row,
-                        block * BLOCK + block_length(row.vocab, block) // LANES * LANES + i,
+                        chunk * CHUNK + chunk_length(row.vocab, chunk) // LANES * LANES + i,
                         1,
                         tally.thresholds,
                         partial,

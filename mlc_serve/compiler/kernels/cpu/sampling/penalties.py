@@ -6,31 +6,36 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 
+@T.macro
+def _count(I, S, table, index, vocab):
+    """Fill `table` with 1 + how often a row's output has each token; 0 for tokens that it has not seen."""
+    for i in T.serial(vocab):
+        table[i] = 0
+    for i in T.serial(S[index, 1] - S[index, 0]):
+        table[I[S[index, 0] + i]] = 1
+    for i in T.serial(S[index, 2] - S[index, 1]):
+        table[I[S[index, 1] + i]] = T.max(table[I[S[index, 1] + i]], 1) + 1
+
+
+@T.macro
+def _apply(X, P, index, token, num_outputs):
+    """Change one logit of a row."""
+    if num_outputs > 0:
+        X[index, token] = X[index, token] - (P[index, 0] + P[index, 1] * T.Cast("float32", num_outputs))
+    if X[index, token] > T.float32(0):
+        X[index, token] = X[index, token] / P[index, 2]
+    else:
+        X[index, token] = X[index, token] * P[index, 2]
+
+
 def penalize_tokens() -> tirx.PrimFunc:
     """Apply presence, frequency and repetition penalties to logits `(n, vocab)` float32 in place.
 
-    Ids `(t,)` int32 are the histories of all rows; spans `(n, 3)` int32 are where a row's prompt starts in
-    them, where its output starts, and where that ends; penalties `(n, 3)` float32 are presence, frequency and
-    repetition. The first two count output tokens; the third, of all tokens, comes after them.
+    Ids `(t,)` int32 are the histories of all rows. Spans `(n, 3)` int32 say where in them a row's prompt
+    starts, where its output starts, and where the output ends. Penalties `(n, 3)` float32 are presence,
+    frequency and repetition. The first two count output tokens only; the third counts all, and is applied
+    after them.
     """
-
-    @T.macro
-    def count(I, S, table, index, vocab):
-        for i in T.serial(vocab):
-            table[i] = 0
-        for i in T.serial(S[index, 1] - S[index, 0]):
-            table[I[S[index, 0] + i]] = 1
-        for i in T.serial(S[index, 2] - S[index, 1]):
-            table[I[S[index, 1] + i]] = T.max(table[I[S[index, 1] + i]], 1) + 1
-
-    @T.macro
-    def apply(X, P, index, token, num_outputs):
-        if num_outputs > 0:
-            X[index, token] = X[index, token] - (P[index, 0] + P[index, 1] * T.Cast("float32", num_outputs))
-        if X[index, token] > T.float32(0):
-            X[index, token] = X[index, token] / P[index, 2]
-        else:
-            X[index, token] = X[index, token] * P[index, 2]
 
     @T.prim_func(s_tir=True)
     def penalize(logits: T.handle, ids: T.handle, spans: T.handle, penalties: T.handle):
@@ -47,11 +52,11 @@ def penalize_tokens() -> tirx.PrimFunc:
                 with T.sblock("row"):
                     T.reads()
                     T.writes()
-                    table = T.sblock_alloc_buffer((vocab,), "int32")  # 1 + times in the output; 0 not seen
-                    count(I, S, table, index, vocab)
+                    table = T.sblock_alloc_buffer((vocab,), "int32")
+                    _count(I, S, table, index, vocab)
                     for i in T.serial(S[index, 2] - S[index, 0]):
                         if table[I[S[index, 0] + i]] > 0:
-                            apply(X, P, index, I[S[index, 0] + i], table[I[S[index, 0] + i]] - 1)
+                            _apply(X, P, index, I[S[index, 0] + i], table[I[S[index, 0] + i]] - 1)
                             table[I[S[index, 0] + i]] = 0
 
     return penalize

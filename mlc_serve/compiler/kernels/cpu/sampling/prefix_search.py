@@ -1,8 +1,8 @@
-"""Where the tokens of a row, likeliest first, reach a mass: what a nucleus comes down to, and top-k where all
-weigh 1, without sorting the row.
+"""Finding how many tokens of a row, likeliest first, reach a mass, without sorting the row. This is what a
+nucleus needs, and top-k if every token weighs 1.
 
-A bracket of logits that holds the answer is cut into quarters until few are left in it; these are sorted.
-Equal logits count by id. Macros for `sampling` and `scores`.
+A bracket of logits that holds the answer is cut into quarters until few tokens are left in it, which are then
+sorted. Equal logits are ordered by id.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from tvm.script import tirx as T
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
 from mlc_serve.compiler.kernels.cpu.sampling.logits_row import (
-    BLOCK,
+    CHUNK,
     THRESHOLDS,
     Tally,
-    block_length,
-    num_blocks,
+    chunk_length,
+    num_chunks,
     survey,
     weigh_alike,
 )
 from mlc_serve.quantization.packing import LANES
 
-_FEW = 64  # logits that are sorted rather than cut further
-_HALVINGS = 16  # of what lies between a floor and the peak
-_ROUNDING = 2.0**-20  # of a mass, more than float32 loses of its sums
+_FEW = 64  # so many logits are sorted rather than cut further
+_HALVINGS = 16  # how often the range from the floor to the peak is halved
+_ROUNDING = 2.0**-20  # part of a mass that its sums in float32 may have lost
 
 
 class Prefix(NamedTuple):
-    """The likeliest tokens of a row, in buffers of one value: those whose logit is above `floor`, and those
-    with a logit of just that whose id is at most `last`. They weigh `mass` (float64).
+    """The likeliest tokens of a row: those whose logit is above `floor`, and those with exactly that logit
+    whose id is at most `last`. They weigh `mass` (float64). Each is a buffer of one value.
     """
 
     floor: T.Buffer
@@ -40,14 +40,14 @@ class Prefix(NamedTuple):
 
 
 class Found(NamedTuple):
-    """`count[0]` tokens, and the `ids` of these, or of as many as there is room for, likeliest first."""
+    """`count[0]` tokens were found. `ids` are the likeliest of them, in order, as far as there is room."""
 
     ids: T.Buffer
     count: T.Buffer
 
 
 class _Bracket(NamedTuple):
-    """Logits from `bounds[0]` to below `bounds[1]`, and what all weigh that reach each of these."""
+    """Logits from `bounds[0]` to below `bounds[1]`. `masses` are the weights of all that reach each bound."""
 
     bounds: T.Buffer
     masses: T.Buffer
@@ -55,7 +55,7 @@ class _Bracket(NamedTuple):
 
 @T.macro
 def _raise_to_count(row, count, floor):
-    """Raise a floor to one that the greatest logits of `count` blocks reach, if so many reach it as it is."""
+    """Raise a floor as far as the greatest logits of `count` chunks reach it, if so many reach it now."""
     with T.sblock("raise"):
         T.reads()
         T.writes()
@@ -66,8 +66,8 @@ def _raise_to_count(row, count, floor):
         for _ in T.serial(_HALVINGS):
             middle[0] = floor[0] + (high[0] - floor[0]) * T.float32(0.5)
             reaching[0] = 0
-            for block in T.serial(num_blocks(row.vocab)):
-                reaching[0] = reaching[0] + T.Select(row.maxima[block] >= middle[0], 1, 0)
+            for chunk in T.serial(num_chunks(row.vocab)):
+                reaching[0] = reaching[0] + T.Select(row.maxima[chunk] >= middle[0], 1, 0)
             if reaching[0] >= count:
                 floor[0] = middle[0]
             else:
@@ -76,7 +76,7 @@ def _raise_to_count(row, count, floor):
 
 @T.macro
 def aim_at_count(row, count, prefix):
-    """Weigh a row and its prefix so that a search with `count` as its goal is for so many tokens."""
+    """Weigh a row and its prefix so that a search with the goal `count` finds so many tokens."""
     _raise_to_count(row, count, prefix.floor)
     weigh_alike(row)
     prefix.mass[0] = T.Cast("float64", row.vocab)
@@ -96,7 +96,9 @@ def _narrow(tally, bracket, goal):
 
 @T.macro
 def _insert(row, token, found, room):
-    """Behind all that are as likely, for tokens come by id; where there is no room, the last one goes."""
+    """Insert a token behind those that are as likely, since tokens come by id. If the list is full, the last
+    is dropped.
+    """
     with T.sblock("insert"):
         T.reads()
         T.writes()
@@ -141,18 +143,18 @@ def _list_vector(row, start, low, high, found, room):
 
 @T.macro
 def list_between(row, low, high, found, room, most):
-    """Find the tokens whose logits are at least `low` and less than `high`, all or more than `most`; there is
-    room for `room`.
+    """Find the tokens whose logits are at least `low` and less than `high`, until all or more than `most` are
+    found. The list has room for `room` ids.
     """
     found.count[0] = 0
-    for block in T.serial(num_blocks(row.vocab)):
-        if row.maxima[block] >= low and found.count[0] <= most:
-            for i in T.serial(block_length(row.vocab, block) // LANES):
-                _list_vector(row, block * BLOCK + i * LANES, low, high, found, room)
-            for i in T.serial(block_length(row.vocab, block) % LANES):
+    for chunk in T.serial(num_chunks(row.vocab)):
+        if row.maxima[chunk] >= low and found.count[0] <= most:
+            for i in T.serial(chunk_length(row.vocab, chunk) // LANES):
+                _list_vector(row, chunk * CHUNK + i * LANES, low, high, found, room)
+            for i in T.serial(chunk_length(row.vocab, chunk) % LANES):
                 _list_one(
                     row,
-                    block * BLOCK + block_length(row.vocab, block) // LANES * LANES + i,
+                    chunk * CHUNK + chunk_length(row.vocab, chunk) // LANES * LANES + i,
                     low,
                     high,
                     found,
@@ -162,7 +164,7 @@ def list_between(row, low, high, found, room, most):
 
 @T.macro
 def _take(row, token, goal, prefix):
-    """One token more, unless there are enough."""
+    """Add a token to the prefix, unless it has reached the goal."""
     if prefix.mass[0] < goal:
         prefix.last[0] = token
         prefix.floor[0] = row.logits[row.index, token]
@@ -171,7 +173,7 @@ def _take(row, token, goal, prefix):
 
 @T.macro
 def _walk_equal(row, bracket, goal, prefix):
-    """Through a bracket of logits that are equal, by id."""
+    """Take tokens from a bracket whose logits are all equal, by id."""
     for token in T.serial(row.vocab):
         if (
             row.logits[row.index, token] >= bracket.bounds[0]
@@ -182,7 +184,7 @@ def _walk_equal(row, bracket, goal, prefix):
 
 @T.macro
 def _cut(row, bracket, goal, tally, goes_on):
-    """Into quarters, of which one goes on; but not what can't be cut."""
+    """Cut a bracket into quarters and keep the one with the goal. Stop where float32 can cut no further."""
     for j in T.unroll(THRESHOLDS):
         tally.thresholds[j] = bracket.bounds[0] + (bracket.bounds[1] - bracket.bounds[0]) * (
             T.Cast("float32", j + 1) * T.float32(1 / (THRESHOLDS + 1))
@@ -199,10 +201,10 @@ def _cut(row, bracket, goal, tally, goes_on):
 
 @T.macro
 def search(row, scale, goal, prefix):
-    """Shorten a prefix, which weighs no more than its mass, to the mass `goal`; one that does not reach it
-    stays whole. `scale` is what the row was weighed with, 0 if alike.
+    """Shorten a prefix to the tokens that reach the mass `goal`. A prefix that does not reach it stays whole;
+    it may weigh less than its mass says. `scale` is that of the row's weights, or 0 if all weigh the same.
 
-    What the least likely token of a bracket weighs tells when there can be but few, save for rounding.
+    The weight of the least likely token of a bracket bounds, up to rounding, how many are in it.
     """
     with T.sblock("search"):
         T.reads()
@@ -244,7 +246,8 @@ def search(row, scale, goal, prefix):
 
 @T.macro
 def _keep_some(row, prefix, start, width, partial):
-    # By factors: where a weight or 0 is chosen, LLVM stores some lanes only, which takes twice as long.
+    # Weights are multiplied with 1 or 0. To select a weight or 0, LLVM would store some lanes only, which
+    # takes twice as long.
     for lane in T.vectorized(width):
         row.weights[start + lane] = row.weights[start + lane] * T.Select(
             start + lane <= prefix.last[0],
@@ -257,29 +260,29 @@ def _keep_some(row, prefix, start, width, partial):
 
 @T.macro
 def keep_prefix(row, prefix, total):
-    """Take their weights from all tokens but those of a prefix: `sums` and `total[0]` are what remains, and
-    `weights` of blocks that keep some.
+    """Set the weights of all tokens to zero that are not in a prefix. `sums` and `total[0]` are what remains.
+    `weights` are only changed in chunks that keep a token.
     """
     with T.sblock("keep"):
         T.reads()
         T.writes()
         partial = local((LANES,))
         total[0] = T.float64(0)
-        for block in T.serial(num_blocks(row.vocab)):
-            row.sums[block] = T.float64(0)
-            if row.maxima[block] >= prefix.floor[0]:
+        for chunk in T.serial(num_chunks(row.vocab)):
+            row.sums[chunk] = T.float64(0)
+            if row.maxima[chunk] >= prefix.floor[0]:
                 for lane in T.vectorized(LANES):
                     partial[lane] = T.float32(0)
-                for i in T.serial(block_length(row.vocab, block) // LANES):
-                    _keep_some(row, prefix, block * BLOCK + i * LANES, LANES, partial)
-                for i in T.serial(block_length(row.vocab, block) % LANES):
+                for i in T.serial(chunk_length(row.vocab, chunk) // LANES):
+                    _keep_some(row, prefix, chunk * CHUNK + i * LANES, LANES, partial)
+                for i in T.serial(chunk_length(row.vocab, chunk) % LANES):
                     _keep_some(
                         row,
                         prefix,
-                        block * BLOCK + block_length(row.vocab, block) // LANES * LANES + i,
+                        chunk * CHUNK + chunk_length(row.vocab, chunk) // LANES * LANES + i,
                         1,
                         partial,
                     )
                 for lane in T.unroll(LANES):
-                    row.sums[block] = row.sums[block] + T.Cast("float64", partial[lane])
-                total[0] = total[0] + row.sums[block]
+                    row.sums[chunk] = row.sums[chunk] + T.Cast("float64", partial[lane])
+                total[0] = total[0] + row.sums[chunk]

@@ -1,4 +1,4 @@
-"""What logprobs take: normalizers of rows of logits, and their likeliest tokens. A row is one task."""
+"""What logprobs need: the normalizers of rows of logits, and their likeliest tokens. A row is one task."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
-from mlc_serve.compiler.kernels.cpu.sampling.logits_row import Row, find_extremes, num_blocks, weigh
+from mlc_serve.compiler.kernels.cpu.sampling.logits_row import Row, find_extremes, num_chunks, weigh
 from mlc_serve.compiler.kernels.cpu.sampling.prefix_search import (
     Found,
     Prefix,
@@ -22,7 +22,7 @@ _LOG2_E = math.log2(math.e)
 
 @T.macro
 def _list_likeliest(row, found, num_top):
-    """Find the `num_top` likeliest tokens; fewer if no more have a finite logit."""
+    """Find the `num_top` likeliest tokens, or fewer if fewer have a finite logit."""
     with T.sblock("list"):
         T.reads()
         T.writes()
@@ -41,8 +41,9 @@ def score_rows() -> tirx.PrimFunc:
     """Logits `(n, vocab)` float32, wanted `(m, 2)` int32 -> normalizers `(m,)` float64, listed `(m,)` and ids
     `(m, width)` int32.
 
-    Wanted are a row and how many of its likeliest tokens, at most width, to list. The normalizer is the log
-    of the sum of exp of the logits; NaN, with nothing listed, where the greatest logit is not finite.
+    Each of `wanted` is a row and how many of its likeliest tokens, at most `width`, are to be listed. The
+    normalizer is the log of the sum of exp of the logits. Where the greatest logit is not finite, it is NaN
+    and nothing is listed.
     """
 
     @T.prim_func(s_tir=True)
@@ -62,8 +63,8 @@ def score_rows() -> tirx.PrimFunc:
                 T.reads()
                 T.writes()
                 weights = T.sblock_alloc_buffer((vocab,), "float32")
-                maxima = T.sblock_alloc_buffer((num_blocks(vocab),), "float32")
-                sums = T.sblock_alloc_buffer((num_blocks(vocab),), "float64")
+                maxima = T.sblock_alloc_buffer((num_chunks(vocab),), "float32")
+                sums = T.sblock_alloc_buffer((num_chunks(vocab),), "float64")
                 top = T.sblock_alloc_buffer((width,), "int32")
                 extremes = local((2,))
                 total = local((1,), "float64")

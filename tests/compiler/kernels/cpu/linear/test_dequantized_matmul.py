@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlc_serve.compiler.kernels.cpu.instructions import float_unit_for
 from mlc_serve.compiler.kernels.cpu.linear.dequantized_matmul import dequantized_matmul
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue
-from mlc_serve.compiler.kernels.cpu.primitives.float_unit import float_unit_for
 from mlc_serve.compiler.target import target_for
 from tests.compiler.kernels.cpu.linear.quantized import (
     FOUR_BITS,

@@ -12,7 +12,7 @@ import tvm
 from tvm.target import Target
 
 from mlc_serve.compiler.features import has
-from mlc_serve.compiler.kernels.cpu.linear.dot import dot_for
+from mlc_serve.compiler.kernels.cpu.instructions import dot_for
 from mlc_serve.compiler.pipeline import lowering_options
 from mlc_serve.compiler.target import target_for
 from mlc_serve.quantization.scheme import GroupFormat

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlc_serve.compiler.kernels.cpu.instructions import float_unit_for
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue
 from mlc_serve.compiler.kernels.cpu.linear.float_matmul import float_matmul
-from mlc_serve.compiler.kernels.cpu.primitives.float_unit import float_unit_for
 from mlc_serve.compiler.target import target_for
 from mlc_serve.quantization.packing import pack
 from tests.compiler.kernels.cpu.linear.quantized import NUM_ROWS, empty_result, random_extra, with_epilogue

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlc_serve.compiler.kernels.cpu.linear.dot import dot_for
+from mlc_serve.compiler.kernels.cpu.instructions import dot_for
 from mlc_serve.compiler.kernels.cpu.linear.integer_linear import LinearShape, integer_linear
 from mlc_serve.compiler.target import target_for
 from tests.compiler.kernels.cpu.linear.quantized import (

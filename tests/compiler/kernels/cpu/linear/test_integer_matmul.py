@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlc_serve.compiler.kernels.cpu.linear.dot import Dot, dot_for
+from mlc_serve.compiler.kernels.cpu.instructions import dot_for
+from mlc_serve.compiler.kernels.cpu.linear.dot import Dot
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue
 from mlc_serve.compiler.target import target_for
 from mlc_serve.quantization.scheme import GroupFormat

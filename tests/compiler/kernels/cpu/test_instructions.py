@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mlc_serve.compiler.kernels.cpu.primitives import float_unit as module
-from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit, float_unit_for
+from mlc_serve.compiler.kernels.cpu import instructions
+from mlc_serve.compiler.kernels.cpu.instructions import float_unit_for
+from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.target import target_for
 
 
@@ -21,13 +22,13 @@ def test_rows_at_a_time_are_what_registers_hold(
     monkeypatch: pytest.MonkeyPatch, mcpu: str, unit: FloatUnit
 ) -> None:
     """AVX-512 has twice as many as AVX2, twice as wide; bfloat16 pairs are of newer CPUs alone."""
-    monkeypatch.setattr(module, "llvm_get_system_cpu", lambda: "another")
+    monkeypatch.setattr(instructions, "llvm_get_system_cpu", lambda: "another")
     assert float_unit_for(target_for("cpu", mcpu)) == unit
 
 
 @pytest.mark.parametrize("pay", [True, False])
 def test_on_this_machine_a_measurement_decides_on_pairs(monkeypatch: pytest.MonkeyPatch, pay: bool) -> None:
     """A feature flag does not say how fast its instructions are."""
-    monkeypatch.setattr(module, "llvm_get_system_cpu", lambda: "znver4")
-    monkeypatch.setattr(module, "pairs_pay", {"znver4": pay}.__getitem__)
+    monkeypatch.setattr(instructions, "llvm_get_system_cpu", lambda: "znver4")
+    monkeypatch.setattr(instructions, "pairs_pay", {"znver4": pay}.__getitem__)
     assert float_unit_for(target_for("cpu", "znver4")).has_pairs is pay
