@@ -22,7 +22,10 @@ _UNUSED_WINDOW = 1024  # TVM asks for a window size even where no layer has one
 
 
 class CPUPagedKVCache(PagedKVCache):
-    """TVM's paged KV cache over our kernels. There are none for token trees and for MLA."""
+    """TVM's paged KV cache over our kernels, without those for sliding windows, token trees and MLA. No layer
+    of an architecture here has a window; the kernels for one are `paged_prefill_attention` and
+    `decode_attention` with a window.
+    """
 
     def __init__(self, shape: AttentionShape, size: CacheSize, dtype: str, unit: FloatUnit) -> None:
         builder = relax.BlockBuilder.current()
@@ -42,11 +45,7 @@ class CPUPagedKVCache(PagedKVCache):
             kernel("ragged_prefill_attention", ragged_prefill_attention(heads, dtype, unit)),
             kernel("paged_prefill_attention", paged_prefill_attention(heads, dtype, unit)),
             kernel("decode_attention", decode_attention(heads, dtype, unit)),
-            kernel(
-                "windowed_prefill_attention",
-                paged_prefill_attention(heads, dtype, unit, window=_UNUSED_WINDOW),
-            ),
-            kernel("windowed_decode_attention", decode_attention(heads, dtype, unit, windowed=True)),
+            *[none] * 2,  # sliding windows: prefill and decode
             *[none] * 3,  # tree attention over pages and over new tokens, MLA
             relax.Tuple([builder.add_func(merge, "merge_attention")]),
             builder.add_func(split_rotary(*heads, shape.rope, dtype), "split_rotary"),
