@@ -24,7 +24,7 @@ _norm: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(rms_norm)
 
 
 class _Weight(nn.Module):
-    """A `(N, K)` weight, as a layer's own parameter."""
+    """A `(N, K)` weight as a parameter of a layer."""
 
     def __init__(self, num_columns: int, depth: int, dtype: str, unit: FloatUnit, alternates: bool) -> None:
         self.num_columns, self.depth, self.weight_dtype, self._unit = num_columns, depth, dtype, unit

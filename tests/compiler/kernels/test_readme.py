@@ -98,7 +98,7 @@ def test_a_table_speaks_of_every_scheme_and_level(table: list[Case]) -> None:
 
 @pytest.mark.parametrize("case", KERNELS, ids=lambda case: "-".join(case[:3]))
 def test_the_kernels_and_instructions_are_those_of_the_table(case: Case) -> None:
-    """A gated layer behind a norm has the kernels of its row. It uses special instructions only if the row names one."""
+    """A gated layer behind a norm has the kernels of its row, and instructions only if the row names one."""
     kernels = kernels_of(case.layers())
     assert set(kernels) == set(re.findall(r"`(\w+)`", case.first))
     found = {name for kernel in kernels.values() for name in INSTRUCTION.findall(kernel.script())}

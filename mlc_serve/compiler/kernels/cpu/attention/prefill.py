@@ -98,7 +98,7 @@ def _run_task_macro(source: KeySource, dtype: str) -> Any:
 
     @T.macro
     def run_task(batch, state, index, h):
-        task = local((1,), "int32")  # counted from the sequence's first
+        task = local((1,), "int32")  # counted from the first task of sequence b
         task[0] = index
         for b in T.serial(batch.num_sequences):
             num_rows = T.meta_var(batch.indptr[b + 1] - batch.indptr[b])
@@ -231,12 +231,12 @@ def ragged_prefill_attention(heads: Heads, dtype: str, unit: FloatUnit) -> tirx.
 def paged_prefill_attention(
     heads: Heads, dtype: str, unit: FloatUnit, *, window: int | None = None
 ) -> tirx.PrimFunc:
-    """New tokens over the pages of their sequence: what came before them, or, if `causal`, themselves too.
+    """New tokens over the pages of their sequence, which hold the tokens before them and, if `causal`, the
+    new tokens too.
 
     Q `(s, hq, d)` rotated, pages, and each sequence's page table -> `(s, hq, d)`, all of `dtype`, and log2
-    weights `(s, hq)` of float32. With a `window`, attention sinks and a window of what came before are seen
-    (see `PageTable`); if `causal`, of the latter only as much as is no more than `window` - 1 tokens before
-    each new token.
+    weights `(s, hq)` of float32. With a `window`, a sequence sees only its attention sinks and its window
+    (see `PageTable`), and if `causal`, each new token sees at most the `window` - 1 tokens before it.
     """
     all_tasks = _all_tasks_macro(PagedKeys(heads, dtype, unit, window), dtype)
 

@@ -7,7 +7,7 @@ offset: minus the offset times the sum of the group's bytes. RMS normalization c
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from tvm import tirx
 from tvm.script import tirx as T
@@ -22,19 +22,26 @@ _STEPS = 127
 _ABSOLUTE = 0x7FFFFFFF  # all bits of a float but the sign: positive floats compare as integers do
 
 
-def quantize_macro(width: int, groups: GroupFormat, offset: int, epsilon: float | None = None) -> Any:
-    """The macro `all_rows(X, weight, words, scales, starts, num_rows)`: X `(1, s, K)` -> words
-    `(1, s, Kp / 4)` int32, scales `(1, s, G)` float32, starts `(1, s, G)` int32, with Kp the width in G whole
-    groups, for products with such an `offset`.
+class ByteRows(NamedTuple):
+    """Rows as bytes, where Kp is their width in whole groups and G the number of groups."""
 
-    With `epsilon` rows are X / sqrt(mean(X^2) + epsilon) * weight, which is `(K,)` float32; without it the
-    weight is not read.
+    words: Any  # (1, s, Kp / 4) int32, four activations each
+    scales: Any  # (1, s, G) float32
+    starts: Any  # (1, s, G) int32: what integer sums start from
+
+
+def quantize_macro(width: int, groups: GroupFormat, offset: int, epsilon: float | None = None) -> Any:
+    """The macro `all_rows(X, weight, rows, num_rows)`: X `(1, s, K)` -> `ByteRows`, for products whose
+    weights have that `offset`.
+
+    With `epsilon` the rows are X / sqrt(mean(X^2) + epsilon) * weight, with a weight `(K,)` of float32.
+    Without it the weight is not read.
     """
     write = _group_macro(width, groups, offset, has_norm=epsilon is not None)
     norm = _norm_macro(width, groups, epsilon)
 
     @T.macro
-    def row_of(X, weight, words, scales, starts, row):
+    def row_of(X, weight, rows, row):
         with T.sblock("row"):
             T.reads()
             T.writes()
@@ -42,27 +49,27 @@ def quantize_macro(width: int, groups: GroupFormat, offset: int, epsilon: float 
             if epsilon is not None:
                 norm(X, normal, row)
             for group in T.serial(groups.count(width)):
-                write(X, weight, normal, words, scales, starts, row, group)
+                write(X, weight, normal, rows, row, group)
 
     @T.macro
-    def all_rows(X, weight, words, scales, starts, num_rows):
+    def all_rows(X, weight, rows, num_rows):
         if num_rows > FEW_ROWS:
             for row in T.parallel(num_rows):
-                row_of(X, weight, words, scales, starts, row)
+                row_of(X, weight, rows, row)
         else:
             for row in T.serial(num_rows):
-                row_of(X, weight, words, scales, starts, row)
+                row_of(X, weight, rows, row)
 
     return all_rows
 
 
 def _group_macro(width: int, groups: GroupFormat, offset: int, *, has_norm: bool) -> Any:
-    """The macro `write(X, weight, normal, words, scales, starts, row, group)`: quantize a group of a row."""
+    """The macro `write(X, weight, normal, rows, row, group)`: quantize a group of a row."""
     size = groups.group_size
     load = _load_macro(width, groups, has_norm=has_norm)
 
     @T.macro
-    def round_values(values, words, starts, factor, row, group):
+    def round_values(values, rows, factor, row, group):
         with T.sblock("round"):
             T.reads()
             T.writes()
@@ -75,15 +82,15 @@ def _group_macro(width: int, groups: GroupFormat, offset: int, *, has_norm: bool
                     steps[lane] = T.Cast("int32", T.nearbyint(values[i, lane] * factor[0]))
                 for lane in T.vectorized(LANES):
                     sums[lane] = sums[lane] + steps[lane]
-                words[0, row, vector(group * (size // 4) + i * (LANES // 4), LANES // 4)] = T.reinterpret(
-                    "int32x4", T.Cast("int8x16", steps[vector(0)])
+                rows.words[0, row, vector(group * (size // 4) + i * (LANES // 4), LANES // 4)] = (
+                    T.reinterpret("int32x4", T.Cast("int8x16", steps[vector(0)]))
                 )
-            starts[0, row, group] = T.int32(-offset) * T.call_llvm_pure_intrin(
+            rows.starts[0, row, group] = T.int32(-offset) * T.call_llvm_pure_intrin(
                 "int32", "llvm.vector.reduce.add", sums[vector(0)]
             )
 
     @T.macro
-    def write(X, weight, normal, words, scales, starts, row, group):
+    def write(X, weight, normal, rows, row, group):
         with T.sblock("group"):
             T.reads()
             T.writes()
@@ -97,10 +104,10 @@ def _group_macro(width: int, groups: GroupFormat, offset: int, *, has_norm: bool
                 "float32",
                 T.call_llvm_pure_intrin("int32", "llvm.vector.reduce.smax", peaks[vector(0)]),
             )
-            scales[0, row, group] = scale[0] * T.float32(1 / _STEPS)
+            rows.scales[0, row, group] = scale[0] * T.float32(1 / _STEPS)
             # The least of positive floats keeps a group of zeros from a division by zero.
             scale[0] = T.float32(_STEPS) / T.max(scale[0], T.float32(1e-30))
-            round_values(values, words, starts, scale, row, group)
+            round_values(values, rows, scale, row, group)
 
     return write
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.script import tirx as T
 
-from mlc_serve.compiler.kernels.cpu.linear.activation_bytes import quantize_macro
+from mlc_serve.compiler.kernels.cpu.linear.activation_bytes import ByteRows, quantize_macro
 from mlc_serve.compiler.kernels.cpu.linear.dot import Dot
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue, extra_shape, has_extra, out_columns
 from mlc_serve.compiler.kernels.cpu.linear.integer_matmul import IntegerOperands, product_macro
@@ -53,8 +53,9 @@ def integer_linear(shape: LinearShape, dot: Dot) -> tirx.PrimFunc:
         words = T.sblock_alloc_buffer((1, num_rows, groups.padded(depth) // 4), "int32")
         scales = T.sblock_alloc_buffer((1, num_rows, num_groups), "float32")
         starts = T.sblock_alloc_buffer((1, num_rows, num_groups), "int32")
-        round_rows(X, N, words, scales, starts, num_rows)
-        product(IntegerOperands(words, scales, starts, W, V), E, Y, num_rows)
+        rows = T.meta_var(ByteRows(words, scales, starts))
+        round_rows(X, N, rows, num_rows)
+        product(IntegerOperands(rows, W, V), E, Y, num_rows)
 
     @T.prim_func(s_tir=True, private=True)
     def linear(x: T.handle, n: T.handle, w: T.handle, v: T.handle, e: T.handle, y: T.handle):

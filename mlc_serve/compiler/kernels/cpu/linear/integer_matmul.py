@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from tvm import tirx
 from tvm.script import tirx as T
 
+from mlc_serve.compiler.kernels.cpu.linear.activation_bytes import ByteRows
 from mlc_serve.compiler.kernels.cpu.linear.dot import Dot
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue
 from mlc_serve.compiler.kernels.cpu.linear.tiled_product import Tiling, tiled_product_macro
@@ -25,13 +26,9 @@ from mlc_serve.quantization.scheme import GroupFormat
 
 
 class IntegerOperands(NamedTuple):
-    """The factors of a product, where Kp is the depth in whole groups and G their number. For "gated", tiles
-    of gate and up alternate in the weight.
-    """
+    """The factors of a product. For "gated", tiles of gate and up alternate in the weight."""
 
-    words: Any  # (1, s, Kp / 4) int32, four activations each
-    scales: Any  # (1, s, G) float32, of activations
-    starts: Any  # (1, s, G) int32: what integer sums start from
+    rows: ByteRows
     weights: Any  # in the layout "tiles16-u8" or "tiles16-u4"
     weight_scales: Any  # in the layout "tiles16-scale"
 
@@ -81,17 +78,17 @@ def _step_macro(groups: GroupFormat, dot: Dot, tiles: int) -> Any:
     @T.macro
     def begin(operands, sums, at):
         sums[at.register, vector(at.part * columns, columns)] = dot.begin(
-            operands.starts[0, at.row, at.group]
+            operands.rows.starts[0, at.row, at.group]
         )
 
     @T.macro
     def end(operands, sums, totals, at):
         lanes = T.meta_var(vector(at.part * columns, columns))
         totals[at.register, lanes] = totals[at.register, lanes] + T.Cast(
-            floats, dot.end(sums[at.register, lanes], operands.starts[0, at.row, at.group])
+            floats, dot.end(sums[at.register, lanes], operands.rows.starts[0, at.row, at.group])
         ) * (
             T.Cast(floats, operands.weight_scales[at.tile, at.group, lanes])
-            * broadcast(operands.scales[0, at.row, at.group], columns)
+            * broadcast(operands.rows.scales[0, at.row, at.group], columns)
         )
 
     @T.macro
@@ -132,7 +129,7 @@ def _group_macro(groups: GroupFormat, dot: Dot, tiles: int) -> Any:
         for i in T.unroll(height):
             lanes = T.meta_var(vector(first.part * columns, columns))
             sums[first.register + i * tiles, lanes] = dot.add(
-                sums[first.register + i * tiles, lanes], weights, operands.words[0, first.row + i, word]
+                sums[first.register + i * tiles, lanes], weights, operands.rows.words[0, first.row + i, word]
             )
 
     @T.macro

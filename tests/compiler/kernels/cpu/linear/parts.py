@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.script import tirx as T
 
-from mlc_serve.compiler.kernels.cpu.linear.activation_bytes import quantize_macro
+from mlc_serve.compiler.kernels.cpu.linear.activation_bytes import ByteRows, quantize_macro
 from mlc_serve.compiler.kernels.cpu.linear.dot import Dot
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue, extra_shape, has_extra, out_columns
 from mlc_serve.compiler.kernels.cpu.linear.integer_matmul import IntegerOperands, product_macro
@@ -36,7 +36,7 @@ def integer_matmul(
         if reads_extra:
             E = T.match_buffer(e, extra_shape(num_columns, num_rows, epilogue), "float32")
         with T.sblock("root"):
-            product(IntegerOperands(X, S, Z, W, V), E if reads_extra else S, Y, num_rows)
+            product(IntegerOperands(ByteRows(X, S, Z), W, V), E if reads_extra else S, Y, num_rows)
 
     return matmul
 
@@ -64,7 +64,7 @@ def quantize_rows(
             scales = T.match_buffer(s, (1, num_rows, num_groups), "float32")
             starts = T.match_buffer(z, (1, num_rows, num_groups), "int32")
             with T.sblock("root"):
-                all_rows(X, X, words, scales, starts, num_rows)
+                all_rows(X, X, ByteRows(words, scales, starts), num_rows)
 
         return quantize
 
@@ -78,6 +78,6 @@ def quantize_rows(
         scales = T.match_buffer(s, (1, num_rows, num_groups), "float32")
         starts = T.match_buffer(z, (1, num_rows, num_groups), "int32")
         with T.sblock("root"):
-            all_rows(X, weight, words, scales, starts, num_rows)
+            all_rows(X, weight, ByteRows(words, scales, starts), num_rows)
 
     return norm_quantize
