@@ -44,7 +44,7 @@ class Case(NamedTuple):
         return Target({"kind": "llvm", "mcpu": self.mcpu, **triple})
 
     def layers(self) -> CPULayers:
-        """The layers that are chosen for it."""
+        """The layers that are chosen for the combination."""
         return CPULayers(find_scheme(self.scheme), find_level(self.level), self.target())
 
 
@@ -91,7 +91,7 @@ def kernels_of(layers: CPULayers) -> dict[str, tirx.PrimFunc]:
 
 @pytest.mark.parametrize("table", [KERNELS, TYPES], ids=["kernels", "types"])
 def test_a_table_speaks_of_every_scheme_and_level(table: list[Case]) -> None:
-    """And of no combination twice."""
+    """Each table has a row for every scheme at every level, and none has two for one combination."""
     assert {case[:2] for case in table} == set(product(SCHEMES, LEVELS))
     assert len({case[:3] for case in table}) == len(table)
 
@@ -108,7 +108,7 @@ def test_the_kernels_and_instructions_are_those_of_the_table(case: Case) -> None
 
 @pytest.mark.parametrize("case", TYPES, ids=lambda case: "-".join(case[:3]))
 def test_the_types_of_attention_are_those_of_the_table(case: Case) -> None:
-    """Those of keys and values, and those that prefill multiplies in."""
+    """Keys and values have the type of the row, and prefill multiplies in the type of the row."""
     assert case.layers().attention_dtype == case.first
     multiplier = multiplier_for(case.first, instructions.float_unit_for(case.target()))
     assert ("bfloat16" if isinstance(multiplier, Bfloat16Multiplier) else "float32") == case.second

@@ -1,4 +1,4 @@
-"""What CPUs have for products of floating-point numbers."""
+"""How CPUs multiply floating-point numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mlc_serve.compiler.target import target_for
 def test_rows_at_a_time_are_what_registers_hold(
     monkeypatch: pytest.MonkeyPatch, mcpu: str, unit: FloatUnit
 ) -> None:
-    """AVX-512 has twice as many as AVX2, twice as wide; bfloat16 pairs are of newer CPUs alone."""
+    """AVX-512 has twice as many registers as AVX2, twice as wide. Only newer CPUs have pairs of bfloat16."""
     monkeypatch.setattr(instructions, "llvm_get_system_cpu", lambda: "another")
     assert float_unit_for(target_for("cpu", mcpu)) == unit
 

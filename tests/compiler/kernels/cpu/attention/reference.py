@@ -61,8 +61,8 @@ class PagedKeys:
 def paged_keys(
     lengths: Sequence[int], num_heads: int, head_dim: int, append: Callable[..., None], dtype: str = "float32"
 ) -> PagedKeys:
-    """Random keys and values of sequences of these lengths, written by the kernel `append`, which takes
-    `dtype`.
+    """Random keys and values of sequences of these lengths, of `dtype`, which the kernel `append` has
+    written.
     """
     rng = np.random.default_rng(5)
     counts = [-(-length // PAGE_SIZE) for length in lengths]

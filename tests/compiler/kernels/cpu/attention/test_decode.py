@@ -29,7 +29,9 @@ def test_each_sequence_attends_to_its_own_pages(
     unit: FloatUnit,
     tolerance: float,
 ) -> None:
-    """Output and log2 weight, for pages in any order with NaN in unused slots, and for an empty history."""
+    """Output and log2 weight are right for pages in any order whose unused slots hold NaN, and for an empty
+    history.
+    """
     kernel = build(decode_attention(Heads(num_q, num_kv, head_dim), dtype, unit))
     cache = paged_keys(LENGTHS, num_kv, head_dim, build(append_pages(num_kv, head_dim, dtype)), dtype)
     batch = len(LENGTHS)
@@ -55,7 +57,7 @@ def test_each_sequence_attends_to_its_own_pages(
 
 
 def test_scores_of_any_size_are_survived(build: Callable[..., Any]) -> None:
-    """Scores whose exponentials overflow float32 are no matter: the greatest is taken off."""
+    """Scores whose exponentials would overflow float32 do no harm, as the greatest is subtracted first."""
     kernel = build(decode_attention(Heads(2, 1, 16), "float32", AVX2))
     cache = paged_keys((40,), 1, 16, build(append_pages(1, 16, "float32")))
     q = np.random.default_rng(0).standard_normal((1, 2, 16), dtype=np.float32) * 100
@@ -72,7 +74,7 @@ def test_scores_of_any_size_are_survived(build: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize(("start", "sinks"), [(0, 0), (21, 0), (21, 4), (70, 20), (99, 16)])
 def test_a_window_and_sinks_are_all_that_is_seen(build: Callable[..., Any], start: int, sinks: int) -> None:
-    """Positions between the sinks and the window might as well not be there."""
+    """Positions between the sinks and the window make no difference."""
     lengths = (100, 130, 3)
     kernel = build(decode_attention(Heads(6, 2, 32), "float32", AVX2, windowed=True))
     cache = paged_keys(lengths, 2, 32, build(append_pages(2, 32, "float32")))
@@ -93,7 +95,7 @@ def test_a_window_and_sinks_are_all_that_is_seen(build: Callable[..., Any], star
 
 @pytest.mark.parametrize("lengths", [(3000,), (260, 90, 200), (1, 5000, 17), (700, 700, 700)])
 def test_long_sequences_are_computed_in_parts(build: Callable[..., Any], lengths: tuple[int, ...]) -> None:
-    """What threads compute of one sequence is joined, wherever it was cut."""
+    """What several threads compute of one sequence is joined, wherever the sequence was cut."""
     kernel = build(decode_attention(Heads(6, 2, 64), "float32", AVX512))
     cache = paged_keys(lengths, 2, 64, build(append_pages(2, 64, "float32")))
     batch = len(lengths)

@@ -18,7 +18,9 @@ from tests.compiler.kernels.cpu.attention.reference import attend
 def test_two_parts_are_the_whole(
     build: Callable[..., Any], num_rows: int, dtype: str, tolerance: float
 ) -> None:
-    """Keys met in two parts give what they give at once, and an empty part changes nothing."""
+    """Merging attention over two parts of the keys gives attention over all, and an empty part changes
+    nothing.
+    """
     kernel = build(merge_attention(4, 20, dtype))
     rng = np.random.default_rng(0)
     shapes = ((num_rows, 4), (30, 2), (30, 2))
@@ -38,7 +40,7 @@ def test_two_parts_are_the_whole(
 
 
 def test_two_empty_parts_are_empty(build: Callable[..., Any]) -> None:
-    """Zero output and no weight, and no NaN."""
+    """Merging nothing with nothing gives zero output and no weight, and no NaN."""
     out, lse = np.zeros((1, 2, 8), np.float32), np.full((1, 2), MASKED, np.float32)
 
     build(merge_attention(2, 8, "float32"))(out, lse, out.copy(), lse.copy())

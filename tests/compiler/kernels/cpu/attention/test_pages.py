@@ -1,4 +1,4 @@
-"""What is written to pages is read from them, wherever it was moved."""
+"""What is written to pages can be read from them, wherever it has been moved."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cache(build: Callable[..., Any], dtype: str) -> PagedKeys:
 
 @pytest.fixture
 def read(build: Callable[..., Any], dtype: str) -> Read:
-    """K and V `(s, hkv, d)` at slots, read into the second of two layers."""
+    """A function that reads K and V `(s, hkv, d)` at slots, into the second of two layers."""
     kernel = build(read_pages(NUM_LAYERS, NUM_HEADS, HEAD_DIM, dtype))
 
     def call(pages: Any, slots: Any) -> tuple[Any, Any]:
@@ -53,7 +53,7 @@ def test_appended_tokens_are_read_back(cache: PagedKeys, read: Read) -> None:
 
 
 def test_slot_minus_one_is_skipped(build: Callable[..., Any], dtype: str, cache: PagedKeys) -> None:
-    """Padding of a batch is written nowhere."""
+    """Tokens that only pad a batch are not written."""
     before = cache.pages.copy()
     token = np.ones((2, NUM_HEADS, HEAD_DIM), dtype)
 
@@ -65,9 +65,7 @@ def test_slot_minus_one_is_skipped(build: Callable[..., Any], dtype: str, cache:
 def test_a_copied_page_holds_the_same(
     build: Callable[..., Any], dtype: str, cache: PagedKeys, read: Read
 ) -> None:
-    """Copying takes the positions that are asked for to the same places of another page, and no other page
-    changes.
-    """
+    """A copy has the positions that are asked for at the same places, and no other page changes."""
     source = int(cache.page_values[0])
     target = int(np.setdiff1d(np.arange(len(cache.pages)), cache.page_values)[0])
     before = cache.pages.copy()
@@ -83,7 +81,7 @@ def test_a_copied_page_holds_the_same(
 def test_kept_positions_move_together(
     build: Callable[..., Any], dtype: str, cache: PagedKeys, read: Read
 ) -> None:
-    """Of each sequence's draft the accepted positions are moved, in order, each over the one before."""
+    """The accepted positions of each sequence's draft are moved, in order, to follow one another."""
     slots = cache.slots
     sources, targets = [3, 5, 19, 24], [2, 3, 5, 22]
     moves = np.stack([slots[sources], slots[targets]]).astype(np.int32)

@@ -31,7 +31,9 @@ KINDS = [  # with the part of the greatest value that the output may be wrong by
 
 
 def check(got: tuple[Any, Any], expected: tuple[Any, Any], values: Any, unit: FloatUnit, part: float) -> None:
-    """The output is wrong by less than `part` of the greatest value, and log2 weights hardly."""
+    """Assert that the output is wrong by less than `part` of the greatest value, and that log2 weights are
+    close.
+    """
     assert np.abs(got[0] - expected[0]).max() < part * np.abs(values.astype(np.float32)).max()
     assert np.abs(got[1] - expected[1]).max() < (2e-2 if unit.has_pairs else 2e-5)
 
@@ -41,7 +43,7 @@ def check(got: tuple[Any, Any], expected: tuple[Any, Any], values: Any, unit: Fl
 def test_new_tokens_attend_to_those_before_them(
     build: Callable[..., Any], heads: Heads, dtype: str, unit: FloatUnit, part: float
 ) -> None:
-    """A ragged batch, causal and not: no token sees another sequence, nor, if causal, its own future."""
+    """In a ragged batch no token sees another sequence, nor, under a causal mask, its own future."""
     kernel = build(ragged_prefill_attention(heads, dtype, unit))
     first = indptr(NEW_LENGTHS)
     rng = np.random.default_rng(0)
@@ -64,8 +66,9 @@ def test_new_tokens_attend_to_those_before_them(
 def test_new_tokens_attend_to_pages(
     build: Callable[..., Any], heads: Heads, dtype: str, unit: FloatUnit, part: float
 ) -> None:
-    """Histories of all lengths, in pages in any order whose unused slots hold NaN; causal, the new tokens are
-    the last of them. An empty history has an output of zero and no weight.
+    """Output and log2 weight are right for histories of all lengths, in pages in any order whose unused slots
+    hold NaN. Under a causal mask the new tokens are the last of the keys. An empty history has zero output
+    and no weight.
     """
     kernel = build(paged_prefill_attention(heads, dtype, unit))
     held, new = (5, 16, 1, 100, 33), (5, 1, 1, 40, 7)
@@ -100,7 +103,9 @@ def test_new_tokens_attend_to_pages(
 def test_new_tokens_attend_to_a_window_of_what_came_before(
     build: Callable[..., Any], starts: tuple[int, ...], sinks: int, causal: bool
 ) -> None:
-    """Sinks, and from where the sequence's window begins; if causal, each token has a window of its own."""
+    """New tokens see sinks and what is in the sequence's window. Under a causal mask each token has a window
+    of its own.
+    """
     window, held, new = 48, (5, 100, 333), (7, 1, 60)
     heads = Heads(6, 2, 32)
     kernel = build(paged_prefill_attention(heads, "float32", AVX2, window=window))

@@ -1,4 +1,4 @@
-"""Rotary positions, against the formula and against transformers' scaled frequencies."""
+"""Rotary position embedding, against the formula and against transformers' scaled frequencies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LLAMA3 = {
 
 
 def frequencies(head_dim: int, theta: float, scaling: dict[str, Any] | None) -> Any:
-    """How far each pair of dimensions turns a position, as transformers has it."""
+    """By how much a position turns each pair of dimensions, according to transformers."""
     if scaling is None:
         return theta ** -(np.arange(0, head_dim, 2) / head_dim)
     config = LlamaConfig(
@@ -54,7 +54,7 @@ def test_q_and_k_turn_by_their_positions(
     scaling: dict[str, Any] | None,
     dtype: str,
 ) -> None:
-    """Q and K are rotated and V is not; with rope switched off, none is."""
+    """Q and K are rotated and V is not. With rope switched off, nothing is."""
     rope = read_rope({"rope_theta": theta, "rope_scaling": scaling, "max_position_embeddings": 4096})
     kernel = build(split_rotary(num_q, num_kv, head_dim, rope, dtype))
     rng = np.random.default_rng(0)

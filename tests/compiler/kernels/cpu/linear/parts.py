@@ -16,7 +16,7 @@ from mlc_serve.quantization.scheme import GroupFormat
 def integer_matmul(
     num_columns: int, depth: int, groups: GroupFormat, epilogue: Epilogue, out_dtype: str, dot: Dot
 ) -> tirx.PrimFunc:
-    """`(x, s, z, w, v, e, y)`: what `product_macro`'s product takes, with any tensor for what is not read."""
+    """The macro of `product_macro` as a kernel `(x, s, z, w, v, e, y)`. What is not read can be anything."""
     product = product_macro(num_columns, depth, groups, epilogue, out_dtype, dot)
     padded, num_groups = groups.padded(depth), groups.count(depth)
     weight_shape = tiles16_integers_shape(num_columns, depth, groups)
@@ -44,11 +44,10 @@ def integer_matmul(
 def quantize_rows(
     width: int, groups: GroupFormat, offset: int, dtype: str, epsilon: float | None = None
 ) -> tirx.PrimFunc:
-    """X `(1, s, K)` of `dtype` -> words `(1, s, Kp / 4)` int32, scales `(1, s, G)` float32, starts
-    `(1, s, G)` int32, with Kp the width in G whole groups, for products with such an `offset`.
+    """The macro of `quantize_macro` as a kernel: X `(1, s, K)` of `dtype` -> words `(1, s, Kp / 4)` int32,
+    scales `(1, s, G)` float32 and starts `(1, s, G)` int32.
 
-    With `epsilon` the row is normalised first: X, weight `(K,)` float32 -> of X / sqrt(mean(X^2) + epsilon) *
-    weight.
+    With `epsilon` it takes a norm's weight `(K,)` float32 after X, and normalises the rows first.
     """
     all_rows = quantize_macro(width, groups, offset, epsilon)
     padded, num_groups = groups.padded(width), groups.count(width)

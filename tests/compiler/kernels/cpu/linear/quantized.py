@@ -1,4 +1,4 @@
-"""What products with quantized weights are, by their definition: random weights, and NumPy's results."""
+"""Products with quantized weights by their definition: random weights, and NumPy's results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NUM_ROWS = (1, 2, 3, 4, 5, 7, 8, 13)
 
 @dataclass(frozen=True)
 class Weight:
-    """A `(N, K)` weight as kernels take it, and what it stands for `(N, Kp)`."""
+    """A `(N, K)` weight as kernels take it, and the numbers `(N, Kp)` that it stands for."""
 
     packed: Array
     scale: Array
@@ -28,7 +28,7 @@ class Weight:
 
 
 def random_weight(num_columns: int, depth: int, groups: GroupFormat, epilogue: Epilogue) -> Weight:
-    """All integers that a weight may be stored as occur, the greatest beside each other too."""
+    """A weight in which all integers occur that may be stored, also the greatest beside each other."""
     rng = np.random.default_rng(0)
     padded = groups.padded(depth)
     stored = rng.integers(-groups.limit, groups.limit + 1, (num_columns, padded))
@@ -54,7 +54,7 @@ def rounded(x: Array, groups: GroupFormat) -> tuple[Array, Array]:
 
 
 def with_epilogue(sums: Array, extra: Array, epilogue: Epilogue) -> Array:
-    """What an epilogue makes of sums `(1, s, N)`."""
+    """Sums `(1, s, N)` after an epilogue."""
     if epilogue == "gated":
         gate, up = np.split(sums, 2, axis=2)
         sums = gate / (1 + np.exp(-gate)) * up
@@ -68,6 +68,6 @@ def random_extra(num_columns: int, num_rows: int, epilogue: Epilogue) -> Array:
 
 
 def empty_result(num_columns: int, num_rows: int, epilogue: Epilogue, dtype: str) -> Array:
-    """NaN wherever a kernel is to write."""
+    """A result with NaN wherever a kernel is to write."""
     columns = num_columns // 2 if epilogue == "gated" else num_columns
     return np.full((1, num_rows, columns), np.nan, dtype)

@@ -1,4 +1,4 @@
-"""Activations to bytes, against NumPy."""
+"""Rounding of activations to bytes, against NumPy."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def quantized(kernel: Callable[..., None], groups: GroupFormat, x: Array, *norm:
 def test_rows_are_rounded_to_steps_of_each_group(
     build: Callable[..., Any], groups: GroupFormat, width: int, dtype: str
 ) -> None:
-    """Widths of no whole group too; few rows and many. Where a value is within float rounding of the middle
-    of two steps, either is right.
+    """Few rows and many are rounded, also of a width that is not a whole number of groups. Where a value is
+    within float rounding of the middle of two steps, either is right.
     """
     kernel = build(quantize_rows(width, groups, OFFSET, dtype))
     for num_rows in (1, 2, 5, 13):
@@ -77,7 +77,7 @@ def test_steps_are_exact_where_the_scale_is(build: Callable[..., Any]) -> None:
 
 
 def test_a_value_that_is_no_number_makes_its_scale_one(build: Callable[..., Any]) -> None:
-    """NaN, and infinity, whose steps are zero: the group's products are NaN, and no other group's."""
+    """NaN and infinity make the scale of their group no number either, and no other group's."""
     kernel = build(quantize_rows(192, EIGHT_BITS, OFFSET, "float32"))
     x = np.ones((1, 3, 192), np.float32)
     x[0, 1, 70], x[0, 2, 3] = np.nan, np.inf

@@ -43,8 +43,8 @@ def test_a_product_is_that_of_numpy(
     epilogue: Epilogue,
     dtype: str,
 ) -> None:
-    """For any number of rows, widths that fill no tile, and odd depths. Where the processor sums up pairs, it
-    is the product with rows rounded to bfloat16.
+    """This holds for any number of rows, widths of no whole tiles, and odd depths. Where the processor adds
+    up pairs, it is the product with rows rounded to bfloat16.
     """
     kernel = build(bf16_matmul(num_columns, depth, epilogue, dtype, unit))
     rng = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def test_a_product_is_that_of_numpy(
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_row_that_is_no_number_spoils_no_other(build: Callable[..., Any], unit: FloatUnit) -> None:
-    """NaN in a row makes that row's results NaN, infinity infinite ones."""
+    """NaN in a row makes that row's results NaN, and infinity makes them infinite."""
     kernel = build(bf16_matmul(40, 64, "none", "float32", unit))
     packed = pack(np.ones((40, 64), ml_dtypes.bfloat16), "tiles16-pairs")
     x = np.ones((1, 7, 64), np.float32)

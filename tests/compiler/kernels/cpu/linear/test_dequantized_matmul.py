@@ -1,4 +1,4 @@
-"""Products of activations as they are with integers in groups, against NumPy."""
+"""Products of float32 activations with integers in groups, against NumPy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TOLERANCES = {"float32": 2e-6, "float16": 1e-3}  # of float32 sums, and of the r
 def test_a_product_is_that_of_what_the_weights_stand_for(
     build: Callable[..., Any], scheme: str, num_columns: int, depth: int, epilogue: Epilogue, dtype: str
 ) -> None:
-    """For any number of rows, widths that fill no tile, and depths that fill no group or vector."""
+    """It holds for any number of rows, widths of no whole tiles, and depths of no whole groups or vectors."""
     groups = GROUPS[scheme]
     kernel = build(dequantized_matmul(num_columns, depth, groups, epilogue, dtype, UNIT))
     weight = random_weight(num_columns, depth, groups, epilogue)

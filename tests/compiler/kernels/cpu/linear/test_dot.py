@@ -1,4 +1,4 @@
-"""Products of bytes with the instructions of other CPUs: run where this machine has them, else compiled."""
+"""Products of bytes with the instructions of other CPUs: run if this machine has them, else compiled."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ FORMS = [
 def test_each_kind_of_cpu_has_the_same_sums(
     build_for: Callable[..., Any], mcpu: str, groups: GroupFormat, kind: str
 ) -> None:
-    """With the greatest weights and activations beside one another, where short sums would overflow."""
+    """Sums are exact even for the greatest weights and activations, where short sums would overflow."""
     target = target_for("cpu", mcpu)
     dot = dot_for(target, groups)
     assert type(dot).__name__ == kind
@@ -92,7 +92,7 @@ def test_each_kind_of_cpu_has_the_same_sums(
 def test_arm_has_its_own_instructions(
     groups: GroupFormat, mcpu: str, instruction: str, offset_left: dict[int, int] | None
 ) -> None:
-    """They are in the code of products; with signed ones, bytes lose their offset on the way in."""
+    """The code of products contains them. For signed ones, bytes lose their offset on the way in."""
     target = Target({"kind": "llvm", "mcpu": mcpu, "mtriple": "aarch64-linux-gnu"})
     dot = dot_for(target, groups)
     assert dot.offset == (groups.offset if offset_left is None else offset_left[groups.bits])

@@ -15,7 +15,9 @@ from mlc_serve.quantization.packing import pack
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_rows_come_out_as_they_went_in(build: Callable[..., Any], dtype: str) -> None:
-    """The first and the last token of a vocabulary that fills no tile, one of them twice, widened exactly."""
+    """The first and the last token of a vocabulary of no whole tiles are read, one of them twice, and widened
+    exactly.
+    """
     table = np.random.default_rng(0).standard_normal((101, 20)).astype(dtype)
     ids = np.array([3, 100, 0, 15, 16, 3], np.int32)
     y = np.full((6, 20), np.nan, np.float32)
@@ -26,7 +28,7 @@ def test_rows_come_out_as_they_went_in(build: Callable[..., Any], dtype: str) ->
 
 
 def test_rows_of_pairs_come_out_as_they_went_in(build: Callable[..., Any]) -> None:
-    """A table of type bfloat16, of odd width."""
+    """Rows of a table of type bfloat16 and odd width are read exactly."""
     table = np.random.default_rng(0).standard_normal((101, 21)).astype(ml_dtypes.bfloat16)
     ids = np.array([3, 100, 0, 15, 16, 3], np.int32)
     y = np.full((6, 21), np.nan, np.float32)

@@ -34,7 +34,7 @@ SHAPES = [
 def test_a_layer_is_its_norm_its_rounding_and_its_product(
     build: Callable[..., Any], shape: LinearShape
 ) -> None:
-    """With a norm and without, from both float types to both."""
+    """This holds with a norm and without, from both float types to both."""
     kernel = build(integer_linear(shape, dot_for(target_for("cpu"), shape.groups)))
     weight = random_weight(shape.num_columns, shape.depth, shape.groups, shape.epilogue)
     rng = np.random.default_rng(0)
@@ -60,7 +60,9 @@ def test_a_layer_is_its_norm_its_rounding_and_its_product(
 
 @pytest.mark.parametrize("epsilon", [None, EPSILON])
 def test_a_row_that_is_no_number_spoils_no_other(build: Callable[..., Any], epsilon: float | None) -> None:
-    """Results of rows with NaN or infinity are no numbers, which is seen when they are sampled from."""
+    """Rows with NaN or infinity have results that are no numbers, which sampling notices. Other rows are
+    finite.
+    """
     shape = LinearShape(40, 128, EIGHT_BITS, "none", "float32", "float32", epsilon)
     kernel = build(integer_linear(shape, dot_for(target_for("cpu"), shape.groups)))
     weight = random_weight(40, 128, EIGHT_BITS, "none")

@@ -32,7 +32,9 @@ TOLERANCES = {"float32": 2e-6, "float16": 1e-3}
 
 
 def random_activations(num_rows: int, depth: int, groups: GroupFormat, dot: Dot) -> tuple[Array, ...]:
-    """Words, scales and starts as `quantize` gives them, and what they stand for `(1, s, Kp)`."""
+    """Words, scales and starts as `activation_bytes` makes them, and the numbers `(1, s, Kp)` that they stand
+    for.
+    """
     rng = np.random.default_rng(num_rows)
     padded = groups.padded(depth)
     steps = rng.integers(-127, 128, (1, num_rows, padded)).astype(np.int8)
@@ -61,7 +63,9 @@ def random_activations(num_rows: int, depth: int, groups: GroupFormat, dot: Dot)
 def test_a_product_is_that_of_what_the_integers_stand_for(
     build: Callable[..., Any], scheme: str, num_columns: int, depth: int, epilogue: Epilogue, dtype: str
 ) -> None:
-    """For any number of rows, widths that fill no tile or pair of tiles, and depths that fill no group."""
+    """This holds for any number of rows, widths of no whole tiles or pairs of tiles, and depths of no whole
+    groups.
+    """
     groups = GROUPS[scheme]
     dot = dot_for(target_for("cpu"), groups)
     kernel = build(integer_matmul(num_columns, depth, groups, epilogue, dtype, dot))
@@ -79,7 +83,9 @@ def test_a_product_is_that_of_what_the_integers_stand_for(
 
 @pytest.mark.parametrize("groups", [EIGHT_BITS, FOUR_BITS])
 def test_more_rows_than_one_pass_over_the_tiles_takes(build: Callable[..., Any], groups: GroupFormat) -> None:
-    """Half a megabyte of activations: at a depth of 1 << 16 that is eight rows, and here are nineteen."""
+    """A pass takes half a megabyte of activations. At a depth of 1 << 16 that is eight rows, and here are
+    nineteen.
+    """
     depth, num_columns = 1 << 16, 32
     dot = dot_for(target_for("cpu"), groups)
     kernel = build(integer_matmul(num_columns, depth, groups, "none", "float32", dot))

@@ -13,7 +13,9 @@ from mlc_serve.compiler.kernels.cpu.linear.norm import rms_norm
 
 @pytest.mark.parametrize("width", [576, 50, 7])
 def test_rows_are_normalised_and_scaled(build: Callable[..., Any], width: int) -> None:
-    """Each row on its own, of widths that are a multiple of no vector; a row of zeros stays zero."""
+    """Each row is normalised on its own, also where its width is no multiple of a vector. A row of zeros
+    stays zero.
+    """
     rng = np.random.default_rng(0)
     kernel = build(rms_norm(width, 1e-5))
     weight = rng.standard_normal(width, dtype=np.float32)

@@ -13,7 +13,7 @@ from mlc_serve.compiler.kernels.cpu.linear.silu import silu_multiply
 
 @pytest.mark.parametrize("width", [96, 9])
 def test_the_first_half_gates_the_second(build: Callable[..., Any], width: int) -> None:
-    """SiLU(gate) * up, also for gates so large that their exponential overflows."""
+    """The result is SiLU(gate) * up, also for gates so large that their exponential overflows."""
     rng = np.random.default_rng(0)
     kernel = build(silu_multiply(width))
     for num_rows in (1, 5):

@@ -1,4 +1,4 @@
-"""The exponential of attention and activations, over all that it may meet."""
+"""The exponential function of attention and activations, over all its arguments."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def both(length: int) -> tirx.PrimFunc:
 
 
 def test_powers_are_right_over_the_whole_range(build: Callable[..., Any]) -> None:
-    """To a relative error of 3e-7 within [-126, 126]; beyond, the value at the border, never zero, inf or
-    NaN.
+    """The relative error is below 3e-7 within [-126, 126]. Beyond, the value is that at the border, and never
+    zero, infinite or NaN.
     """
     inside = np.linspace(-126, 126, 16 * 400, dtype=np.float32)
     beyond = np.array([-127, -1e3, -5e4, -1e30, -np.inf, 127, 1e30, np.inf] * 2, np.float32)

@@ -9,5 +9,5 @@ from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
 
 @pytest.mark.parametrize(("extent", "width"), [(64, 16), (48, 16), (24, 8), (6, 2), (7, 1)])
 def test_vectors_divide_the_extent(extent: int, width: int) -> None:
-    """The widest power of two up to sixteen that leaves nothing over."""
+    """A vector has the greatest power of two of lanes, up to sixteen, that leaves nothing over."""
     assert lanes(extent) == width

@@ -1,4 +1,4 @@
-"""What is measured is products, and the faster kind is taken."""
+"""The measured loops multiply, and the faster kind of product is taken."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ bfloat16 = pytest.mark.skipif(not has(TARGET, "avx512bf16"), reason="this CPU ha
 def test_the_loop_multiplies_all_that_it_counts(
     monkeypatch: pytest.MonkeyPatch, multiplier: Multiplier
 ) -> None:
-    """No compiler has left anything out: the sums are those of NumPy. The values are exact in either type."""
+    """The compiler has left out no product: the sums are those of NumPy, and exact in either type."""
     steps = 32
     monkeypatch.setattr(multiplier_rate, "_STEPS", steps)
     shape = (multiplier_rate._SUMS, 16 * multiplier.per_word)
@@ -47,7 +47,7 @@ def test_the_loop_multiplies_all_that_it_counts(
 def test_pairs_pay_where_they_finish_more_products(
     monkeypatch: pytest.MonkeyPatch, pairs: float, singles: float, pay: bool
 ) -> None:
-    """An instruction for pairs does twice as many. The fastest runs count."""
+    """An instruction for pairs does two products at once. The fastest runs count."""
 
     def loop(multiplier: Multiplier, _target: object) -> Callable[[], float]:
         durations = iter([9.0, pairs if multiplier.per_word == 2 else singles] + [9.0] * 20)

@@ -1,4 +1,4 @@
-"""The kernel that no runtime calls yet."""
+"""The kernel for masks of tokens, which no runtime calls yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlc_serve.compiler.kernels.cpu.sampling.token_mask import mask_tokens
 def test_only_what_a_mask_allows_stays_possible(
     build: Callable[[tirx.PrimFunc], Callable[..., Any]], vocab: int
 ) -> None:
-    """Bit t % 32 of word t // 32 is token t's, in rows that have a mask; other rows are left alone."""
+    """Bit t % 32 of word t // 32 decides on token t, in rows that have a mask. Other rows are left alone."""
     rng = np.random.default_rng(0)
     logits = rng.standard_normal((4, vocab)).astype(np.float32)
     allowed = rng.random((2, vocab)) < 0.5
