@@ -59,8 +59,8 @@ class _Run(NamedTuple):
     ahead: Any  # the page that comes as many pages later
 
 
-class _Place(NamedTuple):
-    """Where scores are computed: a sequence, its KV head, and the number of the run's first page."""
+class _RunHead(NamedTuple):
+    """A KV head of a run: the sequence, the head, and which of the sequence's pages is the run's first."""
 
     sequence: Any
     head: Any
@@ -110,7 +110,7 @@ def _attend_macro(registers: _Registers) -> Any:
                 )
                 ahead[p] = table.listed[T.min(table.indptr[b] + first + count + p, last_listed)]
             for h in T.serial(num_kv_heads):
-                score(P, table, state, scores, run, _Place(b, h, first))
+                score(P, table, state, scores, run, _RunHead(b, h, first))
                 soften(state, scores, h)
                 add_values(P, state, scores, run, h)
 
@@ -155,7 +155,7 @@ def _begin_macro(heads: Heads) -> Any:
 
 
 def _score_macro(registers: _Registers) -> Any:
-    """The macro `score(P, table, state, scores, run, place)`: scores of all keys of a run. Keys that do not
+    """The macro `score(P, table, state, scores, run, at)`: scores of all keys of a run. Keys that do not
     exist or are not seen get MASKED.
     """
     heads, together, count = registers.heads, registers.together, registers.pages
@@ -173,7 +173,7 @@ def _score_macro(registers: _Registers) -> Any:
                     )
 
     @T.macro
-    def score(P, table: PageTable, state, scores, run, place):
+    def score(P, table: PageTable, state, scores, run, at):
         for part in T.unroll(group // together):
             with T.sblock("scores"):
                 T.reads()
@@ -184,14 +184,14 @@ def _score_macro(registers: _Registers) -> Any:
                         for t in T.vectorized(PAGE_SIZE):
                             acc[g, p, t] = T.float32(0)
                 for i in T.serial(heads.dim):
-                    add_column(P, state, acc, run, place.head, part * together, i)
+                    add_column(P, state, acc, run, at.head, part * together, i)
                 for g in T.unroll(together):
                     for p in T.unroll(count):
                         for t in T.vectorized(PAGE_SIZE):
                             scores[part * together + g, p * PAGE_SIZE + t] = T.Select(
                                 T.And(
                                     t < run.valid[p],
-                                    table.sees(place.sequence, (place.first_page + p) * PAGE_SIZE + t),
+                                    table.sees(at.sequence, (at.first_page + p) * PAGE_SIZE + t),
                                 ),
                                 acc[g, p, t],
                                 T.float32(MASKED),

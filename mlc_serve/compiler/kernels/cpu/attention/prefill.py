@@ -25,7 +25,7 @@ from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE, flat_pages
 from mlc_serve.compiler.kernels.cpu.attention.query_panels import (
     BLOCK,
     PANELS,
-    Place,
+    Task,
     TaskState,
     add_macro,
     begin_macro,
@@ -47,7 +47,7 @@ def _num_tasks(source: KeySource, batch: Batch, b: Any) -> Any:
 
 
 def _attend_task_macro(source: KeySource, dtype: str) -> Any:
-    """The macro `attend_task(batch, state, b, place)`: the queries of one task over all blocks of keys that
+    """The macro `attend_task(batch, state, b, task)`: the queries of one task over all blocks of keys that
     they see.
     """
     heads, panels = source.heads, source.panels
@@ -71,23 +71,23 @@ def _attend_task_macro(source: KeySource, dtype: str) -> Any:
             add(state, r, count[0], factor)
 
     @T.macro
-    def attend_task(batch, state, b, place):
+    def attend_task(batch, state, b, task):
         num_panels = local((1,), "int32")
         last = local((1,), "int32")
-        span = T.meta_var(source.span(batch, b, place.num_rows))
-        num_panels[0] = T.min(PANELS, (place.num_rows * heads.group - 1) // queries + 1 - place.task * PANELS)
+        span = T.meta_var(source.span(batch, b, task.num_rows))
+        num_panels[0] = T.min(PANELS, (task.num_rows * heads.group - 1) // queries + 1 - task.number * PANELS)
         for r in T.serial(num_panels[0]):
-            begin(batch.Q, state, place, r, span, batch.scale)
+            begin(batch.Q, state, task, r, span, batch.scale)
         last[0] = state.limit[num_panels[0] - 1, queries - 1]
         for block in T.serial((last[0] + BLOCK - 1) // BLOCK):
             count = T.meta_var((T.min(BLOCK, last[0] - block * BLOCK) + step - 1) // step * step)
             if span.sees_some(block * BLOCK, (block + 1) * BLOCK):
-                source.convert_keys(batch, state, b, place.head, block * BLOCK, count)
-                convert_values(batch, state, b, place.head, block * BLOCK, count)
+                source.convert_keys(batch, state, b, task.head, block * BLOCK, count)
+                convert_values(batch, state, b, task.head, block * BLOCK, count)
                 for r in T.serial(num_panels[0]):
                     attend_panel(state, r, block * BLOCK, span)
         for r in T.serial(num_panels[0]):
-            finish(batch.O, batch.L, state, place, r)
+            finish(batch.O, batch.L, state, task, r)
 
     return attend_task
 
@@ -98,13 +98,13 @@ def _run_task_macro(source: KeySource, dtype: str) -> Any:
 
     @T.macro
     def run_task(batch, state, index, h):
-        task = local((1,), "int32")  # counted from the first task of sequence b
-        task[0] = index
+        number = local((1,), "int32")  # counted from the first task of sequence b
+        number[0] = index
         for b in T.serial(batch.num_sequences):
             num_rows = T.meta_var(batch.indptr[b + 1] - batch.indptr[b])
-            if T.And(task[0] >= 0, task[0] < _num_tasks(source, batch, b)):
-                attend_task(batch, state, b, Place(batch.indptr[b], num_rows, task[0], h))
-            task[0] = task[0] - _num_tasks(source, batch, b)
+            if T.And(number[0] >= 0, number[0] < _num_tasks(source, batch, b)):
+                attend_task(batch, state, b, Task(batch.indptr[b], num_rows, number[0], h))
+            number[0] = number[0] - _num_tasks(source, batch, b)
 
     return run_task
 

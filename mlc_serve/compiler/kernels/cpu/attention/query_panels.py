@@ -63,12 +63,12 @@ class TaskState(NamedTuple):
     weights: Any  # (block / per_word, queries) words of 2^(score - peak)
 
 
-class Place(NamedTuple):
-    """A task's queries."""
+class Task(NamedTuple):
+    """Which queries a task computes."""
 
     first: Any  # the first row of its sequence
     num_rows: Any  # of its sequence
-    task: Any  # which of the sequence's tasks it is
+    number: Any  # among the tasks of its sequence
     head: Any  # its KV head
 
 
@@ -81,7 +81,7 @@ def row_words(multiplier: Multiplier, values: Any, count: int) -> Any:
 
 
 def begin_macro(group: int, head_dim: int, panels: Panels) -> Any:
-    """The macro `begin(Q, state, place, r, span, scale)`: panel r of a task, with its queries as words,
+    """The macro `begin(Q, state, task, r, span, scale)`: panel r of a task, with its queries as words,
     before it has met any key.
     """
     multiplier = panels.multiplier
@@ -89,17 +89,17 @@ def begin_macro(group: int, head_dim: int, panels: Panels) -> Any:
     step = lanes(num_words)
 
     @T.macro
-    def begin_lane(Q, state, place, r, lane, scale):
+    def begin_lane(Q, state, task, r, lane, scale):
         words = local((num_words,), multiplier.word)
-        index = T.meta_var((place.task * PANELS + r) * panels.queries + lane)
-        row = T.meta_var(place.first + T.min(index // group, place.num_rows - 1))
+        index = T.meta_var((task.number * PANELS + r) * panels.queries + lane)
+        row = T.meta_var(task.first + T.min(index // group, task.num_rows - 1))
         for i in T.unroll(num_words // step):
             words[vector(i * step, step)] = row_words(
                 multiplier,
                 widened(
                     Q[
                         row,
-                        place.head * group + index % group,
+                        task.head * group + index % group,
                         vector(i * step * multiplier.per_word, step * multiplier.per_word),
                     ],
                     step * multiplier.per_word,
@@ -111,14 +111,14 @@ def begin_macro(group: int, head_dim: int, panels: Panels) -> Any:
             state.queries[r, i, lane] = words[i]
 
     @T.macro
-    def begin(Q, state, place, r, span, scale):
+    def begin(Q, state, task, r, span, scale):
         for lane in T.serial(panels.queries):
             row = T.meta_var(
-                T.min(((place.task * PANELS + r) * panels.queries + lane) // group, place.num_rows - 1)
+                T.min(((task.number * PANELS + r) * panels.queries + lane) // group, task.num_rows - 1)
             )
             state.limit[r, lane] = span.limit(row)
             state.start[r, lane] = span.start(row)
-            begin_lane(Q, state, place, r, lane, scale)
+            begin_lane(Q, state, task, r, lane, scale)
         for v in T.unroll(panels.vectors):
             state.peak[r, vector(v * LANES)] = broadcast(T.float32(MASKED))
             state.weight[r, vector(v * LANES)] = broadcast(T.float32(1))
@@ -251,17 +251,17 @@ def add_macro(head_dim: int, panels: Panels) -> Any:
 
 
 def finish_macro(group: int, head_dim: int, dtype: str, panels: Panels) -> Any:
-    """The macro `finish(out, lse, state, place, r)`: write the output of panel r, divided by its weight, and
+    """The macro `finish(out, lse, state, task, r)`: write the output of panel r, divided by its weight, and
     the log2 of that weight.
     """
     step = lanes(head_dim)
 
     @T.macro
-    def finish_lane(out, lse, state, place, r, lane):
+    def finish_lane(out, lse, state, task, r, lane):
         values = local((head_dim,))
-        index = T.meta_var((place.task * PANELS + r) * panels.queries + lane)
-        row = T.meta_var(place.first + index // group)
-        head = T.meta_var(place.head * group + index % group)
+        index = T.meta_var((task.number * PANELS + r) * panels.queries + lane)
+        row = T.meta_var(task.first + index // group)
+        head = T.meta_var(task.head * group + index % group)
         for i in T.unroll(head_dim):
             values[i] = state.output[r, i, lane]
         for i in T.unroll(head_dim // step):
@@ -270,9 +270,9 @@ def finish_macro(group: int, head_dim: int, dtype: str, panels: Panels) -> Any:
         lse[row, head] = T.log2(state.weight[r, lane]) + state.peak[r, lane]
 
     @T.macro
-    def finish(out, lse, state, place, r):
-        first = T.meta_var((place.task * PANELS + r) * panels.queries)
-        for lane in T.serial(T.min(panels.queries, place.num_rows * group - first)):
-            finish_lane(out, lse, state, place, r, lane)
+    def finish(out, lse, state, task, r):
+        first = T.meta_var((task.number * PANELS + r) * panels.queries)
+        for lane in T.serial(T.min(panels.queries, task.num_rows * group - first)):
+            finish_lane(out, lse, state, task, r, lane)
 
     return finish
