@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import tvm
 
-from mlc_serve.compiler.kernels.cpu.decode_attention import decode_attention
-from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit, float_unit_for
-from mlc_serve.compiler.kernels.cpu.merge import merge_attention
-from mlc_serve.compiler.kernels.cpu.pages import PAGE_SIZE, append_pages
-from mlc_serve.compiler.kernels.cpu.prefill_attention import paged_prefill_attention, ragged_prefill_attention
-from mlc_serve.compiler.kernels.cpu.prefill_keys import Heads
-from mlc_serve.compiler.kernels.cpu.rotary import split_rotary
+from mlc_serve.compiler.kernels.cpu.attention.decode import decode_attention
+from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
+from mlc_serve.compiler.kernels.cpu.attention.merge import merge_attention
+from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE, append_pages
+from mlc_serve.compiler.kernels.cpu.attention.prefill import paged_prefill_attention, ragged_prefill_attention
+from mlc_serve.compiler.kernels.cpu.attention.rotary import split_rotary
+from mlc_serve.compiler.kernels.cpu.instructions import float_unit_for
+from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.pipeline import lowering_options
 from mlc_serve.compiler.target import target_for
 from mlc_serve.models.rope import Rope
@@ -63,21 +64,21 @@ class Kernels:
     dtype: str
 
     @property
-    def heads(self) -> tuple[int, int, int, str]:
-        """The arguments from which attention kernels are built."""
-        return self.num_q_heads, self.num_kv_heads, self.head_dim, self.dtype
+    def heads(self) -> Heads:
+        """The heads that attention kernels are built for."""
+        return Heads(self.num_q_heads, self.num_kv_heads, self.head_dim)
 
     @cached_property
     def decode(self) -> Any:
-        return compiled(decode_attention(*self.heads, self.unit))
+        return compiled(decode_attention(self.heads, self.dtype, self.unit))
 
     @cached_property
     def ragged_prefill(self) -> Any:
-        return compiled(ragged_prefill_attention(Heads(*self.heads[:3]), self.dtype, self.unit))
+        return compiled(ragged_prefill_attention(self.heads, self.dtype, self.unit))
 
     @cached_property
     def paged_prefill(self) -> Any:
-        return compiled(paged_prefill_attention(Heads(*self.heads[:3]), self.dtype, self.unit))
+        return compiled(paged_prefill_attention(self.heads, self.dtype, self.unit))
 
     @property
     def unit(self) -> FloatUnit:
@@ -204,7 +205,7 @@ def resumed_prefills(kernels: Kernels) -> None:
 
 def others(kernels: Kernels) -> None:
     """Measure the kernels around attention: rotation, appending to pages, merging."""
-    num_q, num_kv, head_dim, dtype = kernels.heads
+    (num_q, num_kv, head_dim), dtype = kernels.heads, kernels.dtype
     rotary = compiled(split_rotary(num_q, num_kv, head_dim, Rope(1e5), dtype))
     append = compiled(append_pages(num_kv, head_dim, dtype))
     merge = compiled(merge_attention(num_q, head_dim, dtype))

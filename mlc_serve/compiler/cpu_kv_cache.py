@@ -1,4 +1,4 @@
-"""TVM's paged KV cache for the CPU: which of our kernels takes which of its slots."""
+"""TVM's paged KV cache for the CPU, which is created with our kernels."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import tvm
 from tvm import relax, tirx
 from tvm.relax.frontend.nn.llm.kv_cache import AttnKind, PagedKVCache, RopeMode
 
-from mlc_serve.compiler.kernels.cpu.decode_attention import decode_attention
-from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit
-from mlc_serve.compiler.kernels.cpu.merge import merge_attention
-from mlc_serve.compiler.kernels.cpu.pages import append_pages, compact_pages, copy_page, read_pages
-from mlc_serve.compiler.kernels.cpu.prefill_attention import paged_prefill_attention, ragged_prefill_attention
-from mlc_serve.compiler.kernels.cpu.prefill_keys import Heads
-from mlc_serve.compiler.kernels.cpu.rotary import split_rotary
+from mlc_serve.compiler.kernels.cpu.attention.decode import decode_attention
+from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
+from mlc_serve.compiler.kernels.cpu.attention.merge import merge_attention
+from mlc_serve.compiler.kernels.cpu.attention.pages import append_pages, compact_pages, copy_page, read_pages
+from mlc_serve.compiler.kernels.cpu.attention.prefill import paged_prefill_attention, ragged_prefill_attention
+from mlc_serve.compiler.kernels.cpu.attention.rotary import split_rotary
+from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.models.attention import AttentionShape
 from mlc_serve.models.layers import CacheSize
 
@@ -22,11 +22,14 @@ _UNUSED_WINDOW = 1024  # TVM asks for a window size even where no layer has one
 
 
 class CPUPagedKVCache(PagedKVCache):
-    """TVM's paged KV cache over our kernels. Token trees have none here: their slots stay empty."""
+    """TVM's paged KV cache over our kernels, without those for sliding windows, token trees and MLA. No layer
+    of an architecture here has a window; the kernels for one are `paged_prefill_attention` and
+    `decode_attention` with a window.
+    """
 
     def __init__(self, shape: AttentionShape, size: CacheSize, dtype: str, unit: FloatUnit) -> None:
         builder = relax.BlockBuilder.current()
-        heads = (shape.num_q_heads, shape.num_kv_heads, shape.head_dim)
+        heads = Heads(shape.num_q_heads, shape.num_kv_heads, shape.head_dim)
         pages = (shape.num_kv_heads, shape.head_dim, dtype)
 
         def kernel(name: str, function: tirx.PrimFunc) -> relax.Tuple:
@@ -38,16 +41,12 @@ class CPUPagedKVCache(PagedKVCache):
         arguments = [
             *_cache_dimensions(shape, size, dtype),
             append,
-            append,  # the slot of MLA, which no architecture here has
-            kernel("ragged_prefill_attention", ragged_prefill_attention(Heads(*heads), dtype, unit)),
-            kernel("paged_prefill_attention", paged_prefill_attention(Heads(*heads), dtype, unit)),
-            kernel("decode_attention", decode_attention(*heads, dtype, unit)),
-            kernel(
-                "windowed_prefill_attention",
-                paged_prefill_attention(Heads(*heads), dtype, unit, window=_UNUSED_WINDOW),
-            ),
-            kernel("windowed_decode_attention", decode_attention(*heads, dtype, unit, windowed=True)),
-            *[none] * 3,  # tree attention paged and ragged, MLA
+            append,  # for MLA, which no architecture here has
+            kernel("ragged_prefill_attention", ragged_prefill_attention(heads, dtype, unit)),
+            kernel("paged_prefill_attention", paged_prefill_attention(heads, dtype, unit)),
+            kernel("decode_attention", decode_attention(heads, dtype, unit)),
+            *[none] * 2,  # sliding windows: prefill and decode
+            *[none] * 3,  # tree attention over pages and over new tokens, MLA
             relax.Tuple([builder.add_func(merge, "merge_attention")]),
             builder.add_func(split_rotary(*heads, shape.rope, dtype), "split_rotary"),
             builder.add_func(copy_page(*pages), "copy_page"),

@@ -13,7 +13,7 @@ from tvm import relax
 from tvm.support import cc
 from tvm.target import Target
 
-from mlc_serve.compiler.kernels.cpu.sampling import KERNELS as SAMPLING_KERNELS
+from mlc_serve.compiler.kernels.cpu.sampling.table import KERNELS as SAMPLING_KERNELS
 from mlc_serve.compiler.layers.cpu import CPULayers
 from mlc_serve.compiler.layers.gpu import GPULayers
 from mlc_serve.compiler.metadata import describe

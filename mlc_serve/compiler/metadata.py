@@ -6,7 +6,7 @@ from typing import Any
 
 from tvm.relax.frontend import nn
 
-from mlc_serve.compiler.kernels.cpu.pages import PAGE_SIZE
+from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
 from mlc_serve.models.architecture import Architecture
 from mlc_serve.quantization.scheme import Scheme
 

@@ -21,47 +21,44 @@ import numpy as np
 import numpy.typing as npt
 
 from mlc_serve.errors import CompileError
+from mlc_serve.quantization.scheme import GroupFormat
 
 Array = npt.NDArray[np.generic]
-TILE = 16  # output columns of a tile
+LANES = 16  # output columns of a tile: the float32 values of a 512-bit register
 _PAIRED = "-paired"
 
 
 def num_tiles(num_columns: int) -> int:
     """Tiles that hold so many columns."""
-    return -(-num_columns // TILE)
+    return -(-num_columns // LANES)
 
 
 def tiles16_shape(num_columns: int, depth: int) -> list[int]:
     """The shape of a `(N, K)` weight in the layout "tiles16"."""
-    return [num_tiles(num_columns), depth, TILE]
+    return [num_tiles(num_columns), depth, LANES]
 
 
 def tiles16_pairs_shape(num_columns: int, depth: int) -> list[int]:
     """The shape of a `(N, K)` weight in the layout "tiles16-pairs"."""
-    return [num_tiles(num_columns), -(-depth // 2), 2 * TILE]
+    return [num_tiles(num_columns), -(-depth // 2), 2 * LANES]
 
 
-def tiles16_u8_shape(num_columns: int, depth: int, group_size: int) -> list[int]:
-    """The shape of the 8-bit integers of a `(N, K)` weight in the layout "tiles16-u8"."""
-    return [num_tiles(num_columns), -(-depth // group_size) * group_size // 4, 4 * TILE]
+def tiles16_integers_shape(num_columns: int, depth: int, groups: GroupFormat) -> list[int]:
+    """The shape of the integers of a `(N, K)` weight in the layout "tiles16-u8" or "tiles16-u4"."""
+    return [num_tiles(num_columns), groups.padded(depth) * groups.bits // 32, 4 * LANES]
 
 
-def tiles16_u4_shape(num_columns: int, depth: int, group_size: int) -> list[int]:
-    """The shape of the 4-bit integers of a `(N, K)` weight in the layout "tiles16-u4"."""
-    return [num_tiles(num_columns), -(-depth // group_size) * group_size // 8, 4 * TILE]
-
-
-def tiles16_scale_shape(num_columns: int, depth: int, group_size: int) -> list[int]:
+def tiles16_scale_shape(num_columns: int, depth: int, groups: GroupFormat) -> list[int]:
     """The shape of the scales of a `(N, K)` weight in the layout "tiles16-scale"."""
-    return [num_tiles(num_columns), -(-depth // group_size), TILE]
+    return [num_tiles(num_columns), groups.count(depth), LANES]
 
 
 def pack(weight: Array, layout: str, padding: int = 0) -> Array:
-    """Lay out one weight; what is no column has the value `padding`.
+    """Lay out one weight: `(N, K)` floating-point numbers, `(N, Kp)` integers, or `(N, Kp / group_size)`
+    scales. The last tile is filled up with `padding`.
 
-    `(N, K)` floating-point numbers, `(N, Kp)` integers, or `(N, Kp / group_size)` scales. Raises CompileError
-    for a layout that the library names and this version does not know, and for halves of no whole tiles.
+    Raises CompileError for a layout that the library names and this version does not know, and for halves
+    that are not whole tiles.
     """
     if layout == "plain":
         return weight
@@ -77,19 +74,19 @@ def pack(weight: Array, layout: str, padding: int = 0) -> Array:
 
 def _whole_tiles(weight: Array, padding: int) -> Array:
     """`(T, 16, depth)`: the rows by tiles."""
-    missing = -len(weight) % TILE
+    missing = -len(weight) % LANES
     if missing:
         weight = np.concatenate([weight, np.full_like(weight[:1], padding).repeat(missing, axis=0)])
-    return weight.reshape(-1, TILE, weight.shape[1])
+    return weight.reshape(-1, LANES, weight.shape[1])
 
 
 def _alternated(weight: Array, layout: str) -> Array:
     """`(T, 16, depth)`: the rows by tiles, those of the two halves in turn."""
     num_rows, depth = weight.shape
-    if num_rows % (2 * TILE):
+    if num_rows % (2 * LANES):
         raise CompileError(f"the layout {layout!r} takes halves of whole tiles, not {num_rows} columns")
-    halves = weight.reshape(2, -1, TILE, depth)
-    tiles: Array = halves.transpose(1, 0, 2, 3).reshape(-1, TILE, depth)
+    halves = weight.reshape(2, -1, LANES, depth)
+    tiles: Array = halves.transpose(1, 0, 2, 3).reshape(-1, LANES, depth)
     return tiles
 
 

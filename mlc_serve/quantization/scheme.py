@@ -26,7 +26,11 @@ class GroupFormat:
 
     def padded(self, depth: int) -> int:
         """The length of a row of `depth` weights in whole groups."""
-        return -(-depth // self.group_size) * self.group_size
+        return self.count(depth) * self.group_size
+
+    def count(self, depth: int) -> int:
+        """How many groups a row of `depth` weights has; the last may be partly filled."""
+        return -(-depth // self.group_size)
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,15 @@ Build = Callable[[tirx.PrimFunc], Kernel]
 
 @pytest.fixture(scope="session")
 def build(build_for: Callable[[Target], Build]) -> Build:
-    """A PrimFunc as a function of NumPy arrays and numbers, which writes its results into its arrays."""
+    """A function that compiles a PrimFunc for this machine. The result takes NumPy arrays and numbers, and
+    writes its results into its arrays.
+    """
     return build_for(target_for("cpu"))
 
 
 @pytest.fixture(scope="session")
 def build_for() -> Callable[[Target], Build]:
-    """What `build` is, for CPUs that this machine can take the place of."""
+    """What `build` is, for other CPUs whose code runs here too."""
 
     def build(target: Target, function: tirx.PrimFunc) -> Kernel:
         module = tvm.IRModule({"kernel": function.with_attr("global_symbol", "kernel")})

@@ -22,7 +22,7 @@ from mlc_serve.models.attention import AttentionShape
 from mlc_serve.models.layers import CacheSize
 from mlc_serve.models.rope import Rope
 from mlc_serve.quantization.scheme import find_scheme
-from tests.compiler.kernels.cpu.reference import attend
+from tests.compiler.kernels.cpu.attention.reference import attend
 
 SHAPE = AttentionShape(num_layers=1, num_q_heads=6, num_kv_heads=2, head_dim=32, rope=Rope(1e4))
 NUM_HEADS = SHAPE.num_q_heads + 2 * SHAPE.num_kv_heads

@@ -10,7 +10,7 @@ import pytest
 import tvm
 from tvm import tirx
 
-from mlc_serve.compiler.kernels.cpu.float_unit import float_unit_for
+from mlc_serve.compiler.kernels.cpu.instructions import float_unit_for
 from mlc_serve.compiler.library import MAX_BATCH_SIZE, compile_library, export_model
 from mlc_serve.compiler.target import target_for
 from mlc_serve.errors import CheckpointError, CompileError, ConfigError

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from mlc_serve.errors import CompileError
 from mlc_serve.quantization.packing import (
     pack,
+    tiles16_integers_shape,
     tiles16_pairs_shape,
     tiles16_scale_shape,
     tiles16_shape,
-    tiles16_u4_shape,
-    tiles16_u8_shape,
 )
+from mlc_serve.quantization.scheme import GroupFormat
 
+EIGHT_BITS, FOUR_BITS = GroupFormat(8, 64, 128, "float16"), GroupFormat(4, 32, 7, "float16")
 RAGGED = [(32, 64), (33, 64), (7, 64), (16, 128), (48, 192)]
 
 
@@ -59,7 +60,7 @@ def test_bytes_are_four_of_a_column_at_a_time(num_columns: int, depth: int) -> N
     """Integer [n, 4 i + j] lies at [n // 16, i, 4 (n % 16) + j], and what is no column is the padding."""
     stored = integers(num_columns, depth, 8)
     packed = pack(stored, "tiles16-u8", padding=128)
-    assert list(packed.shape) == tiles16_u8_shape(num_columns, depth, 64)
+    assert list(packed.shape) == tiles16_integers_shape(num_columns, depth, EIGHT_BITS)
     padded = np.full((packed.shape[0] * 16, depth), 128, np.uint8)
     padded[:num_columns] = stored
     for tile, i, lane, j in np.ndindex(*packed.shape[:2], 16, 4):
@@ -71,7 +72,7 @@ def test_nibbles_are_eight_of_a_column_at_a_time(num_columns: int, depth: int) -
     """Integers 8 i + j in the low and 8 i + 4 + j in the high bits; what is no column is the padding."""
     stored = integers(num_columns, depth, 4)
     packed = pack(stored, "tiles16-u4", padding=7).astype(int)
-    assert list(packed.shape) == tiles16_u4_shape(num_columns, depth, 32)
+    assert list(packed.shape) == tiles16_integers_shape(num_columns, depth, FOUR_BITS)
     padded = np.full((packed.shape[0] * 16, depth), 7, int)
     padded[:num_columns] = stored
     for tile, i, lane, j in np.ndindex(*packed.shape[:2], 16, 4):
@@ -83,7 +84,7 @@ def test_scales_are_tiles_of_groups() -> None:
     """Those of columns that are not there are zero."""
     scale = np.random.default_rng(0).random((19, 3), np.float32).astype(np.float16)
     packed = pack(scale, "tiles16-scale")
-    assert list(packed.shape) == tiles16_scale_shape(19, 130, 64) == [2, 3, 16]
+    assert list(packed.shape) == tiles16_scale_shape(19, 130, EIGHT_BITS) == [2, 3, 16]
     np.testing.assert_array_equal(packed.transpose(0, 2, 1).reshape(-1, 3)[:19], scale)
     assert (packed[1, :, 3:] == 0).all()
 

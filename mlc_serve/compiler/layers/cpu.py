@@ -1,4 +1,6 @@
-"""Layers for the CPU: packed weights, and the kernels of `kernels/cpu`. Activations are float32."""
+"""Layers for the CPU, with the kernels of `kernels/cpu`: a scheme and a level decide which. Activations are
+float32.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,7 @@ from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 from tvm.target import Target
 
 from mlc_serve.compiler.cpu_kv_cache import CPUPagedKVCache
-from mlc_serve.compiler.kernels.cpu.dot import dot_for
-from mlc_serve.compiler.kernels.cpu.float_unit import float_unit_for
+from mlc_serve.compiler.kernels.cpu.instructions import dot_for, float_unit_for
 from mlc_serve.compiler.layers.head_norm import normalize_heads
 from mlc_serve.compiler.layers.integer import IntegerEmbedding, IntegerLinear, LazyNorm
 from mlc_serve.compiler.layers.packed import PackedEmbedding, PackedLinear, RMSNorm

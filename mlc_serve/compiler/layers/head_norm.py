@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tvm.relax.frontend import nn
 
-from mlc_serve.compiler.kernels.cpu.head_norm import head_norm
+from mlc_serve.compiler.kernels.cpu.attention.head_norm import head_norm
 from mlc_serve.compiler.layers.packed import RMSNorm
 from mlc_serve.models.attention import AttentionShape
 

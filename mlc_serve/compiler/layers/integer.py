@@ -1,7 +1,7 @@
-"""Layers whose weights are integers in groups, multiplied with activations in bytes, or as they are: see
-`Arithmetic`.
+"""Layers whose weights are integers in groups. Activations are rounded to bytes, or taken as they are:
+`Arithmetic` decides.
 
-A norm does nothing by itself: the layer that takes its result normalises as it rounds.
+`LazyNorm` does nothing by itself. The layer that takes its result normalises while it rounds.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from functools import lru_cache
 from tvm import tirx
 from tvm.relax.frontend import nn
 
-from mlc_serve.compiler.kernels.cpu.dequantized_matmul import dequantized_matmul
-from mlc_serve.compiler.kernels.cpu.dot import Dot
-from mlc_serve.compiler.kernels.cpu.epilogue import Epilogue, out_columns
-from mlc_serve.compiler.kernels.cpu.float_unit import FloatUnit
-from mlc_serve.compiler.kernels.cpu.integer_embedding import integer_embedding
-from mlc_serve.compiler.kernels.cpu.integer_linear import LinearShape, integer_linear
-from mlc_serve.compiler.layers.linear import Linear, can_pair, optional_bias
-from mlc_serve.quantization.packing import tiles16_scale_shape, tiles16_u4_shape, tiles16_u8_shape
+from mlc_serve.compiler.kernels.cpu.linear.dequantized_matmul import dequantized_matmul
+from mlc_serve.compiler.kernels.cpu.linear.dot import Dot
+from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue, out_columns
+from mlc_serve.compiler.kernels.cpu.linear.integer_embedding import integer_embedding
+from mlc_serve.compiler.kernels.cpu.linear.integer_linear import LinearShape, integer_linear
+from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
+from mlc_serve.compiler.layers.linear import Linear, can_alternate, optional_bias
+from mlc_serve.quantization.packing import tiles16_integers_shape, tiles16_scale_shape
 from mlc_serve.quantization.scheme import GroupFormat
 
 # A model has many layers of few shapes: each kernel is parsed once.
 _linear: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(integer_linear)
 _dequantized: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(dequantized_matmul)
 
-# What multiplies: sums of products of bytes, or floats, with weights widened to them in registers.
+# How a weight is multiplied: by sums of products of bytes, or widened to float32 in registers.
 Arithmetic = Dot | FloatUnit
 
 
 @dataclass(frozen=True)
 class Normalized:
-    """Rows `(1, s, K)` that are to be normalised by whoever reads them."""
+    """Rows `(1, s, K)` that their reader has to normalise."""
 
     rows: nn.Tensor
     weight: nn.Parameter
@@ -50,16 +50,13 @@ class _Weight(nn.Module):
         groups: GroupFormat,
         arithmetic: Arithmetic,
         dtype: str,
-        paired: bool,
+        alternates: bool,
     ) -> None:
         self.num_columns, self.depth, self.groups, self.arithmetic = num_columns, depth, groups, arithmetic
         self.dtype = dtype
-        shape_of = tiles16_u8_shape if groups.bits == 8 else tiles16_u4_shape
-        self.q_weight = nn.Parameter(shape_of(num_columns, depth, groups.group_size), "uint8")
-        self.q_scale = nn.Parameter(
-            tiles16_scale_shape(num_columns, depth, groups.group_size), groups.scale_dtype
-        )
-        suffix = "-paired" if paired else ""
+        self.q_weight = nn.Parameter(tiles16_integers_shape(num_columns, depth, groups), "uint8")
+        self.q_scale = nn.Parameter(tiles16_scale_shape(num_columns, depth, groups), groups.scale_dtype)
+        suffix = "-paired" if alternates else ""
         self.q_weight.attrs["layout"] = f"tiles16-u{groups.bits}{suffix}"
         self.q_scale.attrs["layout"] = f"tiles16-scale{suffix}"
         for parameter in (self.q_weight, self.q_scale):
@@ -68,7 +65,7 @@ class _Weight(nn.Module):
     def product(
         self, x: nn.Tensor | Normalized, epilogue: Epilogue, extra: nn.Tensor | None = None
     ) -> nn.Tensor:
-        """The product with activations; `extra` is what the epilogue adds."""
+        """The product with activations. `extra` is the tensor that the epilogue adds."""
         if isinstance(self.arithmetic, FloatUnit):
             return self._widened_product(self.arithmetic, x, epilogue, extra)
         rows = x.rows if isinstance(x, Normalized) else x
@@ -92,7 +89,7 @@ class _Weight(nn.Module):
 
 
 class IntegerLinear(Linear, _Weight):
-    """A product with a quantized weight. A gated one applies SiLU where it has the sums."""
+    """A product with a quantized weight. Pass gated=True if `gated` will be called."""
 
     def __init__(
         self,
@@ -104,16 +101,16 @@ class IntegerLinear(Linear, _Weight):
         dtype: str,
     ) -> None:
         in_features, out_features = shape
-        self.is_paired = gated and not bias and can_pair(out_features)
-        super().__init__(out_features, in_features, groups, arithmetic, dtype, self.is_paired)
+        self.alternates = gated and not bias and can_alternate(out_features)
+        super().__init__(out_features, in_features, groups, arithmetic, dtype, self.alternates)
         self.bias = optional_bias(out_features, bias)
 
 
 class IntegerEmbedding(_Weight):
-    """A quantized embedding table in the layout of the LM head, which it may be."""
+    """A quantized embedding table in the layout of the LM head, as which it may serve too."""
 
     def __init__(self, vocab_size: int, width: int, groups: GroupFormat, arithmetic: Arithmetic) -> None:
-        super().__init__(vocab_size, width, groups, arithmetic, "float32", paired=False)
+        super().__init__(vocab_size, width, groups, arithmetic, "float32", alternates=False)
 
     def forward(self, ids: nn.Tensor) -> nn.Tensor:
         kernel = integer_embedding(self.num_columns, self.depth, self.groups)

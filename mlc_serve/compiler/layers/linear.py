@@ -1,4 +1,4 @@
-"""What a linear layer on the CPU does with the product of its weight, whatever the weight is stored as."""
+"""Linear layers on the CPU, however their weights are stored."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from collections.abc import Callable
 
 from tvm.relax.frontend import nn
 
-from mlc_serve.compiler.kernels.cpu.activation import silu_multiply
-from mlc_serve.quantization.packing import TILE
+from mlc_serve.compiler.kernels.cpu.linear.silu import silu_multiply
+from mlc_serve.quantization.packing import LANES
 
 
 class Linear:
-    """The face of a layer whose `product(x, epilogue, extra)` multiplies activations with its weight.
+    """Implements the methods of a linear layer with `product(x, epilogue, extra)`, which multiplies
+    activations with the layer's weight.
 
-    `is_paired` says that gate and up alternate in the weight, so that the product can apply SiLU itself: one
-    that has no bias to add before.
+    `alternates` says that tiles of gate and up alternate in the weight, so that the product can apply SiLU
+    itself. With a bias they do not, because it must be added before.
     """
 
     product: Callable[..., nn.Tensor]
     bias: nn.Parameter | None
-    is_paired: bool
+    alternates: bool
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
         return self.product(x, "none") if self.bias is None else self.product(x, "bias", self.bias)
@@ -30,12 +31,12 @@ class Linear:
         return self.product(x, "residual", residual)
 
     def gated(self, x: nn.Tensor) -> nn.Tensor:
-        return self.product(x, "gated") if self.is_paired else _silu_gate(self.forward(x))
+        return self.product(x, "gated") if self.alternates else _silu_gate(self.forward(x))
 
 
-def can_pair(out_features: int) -> bool:
-    """Whether gate and up can alternate: both are whole tiles."""
-    return out_features % (2 * TILE) == 0
+def can_alternate(out_features: int) -> bool:
+    """Whether tiles of gate and up can alternate: both must be whole tiles."""
+    return out_features % (2 * LANES) == 0
 
 
 def optional_bias(out_features: int, exists: bool) -> nn.Parameter | None:

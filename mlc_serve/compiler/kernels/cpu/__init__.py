@@ -1,3 +1,1 @@
-"""CPU kernels in TIR, one noun a file. Each factory returns a PrimFunc for fixed model dimensions and any
-batch.
-"""
+"""CPU kernels in TIR, by purpose: ../README.md says which is chosen when, and where to begin reading."""

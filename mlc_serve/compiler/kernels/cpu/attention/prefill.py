@@ -1,0 +1,279 @@
+"""Attention of many new tokens, over the new tokens themselves or over the pages of their sequences.
+
+This is online softmax in base 2, as in `decode`. A thread takes two tasks of `query_panels` at a time, one
+from each end of the batch, because under a causal mask the work of a panel grows with its position.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tvm import tirx
+from tvm.script import tirx as T
+
+from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
+from mlc_serve.compiler.kernels.cpu.attention.key_source import (
+    Batch,
+    KeySource,
+    PagedKeys,
+    RaggedKeys,
+    convert_values_macro,
+)
+from mlc_serve.compiler.kernels.cpu.attention.page_table import match_page_table
+from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE, flat_pages, match_int32
+from mlc_serve.compiler.kernels.cpu.attention.query_panels import (
+    BLOCK,
+    PANELS,
+    Task,
+    TaskState,
+    add_macro,
+    begin_macro,
+    finish_macro,
+    mask_macro,
+    score_macro,
+    soften_macro,
+)
+from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
+from mlc_serve.compiler.kernels.cpu.primitives.local import local
+
+
+def _num_tasks(source: KeySource, batch: Batch, b: Any) -> Any:
+    """How many tasks a sequence has: none if it is left to `attend_single`."""
+    num_rows = batch.indptr[b + 1] - batch.indptr[b]
+    task = PANELS * source.panels.queries
+    tasks = tirx.floordiv(num_rows * source.heads.group + task - 1, task)
+    return tasks if source.attend_single is None else tirx.if_then_else(num_rows > 1, tasks, 0)
+
+
+def _attend_task_macro(source: KeySource, dtype: str) -> Any:
+    """The macro `attend_task(batch, state, b, task)`: the queries of one task over all blocks of keys that
+    they see.
+    """
+    heads, panels = source.heads, source.panels
+    queries, step = panels.queries, panels.step
+    begin = begin_macro(heads.group, heads.dim, panels)
+    finish = finish_macro(heads.group, heads.dim, dtype, panels)
+    score = score_macro(heads.dim // panels.multiplier.per_word, source.key_strides, panels)
+    mask, soften, add = mask_macro(panels), soften_macro(panels), add_macro(heads.dim, panels)
+    convert_values = convert_values_macro(source)
+
+    @T.macro
+    def attend_panel(state, r, first_key, span):
+        count = local((1,), "int32")
+        factor = local((2, 16))
+        count[0] = T.min(BLOCK, (state.limit[r, queries - 1] - first_key + step - 1) // step * step)
+        if count[0] > 0:
+            score(state, r, count[0])
+            if span.hides_some(first_key + count[0], state.limit[r, 0]):
+                mask(state, r, count[0], first_key, span)
+            soften(state, r, count[0], factor)
+            add(state, r, count[0], factor)
+
+    @T.macro
+    def attend_task(batch, state, b, task):
+        num_panels = local((1,), "int32")
+        last = local((1,), "int32")
+        span = T.meta_var(source.span(batch, b, task.num_rows))
+        num_panels[0] = T.min(PANELS, (task.num_rows * heads.group - 1) // queries + 1 - task.number * PANELS)
+        for r in T.serial(num_panels[0]):
+            begin(batch.Q, state, task, r, span, batch.scale)
+        last[0] = state.limit[num_panels[0] - 1, queries - 1]
+        for block in T.serial((last[0] + BLOCK - 1) // BLOCK):
+            count = T.meta_var((T.min(BLOCK, last[0] - block * BLOCK) + step - 1) // step * step)
+            if span.sees_some(block * BLOCK, (block + 1) * BLOCK):
+                source.convert_keys(batch, state, b, task.head, block * BLOCK, count)
+                convert_values(batch, state, b, task.head, block * BLOCK, count)
+                for r in T.serial(num_panels[0]):
+                    attend_panel(state, r, block * BLOCK, span)
+        for r in T.serial(num_panels[0]):
+            finish(batch.O, batch.L, state, task, r)
+
+    return attend_task
+
+
+def _run_task_macro(source: KeySource, dtype: str) -> Any:
+    """The macro `run_task(batch, state, index, h)`: the task of that number in the batch, for KV head h."""
+    attend_task = _attend_task_macro(source, dtype)
+
+    @T.macro
+    def run_task(batch, state, index, h):
+        number = local((1,), "int32")  # counted from the first task of sequence b
+        number[0] = index
+        for b in T.serial(batch.num_sequences):
+            num_rows = T.meta_var(batch.indptr[b + 1] - batch.indptr[b])
+            if T.And(number[0] >= 0, number[0] < _num_tasks(source, batch, b)):
+                attend_task(batch, state, b, Task(batch.indptr[b], num_rows, number[0], h))
+            number[0] = number[0] - _num_tasks(source, batch, b)
+
+    return run_task
+
+
+def _run_both_ends_macro(source: KeySource, dtype: str) -> Any:
+    """The macro `run_both_ends(batch, index, h, num_tasks)`: the task of that number, and the task of that
+    number from the end, in memory that both use.
+    """
+    multiplier, num_queries = source.panels.multiplier, source.panels.queries
+    dim = source.heads.dim
+    num_words = dim // multiplier.per_word
+    run_task = _run_task_macro(source, dtype)
+
+    @T.macro
+    def run_both_ends(batch, index, h, num_tasks):
+        with T.sblock("both_ends"):
+            T.reads()
+            T.writes()
+            queries = T.sblock_alloc_buffer((PANELS, num_words, num_queries), multiplier.word)
+            output = T.sblock_alloc_buffer((PANELS, dim, num_queries), "float32")
+            limit = T.sblock_alloc_buffer((PANELS, num_queries), "int32")
+            start = T.sblock_alloc_buffer((PANELS, num_queries), "int32")
+            peak = T.sblock_alloc_buffer((PANELS, num_queries), "float32")
+            weight = T.sblock_alloc_buffer((PANELS, num_queries), "float32")
+            keys = T.sblock_alloc_buffer((BLOCK * num_words,), multiplier.word)
+            values = T.sblock_alloc_buffer((BLOCK // multiplier.per_word, dim), multiplier.word)
+            scores = T.sblock_alloc_buffer((BLOCK, num_queries), "float32")
+            weights = T.sblock_alloc_buffer((BLOCK // multiplier.per_word, num_queries), multiplier.word)
+            state = T.meta_var(
+                TaskState(queries, output, limit, start, peak, weight, keys, values, scores, weights)
+            )
+            for end in T.serial(T.if_then_else(index * 2 + 1 == num_tasks, 1, 2)):
+                run_task(batch, state, T.if_then_else(end == 0, index, num_tasks - 1 - index), h)
+
+    return run_both_ends
+
+
+def _attend_singles_macro(source: KeySource) -> Any:
+    """The macro `attend_singles(batch)`: the sequences of a batch that are left to `attend_single`."""
+
+    @T.macro
+    def attend_singles(batch):
+        num_singles = local((1,), "int32")
+        num_singles[0] = 0
+        for b in T.serial(batch.num_sequences):
+            num_singles[0] = num_singles[0] + T.if_then_else(batch.indptr[b + 1] - batch.indptr[b] == 1, 1, 0)
+        if num_singles[0] >= source.parallel_singles:
+            for b in T.parallel(batch.num_sequences):
+                if batch.indptr[b + 1] - batch.indptr[b] == 1:
+                    source.attend_single(batch, b)
+        else:
+            for b in T.serial(batch.num_sequences):
+                if batch.indptr[b + 1] - batch.indptr[b] == 1:
+                    source.attend_single(batch, b)
+
+    return attend_singles
+
+
+def _all_tasks_macro(source: KeySource, dtype: str) -> Any:
+    """The macro `all_tasks(batch)` for a whole batch."""
+    num_heads, definitions = source.heads.num_kv, source.panels.multiplier.definitions
+    run_both_ends, attend_singles = _run_both_ends_macro(source, dtype), _attend_singles_macro(source)
+
+    @T.macro
+    def all_tasks(batch):
+        T.attr(T.int32(0), "pragma_import_llvm", definitions)
+        num_tasks = local((1,), "int32")
+        num_tasks[0] = 0
+        for b in T.serial(batch.num_sequences):
+            num_tasks[0] = num_tasks[0] + _num_tasks(source, batch, b)
+        if num_tasks[0] > 0:
+            for task in T.parallel((num_tasks[0] + 1) // 2 * num_heads):
+                run_both_ends(batch, task // num_heads, task % num_heads, num_tasks[0])
+        if source.attend_single is not None:
+            attend_singles(batch)
+
+    return all_tasks
+
+
+def ragged_prefill_attention(heads: Heads, dtype: str, unit: FloatUnit) -> tirx.PrimFunc:
+    """New tokens over the new tokens of their own sequence.
+
+    Q `(s, hq, d)`, K and V `(s, hkv, d)`, rotated -> `(s, hq, d)`, all of `dtype`, and log2 weights `(s, hq)`
+    of float32.
+    """
+    all_tasks = _all_tasks_macro(RaggedKeys(heads, dtype, unit), dtype)
+
+    @T.prim_func(s_tir=True, private=True)
+    def attention(
+        q: T.handle,
+        q_indptr: T.handle,
+        k: T.handle,
+        v: T.handle,
+        kv_indptr: T.handle,
+        q_rope_position: T.handle,
+        k_rope_pos_offset: T.handle,
+        out: T.handle,
+        lse: T.handle,
+        causal: T.int32,
+        rotary_mode: T.int32,
+        rope_scale: T.float32,
+        rope_theta: T.float32,
+        sm_scale: T.float32,
+    ):
+        T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
+        batch = T.int32()
+        num_rows = T.int32()
+        num_keys = T.int32()
+        Q = T.match_buffer(q, (num_rows, heads.num_q, heads.dim), dtype)
+        Q_indptr = match_int32(q_indptr, batch + 1)
+        K = T.match_buffer(k, (num_keys, heads.num_kv, heads.dim), dtype)
+        V = T.match_buffer(v, (num_keys, heads.num_kv, heads.dim), dtype)
+        KV_indptr = match_int32(kv_indptr, batch + 1)
+        Q_position = match_int32(q_rope_position, num_rows)
+        K_start = match_int32(k_rope_pos_offset, batch)
+        O = T.match_buffer(out, (num_rows, heads.num_q, heads.dim), dtype)
+        L = T.match_buffer(lse, (num_rows, heads.num_q), "float32")
+        scale = T.meta_var(sm_scale * T.float32(math.log2(math.e)))
+        all_tasks(Batch(Q, K, V, O, L, Q_indptr, KV_indptr, batch, causal, scale))
+
+    return attention
+
+
+def paged_prefill_attention(
+    heads: Heads, dtype: str, unit: FloatUnit, *, window: int | None = None
+) -> tirx.PrimFunc:
+    """New tokens over the pages of their sequence, which hold the tokens before them and, if `causal`, the
+    new tokens too.
+
+    Q `(s, hq, d)` rotated, pages, and each sequence's page table -> `(s, hq, d)`, all of `dtype`, and log2
+    weights `(s, hq)` of float32. With a `window`, a sequence sees only its attention sinks and its window
+    (see `PageTable`), and if `causal`, each new token sees at most the `window` - 1 tokens before it.
+    """
+    all_tasks = _all_tasks_macro(PagedKeys(heads, dtype, unit, window), dtype)
+
+    @T.prim_func(s_tir=True, private=True)
+    def attention(
+        q: T.handle,
+        q_indptr: T.handle,
+        pages: T.handle,
+        page_indptr: T.handle,
+        page_values: T.handle,
+        length_info: T.handle,
+        k_rope_pos_offset: T.handle,
+        q_rope_position: T.handle,
+        out: T.handle,
+        lse: T.handle,
+        causal: T.int32,
+        rotary_mode: T.int32,
+        rope_scale: T.float32,
+        rope_theta: T.float32,
+        sm_scale: T.float32,
+    ):
+        T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
+        batch = T.int32()
+        num_rows = T.int32()
+        num_pages = T.int32()
+        Q = T.match_buffer(q, (num_rows, heads.num_q, heads.dim), dtype)
+        Q_indptr = match_int32(q_indptr, batch + 1)
+        P = T.match_buffer(pages, (num_pages, 2, heads.num_kv, PAGE_SIZE, heads.dim), dtype)
+        table = T.meta_var(
+            match_page_table(page_indptr, page_values, length_info, batch, windowed=window is not None)
+        )
+        K_start = match_int32(k_rope_pos_offset, batch)
+        Q_position = match_int32(q_rope_position, num_rows)
+        O = T.match_buffer(out, (num_rows, heads.num_q, heads.dim), dtype)
+        L = T.match_buffer(lse, (num_rows, heads.num_q), "float32")
+        flat = flat_pages(P)
+        scale = T.meta_var(sm_scale * T.float32(math.log2(math.e)))
+        all_tasks(Batch(Q, flat, flat, O, L, Q_indptr, table, batch, causal, scale))
+
+    return attention

@@ -1,0 +1,278 @@
+"""Panels of queries over blocks of keys: what both prefill kernels are made of.
+
+A panel is one or two vectors whose lanes are queries: the query heads that share a KV head, token after
+token. Softmax then needs no sum across a register, and keys and values are broadcast from memory. A task has
+PANELS panels, and a block of BLOCK keys is converted to words of `Multiplier` once for all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from tvm import tirx
+from tvm.script import tirx as T
+
+from mlc_serve.compiler.kernels.cpu.attention.page_run import MASKED
+from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
+from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
+from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
+from mlc_serve.compiler.kernels.cpu.primitives.local import local
+from mlc_serve.compiler.kernels.cpu.primitives.multiplier import Multiplier, multiplier_for
+from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast, vector, widened
+from mlc_serve.quantization.packing import LANES
+
+PANELS = 3  # of a task
+BLOCK = 64  # keys
+_MANY_SUMS = 16  # vectors of sums in registers: enough for two vectors of queries
+
+
+class Panels(NamedTuple):
+    """How panels are multiplied. The sums of a panel's `vectors` vectors of queries by `step` keys or
+    dimensions, a power of two, are in registers.
+    """
+
+    multiplier: Multiplier
+    vectors: int
+    step: int
+
+    @property
+    def queries(self) -> int:
+        """Queries of a panel."""
+        return self.vectors * LANES
+
+
+def panels_for(dtype: str, unit: FloatUnit) -> Panels:
+    """The panels that suit a CPU, for keys and values of that type."""
+    vectors = 2 if unit.sums >= _MANY_SUMS else 1
+    return Panels(multiplier_for(dtype, unit), vectors, 1 << (unit.sums // vectors).bit_length() - 1)
+
+
+class TaskState(NamedTuple):
+    """Buffers of one task. Words are those of `Multiplier`."""
+
+    queries: Any  # (panels, d / per_word, queries) words
+    output: Any  # (panels, d, queries), not yet divided by `weight`
+    limit: Any  # (panels, queries): keys from here on are masked
+    start: Any  # (panels, queries): keys before here are masked, except for sinks
+    peak: Any  # (panels, queries) the greatest score so far
+    weight: Any  # (panels, queries) the sum of 2^(score - peak) so far
+    keys: Any  # (block * d / per_word) words, in an order of the kernel's choice
+    values: Any  # (block / per_word, d) words
+    scores: Any  # (block, queries)
+    weights: Any  # (block / per_word, queries) words of 2^(score - peak)
+
+
+class Task(NamedTuple):
+    """Which queries a task computes."""
+
+    first: Any  # the first row of its sequence
+    num_rows: Any  # of its sequence
+    number: Any  # among the tasks of its sequence
+    head: Any  # its KV head
+
+
+def row_words(multiplier: Multiplier, values: Any, count: int) -> Any:
+    """A float32 vector of neighbours as `count` words."""
+    if multiplier.per_word == 1:
+        return values
+    parts = [[tirx.const(2 * i + j, "int32") for i in range(count)] for j in range(2)]
+    return multiplier.pack([tirx.Shuffle([values], part) for part in parts], count)
+
+
+def begin_macro(group: int, head_dim: int, panels: Panels) -> Any:
+    """The macro `begin(Q, state, task, r, span, scale)`: panel r of a task, with its queries as words,
+    before it has met any key.
+    """
+    multiplier = panels.multiplier
+    num_words = head_dim // multiplier.per_word
+    step = lanes(num_words)
+
+    @T.macro
+    def begin_lane(Q, state, task, r, lane, scale):
+        words = local((num_words,), multiplier.word)
+        index = T.meta_var((task.number * PANELS + r) * panels.queries + lane)
+        row = T.meta_var(task.first + T.min(index // group, task.num_rows - 1))
+        for i in T.unroll(num_words // step):
+            words[vector(i * step, step)] = row_words(
+                multiplier,
+                widened(
+                    Q[
+                        row,
+                        task.head * group + index % group,
+                        vector(i * step * multiplier.per_word, step * multiplier.per_word),
+                    ],
+                    step * multiplier.per_word,
+                )
+                * scale,
+                step,
+            )
+        for i in T.unroll(num_words):
+            state.queries[r, i, lane] = words[i]
+
+    @T.macro
+    def begin(Q, state, task, r, span, scale):
+        for lane in T.serial(panels.queries):
+            row = T.meta_var(
+                T.min(((task.number * PANELS + r) * panels.queries + lane) // group, task.num_rows - 1)
+            )
+            state.limit[r, lane] = span.limit(row)
+            state.start[r, lane] = span.start(row)
+            begin_lane(Q, state, task, r, lane, scale)
+        for v in T.unroll(panels.vectors):
+            state.peak[r, vector(v * LANES)] = broadcast(T.float32(MASKED))
+            state.weight[r, vector(v * LANES)] = broadcast(T.float32(1))
+        for i in T.serial(head_dim):
+            for v in T.unroll(panels.vectors):
+                state.output[r, i, vector(v * LANES)] = broadcast(T.float32(0))
+
+    return begin
+
+
+def score_macro(num_words: int, key_strides: tuple[int, int], panels: Panels) -> Any:
+    """The macro `score(state, r, count)`: the scores of panel r and of the block's first `count` keys, a
+    multiple of the step. Word i of key t lies at t * key_strides[0] + i * key_strides[1].
+    """
+    multiplier, vectors, step = panels
+
+    @T.macro
+    def score(state, r, count):
+        for k in T.serial(count // step):
+            acc = local((step, vectors, LANES))
+            for t in T.unroll(step):
+                for v in T.unroll(vectors):
+                    acc[t, v, vector(0)] = broadcast(T.float32(0))
+            for i in T.serial(num_words):
+                for t in T.unroll(step):
+                    for v in T.unroll(vectors):
+                        acc[t, v, vector(0)] = multiplier.multiply_add(
+                            acc[t, v, vector(0)],
+                            state.queries[r, i, vector(v * LANES)],
+                            state.keys[(k * step + t) * key_strides[0] + i * key_strides[1]],
+                        )
+            for t in T.unroll(step):
+                for v in T.unroll(vectors):
+                    state.scores[k * step + t, vector(v * LANES)] = acc[t, v, vector(0)]
+
+    return score
+
+
+def mask_macro(panels: Panels) -> Any:
+    """The macro `mask(state, r, count, first_key, span)`: mask scores of keys that panel r does not see."""
+    vectors = panels.vectors
+
+    @T.macro
+    def mask(state, r, count, first_key, span):
+        for t in T.serial(count):
+            for v in T.unroll(vectors):
+                for lane in T.vectorized(LANES):
+                    state.scores[t, v * LANES + lane] = T.Select(
+                        span.sees(
+                            first_key + t, state.start[r, v * LANES + lane], state.limit[r, v * LANES + lane]
+                        ),
+                        state.scores[t, v * LANES + lane],
+                        T.float32(MASKED),
+                    )
+
+    return mask
+
+
+def soften_macro(panels: Panels) -> Any:
+    """The macro `soften(state, r, count, factor)`: turn scores into weights relative to the greatest score so
+    far. The output of earlier blocks must be multiplied with `factor`.
+    """
+    multiplier, vectors, step = panels
+    per_word = multiplier.per_word
+
+    def packed(found: Any) -> Any:
+        return multiplier.pack([found[j, vector(0)] for j in range(per_word)], LANES)
+
+    @T.macro
+    def soften_keys(state, t, v, top, total):
+        found = local((per_word, LANES))
+        for j in T.unroll(per_word):
+            found[j, vector(0)] = exp2(
+                state.scores[t * per_word + j, vector(v * LANES)] - top[vector(0)], LANES
+            )
+        for j in T.unroll(per_word):
+            total[vector(0)] = total[vector(0)] + found[j, vector(0)]
+        state.weights[t, vector(v * LANES)] = packed(found)
+
+    @T.macro
+    def soften(state, r, count, factor):
+        for v in T.unroll(vectors):
+            top = local((LANES,))
+            total = local((LANES,))
+            old = T.meta_var(state.peak[r, vector(v * LANES)])
+            top[vector(0)] = old
+            for t in T.serial(count // step):
+                for j in T.unroll(step):
+                    top[vector(0)] = T.max(top[vector(0)], state.scores[t * step + j, vector(v * LANES)])
+            factor[v, vector(0)] = exp2(old - top[vector(0)], LANES)
+            state.peak[r, vector(v * LANES)] = top[vector(0)]
+            total[vector(0)] = state.weight[r, vector(v * LANES)] * factor[v, vector(0)]
+            for t in T.serial(count // step):
+                for j in T.unroll(step // per_word):
+                    soften_keys(state, t * (step // per_word) + j, v, top, total)
+            state.weight[r, vector(v * LANES)] = total[vector(0)]
+
+    return soften
+
+
+def add_macro(head_dim: int, panels: Panels) -> Any:
+    """The macro `add(state, r, count, factor)`: scale panel r's output by `factor`, and add the values of
+    `count` keys by their weights.
+    """
+    multiplier, vectors = panels.multiplier, panels.vectors
+    step = math.gcd(head_dim, panels.step)
+
+    @T.macro
+    def add(state, r, count, factor):
+        for o in T.serial(head_dim // step):
+            acc = local((step, vectors, LANES))
+            for j in T.unroll(step):
+                for v in T.unroll(vectors):
+                    acc[j, v, vector(0)] = (
+                        state.output[r, o * step + j, vector(v * LANES)] * factor[v, vector(0)]
+                    )
+            for t in T.serial(count // multiplier.per_word):
+                for j in T.unroll(step):
+                    for v in T.unroll(vectors):
+                        acc[j, v, vector(0)] = multiplier.multiply_add(
+                            acc[j, v, vector(0)],
+                            state.weights[t, vector(v * LANES)],
+                            state.values[t, o * step + j],
+                        )
+            for j in T.unroll(step):
+                for v in T.unroll(vectors):
+                    state.output[r, o * step + j, vector(v * LANES)] = acc[j, v, vector(0)]
+
+    return add
+
+
+def finish_macro(group: int, head_dim: int, dtype: str, panels: Panels) -> Any:
+    """The macro `finish(out, lse, state, task, r)`: write the output of panel r, divided by its weight, and
+    the log2 of that weight.
+    """
+    step = lanes(head_dim)
+
+    @T.macro
+    def finish_lane(out, lse, state, task, r, lane):
+        values = local((head_dim,))
+        index = T.meta_var((task.number * PANELS + r) * panels.queries + lane)
+        row = T.meta_var(task.first + index // group)
+        head = T.meta_var(task.head * group + index % group)
+        for i in T.unroll(head_dim):
+            values[i] = state.output[r, i, lane]
+        for i in T.unroll(head_dim // step):
+            for j in T.vectorized(step):
+                out[row, head, i * step + j] = T.Cast(dtype, values[i * step + j] / state.weight[r, lane])
+        lse[row, head] = T.log2(state.weight[r, lane]) + state.peak[r, lane]
+
+    @T.macro
+    def finish(out, lse, state, task, r):
+        first = T.meta_var((task.number * PANELS + r) * panels.queries)
+        for lane in T.serial(T.min(panels.queries, task.num_rows * group - first)):
+            finish_lane(out, lse, state, task, r, lane)
+
+    return finish

@@ -1,0 +1,48 @@
+"""Rows of an embedding table of floating-point numbers, which has the layout that the LM head reads."""
+
+from __future__ import annotations
+
+from tvm import tirx
+from tvm.script import tirx as T
+
+from mlc_serve.quantization.packing import LANES, tiles16_pairs_shape, tiles16_shape
+
+
+def float_embedding(num_rows: int, width: int, weight_dtype: str) -> tirx.PrimFunc:
+    """Ids `(s,)` int32, table in the layout "tiles16" -> `(s, width)` float32.
+
+    A tied embedding is kept once, in the layout of the LM head. So reading a row strides over the lanes of a
+    tile.
+    """
+
+    @T.prim_func(s_tir=True, private=True)
+    def embedding(ids: T.handle, table: T.handle, y: T.handle):
+        T.func_attr({"tirx.noalias": True, "op_pattern": 8})
+        num_ids = T.int64()
+        I = T.match_buffer(ids, (num_ids,), "int32")
+        W = T.match_buffer(table, tiles16_shape(num_rows, width), weight_dtype)
+        Y = T.match_buffer(y, (num_ids, width), "float32")
+        with T.sblock("root"):
+            for i in T.parallel(num_ids):
+                for k in T.serial(width):
+                    Y[i, k] = T.Cast("float32", W[I[i] // LANES, k, I[i] % LANES])
+
+    return embedding
+
+
+def pairs_embedding(num_rows: int, width: int) -> tirx.PrimFunc:
+    """Ids `(s,)` int32, table of type bfloat16 in the layout "tiles16-pairs" -> `(s, width)` float32."""
+
+    @T.prim_func(s_tir=True, private=True)
+    def embedding(ids: T.handle, table: T.handle, y: T.handle):
+        T.func_attr({"tirx.noalias": True, "op_pattern": 8})
+        num_ids = T.int64()
+        I = T.match_buffer(ids, (num_ids,), "int32")
+        W = T.match_buffer(table, tiles16_pairs_shape(num_rows, width), "bfloat16")
+        Y = T.match_buffer(y, (num_ids, width), "float32")
+        with T.sblock("root"):
+            for i in T.parallel(num_ids):
+                for k in T.serial(width):
+                    Y[i, k] = T.Cast("float32", W[I[i] // LANES, k // 2, I[i] % LANES * 2 + k % 2])
+
+    return embedding

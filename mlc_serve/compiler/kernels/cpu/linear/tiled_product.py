@@ -1,0 +1,103 @@
+"""How products with weights in tiles of 16 columns walk through rows, tiles and depth, whatever the weights.
+
+A thread streams its tiles from memory once, in order, and multiplies each with a few rows at a time, whose
+sums are in registers. All but the first few rows of a batch find the tile in the cache. Memory would be idle
+meanwhile, so the next tile is fetched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.script import tirx as T
+
+from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue, store_macro
+from mlc_serve.compiler.kernels.cpu.primitives.local import local
+from mlc_serve.quantization.packing import LANES, num_tiles
+
+# Bytes of activations per pass over the weights: half of an L2 cache.
+_PASS_BYTES = 1 << 19
+_FETCHING_ROWS = 16  # the first rows of a pass, during which the next tile is fetched
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """The extents of the loops of a product."""
+
+    num_columns: int
+    num_steps: int  # through the depth
+    row_bytes: int  # of a row of activations
+    tiles: int  # whose sums are in registers, for
+    rows: int  # so many rows: 1, 2, 4 or 8
+
+    @classmethod
+    def fit(
+        cls, num_columns: int, num_steps: int, row_bytes: int, epilogue: Epilogue, room: tuple[int, int]
+    ) -> Tiling:
+        """The tiling for registers with room for so many tiles by so many rows. "gated" takes two tiles."""
+        tiles, rows = room
+        if epilogue == "gated":
+            return cls(num_columns, num_steps, row_bytes, 2, max(rows * tiles // 2, 1))
+        tiles = tiles if num_tiles(num_columns) % tiles == 0 else 1
+        return cls(num_columns, num_steps, row_bytes, tiles, rows)
+
+
+def tiled_product_macro(
+    tiling: Tiling, step: Any, epilogue: Epilogue, out_dtype: str, fetch: Any = None
+) -> Any:
+    """The macro `product(operands, E, Y, num_rows)`, with E and Y as `store_macro` has them.
+
+    The macro `step(operands, totals, row, tile, k, height)` adds step k of `height` rows from `row` and of
+    the tiles from `tile` to the totals `(height * tiles, 16)`. If there is a macro `fetch(operands, tile,
+    k)`, it requests the weights that this step will read. They may be beyond the weight's end.
+    """
+    tiles, most = tiling.tiles, tiling.rows
+    pass_rows = max(_PASS_BYTES // tiling.row_bytes // 8, 1) * 8
+    store = store_macro(tiling.num_columns, epilogue, out_dtype, tiles)
+
+    @T.macro
+    def rows(operands, E, Y, start, row, tile, height):
+        with T.sblock("rows"):
+            T.reads()
+            T.writes()
+            totals = local((height * tiles, LANES))
+            for register in T.unroll(height * tiles):
+                for lane in T.vectorized(LANES):
+                    totals[register, lane] = T.float32(0)
+            for k in T.serial(tiling.num_steps):
+                if fetch is not None:  # noqa: SIM102  known while this is parsed
+                    if T.And(row > start, row < start + _FETCHING_ROWS):
+                        fetch(operands, tile + tiles, k)
+                step(operands, totals, row, tile, k, height)
+            store(totals, E, Y, row, tile, height)
+
+    @T.macro
+    def all_rows(operands, E, Y, start, count, tile):
+        """As many rows at a time as registers have room for; those that are left over in powers of two."""
+        for k in T.serial(count // most):
+            rows(operands, E, Y, start, start + k * most, tile, most)
+        if most >= 8:  # noqa: SIM102  known while this is parsed
+            if count % 8 >= 4:
+                rows(operands, E, Y, start, start + count // 8 * 8, tile, 4)
+        if most >= 4:  # noqa: SIM102  known while this is parsed
+            if count % 4 >= 2:
+                rows(operands, E, Y, start, start + count // 4 * 4, tile, 2)
+        if most >= 2:  # noqa: SIM102  known while this is parsed
+            if count % 2 == 1:
+                rows(operands, E, Y, start, start + count - 1, tile, 1)
+
+    @T.macro
+    def product(operands, E, Y, num_rows):
+        for part in T.serial((num_rows + (pass_rows - 1)) // pass_rows):
+            for task in T.parallel(num_tiles(tiling.num_columns) // tiles):
+                all_rows(
+                    operands,
+                    E,
+                    Y,
+                    part * pass_rows,
+                    T.min(num_rows - part * pass_rows, T.int64(pass_rows)),
+                    task * tiles,
+                )
+
+    return product

@@ -1,0 +1,1 @@
+"""What kernels of all kinds are made of: vectors, local buffers, elementary functions, and multiplication."""

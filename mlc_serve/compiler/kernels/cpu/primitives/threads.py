@@ -1,0 +1,10 @@
+"""When work is worth the time that it takes to wake another thread."""
+
+from __future__ import annotations
+
+# Waking a thread takes as long as the cheapest work on so many values: turning them by rotary embedding.
+# Kernels with dearer work divide this by how many times dearer it is.
+VALUES_PER_WAKING = 1 << 17
+
+# Rows of activations that one thread rounds before another has woken, whatever their width.
+FEW_ROWS = 4

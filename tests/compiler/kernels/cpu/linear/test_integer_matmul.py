@@ -1,0 +1,110 @@
+"""Products of integers in groups, against NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlc_serve.compiler.kernels.cpu.instructions import dot_for
+from mlc_serve.compiler.kernels.cpu.linear.dot import Dot
+from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue
+from mlc_serve.compiler.target import target_for
+from mlc_serve.quantization.scheme import GroupFormat
+from tests.compiler.kernels.cpu.linear.parts import integer_matmul
+from tests.compiler.kernels.cpu.linear.quantized import (
+    EIGHT_BITS,
+    FOUR_BITS,
+    GROUPS,
+    NUM_ROWS,
+    Array,
+    empty_result,
+    random_extra,
+    random_weight,
+    with_epilogue,
+)
+
+# Integers add up exactly: what is left is the rounding of float32 in as many additions as there are groups,
+# and the rounding of the result.
+TOLERANCES = {"float32": 2e-6, "float16": 1e-3}
+
+
+def random_activations(num_rows: int, depth: int, groups: GroupFormat, dot: Dot) -> tuple[Array, ...]:
+    """Words, scales and starts as `activation_bytes` makes them, and the numbers `(1, s, Kp)` that they stand
+    for.
+    """
+    rng = np.random.default_rng(num_rows)
+    padded = groups.padded(depth)
+    steps = rng.integers(-127, 128, (1, num_rows, padded)).astype(np.int8)
+    steps[0, 0] = 127
+    steps[0, -1, 1::2] = -127
+    steps[:, :, depth:] = 0
+    scales = rng.random((1, num_rows, padded // groups.group_size)).astype(np.float32) / 127
+    sums = steps.reshape(*scales.shape, -1).sum(axis=3, dtype=np.int32)
+    stand_for = steps * scales.astype(np.float64).repeat(groups.group_size, axis=2)
+    return steps.view(np.int32), scales, -dot.offset * sums, stand_for
+
+
+@pytest.mark.parametrize(
+    ("scheme", "num_columns", "depth", "epilogue", "dtype"),
+    [
+        ("q8f32_1", 96, 128, "none", "float32"),
+        ("q8f32_1", 100, 50, "bias", "float16"),
+        ("q8f32_1", 64, 200, "gated", "float32"),
+        ("q8f32_1", 7, 5, "residual", "float32"),
+        ("q4f16_1", 96, 64, "gated", "float16"),
+        ("q4f16_1", 56, 33, "residual", "float32"),
+        ("q4f32_1", 33, 100, "bias", "float32"),
+        ("q4f32_1", 48, 40, "none", "float16"),
+    ],
+)
+def test_a_product_is_that_of_what_the_integers_stand_for(
+    build: Callable[..., Any], scheme: str, num_columns: int, depth: int, epilogue: Epilogue, dtype: str
+) -> None:
+    """This holds for any number of rows, widths of no whole tiles or pairs of tiles, and depths of no whole
+    groups.
+    """
+    groups = GROUPS[scheme]
+    dot = dot_for(target_for("cpu"), groups)
+    kernel = build(integer_matmul(num_columns, depth, groups, epilogue, dtype, dot))
+    weight = random_weight(num_columns, depth, groups, epilogue)
+    for num_rows in NUM_ROWS:
+        *activations, x = random_activations(num_rows, depth, groups, dot)
+        extra = random_extra(num_columns, num_rows, epilogue)
+        y = empty_result(num_columns, num_rows, epilogue, dtype)
+
+        kernel(*activations, weight.packed, weight.scale, extra, y)
+
+        expected = with_epilogue(x @ weight.dense.T, extra, epilogue)
+        np.testing.assert_allclose(y, expected, atol=TOLERANCES[dtype] * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("groups", [EIGHT_BITS, FOUR_BITS])
+def test_more_rows_than_one_pass_over_the_tiles_takes(build: Callable[..., Any], groups: GroupFormat) -> None:
+    """A pass takes half a megabyte of activations. At a depth of 1 << 16 that is eight rows, and here are
+    nineteen.
+    """
+    depth, num_columns = 1 << 16, 32
+    dot = dot_for(target_for("cpu"), groups)
+    kernel = build(integer_matmul(num_columns, depth, groups, "none", "float32", dot))
+    weight = random_weight(num_columns, depth, groups, "none")
+    *activations, x = random_activations(19, depth, groups, dot)
+    y = empty_result(num_columns, 19, "none", "float32")
+    kernel(*activations, weight.packed, weight.scale, activations[1], y)
+    expected = x @ weight.dense.T
+    np.testing.assert_allclose(y, expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_a_row_that_is_no_number_spoils_no_other(build: Callable[..., Any]) -> None:
+    """Scales of NaN make all of that row's results NaN."""
+    dot = dot_for(target_for("cpu"), FOUR_BITS)
+    kernel = build(integer_matmul(40, 64, FOUR_BITS, "none", "float32", dot))
+    weight = random_weight(40, 64, FOUR_BITS, "none")
+    words, scales, starts, _ = random_activations(7, 64, FOUR_BITS, dot)
+    scales[0, 3, 1] = np.nan
+    y = empty_result(40, 7, "none", "float32")
+    kernel(words, scales, starts, weight.packed, weight.scale, scales, y)
+    assert [bool(np.isnan(row).all()) for row in y[0]] == [row == 3 for row in range(7)]
+    assert np.isfinite(y[0, [0, 1, 2, 4, 5, 6]]).all()
