@@ -1,11 +1,12 @@
-"""Marks in what a client wrote, for chat templates that put the names of control tokens together from halves
-(`"<|" + role + "|>"`): a name in the prompt is the template's own if no mark breaks it.
+"""Puts marks into a client's texts, for chat templates that compose the names of control tokens from parts
+(`"<|" + role + "|>"`): a name in the prompt is the template's own if no mark interrupts it.
 
-The first and the last letters of names are marked, wherever they stand, and whole texts that could be the
-middle of a name. A filler does more: it stands for every letter, so that no part of the text can be a part of
-a name. It shows which names are the template's own if the template goes the same way with it.
+Marks are put next to the first and last letters of names, wherever these occur, and around whole texts that
+could be the middle of a name. A filler goes further: it replaces every letter, so that no part of the text
+can be a part of a name. If the template writes the same prompt with fillers, all names in that prompt are its
+own.
 
-Literals of the template, for which it may look in the text, stay as they are.
+The template's literals, which it may search for in a text, stay as they are.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from typing import Any
 from mlc_serve.text.json_texts import map_texts
 from mlc_serve.text.text_search import TextSearch, change_characters
 
-# Shorter literals are found everywhere, `<` for one.
+# Shorter literals, such as `<`, occur everywhere.
 _SHORTEST_LITERAL = 3
 _NO_SPACE = re.compile(r"\S")
-# Words that a client can't choose, by their key.
+# Values that come from a fixed set, by their key.
 _FIXED = {"role": {"system", "user", "assistant", "tool"}, "type": {"text", "function"}}
 
 
 class ClientMarks:
-    """Marks and fillers for the names that a template puts together. Both are chosen for each prompt."""
+    """Puts marks and fillers into texts, for the names that a template composes."""
 
     def __init__(self, names: Collection[str], literals: Collection[str]) -> None:
         self._inside = "\0".join(names)
@@ -43,7 +44,7 @@ class ClientMarks:
         return map_texts(written, partial(self._marked, mark))
 
     def fill(self, written: Any, mark: str, filler: str) -> Any:
-        """The same with fillers in all texts but keys, which have marks, since templates ask for keys."""
+        """The same with fillers instead of marks, except in keys, which templates look up."""
         return map_texts(written, partial(self._filled, mark, filler))
 
     def _filled(self, mark: str, filler: str, key: str | None, text: str) -> str:

@@ -191,7 +191,7 @@ def test_the_last_message_is_continued(content: str) -> None:
     [
         ({}, "conv_template.roles: .*required"),
         ({"roles": {"user": "U"}}, "conv_template.roles: there is no assistant"),
-        (CHATML | {"seps": []}, "conv_template.seps: 1 or 2 are needed, there are 0"),
+        (CHATML | {"seps": []}, "conv_template.seps: expected 1 or 2 separators, not 0"),
         (CHATML | {"seps": "x"}, "conv_template.seps"),
         (CHATML | {"roles": {"assistant": 4}}, "conv_template.roles.assistant"),
         (CHATML | {"messages": [["user"]]}, "conv_template.messages.0"),

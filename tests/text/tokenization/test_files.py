@@ -80,17 +80,17 @@ def test_pieces_are_read_as_one_text(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "fault"),
     [
-        ("tokenizer_config.json", {"eos_token": 5}, "eos_token is 5, a token is needed"),
+        ("tokenizer_config.json", {"eos_token": 5}, "eos_token is 5, not a token"),
         ("tokenizer_config.json", {"added_tokens_decoder": [1]}, "added_tokens_decoder is"),
         (
             "tokenizer_config.json",
             {"added_tokens_decoder": {"x": {}}},
-            "added_tokens_decoder: 'x' is no token id",
+            "added_tokens_decoder: 'x' is not a token id",
         ),
         ("tokenizer_config.json", {"added_tokens_decoder": {"1": {}}}, "added_tokens_decoder.1 is"),
-        ("tokenizer_config.json", {"extra_special_tokens": "x"}, "extra_special_tokens is 'x', a list"),
+        ("tokenizer_config.json", {"extra_special_tokens": "x"}, "extra_special_tokens is 'x', not a list"),
         ("special_tokens_map.json", {"additional_special_tokens": [1]}, r"additional_special_tokens\.0 is 1"),
-        ("added_tokens.json", {"<x>": "1"}, "'<x>': '1' is no token id"),
+        ("added_tokens.json", {"<x>": "1"}, "'<x>': '1' is not a token id"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, file: str, content: dict[str, Any], fault: str) -> None:
