@@ -76,7 +76,7 @@ def test_the_steady_rate_counts_only_while_all_run() -> None:
 
 def test_requests_that_never_overlap_have_no_steady_rate() -> None:
     """A wave whose first request ends before its last begins is refused."""
-    with pytest.raises(RuntimeError, match="never ran all at once"):
+    with pytest.raises(RuntimeError, match="never all ran at once"):
         steady_rate([record(0.0, 1.0, 2.0), record(0.0, 3.0, 4.0)])
 
 

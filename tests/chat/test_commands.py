@@ -64,8 +64,8 @@ def test_exit_leaves() -> None:
     ("line", "fault"),
     [
         ("/rest", r"no command /rest \(did you mean /reset\?\); /help"),
-        ("/reset now", "/reset takes nothing after it, not 'now'"),
-        ("/save", "/save takes something: type /save FILE"),
+        ("/reset now", "/reset takes no argument, not 'now'"),
+        ("/save", "/save needs an argument: type /save FILE"),
         ("/set seed", "/set: 'seed' is not of the form key=value"),
         ("/save /nowhere/at/all", "/nowhere/at/all can't be written"),
     ],

@@ -53,7 +53,7 @@ def test_closing_a_reply_ends_the_request(server: LiveServer) -> None:
 
 def test_what_the_server_refuses_is_told_in_its_words(server: LiveServer) -> None:
     """With the status; nothing is said then."""
-    refusal = "answers 404: No model 'other' is served"
+    refusal = "answered 404: No model 'other' is served"
     source = RemoteSource(f"{server.url}/v1", "other")
     with closing(source), pytest.raises(RemoteServerError, match=refusal):
         list(source.reply(HELLO, {}))
@@ -69,5 +69,5 @@ def test_a_server_that_is_not_there() -> None:
 
 def test_an_address_of_something_else(server: LiveServer) -> None:
     """A wrong path is told by its status."""
-    with pytest.raises(RemoteServerError, match="the server answers 404"):
+    with pytest.raises(RemoteServerError, match="the server answered 404"):
         RemoteSource(f"{server.url}/v2")
