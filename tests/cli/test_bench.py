@@ -63,10 +63,10 @@ def test_figures_are_a_table_or_json(
         ("--url http://host --quantization q0f16", "--quantization can't be combined with --url"),
         ("--url http://host --overrides opt=O1", "--overrides can't be combined with --url"),
         ("--url http://host --prefill-tokens 5", "--prefill-tokens can't be combined with --url"),
-        ("--api-key k", "--api-key is for a server: give its address with --url"),
+        ("--api-key k", "--api-key is only for a running server: give its address with --url"),
         ("--concurrency 0", "'0': expected an integer of at least 1"),
         ("--runs 0", "'0': expected an integer of at least 1"),
-        ("--overrides prefix_cache_mode=radix", "bench measures without a prefix cache"),
+        ("--overrides prefix_cache_mode=radix", "bench always measures without a prefix cache"),
     ],
 )
 def test_what_has_no_effect_is_refused(

@@ -59,7 +59,7 @@ def test_flags_reach_the_chat(calls: list[tuple[Any, ...]], monkeypatch: pytest.
     [
         ("--url http://host --mode local", "--mode can't be combined with --url"),
         ("--url http://host --device cpu", "--device can't be combined with --url"),
-        ("--api-key k", "--api-key is for a server"),
+        ("--api-key k", "--api-key is only for a running server"),
         ("--temperature 3", "'3': expected a number from 0 to 2"),
         (
             "--additional-models x",

@@ -34,7 +34,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("argv", "part"),
     [
-        ([], "which command? serve, "),
+        ([], "a command is missing: serve, "),
         ([], "type: mlc_serve serve"),
         (["serv"], "there is no command 'serv' (did you mean serve?)"),
         (["./my-model"], "(did you mean mlc_serve serve ./my-model?)"),

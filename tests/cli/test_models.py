@@ -69,11 +69,11 @@ def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, cached: Path, typed:
 def test_a_program_says_yes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cached: Path
 ) -> None:
-    """Without a terminal nothing is removed on the quiet; with --yes, what was freed is told."""
+    """Without a terminal nothing is removed silently; with --yes the freed size is reported."""
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     assert cli.main(["models", "remove", "/models/mine"]) == 2
-    assert "type --yes" in capsys.readouterr().err
+    assert "give --yes" in capsys.readouterr().err
     assert cached.exists()
     assert cli.main(["models", "remove", "/models/mine", "--yes"]) == 0
-    assert capsys.readouterr().out == "Removed 1 entry; 5.0 MB are free.\n"
+    assert capsys.readouterr().out == "Removed 1 entry; this freed 5.0 MB.\n"
     assert not cached.exists()
