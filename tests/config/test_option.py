@@ -173,8 +173,8 @@ def test_every_setting_has_its_spelling() -> None:
 
 
 def test_a_reader_is_told_what_it_knows() -> None:
-    """Another spelling if it knows only that, and an error for what it can't be told."""
+    """A command that knows only another spelling gets that; a setting it can't express is an error."""
     settings = Settings(share=0.25, colour="blue")
     assert command_line(settings, {"--color", "share"}) == ["--color=blue", "--overrides", "share=0.25"]
-    with pytest.raises(ConfigError, match=r"colour is 'blue', and the command .* has no such option"):
+    with pytest.raises(ConfigError, match=r"colour is 'blue', but the command .* has no such option"):
         command_line(settings, {"--share"})
