@@ -51,5 +51,5 @@ def test_what_can_not_be_compiled_is_refused(checkpoint: Path, tmp_path: Path) -
 
 def test_an_output_that_can_not_be_written_is_named(checkpoint: Path, tmp_path: Path) -> None:
     """As one in a directory that is not there."""
-    with pytest.raises(CompileError, match=r"\S+/missing is no directory"):
+    with pytest.raises(CompileError, match=r"\S+/missing is not a directory"):
         compile_model(str(checkpoint), None, "O3", "cpu", None, tmp_path / "missing" / "model.so")

@@ -127,7 +127,7 @@ def test_what_can_not_be_converted_is_refused(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "source", QWEN)
     with pytest.raises(ConfigError, match="'q4f16_2' is not available"):
         convert_model(str(source), "q4f16_2", tmp_path / "out")
-    with pytest.raises(ConfigError, match=r"source is there already; choose another --output"):
+    with pytest.raises(ConfigError, match=r"source already exists; choose another --output"):
         convert_model(str(source), "q4f16_1", source)
     (source / "model.safetensors").write_bytes(b"cut off")
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):
