@@ -106,13 +106,13 @@ def test_a_bad_assignment_is_named(text: str, part: str) -> None:
     ],
 )
 def test_a_bad_value_is_refused_at_construction(values: dict[str, Any]) -> None:
-    """A wrong type or a value out of range never gets into a configuration, however it was made."""
+    """A wrong type or a value out of range is refused however a configuration is made."""
     with pytest.raises(ConfigError, match=next(iter(values))):
         Settings(**values)
 
 
 def test_none_is_allowed_where_it_is_the_default() -> None:
-    """None leaves a setting open, if that is what it means there."""
+    """None means that the setting is left open."""
     assert Settings(count=None).count is None
 
 
