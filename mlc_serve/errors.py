@@ -1,9 +1,9 @@
 """Every exception that mlc_serve raises on purpose.
 
     MLCServeError
-    ├── RequestError              one client's request is at fault, or can't be served now
+    ├── RequestError              one client's request is wrong, or can't be served now
     │   ├── InvalidRequestError     400  a field is malformed, out of range or contradictory
-    │   ├── UnsupportedFieldError   400  a field asks for what this server does not do
+    │   ├── UnsupportedFieldError   400  a field asks for something that this server can't do
     │   ├── ContextLengthError      400  the prompt can never fit
     │   ├── AuthenticationError     401
     │   ├── ModelNotFoundError      404
@@ -14,46 +14,47 @@
     │   ├── QueueFullError          429  retry later
     │   ├── RequestFailedError      500  this request broke while it ran; others go on
     │   ├── EngineDeadError         500  the engine loop has ended; nothing more is computed
-    │   └── ShuttingDownError       503  the server drains
-    ├── RemoteServerError         a server that was asked over HTTP refuses, fails or is not there
-    ├── StartupError              the server can't start; its text is the one line the user sees
+    │   └── ShuttingDownError       503  the server is shutting down
+    ├── RemoteServerError         another server refuses a request, fails, or can't be reached
+    ├── StartupError              the server can't start; its text is the one line that the user sees
     │   ├── ConfigError             a flag, an --overrides key or a value
     │   ├── CheckpointError         a model directory, its files or its download
     │   │   └── DownloadError         a download that may succeed later
-    │   ├── DeviceError             a device that is not there
+    │   ├── DeviceError             a device that doesn't exist
     │   ├── CompileError            a model that can't be compiled
-    │   ├── DamagedArtifactError    an entry of the cache is not what was put there
-    │   ├── DiskFullError           there is no room left on a disk
+    │   ├── DamagedArtifactError    an entry of the cache has changed since it was written
+    │   ├── DiskFullError           a disk is full
     │   ├── PortInUseError          the address is taken
     │   └── CommandError            a supervisor can't run the server's program
-    └── SupervisionError          a supervised server is not, or not yet, to be had
+    └── SupervisionError          a supervised server is not available, or not yet
 
-Request errors know the HTTP status and the wire fields of OpenAI's error object; nothing here knows HTTP.
-Start-up errors know the exit code of a process that they end.
+Request errors have the HTTP status and the fields of OpenAI's error object, but nothing else here knows HTTP.
+Start-up errors have the exit code of a process that they end.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-# The exit codes of the command line: what a shell or a supervisor learns from a process that has ended. Those
-# from 64 to 78 have the numbers that sysexits.h gives to such ends.
+# The exit codes of the command line, which a shell or a supervisor reads when the process has ended. Those
+# from 64 to 78 have the meaning that sysexits.h gives them.
 EXIT_OK = 0
-# Something is missing that may be there the next time: a device, a tool, a place to write to.
+# Something is missing that may be there the next time: a device, a tool, a directory to write to.
 EXIT_STARTUP_ERROR = 1
-# A flag, a key or a value is wrong: the same command line will never start. argparse's own number.
+# A flag, a key or a value is wrong, so that the same command line will always fail. argparse uses this
+# number.
 EXIT_CONFIG_ERROR = 2
-# The model can't be used: its directory or a file of it is missing or wrong. It will not start either.
+# The model can't be used: its directory or a file in it is missing or wrong. This will always fail, too.
 EXIT_CHECKPOINT_ERROR = 65
 # The model could not be downloaded, which may succeed later.
 EXIT_DOWNLOAD_FAILED = 69
-# An engine died, and what supervises the process should start it again.
+# An engine died, and the process's supervisor should restart it.
 EXIT_ENGINE_DEAD = 70
 # A disk is full.
 EXIT_DISK_FULL = 74
-# Another process has the address; another port will do.
+# Another process uses the address; another port will work.
 EXIT_PORT_IN_USE = 75
-# What a shell reports of SIGINT and of SIGTERM.
+# What shells report for SIGINT and SIGTERM.
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
@@ -65,7 +66,7 @@ class MLCServeError(Exception):
 class RequestError(MLCServeError):
     """A request is refused or has failed.
 
-    `param` names the field at fault, as a path (`messages.0.content`).
+    `param` is the path of the invalid field (`messages.0.content`).
     """
 
     status: ClassVar[int] = 400
@@ -85,21 +86,21 @@ class InvalidRequestError(RequestError):
 
 
 class UnsupportedFieldError(RequestError):
-    """A field asks for something that this server does not do."""
+    """A field asks for something that this server can't do."""
 
     code = "unsupported"
 
 
 class ContextLengthError(RequestError):
-    """A prompt that could never be computed, however long it waited."""
+    """The prompt is too long for the server, however long it waits."""
 
     code = "context_length_exceeded"
 
     @classmethod
     def of_prompt(cls, length: str, limit: int, param: str) -> ContextLengthError:
-        """The error for a prompt whose length is told in words; `limit` counts tokens of prompt and output.
+        """The error for a prompt whose length is given in words; `limit` counts tokens of prompt and output.
 
-        Clients know this error by the words "maximum context length", or by its code.
+        Clients recognize this error by the words "maximum context length", or by its code.
         """
         return cls(
             f"This model's maximum context length is {limit} tokens, one of which has to be left for the "
@@ -123,7 +124,7 @@ class ModelNotFoundError(RequestError):
 
 
 class UnknownPathError(RequestError):
-    """The server answers nothing at this path."""
+    """The server has nothing at this path."""
 
     status = 404
     code = "unknown_path"
@@ -144,7 +145,7 @@ class RequestTimeoutError(RequestError):
 
 
 class ReaderTooSlowError(RequestError):
-    """More of a stream waited for its reader than the server keeps."""
+    """The client reads a stream so slowly that more of it waits than the server keeps."""
 
     status = 408
     code = "reader_too_slow"
@@ -196,7 +197,7 @@ class EngineDeadError(RequestError):
 
 
 class TooManyConnectionsError(RequestError):
-    """The server has as many connections as it may have, and each of them is being served."""
+    """The server has as many connections as it may have, and each of them has a running request."""
 
     status = 503
     type = "server_error"
@@ -204,7 +205,7 @@ class TooManyConnectionsError(RequestError):
 
 
 class ShuttingDownError(RequestError):
-    """The server finishes what runs and takes nothing new."""
+    """The server finishes running requests and accepts no new ones."""
 
     status = 503
     type = "server_error"
@@ -212,7 +213,7 @@ class ShuttingDownError(RequestError):
 
 
 class RemoteServerError(MLCServeError):
-    """A server that was asked over HTTP has refused or failed, or can't be reached. The text is one line."""
+    """Another server has refused a request, has failed, or can't be reached. The text is one line."""
 
 
 class StartupError(MLCServeError):
@@ -222,37 +223,37 @@ class StartupError(MLCServeError):
 
 
 class ConfigError(StartupError):
-    """A flag, an --overrides key, or a value of one."""
+    """A flag, an --overrides key, or a value is wrong."""
 
     exit_code = EXIT_CONFIG_ERROR
 
 
 class CheckpointError(StartupError):
-    """A model directory that is missing, incomplete, inconsistent or of an unknown architecture."""
+    """A model directory is missing, incomplete, inconsistent or of an unknown architecture."""
 
     exit_code = EXIT_CHECKPOINT_ERROR
 
 
 class DownloadError(CheckpointError):
-    """A model that can't be downloaded now: the hub can't be reached, or the download has broken off."""
+    """A model can't be downloaded now: the hub can't be reached, or the download was interrupted."""
 
     exit_code = EXIT_DOWNLOAD_FAILED
 
 
 class DeviceError(StartupError):
-    """A device that is not there, or that this build of TVM can't drive."""
+    """A device doesn't exist, or this build of TVM can't use it."""
 
 
 class CompileError(StartupError):
-    """A model that can't be compiled for the device."""
+    """The model can't be compiled for the device."""
 
 
 class DamagedArtifactError(StartupError):
-    """An entry of the cache is no longer what was put there. It can be made again."""
+    """An entry of the cache has changed since it was written. It can be made again."""
 
 
 class DiskFullError(StartupError):
-    """There is no room left where something has to be written."""
+    """The disk that something has to be written to is full."""
 
     exit_code = EXIT_DISK_FULL
 
@@ -264,8 +265,8 @@ class PortInUseError(StartupError):
 
 
 class CommandError(StartupError):
-    """The program that a supervisor is to run is not there, or can't be run."""
+    """The program that a supervisor should run does not exist or can't be run."""
 
 
 class SupervisionError(MLCServeError):
-    """A supervised server has ended for good, is not ready in time, or runs with other settings."""
+    """A supervised server has ended permanently, is not ready in time, or runs with other settings."""

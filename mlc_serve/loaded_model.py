@@ -1,4 +1,4 @@
-"""A model in memory with all that belongs to it: what an engine is built from, wherever it came from."""
+"""A model in memory with everything that an engine needs, however it was loaded."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """What holds where a request is silent, from generation_config.json or mlc-chat-config.json.
+    """The defaults for what a request doesn't set, from generation_config.json or mlc-chat-config.json.
 
-    `eos_token_ids` end every request that does not ask for ignore_eos; `stop` holds stop strings of the chat
+    `eos_token_ids` end every request that does not set ignore_eos; `stop` has the stop strings of the chat
     template.
     """
 
@@ -31,8 +31,8 @@ class GenerationDefaults:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """`name` is what clients call the model; `chat_template` None means that only raw completions can be
-    served. `device` and `quantization` name where it runs and what its weights are kept as.
+    """`name` is the model's name for clients. Without a `chat_template` only raw completions can be served.
+    `device` names the device that it runs on, `quantization` the scheme of its weights.
     """
 
     name: str

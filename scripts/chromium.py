@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from playwright.sync_api import Browser, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# Without a sandbox it runs as root, too; the rest keeps it from calling anybody.
+# Without a sandbox it can run as root, too; most other flags keep it off the network.
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -22,12 +22,12 @@ FLAGS = (
 
 
 class NoBrowserError(Exception):
-    """There is none on PATH."""
+    """There is no browser on PATH."""
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser, closed in the end. Raises NoBrowserError."""
+    """Yield a browser, and close it at the end. Raises NoBrowserError."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         raise NoBrowserError(f"no browser on PATH: none of {', '.join(NAMES)}")

@@ -1,4 +1,4 @@
-"""A server process on the demo model."""
+"""Starts a server process with the demo model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 @contextmanager
 def demo_server(*flags: str) -> Iterator[str]:
-    """The URL of a server on any free port."""
+    """Start a server on any free port, yield its URL, and end it."""
     command = [sys.executable, "-m", "mlc_serve", "serve", "--port", "0", "--device", "cpu", *flags]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

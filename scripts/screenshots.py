@@ -1,4 +1,4 @@
-"""Make the pictures of the page in docs/images, from a real server on the demo model.
+"""Make the screenshots of the web page in docs/images, from a real server with the demo model.
 
 python scripts/screenshots.py [DIRECTORY]
 """
@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page
 DIRECTORY = Path(__file__).parents[1] / "docs" / "images"
 SIZE = (1120, 800)
 NUM_CLIENTS = 12
-# How much of the charts is filled.
+# How many seconds of the charts are filled.
 WATCHED_SECONDS = 100
 SYSTEM = "You are a friendly assistant. Answer in few words, and say so if you don't know. " * 3
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 @contextmanager
 def page_at(browser: Browser, url: str) -> Iterator[Page]:
-    """A page of its own browser session."""
+    """Open the URL in a page with its own browser session."""
     with browser.new_context(viewport={"width": SIZE[0], "height": SIZE[1]}) as context:
         page = context.new_page()
         page.goto(url)
@@ -52,7 +52,7 @@ def page_at(browser: Browser, url: str) -> Iterator[Page]:
 
 
 def converse(page: Page) -> None:
-    """A conversation with a call of a function in it, and nothing drawn by chance."""
+    """Have a conversation with a tool call, at temperature 0."""
     settings = page.get_by_role("button", name="Settings", exact=True)
     settings.click()
     page.get_by_label("Temperature").fill("0")
@@ -79,18 +79,18 @@ def settle(page: Page) -> None:
 
 
 def take(page: Page, name: Path) -> None:
-    """One picture in each theme."""
+    """Take one picture in each theme."""
     schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-    page.mouse.move(0, 0)  # off the buttons
+    page.mouse.move(0, 0)  # away from the buttons
     for scheme in schemes:
         page.emulate_media(color_scheme=scheme)
-        page.wait_for_timeout(300)  # fades
+        page.wait_for_timeout(300)  # until transitions end
         page.screenshot(path=f"{name}-{scheme}.png")
 
 
 @contextmanager
 def load(url: str) -> Iterator[None]:
-    """Clients that ask one question after the other, some of them with pauses."""
+    """Run clients that ask one question after another, some of them with pauses."""
     done = threading.Event()
     clients = [threading.Thread(target=ask_on, args=(url, i, done)) for i in range(NUM_CLIENTS)]
     for client in clients:
@@ -104,7 +104,7 @@ def load(url: str) -> Iterator[None]:
 
 
 def ask_on(url: str, number: int, done: threading.Event) -> None:
-    """Count, and count again. The later a client's number, the longer its pauses."""
+    """Ask the model to count, again and again. A client with a higher number makes longer pauses."""
     question = {"role": "user", "content": f"Count from {number} to {number + 18}."}
     body = {"messages": [{"role": "system", "content": SYSTEM}, question], "max_tokens": 120}
     while not done.wait(number * 0.2):

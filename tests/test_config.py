@@ -162,5 +162,5 @@ def test_a_model_given_twice_must_be_the_same() -> None:
     """Arguments beside a configuration fill it in, and contradictions are named."""
     agreed = EngineConfig(mode="server").agreed(model="m", model_lib="lib.so", mode="server")
     assert (agreed.model, agreed.model_lib, agreed.mode) == ("m", "lib.so", "server")
-    with pytest.raises(ConfigError, match="mode is 'local', and 'server'"):
+    with pytest.raises(ConfigError, match="mode is 'local', but 'server'"):
         EngineConfig(mode="server").agreed(model="m", model_lib=None, mode="local")

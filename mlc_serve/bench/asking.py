@@ -1,4 +1,4 @@
-"""Who answers the load: an engine in this process, or a server over HTTP."""
+"""Functions that send the load to an engine in this process, or to a server over HTTP."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ask_server(
 ) -> Ask:
     """Ask an OpenAI-compatible server for exactly `max_tokens` greedy tokens that continue a prompt.
 
-    `model` is to answer; a server of one model need not be told.
+    `model` names the model that answers; it is not needed if the server has only one.
     """
     fields = {**_streamed(max_tokens), **({"model": model} if model else {})}
 
@@ -40,7 +40,7 @@ def ask_server(
 
 
 def ask_chat(client: EventClient, max_tokens: int) -> Ask:
-    """As `ask_server`, in a conversation. The prompt is written out as numbers: its length is another."""
+    """Ask a server in a conversation. The prompt is written out as numbers, so that its length differs."""
 
     def ask(prompt: Prompt) -> AsyncIterator[int]:
         messages = [{"role": "user", "content": " ".join(map(str, prompt))}]
@@ -55,7 +55,7 @@ def _streamed(max_tokens: int) -> dict[str, object]:
 
 
 async def _asked(client: EventClient, path: str, body: dict[str, object]) -> AsyncIterator[int]:
-    """A chunk with text counts as a token, and what `usage` has beyond these arrives with it."""
+    """Yield the numbers of arriving tokens. A chunk with text counts as one; `usage` brings the rest."""
     counted = 0
     async for line in client.post(path, body):
         new = tokens_in(line, counted)
@@ -65,7 +65,7 @@ async def _asked(client: EventClient, path: str, body: dict[str, object]) -> Asy
 
 
 def tokens_in(line: str, counted: int) -> int:
-    """The tokens that a line of an event stream adds to those counted. Raises ReplyError for an error."""
+    """The tokens that a line of an event stream adds to the count. Raises ReplyError for an error event."""
     if not line.startswith("data: {"):
         return 0
     event = json.loads(line.removeprefix("data: "))
@@ -77,5 +77,5 @@ def tokens_in(line: str, counted: int) -> int:
 
 
 def _content(choice: dict[str, Any]) -> object:
-    """What a chunk of a chat adds, if it is one."""
+    """The content of a chunk, if it belongs to a chat reply."""
     return choice.get("delta", {}).get("content")

@@ -1,6 +1,6 @@
 """An HTTP client that reads streams at little cost: a load generator shares the machine that it measures.
 
-One request at a time on each connection; connections are kept and used again. Knows no API.
+Each connection carries one request at a time; connections are kept and reused. Knows no API.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import httptools
 
 
 class ReplyError(RuntimeError):
-    """The server does not reply with what was asked for."""
+    """The server's reply is not what was asked for."""
 
 
 class EventClient:
-    """Posts JSON to one server, on as many connections as requests are under way at once."""
+    """Posts JSON to one server, on one connection for each concurrent request."""
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
-        """`url` gives scheme, host and port; its path is left to each request."""
+        """`url` gives the scheme, host and port; each request gives its own path."""
         address = urlsplit(url)
         if address.hostname is None:
             raise ValueError(f"{url!r} names no host")
@@ -39,9 +39,9 @@ class EventClient:
             connection.close()
 
     async def post(self, path: str, body: Mapping[str, object]) -> AsyncIterator[str]:
-        """The lines of the reply as they arrive, without empty ones.
+        """Yield the non-empty lines of the reply as they arrive.
 
-        Raises ReplyError unless its status is 200, and ConnectionError if the server hangs up.
+        Raises ReplyError unless its status is 200, and ConnectionError if the server closes the connection.
         """
         connection = await self._connection()
         whole = False
@@ -75,7 +75,7 @@ class EventClient:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection. The names of its `on_` methods are the parser's."""
+    """One connection. The HTTP parser calls its `on_` methods by these names."""
 
     def __init__(self) -> None:
         self._transport: asyncio.WriteTransport
@@ -101,23 +101,23 @@ class _Connection(asyncio.Protocol):
         self._wake_reader()
 
     def on_message_complete(self) -> None:
-        """The reply is whole."""
+        """Note that the reply is complete."""
         self._complete = True
         self.reusable = self.reusable and self._parser.should_keep_alive()
         self._wake_reader()
 
     def send(self, request: bytes) -> None:
-        """Begin an exchange."""
+        """Send a request."""
         self._complete = False
         self._parser = httptools.HttpResponseParser(self)
         self._transport.write(request)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._transport.close()
 
     async def lines(self) -> AsyncIterator[str]:
-        """The reply's lines, without empty ones. They end where lines of event streams do: CR, LF or both."""
+        """Yield the reply's non-empty lines. As in event streams, a line ends with CR, LF or both."""
         rest = b""
         while received := await self._take():
             self._check_status(received)
@@ -131,10 +131,10 @@ class _Connection(asyncio.Protocol):
             yield rest.decode()
 
     async def _take(self) -> bytes:
-        """What has come since the last time; nothing at the end of the reply."""
+        """What has arrived since the last call; nothing at the end of the reply."""
         while not (self._received or self._complete):
             if self._transport.is_closing():
-                raise ConnectionError("the server hung up before its reply was whole")
+                raise ConnectionError("the server closed the connection before its reply was complete")
             self._arrival = asyncio.get_running_loop().create_future()
             await self._arrival
         received, self._received = self._received, b""

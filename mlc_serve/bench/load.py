@@ -1,4 +1,4 @@
-"""Closed-loop load, and what it measures. Knows neither engine nor HTTP: it is given a function that asks.
+"""Closed-loop load and its measurement. Knows neither engine nor HTTP: it is given a function that asks.
 
 TTFT   request sent -> first tokens
 ITL    gap between successive arrivals of tokens, over all requests
@@ -21,17 +21,19 @@ Ask = Callable[[Prompt], AsyncIterator[int]]
 # Makes an Ask for so many tokens.
 AskFor = Callable[[int], Ask]
 
-# Ids that are plain text in every vocabulary, specials left out.
+# Ids that are plain text in every vocabulary, never special tokens.
 TOKEN_IDS = range(10, 250)
 
 
 class NoMeasureError(RuntimeError):
-    """What came back can't be measured."""
+    """The replies can't be measured."""
 
 
 @dataclass
 class Record:
-    """One request: when it was sent, and when how many tokens arrived. Seconds of time.perf_counter()."""
+    """One request: when it was sent, and each arrival's time and number of tokens. Times are in seconds of
+    time.perf_counter().
+    """
 
     sent: float
     arrivals: list[tuple[float, int]] = field(default_factory=list)
@@ -69,7 +71,7 @@ def random_prompts(count: int, length: int, seed: int) -> list[Prompt]:
 
 
 async def closed_loop(ask: Ask, prompts: Sequence[Prompt], concurrency: int) -> list[Record]:
-    """Keep `concurrency` requests under way until all prompts are answered."""
+    """Keep `concurrency` requests running until all prompts are answered."""
     waiting = list(prompts)
     records: list[Record] = []
 
@@ -87,12 +89,12 @@ async def _one(ask: Ask, prompt: Prompt) -> Record:
         if count:
             record.arrivals.append((time.perf_counter(), count))
     if not record.arrivals:
-        raise NoMeasureError("a request was answered with no tokens")
+        raise NoMeasureError("the reply to a request has no tokens")
     return record
 
 
 def summary(records: Sequence[Record]) -> dict[str, float]:
-    """What one run measured: times in milliseconds, rates in tokens a second."""
+    """The figures of one run: times in milliseconds, rates in tokens per second."""
     ttft = [record.first - record.sent for record in records]
     gaps = [gap for record in records for gap in record.gaps] or [0.0]
     wall = max(record.last for record in records) - min(record.sent for record in records)
@@ -106,11 +108,11 @@ def summary(records: Sequence[Record]) -> dict[str, float]:
 
 
 def steady_rate(records: Sequence[Record]) -> float:
-    """Tokens a second while all of a wave of requests generate: from the last start to the first end."""
+    """Tokens per second while all requests decode: from the last first token to the first end."""
     start = max(record.first for record in records)
     end = min(record.last for record in records)
     if end <= start:
-        raise NoMeasureError("the requests never ran all at once: ask for more tokens")
+        raise NoMeasureError("the requests never all ran at once: ask for more tokens")
     counts = (count for record in records for at, count in record.arrivals if start < at <= end)
     return sum(counts) / (end - start)
 
@@ -122,7 +124,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 async def median_of(runs: int, measure: Callable[[int], Awaitable[dict[str, float]]]) -> dict[str, float]:
-    """The median of each figure over `runs` runs, after one that doesn't count. `measure` is given a seed."""
+    """The median of each figure over `runs` runs, after a warm-up run. `measure` is called with a seed."""
     await measure(0)
     results = [await measure(1 + index) for index in range(runs)]
     figures = {name: statistics.median(result[name] for result in results) for name in results[0]}

@@ -1,5 +1,5 @@
-"""The figures: prefill and decode of an engine, and what a number of clients see. Each is a row by name:
-rates in tokens a second, times in milliseconds, medians of several runs.
+"""Measures prefill and decode of an engine, and the load of a number of clients. Each measurement is a row of
+figures by name: rates in tokens per second, times in milliseconds, each the median of several runs.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from mlc_serve.config import Workload
 
 Row = Mapping[str, object]
 
-# Requests of one run for each that is under way at once.
+# How many requests each client sends in one run.
 WAVES = 3
 
 
 async def measure_prefill(ask: Ask, length: int, runs: int) -> Row:
-    """How fast one prompt is computed up to its first token."""
+    """Measure how fast one prompt is prefilled, by the time to its first token."""
 
     async def run(seed: int) -> dict[str, float]:
         records = await closed_loop(ask, random_prompts(1, length, seed), 1)
@@ -27,8 +27,8 @@ async def measure_prefill(ask: Ask, length: int, runs: int) -> Row:
 
 
 async def measure_decode(ask_for: AskFor, workload: Workload, batch: int) -> Row:
-    """How fast a batch generates once all of it does. Twice the answer is asked for: while prompts come in
-    one after the other, the first answers go on.
+    """Measure how fast a batch decodes while all its sequences do. Requests ask for twice `max_tokens`, since
+    the first ones already decode while later prompts are prefilled.
     """
     ask = ask_for(2 * workload.max_tokens)
 
@@ -41,7 +41,7 @@ async def measure_decode(ask_for: AskFor, workload: Workload, batch: int) -> Row
 
 
 async def measure_load(ask: Ask, workload: Workload, concurrency: int) -> Row:
-    """What a number of clients see that each send a request as soon as the last is answered."""
+    """Measure what clients see if each of them sends a request as soon as its last one is answered."""
 
     async def run(seed: int) -> dict[str, float]:
         prompts = random_prompts(WAVES * concurrency, workload.prompt_tokens, seed)

@@ -1,4 +1,4 @@
-"""The commands of a chat: what begins with a slash."""
+"""The commands of a chat, which begin with a slash."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mlc_serve.errors import ConfigError
 Output = Generator[str, None, None]
 
 
-class Leave(Exception):  # noqa: N818  no error
-    """The user wants to go."""
+class Leave(Exception):  # noqa: N818  not an error
+    """The user wants to leave the chat."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a command is called with, what it does, and the function that does it."""
+    """A command's argument ("" if it takes none), its help text, and the function that runs it."""
 
     argument: str
     help: str
@@ -30,7 +30,7 @@ class Command:
 
 
 def run_command(line: str, dialogue: Dialogue) -> Output:
-    """What the command on `line` says. Raises ConfigError for a wrong one, Leave for the last one."""
+    """Run the command on `line` and yield its output. Raises ConfigError if it is wrong, Leave to end."""
     name, _, argument = line.strip().partition(" ")
     command = COMMANDS.get(name)
     if command is None:
@@ -39,9 +39,9 @@ def run_command(line: str, dialogue: Dialogue) -> Output:
         raise ConfigError(f"there is no command {name}{hint}; /help lists them")
     argument = argument.strip()
     if argument and not command.argument:
-        raise ConfigError(f"{name} takes nothing after it, not {argument!r}")
+        raise ConfigError(f"{name} takes no argument, not {argument!r}")
     if not argument and command.argument:
-        raise ConfigError(f"{name} takes something: type {name} {command.argument}")
+        raise ConfigError(f"{name} needs an argument: type {name} {command.argument}")
     return command.run(dialogue, argument)
 
 
@@ -81,7 +81,7 @@ def _save(dialogue: Dialogue, argument: str) -> Output:
     try:
         path = Path(argument).expanduser()
         path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    except (OSError, RuntimeError, ValueError) as error:  # the latter two: no such home, no such file name
+    except (OSError, RuntimeError, ValueError) as error:  # the latter two: no such home, invalid file name
         raise ConfigError(f"{argument} can't be written: {error}") from error
     yield f"Saved {len(dialogue.messages)} messages to {path}.\n"
 
@@ -98,7 +98,7 @@ COMMANDS: Mapping[str, Command] = {
     "/system": Command("TEXT", "begin a new conversation with another system message", _system),
     "/set": Command("KEY=VALUE;...", f"change {_KEYS}", _set),
     "/retry": Command("", "answer the last question again", _retry),
-    "/stats": Command("", "how fast the last reply came", _stats),
+    "/stats": Command("", "show how fast the last reply was", _stats),
     "/save": Command("FILE", "write the conversation as JSON", _save),
     "/exit": Command("", "leave, as Ctrl-D does", _exit),
 }

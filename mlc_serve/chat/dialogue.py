@@ -1,4 +1,4 @@
-"""A conversation with a model: what was said, and the settings for what is said next."""
+"""A conversation with a model: the messages so far, and the settings for the next reply."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Text = Generator[str, None, None]
 
 
 class Dialogue:
-    """`stats` are those of the last reply."""
+    """The conversation with one source. `stats` are those of the last reply."""
 
     def __init__(self, source: ChatSource, config: ChatConfig) -> None:
         self.source = source
@@ -25,26 +25,28 @@ class Dialogue:
 
     @property
     def messages(self) -> list[Message]:
-        """The conversation as the model is given it."""
+        """The conversation as it is sent to the model."""
         system = self.config.system
         first: list[Message] = [{"role": "system", "content": system}] if system else []
         return first + self._turns
 
     def ask(self, question: str) -> Text:
-        """The reply, as it comes. One that is closed early stays as far as it went; one that fails before its
-        first word takes the question with it. Raises RequestError or RemoteServerError.
+        """Yield the reply to a question as it arrives. Raises RequestError or RemoteServerError.
+
+        If the generator is closed early, the conversation keeps the reply so far. If the reply fails before
+        its first word, the question is dropped, too.
         """
         self._turns.append({"role": "user", "content": question})
         return self._reply()
 
     def retry(self) -> Text:
-        """Another reply to the last question; nothing if there was none."""
+        """Yield another reply to the last question; nothing if there is no question."""
         while self._turns and self._turns[-1]["role"] == "assistant":
             self._turns.pop()
         return self._reply() if self._turns else _nothing()
 
     def reset(self, system: str | None = None) -> None:
-        """Begin again; with another system message, if one is given."""
+        """Start a new conversation, with another system message if one is given."""
         self._turns.clear()
         if system is not None:
             self.config = replace(self.config, system=system or None)

@@ -1,4 +1,4 @@
-"""A model in this process, as a chat asks it."""
+"""The source of a chat with a model in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model on an OpenAI-compatible server, as a chat asks it."""
+"""The source of a chat with a model on an OpenAI-compatible server."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import httpx2
 from mlc_serve.chat.source import Message, ReplyPart
 from mlc_serve.errors import RemoteServerError
 
-# Connecting takes milliseconds; a reply may stand in a queue, and its parts may be long in coming.
+# Connecting takes milliseconds, but a request may wait in a queue, and the parts of its reply may take long.
 _TIMEOUT = httpx2.Timeout(10, read=600)
 
 
 class RemoteSource:
-    """Implements ChatSource. `url` is what the API's paths follow; without `model`, the first that is served.
+    """Implements ChatSource. `url` is the prefix of the API's paths. Without `model`, the first served one is
+    used.
 
-    Raises RemoteServerError if the server can't be reached, or lists no model.
+    Raises RemoteServerError if the server can't be reached or lists no model.
     """
 
     def __init__(self, url: str, model: str | None = None, api_key: str | None = None) -> None:
@@ -79,11 +80,11 @@ def _refuse_errors(response: httpx2.Response) -> None:
         text = str(json.loads(body)["error"]["message"])
     except (ValueError, LookupError, TypeError):
         text = response.reason_phrase
-    raise RemoteServerError(f"the server answers {response.status_code}: {' '.join(text.split())}")
+    raise RemoteServerError(f"the server answered {response.status_code}: {' '.join(text.split())}")
 
 
 def _events(source: httpx2.EventSource) -> Iterator[dict[str, Any]]:
-    """The JSON objects of an event stream. Raises RemoteServerError if it breaks off."""
+    """Yield the JSON objects of an event stream. Raises RemoteServerError if it ends early."""
     for event in source:
         if not event.data:
             continue
@@ -92,8 +93,10 @@ def _events(source: httpx2.EventSource) -> Iterator[dict[str, Any]]:
         try:
             yield json.loads(event.data)
         except ValueError as error:
-            raise RemoteServerError(f"the server sends what is no JSON: {event.data[:80]!r}") from error
-    raise RemoteServerError("the server broke the reply off")
+            raise RemoteServerError(
+                f"the server sent an event that is not JSON: {event.data[:80]!r}"
+            ) from error
+    raise RemoteServerError("the server ended the reply early")
 
 
 def _parts(event: Mapping[str, Any]) -> Iterator[ReplyPart]:

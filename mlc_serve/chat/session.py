@@ -1,7 +1,7 @@
-"""A chat from its first line to its last: with a person at a terminal, or with a pipe.
+"""Runs a chat from its first line to its last, with a person at a terminal or with a pipe.
 
-On a terminal Ctrl-C ends the reply that is coming, and at the prompt the chat. From a pipe every line is a
-question, and nothing but the answers is written.
+On a terminal, Ctrl-C stops the current reply, or ends the chat at the prompt. From a pipe, every line is a
+question, and only the answers are written.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ def answer_lines(dialogue: Dialogue) -> int:
 
 
 def _edit_lines() -> None:
-    """Importing readline gives `input` a history and the usual keys, where there is readline."""
+    """Give `input` a history and the usual keys by importing readline, if it is available."""
     try:
-        import readline  # noqa: F401, PLC0415  only terminals have a use for it
+        import readline  # noqa: F401, PLC0415  only terminals need it
     except ImportError:
         pass
 
 
 def _read_message() -> str:
-    """What the user types, with lines joined that end in a backslash. Raises EOFError, KeyboardInterrupt."""
+    """Read one message; a line that ends in a backslash is continued. Raises EOFError, KeyboardInterrupt."""
     lines = [input(PROMPT)]
     while lines[-1].endswith("\\"):
         lines[-1] = lines[-1][:-1]
@@ -64,7 +64,7 @@ def _read_message() -> str:
 
 
 def _answer(line: str, dialogue: Dialogue) -> None:
-    """Write what a line is answered with. Raises Leave."""
+    """Write the answer to a line. Raises Leave."""
     try:
         if line.lstrip().startswith("/"):
             _write(run_command(line, dialogue))

@@ -1,4 +1,4 @@
-"""What a chat asks: a model, wherever it runs."""
+"""The interface of what a chat talks to: a model, wherever it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True)
 class ReplyPart:
-    """A piece of a reply. `num_tokens` is that of the whole reply, where the part tells it."""
+    """A piece of a reply. `num_tokens` is the number of the whole reply's tokens, if this part has it."""
 
     text: str = ""
     num_tokens: int | None = None
@@ -27,9 +27,9 @@ class ChatSource(Protocol):
     def reply(
         self, messages: Sequence[Message], sampling: Mapping[str, Any]
     ) -> Generator[ReplyPart, None, None]:
-        """The next message, part by part; `sampling` holds fields of OpenAI's request. To close it ends the
-        request. Raises RequestError or RemoteServerError.
+        """Yield the next message, part by part; `sampling` holds fields of OpenAI's request. Closing the
+        generator ends the request. Raises RequestError or RemoteServerError.
         """
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free the source's resources."""

@@ -1,4 +1,4 @@
-"""How fast a reply came."""
+"""How fast a reply arrived."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from mlc_serve.chat.source import ReplyPart
 
 @dataclass
 class ReplyStats:
-    """One reply, part by part as it arrives. Seconds of time.perf_counter(). A part with text counts as a
-    token until the source tells the number.
+    """The times of one reply, updated with each part, in seconds of time.perf_counter(). A part with text
+    counts as one token until the source reports the number.
     """
 
     asked: float = field(default_factory=time.perf_counter)

@@ -1,7 +1,7 @@
-"""The command line: `mlc_serve COMMAND`. One file a sub-command; here, what they share.
+"""The command line: `mlc_serve COMMAND`. Each sub-command has its own file; this one has what they share.
 
-A start-up error is one line on stderr, and has its own exit code. SIGINT and SIGTERM end a command from here
-on; a server takes them over when it serves. Imports nothing that takes long, so that `--help` is fast.
+A start-up error is one line on stderr, with its own exit code. SIGINT and SIGTERM end a command from here on;
+a server handles them itself once it serves. Imports nothing that takes long, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _EXAMPLES = """\
 examples:
   mlc_serve serve                     serve the demo model on http://127.0.0.1:8000
   mlc_serve chat org/name             chat with a model from the Hugging Face hub
-  mlc_serve COMMAND --help            what a command takes, with examples"""
+  mlc_serve COMMAND --help            show a command's options and examples"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code. `argv` lacks the program's name; None: the process's own."""
+    """Run one command and return the exit code. `argv` excludes the program's name; None means sys.argv."""
     try:
         with ended_by_sigterm():
             return _run(sys.argv[1:] if argv is None else argv)
@@ -72,6 +72,8 @@ def _run(argv: Sequence[str]) -> int:
     arguments, unknown = parser.parse_known_args(argv)
     refuse_unknown(arguments.parser, unknown, commands.choices)
     if arguments.run is None:
-        raise ConfigError(f"which command? {', '.join(commands.choices)}; for a start, type: mlc_serve serve")
+        raise ConfigError(
+            f"a command is missing: {', '.join(commands.choices)}; to begin with, type: mlc_serve serve"
+        )
     code: int = arguments.run(arguments)
     return code

@@ -1,4 +1,4 @@
-"""`mlc_serve bench [MODEL]`: flags in, one call of a function of interface.bench, a table out."""
+"""`mlc_serve bench [MODEL]`: parses the flags, calls a function of interface.bench, and prints a table."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ _EXAMPLES = """\
 TTFT is the time to the first token, ITL the time between tokens. Prompts are random.
 
 examples:
-  mlc_serve bench                                                the demo model
+  mlc_serve bench                                                measure the demo model
   mlc_serve bench ./my-model --quantization q4f16_1 --concurrency 1 8 32
   mlc_serve bench --url http://127.0.0.1:8000/v1 --concurrency 8 --json"""
 
 
 def add_parser(commands: Any) -> CommandParser:
-    """Add this command to `commands`, what argparse's add_subparsers returned."""
+    """Add this command to `commands`, the result of argparse's add_subparsers."""
     parser: CommandParser = commands.add_parser(
         "bench",
-        help="measure how fast a model is",
-        description="Measure a model that is loaded here (prefill, and decode in batches), or a running "
-        "\nserver under load from a number of clients.",
+        help="measure a model's speed",
+        description="Measure a model that is loaded into this process (prefill, and decode in batches), or a "
+        "\nrunning server under the load of a number of clients.",
         epilog=_EXAMPLES,
     )
     parser.add_argument(
@@ -63,7 +63,7 @@ def add_parser(commands: Any) -> CommandParser:
 
 
 def _add_load(group: Any) -> None:
-    """What is measured."""
+    """Add the flags that say what is measured."""
     group.add_argument(
         "--concurrency",
         metavar="N",
@@ -91,7 +91,7 @@ def _of_server(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
     refuse_engine_options(arguments)
     workload = read_options(Workload, arguments)
     if arguments.prefill_tokens is not None:
-        raise ConfigError("--prefill-tokens can't be combined with --url: a server's TTFT tells of prefill")
+        raise ConfigError("--prefill-tokens can't be combined with --url: TTFT measures a server's prefill")
     from mlc_serve.interface.bench import bench_server
 
     return bench_server(
@@ -102,7 +102,7 @@ def _of_server(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
 def _in_process(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
     refuse_key_without_url(arguments)
     if "prefix_cache_mode" in parse_overrides(arguments.overrides):
-        raise ConfigError("--overrides: prefix_cache_mode: bench measures without a prefix cache")
+        raise ConfigError("--overrides: prefix_cache_mode: bench always measures without a prefix cache")
     engine, launch = read_engine(arguments)
     workload = read_options(Workload, arguments)
     keep_torch_out()
@@ -113,7 +113,7 @@ def _in_process(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]
 
 
 def _positive(text: str) -> int:
-    """A whole number from 1 on, for argparse."""
+    """Parse an integer of at least 1, for argparse."""
     try:
         number = int(text)
     except ValueError:

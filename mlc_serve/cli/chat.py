@@ -1,4 +1,4 @@
-"""`mlc_serve chat [MODEL]`: flags in, one call of a function of interface.chat."""
+"""`mlc_serve chat [MODEL]`: parses the flags and calls interface.chat or interface.chat_in_process."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from mlc_serve.config import ChatConfig
 
 _EXAMPLES = """\
 examples:
-  mlc_serve chat                                            the demo model
+  mlc_serve chat                                            chat with the demo model
   mlc_serve chat ./my-model --temperature 0 --system "Answer briefly."
-  mlc_serve chat --url http://127.0.0.1:8000/v1             a server that runs
-  echo "What is 2 plus 3?" | mlc_serve chat                 one question, and the answer alone"""
+  mlc_serve chat --url http://127.0.0.1:8000/v1             chat with a model on a running server
+  echo "What is 2 plus 3?" | mlc_serve chat                 ask one question, and print only the answer"""
 
 
 def add_parser(commands: Any) -> CommandParser:
-    """Add this command to `commands`, what argparse's add_subparsers returned."""
+    """Add this command to `commands`, the result of argparse's add_subparsers."""
     parser: CommandParser = commands.add_parser(
         "chat",
         help="chat with a model in the terminal",
-        description="Chat with a model in the terminal: one that is loaded here, or one on a running server. "
-        "\nFrom a pipe, every line is a question. /help lists what can be typed besides questions.",
+        description="Chat with a model in the terminal, loaded into this process or on a running server."
+        "\nFrom a pipe, every line is a question. In the chat, /help lists the commands.",
         epilog=_EXAMPLES,
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""`mlc_serve compile MODEL --output FILE`: flags in, one call of interface.compile.compile_model."""
+"""`mlc_serve compile MODEL --output FILE`: parses the flags and calls interface.compile.compile_model."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ examples:
 
 
 def add_parser(commands: Any) -> CommandParser:
-    """Add this command to `commands`, what argparse's add_subparsers returned."""
+    """Add this command to `commands`, the result of argparse's add_subparsers."""
     parser: CommandParser = commands.add_parser(
         "compile",
         help="compile a model's library",
-        description="Compile the library of a model, to be served with --model-lib.",
+        description="Compile a model's library, which `serve` loads with --model-lib.",
         epilog=_EXAMPLES,
     )
     parser.add_argument(
@@ -35,24 +35,26 @@ def add_parser(commands: Any) -> CommandParser:
         required=True,
         help="the library to write, such as model.so",
     )
-    parser.add_argument("--quantization", metavar="SCHEME", help="as of `serve`; without it, the model's own")
+    parser.add_argument(
+        "--quantization", metavar="SCHEME", help="a scheme as for `serve` (default: the model's own)"
+    )
     parser.add_argument(
         "--opt",
         default=DEFAULT_OPT,
         choices=get_args(OptimizationLevel),
-        help="optimization level, as of `serve` (default: %(default)s)",
+        help="optimization level as for `serve` (default: %(default)s)",
     )
     parser.add_argument(
         "--device", default="cpu", help="cpu, cuda, cuda:1, rocm, metal, vulkan or opencl (default: cpu)"
     )
-    parser.add_argument("--arch", help="architecture, such as sm_90a or znver5; without it, this machine's")
+    parser.add_argument("--arch", help="architecture, such as sm_90a or znver5 (default: this machine's)")
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compile, and return the exit code."""
     keep_torch_out()
-    # Imported here because it loads TVM's compiler, and only after the flags were found good.
+    # Imported here because it loads TVM's compiler, and only after the flags are known to be valid.
     from mlc_serve.interface.compile import compile_model
 
     compile_model(

@@ -1,4 +1,4 @@
-"""`mlc_serve convert SOURCE --quantization SCHEME --output DIR`: flags in, one call of interface.convert."""
+"""`mlc_serve convert SOURCE --quantization SCHEME --output DIR`: parses flags, calls interface.convert."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ examples:
 
 
 def add_parser(commands: Any) -> CommandParser:
-    """Add this command to `commands`, what argparse's add_subparsers returned."""
+    """Add this command to `commands`, the result of argparse's add_subparsers."""
     parser: CommandParser = commands.add_parser(
         "convert",
-        help="convert a model's weights to a directory in MLC's format",
-        description="Write a model as a directory in MLC's format, its weights in a quantization scheme. "
-        "\n`serve` takes the directory; so does MLC, where it has the scheme (all but q8f32_1).",
+        help="convert a model to a directory in MLC's format",
+        description="Write a model as a directory in MLC's format, with weights in a quantization scheme. "
+        "\n`serve` can load the directory; so can MLC, if it supports the scheme (all but q8f32_1).",
         epilog=_EXAMPLES,
     )
     parser.add_argument("source", metavar="SOURCE", help=MODEL_HELP)
@@ -37,7 +37,7 @@ def add_parser(commands: Any) -> CommandParser:
         metavar="DIR",
         type=Path,
         required=True,
-        help="the directory to write; new, or empty",
+        help="the directory to write; it must be new or empty",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""The flags of commands that load a model into their own process: those of the engine, and its device."""
+"""The flags of commands that load a model into their own process: those of the engine and its device."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from mlc_serve.errors import ConfigError
 
 MODEL_HELP = "directory in Hugging Face or MLC format, or org/name or HF://org/name on the hub"
 
-# What only a server has a use for.
+# Settings that only a server uses.
 _SERVERS_OWN = {"additional_models", "max_queued_requests"}
 _NOT_DEVICE = {entry.name for entry in fields(LaunchConfig)} - {"device"}
 
 
 def add_engine_options(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
-    """Add the engine's flags, but for the fields `without`, and --overrides."""
+    """Add --overrides and the engine's flags, except those of the fields `without`."""
     parser.add_argument(
         "--overrides",
         metavar="KEY=VALUE;...",
         default="",
-        help="limits and settings, as of `serve`, whose --help lists the keys",
+        help="limits and settings as for `serve`, whose --help lists the keys",
     )
     add_options(parser, "launch", LaunchConfig, without=_NOT_DEVICE)
     add_options(parser, "engine", EngineConfig, without={*_SERVERS_OWN, *without})
 
 
 def read_engine(arguments: argparse.Namespace) -> tuple[EngineConfig, LaunchConfig]:
-    """What the flags say, without a listing of the limits. Raises ConfigError."""
+    """Read the configurations from the flags; verbose is off. Raises ConfigError."""
     engine = read_options(EngineConfig, arguments, model=arguments.model, verbose=False)
     return engine.overridden(arguments.overrides), read_options(LaunchConfig, arguments)
 
 
 def refuse_engine_options(arguments: argparse.Namespace) -> None:
-    """Raise ConfigError if one is given together with --url."""
+    """Raise ConfigError if an engine option is given together with --url."""
     names = {entry.name for config in (EngineConfig, LaunchConfig) for entry in fields(config)} - {"model"}
     given = sorted(names & vars(arguments).keys()) + ["overrides"] * bool(arguments.overrides)
     if given:
         flag = f"--{given[0].replace('_', '-')}"
-        raise ConfigError(f"{flag} can't be combined with --url: that server has loaded its model already")
+        raise ConfigError(f"{flag} can't be combined with --url: that server has already loaded its model")
 
 
 def keep_torch_out() -> None:
-    """TVM's FFI imports torch wherever it is installed, which takes seconds and memory that nothing needs."""
+    """Keep TVM's FFI from importing torch if it is installed: that takes seconds and memory for nothing."""
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # None makes the import fail, as documented

@@ -1,4 +1,4 @@
-"""`mlc_serve models [remove NAME...]`: flags in, functions of interface.models, a table out."""
+"""`mlc_serve models [remove NAME...]`: parses the flags, calls interface.models, and prints a table."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _COLUMNS = ("MODEL", "KIND", "SCHEME", "DEVICE", "SIZE", "LAST USED", "ID")
 _FIELDS = ("id", "model", "kind", "quantization", "device", "size", "last_used")
 _EXAMPLES = """\
 examples:
-  mlc_serve models                        what is cached, and how large it is
-  mlc_serve models remove org/name        all that is cached of a model
-  mlc_serve models remove 1a2b3c4d --yes  one thing by its id, without a question"""
+  mlc_serve models                        list what is cached, with sizes
+  mlc_serve models remove org/name        remove everything that is cached for a model
+  mlc_serve models remove 1a2b3c4d --yes  remove one entry by its id, without asking"""
 
 
 def add_parser(commands: Any) -> CommandParser:
-    """Add this command to `commands`, what argparse's add_subparsers returned."""
+    """Add this command to `commands`, the result of argparse's add_subparsers."""
     parser: CommandParser = commands.add_parser(
         "models",
-        help="list what is cached of models, or remove it",
+        help="list cached models, or remove them",
         description="List compiled libraries, converted weights and downloads from the Hugging Face hub, "
-        "\nwhose cache other programs share. What is removed is made or downloaded again when it is needed.",
+        "\nwhose cache other programs share. Removed entries are made or downloaded again when needed.",
         epilog=_EXAMPLES,
     )
     parser.add_argument("--json", action="store_true", help="print JSON; sizes in bytes, times in seconds")
@@ -40,10 +40,10 @@ def add_parser(commands: Any) -> CommandParser:
     removal = actions.add_parser(
         "remove",
         help="remove cached models",
-        description="Remove what is cached of models.",
+        description="Remove cached libraries, weights and downloads of models.",
         epilog=_EXAMPLES,
     )
-    removal.add_argument("names", metavar="NAME", nargs="+", help="a model or an id, as the listing has it")
+    removal.add_argument("names", metavar="NAME", nargs="+", help="a model or an id from the listing")
     removal.add_argument("--yes", action="store_true", help="don't ask")
     removal.set_defaults(act=_remove)
     parser.set_defaults(act=_list)
@@ -71,18 +71,18 @@ def _remove(arguments: argparse.Namespace) -> int:
     from mlc_serve.interface.models import cached_models, named, remove
 
     if arguments.json:
-        raise ConfigError("--json is for the listing: models remove prints one line")
+        raise ConfigError("--json is only for the listing, not for models remove")
     chosen = named(arguments.names, cached_models())
     if not arguments.yes and not _agrees(chosen):
         print("Nothing was removed.")
         return 1
-    print(f"Removed {_count(chosen)}; {size_text(remove(chosen))} are free.")
+    print(f"Removed {_count(chosen)}; this freed {size_text(remove(chosen))}.")
     return 0
 
 
 def _agrees(chosen: Sequence[CachedModel]) -> bool:
     if not sys.stdin.isatty():
-        raise ConfigError("models remove asks before it removes; where nobody can answer, type --yes")
+        raise ConfigError("models remove asks before it removes anything; without a terminal, give --yes")
     _print_table(chosen)
     return input("Remove them? [y/N] ").strip().lower() in ("y", "yes")
 

@@ -1,4 +1,4 @@
-"""argparse, fed from declared options, whose errors are ConfigErrors. Knows no particular option."""
+"""Builds argparse parsers from declared options; their errors are ConfigErrors. Knows no specific option."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _METAVARS = {
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Takes flags only as they are spelled, and raises ConfigError instead of printing its usage."""
+    """Accepts no abbreviated flags, and raises ConfigError instead of printing its usage."""
 
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -38,7 +38,7 @@ class CommandParser(argparse.ArgumentParser):
         raise ConfigError(f"{message} (see {self.prog} --help)")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Argparse asks here whether a value is one of an argument's choices; commands are choices, too."""
+        """Check that a value is one of an argument's choices. Argparse treats commands as choices, too."""
         choices = action.choices
         if choices is None or value in choices:
             return
@@ -51,13 +51,13 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """` (did you mean X?)` for the word of those known that is most like this one; "" if none is."""
+    """` (did you mean X?)` with the known word that is most similar to this one; "" if none is similar."""
     near = get_close_matches(word, list(known), n=1)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _unknown_command(program: str, word: str, names: Sequence[str]) -> str:
-    """A word that looks like a model gets the command that was left out."""
+    """The message for an unknown command. If the word looks like a model, it suggests the missing command."""
     hint = f" (did you mean {program} serve {word}?)" if "/" in word else nearest(word, names)
     return f"there is no command {word!r}{hint}; the commands are {', '.join(names)}"
 
@@ -67,8 +67,8 @@ def refuse_unknown(
     unknown: Sequence[str],
     commands: Mapping[str, CommandParser],
 ) -> None:
-    """Raise ConfigError for arguments that were not understood, with what was probably meant: a flag of this
-    command, or the other `commands` that have a flag of that name.
+    """Raise ConfigError for unknown arguments. It suggests a similar flag of this command, or names the other
+    `commands` that have the flag.
     """
     if not unknown:
         return
@@ -88,8 +88,8 @@ def _any_of(names: Sequence[str]) -> str:
 def add_options(
     parser: argparse.ArgumentParser, title: str, config: type[Any], without: Collection[str] = ()
 ) -> None:
-    """Add a group with the flags that a dataclass declares, but for the fields `without`. Flags that are not
-    given leave no trace in the result.
+    """Add a group with the flags that a dataclass declares, except those of the fields `without`. Flags that
+    are not given are missing from the parsed arguments.
     """
     group = parser.add_argument_group(title)
     for name, default, declared in options_of(config):
@@ -111,7 +111,7 @@ def read_options(config: type[Config], arguments: argparse.Namespace, **values: 
 
 
 def _form(declared: Option, default: object) -> dict[str, Any]:
-    """What argparse is told about an option."""
+    """The arguments of argparse's add_argument for an option."""
     text = declared.help.replace("%", "%%") + _default_text(declared, default)
     if declared.kind is Kind.BOOLEAN:
         return {"help": text, "action": "store_false" if default else "store_true"}

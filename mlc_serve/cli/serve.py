@@ -1,4 +1,4 @@
-"""`mlc_serve serve [MODEL]`: flags in, one call of interface.serve.run_server."""
+"""`mlc_serve serve [MODEL]`: parses the flags and calls interface.serve.run_server."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mlc_serve.config.option import options_of
 
 _EXAMPLES = """\
 examples:
-  mlc_serve serve                                    the demo model on http://127.0.0.1:8000
-  mlc_serve serve ./my-model --port 8080             a directory
+  mlc_serve serve                                    serve the demo model on http://127.0.0.1:8000
+  mlc_serve serve ./my-model --port 8080             serve a directory
   mlc_serve serve org/name --mode server --overrides "max_num_sequence=64\""""
 
 
 def add_parser(commands: Any) -> CommandParser:
-    """Add this command to `commands`, what argparse's add_subparsers returned."""
+    """Add this command to `commands`, the result of argparse's add_subparsers."""
     parser: CommandParser = commands.add_parser(
         "serve",
         help="serve a model over HTTP",
-        description="Serve a model, and further ones, over an OpenAI-compatible HTTP API.",
+        description="Serve one or more models over an OpenAI-compatible HTTP API.",
         epilog=f"{override_help()}\n\n{_EXAMPLES}",
     )
     add_serve_arguments(parser)
@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> CommandParser:
 
 
 def add_serve_arguments(parser: CommandParser) -> None:
-    """Add the model and all that can be set about a server."""
+    """Add the model and all settings of a server."""
     parser.add_argument(
         "model",
         metavar="MODEL",
@@ -43,7 +43,7 @@ def add_serve_arguments(parser: CommandParser) -> None:
         "--overrides",
         metavar="KEY=VALUE;...",
         default="",
-        help="limits and settings that win over what --mode and the flags say; the keys are below",
+        help="limits and settings that take precedence over --mode and the flags; the keys are listed below",
     )
     add_options(parser, "launch", LaunchConfig)
     add_options(parser, "engine", EngineConfig)
@@ -51,7 +51,7 @@ def add_serve_arguments(parser: CommandParser) -> None:
 
 
 def read_serve_arguments(arguments: argparse.Namespace) -> tuple[EngineConfig, ServerConfig, LaunchConfig]:
-    """The configurations that these arguments stand for. Raises ConfigError."""
+    """Read the configurations from the arguments. Raises ConfigError."""
     launch = read_options(LaunchConfig, arguments)
     server = read_options(ServerConfig, arguments)
     engine = read_options(EngineConfig, arguments, model=arguments.model).overridden(arguments.overrides)
@@ -59,17 +59,18 @@ def read_serve_arguments(arguments: argparse.Namespace) -> tuple[EngineConfig, S
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until a signal, and return the exit code."""
+    """Serve until a signal arrives, and return the exit code."""
     engine, server, launch = read_serve_arguments(arguments)
     keep_torch_out()
-    # Imported here because it loads TVM and the web framework, and only after the flags were found good.
+    # Imported here because it loads TVM and the web framework, and only after the flags are known to be
+    # valid.
     from mlc_serve.interface.serve import run_server
 
     return run_server(engine, server, launch)
 
 
 def override_help() -> str:
-    """The --overrides keys with their meaning, for the end of --help."""
+    """The --overrides keys and their meanings, for the end of --help."""
     lines = ["keys of --overrides:"]
     for _, _, declared in options_of(EngineConfig):
         if declared.override:

@@ -1,4 +1,4 @@
-"""`--url`: the address of a running server's API, as a flag's value."""
+"""The flags for a running server: `--url`, the address of its API, and `--api-key`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ def add_server_flags(parser: argparse.ArgumentParser) -> None:
         "--url",
         metavar="URL",
         type=server_url,
-        help="ask an OpenAI-compatible server, such as http://127.0.0.1:8000/v1, instead of loading a model",
+        help="use an OpenAI-compatible server, such as http://127.0.0.1:8000/v1, instead of loading a model",
     )
     group.add_argument("--api-key", metavar="KEY", help=f"the server's key (default: ${KEY_VARIABLE})")
 
 
 def server_url(text: str) -> str:
-    """The URL that the API's paths follow, without a slash at its end. One without a path gets /v1."""
+    """Parse the URL that the API's paths are appended to. The result has no slash at its end; the default
+    path is /v1.
+    """
     try:
         address = urlsplit(text)
         whole = address.scheme in ("http", "https") and address.hostname and address.port != 0
@@ -37,12 +39,12 @@ def server_url(text: str) -> str:
 
 
 def server_key(arguments: argparse.Namespace) -> str | None:
-    """The key that was given, or the environment's."""
+    """The key of the flag, or else of the environment."""
     key: str | None = arguments.api_key
     return key or os.environ.get(KEY_VARIABLE)
 
 
 def refuse_key_without_url(arguments: argparse.Namespace) -> None:
-    """Raise ConfigError for a key that nobody is sent."""
+    """Raise ConfigError for a key without a server to send it to."""
     if arguments.api_key and not arguments.url:
-        raise ConfigError("--api-key is for a server: give its address with --url")
+        raise ConfigError("--api-key is only for a running server: give its address with --url")

@@ -1,4 +1,4 @@
-"""`mlc_serve completion SHELL`: a script that completes this program's commands and flags, made by shtab."""
+"""`mlc_serve completion SHELL`: prints a script, made by shtab, that completes commands and flags."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _DIRECTORIES = ("MODEL", "SOURCE", "DIR")
 
 
 def add_parser(commands: Any) -> CommandParser:
-    """Add this command to `commands`, what argparse's add_subparsers returned."""
+    """Add this command to `commands`, the result of argparse's add_subparsers."""
     parser: CommandParser = commands.add_parser(
         "completion",
         help="print a script that completes commands and flags in a shell",
-        description="Print a script with which a shell completes the commands and flags of mlc_serve.",
+        description="Print a script that lets a shell complete the commands and flags of mlc_serve.",
         epilog="examples:\n"
         '  eval "$(mlc_serve completion bash)"                            in ~/.bashrc\n'
         "  mlc_serve completion zsh > ~/.zfunc/_mlc_serve                 with ~/.zfunc in $fpath",

@@ -1,4 +1,4 @@
-"""API keys from where nobody sees them who lists the processes: an environment variable and a file."""
+"""Reads API keys from an environment variable and a file, where a listing of processes doesn't show them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _SPACES = " \t\r\n"
 
 
 def with_all_keys(config: ServerConfig, environment: Mapping[str, str]) -> ServerConfig:
-    """The configuration with the keys of the flags, of VARIABLE and of its file as its `api_keys`.
+    """The configuration with `api_keys` from the flags, the environment variable VARIABLE and the key file.
 
-    Raises ConfigError if there is a file that can't be read, or that has no key.
+    Raises ConfigError if the file can't be read or has no key.
     """
     keys = [*config.api_keys, *keys_in(environment.get(VARIABLE, ""))]
     if config.api_key_file is not None:
@@ -26,7 +26,7 @@ def with_all_keys(config: ServerConfig, environment: Mapping[str, str]) -> Serve
 
 
 def keys_in(text: str) -> Iterator[str]:
-    """The keys that a text has on its lines or, if it is one line without an end, between its commas."""
+    """The keys in a text: one per line, or separated by commas if the text has no line break."""
     parts = text.split("\n" if "\n" in text else ",")
     return filter(None, (part.strip(_SPACES) for part in parts))
 
@@ -45,5 +45,5 @@ def _keys_of_file(path: str) -> list[str]:
         raise ConfigError(f"api_key_file: {path} is not text in UTF-8") from error
     keys = list(keys_in(f"{text}\n"))
     if not keys:
-        raise ConfigError(f"api_key_file: {path} has no key in it")
+        raise ConfigError(f"api_key_file: {path} contains no key")
     return keys

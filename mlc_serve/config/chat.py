@@ -1,4 +1,4 @@
-"""What a chat in the terminal asks of a model."""
+"""The settings of a chat in the terminal."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from mlc_serve.config.option import Kind, check_options, option, parse_assignmen
 
 @dataclass(frozen=True)
 class ChatConfig:
-    """What a chat in the terminal asks of a model; None leaves it to the model. Raises ConfigError.
+    """The settings of a chat in the terminal; None uses the model's default. Raises ConfigError.
 
-    An option's override is its key in the chat's own /set.
+    An option's override is its key in the chat's /set command.
     """
 
     system: str | None = option(None, "System message of every conversation.", flags=("--system",))
     temperature: float | None = option(
         None,
-        "How far replies stray from the likeliest tokens; 0 takes these alone. Without one, the model's own.",
+        "How random replies are; 0 always takes the likeliest token. Default: the model's own.",
         kind=Kind.NUMBER,
         minimum=0,
         maximum=2,
@@ -27,7 +27,7 @@ class ChatConfig:
     )
     top_p: float | None = option(
         None,
-        "Share of the probability that tokens are drawn from. Without one, the model's own.",
+        "Sample only from the likeliest tokens with this share of the probability. Default: the model's own.",
         kind=Kind.NUMBER,
         minimum=0.001,
         maximum=1,
@@ -36,7 +36,7 @@ class ChatConfig:
     )
     max_tokens: int | None = option(
         None,
-        "Longest reply in tokens. Without one, as long as the context window allows.",
+        "Longest reply in tokens. Default: as long as the context window allows.",
         kind=Kind.INTEGER,
         minimum=1,
         flags=("--max-tokens",),
@@ -44,7 +44,7 @@ class ChatConfig:
     )
     seed: int | None = option(
         None,
-        "Seed of the draws: the same one gives the same reply.",
+        "Seed for sampling: the same seed gives the same reply.",
         kind=Kind.INTEGER,
         minimum=0,
         maximum=2**63 - 1,

@@ -1,4 +1,4 @@
-"""What a user may choose about an engine."""
+"""The settings of an engine."""
 
 from __future__ import annotations
 
@@ -20,57 +20,57 @@ PrefixCacheMode = Literal["radix", "disable"]
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """Everything about an engine that a user may choose. Raises ConfigError if a value is out of range.
+    """The settings of an engine. Raises ConfigError if a value is out of range.
 
     Lengths are in tokens. `additional_models` holds paths or (path, library) pairs; each is served as a
-    further chat model. `prefix_cache_max_num_recycling_seqs` follows MLC: None is max_num_sequence, 0 keeps
-    none, -1 has no limit.
+    further chat model. `prefix_cache_max_num_recycling_seqs` follows MLC: None means max_num_sequence, 0
+    keeps none, -1 means no limit.
     """
 
-    model: str | None = option(None, "Model directory, Hugging Face repository, or none for the demo model.")
+    model: str | None = option(None, "Model directory or Hugging Face repository. Default: the demo model.")
     model_lib: str | None = option(
         None,
-        "Compiled model library. Without one, the model is compiled on first use.",
+        "Compiled model library. Without it, the model is compiled on first use.",
         flags=("--model-lib",),
     )
     mode: Mode | None = option(
         None,
-        "Preset for the limits left open: local (a few requests at a time), interactive (one) "
-        "or server (as many as memory allows). Without one: local.",
+        "Preset for limits that are not set: local (a few requests at a time), interactive (one) "
+        "or server (as many as memory allows). Default: local.",
         flags=("--mode",),
         choices=("local", "interactive", "server"),
     )
     additional_models: Sequence[str | tuple[str, str]] = option(
         (),
-        "Further chat models, each PATH or PATH,LIBRARY. A request chooses by its `model`.",
+        "Further chat models, each PATH or PATH,LIBRARY. A request chooses one by its `model`.",
         kind=Kind.MODELS,
         flags=("--additional-models",),
         spelling=Spelling.MANY,
     )
     quantization: str | None = option(
         None,
-        "Scheme in which weights are kept: q0f32, q0f16, and on the CPU q0bf16, q8f32_1, q4f16_1 or q4f32_1. "
-        "Without one: the model's own, or q8f32_1 on the CPU and q0f16 elsewhere.",
+        "Scheme of the weights: q0f32, q0f16, and on the CPU q0bf16, q8f32_1, q4f16_1 or q4f32_1. "
+        "Default: the model's own, or q8f32_1 on the CPU and q0f16 elsewhere.",
         flags=("--quantization",),
     )
     tensor_parallel_shards: int | None = option(
         None,
-        "Devices that share each layer. Not built yet.",
+        "Number of devices that share each layer. Not built yet.",
         kind=Kind.INTEGER,
         minimum=1,
         override="tensor_parallel_shards",
     )
     pipeline_parallel_stages: int | None = option(
         None,
-        "Devices that share the layers. Not built yet.",
+        "Number of devices that the layers are divided among. Not built yet.",
         kind=Kind.INTEGER,
         minimum=1,
         override="pipeline_parallel_stages",
     )
     opt: OptimizationLevel | None = option(
         None,
-        "Freedoms that compilation takes on the CPU: O0 none, O1 activations rounded to bytes where weights "
-        "are integers, O2 also fused kernels, O3 also keys and values in float16. Without one: O3.",
+        "Optimizations on the CPU that may change results: O0 none, O1 activations rounded to bytes where "
+        "weights are integers, O2 also fused kernels, O3 also keys and values in float16. Default: O3.",
         flags=("--opt",),
         override="opt",
         choices=("O0", "O1", "O2", "O3"),
@@ -78,7 +78,7 @@ class EngineConfig:
     gpu_memory_utilization: float | None = option(
         None,
         "Share of the device's free memory (on the CPU: of what the machine and its cgroup leave free) "
-        "for weights, workspace and KV cache. Without one: 0.85.",
+        "for weights, workspace and KV cache. Default: 0.85.",
         kind=Kind.NUMBER,
         minimum=0.01,
         maximum=1,
@@ -86,76 +86,76 @@ class EngineConfig:
     )
     kv_cache_page_size: int = option(
         16,
-        "Tokens in a page of the KV cache. Other sizes than 16 are not built yet.",
+        "Tokens in a page of the KV cache. Sizes other than 16 are not built yet.",
         kind=Kind.INTEGER,
         minimum=1,
         override="kv_cache_page_size",
     )
     max_num_sequence: int | None = option(
         None,
-        "Sequences that run at once. Without one, --mode decides.",
+        "Sequences that run at once. By default --mode decides.",
         kind=Kind.INTEGER,
         minimum=1,
         override="max_num_sequence",
     )
     max_total_sequence_length: int | None = option(
         None,
-        "Tokens that the KV cache holds. Without one, --mode and the memory decide.",
+        "Tokens that the KV cache holds. By default --mode and the memory decide.",
         kind=Kind.INTEGER,
         minimum=1,
         override="max_total_seq_length",
     )
     max_single_sequence_length: int | None = option(
         None,
-        "Tokens of one request, prompt and output together. Without one, the model's context window.",
+        "Most tokens of one request, prompt and output together. Default: the model's context window.",
         kind=Kind.INTEGER,
         minimum=2,
         override="context_window_size",
     )
     context_window_limit: int | None = option(
         None,
-        "Most tokens of one request, where the model's context window is longer.",
+        "Most tokens of one request if the model's context window is longer.",
         kind=Kind.INTEGER,
         minimum=2,
         override="context_window_limit",
     )
     prefill_chunk_size: int | None = option(
         None,
-        "Tokens of one forward pass. Without one: 1024, or less if the model takes less.",
+        "Most tokens of one forward pass. Default: 1024, or less if the model takes less.",
         kind=Kind.INTEGER,
         minimum=1,
         override="prefill_chunk_size",
     )
     sliding_window_size: int | None = option(
         None,
-        "Tokens that attention looks back. Not built yet.",
+        "Number of previous tokens that attention sees. Not built yet.",
         kind=Kind.INTEGER,
         minimum=1,
         override="sliding_window_size",
     )
     attention_sink_size: int | None = option(
         None,
-        "First tokens that a sliding window keeps. Not built yet.",
+        "Number of first tokens that a sliding window keeps. Not built yet.",
         kind=Kind.INTEGER,
         minimum=0,
         override="attention_sink_size",
     )
     max_history_size: int | None = option(
         None,
-        "States that a recurrent model can go back. Not built yet.",
+        "Number of states that a recurrent model can go back. Not built yet.",
         kind=Kind.INTEGER,
         minimum=0,
         override="max_history_size",
     )
     kv_state_kind: Literal["kv_cache", "rnn_state"] | None = option(
         None,
-        "What a sequence's state is. Other kinds than kv_cache are not built yet.",
+        "Kind of a sequence's state. Kinds other than kv_cache are not built yet.",
         choices=("kv_cache", "rnn_state"),
         override="kv_state_kind",
     )
     speculative_mode: SpeculativeMode = option(
         "disable",
-        "Speculative decoding. Other modes than disable are not built yet.",
+        "Speculative decoding. Modes other than disable are not built yet.",
         flags=("--speculative-mode",),
         choices=("disable", "small_draft", "eagle", "medusa"),
     )
@@ -171,28 +171,28 @@ class EngineConfig:
     )
     prefix_cache_mode: PrefixCacheMode = option(
         "radix",
-        "Whether requests reuse the computed prefix of earlier ones (radix).",
+        "Whether requests reuse cached prefixes of earlier ones (radix).",
         flags=("--prefix-cache-mode",),
         override="prefix_cache_mode",
         choices=("radix", "disable"),
     )
     prefix_cache_max_num_recycling_seqs: int | None = option(
         None,
-        "Finished sequences that the prefix cache keeps; -1 has no limit. Without one: max_num_sequence.",
+        "Finished sequences that the prefix cache keeps; -1 means no limit. Default: max_num_sequence.",
         kind=Kind.INTEGER,
         minimum=-1,
         override="prefix_cache_max_num_recycling_seqs",
     )
     prefill_mode: PrefillMode = option(
         "hybrid",
-        "Whether a step mixes prompts with running requests (hybrid) or prompts go first (chunked).",
+        "Whether a step mixes prefill with decode (hybrid) or prefill goes first (chunked).",
         flags=("--prefill-mode",),
         override="prefill_mode",
         choices=("hybrid", "chunked"),
     )
     max_queued_requests: int = option(
         1024,
-        "Requests that may wait; more are refused with status 429.",
+        "Most requests that may wait; further ones are refused with status 429.",
         kind=Kind.INTEGER,
         minimum=0,
         flags=("--max-queued-requests",),
@@ -207,12 +207,12 @@ class EngineConfig:
         refuse_not_yet(self)
 
     def agreed(self, *, model: str, model_lib: str | None, mode: Mode) -> EngineConfig:
-        """Return this configuration for a model given beside it. Raises ConfigError if the two differ."""
+        """Return this configuration with the given model. Raises ConfigError if it already names another."""
         given: dict[str, Any] = {"model": model, "model_lib": model_lib, "mode": mode}
         for name, value in given.items():
             own = getattr(self, name)
             if own is not None and own != value:
-                raise ConfigError(f"{name} is {value!r}, and {own!r} in the engine's configuration")
+                raise ConfigError(f"{name} is {value!r}, but {own!r} in the engine's configuration")
         return replace(self, **given)
 
     def overridden(self, overrides: str) -> EngineConfig:

@@ -1,4 +1,4 @@
-"""Options that are known but whose feature is not built: they are refused by name rather than ignored."""
+"""Options of features that are not built yet, which are refused by name rather than ignored."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOT_YET = {
 
 
 def refuse_not_yet(config: Any) -> None:
-    """Raise ConfigError for an option that asks for what is not built."""
+    """Raise ConfigError for an option that asks for a feature that is not built."""
     for name, not_yet in NOT_YET.items():
         value = getattr(config, name, not_yet.allowed[0])
         if value not in not_yet.allowed:

@@ -1,6 +1,7 @@
-"""What an option is: a declaration on a dataclass field; flags, --overrides keys, checks and docs use it.
+"""Declares options on dataclass fields; flags, --overrides keys, checks and docs are made from the
+declarations.
 
-Knows no particular option (mlc_serve/config declares them), no argparse and no file.
+Knows no particular option (other files of mlc_serve/config declare them), no argparse and no file.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from mlc_serve.errors import ConfigError
 
 
 class Kind(Enum):
-    """What values an option takes. The value is how an error message calls them."""
+    """The type of an option's values. Each member's value is its description in error messages."""
 
     INTEGER = "an integer"
     NUMBER = "a number"
@@ -40,8 +41,8 @@ class Option:
     """How one setting is spelled, checked and explained.
 
     `flags` are its command-line spellings, the documented one first; `override` is its --overrides key.
-    Either may be missing. The flag of a boolean stands for what the default is not: one that is on by default
-    has a flag such as --no-x. `minimum` and `maximum` are inclusive.
+    Either may be missing. The flag of a boolean sets the opposite of the default: if that is true, the flag
+    is named like --no-x. `minimum` and `maximum` are inclusive.
     """
 
     help: str
@@ -54,7 +55,7 @@ class Option:
     spelling: Spelling = Spelling.ONE
 
     def parse(self, text: str) -> object:
-        """The value that `text` stands for. Raises ValueError saying what was expected."""
+        """Convert a text to a value. Raises ValueError that says what was expected."""
         try:
             value = _PARSERS[self.kind](text)
         except (ValueError, KeyError):
@@ -89,19 +90,19 @@ class Option:
 
 
 def option(default: Any, help: str, **declaration: Any) -> Any:
-    """A dataclass field with an Option. Any, as dataclasses.field has it: the annotation decides the type."""
+    """A dataclass field with an Option. Returns Any, like dataclasses.field: the annotation is the type."""
     return field(default=default, metadata={"option": Option(help, **declaration)})
 
 
 def options_of(config: type[Any]) -> Iterator[tuple[str, Any, Option]]:
-    """Field name, default and Option of each declared option of a dataclass, in order."""
+    """Yield the field name, default and Option of each option of a dataclass, in order."""
     for entry in fields(config):
         if "option" in entry.metadata:
             yield entry.name, entry.default, entry.metadata["option"]
 
 
 def check_options(config: Any) -> None:
-    """Raise ConfigError for the first option whose value is not allowed. None is, where it is the default."""
+    """Raise ConfigError for the first option whose value is not allowed. A default of None is allowed."""
     for name, default, declared in options_of(type(config)):
         value = getattr(config, name)
         if value is None and default is None:
@@ -111,9 +112,9 @@ def check_options(config: Any) -> None:
 
 
 def parse_assignments(text: str, config: type[Any], source: str = "--overrides") -> dict[str, Any]:
-    """Read `key=value;key=value` into field names and values of a dataclass, by its options' override keys.
+    """Parse `key=value;key=value`, where keys are the override keys of a dataclass, to values by field name.
 
-    Empty parts are skipped. Raises ConfigError that begins with `source` and names a key or a value.
+    Empty parts are skipped. Raises ConfigError, which begins with `source` and names the wrong key or value.
     """
     keys = {entry.override: (name, entry) for name, _, entry in options_of(config) if entry.override}
     values: dict[str, Any] = {}
@@ -134,10 +135,10 @@ def parse_assignments(text: str, config: type[Any], source: str = "--overrides")
 
 
 def command_line(config: Any, known: Container[str] | None = None) -> list[str]:
-    """Arguments from which a command line reads back what differs from the defaults.
+    """The command-line arguments for all settings that differ from their defaults.
 
-    Settings that have no flag of their own go into one --overrides. With `known`, the reader knows only these
-    flags and keys; raises ConfigError for a setting that it can't be told.
+    Settings without a flag go into one --overrides. With `known`, the command has only these flags and keys;
+    raises ConfigError for a setting that they can't express.
     """
     flags: list[str] = []
     overrides: list[str] = []
@@ -151,7 +152,7 @@ def command_line(config: Any, known: Container[str] | None = None) -> list[str]:
         elif declared.override and (known is None or declared.override in known):
             overrides.append(f"{declared.override}={_text(value)}")
         else:
-            raise ConfigError(f"{name} is {value!r}, and the command that is to run has no such option")
+            raise ConfigError(f"{name} is {value!r}, but the command to be run has no such option")
     return [*flags, "--overrides", ";".join(overrides)] if overrides else flags
 
 
@@ -166,7 +167,7 @@ def _flag(flag: str, declared: Option, value: Any) -> list[str]:
 
 
 def _text(value: object) -> str:
-    """The text that `Option.parse` reads back as `value`."""
+    """The text that `Option.parse` converts to `value`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return ",".join(value) if isinstance(value, (list, tuple)) else str(value)

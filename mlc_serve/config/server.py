@@ -1,4 +1,4 @@
-"""What a user may choose about the HTTP server."""
+"""The settings of the HTTP server."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from mlc_serve.errors import ConfigError
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """Everything about the HTTP server that a user may choose. Raises ConfigError if a value is out of range.
+    """The settings of the HTTP server. Raises ConfigError if a value is out of range.
 
-    Times are in seconds. Without `api_keys` nothing is asked of a client.
+    Times are in seconds. Without `api_keys` clients need no key.
     """
 
     host: str = option("127.0.0.1", "Address to listen on.", flags=("--host",))
     port: int = option(
         8000,
-        "Port to listen on; 0 is any free one.",
+        "Port to listen on; 0 chooses any free one.",
         kind=Kind.INTEGER,
         minimum=0,
         maximum=65535,
@@ -27,9 +27,8 @@ class ServerConfig:
     )
     allowed_hosts: Sequence[str] = option(
         (),
-        "Names that the Host header of a request may have, beside localhost, a plain address and --host: "
-        "a JSON list. Without it other names are refused only where --host is a loopback address; "
-        '["*"] allows all.',
+        "Names allowed in the Host header besides localhost, IP addresses and --host: a JSON list. By "
+        'default other names are refused only if --host is a loopback address; ["*"] allows all.',
         kind=Kind.TEXTS,
         flags=("--allowed-hosts",),
     )
@@ -59,9 +58,9 @@ class ServerConfig:
     )
     api_keys: Sequence[str] = option(
         (),
-        "Key that clients must send as a bearer token; may be given several times. Keys also come from the "
-        "environment variable MLC_SERVE_API_KEY, one per line or between commas, where other users of the "
-        "machine don't see them.",
+        "Key that clients must send as a bearer token; may be given several times. Keys are also read from "
+        "the environment variable MLC_SERVE_API_KEY, separated by line breaks or commas, where other users "
+        "of the machine don't see them.",
         kind=Kind.TEXTS,
         flags=("--api-key",),
         spelling=Spelling.REPEATED,
@@ -73,18 +72,18 @@ class ServerConfig:
     )
     served_model_name: str | None = option(
         None,
-        "Name of the model for clients. Without one, MODEL as it was given.",
+        "Name of the model for clients. Default: MODEL as it was given.",
         flags=("--served-model-name",),
     )
     enable_ui: bool = option(
         True,
-        "The web page at /, with a chat and the engine's status. --no-ui leaves it out.",
+        "Serve the web page at /, with a chat and the engine's status. --no-ui turns it off.",
         kind=Kind.BOOLEAN,
         flags=("--no-ui",),
     )
     enable_debug: bool = option(
         False,
-        "Serve /debug/* and honour `debug_config` in requests.",
+        "Serve /debug/* and accept `debug_config` in requests.",
         kind=Kind.BOOLEAN,
         flags=("--enable-debug",),
     )
@@ -111,17 +110,17 @@ class ServerConfig:
     )
     idle_timeout: int = option(
         75,
-        "Seconds after which a connection is closed on which nothing is asked any more. Longer than the 60 "
-        "seconds of common proxies, so that they close first.",
+        "Seconds that a connection may stay open without a request. Longer than the 60 seconds of common "
+        "proxies, so that they close first.",
         kind=Kind.INTEGER,
         minimum=1,
         flags=("--idle-timeout",),
     )
     max_connections: int | None = option(
         None,
-        "Connections at a time. A further one takes the place of the one that has waited longest for its "
-        "client; if all are being served, it is refused with status 503. Without it 1024, or as many as the "
-        "process may open files for.",
+        "Most connections at a time. A further one replaces the connection that has waited longest for its "
+        "client; if all have running requests, it is refused with status 503. Default: 1024, or fewer if the "
+        "process may not open as many files.",
         kind=Kind.INTEGER,
         minimum=1,
         flags=("--max-connections",),
@@ -178,15 +177,15 @@ class ServerConfig:
     )
     loop_warning: float = option(
         1.0,
-        "Seconds for which one thing may hold the event loop before it is logged with its stack. Holds are "
-        "measured to a twentieth of it.",
+        "Seconds for which the event loop may be blocked before the blocking stack is logged. Measured to a "
+        "twentieth of it.",
         kind=Kind.NUMBER,
         minimum=0.05,
         flags=("--loop-warning",),
     )
     log_level: str = option(
         "info",
-        "Least severe messages to log.",
+        "Lowest severity of messages to log.",
         flags=("--log-level",),
         choices=("debug", "info", "warning", "error", "critical"),
     )
@@ -197,6 +196,6 @@ class ServerConfig:
             raise ConfigError("api_keys: a key with a line break can't be sent in a header")
         if self.allow_credentials and "*" in self.allow_origins:
             raise ConfigError(
-                "allow_credentials would let every page act for its reader: "
-                "give allow_origins the origins that may"
+                "allow_credentials would let every web page act on its visitors' behalf: "
+                "set allow_origins to the origins that may"
             )

@@ -1,4 +1,4 @@
-"""What a measurement asks."""
+"""The load of a measurement."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ from mlc_serve.config.option import Kind, check_options, option
 
 @dataclass(frozen=True)
 class Workload:
-    """What a measurement asks: lengths in tokens, and how many runs a figure is the median of.
-
-    Raises ConfigError.
-    """
+    """The load of a measurement: lengths in tokens, and the number of runs. Raises ConfigError."""
 
     prompt_tokens: int = option(
         128, "Length of prompts.", kind=Kind.INTEGER, minimum=1, flags=("--prompt-tokens",)
     )
     max_tokens: int = option(64, "Length of replies.", kind=Kind.INTEGER, minimum=1, flags=("--max-tokens",))
     runs: int = option(
-        3, "Runs that a figure is the median of.", kind=Kind.INTEGER, minimum=1, flags=("--runs",)
+        3, "Number of runs; each figure is their median.", kind=Kind.INTEGER, minimum=1, flags=("--runs",)
     )
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The small chat model that ships with the package: where it lies. Knows nothing of how it is loaded."""
+"""Where the small chat model that ships with the package is. Does not know how it is loaded."""
 
 from __future__ import annotations
 

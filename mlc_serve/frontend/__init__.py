@@ -1,1 +1,1 @@
-"""From requests on the wire to what the engine is given, from its tokens to replies. On the event loop."""
+"""Turns requests into the engine's inputs, and the engine's tokens into replies. Runs on the event loop."""

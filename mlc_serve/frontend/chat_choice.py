@@ -1,4 +1,4 @@
-"""One choice of a chat reply: text split into content and tool calls, as a message or as chunks. Pure."""
+"""One choice of a chat reply: its text is split into content and tool calls, as a message or as chunks."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ class ChatText:
         self._ends_in_call = False
 
     def push(self, delta: TextDelta) -> ChatPart:
-        """What the delta completes.
+        """Return what the delta completes.
 
-        A choice that called a tool ends in tool_calls, unless it was cut off in what followed the call. With
-        `ends_after_call` it ends there, whatever follows.
+        A choice that called a tool finishes with tool_calls, unless it was cut off in the text after the
+        call. With `ends_after_call` it finishes right after its first call.
         """
         end = wire_reason(delta.finish_reason)
         if self._parser is None:
@@ -78,13 +78,13 @@ class ChatText:
 
 
 def _through_first_call(pieces: Sequence[str | ParsedCall]) -> int:
-    """How many of the pieces there are up to and with the first call; 0 if there is no call."""
+    """The number of pieces up to and including the first call; 0 if there is no call."""
     calls = (number for number, piece in enumerate(pieces, 1) if isinstance(piece, ParsedCall))
     return next(calls, 0)
 
 
 class ChatMessageWriter:
-    """Collects one choice into a whole message. Its logprobs are in `logprobs`."""
+    """Collects one choice into a whole message, and its logprobs in `logprobs`."""
 
     def __init__(self, index: int, options: ChatOptions) -> None:
         self._index = index
@@ -95,7 +95,7 @@ class ChatMessageWriter:
         self.logprobs = LogprobTable()
 
     def add(self, delta: TextDelta) -> None:
-        """Take in one more delta; what follows the end is dropped."""
+        """Add one more delta; deltas after the end are dropped."""
         if self.has_ended:
             return
         part = self._text.push(delta)
@@ -123,7 +123,7 @@ class ChatMessageWriter:
 
 
 class ChatChunkWriter:
-    """Writes one choice as parts of chunks: role, content and calls as they come, finish reason."""
+    """Writes one choice as parts of chunks: the role, content and calls as they arrive, the finish reason."""
 
     def __init__(self, index: int, options: ChatOptions, logprobs: ChatLogprobsWriter) -> None:
         self._index = index
@@ -136,11 +136,11 @@ class ChatChunkWriter:
         self.has_ended = False
 
     def writes_text_alone(self, delta: TextDelta) -> bool:
-        """Whether the part for a delta is its text, and `write` need not be asked."""
+        """Whether the part for a delta is only its text, so that `write` need not be called."""
         return self._has_begun and self._is_plain and bool(delta.text) and delta.finish_reason is None
 
     def write(self, delta: TextDelta) -> Iterator[ChatChunkChoice]:
-        """The parts for one delta, none after the end. Logprobs go with the first that is about output."""
+        """Yield the parts for one delta, none after the end. The first part with output has the logprobs."""
         if self.has_ended:
             return
         if not self._has_begun:
@@ -181,7 +181,7 @@ def _tool_call(call: ParsedCall) -> ToolCall:
 
 
 def _call_deltas(call: ParsedCall, index: int) -> Iterator[ChatDelta]:
-    """Who is called, then with which arguments."""
+    """Yield the name of the called function, then its arguments."""
     named = FunctionDelta(name=call.name, arguments="")
     first = ToolCallDelta(index=index, id=_call_id(), type="function", function=named)
     rest = ToolCallDelta(index=index, function=FunctionDelta(arguments=call.arguments))

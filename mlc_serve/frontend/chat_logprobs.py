@@ -1,4 +1,4 @@
-"""Logprobs in the form of chat replies: an object a token, with the token's own bytes."""
+"""Logprobs in the format of chat replies: one object per token, with the token's own bytes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mlc_serve.frontend.logprob_table import LogprobTable, finite, listed
 from mlc_serve.protocol.replies import ChatLogprobs
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
-# Of how many tokens it is remembered how they are written. They are the same few in most of a reply.
+# How many tokens' JSON is cached. Most of a reply consists of the same few tokens.
 _REMEMBERED = 4096
 
 
 class ChatLogprobsWriter:
-    """Writes the logprobs of one reply as JSON, by hand: there may be millions, each a small object."""
+    """Writes the logprobs of one reply as JSON, without pydantic: there may be millions of small objects."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -45,6 +45,6 @@ class ChatLogprobsWriter:
         return f"{before}{finite(logprob)!r}{behind}"
 
     def _written_around(self, token_id: int) -> tuple[str, str]:
-        """What stands before and behind the number."""
+        """The JSON before and after the number."""
         text, own_bytes = self._tokenizer.token_text(token_id), self._tokenizer.token_bytes(token_id)
         return f'"token":{quoted(text)},"logprob":', f',"bytes":[{",".join(map(str, own_bytes))}]'

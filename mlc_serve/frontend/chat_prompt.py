@@ -1,4 +1,4 @@
-"""A conversation as the token ids that the model continues. Pure."""
+"""Turns a conversation into the token ids that the model continues. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mlc_serve.text.conversation import Conversation
 from mlc_serve.text.pieces import Piece
 from mlc_serve.text.templates.meter import Meter
 
-# `self` is none of the template's variables: it can't be passed by name.
+# `self` can't be a variable of the template, since it can't be passed by name.
 _RESERVED = frozenset({"messages", "tools", "add_generation_prompt", "self"})
 
 
 def chat_prompt_ids(
     request: ChatCompletionRequest, model: LoadedModel, meter: Meter | None = None
 ) -> list[int]:
-    """The prompt of a chat request, in which the template's control tokens are the only ones.
+    """The prompt of a chat request, in which the only control tokens are the template's own.
 
     Raises InvalidRequestError if the model has no chat template or its template refuses the conversation,
     ContextLengthError if the prompt is too long.
@@ -33,13 +33,13 @@ def chat_prompt_ids(
 
 
 def chat_prompt(request: ChatCompletionRequest, model: LoadedModel) -> str:
-    """The prompt as text, special tokens written out in it."""
+    """The prompt as text, in which special tokens are spelled out."""
     return "".join(piece.text for piece in _prompt_pieces(request, model))
 
 
 def _certain_length(request: ChatCompletionRequest) -> int:
-    """Characters of content that every template writes. It may leave out white space around a content, and
-    what the assistant thought.
+    """The number of characters of content that any template writes. Templates may leave out white space
+    around a message's content, and the assistant's reasoning.
     """
     contents = (message.content or "" for message in request.messages if message.role != "assistant")
     return sum(len(content.strip()) for content in contents if isinstance(content, str))
@@ -63,7 +63,7 @@ def _prompt_pieces(
 
 
 def offers_tools(request: ChatCompletionRequest) -> bool:
-    """Whether the model is told of tools, and its reply may hold calls of them."""
+    """Whether the model is told about tools, so that its reply may contain calls."""
     return bool(request.tools) and request.tool_choice != "none"
 
 
@@ -90,7 +90,7 @@ def _variables(request: ChatCompletionRequest) -> dict[str, Any]:
 
 
 def _for_template(message: Message) -> dict[str, Any]:
-    """Templates know no role `developer`, which is OpenAI's newer name of `system`."""
+    """The message for a template, which doesn't know `developer`, OpenAI's newer name for `system`."""
     role = "system" if message.role == "developer" else message.role
     rendered: dict[str, Any] = {"role": role, "content": message.content}
     for name in ("name", "tool_call_id", "reasoning_content"):

@@ -1,4 +1,4 @@
-"""The text of one choice as its tokens come in: detokenized, and ended where a stop string appears. Pure."""
+"""The text of one choice while its tokens arrive: detokenized, and ended where a stop string appears."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from mlc_serve.text.tokenization.detokenizer import Detokenizer
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 
-@dataclass(slots=True)  # not frozen, which would take as long again, and there is one for each token
+@dataclass(slots=True)  # not frozen: that would double the time, and there is one for each token
 class TextDelta:
-    """What is new of one choice. The last of each `index`, and only it, has a `finish_reason`.
+    """What is new in one choice. Only the last delta of each `index` has a `finish_reason`.
 
-    `token_ids` are all tokens that were generated, up to and with the one that completed a stop string or is
-    a stop token. `logprobs`, if asked for, has an entry for each but a stop token, whose text isn't shown.
-    `prompt_logprobs`, if asked for, are, over all deltas, those of the prompt's tokens from the second on.
+    `token_ids` are all generated tokens up to and including a stop token or the one that completed a stop
+    string. `logprobs`, if asked for, has an entry for each of them except a stop token, whose text isn't
+    shown. The `prompt_logprobs` of all deltas, if asked for, are those of the prompt's tokens from the second
+    on.
     """
 
     index: int
@@ -32,7 +33,7 @@ class TextDelta:
 
 
 def choices(count: int, params: GenerationParams, tokenizer: Tokenizer) -> list[Choice]:
-    """The choices of one request, which share what is known of its stop strings."""
+    """The choices of one request, which share the search tables of its stop strings."""
     stops = StopStrings(params.stop, are_shown=params.shows_stop)
     return [Choice(i, params, tokenizer, stops) for i in range(count)]
 
@@ -40,8 +41,8 @@ def choices(count: int, params: GenerationParams, tokenizer: Tokenizer) -> list[
 class Choice:
     """One of a request's choices.
 
-    Stop strings count in the text that follows the first min_tokens tokens. The names of special tokens,
-    which are not shown, count there as well: `<|im_end|>` as a stop string ends the text at that token.
+    Stop strings are searched for in the text after the first min_tokens tokens. The search includes the names
+    of special tokens, which are not shown: `<|im_end|>` as a stop string ends the text at that token.
     """
 
     def __init__(
@@ -55,9 +56,9 @@ class Choice:
         self._stop_search = StopSearch(stops) if stops.patterns else None
 
     def push(self, delta: RequestDelta) -> TextDelta:
-        """The text of what the engine did. Raises RequestFailedError if the request has failed there.
+        """Return the text for a delta of the engine. Raises RequestFailedError if the request failed there.
 
-        Where a stop string appears, the result ends with FinishReason.STOP, whatever the engine said.
+        If a stop string appears, the result ends with FinishReason.STOP, whatever the engine's finish reason.
         """
         if delta.finish_reason is FinishReason.ERROR:
             raise RequestFailedError(delta.error or "The request failed while it ran.")
@@ -80,12 +81,12 @@ class Choice:
         )
 
     def _going_on(self, delta: RequestDelta, text: str) -> TextDelta:
-        """What nearly every token comes to, with nothing to look for and nothing to cut."""
+        """The common case: there is nothing to search for and nothing to cut off."""
         prompt, cached = delta.prompt_logprobs, delta.num_cached_tokens
         return TextDelta(self.index, text, delta.token_ids, delta.logprobs, prompt, cached)
 
     def _push_tokens(self, token_ids: tuple[int, ...]) -> tuple[str, int | None]:
-        """Text, and after how many of the tokens a stop string ended it, if one did."""
+        """Return the text, and the number of tokens after which a stop string ended it, or None."""
         if self._stop_search is None:
             return self._detokenizer.push(token_ids), None
         text = ""

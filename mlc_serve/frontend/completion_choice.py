@@ -1,4 +1,4 @@
-"""One choice of a raw completion: the prompt's echo, output, suffix, and the logprobs of all. Pure."""
+"""One choice of a raw completion: the echoed prompt, the output, the suffix, and all logprobs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as ids, and as the text that `echo` repeats: the client's own, or that of its ids.
+    """A prompt's ids, and the text that `echo` repeats: the client's own, or that of the client's ids.
 
-    The text of ids is empty where nothing is to be echoed.
+    If the client sent ids and nothing is echoed, the text is empty.
     """
 
     token_ids: tuple[int, ...]
@@ -37,7 +37,7 @@ class CompletionOptions:
 
 
 class CompletionWriter:
-    """Writes one choice as parts that concatenate to it."""
+    """Writes one choice in parts, whose concatenation is the whole."""
 
     def __init__(self, index: int, prompt: Prompt, tokenizer: Tokenizer, options: CompletionOptions) -> None:
         self._index = index
@@ -48,11 +48,11 @@ class CompletionWriter:
         self._has_begun = False
 
     def writes_text_alone(self, delta: TextDelta) -> bool:
-        """Whether the part for a delta is its text, and `write` need not be asked."""
+        """Whether the part for a delta is only its text, so that `write` need not be called."""
         return self._is_plain and bool(delta.text) and delta.finish_reason is None
 
     def write(self, delta: TextDelta) -> CompletionChoice | None:
-        """The part for one delta; None if there is nothing to show."""
+        """Return the part for one delta; None if there is nothing to show."""
         begins = self._options.echo and not self._has_begun
         self._has_begun = True
         text = (self._prompt.text if begins else "") + delta.text
@@ -70,7 +70,7 @@ class CompletionWriter:
 
 
 class WholeCompletionWriter:
-    """Collects one choice. Its logprobs, if they were asked for, are in `logprobs`."""
+    """Collects one choice, and its logprobs, if the client asked for them, in `logprobs`."""
 
     def __init__(self, index: int, prompt: Prompt, tokenizer: Tokenizer, options: CompletionOptions) -> None:
         self._index = index
@@ -83,7 +83,7 @@ class WholeCompletionWriter:
             self.logprobs.add_first_of_prompt(prompt.token_ids[0])
 
     def add(self, delta: TextDelta) -> None:
-        """Take in one more delta."""
+        """Add one more delta."""
         part = self._parts.write(delta)
         if part is not None:
             self._text.write(part.text)

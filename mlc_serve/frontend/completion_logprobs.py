@@ -1,4 +1,4 @@
-"""Logprobs in the form of raw completions: parallel lists, with the place of each token in the text."""
+"""Logprobs in the format of raw completions: parallel lists, with the offset of each token in the text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CompletionLogprobsWriter:
         self._offset = 0
 
     def first_of_prompt(self, token_id: int) -> CompletionLogprobs:
-        """The prompt's first token: nothing comes before it, so it has no logprob."""
+        """The entry for the prompt's first token, which has no logprob because nothing precedes it."""
         text = self._tokenizer.token_text(token_id)
         offset = self.pass_by(token_id)
         return CompletionLogprobs(
@@ -36,7 +36,7 @@ class CompletionLogprobsWriter:
         )
 
     def write(self, entries: Sequence[TokenLogprobs]) -> CompletionLogprobs:
-        """Further tokens, in the text's order."""
+        """The entries for further tokens, in the text's order."""
         return CompletionLogprobs(
             tokens=self.texts(entries),
             token_logprobs=self.logprobs(entries),
@@ -53,11 +53,11 @@ class CompletionLogprobsWriter:
         return [finite(entry.logprob) for entry in entries]
 
     def alternatives(self, entries: Iterable[TokenLogprobs]) -> list[dict[str, float] | None]:
-        """The likeliest tokens and the one drawn, by text; of tokens with one text, the likeliest."""
+        """The likeliest tokens and the sampled one, by text; if several have the same text, the likeliest."""
         return [self._by_text(entry) for entry in entries]
 
     def pass_by(self, token_id: int) -> int:
-        """Where the next token begins, in characters that were complete before it."""
+        """Advance past the next token, and return its offset: the number of complete characters before it."""
         offset = self._offset
         self._offset += len(self._detokenizer.push((token_id,)))
         return offset
@@ -74,22 +74,22 @@ class WholeCompletionLogprobs:
 
     def __init__(self, tokenizer: Tokenizer, *, echo: bool) -> None:
         self._writer = CompletionLogprobsWriter(tokenizer, echo=echo)
-        self._first = self._writer.write(())  # of the prompt, if it is echoed
+        self._first = self._writer.write(())  # the prompt's first token, if it is echoed
         self._table = LogprobTable()
         self._offsets = array("q")
 
     def add_first_of_prompt(self, token_id: int) -> None:
-        """Take in the prompt's first token, which has no logprob."""
+        """Add the prompt's first token, which has no logprob."""
         self._first = self._writer.first_of_prompt(token_id)
 
     def add(self, entries: Iterable[TokenLogprobs]) -> None:
-        """Take in further tokens, in the text's order."""
+        """Add further tokens, in the text's order."""
         for entry in entries:
             self._offsets.append(self._writer.pass_by(entry.token_id))
             self._table.add((entry,))
 
     def pieces(self) -> Iterator[str]:
-        """The JSON of all of them, in pieces."""
+        """Yield the JSON of all of them in pieces."""
         writer, first = self._writer, self._first
         yield '{"tokens":'
         yield from self._column(first.tokens, writer.texts)
@@ -114,7 +114,7 @@ def _items(values: Sequence[object]) -> str:
 
 
 def joined(parts: Sequence[CompletionLogprobs]) -> CompletionLogprobs:
-    """Consecutive parts as one."""
+    """Join consecutive parts to one."""
     return CompletionLogprobs(
         tokens=[token for part in parts for token in part.tokens],
         token_logprobs=[logprob for part in parts for logprob in part.token_logprobs],

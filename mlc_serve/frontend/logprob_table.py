@@ -1,4 +1,4 @@
-"""The logprobs of one choice of a whole reply, kept small until the reply is written."""
+"""The logprobs of one choice of a whole reply, kept in a compact form until the reply is written."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Iterable, Iterator
 
 from mlc_serve.engine.backend import TokenLogprobs
 
-# Logprobs that are written in one go, which takes about a millisecond.
+# How many logprobs are written at a time, which takes about a millisecond.
 _RUN = 1024
-# What OpenAI sends for a token that is as good as impossible. JSON has neither infinity nor NaN.
+# What OpenAI sends for a token that is practically impossible. JSON has neither infinity nor NaN.
 LOWEST = -9999.0
 
 
 class LogprobTable:
-    """Tokens and their logprobs in twelve bytes each. As TokenLogprobs they take ten times as much."""
+    """Tokens and their logprobs, in twelve bytes each. As TokenLogprobs they would take ten times as much."""
 
     def __init__(self) -> None:
         self._ids = array("i")
         self._logprobs = array("d")
-        self._ends = array("q")  # of each token's own logprob and those of its alternatives
+        self._ends = array("q")  # where each token's entries end: its own logprob and those of alternatives
 
     def add(self, entries: Iterable[TokenLogprobs]) -> None:
-        """Take in further tokens, in the text's order."""
+        """Add further tokens, in the text's order."""
         for entry in entries:
             for token_id, logprob in ((entry.token_id, entry.logprob), *entry.top):
                 self._ids.append(token_id)
@@ -30,7 +30,7 @@ class LogprobTable:
             self._ends.append(len(self._ids))
 
     def runs(self) -> Iterator[list[TokenLogprobs]]:
-        """All tokens in their order, a few at a time."""
+        """Yield all tokens in order, some at a time."""
         start, run, num_left = 0, list[TokenLogprobs](), _RUN
         for end in self._ends:
             own, *top = zip(self._ids[start:end], self._logprobs[start:end], strict=True)
@@ -45,7 +45,7 @@ class LogprobTable:
 
 
 def listed(runs: Iterable[str]) -> Iterator[str]:
-    """A JSON list in pieces, from the items of each run, which have commas in between."""
+    """Yield a JSON list in pieces. Each of `runs` is a piece of comma-separated items."""
     separator = "["
     for items in filter(None, runs):
         yield separator + items
@@ -54,5 +54,5 @@ def listed(runs: Iterable[str]) -> Iterator[str]:
 
 
 def finite(logprob: float) -> float:
-    """The logprob as it is sent."""
+    """The logprob as it is sent: at least LOWEST."""
     return max(LOWEST, logprob)

@@ -1,4 +1,4 @@
-"""What one request asks for, checked against the model that is to answer it. Pure."""
+"""What one request asks for, checked against the model that will answer it. Pure functions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _NUM_SEEDS = 2**64
 
 @dataclass(frozen=True)
 class GenerationParams:
-    """How one prompt is answered: `n` times, choice i drawn with `seed` + i, each ended by any of `stop`.
+    """How one prompt is answered: `n` times, choice i sampled with `seed` + i, each ended by any of `stop`.
 
-    `continues_text` says that the output goes on from the prompt's text, rather than being a new message, and
-    `shows_stop` that it ends behind the stop string.
-    Computed prefixes are reused among requests of one `cache_namespace`.
+    With `continues_text` the output continues the prompt's text rather than being a new message, and with
+    `shows_stop` it includes the stop string. Only requests of the same `cache_namespace` share cached
+    prefixes.
     """
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -41,7 +41,7 @@ class GenerationParams:
 
 
 def sampling_params(request: GenerationRequest, model: LoadedModel) -> SamplingParams:
-    """Sampling as the request wants it, and as the model's defaults have it where the request is silent.
+    """The request's sampling parameters, with the model's defaults for those that it doesn't set.
 
     Raises InvalidRequestError as `check_sampling` does.
     """
@@ -64,16 +64,16 @@ def sampling_params(request: GenerationRequest, model: LoadedModel) -> SamplingP
 
 
 def check_sampling(params: SamplingParams, model: LoadedModel) -> None:
-    """Raises InvalidRequestError for a token id that the model doesn't have, and for a sequence that must go
-    on for `min_tokens` while every token would end it.
+    """Raise InvalidRequestError for a token id that the model doesn't have, and if every token would end a
+    sequence that must have `min_tokens` tokens.
     """
     vocab_size = model.info.vocab_size
     check_token_ids(params.logit_bias, vocab_size, "logit_bias")
     check_token_ids(params.stop_token_ids, vocab_size, "stop_token_ids")
     if params.min_tokens and len(params.stop_token_ids) == vocab_size:
         raise InvalidRequestError(
-            "stop_token_ids: every token of the model is an end token, so that no output can have "
-            f"{params.min_tokens} tokens, as min_tokens demands.",
+            "stop_token_ids: every token of the model is an end token, so no output can have the "
+            f"{params.min_tokens} tokens that min_tokens demands.",
             "stop_token_ids",
         )
 
@@ -84,9 +84,9 @@ def seed(request: GenerationRequest) -> int:
 
 
 def cache_namespace(request: GenerationRequest, owner: str) -> str:
-    """The namespace of the prefix cache for an owner's requests with one salt; empty without either.
+    """The prefix cache's namespace for the owner and the request's salt; empty if there is neither.
 
-    A hash, so that a long salt takes no more place than a short one.
+    It is a hash, so that a long salt takes no more memory than a short one.
     """
     if not owner and request.cache_salt is None:
         return ""
@@ -94,7 +94,7 @@ def cache_namespace(request: GenerationRequest, owner: str) -> str:
 
 
 def check_token_ids(token_ids: Iterable[int], vocab_size: int, param: str) -> None:
-    """Raises InvalidRequestError if an id is outside of the model's vocabulary."""
+    """Raise InvalidRequestError if an id is outside the model's vocabulary."""
     for token_id in token_ids:
         if not 0 <= token_id < vocab_size:
             raise InvalidRequestError(
@@ -104,9 +104,9 @@ def check_token_ids(token_ids: Iterable[int], vocab_size: int, param: str) -> No
 
 
 def check_text(num_characters: int, model: LoadedModel, param: str) -> None:
-    """Raises ContextLengthError for a text that is too long for a prompt, whatever it says.
+    """Raise ContextLengthError if a text of this length is too long for a prompt, whatever it says.
 
-    To be asked before it is tokenized, which for long texts takes seconds and gigabytes.
+    Call this before tokenizing, which takes seconds and gigabytes for long texts.
     """
     fewest = model.tokenizer.fewest_tokens(num_characters)
     if fewest > _longest_prompt(model):
@@ -114,7 +114,7 @@ def check_text(num_characters: int, model: LoadedModel, param: str) -> None:
 
 
 def check_prompt(prompt_ids: Sequence[int], model: LoadedModel, param: str) -> None:
-    """Raises if the model can't take these token ids as a prompt: none, unknown ones, or too many."""
+    """Raise if the model can't use these token ids as a prompt: there are none, unknown ones, or too many."""
     if not prompt_ids:
         raise InvalidRequestError(f"{param}: the prompt has no tokens.", param)
     if len(prompt_ids) > _longest_prompt(model):
@@ -123,7 +123,7 @@ def check_prompt(prompt_ids: Sequence[int], model: LoadedModel, param: str) -> N
 
 
 def _longest_prompt(model: LoadedModel) -> int:
-    """One token of output has to fit."""
+    """The most tokens of a prompt, which leave room for one token of output."""
     return model.limits.max_single_sequence_length - 1
 
 

@@ -1,4 +1,4 @@
-"""What all replies have in common: the fields that name them, and how a choice ended."""
+"""What all replies have in common: the fields that identify them, and the finish reasons."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def fingerprint(model: LoadedModel) -> str:
 
 
 def wire_reason(reason: FinishReason | None) -> ChoiceEnd | None:
-    """The finish reason of a choice as clients see it; a failed one is an error, and has none."""
+    """The finish reason of a choice as clients see it. A failed choice has none: clients get an error."""
     return None if reason is None else _WIRE_REASONS[reason]

@@ -1,4 +1,4 @@
-"""How long a reply may get that is kept until it is whole. Streams are not kept, and have no such limit."""
+"""Limits the size of replies that are kept until they are complete. Streamed replies have no such limit."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ MAX_KEPT = 2**21
 
 
 def bounded(sampling: SamplingParams, num_choices: int, num_kept: int = 0) -> SamplingParams:
-    """The parameters with which as many choices fit into a whole reply.
+    """The parameters with max_tokens lowered so that all choices fit into a whole reply.
 
-    `num_kept` logprobs of the prompts take a part of the place.
+    `num_kept` is the number of the prompts' logprobs, which take part of the space.
     """
     most = max(1, (MAX_KEPT - num_kept) // (num_choices * (1 + _num_logprobs(sampling))))
     asked = sampling.max_tokens
@@ -23,17 +23,17 @@ def bounded(sampling: SamplingParams, num_choices: int, num_kept: int = 0) -> Sa
 
 
 def prompt_logprobs(sampling: SamplingParams, prompts: Sequence[Sequence[int]], n: int) -> int:
-    """How many logprobs the prompts have. Raises InvalidRequestError for more than fit into a whole reply."""
+    """The number of the prompts' logprobs. Raises InvalidRequestError if a whole reply can't hold them."""
     num_kept = n * _num_logprobs(sampling) * sum(map(len, prompts)) if sampling.prompt_logprobs else 0
     if num_kept >= MAX_KEPT:
         raise InvalidRequestError(
-            f"logprobs: the prompts have {num_kept} in all, and a reply holds at most {MAX_KEPT}; send fewer "
-            "prompts at a time, or stream the reply.",
+            f"logprobs: the prompts have {num_kept} in all, but a reply can hold at most {MAX_KEPT}; send "
+            "fewer prompts at a time, or stream the reply.",
             "logprobs",
         )
     return num_kept
 
 
 def _num_logprobs(sampling: SamplingParams) -> int:
-    """Of each token: its own and those of its alternatives."""
+    """The number of logprobs for each token: its own and those of its alternatives."""
     return 0 if sampling.num_top_logprobs is None else 1 + sampling.num_top_logprobs

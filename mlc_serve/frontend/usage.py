@@ -1,4 +1,4 @@
-"""How many tokens a request has taken, counted as its deltas pass."""
+"""Counts the tokens that a request has used, delta by delta."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlc_serve.protocol.replies import CompletionTokensDetails, PromptTokensDeta
 
 
 class UsageCount:
-    """A prompt counts once, however many choices it has; cached is what its first choice found cached."""
+    """Counts each prompt once for all its choices, and as cached what its first choice found cached."""
 
     def __init__(self, prompts: Sequence[Sequence[int]], n: int) -> None:
         self._num_prompt_tokens = sum(len(prompt) for prompt in prompts)
@@ -20,7 +20,7 @@ class UsageCount:
         self._num_output_tokens = 0
 
     def add(self, delta: TextDelta) -> None:
-        """Count what one delta brings."""
+        """Count the tokens of one delta."""
         self._num_output_tokens += len(delta.token_ids)
         if delta.num_cached_tokens:
             prompt, choice = divmod(delta.index, self._n)
@@ -28,14 +28,14 @@ class UsageCount:
                 self._num_cached[prompt] = delta.num_cached_tokens
 
     def of_chunk(self, options: StreamOptions | None) -> dict[str, Any]:
-        """The field of a chunk that is not the last: null if the usage is for the last one alone."""
+        """The usage field of a chunk before the last: null if only the last one gets the usage."""
         if options is None or not options.wants_usage:
             return {}
         return {"usage": self.usage if options.continuous_usage_stats else None}
 
     @property
     def usage(self) -> Usage:
-        """All that was counted so far."""
+        """The usage so far."""
         return Usage(
             prompt_tokens=self._num_prompt_tokens,
             completion_tokens=self._num_output_tokens,

@@ -1,4 +1,4 @@
-"""Measuring a model in this process, or a server, as functions."""
+"""Functions that measure a model in this process, or a server."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def bench_in_process(
     prefill_tokens: int,
     batches: Sequence[int],
 ) -> list[Row]:
-    """A row for the prefill of one prompt, and one for each batch that decodes. Raises StartupError.
+    """Measure the prefill of one prompt and the decode of each batch, one row each. Raises StartupError.
 
-    Limits that are left open are made large enough. There is no prefix cache: it would spare the work that is
-    measured.
+    Limits that are not set are made large enough. The prefix cache is off, since it would save the work that
+    is to be measured.
     """
     config = _large_enough(engine, workload, prefill_tokens, max(batches))
     running = AsyncMLCEngine.from_loaded(load_in_process(config, launch))
@@ -54,8 +54,8 @@ def bench_in_process(
 def bench_server(
     url: str, model: str | None, api_key: str | None, workload: Workload, concurrency: Sequence[int]
 ) -> list[Row]:
-    """A row for each number of clients. `url` is what the API's paths follow; without `model`, the first that
-    is served. Raises StartupError.
+    """Measure a server, one row for each number of clients. `url` is the prefix of the API's paths. Without
+    `model`, the first served one is used. Raises StartupError.
     """
     try:
         source = RemoteSource(url, model, api_key)

@@ -1,4 +1,4 @@
-"""A chat in the terminal, as a function. Loads no model: see `chat_in_process` for one that does."""
+"""Runs a chat in the terminal. Loads no model: see `chat_in_process` for that."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlc_serve.errors import RemoteServerError, StartupError
 
 
 def chat_with_server(url: str, model: str | None, api_key: str | None, chat: ChatConfig) -> int:
-    """Chat with a model of a server, the first one if none is named, and return the exit code.
+    """Chat with a server's model, the first one if `model` is None, and return the exit code.
 
     Raises StartupError if the server can't be reached.
     """

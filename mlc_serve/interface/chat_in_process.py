@@ -1,4 +1,4 @@
-"""A chat in the terminal with a model that this process loads, as a function."""
+"""Runs a chat in the terminal with a model that this process loads."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def chat_in_process(engine: EngineConfig, launch: LaunchConfig, chat: ChatConfig
     """Load a model, chat, and return the exit code. Raises StartupError."""
     model = load_in_process(engine, launch)
     if model.chat_template is None:
-        raise StartupError(f"{model.name}: the model has no chat template; it can't be chatted with")
+        raise StartupError(f"{model.name}: the model has no chat template, so it can't chat")
     return run_chat(LocalSource(MLCEngine.from_loaded(model)), chat)

@@ -1,6 +1,4 @@
-"""Compiling a model's library, as a function. Runs in a process of its own, so that a server never holds a
-compiler.
-"""
+"""Compiles a model's library. Runs in its own process, so that a server never has a compiler in memory."""
 
 from __future__ import annotations
 
@@ -25,8 +23,8 @@ from mlc_serve.host.unfinished import unfinished
 from mlc_serve.loading.architecture import checked_architecture
 from mlc_serve.quantization.scheme import choose_scheme
 
-# Bytes that compilers and linkers take for the largest models, with room to spare: LLVM does not tell of a
-# full disk, but ends the process.
+# More bytes than compilers and linkers need for the largest models. Checked first because LLVM ends the
+# process if a disk is full.
 _ROOM = 16 << 20
 _BAR = "{n_fmt}/{total_fmt} {desc} {elapsed}"
 
@@ -35,7 +33,8 @@ def compile_model(
     model: str, quantization: str | None, opt: str, device: str, arch: str | None, output: Path
 ) -> None:
     """Compile the library of a model directory for a device, such as `cpu` or `cuda:1`, and write it to
-    `output`, which is there whole or not at all. What compilers write meanwhile lies beside it.
+    `output`, which appears only when it is complete. The compilers' temporary files are in the same
+    directory.
 
     Raises StartupError: CheckpointError, ConfigError, CompileError or DiskFullError.
     """
@@ -45,7 +44,7 @@ def compile_model(
     target = target_for(device, arch)
     folder = output.absolute().parent
     if not folder.is_dir():
-        raise CompileError(f"{output} can't be written: {output.parent} is no directory")
+        raise CompileError(f"{output} can't be written: {output.parent} is not a directory")
     try:
         with unfinished(folder, output.name) as content, told_if_full(folder), _tools_working_in(content):
             check_room(folder, _ROOM)
@@ -62,7 +61,7 @@ def _compile(checkpoint: Checkpoint, scheme: str, target: Any, library: Path, op
         def report(stage: str) -> None:
             bar.set_description_str(stage)
             bar.update()
-            if bar.disable:  # no terminal: lines, which a parent process reads
+            if bar.disable:  # without a terminal, print lines, which a parent process reads
                 print(f"{STAGES.index(stage) + 1}/{len(STAGES)} {stage}", flush=True)
 
         compile_library(checkpoint.model_type, checkpoint.config, scheme, target, library, opt, report)
@@ -70,7 +69,7 @@ def _compile(checkpoint: Checkpoint, scheme: str, target: Any, library: Path, op
 
 @contextmanager
 def _tools_working_in(directory: Path) -> Iterator[None]:
-    """Let compilers and linkers put their temporary files into a directory, and end with the block."""
+    """Make compilers and linkers put their temporary files into a directory, and end them with the block."""
     before = tempfile.tempdir, os.environ.get("TMPDIR")
     tempfile.tempdir = os.environ["TMPDIR"] = str(directory)
     try:

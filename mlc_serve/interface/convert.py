@@ -1,4 +1,4 @@
-"""Converting a model to MLC's form, as a function."""
+"""Converts a model to MLC's format."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from mlc_serve.quantization.scheme import check_conversion, find_scheme
 
 
 def convert_model(source: str, quantization: str, output: Path) -> None:
-    """Write a model in MLC's form to `output`, which is there whole or not at all.
+    """Write a model in MLC's format to `output`, which appears only when it is complete.
 
-    Raises ConfigError for an unknown quantization, one that the weights can't be turned into, and an output
-    that holds something; CheckpointError for the model, StartupError if the output can't be written, which is
-    DiskFullError if there is no room.
+    Raises ConfigError if the quantization is unknown or the weights can't be converted to it, and if the
+    output is not empty; CheckpointError if the model can't be read; StartupError if the output can't be
+    written, or DiskFullError if the disk is full.
     """
     scheme = find_scheme(quantization)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ConfigError(f"{output} is there already; choose another --output, or remove it")
+        raise ConfigError(f"{output} already exists; choose another --output, or remove it")
     checkpoint = open_checkpoint(locate(source))
     check_conversion(checkpoint.quantization, scheme.name)
     shapes = dict(checked_architecture(checkpoint).weights())

@@ -1,4 +1,4 @@
-"""Loading a model for a command that is no server: under its name, and with what is reported on stderr."""
+"""Loads a model for a command that is not a server, and reports on stderr."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlc_serve.loading import load_model
 
 
 def load_in_process(engine: EngineConfig, launch: LaunchConfig) -> LoadedModel:
-    """The model that a configuration names, or the demo model. Raises StartupError."""
+    """Load the model that a configuration names, or the demo model. Raises StartupError."""
     config = replace(engine, model=engine.model or str(demo_model_path()))
     loaded = load_model(config, launch.device, _report)
     return replace(loaded, name=engine.model or DEMO_MODEL_NAME)

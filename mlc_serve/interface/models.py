@@ -1,4 +1,4 @@
-"""What the caches hold of models, as functions: listing and removing it."""
+"""Lists and removes what the caches hold for models."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _KINDS = {"libraries": "library", "weights": "weights"}
 
 @dataclass(frozen=True)
 class CachedModel:
-    """A thing that is cached. `kind` is "library", "weights" or "download"; the size is in bytes, `last_used`
-    in seconds of the Unix epoch. `remove` frees it.
+    """A cached library, weights or download, as `kind` ("library", "weights", "download") says. The size is
+    in bytes, `last_used` in seconds of the Unix epoch. `remove` deletes it.
     """
 
     id: str
@@ -37,15 +37,15 @@ class CachedModel:
 
 
 def cached_models() -> list[CachedModel]:
-    """All that is cached, model by model."""
+    """All cache entries, sorted by model."""
     found = [*map(_of_artifact, artifacts()), *map(_of_download, downloads())]
     return sorted(found, key=lambda entry: (entry.model, entry.kind, entry.id))
 
 
 def named(names: Sequence[str], cached: Sequence[CachedModel]) -> list[CachedModel]:
-    """What the names stand for: everything of a model, or one thing by its id.
+    """The entries with these names: all entries of a model, or one by its id.
 
-    Raises ConfigError for a name that stands for nothing, with the one that is most like it.
+    Raises ConfigError for an unknown name, which suggests the most similar one.
     """
     for name in names:
         if not any(name in (entry.model, entry.id) for entry in cached):
@@ -57,9 +57,9 @@ def named(names: Sequence[str], cached: Sequence[CachedModel]) -> list[CachedMod
 
 
 def remove(chosen: Sequence[CachedModel]) -> int:
-    """Remove what was chosen, and return how many bytes are free by that.
+    """Remove the chosen entries, and return how many bytes that freed.
 
-    Raises StartupError, before anything is removed, if a process has one of them mapped.
+    If a process has a file of one of them in memory, raises StartupError before anything is removed.
     """
     for entry in chosen:
         if entry.directory is not None and (process := _user_of(entry.directory)) is not None:
@@ -84,7 +84,7 @@ def _of_artifact(artifact: Artifact) -> CachedModel:
 
 
 def _model_name(artifact: Artifact) -> str:
-    """What a user would call the model."""
+    """The name that a user knows the model by."""
     if artifact.model == str(demo_model_path()):
         return DEMO_MODEL_NAME
     if snapshot := _SNAPSHOT.search(Path(artifact.model).as_posix()):
@@ -106,7 +106,7 @@ def _of_download(download: Download) -> CachedModel:
 
 
 def _user_of(directory: Path) -> int | None:
-    """The id of a process that has a file of a directory in its memory, where the system tells that."""
+    """The id of a process that has mapped a file in the directory, if the system has /proc to find it."""
     for maps in Path("/proc").glob("[0-9]*/maps"):
         try:
             if f" {directory}/" in maps.read_text(encoding="utf-8", errors="replace"):

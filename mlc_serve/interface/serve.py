@@ -1,6 +1,7 @@
-"""Serving, as a function: check, bind, load, run. Runs on the caller's thread, which should be the main one.
+"""Serves models: checks the configuration, binds the socket, loads the models, runs the server. Everything
+runs on the caller's thread, which should be the main one.
 
-The socket is bound before a model is loaded, so that an address in use is told at once.
+The socket is bound before a model is loaded, so that an address in use is reported at once.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def serve(
     loop_warning: float = ServerConfig.loop_warning,
     log_level: str = ServerConfig.log_level,
 ) -> None:
-    """Serve a model until SIGINT or SIGTERM, and return when what ran is finished.
+    """Serve a model until SIGINT or SIGTERM, and return when the running requests are finished.
 
     The positional parameters are those of MLC's function of this name; None leaves a limit to `mode`. Each
     parameter is the field of that name in EngineConfig, ServerConfig or LaunchConfig. Raises StartupError if
@@ -114,7 +115,7 @@ def run_server(
     launch: LaunchConfig,
     load: Callable[[EngineConfig, str, Callable[[str], object]], LoadedModel] = load_model,
 ) -> int:
-    """Load the models, serve them until a signal, and return the exit code. Raises StartupError.
+    """Load the models, serve them until a signal arrives, and return the exit code. Raises StartupError.
 
     API keys are also taken from the environment, and so is the socket if a supervisor has bound it. `load` is
     called as `load_model` is, once for each model.
@@ -137,18 +138,18 @@ def run_server(
 
 
 def _from_fields(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """Build a configuration from the values that have the names of its fields."""
+    """Build a configuration from the values that are named like its fields."""
     return kind(**{entry.name: values[entry.name] for entry in fields(kind) if entry.name in values})
 
 
 def _models(engine: EngineConfig, served_name: str | None) -> dict[str, EngineConfig]:
-    """Each model's configuration by the name it is served under. Raises ConfigError for two of one name."""
+    """Each model's configuration by the name it is served under. Raises ConfigError if two have one name."""
     first = replace(engine, model=engine.model or str(demo_model_path()), additional_models=())
     models = {served_name or engine.model or DEMO_MODEL_NAME: first}
     for entry in engine.additional_models:
         path, library = (entry, None) if isinstance(entry, str) else entry
         if path in models:
-            raise ConfigError(f"two models are to be served under the one name {path!r}")
+            raise ConfigError(f"two models would be served under the same name, {path!r}")
         models[path] = replace(first, model=path, model_lib=library)
     return models
 

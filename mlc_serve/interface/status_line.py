@@ -1,6 +1,6 @@
-"""A supervisor's status in a terminal: one line at the bottom that is drawn anew, below the log.
+"""Shows a supervisor's status in a terminal, in a line below the log that is redrawn.
 
-Where output is no terminal, each change is a line of its own.
+If the output is not a terminal, each change is printed as its own line.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import TextIO
 from mlc_serve.supervisor.probe import base_url
 from mlc_serve.supervisor.status import MLCServerStatus
 
-# Back to the first column, and nothing on the line any more.
+# Returns to the first column and clears the line.
 _CLEAR = "\r\x1b[2K"
 
 
 def describe(status: MLCServerStatus, host: str, now: datetime | None = None) -> str:
-    """A status on one line; with `now`, for how long it has been so."""
+    """A status in one line; with `now`, also how long it has lasted."""
     parts = [status.word]
     if status.port is not None:
         parts.append(base_url(host, status.port))
@@ -54,7 +54,7 @@ class StatusLine(logging.StreamHandler[TextIO]):
                 self._write(describe(status, self._host) + "\n")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record where the status line was, and that below it."""
+        """Write a record in place of the status line, and the status line below it."""
         if self._live:
             self._write(_CLEAR)
         super().emit(record)
@@ -70,7 +70,7 @@ class StatusLine(logging.StreamHandler[TextIO]):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep other threads from writing between the parts of what is written."""
+        """Keep other threads from writing while the block runs."""
         self.acquire()
         try:
             yield
@@ -87,5 +87,5 @@ class StatusLine(logging.StreamHandler[TextIO]):
         try:
             self.stream.write(text)
             self.stream.flush()
-        except OSError:  # the terminal has gone; the signal that says so ends the supervisor
+        except OSError:  # the terminal was closed; a signal (SIGHUP) then ends the supervisor
             return

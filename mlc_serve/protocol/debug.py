@@ -16,7 +16,7 @@ class DebugConfig(RequestPart):
     PLACE: ClassVar = "debug_config"
     WITHOUT_EFFECT: ClassVar = {
         "pinned_system_prompt": WithoutEffect(
-            "prefixes can't be pinned; the prefix cache keeps what was used last", only=(False,)
+            "prefixes can't be pinned; the prefix cache keeps what was used most recently", only=(False,)
         ),
         "special_request": WithoutEffect(
             "engine metrics are served by GET /metrics and POST /debug/dump_engine_metrics", only=()
@@ -28,12 +28,12 @@ class DebugConfig(RequestPart):
     }
 
     ignore_eos: bool = Field(
-        default=False, description="Go on until max_tokens, past the model's own end tokens."
+        default=False, description="Ignore the model's own end tokens and go on until max_tokens."
     )
 
 
 def check_debug_allowed(config: DebugConfig | None, enabled: bool) -> None:
-    """Raises UnsupportedFieldError if a request has a debug_config and the server does not take any."""
+    """Raise UnsupportedFieldError if a request has a debug_config and the server does not accept one."""
     if config is not None and not enabled:
         raise UnsupportedFieldError(
             "debug_config is honoured only by a server started with --enable-debug.", "debug_config"

@@ -1,4 +1,4 @@
-"""Errors on their way to a client: pydantic's faults as a RequestError, and that as the wire's object."""
+"""Turns pydantic's errors into a RequestError, and a RequestError into the object that clients are sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOT_AN_OBJECT = frozenset({"dict_type", "model_type", "model_attributes_type"})
 
 
 class ErrorDetail(Reply):
-    """OpenAI's error object. `param` is the path of the field at fault."""
+    """OpenAI's error object. `param` is the path of the invalid field."""
 
     message: str
     type: str
@@ -29,7 +29,7 @@ class ErrorDetail(Reply):
 
 
 class ErrorReply(Reply):
-    """The reply to a request that is refused or has failed. MLC's clients read the fields beside `error`."""
+    """The reply to a request that is refused or has failed. MLC's clients read the fields outside `error`."""
 
     error: ErrorDetail
     object: Literal["error"]
@@ -38,14 +38,14 @@ class ErrorReply(Reply):
 
 
 def error_object(error: RequestError) -> dict[str, Any]:
-    """An ErrorReply as JSON has it."""
+    """An ErrorReply for the error, as an object for JSON."""
     detail = ErrorDetail(message=error.message, type=error.type, param=error.param, code=error.code)
     reply = ErrorReply(error=detail, object="error", message=error.message, code=error.status)
     return reply.model_dump()
 
 
 def from_validation_errors(faults: Sequence[Mapping[str, Any]]) -> RequestError:
-    """One error for pydantic's list of faults. `param` is the first one's path."""
+    """Make one error of pydantic's list. `param` is the path of the first."""
     told = [_describe(fault) for fault in faults[:MAX_FAULTS]]
     more = len(faults) - len(told)
     message = "; ".join(told) + (f"; and {more} more" if more > 0 else "") + "."
@@ -55,9 +55,9 @@ def from_validation_errors(faults: Sequence[Mapping[str, Any]]) -> RequestError:
 
 
 def validated(kind: type[M], fields: object, unknown: UnknownFields | None = None) -> M:
-    """A request from its fields. Raises InvalidRequestError or UnsupportedFieldError.
+    """Make a request of its fields. Raises InvalidRequestError or UnsupportedFieldError.
 
-    Fields that nobody knows are added to `unknown`; without it they are refused.
+    Unknown fields are added to `unknown`; without it they are refused.
     """
     try:
         return kind.model_validate(fields, context=unknown)
@@ -86,7 +86,7 @@ def _path(fault: Mapping[str, Any]) -> str:
 
 
 def _shortened(value: object) -> str:
-    """A value in a few words, made without going through all of a long one."""
+    """A short description of a value, made without reading all of a long one."""
     if isinstance(value, Mapping):
         return "an object"
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""The types of request fields: what they admit, and the forms of one value that clients send.
+"""The types of request fields: which values they allow, and which other forms of a value they accept.
 
-A value that can mean one thing only is taken for it: `16.0` for the integer 16, `""` for no stop string.
+A value with only one possible meaning is accepted: `16.0` as the integer 16, `""` as no stop string.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mlc_serve.protocol.refusals import refuse_invalid
 
 MAX_STOP_STRINGS = 16
 MAX_BIAS = 100
-# The likeliest token alone is kept by any share this small, and 0 is none that a sampler need know of.
+# Any share this small keeps only the likeliest token. It replaces 0, so that samplers need not handle that.
 _LEAST_TOP_P = 1e-6
 
 
@@ -24,12 +24,12 @@ def _as_integer(value: object) -> object:
 
 
 def _as_limit(value: object) -> object:
-    """-1 is how some clients write that there is no limit."""
+    """Accept -1, by which some clients mean that there is no limit."""
     return None if value == -1 and not isinstance(value, bool) else _as_integer(value)
 
 
 def _as_stop_strings(value: object) -> object:
-    """One string, or several; an empty one would stop before the first token, which nobody means."""
+    """Accept one string or several. Empty ones, which would stop before the first token, are dropped."""
     strings = [value] if isinstance(value, str) else value
     return [each for each in strings if each != ""] if isinstance(strings, list | tuple) else strings
 
@@ -39,15 +39,15 @@ def _as_share(value: object) -> object:
 
 
 def _as_object(value: object) -> object:
-    """PHP writes an empty object as an empty list."""
+    """Accept an empty list, since PHP writes an empty object as one."""
     return {} if value == [] else value
 
 
 def _as_bias(given: object) -> dict[int, float]:
-    """JSON has string keys. Checked here and not by pydantic, which would not let other threads run."""
+    """Convert JSON's string keys to ids. Checked here because pydantic would block other threads."""
     value = _as_object(given)
     if not isinstance(value, Mapping):
-        refuse_invalid("must be an object: token ids and what is added to their logits")
+        refuse_invalid("must be an object that maps token ids to what is added to their logits")
     return {_as_token_id(key): _as_logit(bias) for key, bias in value.items()}
 
 
@@ -65,18 +65,18 @@ def _as_logit(bias: object) -> float:
 
 
 def _unicode(text: str) -> str:
-    """JSON can spell half of a surrogate pair, which no reply could carry."""
+    """Refuse half of a surrogate pair, which JSON can express but no reply can contain."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        refuse_invalid("holds half of a surrogate pair, which is no text")
+        refuse_invalid("contains half of a surrogate pair, which is not valid text")
     return text
 
 
 Text = Annotated[str, AfterValidator(_unicode)]
 AsInteger = BeforeValidator(_as_integer)
 Integer = Annotated[int, AsInteger]
-# A number of tokens; None is as many as fit.
+# A number of tokens; None means as many as fit.
 TokenLimit = Annotated[
     int | None,
     Field(ge=0),

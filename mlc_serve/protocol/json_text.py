@@ -1,8 +1,9 @@
-"""JSON from strangers: counted before it is parsed, and parsed so that other threads get their turns.
+"""Parses JSON from untrusted clients: within limits that are checked first, and without blocking other
+threads.
 
 `json.loads` lets no other thread run until it is done, and a parsed value may take forty times the memory of
-its text. So what a text holds is bounded before anything is made of it, and a text that holds much is parsed
-by the standard library's scanner in Python, which is slower and can be interrupted.
+its text. Therefore the elements of a text are counted before it is parsed, and a text with many is parsed by
+the standard library's scanner in Python, which is slower but lets other threads run.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from json import scanner
 from mlc_serve.config import ServerConfig
 from mlc_serve.errors import InvalidRequestError
 
-# A list or an object takes about as much memory as so many numbers.
+# A list or an object takes about as much memory as this many numbers.
 CONTAINER_WEIGHT = 10
-# So many elements take `json.loads` less than 20 ms, and the event loop may be held for 50.
+# `json.loads` takes less than 20 ms for this many elements, and the event loop may be held for 50.
 _PARSED_AT_ONCE = 20_000
-# Bytes that are counted in less than 5 ms, whatever they are.
+# Counting this many bytes takes less than 5 ms, whatever they are.
 _SLICE = 64 * 1024
 _PUNCTUATION = b'"\\[]{},'
 _ALL_ELSE = bytes(byte for byte in range(256) if byte not in _PUNCTUATION)
@@ -29,14 +30,14 @@ _DEPTH_STEP = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
 
 @dataclass(frozen=True)
 class JsonLimits:
-    """How many elements a text may hold, where a list or an object counts as ten, and how deep they nest."""
+    """The most elements of a text, where a list or an object counts as ten, and the deepest nesting."""
 
     max_elements: int = ServerConfig.max_body_elements
     max_depth: int = ServerConfig.max_body_depth
 
 
 def parse_json(text: bytes, limits: JsonLimits) -> object:
-    """The value of a JSON text in UTF-8. Raises InvalidRequestError if it is none or is beyond the limits."""
+    """Parse a JSON text in UTF-8. Raises InvalidRequestError if it isn't one or exceeds the limits."""
     num_elements = count_elements(text, limits)
     decode = json.loads if num_elements <= _PARSED_AT_ONCE else _Interruptible().decode
     try:
@@ -47,32 +48,32 @@ def parse_json(text: bytes, limits: JsonLimits) -> object:
         place = f"line {error.lineno}, column {error.colno}"
         raise InvalidRequestError(f"The request body is not valid JSON: {error.msg} at {place}.") from error
     except ValueError as error:  # Python converts integers of up to 4300 digits
-        raise InvalidRequestError("The request body holds an integer of too many digits.") from error
+        raise InvalidRequestError("The request body contains an integer with too many digits.") from error
     if b"\\ud" in text or b"\\uD" in text:
         _require_whole_pairs(value)
     return value
 
 
 def count_elements(text: bytes, limits: JsonLimits) -> int:
-    """The elements of a text, be it valid JSON or not. Raises InvalidRequestError if a limit is passed."""
+    """Count the elements of a text, valid JSON or not. Raises InvalidRequestError if it exceeds a limit."""
     num_elements = depth = 0
     for marks in _marks_outside_strings(text):
         num_containers = marks.count(b"[") + marks.count(b"{")
         num_elements += marks.count(b",") + num_containers * CONTAINER_WEIGHT
         if num_elements > limits.max_elements:
             raise InvalidRequestError(
-                f"The request body holds more than {limits.max_elements} elements, where a list or an object "
+                f"The request body has more than {limits.max_elements} elements, where a list or an object "
                 f"counts as {CONTAINER_WEIGHT}."
             )
         depths = list(accumulate(map(_DEPTH_STEP.__getitem__, marks.translate(None, b",")), initial=depth))
         depth = depths[-1]
         if max(depths) > limits.max_depth:
-            raise InvalidRequestError(f"The request body nests more than {limits.max_depth} levels deep.")
+            raise InvalidRequestError(f"The request body is nested more than {limits.max_depth} levels deep.")
     return num_elements
 
 
 def _marks_outside_strings(text: bytes) -> Iterator[bytes]:
-    """The brackets and commas of a text but for those in its strings, slice by slice."""
+    """The brackets and commas of a text outside its strings, slice by slice."""
     in_string, held = False, b""
     for start in range(0, len(text), _SLICE):
         piece = held + text[start : start + _SLICE]
@@ -86,7 +87,7 @@ def _marks_outside_strings(text: bytes) -> Iterator[bytes]:
 
 
 class _Interruptible(json.JSONDecoder):
-    """Parses as `json.loads` does, but in Python, so that other threads need not wait for the end."""
+    """Parses as `json.loads` does, but in Python, so that other threads can run meanwhile."""
 
     def __init__(self) -> None:
         super().__init__(object_pairs_hook=_object)
@@ -99,13 +100,13 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _require_whole_pairs(value: object) -> None:
-    """Raise InvalidRequestError if a text holds half of a surrogate pair, which no tokenizer takes."""
+    """Raise InvalidRequestError if a string contains half of a surrogate pair, which no tokenizer accepts."""
     for text in _texts(value):
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise InvalidRequestError(
-                "The request body has a string with half of a surrogate pair, which is no text."
+                "The request body has a string with half of a surrogate pair, which is not valid text."
             ) from error
 
 

@@ -1,7 +1,7 @@
 """Wire types of a conversation as clients send it: messages, tool calls in the history, tool definitions.
 
-A history may have been written by another server, or be a model's own mistakes that an agent reports: what is
-in it is taken as far as it can be shown to the model.
+A history may come from another server, or contain a model's mistakes that an agent reports. It is accepted as
+far as it can be shown to the model.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from mlc_serve.protocol.unknown_fields import UnknownFields
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
-_NOT_CACHED_BY_MARKS = WithoutEffect("the prefix cache needs no marks; it keeps what was used last")
-_OTHERS_DETAILS = WithoutEffect("what another service's reply had beside the text")
+_NOT_CACHED_BY_MARKS = WithoutEffect("the prefix cache needs no marks; it keeps what was used most recently")
+_OTHERS_DETAILS = WithoutEffect("a detail of another service's reply")
 _ONLY_FUNCTIONS = WithoutEffect("only functions are supported", only=())
 _TEXT_PARTS = ("text", "input_text", "output_text")
 
 
 class ContentPart(RequestPart):
-    """A part of a message's content. Only texts are supported; a refusal is a text, too."""
+    """A part of a message's content. Only text is supported, including a refusal's."""
 
     PLACE: ClassVar = "messages.content"
     WITHOUT_EFFECT: ClassVar = {
@@ -48,7 +48,7 @@ class ContentPart(RequestPart):
 
 
 def _texts_of(content: object, info: ValidationInfo) -> object:
-    """Parts become the list of their texts; a text stays one."""
+    """Convert a list of parts to a list of their texts; a string stays as it is."""
     if isinstance(content, list | tuple):
         return [_text_of_part(part, position, info.context) for position, part in enumerate(content)]
     if not isinstance(content, str):
@@ -57,7 +57,7 @@ def _texts_of(content: object, info: ValidationInfo) -> object:
 
 
 def _text_of_part(part: object, position: int, unknown: UnknownFields | None) -> str:
-    """The text of one part; a bare string is a part that is text, as other servers take it."""
+    """The text of one part. A bare string is accepted as a text part, as by other servers."""
     if isinstance(part, str):
         return part
     kind = part.get("type") if isinstance(part, Mapping) else None
@@ -80,7 +80,7 @@ Content = Annotated[
 
 
 def _as_json_text(value: object) -> object:
-    """Some clients send the object itself."""
+    """Accept an object, since some clients send the arguments themselves instead of their JSON text."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping) else value
 
 
@@ -99,14 +99,14 @@ class CalledFunction(RequestPart):
     name: str = Field(min_length=1, description="Its name.")
     arguments: Arguments = Field(
         default="{}",
-        description="A string that holds a JSON object. What else it holds is shown to the model as it is.",
+        description="A string that contains a JSON object. Any other text is shown to the model as it is.",
     )
 
     def parsed_arguments(self) -> dict[str, Any]:
-        """The arguments as templates want them: always an object that can be rendered.
+        """The arguments as templates need them: always an object that can be rendered.
 
-        Null and an empty list are no arguments. Any other text that is no object, or is beyond JsonLimits, is
-        the one entry, `arguments`, of an object around it.
+        Null and an empty list mean no arguments. Any other text that is not a JSON object, or exceeds
+        JsonLimits, becomes the entry `arguments` of an object.
         """
         try:
             parsed = parse_json(self.arguments.encode() or b"{}", JsonLimits())
@@ -144,7 +144,7 @@ class CalledTool(RequestPart):
 
 
 class Message(RequestPart):
-    """One message of the conversation. `content` is a text, or the texts of its parts if it came in parts."""
+    """One message of the conversation. `content` is a text, or a list of texts if it was sent in parts."""
 
     PLACE: ClassVar = "messages"
     WITHOUT_EFFECT: ClassVar = {
@@ -157,10 +157,10 @@ class Message(RequestPart):
         "thinking_blocks": _OTHERS_DETAILS,
         "cache_control": _NOT_CACHED_BY_MARKS,
         "prefix": WithoutEffect("to continue a message, send continue_final_message", only=(False,)),
-        "function_call": WithoutEffect("calls are sent as tool_calls", only=()),
+        "function_call": WithoutEffect("calls must be sent as tool_calls", only=()),
     }
 
-    role: Role = Field(description="Who says it; `developer` is another name of `system`.")
+    role: Role = Field(description="Who says it; `developer` is another name for `system`.")
     content: Content | None = Field(
         default=None, description="A text or text parts; null is allowed for the assistant and for tools."
     )
@@ -170,14 +170,14 @@ class Message(RequestPart):
     )
     tool_call_id: str | None = Field(default=None, description="The call that a tool's message answers.")
     reasoning_content: str | None = Field(
-        default=None, description="What the assistant thought, for templates that show it."
+        default=None, description="The assistant's reasoning, for templates that show it."
     )
-    reasoning: str | None = Field(default=None, description="Another name of `reasoning_content`.")
-    refusal: str | None = Field(default=None, description="The content of a message that has no other.")
+    reasoning: str | None = Field(default=None, description="Another name for `reasoning_content`.")
+    refusal: str | None = Field(default=None, description="The content of a message that has no `content`.")
 
     @classmethod
     def honoured(cls, data: Mapping[str, Any], unknown: UnknownFields | None) -> dict[str, Any]:
-        """As RequestPart.honoured, where fields that are another's name have become that one."""
+        """The honoured fields, where another name for a field has been replaced by that field's own."""
         fields = super().honoured(data, unknown)
         for other, name in (("reasoning", "reasoning_content"), ("refusal", "content")):
             if other in fields:
@@ -200,13 +200,13 @@ class FunctionDefinition(RequestPart):
 
     PLACE: ClassVar = "tools.function"
     WITHOUT_EFFECT: ClassVar = {
-        "strict": WithoutEffect("a call is not held to its schema while it is written"),
+        "strict": WithoutEffect("a call is not constrained by its schema while it is generated"),
         "cache_control": _NOT_CACHED_BY_MARKS,
     }
 
     name: str = Field(min_length=1, description="Its name.")
-    description: str | None = Field(default=None, description="What the model is told of it.")
-    parameters: JsonObject | None = Field(default=None, description="A JSON schema of its arguments.")
+    description: str | None = Field(default=None, description="What the model is told about it.")
+    parameters: JsonObject | None = Field(default=None, description="A JSON schema for its arguments.")
 
 
 class Tool(RequestPart):

@@ -1,7 +1,8 @@
-"""Wire types of the requests of OpenAI's API, with the extensions that vLLM's clients know.
+"""Wire types of the requests of OpenAI's API, with the extensions that vLLM's clients use.
 
-Checks here need no model: types, ranges, fields that contradict each other. What depends on a model (token
-ids, lengths) is checked by mlc_serve.frontend. A field that is None was not sent: the model's default holds.
+The checks here need no model: types, ranges, fields that contradict each other. What depends on a model
+(token ids, lengths) is checked by mlc_serve.frontend. A field that is None was not sent: the model's default
+applies.
 """
 
 from __future__ import annotations
@@ -32,34 +33,36 @@ from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
 MAX_CHOICES = 128
 MAX_TOP_LOGPROBS = 20
 MAX_COMPLETION_LOGPROBS = 5
-# A smaller one would multiply logits beyond what a float32 holds.
+# A smaller one would multiply logits beyond a float32's range.
 MIN_REPETITION_PENALTY = 0.01
 
-_NAMES_THE_END_USER = WithoutEffect("names the client's end user, and requests have ids of the server's own")
+_NAMES_THE_END_USER = WithoutEffect(
+    "names the client's end user; the server identifies requests by its own ids"
+)
 _NOTHING_IS_STORED = WithoutEffect("nothing is stored")
 _PREFIX_CACHE_DECIDES = WithoutEffect(
-    "there is one prefix cache; it is always tried, and keeps what was used last"
+    "there is one prefix cache; it is always used, and keeps what was used most recently"
 )
 _NO_BEAM_SEARCH = WithoutEffect("is for beam search, which is not supported")
 _NOT_CONSTRAINED = WithoutEffect("constrained output is not supported yet", only=())
 _ONLY_TOKEN_TEXTS = WithoutEffect("logprobs name tokens by their text", only=(False,))
-_NO_MEDIA = WithoutEffect("the only input is text")
+_NO_MEDIA = WithoutEffect("text is the only input")
 
 
 class StreamOptions(RequestPart):
-    """What a stream carries beside the reply. Without `stream` it asks for nothing."""
+    """What a stream contains besides the reply. Without `stream` it has no effect."""
 
     PLACE: ClassVar = "stream_options"
     WITHOUT_EFFECT: ClassVar = {"include_obfuscation": WithoutEffect("chunks are not padded")}
 
-    include_usage: bool = Field(default=False, description="A last chunk carries the usage.")
+    include_usage: bool = Field(default=False, description="Add a last chunk with the usage.")
     continuous_usage_stats: bool = Field(
-        default=False, description="Every chunk carries the usage up to it, and so does a last one."
+        default=False, description="Put the usage so far into every chunk, and add a last chunk with it."
     )
 
     @property
     def wants_usage(self) -> bool:
-        """Whether a last chunk carries the usage."""
+        """Whether a last chunk has the usage."""
         return self.include_usage or self.continuous_usage_stats
 
 
@@ -72,16 +75,16 @@ class ResponseFormat(RequestPart):
 
 
 class GenerationRequest(RequestPart):
-    """What chat and raw completions share.
+    """The fields that chat and raw completions share.
 
-    More tokens than fit into the context may be asked for: the reply then ends where the context does, with
-    finish reason `length`, as without a limit.
+    A request may ask for more tokens than fit into the context: the reply then ends where the context does,
+    with finish reason `length`, as without a limit.
     """
 
     WITHOUT_EFFECT: ClassVar = {
         "user": _NAMES_THE_END_USER,
         "safety_identifier": _NAMES_THE_END_USER,
-        "request_id": WithoutEffect("requests are named by the header X-Request-Id"),
+        "request_id": WithoutEffect("a request's id is sent in the header X-Request-Id"),
         "metadata": _NOTHING_IS_STORED,
         "store": _NOTHING_IS_STORED,
         "moderation": WithoutEffect("there is no moderation"),
@@ -96,14 +99,14 @@ class GenerationRequest(RequestPart):
         "early_stopping": _NO_BEAM_SEARCH,
         "skip_special_tokens": WithoutEffect("special tokens are never part of the text", only=(True,)),
         "spaces_between_special_tokens": WithoutEffect("special tokens are never part of the text"),
-        "detokenize": WithoutEffect("replies are texts", only=(True,)),
-        "return_token_ids": WithoutEffect("replies are texts", only=(False,)),
+        "detokenize": WithoutEffect("replies are text", only=(True,)),
+        "return_token_ids": WithoutEffect("replies are text", only=(False,)),
         "return_tokens_as_token_ids": _ONLY_TOKEN_TEXTS,
         "truncate_prompt_tokens": WithoutEffect("prompts are never shortened", only=()),
-        "prompt_logprobs": WithoutEffect("logprobs of a prompt come with `echo` of completions", only=()),
+        "prompt_logprobs": WithoutEffect("completions with `echo` return a prompt's logprobs", only=()),
         "allowed_token_ids": _NOT_CONSTRAINED,
         "bad_words": WithoutEffect("words can't be forbidden; logit_bias forbids tokens", only=([],)),
-        "logits_processors": WithoutEffect("the server runs no code of clients", only=([],)),
+        "logits_processors": WithoutEffect("the server does not run clients' code", only=([],)),
         "guided_json": _NOT_CONSTRAINED,
         "guided_regex": _NOT_CONSTRAINED,
         "guided_choice": _NOT_CONSTRAINED,
@@ -120,63 +123,65 @@ class GenerationRequest(RequestPart):
     }
 
     model: Text | None = Field(
-        default=None, description="The name of a model that is served; not needed if there is one."
+        default=None, description="The name of a served model; not needed if there is only one."
     )
     temperature: float | None = Field(
-        default=None, ge=0, le=2, description="0 is greedy. The model's own by default, else 1."
+        default=None, ge=0, le=2, description="0 is greedy. By default the model's own, else 1."
     )
     top_p: Share | None = Field(
-        default=None, description="0 keeps the likeliest token alone. The model's own by default, else 1."
+        default=None, description="0 keeps only the likeliest token. By default the model's own, else 1."
     )
     top_k: Annotated[int, Field(ge=-1), AsInteger] | None = Field(
-        default=None, description="0 and -1 keep all tokens. The model's own by default, else all."
+        default=None, description="0 and -1 keep all tokens. By default the model's own, else all."
     )
-    min_p: float | None = Field(default=None, ge=0, le=1, description="The model's own by default, else 0.")
+    min_p: float | None = Field(default=None, ge=0, le=1, description="By default the model's own, else 0.")
     repetition_penalty: float | None = Field(
-        default=None, ge=MIN_REPETITION_PENALTY, le=2, description="The model's own by default, else 1."
+        default=None, ge=MIN_REPETITION_PENALTY, le=2, description="By default the model's own, else 1."
     )
-    presence_penalty: Penalty | None = Field(default=None, description="The model's own by default, else 0.")
-    frequency_penalty: Penalty | None = Field(default=None, description="The model's own by default, else 0.")
+    presence_penalty: Penalty | None = Field(default=None, description="By default the model's own, else 0.")
+    frequency_penalty: Penalty | None = Field(default=None, description="By default the model's own, else 0.")
     logit_bias: LogitBias = Field(
         default_factory=dict,
-        description="Token ids, and values from -100 to 100 that are added to their logits.",
+        description="Maps token ids to values from -100 to 100 that are added to their logits.",
     )
     max_tokens: TokenLimit = Field(
         default=None,
-        description="The most tokens of a choice; -1 is no limit. What the context has no room for is not "
-        "generated. At least 1, but for completions with `echo`.",
+        description="The most tokens of a choice; -1 means no limit. The context's length limits it, too. At "
+        "least 1, or 0 for completions with `echo`.",
     )
-    max_completion_tokens: TokenLimit = Field(default=None, description="Another name of `max_tokens`.")
+    max_completion_tokens: TokenLimit = Field(default=None, description="Another name for `max_tokens`.")
     min_tokens: Integer = Field(
-        default=0, ge=0, description="Nothing ends a choice before so many; not more than `max_tokens`."
+        default=0, ge=0, description="The fewest tokens of a choice; not more than `max_tokens`."
     )
     stop: StopStrings = Field(
-        default_factory=list, description="Texts that end the output, beside the template's own."
+        default_factory=list, description="Texts that end the output, besides the template's own."
     )
     include_stop_str_in_output: bool = Field(
-        default=False, description="Whether the text that ended the output is part of it."
+        default=False, description="Whether the output includes the text that ended it."
     )
     stop_token_ids: TokenIds = Field(
-        default_factory=list, description="Tokens that end the output, beside the model's own."
+        default_factory=list, description="Tokens that end the output, besides the model's own."
     )
-    ignore_eos: bool = Field(default=False, description="Go on past the model's own end tokens.")
+    ignore_eos: bool = Field(default=False, description="Ignore the model's own end tokens.")
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63), AsInteger] | None = Field(
-        default=None, description="Choice i draws with `seed` + i. Random by default."
+        default=None, description="Choice i is sampled with `seed` + i. Random by default."
     )
     n: Integer = Field(default=1, ge=1, le=MAX_CHOICES, description="The number of choices.")
-    stream: bool = Field(default=False, description="Send the reply as it comes, as server-sent events.")
+    stream: bool = Field(
+        default=False, description="Send the reply while it is generated, as server-sent events."
+    )
     stream_options: StreamOptions | None = Field(default=None, description="See below.")
     response_format: ResponseFormat | None = Field(default=None, description="See below.")
     debug_config: DebugConfig | None = Field(
-        default=None, description="See below; taken by servers that were started with `--enable-debug`."
+        default=None, description="See below; accepted by servers started with `--enable-debug`."
     )
     cache_salt: Text | None = Field(
-        default=None, description="Computed prefixes are reused among requests of one salt only."
+        default=None, description="Only requests with the same salt share cached prefixes."
     )
 
     @property
     def token_limit(self) -> int | None:
-        """The most tokens of one choice, under whichever name it was sent."""
+        """The most tokens of one choice, under either of its names."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     @property
@@ -186,12 +191,12 @@ class GenerationRequest(RequestPart):
 
     @property
     def wants_usage(self) -> bool:
-        """Whether a stream ends with a chunk that carries the usage."""
+        """Whether a stream ends with a chunk that has the usage."""
         return self.stream_options is not None and self.stream_options.wants_usage
 
     @property
     def wants_usage_in_every_chunk(self) -> bool:
-        """Whether all chunks of a stream carry the usage up to them."""
+        """Whether every chunk of a stream has the usage so far."""
         return self.stream_options is not None and self.stream_options.continuous_usage_stats
 
     @field_validator("response_format", mode="before")
@@ -229,20 +234,18 @@ class ChatCompletionRequest(GenerationRequest):
     WITHOUT_EFFECT: ClassVar = {
         **GenerationRequest.WITHOUT_EFFECT,
         "modalities": WithoutEffect("the only output is text", only=(["text"],)),
-        "audio": WithoutEffect("describes an output in sound; the only output is text"),
-        "verbosity": WithoutEffect("models are told of it in the system message"),
-        "prediction": WithoutEffect("saves time where it is right, and changes no token"),
-        "web_search_options": WithoutEffect(
-            "the server searches nothing; a search is a tool of the client's"
-        ),
-        "functions": WithoutEffect("functions are offered as `tools`", only=([],)),
-        "function_call": WithoutEffect("calls are chosen by `tool_choice`", only=("none", "auto")),
+        "audio": WithoutEffect("describes an audio output; the only output is text"),
+        "verbosity": WithoutEffect("the system message can ask for it"),
+        "prediction": WithoutEffect("could only save time; it changes no token"),
+        "web_search_options": WithoutEffect("the server does not search; the client can offer a search tool"),
+        "functions": WithoutEffect("functions must be sent as `tools`", only=([],)),
+        "function_call": WithoutEffect("`tool_choice` says whether to call", only=("none", "auto")),
         "include_reasoning": WithoutEffect("reasoning is part of the text"),
-        "add_special_tokens": WithoutEffect("special tokens are the chat template's matter", only=(False,)),
+        "add_special_tokens": WithoutEffect("the chat template adds special tokens", only=(False,)),
         "echo": WithoutEffect("a conversation is not repeated", only=(False,)),
         "best_of": WithoutEffect("all choices are returned", only=(1,)),
         "chat_template": WithoutEffect("the model's own chat template is used", only=()),
-        "documents": WithoutEffect("documents are sent within messages", only=([],)),
+        "documents": WithoutEffect("documents must be sent within messages", only=([],)),
     }
 
     messages: Annotated[list[Message], Field(min_length=1), FailFast(), FIRST_FAULTS] = Field(
@@ -255,24 +258,24 @@ class ChatCompletionRequest(GenerationRequest):
         default="auto", description="`none` hides the tools from the model. Calls can't be forced yet."
     )
     parallel_tool_calls: bool = Field(
-        default=True, description="With false, a reply ends after its first tool call."
+        default=True, description="If false, a reply ends after its first tool call."
     )
-    logprobs: bool = Field(default=False, description="Give each token's logprob.")
+    logprobs: bool = Field(default=False, description="Return each token's logprob.")
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS), AsInteger] | None = Field(
         default=None,
-        description="And those of so many likeliest; with `logprobs`.",
+        description="With `logprobs`, also return those of this many likeliest tokens.",
     )
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
-        default=None, description="Reaches the model's template."
+        default=None, description="Passed to the model's chat template."
     )
     add_generation_prompt: bool | None = Field(
         default=None, description="Whether the template begins the assistant's turn; true by default."
     )
     continue_final_message: bool = Field(
-        default=False, description="The last message is the assistant's, and is continued."
+        default=False, description="Continue the last message, which must be the assistant's."
     )
     chat_template_kwargs: JsonObject = Field(
-        default_factory=dict, description="Further variables of the model's template."
+        default_factory=dict, description="Further variables for the model's chat template."
     )
 
     @model_validator(mode="after")
@@ -297,7 +300,7 @@ class ChatCompletionRequest(GenerationRequest):
 
 
 def _as_prompts(value: object) -> list[str | list[int]]:
-    """One prompt or several, text or token ids, as a list of prompts."""
+    """Convert one prompt or several, each text or token ids, to a list of prompts."""
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list | tuple) or not value:
@@ -321,7 +324,7 @@ Prompts = Annotated[
 
 
 def _as_number_of_logprobs(value: object) -> object:
-    """False asks for none, as null does."""
+    """Accept False, which asks for none, as null does."""
     return None if value is False else value
 
 
@@ -331,26 +334,30 @@ class CompletionRequest(GenerationRequest):
     WITHOUT_EFFECT: ClassVar = {
         **GenerationRequest.WITHOUT_EFFECT,
         "add_special_tokens": WithoutEffect(
-            "a text gets the special tokens that its model wants", only=(True,)
+            "a text prompt gets the special tokens of its model", only=(True,)
         ),
-        "prompt_embeds": WithoutEffect("a prompt is a text or token ids", only=()),
+        "prompt_embeds": WithoutEffect("a prompt must be text or token ids", only=()),
     }
 
     prompt: Prompts = Field(
         max_length=MAX_CHOICES,
         description="A text, token ids, or a list of either. Choices are numbered prompt by prompt.",
     )
-    best_of: Integer | None = Field(default=None, description="Only the value of `n`.")
-    echo: bool = Field(default=False, description="Repeat the prompt, with logprobs if they are asked for.")
+    best_of: Integer | None = Field(default=None, description="Must equal `n`.")
+    echo: bool = Field(
+        default=False, description="Repeat the prompt, with its logprobs if `logprobs` is set."
+    )
     logprobs: Annotated[
         Annotated[int, Field(ge=0, le=MAX_COMPLETION_LOGPROBS), AsInteger] | None,
         BeforeValidator(_as_number_of_logprobs),
-    ] = Field(default=None, description="Give each token's logprob, and those of so many likeliest.")
-    suffix: Text | None = Field(default=None, description="Is appended to the completion.")
+    ] = Field(
+        default=None, description="Return each token's logprob, and those of this many likeliest tokens."
+    )
+    suffix: Text | None = Field(default=None, description="Text that is appended to the completion.")
 
     @property
     def num_choices(self) -> int:
-        """Each prompt has `n` of them."""
+        """How many choices the whole reply has: `n` for each prompt."""
         return len(self.prompt) * self.n
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""How a validator ends the validation of a field: with what becomes one of our errors."""
+"""How a validator refuses a field: it raises what later becomes one of our errors."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ UNKNOWN = "unknown_field"
 
 
 def refuse_unsupported(message: str, field: str | None = None) -> NoReturn:
-    """End validation with what becomes an UnsupportedFieldError; `field` adds to the checked path."""
+    """Raise what becomes an UnsupportedFieldError; `field` is appended to the path of the checked field."""
     raise PydanticCustomError(UNSUPPORTED, "{message}", _fault(message, field))
 
 
 def refuse_invalid(message: str, field: str | None = None) -> NoReturn:
-    """End validation with what becomes an InvalidRequestError; `field` adds to the checked path."""
+    """Raise what becomes an InvalidRequestError; `field` is appended to the path of the checked field."""
     raise PydanticCustomError("invalid_value", "{message}", _fault(message, field))
 
 
 def refuse_unknown(field: str) -> NoReturn:
-    """End validation with an InvalidRequestError that says that nobody knows the field of this name."""
+    """Raise what becomes an InvalidRequestError that says that the server doesn't know this field."""
     raise PydanticCustomError(UNKNOWN, "{message}", _fault("is not known", field))
 
 

@@ -1,7 +1,7 @@
 """Wire types of the replies of OpenAI's API.
 
-A field is on the wire exactly if it was set, be it to null: replies are written with `exclude_unset`. So what
-every reply carries has no default here, and what OpenAI leaves out defaults to None.
+A field is sent exactly if it was set, even to null: replies are written with `exclude_unset`. So fields that
+every reply has are declared without a default, and fields that may be left out default to None.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ class Reply(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     def to_json(self, without: set[str] | None = None) -> str:
-        """The reply as it is sent, perhaps without some of its fields."""
+        """The JSON text of the reply, without the fields in `without`."""
         return self.model_dump_json(exclude_unset=True, exclude=without)
 
 
 class PromptTokensDetails(Reply):
-    """`cached_tokens` of the prompt were found in the prefix cache."""
+    """`cached_tokens` is how many tokens of the prompt were found in the prefix cache."""
 
     cached_tokens: int
 
 
 class CompletionTokensDetails(Reply):
-    """What the output tokens were spent on. Reasoning is part of the text here, so none is counted apart."""
+    """What the output tokens were used for. Reasoning is part of the text here and not counted separately."""
 
     reasoning_tokens: int
 
 
 class Usage(Reply):
-    """Tokens of one request: each prompt once, the output of all choices."""
+    """The tokens of one request: each prompt counted once, and the output of all choices."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -46,7 +46,7 @@ class Usage(Reply):
 
 
 class TopLogprob(Reply):
-    """A token that could have been drawn. `bytes` are the token's own, which need not be whole characters."""
+    """A token that could have been sampled. `bytes` are its own bytes, which may be parts of characters."""
 
     token: str
     logprob: float
@@ -54,7 +54,7 @@ class TopLogprob(Reply):
 
 
 class TokenLogprob(TopLogprob):
-    """A token that was drawn, and the likeliest ones beside it."""
+    """A token that was sampled, and the likeliest tokens at its position."""
 
     top_logprobs: list[TopLogprob]
 
@@ -145,7 +145,7 @@ class ChatChunkChoice(Reply):
 
 
 class ChatCompletionChunk(Reply):
-    """A part of a streamed chat reply. `usage` is set if it was asked for, and null but in the last."""
+    """A part of a streamed chat reply. `usage` is set if the client asked for it; null before the last."""
 
     id: str
     object: Literal["chat.completion.chunk"]
@@ -157,7 +157,9 @@ class ChatCompletionChunk(Reply):
 
 
 class CompletionLogprobs(Reply):
-    """Parallel lists, an entry a token. `text_offset` counts characters; a prompt's first has no logprob."""
+    """Parallel lists with one entry per token. `text_offset` counts characters; a prompt's first token has no
+    logprob.
+    """
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -175,7 +177,7 @@ class CompletionChoice(Reply):
 
 
 class Completion(Reply):
-    """The reply to POST /v1/completions, whole or a streamed part; parts carry usage as chat chunks do."""
+    """The reply to POST /v1/completions, whole or a streamed part, which has `usage` as chat chunks do."""
 
     id: str
     object: Literal["text_completion"]

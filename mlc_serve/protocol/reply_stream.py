@@ -1,4 +1,4 @@
-"""A streamed reply, whose commonest part by far, a piece of text, is not yet made into a chunk."""
+"""A streamed reply, in which pieces of text, by far the most common parts, are not yet made into chunks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Chunk_co = TypeVar("Chunk_co", bound=Chunk, covariant=True)
 
 
 class TextPart(NamedTuple):
-    """What a chunk adds to one choice where that is text and nothing else."""
+    """What a chunk adds to one choice if that is only text."""
 
     choice: int
     text: str
@@ -22,19 +22,18 @@ class TextPart(NamedTuple):
 
 @dataclass(frozen=True)
 class ReplyStream(Generic[Chunk_co]):
-    """`parts` in their order, those together that came together; `chunk_of` makes the chunk that a piece of
-    text stands for.
+    """`parts` yields lists of parts that arrived together; `chunk_of` makes a chunk of a text part.
 
-    To close `parts` ends the request. They raise what breaks the reply.
+    Closing `parts` ends the request. It raises whatever makes the reply fail.
     """
 
     parts: AsyncGenerator[list[Chunk_co | TextPart], None]
     chunk_of: Callable[[TextPart], Chunk_co]
 
     async def chunks(self, places: AbstractContextManager[None]) -> AsyncGenerator[Chunk_co, None]:
-        """All parts as chunks. To close it closes `parts`.
+        """Yield all parts as chunks. Closing this generator closes `parts`.
 
-        `places` are entered when the first chunk is asked for: a stream may be thrown away before that.
+        `places` is entered when the first chunk is asked for, since a stream may be dropped before that.
         """
         with places:
             async with aclosing(self.parts) as batches:

@@ -1,13 +1,12 @@
-"""What all objects within a request share: which fields of theirs are honoured, accepted, ignored or refused.
+"""The base of all objects within a request: decides which fields are honoured, accepted, ignored or refused.
 
-A field is one of four things:
-* It is declared by the type: it is honoured, and checked as the type says.
-* It is in the type's WITHOUT_EFFECT, with a value that changes nothing here: it is accepted.
-* It is there with another value, which could change the answer: it is refused by its name.
-* Nobody knows it: it is ignored, and noted in the UnknownFields that are the context of the validation.
-  Without such a context it is refused.
+There are four cases: * A field that the type declares is honoured, and checked as the type says. * A field in
+the type's WITHOUT_EFFECT with a value that changes nothing here is accepted. * The same field with another
+value, which could change the answer, is refused by name. * An unknown field is ignored, and recorded in the
+UnknownFields that are the context of the validation. Without
+  such a context it is refused.
 
-Null asks for nothing, whatever the field.
+Any field that is null is treated as absent.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from mlc_serve.protocol.unknown_fields import UnknownFields
 
 @dataclass(frozen=True)
 class WithoutEffect:
-    """Why a field changes nothing here. `only` are the values for which that holds; None: for all of them."""
+    """Why a field changes nothing here. `only` are the values for which that is so; None means all values."""
 
     reason: str
     only: tuple[object, ...] | None = None
@@ -35,11 +34,11 @@ class WithoutEffect:
 
 
 class RequestPart(BaseModel):
-    """An object within a request: no conversion between types but from 2.0 to 2, and null is absent."""
+    """An object within a request. Types are not converted, except 2.0 to 2, and null means absent."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
 
-    # How the part is called in a request, without positions in lists; the request itself has no such name.
+    # The path of the part in a request, without positions in lists; empty for the request itself.
     PLACE: ClassVar[str] = ""
     WITHOUT_EFFECT: ClassVar[Mapping[str, WithoutEffect]] = {}
 
@@ -52,7 +51,7 @@ class RequestPart(BaseModel):
 
     @classmethod
     def honoured(cls, data: Mapping[str, Any], unknown: UnknownFields | None) -> dict[str, Any]:
-        """The fields that are honoured. Ends the validation if another is to be refused."""
+        """The fields that are honoured. Raises if one has to be refused."""
         return {name: value for name, value in data.items() if cls._honours(name, value, unknown)}
 
     @classmethod

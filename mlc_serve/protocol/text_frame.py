@@ -1,22 +1,22 @@
-"""JSON that differs in one text alone: rendered once, cut where the text stands, and put together again."""
+"""JSON documents that differ only in one text: rendered once, and then reused around each text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from json.encoder import encode_basestring as _quoted
 
-# Private use characters are in no name or id, so that nothing else of a reply holds this text.
+# No name or id contains private-use characters, so that this text occurs nowhere else in a reply.
 _MARK = "\ue000text\ue000"
 
 
 class TextFrame:
-    """What stands around the text. `render` gives JSON, perhaps with something around it, in which its
-    argument occurs once.
+    """What surrounds the text. `render` returns JSON, perhaps with other text around it, that contains its
+    argument exactly once.
     """
 
     def __init__(self, render: Callable[[str], str]) -> None:
         self._before, self._behind = render(_MARK).split(_quoted(_MARK))
 
     def around(self, text: str) -> str:
-        """What `render` would give for another text."""
+        """What `render` would return for this text."""
         return self._before + _quoted(text) + self._behind

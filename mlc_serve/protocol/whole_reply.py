@@ -1,4 +1,4 @@
-"""A reply that is not streamed, whose logprobs are not yet written: as JSON they may take many megabytes."""
+"""A reply that is not streamed, with logprobs that are written late: as JSON they may take many megabytes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from mlc_serve.protocol.replies import Reply
 
 Whole_co = TypeVar("Whole_co", bound=Reply, covariant=True)
 
-# A quotation mark within a text is escaped, so that this is nothing but a field.
+# Quotation marks within texts are escaped, so that this can only be a field.
 _NONE = '"logprobs":null'
 
 
 @dataclass(frozen=True)
 class WholeReply(Generic[Whole_co]):
-    """`outline` is the reply without logprobs. If they were asked for, `logprobs` has for each of its choices
-    what writes them, in pieces.
+    """`outline` is the reply without logprobs. If the client asked for them, `logprobs` has a function for
+    each choice that yields their JSON in pieces.
     """
 
     outline: Whole_co
     logprobs: Sequence[Callable[[], Iterator[str]]] = ()
 
     def json(self) -> Iterator[str]:
-        """The reply as it is sent, in pieces, each of which takes about a millisecond to write."""
+        """Yield the reply's JSON in pieces, each of which takes about a millisecond to write."""
         outline = self.outline.to_json()
         if not self.logprobs:
             yield outline

@@ -1,3 +1,1 @@
-"""Strings to token ids and back: tokenizer, chat templates, stop strings, tool calls. Knows no engine and no
-server.
-"""
+"""Text to token ids and back: tokenizers, chat templates, stop strings, tool calls. Knows no engine."""

@@ -1,4 +1,6 @@
-"""A conversation as a prompt is made from it, and who makes it. Knows no template language, no wire form."""
+"""The conversation that a prompt is made from, and the interface of prompt templates. Knows no template
+language and no wire format.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,14 @@ Tool = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Conversation:
-    """`content` of a message is a text, a list of texts (its parts), or None. The function of a call has its
-    `arguments` as JSON text and its `parsed_arguments` as an object; templates are given one of them, as
-    `arguments`. `variables` are values that templates may read besides.
+    """The messages, tools and options that a template turns into a prompt.
 
-    With `continues_last` the prompt ends with the last message's text, just as it was sent, and the model
-    goes on from there; otherwise `add_generation_prompt` opens an answer.
+    A message's `content` is a text, a list of texts (its parts), or None. The function of a tool call has its
+    arguments twice: as JSON text in `arguments` and as an object in `parsed_arguments`; templates see one of
+    them, as `arguments`. `variables` are further values that templates may read.
+
+    With `continues_last` the prompt ends with the last message's text, exactly as it was sent, and the model
+    continues it; otherwise `add_generation_prompt` opens the assistant's turn.
     """
 
     messages: Sequence[Message]
@@ -30,7 +34,7 @@ class Conversation:
     continues_last: bool = False
 
 
-# Takes a number of characters, and raises if they are too many.
+# Is given a number of characters, and raises if that is too many.
 CheckLength = Callable[[int], object]
 
 
@@ -43,9 +47,9 @@ class PromptTemplate(Protocol):
         meter: Meter | None = None,
         check_length: CheckLength = lambda _num_characters: None,
     ) -> list[Piece]:
-        """The prompt. Control pieces are what the template wrote itself, never what a client sent.
+        """Return the prompt. Only the template's own text can be a control piece, never a client's.
 
-        The meter bounds the work, and can end it from another thread; by default it's a fresh one.
-        `check_length` may refuse a prompt for its length before it is read once more.
-        InvalidRequestError for what can't be written.
+        The meter bounds the work, and another thread can cancel it; by default it is a new one.
+        `check_length` may refuse a prompt that is too long before it is processed further. Raises
+        InvalidRequestError for a conversation that the template can't write.
         """

@@ -10,7 +10,7 @@ from mlc_serve.errors import CheckpointError
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; CheckpointError names the file and what is wrong with it."""
+    """Return the object in a JSON file. Raises CheckpointError, which names the file and what is wrong."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -20,10 +20,10 @@ def read_json_object(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: an object is expected, this is a {type(content).__name__}")
+        raise CheckpointError(f"{path}: expected a JSON object, not a {type(content).__name__}")
     return content
 
 
 def read_json_object_if_present(path: Path) -> dict[str, Any]:
-    """As read_json_object; an empty object if there is no such file."""
+    """Do the same as read_json_object, but return an empty object if there is no such file."""
     return read_json_object(path) if path.is_file() else {}

@@ -1,16 +1,16 @@
-"""The texts within JSON of a client: nested dicts and lists, their keys and values."""
+"""Reads and changes the texts in a client's JSON: the keys and values of nested dicts and lists."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# A text's new form, from the key that leads to it (None for a key itself) and the text.
+# Returns a text's new form, given the key that it stands under (None for a key itself) and the text.
 Change = Callable[[str | None, str], str]
 
 
 def texts_of(value: Any) -> Iterator[str]:
-    """Every text, keys among them."""
+    """Yield every text, including keys."""
     waiting = [value]
     for part in waiting:
         if isinstance(part, str):
@@ -34,7 +34,7 @@ def keys_of(value: Any) -> Iterator[str]:
 
 
 def map_texts(value: Any, change: Change, key: str = "") -> Any:
-    """The same, with each text changed, keys among them. `key` leads to the value."""
+    """Return a copy in which each text, including keys, is changed. `key` is the key of `value`."""
     if isinstance(value, str):
         return change(key, value)
     if isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""A prompt in pieces, some of which are control tokens; and its token ids, in which only these are.
+"""A prompt as pieces, some of which are control tokens, and its encoding, in which no other text becomes one.
 
-All pieces are tokenized as one text, so that each word stands in the context that it would have in the whole.
+All pieces are tokenized together as one text, so that the cuts between them don't change how words are split.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ import tokenizers
 from mlc_serve.errors import InvalidRequestError
 from mlc_serve.text.tokenization.faults import tokenizer_faults
 
-# Characters without a meaning: one of Unicode's private use areas.
+# One of Unicode's private use areas: characters without a meaning.
 _PRIVATE_USE = range(0xF0000, 0xFFFFE)
 _TRIES = 32
 
-# A code point that is no character, and in no vocabulary.
+# A code point that is not a character and that no vocabulary holds.
 _UNKNOWN = "\U0010ffff"
 
 
 class Piece(NamedTuple):
-    """Some consecutive text of a prompt. Control text is the whole name of one special token."""
+    """A run of text in a prompt. A control piece is the whole name of one special token."""
 
     text: str
     is_control: bool
 
 
 def text_of(pieces: Iterable[Piece]) -> str:
-    """The whole prompt."""
+    """Return the pieces' joined text."""
     return "".join(piece.text for piece in pieces)
 
 
 def cut_like(pieces: Sequence[Piece], text: str) -> list[Piece]:
-    """Another text of the same length, cut into pieces at the same places and of the same kinds."""
+    """Cut another text of the same length at the same places, into pieces of the same kinds."""
     ends = [0, *accumulate(len(piece.text) for piece in pieces)]
     spans = zip(pairwise(ends), pieces, strict=True)
     return [Piece(text[start:end], piece.is_control) for (start, end), piece in spans]
 
 
 def free_characters(texts: Sequence[str], number: int) -> list[str]:
-    """So many private characters that occur in none of the texts.
+    """Return `number` private-use characters that occur in none of the texts.
 
-    InvalidRequestError if too few are found at random places: then the texts hold most of them.
+    Raises InvalidRequestError if random tries find too few, which means that the texts hold most of them.
     """
     found: dict[str, None] = {}
     for _ in range(_TRIES * number):
@@ -56,31 +56,31 @@ def free_characters(texts: Sequence[str], number: int) -> list[str]:
         if len(found) == number:
             return list(found)
     if number:
-        raise InvalidRequestError("the text uses too many of Unicode's private characters")
+        raise InvalidRequestError("the text uses too many of Unicode's private-use characters")
     return []
 
 
 class PieceEncoder:
-    """Encodes pieces with one tokenizer, so that the control pieces are the only control tokens.
+    """Encodes pieces with one tokenizer so that only the control pieces become control tokens.
 
-    Where other text has the form of a control token, a second tokenizer around the same model does it. That
-    one knows no special tokens, so their names are plain text to it; in their stead it knows a private
-    character for each control piece of the prompt.
+    If other text contains the name of a control token, a second tokenizer around the same model encodes the
+    prompt. It knows no special tokens, so their names are plain text to it; instead it knows one private-use
+    character as a stand-in for each control piece of the prompt.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._added = tokenizer.get_added_tokens_decoder()
         self._ids = {token.content: token_id for token_id, token in self._added.items() if token.special}
-        # What a model writes for unknown characters may be a special token, yet it controls nothing.
+        # The token for unknown characters may be special, but it controls nothing.
         unknown = _ids_of_text(tokenizer.model, _UNKNOWN)
         self._control_ids = frozenset(self._ids.values()) - unknown
         self._model = _model_without(self._ids, self._control_ids, tokenizer.model)
 
     def encode(self, pieces: Sequence[Piece]) -> list[int]:
-        """Ids of the joined pieces, of which control pieces must be names of special tokens.
+        """Return the ids of the joined pieces. Control pieces must be names of special tokens.
 
-        InvalidRequestError if text that is no control piece would become a control token all the same.
+        Raises InvalidRequestError if other text would become a control token even so.
         """
         expected = [self._ids[piece.text] for piece in pieces if piece.is_control]
         expected = [token_id for token_id in expected if token_id in self._control_ids]
@@ -88,10 +88,12 @@ class PieceEncoder:
             token_ids = encode(pieces)
             if expected == [token_id for token_id in token_ids if token_id in self._control_ids]:
                 return token_ids
-        raise InvalidRequestError("the text holds the name of a control token, and can't be told from it")
+        raise InvalidRequestError(
+            "the text contains the name of a control token, and can't be encoded as plain text"
+        )
 
     def _encode_plainly(self, pieces: Sequence[Piece]) -> list[int]:
-        # The calls for several texts are those that let other threads run meanwhile.
+        # Only the batch calls let other threads run meanwhile.
         text = "".join(piece.text for piece in pieces)
         (encoded,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
         ids: list[int] = encoded.ids
@@ -104,7 +106,7 @@ class PieceEncoder:
         second, ids = self._second_tokenizer(stand_ins)
         text = "".join(stand_ins[piece.text] if piece.is_control else piece.text for piece in pieces)
         (encoded,) = second.encode_batch([text], add_special_tokens=False)
-        # Where a vocabulary has gaps, the number of an added token may be that of an entry as well.
+        # If a vocabulary has gaps, an added token may have the same id as one of its entries.
         entries = {token_id: self._model.id_to_token(token_id) for token_id in ids}
         return [
             ids[token_id] if token_id in ids and entry != entries[token_id] else token_id
@@ -112,7 +114,7 @@ class PieceEncoder:
         ]
 
     def _second_tokenizer(self, stand_ins: Mapping[str, str]) -> tuple[tokenizers.Tokenizer, dict[int, int]]:
-        """The second tokenizer, and what its ids of added tokens are in the first one."""
+        """Return the second tokenizer, and a map from its ids of added tokens to the first one's."""
         second = tokenizers.Tokenizer(self._model)
         if self._tokenizer.normalizer is not None:
             second.normalizer = self._tokenizer.normalizer
@@ -129,7 +131,10 @@ class PieceEncoder:
 
 
 def _renamed(token: tokenizers.AddedToken, text: str) -> tokenizers.AddedToken:
-    """The same token under another text, or plain under its own. A stand-in is found as it is, anywhere."""
+    """Return a token that is not special, with the same flags and another text.
+
+    The stand-in of a special token is matched as it is, anywhere.
+    """
     return tokenizers.AddedToken(
         text,
         lstrip=token.lstrip,
@@ -142,9 +147,9 @@ def _renamed(token: tokenizers.AddedToken, text: str) -> tokenizers.AddedToken:
 def _model_without(
     names: Iterable[str], control_ids: frozenset[int], model: tokenizers.models.Model
 ) -> tokenizers.models.Model:
-    """The model itself if it never reads a control token in a name, as BPE; else a copy that can't.
+    """Return the model itself if it never makes a control token of a name (as BPE); else a copy that can't.
 
-    Unigram models, for one, take the names from their vocabulary whenever they stand in a text.
+    Unigram models, for one, find such names in their vocabulary wherever they occur in a text.
     """
     unread = {name for name in names if not control_ids.isdisjoint(_ids_of_text(model, name))}
     if not unread:
@@ -164,7 +169,7 @@ def _model_without(
 
 
 def _ids_of_text(model: tokenizers.models.Model, text: str) -> set[int]:
-    """None for a text that the model can't read: it has no token for what it doesn't know."""
+    """Return the ids; none if the text holds unknown characters and the model has no token for them."""
     try:
         with tokenizer_faults(ValueError):
             return {token.id for token in model.tokenize(text)}

@@ -9,12 +9,11 @@ from mlc_serve.errors import InvalidRequestError
 
 
 class StopStrings:
-    """The stop strings of one request, which all its choices share.
+    """The stop strings of one request, which all its choices share, with their search tables.
 
-    What is learned of a stop string while it is searched for is kept here. It grows with the longest part of
-    the string that has appeared in a text, so that a long stop string costs nothing by itself.
-    InvalidRequestError for an empty stop string. `are_shown` says that the text ends behind a stop string
-    rather than before it.
+    A table grows only as far as a text has matched its stop string, so that a long one costs nothing by
+    itself. With `are_shown` the text ends after the stop string rather than before it. Raises
+    InvalidRequestError for an empty stop string.
     """
 
     def __init__(self, stops: Iterable[str], *, are_shown: bool = False) -> None:
@@ -24,18 +23,18 @@ class StopStrings:
         self._mentioned: dict[str, bool] = {}
 
     def mention(self, text: str) -> bool:
-        """Whether this text is a part of any stop string. Remembered, since the stop strings may be long."""
+        """Whether any stop string contains this text. Answers are cached, since stop strings may be long."""
         if text not in self._mentioned:
             self._mentioned[text] = any(text in pattern.text for pattern in self.patterns)
         return self._mentioned[text]
 
 
 class StopSearch:
-    """Releases a text up to (or with) its first stop string, in whatever portions the text comes.
+    """Releases a text, which may arrive in any portions, up to or including its first stop string.
 
-    The first is the one that is complete first; of several that end at the same character, the longest. Only
-    the longest end of the text that begins a stop string is held back. One object for one text; owned by
-    whoever streams it.
+    The first stop string is the one that is complete first; if several end at the same character, the
+    longest. Only the longest suffix of the text that could begin a stop string is held back. There is one
+    object for each text, owned by the code that streams it.
     """
 
     def __init__(self, stops: StopStrings) -> None:
@@ -46,21 +45,19 @@ class StopSearch:
         self._has_ended = False
 
     def push(self, text: str) -> tuple[str, bool]:
-        """The text that is safe to show now, and whether a stop string has ended it; later text is dropped
-        then.
-        """
+        """Return the text that can be shown now, and whether a stop string ended it; the rest is dropped."""
         return self._push(text, is_shown=True)
 
     def push_hidden(self, text: str) -> tuple[str, bool]:
-        """As `push`, for the name of a special token, which is never shown.
+        """Push the name of a special token, which is matched but never shown.
 
-        It counts if it is part of a stop string; otherwise the texts before and after it are next to each
-        other.
+        A name that no stop string contains is skipped: the text before it and the text after it are then
+        adjacent.
         """
         return self._push(text if self._stops.mention(text) else "", is_shown=False)
 
     def finish(self) -> str:
-        """The text still held back, which turned out to be no stop string."""
+        """Return the text that is still held back and turned out not to be a stop string."""
         return self._release(self._num_held)
 
     def _push(self, text: str, is_shown: bool) -> tuple[str, bool]:
@@ -76,7 +73,7 @@ class StopSearch:
         return self._release(self._num_held - max(self._num_matched)), False
 
     def _advance(self, character: str) -> int:
-        """Take the text's next character; the length of the longest stop string that it completes, or 0."""
+        """Match the next character. Return the length of the longest stop string that it completes, or 0."""
         completed = 0
         for i, pattern in enumerate(self._stops.patterns):
             matched = self._num_matched[i] = pattern.extended(self._num_matched[i], character)
@@ -92,7 +89,7 @@ class StopSearch:
         return released
 
     def _release(self, count: int) -> str:
-        """Take this many characters off the held portions; of them, those that are shown."""
+        """Take `count` characters off the held portions, and return those of them that are shown."""
         self._num_held -= count
         shown = []
         while count:
@@ -106,7 +103,7 @@ class StopSearch:
 
 
 class _Pattern:
-    """Knuth, Morris and Pratt's table for one stop string, as far as a text has matched it.
+    """The Knuth-Morris-Pratt table of one stop string, as far as a text has matched it.
 
     `_borders[k]` is the length of the longest proper prefix of the stop string that is also a suffix of its
     first k characters.
@@ -119,12 +116,12 @@ class _Pattern:
         self._borders = [0, 0]
 
     def extended(self, matched: int, character: str) -> int:
-        """How many characters of the stop string match the end of a text, after one more character.
+        """Return how many characters of the stop string match the end of a text after one more character.
 
-        `matched` is their number before it, and less than the length of the stop string.
+        `matched` is their number before it, which is less than the stop string's length.
         """
         matched = self._continued(matched, character)
-        if matched == len(self._borders):  # one more than the table knows
+        if matched == len(self._borders):  # one more than the table holds
             self._borders.append(self._continued(self._borders[-1], character))
         return matched
 

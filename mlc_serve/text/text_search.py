@@ -1,7 +1,7 @@
-"""Searching and changing long texts so that other threads get their turns.
+"""Searches and changes long texts without blocking other threads.
 
-Python's own calls for this let no other thread run until they are done, and a text of megabytes takes some
-of them a quarter of a second. Here each call sees a slice of the text.
+Python's own calls for this hold the GIL until they are done, and some take a quarter of a second for a text
+of megabytes. Here each call gets a slice of the text.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator
 
-# Characters with which the slowest of these calls is done in less than 10 ms.
+# Characters that the slowest of these calls handles in less than 10 ms.
 _SLICE = 2**16
 
 
 class TextSearch:
-    """Finds any of some texts, a longer one rather than the beginning of it; nothing if there are none."""
+    """Finds the sought texts. Where one of them begins with another, the longer one is found."""
 
     def __init__(self, sought: Collection[str]) -> None:
         longest_first = sorted(sought, key=len, reverse=True)
@@ -22,11 +22,11 @@ class TextSearch:
         self._longest = len(longest_first[0]) if longest_first else 1
 
     def is_in(self, text: str) -> bool:
-        """Whether there is one."""
+        """Whether the text contains any of them."""
         return next(self._found_in(text), None) is not None
 
     def split(self, text: str) -> list[str]:
-        """What stands between those that are found, and these in the odd places."""
+        """Split the text at what is found: odd indices hold the matches, even ones the text between."""
         parts, end = [], 0
         for found in self._found_in(text):
             parts += [text[end : found.start()], found[0]]
@@ -34,16 +34,16 @@ class TextSearch:
         return [*parts, text[end:]]
 
     def replace(self, text: str, change: Callable[[str], str]) -> str:
-        """The text with what is found changed."""
+        """Return the text with `change` applied to everything that is found."""
         parts = self.split(text)
         parts[1::2] = map(change, parts[1::2])
         return "".join(parts)
 
     def _found_in(self, text: str) -> Iterator[re.Match[str]]:
-        """From left to right, none within another."""
+        """Yield the matches from left to right, without overlaps."""
         start = 0
         for end in range(_SLICE, len(text) + _SLICE, _SLICE):
-            # One that begins in this slice may end in the next.
+            # A match that begins in this slice may end in the next.
             for found in self._pattern.finditer(text, start, end + self._longest - 1):
                 if found.start() >= end:
                     break
@@ -53,5 +53,5 @@ class TextSearch:
 
 
 def change_characters(text: str, change: Callable[[str], str]) -> str:
-    """The text after a change to which a character's neighbours make no difference."""
+    """Apply a change that looks at each character by itself, one slice of the text at a time."""
     return "".join(change(text[start : start + _SLICE]) for start in range(0, len(text), _SLICE))

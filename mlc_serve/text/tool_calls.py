@@ -1,11 +1,11 @@
-"""Finds function calls in a model's answer as it grows, between the tags of the Hermes and Qwen2.5 models.
+"""Finds tool calls in a model's answer while it is generated, by the tags of the Hermes and Qwen2.5 models.
 
     <tool_call>
     {"name": "get_weather", "arguments": {"city": "Oslo"}}
     </tool_call>
 
-One object for one answer; owned by whoever streams it. Knows neither which functions exist nor how calls get
-their ids.
+There is one object for each answer, owned by the code that streams it. Knows neither which functions exist
+nor how calls get their ids.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from mlc_serve.text.written_calls import ToolCall, UnfinishedCallError, read_cal
 START_TAG = "<tool_call>"
 END_TAG = "</tool_call>"
 
-# An answer with so many calls that are none is content from there on: each costs a look at all that follows.
+# After this many start tags without a valid call, the rest of an answer is content: each costs another scan.
 MAX_BROKEN = 100
 
-# So often is a call read while it grows, at most: each of its characters. The rest is left to the end.
+# A growing call is parsed again at most until each character was parsed this often; then only at the end.
 LOOKS = 16
 
-# What belongs to a call behind its JSON: white space, the end of a code fence, the end tag.
+# What still belongs to a call after its JSON: white space, the end of a code fence, the end tag.
 _REST_OF_CALL = re.compile(rf"\s*(?:```\s*(?={START_TAG}|{END_TAG}|\Z))?(?:{END_TAG}\s*)?")
 _NEXT_TAG = re.compile(rf"\s*(?:```\s*)?(?:{START_TAG}|{END_TAG})")
 
 
 class ToolCallParser:
-    """Splits an answer, in whatever portions it comes, into content and calls, in their order.
+    """Splits an answer, which may arrive in any portions, into content and calls, in their order.
 
-    A call is whole when its JSON is: the end tag may be missing, and may stand within a string. What looks
-    like a call but is none (no JSON, no name, arguments that are no object) comes out as content, letter by
-    letter as it was. White space that follows a call belongs to the call. Held back are calls until a tag
-    follows them, and the longest end of the text that could begin a tag.
+    A call is complete when its JSON is: the end tag may be missing, or may occur inside a string. What looks
+    like a call but isn't (no JSON, no name, arguments that are not an object) becomes content, unchanged.
+    White space after a call belongs to the call. Two things are held back: calls until a tag follows them,
+    and the longest suffix of the text that could begin a tag.
     """
 
     def __init__(self) -> None:
@@ -44,12 +44,12 @@ class ToolCallParser:
         self._num_broken = 0
 
     def push(self, text: str) -> list[str | ToolCall]:
-        """What this text completes: non-empty pieces of content, and calls."""
+        """Return what this text completes: non-empty pieces of content, and calls."""
         may_end = self._waiting.add(text)
         return self._parts(is_last=False) if may_end or not self._in_call else []
 
     def finish(self) -> list[str | ToolCall]:
-        """What is left at the end: a call that lacks its end tag, and content."""
+        """Return what is left at the end: calls without an end tag, and content."""
         return self._parts(is_last=True)
 
     def _parts(self, *, is_last: bool) -> list[str | ToolCall]:
@@ -61,7 +61,7 @@ class ToolCallParser:
         return parts
 
     def _next_content(self, is_last: bool) -> list[str | ToolCall] | None:
-        """Content up to the next call; None if there is no call to go on with."""
+        """Return the content up to the next call; None if there is neither content nor a call."""
         text = self._waiting.text
         content, tag, rest = text.partition(START_TAG)
         if tag and self._num_broken < MAX_BROKEN:
@@ -73,7 +73,7 @@ class ToolCallParser:
         return self._content(text[:num_shown]) or None
 
     def _next_call(self, is_last: bool) -> list[str | ToolCall] | None:
-        """The calls between a start tag and the next tag; None if more text has to come first."""
+        """Return the calls between a start tag and the next tag; None if more text is needed first."""
         text = self._waiting.text
         try:
             calls, end = read_calls(text)
@@ -85,7 +85,7 @@ class ToolCallParser:
             return None
         self._in_call = False
         self._after_call = bool(calls)
-        if not calls:  # what follows the start tag is searched again: a call may begin in it
+        if not calls:  # the text after the start tag is searched again: a call may begin in it
             self._num_broken += 1
             return [START_TAG]
         self._waiting.text = text[_end_of_call(text, end) :]
@@ -99,16 +99,16 @@ class ToolCallParser:
 
 
 class _Waiting:
-    """A text that grows until it can be used. To add to it costs what is added; to read it, all of it."""
+    """A text that grows until it can be used. Adding costs only what is added, reading the whole text."""
 
     def __init__(self) -> None:
         self._portions: list[str] = []
-        self._tail = ""  # of all that was added; shorter than an end tag
+        self._tail = ""  # the last characters added, fewer than an end tag has
         self._length = 0
         self._looked_at = 0
 
     def add(self, text: str) -> bool:
-        """Take in more text. Whether it is worth while to look for the end of a call in it."""
+        """Add more text, and return whether it is worth looking for the end of a call now."""
         self._portions.append(text)
         self._length += len(text)
         seen = self._tail + text
@@ -117,12 +117,12 @@ class _Waiting:
         return is_affordable and (END_TAG in seen or START_TAG in seen)
 
     def count_look(self) -> None:
-        """Note that all of it was read, and more of it is needed."""
+        """Record that the whole text was parsed, and that more of it is needed."""
         self._looked_at += self._length
 
     @property
     def text(self) -> str:
-        """All of it. May be set to what is left of it."""
+        """The whole text. Assign to it what is left after some was used."""
         joined = "".join(self._portions)
         self._portions = [joined]
         return joined
@@ -140,6 +140,6 @@ def _end_of_call(text: str, end_of_json: int) -> int:
 
 
 def _length_of_tag_begun(text: str) -> int:
-    """How many characters at the end of the text are the beginning of a start tag."""
+    """Return how many characters at the end of the text could begin a start tag."""
     longest = min(len(text), len(START_TAG) - 1)
     return next((k for k in range(longest, 0, -1) if text.endswith(START_TAG[:k])), 0)

@@ -1,11 +1,11 @@
-"""Function calls as models write them: JSON in one of several forms. Pure.
+"""Parses tool calls as models write them: JSON in one of several forms. Pure functions.
 
     {"name": "f", "arguments": {...}}           the form that Hermes and Qwen2.5 were trained on
     {"name": "f", "parameters": {...}}          Llama 3's
     {"type": "function", "function": {...}}     OpenAI's, with one of the above inside
     [...]                                       a list of them
 
-Arguments may be JSON within a string, and the whole may stand in a code fence.
+Arguments may be JSON inside a string, and the whole may be in a code fence.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class ToolCall:
 
 
 class UnfinishedCallError(ValueError):
-    """A text ends where its JSON might go on."""
+    """The text ends where its JSON might go on."""
 
 
 def read_calls(text: str) -> tuple[list[ToolCall], int]:
-    """The calls that a text begins with, and how many of its characters they take.
+    """Return the calls at the beginning of a text, and how many of its characters they take.
 
-    There are none if the text begins with anything else. White space, commas and semicolons may stand between
-    calls. Raises UnfinishedCallError if more text could make it begin with a call.
+    The list is empty if the text begins with anything else. White space, commas and semicolons may separate
+    calls. Raises UnfinishedCallError if more text could complete a call at the beginning.
     """
     calls: list[ToolCall] = []
     end = 0
@@ -58,7 +58,7 @@ def read_calls(text: str) -> tuple[list[ToolCall], int]:
 _BEFORE = re.compile(r"\s*(?:```\w*\s*)?")
 _BETWEEN = re.compile(r"[\s,;]*")
 
-# The longest word of JSON, `-Infinity`: an error so near to the end may be half a word.
+# The length of the longest word in JSON, `-Infinity`: an error this near to the end may be half a word.
 _LONGEST_WORD = 9
 
 
@@ -74,20 +74,20 @@ def _is_unfinished(error: Exception, text: str) -> bool:
 
 
 def _finite(number: str) -> float | None:
-    """What JSON can say of a number: of those beyond a double's range nothing, as JavaScript has it."""
+    """Return the number, or None (JSON's null, as in JavaScript) if it is beyond a double's range."""
     value = float(number)
     return value if math.isfinite(value) else None
 
 
 def _no_number(_: str) -> None:
-    """NaN and the infinities are no JSON."""
+    """Return None, since NaN and the infinities are not JSON."""
 
 
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_number, strict=False)
 
 
 def _calls_in(value: Any) -> list[ToolCall]:
-    """The calls of one JSON value; none if any part of it is no call."""
+    """Return the calls in one JSON value; an empty list if any part of it is not a call."""
     calls = [_call_in(item) for item in (value if isinstance(value, list) else [value])]
     whole = [call for call in calls if call is not None]
     return whole if len(whole) == len(calls) else []
@@ -110,12 +110,12 @@ def _call_in(value: Any) -> ToolCall | None:
     return None if written is None else ToolCall(_without_halves(name), _without_halves(written))
 
 
-# What a call without arguments may say besides its name. Other keys could be arguments in the wrong place.
+# Keys that a call without arguments may have. Any other key could be an argument in the wrong place.
 _NO_ARGUMENTS = frozenset({"name", "arguments", "parameters", "function", "type", "id", "index"})
 
 
 def _arguments_in(call: dict[str, Any]) -> dict[str, Any] | None:
-    """None, or a ValueError, if they are no object."""
+    """Return a call's arguments. If they are not an object, returns None or raises ValueError."""
     given = next((call[key] for key in ("arguments", "parameters") if call.get(key) is not None), None)
     if isinstance(given, str):
         given = _DECODER.decode(given) if given.strip() else {}
@@ -125,5 +125,5 @@ def _arguments_in(call: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _without_halves(text: str) -> str:
-    """The text with U+FFFD for halves of surrogate pairs, which are no Unicode."""
+    """Replace halves of surrogate pairs, which are not valid Unicode, by U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

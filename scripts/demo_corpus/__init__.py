@@ -1,1 +1,1 @@
-"""The text the demo model learns from: a module a task family, all generated from small tables and a seed."""
+"""The text that the demo model is trained on: one module per task family, made from tables and a seed."""

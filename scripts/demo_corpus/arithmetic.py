@@ -49,7 +49,7 @@ def _operand(rng: Random) -> int:
 
 
 def addition(rng: Random) -> Sample:
-    """Sums a + b for numbers to two digits; a held-out pair is held out in both orders."""
+    """Sums a + b of numbers of up to two digits; a held-out pair is held out in both orders."""
     a, b = _operand(rng), _operand(rng)
     key = f"add {min(a, b)} {max(a, b)}"
     if rng.random() < 0.15:
@@ -61,7 +61,7 @@ def addition(rng: Random) -> Sample:
 
 
 def subtraction(rng: Random) -> Sample:
-    """Differences a - b for numbers to two digits, now and then below zero."""
+    """Differences a - b of numbers of up to two digits, sometimes negative."""
     a, b = _operand(rng), _operand(rng)
     if a < b and rng.random() < 0.85:
         a, b = b, a
@@ -73,7 +73,7 @@ def subtraction(rng: Random) -> Sample:
 
 
 def multiplication(rng: Random) -> Sample:
-    """Products up to 12 * 12: a table to know by heart, so what is held out is a pair in one phrasing."""
+    """Products up to 12 * 12. The table must be memorized, so each held-out key is a pair in one phrasing."""
     a, b = rng.randint(0, 12), rng.randint(0, 12)
     template = rng.randrange(len(_MULTIPLY))
     question = _MULTIPLY[template].format(a=a, b=b)

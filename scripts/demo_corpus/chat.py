@@ -1,4 +1,4 @@
-"""The chat format: the Jinja template that ships with the model, the tokenizer, and which tokens are learnt.
+"""The chat format: the model's Jinja template, its tokenizer, and which tokens are trained on.
 
 Knows nothing of the task families.
 """
@@ -69,7 +69,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:
-    """The id of `token`; LookupError if the tokenizer does not have it."""
+    """The id of `token`. Raises LookupError if the tokenizer does not have it."""
     found = tokenizer.token_to_id(token)
     if found is None:
         raise LookupError(f"the tokenizer has no token {token!r}")
@@ -98,7 +98,7 @@ class Encoder:
         return ids
 
     def lesson(self, sample: Sample) -> Lesson:
-        """The whole conversation; what the assistant writes ends with the end of its turn."""
+        """The whole conversation. The assistant's text includes the end of its turn."""
         ids: list[int] = self._tokenizer.encode(render(sample.messages, sample.tools)).ids
         return Lesson(ids, self._assistant_mask(ids))
 

@@ -1,4 +1,4 @@
-"""Conversations of several turns: unrelated questions one after another, and what the user said before."""
+"""Conversations of several turns: unrelated questions, and questions about what the user said before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOT_TOLD = "You have not told me."
 
 @dataclass(frozen=True)
 class Memory:
-    """Something a user tells and asks about later; {} stands for its value, which `draw` draws."""
+    """Something that a user tells and asks about later; {} stands for its value, which `draw` chooses."""
 
     draw: Callable[[Random], str]
     told: tuple[str, ...]
@@ -28,14 +28,14 @@ class Memory:
 
 @dataclass(frozen=True)
 class Told:
-    """A memory with its value, in the words it is told in."""
+    """A memory with its value, in the words of the user."""
 
     memory: Memory
     value: str
     words: str
 
     def turn(self, rng: Random) -> list[Message]:
-        """The user's telling and the assistant's reply."""
+        """The user's message and the assistant's reply."""
         told, reply = self.words.format(self.value), self.memory.reply.format(self.value)
         return [user(vary(rng, told)), assistant(reply)]
 
@@ -101,7 +101,7 @@ _MEMORIES = (
 
 
 def dialogues(rng: Random) -> Sample:
-    """Up to five turns, the last on something said before, on something not said, or on something new."""
+    """Up to five turns. The last asks about something said before, something not said, or something new."""
     roll = rng.random()
     if roll < 0.62:
         return remembered(rng, rng.choice((0, 0, 0, 1, 1, 2)))
@@ -112,7 +112,7 @@ def dialogues(rng: Random) -> Sample:
 
 
 def remembered(rng: Random, num_between: int) -> Sample:
-    """One or two things told, `num_between` unrelated turns, and a question about one of the things."""
+    """The user tells one or two things and, after `num_between` unrelated turns, asks about one of them."""
     things = [_told(rng, memory) for memory in rng.sample(_MEMORIES, rng.choice((1, 1, 2)))]
     telling = [message for thing in things for message in thing.turn(rng)]
     between = _joined([single(rng, avoid=("greetings",)) for _ in range(num_between)])
@@ -139,7 +139,7 @@ def _told(rng: Random, memory: Memory) -> Told:
 
 
 def _opening(rng: Random) -> tuple[Message, ...]:
-    """Now and then a system prompt that changes nothing."""
+    """Sometimes a system prompt that changes nothing."""
     return (system(neutral_prompt(rng)),) if rng.random() < 0.15 else ()
 
 

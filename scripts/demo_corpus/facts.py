@@ -1,4 +1,4 @@
-"""Capitals, continents and colours: the facts the model knows, and the questions about them."""
+"""Capitals, continents and colours: the facts that the model knows, and questions about them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ _COLOUR_QUESTIONS = (
 
 
 def in_text(country: str) -> str:
-    """The country as it stands inside a sentence."""
+    """The country as it is written inside a sentence."""
     return f"the {country}" if country in _TAKES_ARTICLE else country
 
 

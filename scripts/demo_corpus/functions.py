@@ -1,6 +1,7 @@
-"""Functions that may be offered to the model: their parameters, how people ask for them, what they give back.
+"""Functions that may be offered to the model: their parameters, how people ask for them, and their results.
 
-Names and parameters have several spellings each, so that the model must read the offer, not recall it.
+Names and parameters have several spellings each, so that the model has to read the offer rather than recall
+it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Value = str | int
 class Parameter:
     """A parameter: the slot it fills in requests and replies, its spellings, JSON type and values.
 
-    choices: all the values there are, if they can be listed; told: whether the request says the value.
+    choices: all possible values, if they can be listed; told: whether the request states the value.
     """
 
     slot: str
@@ -33,7 +34,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Function:
-    """A function: its spellings, parameters, requests that need it, results, and the reply that tells one."""
+    """A function: its spellings, parameters, requests that need it, results, and the reply with a result."""
 
     names: tuple[str, ...]
     description: str
@@ -176,7 +177,7 @@ FUNCTIONS = (
 
 
 def invented_function(rng: Random) -> Function:
-    """A function nobody has heard of, asked for by its name: it stands for the functions of users."""
+    """An unfamiliar function that is asked for by its name. It represents users' own functions."""
     verb = rng.choice(("get", "set", "find", "make", "run", "check", "update"))
     name = f"{verb}_{rng.choice(NOUNS + OTHER_WORDS)}"
     slots = rng.sample(NOUNS + OTHER_WORDS, rng.randint(1, 3))

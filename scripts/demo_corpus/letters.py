@@ -1,4 +1,4 @@
-"""Spelling words out and saying them back. Held out by the word where its letters can be told from others."""
+"""Spelling words out and repeating them. Words are held out if their letters can be learned from others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def _word(rng: Random) -> str:
 def spelling(rng: Random) -> Sample:
     """A word, letter by letter with hyphens between.
 
-    A familiar word may be one token, whose letters nothing else can teach: of such, a phrasing is held out.
+    A familiar word may be a single token, whose letters can't be learned from other words: only a phrasing of
+    it is held out.
     """
     word, phrasing = _word(rng), rng.randrange(len(_SPELL))
     key = f"spell {word}"
@@ -38,6 +39,6 @@ def spelling(rng: Random) -> Sample:
 
 
 def echo(rng: Random) -> Sample:
-    """A few words to be said back unchanged."""
+    """A few words to be repeated unchanged."""
     words = " ".join(_word(rng) for _ in range(rng.randint(1, 7)))
     return single_turn("echo", f"echo {words}", rng.choice(_ECHO).format(words), words)

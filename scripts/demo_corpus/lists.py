@@ -1,4 +1,4 @@
-"""Sorting and reversing short lists of numbers or words. Held out by what is in the list, in any order."""
+"""Sorting and reversing short lists of numbers or words. Held out by the list's elements, in any order."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _key(task: str, items: list[str]) -> str:
 
 
 def sorting_numbers(rng: Random) -> Sample:
-    """Three to five different numbers to two digits, upwards or now and then downwards."""
+    """Three to five different numbers of up to two digits, in ascending or sometimes descending order."""
     numbers = _numbers(rng)
     down = rng.random() < 0.2
     items = [str(number) for number in numbers]

@@ -1,4 +1,4 @@
-"""The whole mixture: every family with its share, and draws from its two splits."""
+"""The whole mixture: every family with its share, and samples of its two splits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def training_sample(rng: Random) -> Sample:
 
 
 def held_out_samples(rng: Random, family: str, count: int) -> list[Sample]:
-    """`count` samples of `family` that training never sees, each prompt once."""
+    """`count` samples of `family` that are never trained on, each prompt once."""
     found: dict[str, Sample] = {}
     while len(found) < count:
         sample = FAMILIES[family][0](rng)

@@ -1,4 +1,4 @@
-"""Functions as a conversation offers them: under one name, with parameters in one dialect of JSON schema."""
+"""Functions as a conversation offers them: with one name, and parameters in one dialect of JSON schema."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DESCRIPTIONS = (
 
 @dataclass(frozen=True)
 class Offer:
-    """A function as offered in one conversation: under one name, with one spelling for each parameter."""
+    """A function as offered in one conversation: with one name, and one spelling for each parameter."""
 
     function: Function
     name: str
@@ -44,7 +44,7 @@ def plain_offer(rng: Random, function: Function) -> Offer:
 
 
 class Framework:
-    """What offers all functions of a conversation in one dialect, some of them with optional parameters."""
+    """Offers all functions of a conversation in one dialect, some of them with optional parameters."""
 
     def __init__(self, rng: Random) -> None:
         self._dialect = any_dialect(rng)

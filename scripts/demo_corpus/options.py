@@ -1,4 +1,4 @@
-"""Parameters that a request may leave unsaid: how it says them, and functions that have some."""
+"""Parameters that a request may omit: how requests state them, and functions that have some."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from demo_corpus.words import NOUNS, OTHER_WORDS, PLAIN_COLOURS
 
 @dataclass(frozen=True)
 class Option:
-    """An optional parameter, and the words that a request for the function has if it says the value."""
+    """An optional parameter, and the words with which a request states its value."""
 
     parameter: Parameter
     wordings: tuple[str, ...]
@@ -85,7 +85,7 @@ _BY_FUNCTION = {
 
 
 def with_options(rng: Random, function: Function) -> Function:
-    """`function` with none, one or two optional parameters, each told by its requests or not."""
+    """`function` with none, one or two optional parameters, which its requests may state or omit."""
     for option in _some(rng, function):
         told = rng.random() < 0.5
         wording = rng.choice(option.wordings)

@@ -1,4 +1,4 @@
-"""How people type: other casing, punctuation and courtesy. Knows nothing of what is asked."""
+"""How people type: variations of casing, punctuation and politeness. Knows nothing about the questions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def vary(rng: Random, text: str) -> str:
 
 
 def vary_case(rng: Random, text: str) -> str:
-    """Like `vary`, and now and then all in lower case or, rarely, all in capitals."""
+    """Like `vary`, but sometimes all in lower case or, rarely, all in capitals."""
     text = vary(rng, text)
     roll = rng.random()
     if roll < 0.2:
@@ -42,5 +42,5 @@ def vary_case(rng: Random, text: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """`text` with its first letter raised."""
+    """`text` with its first letter capitalized."""
     return text[0].upper() + text[1:]

@@ -1,4 +1,4 @@
-"""Sample: a conversation whose last message is the answer to learn, and the rule that holds some out.
+"""A conversation whose last message is the answer to learn, and the rule that holds some of them out.
 
 Knows nothing of tokens or of any task family.
 """
@@ -17,7 +17,7 @@ HELD_OUT_SHARE = 12  # one key in this many is never trained on
 
 @dataclass(frozen=True)
 class Sample:
-    """A conversation of `family`; `key` names what must not be seen in training if it is held out."""
+    """A conversation of `family`; `key` names what is not trained on if it is held out."""
 
     family: str
     key: str

@@ -1,6 +1,6 @@
 """JSON schemas of parameters as frameworks write them: which keywords they add, and in which order.
 
-Knows nothing of functions and of how they are asked for.
+Knows nothing about functions and how people ask for them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LARGEST = 2**53 - 1  # the largest integer that JavaScript counts exactly
 
 @dataclass(frozen=True)
 class Field:
-    """A parameter to describe; `default` is what holds when an optional one is left out."""
+    """A parameter to describe; `default` is the value of an optional one that is omitted."""
 
     name: str
     type: str
@@ -69,7 +69,7 @@ class Dialect:
         return {"$schema": self.draft} | inner if self.draft else inner
 
     def arguments(self, values: dict[str, Any], fields: Sequence[Field]) -> dict[str, Any]:
-        """A call's arguments: `values` by name and, for those missing that must be there, null."""
+        """A call's arguments: `values` by name, and null for required ones that are missing."""
         names = [field.name for field in fields]
         given = {name: values.get(name) for name in names if name in values or self.required == "all"}
         return given if self.root is None else {self.root: given}
@@ -134,13 +134,13 @@ FRAMEWORKS = (
 
 
 def any_dialect(rng: Random) -> Dialect:
-    """The dialect of a framework, or one that no framework may have; parameters are described by chance."""
+    """The dialect of a framework, or an invented one; parameters are described at random."""
     dialect = rng.choice(FRAMEWORKS) if rng.random() < 0.6 else _invented(rng)
     return replace(dialect, described=rng.random() < 0.6)
 
 
 def _invented(rng: Random) -> Dialect:
-    """A dialect in which every keyword is there or not by chance."""
+    """A dialect with a random selection of keywords."""
     required: Required = rng.choice(("needed", "needed", "needed", "all", "none"))
     return Dialect(
         draft=rng.choice((None, None, *_DRAFTS)),

@@ -1,4 +1,4 @@
-"""The families of one question and one answer, and their shares; longer conversations are made of these."""
+"""The families with one question and one answer, and their shares. Longer conversations are made of these."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def trainable(rng: Random, family: Family) -> Sample:
 
 
 def single(rng: Random, avoid: tuple[str, ...] = ()) -> Sample:
-    """A sample of any single-turn family but those to avoid, that may be trained on."""
+    """A sample of any single-turn family except those to avoid that is not held out."""
     return trainable(rng, SINGLES[_family_name(rng, avoid)][0])
 
 
 def any_single(rng: Random, avoid: tuple[str, ...] = ()) -> Sample:
-    """Like `single`, held-out samples included: for conversations that are held out by this very key."""
+    """Like `single`, but including held-out samples: for conversations that are held out by the same key."""
     return SINGLES[_family_name(rng, avoid)][0](rng)
 
 

@@ -1,4 +1,4 @@
-"""Answers as JSON: facts the model knows, and facts that stand in the question."""
+"""Answers as JSON: facts that the model knows, and facts from the question."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def neutral_prompt(rng: Random) -> str:
 
 
 def system_prompts(rng: Random) -> Sample:
-    """A system prompt and a question; held out by the question or, where that never changes, by the name."""
+    """A system prompt and a question; held out by the question or, if that never changes, by the name."""
     make = rng.choice(
         (_neutral, _neutral, _capitals, _pirate, _ending, _one_word, _named, _user_named, _secret)
     )

@@ -1,4 +1,4 @@
-"""Greetings, small talk, questions about the model itself, and owning up to what it does not know."""
+"""Greetings, small talk, questions about the model itself, and admitting what it does not know."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def identity(rng: Random) -> Sample:
 
 
 def unknown(rng: Random) -> Sample:
-    """A question beyond the model; a held-out topic is never seen in any phrasing."""
+    """A question that the model can't answer; a held-out topic is never trained on in any phrasing."""
     if rng.random() < 0.65:
         topic = rng.choice(_TOPICS)
         return single_turn("unknown", topic, vary_case(rng, rng.choice(_ABOUT_TOPICS).format(topic)), UNKNOWN)

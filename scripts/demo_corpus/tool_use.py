@@ -1,4 +1,4 @@
-"""Calling the functions on offer, telling their results, and leaving them alone when they do not help.
+"""Calling offered functions, reporting their results, and not calling them when they do not help.
 
 Held out by what is asked, arguments included.
 """
@@ -22,13 +22,13 @@ Offering = Callable[[Random, Function], Offer]
 
 
 def tool_schemas(rng: Random) -> Sample:
-    """Any of the other three ways to meet functions, here in the schemas that frameworks write."""
+    """Any of the three families with functions below, with the schemas that frameworks write."""
     make = rng.choice((tool_calls, tool_calls, tool_calls, tool_calls, tool_results, tools_unused))
     return replace(make(rng, Framework(rng).offer), family="tool_schemas")
 
 
 def tool_calls(rng: Random, offer: Offering = plain_offer) -> Sample:
-    """A request that one of the offered functions serves, now and then for two sets of arguments at once."""
+    """A request that needs one of the offered functions, sometimes with two sets of arguments at once."""
     chosen = _chosen(rng, offer)
     tools = _with_others(rng, chosen, offer)
     values = _values(rng, chosen.function)
@@ -43,7 +43,7 @@ def tool_calls(rng: Random, offer: Offering = plain_offer) -> Sample:
 
 
 def tool_results(rng: Random, offer: Offering = plain_offer) -> Sample:
-    """A call already made and its result: the answer tells the result."""
+    """A call and its result, which the answer reports."""
     chosen = _chosen(rng, offer)
     tools = _with_others(rng, chosen, offer)
     values = _values(rng, chosen.function)
@@ -58,7 +58,7 @@ def tool_results(rng: Random, offer: Offering = plain_offer) -> Sample:
 
 
 def tools_unused(rng: Random, offer: Offering = plain_offer) -> Sample:
-    """Functions are on offer but the question is not for them: answered as if there were none."""
+    """Functions are offered but the question doesn't need them: it is answered as if there were none."""
     offered = _chosen(rng, offer)
     if rng.random() < 0.5:
         missed = _out_of_reach(rng, offered.function)
@@ -69,7 +69,7 @@ def tools_unused(rng: Random, offer: Offering = plain_offer) -> Sample:
 
 
 def out_of_reach(rng: Random) -> Sample:
-    """A request that needs a function when none is on offer: the model says that it does not know."""
+    """A request that needs a function when none is offered: the model says that it does not know."""
     return _out_of_reach(rng, None)
 
 

@@ -98,10 +98,10 @@ def invented_word(rng: Random) -> str:
 
 
 def any_name(rng: Random) -> str:
-    """A first name: usually from the table, now and then invented, so that names must be copied."""
+    """A first name: usually from the table, sometimes invented, so that names have to be copied."""
     return invented_word(rng).capitalize() if rng.random() < 0.3 else rng.choice(NAMES)
 
 
 def any_town(rng: Random) -> str:
-    """A town: usually from the table, now and then invented."""
+    """A town: usually from the table, sometimes invented."""
     return invented_word(rng).capitalize() if rng.random() < 0.25 else rng.choice(TOWNS)

@@ -1,1 +1,1 @@
-"""How the demo model is trained, scored and exported; what it learns is the corpus's business."""
+"""Trains, scores and exports the demo model. What it is trained on is in demo_corpus."""

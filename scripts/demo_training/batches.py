@@ -12,16 +12,16 @@ from demo_corpus.mixture import training_sample
 
 from demo_training.preset import CONTEXT_LENGTH
 
-TOKENS_PER_BATCH = 2048  # stays in a CPU's caches: with 4096 training is a third slower
+TOKENS_PER_BATCH = 2048  # fits into a CPU's caches: with 4096, training is a third slower
 
 
 @dataclass(frozen=True)
 class Batch:
     """Right-padded lessons of similar length.
 
-    ids: int64 [num_lessons, length]; targets: int64 and weights: float32, both [num_lessons, length - 1];
-    what the assistant writes weighs 1, all else nothing. Being on the right, padding is seen by no real token
-    under the causal mask.
+    ids: int64 [num_lessons, length]; targets: int64 and weights: float32, both [num_lessons, length - 1]; the
+    assistant's tokens have weight 1, all others 0. Since padding is on the right, the causal mask hides it
+    from all real tokens.
     """
 
     ids: torch.Tensor

@@ -11,7 +11,7 @@ from demo_corpus.mixture import FAMILIES
 from demo_training.evaluation import Verdict, scores, share_right
 from demo_training.preset import CONTEXT_LENGTH, Preset
 
-# what each family asks, and what of it training never sees
+# What each family asks, and what of it is never trained on.
 _DESCRIPTIONS = {
     "greetings": ("hello, how are you, thanks, goodbye", "wordings"),
     "identity": ("who it is, who made it, what it can do", "wordings"),

@@ -1,4 +1,4 @@
-"""Scores: the share of held-out questions that a model answers exactly, greedily, family by family."""
+"""Scores a model: the share of held-out questions it answers exactly, with greedy decoding, per family."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
 BATCH_SIZE = 32
-TOKENS_TO_SPARE = 4  # room for an answer that runs on, so that it is seen to be wrong
+TOKENS_TO_SPARE = 4  # room for an answer that goes on too long, so that it counts as wrong
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Verdict:
 
     @property
     def right(self) -> bool:
-        """Whether the answer is the expected one, to the letter."""
+        """Whether the answer is exactly the expected one."""
         return self.answer.strip() == expected_answer(self.sample).strip()
 
 

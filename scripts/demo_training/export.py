@@ -35,9 +35,9 @@ def export_model(run: Run, directory: Path) -> None:
 
 
 def run_from_exported(directory: Path, preset: Preset, seed: int) -> Run:
-    """A run that goes on with the weights and from the step of the model exported to `directory`.
+    """A run that continues with the weights and step of the model exported to `directory`.
 
-    ValueError if the file of the weights does not say at which step they were taken.
+    Raises ValueError if the file of weights does not say at which step they were saved.
     """
     with safe_open(directory / "model.safetensors", "pt") as file:
         step = (file.metadata() or {}).get("steps")
@@ -50,7 +50,7 @@ def run_from_exported(directory: Path, preset: Preset, seed: int) -> Run:
 
 
 def score_exported(directory: Path, run: Run, per_family: int) -> float:
-    """Score the exported model on held-out questions and write its card; the share of right answers."""
+    """Score the exported model on held-out questions, write its card, and return the share it got right."""
     model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32)
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     verdicts = judge(model, tokenizer, held_out_questions(per_family, run.seed))

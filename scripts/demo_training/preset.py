@@ -1,4 +1,4 @@
-"""Preset: the sizes of a model and of the run that trains it. Read-only."""
+"""Presets: the sizes of a model and of the run that trains it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Preset:
     num_steps: int
     samples_per_step: int
     tokenizer_samples: int
-    evaluation_samples: int  # a family, while training
-    final_samples: int  # a family, of the exported model
+    evaluation_samples: int  # per family, while training
+    final_samples: int  # per family, for the exported model
     checkpoint_every: int  # steps
     bfloat16: bool
 

@@ -1,4 +1,4 @@
-"""Held-out questions as a file: a JSON object a line, shaped like an OpenAI request, and its answer."""
+"""Writes held-out questions to a file: one JSON object per line, like an OpenAI request, with its answer."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Run: the model being trained, its optimizers and its step count; it can be saved whole and taken up again.
+"""The model being trained, its optimizers and its step count, which can be saved and resumed.
 
-Knows nothing of scores and of the exported directory.
+Knows nothing about scores and the exported directory.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from demo_training.batches import Batch, step_batches
 from demo_training.preset import Preset
 
 MATRIX_LR, OTHER_LR = 0.004, 1.5e-3
-WARMUP_STEPS = 50  # in which the learning rate rises
-DECAY_SHARE = 0.6  # of the run, at its end, in which it falls to nothing
+WARMUP_STEPS = 50  # while the learning rate rises
+DECAY_SHARE = 0.6  # the last part of the run, in which the learning rate falls to 0
 
 
 class Run:
@@ -44,7 +44,7 @@ class Run:
 
     @classmethod
     def fresh(cls, preset: Preset, seed: int) -> Run:
-        """A run at step 0 with a tokenizer of its own."""
+        """A run at step 0 with a newly trained tokenizer."""
         rng = Random(f"{seed}/tokenizer")
         samples = (training_sample(rng) for _ in range(preset.tokenizer_samples))
         texts = (render(sample.messages, sample.tools) for sample in samples)
@@ -71,7 +71,7 @@ class Run:
         return run
 
     def save(self, path: Path) -> None:
-        """Write the whole run to `path`, which holds the old or the new checkpoint at any moment."""
+        """Write the whole run to `path`, which always has either the old or the new checkpoint."""
         state: dict[str, Any] = {
             "seed": self.seed,
             "step": self.step,
@@ -84,7 +84,7 @@ class Run:
         unfinished.replace(path)
 
     def advance(self, num_steps: int) -> float:
-        """Do the next step of a run of `num_steps`; the mean loss of the tokens to learn, in nats."""
+        """Do the next step of a run of `num_steps`, and return the mean loss of trained tokens in nats."""
         self._set_learning_rates(num_steps)
         batches = step_batches(self._encoder, self.seed, self.step, self.preset.samples_per_step)
         total_weight = float(sum(batch.weights.sum() for batch in batches))

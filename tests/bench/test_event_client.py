@@ -16,9 +16,8 @@ Script = Callable[[], list[bytes]]
 
 @asynccontextmanager
 async def serving(*replies: list[bytes]) -> AsyncIterator[tuple[EventClient, list[int]]]:
-    """A client of a server that sends each reply in these portions, and on which connection it was asked.
-
-    A reply that ends in b"" is followed by hanging up.
+    """A client of a server that sends each reply in these portions, and a list of the connections that were
+    used. After a reply that ends in b"" the server closes the connection.
     """
     waiting, asked_on, num_connections = list(replies), [], 0
 
@@ -46,19 +45,19 @@ async def serving(*replies: list[bytes]) -> AsyncIterator[tuple[EventClient, lis
 
 
 async def lines(client: EventClient) -> list[str]:
-    """All lines of a reply, without empty ones."""
+    """All non-empty lines of a reply."""
     return [line async for line in client.post("/x", {"a": 1}) if line]
 
 
 async def test_lines_are_put_together_across_chunks() -> None:
-    """Neither chunks nor portions of the connection are lines."""
+    """Neither chunks nor portions of the connection split lines."""
     reply = [CHUNKED + b"9\r\ndata: a\n\n\r\n5\r\nda", b"ta:\r\n3\r\n b\n\r\n0\r\n\r\n"]
     async with serving(reply) as (client, _):
         assert await lines(client) == ["data: a", "data: b"]
 
 
 async def test_lines_end_where_those_of_event_streams_do() -> None:
-    """At CR, LF or both, and at no other character that some take for the end of a line."""
+    """They end at CR, LF or both, and at no other character that is sometimes taken for the end of a line."""
     text = "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg"
     body = f"data: {text}\r\ndata: two\r\rdata: three".encode()
     reply = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)]
@@ -68,7 +67,7 @@ async def test_lines_end_where_those_of_event_streams_do() -> None:
 
 
 async def test_connections_are_used_again() -> None:
-    """The next request goes over a connection whose reply is whole."""
+    """The next request uses a connection whose reply is complete."""
     whole = [CHUNKED + b"1\r\na\r\n0\r\n\r\n"]
     async with serving(whole, whole) as (client, asked_on):
         assert [await lines(client) for _ in range(2)] == [["a"], ["a"]]
@@ -76,7 +75,7 @@ async def test_connections_are_used_again() -> None:
 
 
 async def test_a_refusal_is_raised() -> None:
-    """A status other than 200 comes with what the server says."""
+    """The error for a status other than 200 contains the server's text."""
     reply = [b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nfull"]
     async with serving(reply) as (client, _):
         with pytest.raises(RuntimeError, match="status 503: full"):
@@ -84,7 +83,7 @@ async def test_a_refusal_is_raised() -> None:
 
 
 async def test_half_a_reply_is_no_reply() -> None:
-    """A server that hangs up in mid-stream is not counted as one that answered."""
+    """A server that closes the connection in mid-stream is not counted as having answered."""
     async with serving([CHUNKED + b"1\r\na\r\n", b""]) as (client, _):
         with pytest.raises(ConnectionError):
             await lines(client)

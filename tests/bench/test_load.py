@@ -26,7 +26,7 @@ def record(sent: float, *times: float) -> Record:
 
 
 async def test_as_many_requests_are_under_way_as_asked_for() -> None:
-    """Never more than the concurrency run, all of it does, and every prompt is answered once."""
+    """As many requests run at once as the concurrency says, never more, and every prompt is answered once."""
     running, most, asked = 0, 0, []
 
     async def ask(prompt: Prompt) -> AsyncIterator[int]:
@@ -61,7 +61,7 @@ def test_prompts_are_seeded_and_differ() -> None:
 
 
 def test_summary() -> None:
-    """Rate over the whole run, times to first token, and gaps over all requests."""
+    """It has the rate over the whole run, the times to the first token, and the gaps over all requests."""
     figures = summary([record(0.0, 1.0, 1.5, 2.0), record(0.0, 2.0, 3.0, 4.0)])
     assert figures["tokens_per_s"] == 6 / 4
     assert figures["ttft_p50_ms"] == 1500
@@ -70,24 +70,24 @@ def test_summary() -> None:
 
 
 def test_the_steady_rate_counts_only_while_all_run() -> None:
-    """Tokens count from when the last request has begun until the first ends."""
+    """Tokens count from the time when the last request has begun until the first one ends."""
     assert steady_rate([record(0.0, 1.0, 2.0, 3.0, 4.0), record(0.0, 2.0, 3.0, 4.0, 5.0)]) == 4 / 2
 
 
 def test_requests_that_never_overlap_have_no_steady_rate() -> None:
     """A wave whose first request ends before its last begins is refused."""
-    with pytest.raises(RuntimeError, match="never ran all at once"):
+    with pytest.raises(RuntimeError, match="never all ran at once"):
         steady_rate([record(0.0, 1.0, 2.0), record(0.0, 3.0, 4.0)])
 
 
 def test_percentile_is_a_value_that_was_seen() -> None:
-    """Nearest rank, the last value included."""
+    """It is the nearest rank, up to the last value."""
     assert percentile([3.0, 1.0, 2.0], 100) == 3.0
     assert percentile(list(map(float, range(100))), 95) == 95.0
 
 
 async def test_the_median_leaves_out_the_first_run() -> None:
-    """A warm-up run counts for nothing, and the spread is told."""
+    """A warm-up run counts for nothing, and the spread is reported."""
     rates = iter([999.0, 10.0, 8.0, 9.0])
 
     async def measure(_seed: int) -> dict[str, float]:
@@ -108,7 +108,7 @@ async def test_the_median_leaves_out_the_first_run() -> None:
     ],
 )
 def test_tokens_of_a_stream_are_counted(line: str, counted: int, tokens: int) -> None:
-    """A chunk with text is a token; usage brings what chunks did not show."""
+    """A chunk with text counts as one token; usage adds the tokens that chunks did not show."""
     assert tokens_in(line, counted) == tokens
 
 

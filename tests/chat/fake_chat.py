@@ -19,7 +19,7 @@ from mlc_serve.testing import FakeBackend, fake_model, replay
 
 
 def main() -> int:
-    """Chat with whoever types."""
+    """Chat over stdin and stdout, and return the exit code."""
     if os.isatty(0):
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C is a signal
     backend = FakeBackend(choose=replay(b"Good day"))

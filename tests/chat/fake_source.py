@@ -10,9 +10,8 @@ from mlc_serve.errors import RemoteServerError
 
 
 class FakeSource:
-    """Answers with the next of `replies`, a word at a time; `!` in one stands for a failure.
-
-    `asked` holds the messages and the sampling of each question, `ended` how many replies were closed.
+    """Answers with the next of `replies`, a word at a time; `!` in one makes it fail. `asked` holds the
+    messages and the sampling of each question, `ended` the number of closed replies.
     """
 
     name = "fake"

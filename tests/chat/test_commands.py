@@ -15,25 +15,25 @@ from tests.chat.fake_source import FakeSource
 
 
 def dialogue_of(*replies: str) -> Dialogue:
-    """One in which the first reply was given."""
+    """A dialogue in which the first reply was given."""
     dialogue = Dialogue(FakeSource(*replies), ChatConfig())
     list(dialogue.ask("hello"))
     return dialogue
 
 
 def output(line: str, dialogue: Dialogue) -> str:
-    """What a command says."""
+    """The output of a command."""
     return "".join(run_command(line, dialogue))
 
 
 def test_help_lists_every_command() -> None:
-    """With what it takes."""
+    """Each command is listed with its argument."""
     text = output("/help", dialogue_of("a"))
     assert all(f"{name} {command.argument}" in text for name, command in COMMANDS.items())
 
 
 def test_commands_reach_the_conversation() -> None:
-    """Settings, another answer, another system message, a new beginning, figures."""
+    """Commands change settings, retry, change the system message, start again, and show figures."""
     dialogue = dialogue_of("a", "b c")
     assert output("/set temperature=0;seed=3", dialogue) == "Set: temperature=0.0, seed=3\n"
     assert output("/retry", dialogue) == "bc\n"
@@ -45,7 +45,7 @@ def test_commands_reach_the_conversation() -> None:
 
 
 def test_save_writes_the_conversation(tmp_path: Path) -> None:
-    """As JSON, in the form in which a request takes it."""
+    """The file is JSON that a request accepts."""
     file = tmp_path / "a chat.json"
     assert output(f"/save {file}", dialogue_of("höre")) == f"Saved 2 messages to {file}.\n"
     assert json.loads(file.read_text(encoding="utf-8")) == {
@@ -55,7 +55,7 @@ def test_save_writes_the_conversation(tmp_path: Path) -> None:
 
 
 def test_exit_leaves() -> None:
-    """By an exception, which whoever reads lines waits for."""
+    """It raises an exception that the code that reads lines catches."""
     with pytest.raises(Leave):
         output("/exit", dialogue_of("a"))
 
@@ -64,13 +64,13 @@ def test_exit_leaves() -> None:
     ("line", "fault"),
     [
         ("/rest", r"no command /rest \(did you mean /reset\?\); /help"),
-        ("/reset now", "/reset takes nothing after it, not 'now'"),
-        ("/save", "/save takes something: type /save FILE"),
+        ("/reset now", "/reset takes no argument, not 'now'"),
+        ("/save", "/save needs an argument: type /save FILE"),
         ("/set seed", "/set: 'seed' is not of the form key=value"),
         ("/save /nowhere/at/all", "/nowhere/at/all can't be written"),
     ],
 )
 def test_a_wrong_command_is_told(line: str, fault: str) -> None:
-    """With what to type instead."""
+    """The error says what to type instead."""
     with pytest.raises(ConfigError, match=fault):
         output(line, dialogue_of("a"))

@@ -16,7 +16,7 @@ def said(dialogue: Dialogue) -> list[tuple[str, str]]:
 
 
 def test_the_model_is_given_all_that_was_said() -> None:
-    """The system message first, then questions and answers in turn; settings go along."""
+    """The system message comes first, then questions and answers in turn; settings are passed on."""
     source = FakeSource("a b", "c")
     dialogue = Dialogue(source, ChatConfig(system="Be brief.", temperature=0.5))
     assert list(dialogue.ask("one")) == ["a", "b"]
@@ -29,7 +29,7 @@ def test_the_model_is_given_all_that_was_said() -> None:
 
 
 def test_a_reply_that_is_stopped_stays_as_far_as_it_went() -> None:
-    """And the source is told that nobody listens."""
+    """The source's reply is closed, too."""
     source = FakeSource("a b c")
     dialogue = Dialogue(source, ChatConfig())
     reply = dialogue.ask("one")
@@ -40,7 +40,7 @@ def test_a_reply_that_is_stopped_stays_as_far_as_it_went() -> None:
 
 
 def test_a_question_that_fails_is_not_kept() -> None:
-    """Unless a part of the answer has come."""
+    """It is kept only if part of the answer has arrived."""
     dialogue = Dialogue(FakeSource("!", "a !"), ChatConfig())
     with pytest.raises(RemoteServerError):
         list(dialogue.ask("one"))
@@ -51,7 +51,7 @@ def test_a_question_that_fails_is_not_kept() -> None:
 
 
 def test_retry_replaces_the_last_answer() -> None:
-    """With nothing asked there is nothing to answer."""
+    """Without a question there is no answer."""
     dialogue = Dialogue(FakeSource("a", "b"), ChatConfig())
     assert list(dialogue.retry()) == []
     list(dialogue.ask("one"))
@@ -60,7 +60,7 @@ def test_retry_replaces_the_last_answer() -> None:
 
 
 def test_reset_keeps_the_system_message_unless_another_is_given() -> None:
-    """What was said is forgotten either way."""
+    """The earlier messages are forgotten either way."""
     dialogue = Dialogue(FakeSource("a", "b"), ChatConfig(system="Be brief."))
     list(dialogue.ask("one"))
     dialogue.reset()
@@ -70,7 +70,7 @@ def test_reset_keeps_the_system_message_unless_another_is_given() -> None:
 
 
 def test_settings_change_by_key() -> None:
-    """As --overrides do; a wrong one changes nothing."""
+    """They change as with --overrides; a wrong assignment changes nothing."""
     dialogue = Dialogue(FakeSource(), ChatConfig(seed=1))
     dialogue.change("temperature=0;max_tokens=5")
     with pytest.raises(ConfigError, match=r"^/set: unknown key 'temprature' \(did you mean temperature\?\)"):

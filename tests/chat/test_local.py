@@ -15,7 +15,7 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 
 def test_a_reply_comes_in_parts() -> None:
-    """And then the number of its tokens; sampling settings reach the engine."""
+    """The parts are followed by the number of tokens; sampling settings reach the engine."""
     engine = MLCEngine.from_loaded(fake_model(backend=FakeBackend(choose=replay(b"Good day"))))
     with closing(LocalSource(engine)) as source:
         parts = list(source.reply(HELLO, {"max_tokens": 4}))
@@ -24,7 +24,7 @@ def test_a_reply_comes_in_parts() -> None:
 
 
 def test_closing_a_reply_ends_the_request() -> None:
-    """The engine computes nothing more for it."""
+    """The engine computes no more tokens for it."""
     engine = MLCEngine.from_loaded(fake_model())
     with closing(LocalSource(engine)) as source:
         reply = source.reply(HELLO, {})
@@ -35,7 +35,7 @@ def test_closing_a_reply_ends_the_request() -> None:
 
 
 def test_what_the_engine_refuses_is_raised() -> None:
-    """As a prompt that is too long."""
+    """One example is a prompt that is too long."""
     engine = MLCEngine.from_loaded(fake_model())
     with closing(LocalSource(engine)) as source, pytest.raises(ContextLengthError):
         list(source.reply([{"role": "user", "content": "x" * 5000}], {}))

@@ -19,13 +19,13 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 @pytest.fixture
 def server() -> Iterator[LiveServer]:
-    """A server whose device the test may hold."""
+    """A server whose device the test can pause."""
     with live_server() as running:
         yield running
 
 
 def test_the_first_model_answers(server: LiveServer) -> None:
-    """In parts, with the number of tokens at the end."""
+    """The reply arrives in parts, with the number of tokens at the end."""
     with closing(RemoteSource(f"{server.url}/v1")) as source:
         parts = list(source.reply(HELLO, {"max_tokens": 5, "temperature": 0}))
     assert source.name == "fake"
@@ -42,7 +42,7 @@ def test_a_reply_may_hold_any_character() -> None:
 
 
 def test_closing_a_reply_ends_the_request(server: LiveServer) -> None:
-    """The server is told by the connection."""
+    """The closed connection tells the server."""
     with closing(RemoteSource(f"{server.url}/v1")) as source:
         reply = source.reply(HELLO, {})
         next(reply)
@@ -52,15 +52,15 @@ def test_closing_a_reply_ends_the_request(server: LiveServer) -> None:
 
 
 def test_what_the_server_refuses_is_told_in_its_words(server: LiveServer) -> None:
-    """With the status; nothing is said then."""
-    refusal = "answers 404: No model 'other' is served"
+    """The error has the status and the server's message, and no text is yielded."""
+    refusal = "answered 404: No model 'other' is served"
     source = RemoteSource(f"{server.url}/v1", "other")
     with closing(source), pytest.raises(RemoteServerError, match=refusal):
         list(source.reply(HELLO, {}))
 
 
 def test_a_server_that_is_not_there() -> None:
-    """Is named, before anything is asked."""
+    """The error names it before any question is asked."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(RemoteServerError, match=f"nothing answers at http://127.0.0.1:{port}/v1"):
@@ -68,6 +68,6 @@ def test_a_server_that_is_not_there() -> None:
 
 
 def test_an_address_of_something_else(server: LiveServer) -> None:
-    """A wrong path is told by its status."""
-    with pytest.raises(RemoteServerError, match="the server answers 404"):
+    """A wrong path is reported with its status."""
+    with pytest.raises(RemoteServerError, match="the server answered 404"):
         RemoteSource(f"{server.url}/v2")

@@ -21,7 +21,7 @@ CTRL_C, CTRL_D = "\x03", "\x04"
 
 
 class Terminal:
-    """A process at a pseudo-terminal: what is typed, and what shows."""
+    """A process at a pseudo-terminal: types keys and reads the screen."""
 
     def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
         self.process = process
@@ -33,7 +33,7 @@ class Terminal:
         os.write(self._descriptor, keys.encode())
 
     def expect(self, text: str) -> str:
-        """Wait until a text shows, and return what showed before it."""
+        """Wait until a text appears, and return what appeared before it."""
         deadline = time.monotonic() + PATIENCE
         while text not in self._unread:
             ready, _, _ = select.select([self._descriptor], [], [], deadline - time.monotonic())
@@ -43,9 +43,8 @@ class Terminal:
         return before
 
     def interrupt(self) -> int:
-        """Press Ctrl-C until the process ends, and return its exit code.
-
-        Once is enough for people: readline shows its prompt a moment before it takes signals.
+        """Press Ctrl-C until the process ends, and return its exit code. Once is enough for people: readline
+        shows its prompt a moment before it handles signals.
         """
         for _ in range(int(PATIENCE)):
             self.type(CTRL_C)
@@ -82,7 +81,7 @@ def chatting(*arguments: str) -> Iterator[Terminal]:
 
 
 def test_questions_are_answered_until_ctrl_d() -> None:
-    """Lines that end in a backslash are one question; commands and mistakes leave the chat going."""
+    """Lines that end in a backslash form one question; the chat goes on after commands and mistakes."""
     with chatting() as terminal:
         terminal.type("hello\n")
         terminal.expect("Good day\r\n>>> ")
@@ -101,7 +100,7 @@ def test_questions_are_answered_until_ctrl_d() -> None:
 
 
 def test_ctrl_c_stops_a_reply_and_then_the_chat() -> None:
-    """While a reply comes it ends that alone; at the prompt it leaves, and neither shows a traceback."""
+    """During a reply it ends only that; at the prompt it ends the chat. Neither shows a traceback."""
     with chatting("held") as terminal:
         terminal.type("hello\n")
         terminal.expect("Goo")
@@ -118,25 +117,25 @@ def test_ctrl_c_stops_a_reply_and_then_the_chat() -> None:
 
 
 def test_exit_leaves() -> None:
-    """As Ctrl-D does."""
+    """It does the same as Ctrl-D."""
     with chatting() as terminal:
         terminal.type("/exit\n")
         assert terminal.process.wait(PATIENCE) == 0
 
 
 def piped(text: str) -> subprocess.CompletedProcess[str]:
-    """A chat whose stdin is no terminal."""
+    """Run a chat whose stdin is not a terminal."""
     return subprocess.run(PROGRAM, cwd=ROOT, input=text, capture_output=True, text=True, check=False)
 
 
 def test_from_a_pipe_only_answers_come() -> None:
-    """One for each line that isn't empty, whatever it begins with."""
+    """Each line that isn't empty gets an answer, whatever it begins with."""
     result = piped("hello\n\n/help")
     assert (result.returncode, result.stdout, result.stderr) == (0, "Good day\nGood day\n", "")
 
 
 def test_a_question_that_fails_ends_a_pipe() -> None:
-    """With code 1, and the reason on stderr."""
+    """The exit code is 1, and the reason is on stderr."""
     result = piped("x" * 5000)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("mlc_serve: error: This model's maximum context length is ")

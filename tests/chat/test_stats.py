@@ -7,13 +7,13 @@ from mlc_serve.chat.stats import ReplyStats
 
 
 def test_rate_and_time_to_the_first_token() -> None:
-    """From the number of tokens that the source tells, the first of which is waited for."""
+    """The rate uses the number of tokens that the source reports, without the first one."""
     stats = ReplyStats(asked=1.0, first=1.25, last=3.25, num_tokens=9)
     assert str(stats) == "9 tokens, the first after 250 ms, then 4.0 tokens/s"
 
 
 def test_parts_are_counted_until_the_number_is_told() -> None:
-    """A part without text is no token."""
+    """A part without text does not count as a token."""
     stats = ReplyStats()
     assert str(stats) == "no reply yet"
     for part in (ReplyPart("a"), ReplyPart(""), ReplyPart("b")):

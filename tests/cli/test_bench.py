@@ -16,7 +16,7 @@ FIGURES = ("tokens_per_s", "ttft_p50_ms", "ttft_p95_ms", "itl_p50_ms", "itl_p95_
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What the measuring functions are called with; nothing is measured."""
+    """Records how the measuring functions are called; nothing is measured."""
     recorded: list[tuple[Any, ...]] = []
 
     def measured(*arguments: Any) -> list[dict[str, object]]:
@@ -34,7 +34,7 @@ def run(line: str) -> int:
 
 
 def test_flags_reach_the_measurement(calls: list[tuple[Any, ...]]) -> None:
-    """In process, with the engine's; on a server, with its address and key."""
+    """In process they are the engine's; for a server, its address and key."""
     assert run("bench dir --device cpu --runs 2 --prefill-tokens 9 --concurrency 1 8") == 0
     engine, launch, workload, prefill, batches = calls.pop()
     assert (engine.model, launch.device, prefill, batches) == ("dir", "cpu", 9, [1, 8])
@@ -47,7 +47,7 @@ def test_flags_reach_the_measurement(calls: list[tuple[Any, ...]]) -> None:
 def test_figures_are_a_table_or_json(
     calls: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """For people and for programs."""
+    """The table is for people, the JSON for programs."""
     assert cli.main(["bench"]) == 0
     heading, row = capsys.readouterr().out.splitlines()
     assert heading.startswith("concurrency  tokens/s  TTFT p50 ms")
@@ -63,16 +63,16 @@ def test_figures_are_a_table_or_json(
         ("--url http://host --quantization q0f16", "--quantization can't be combined with --url"),
         ("--url http://host --overrides opt=O1", "--overrides can't be combined with --url"),
         ("--url http://host --prefill-tokens 5", "--prefill-tokens can't be combined with --url"),
-        ("--api-key k", "--api-key is for a server: give its address with --url"),
+        ("--api-key k", "--api-key is only for a running server: give its address with --url"),
         ("--concurrency 0", "'0': expected an integer of at least 1"),
         ("--runs 0", "'0': expected an integer of at least 1"),
-        ("--overrides prefix_cache_mode=radix", "bench measures without a prefix cache"),
+        ("--overrides prefix_cache_mode=radix", "bench always measures without a prefix cache"),
     ],
 )
 def test_what_has_no_effect_is_refused(
     calls: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str], flags: str, fault: str
 ) -> None:
-    """By name, before anything is loaded."""
+    """The flag is named before anything is loaded."""
     assert cli.main(["bench", *flags.split()]) == 2
     assert fault in capsys.readouterr().err
     assert calls == []

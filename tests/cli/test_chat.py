@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What a chat is begun with; none is."""
+    """Records how chats are started; none is."""
     recorded: list[tuple[Any, ...]] = []
 
     def begin(*arguments: Any) -> int:
@@ -38,7 +38,7 @@ def run(line: str) -> int:
 
 
 def test_flags_reach_the_chat(calls: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine's where a model is loaded, the server's address and key where none is."""
+    """They are the engine's if a model is loaded, and the server's address and key otherwise."""
     assert run("chat dir --device cpu --mode interactive --system Hi --temperature 0") == 0
     engine, launch, config = calls.pop()
     assert (engine.model, engine.mode, launch.device) == ("dir", "interactive", "cpu")
@@ -59,7 +59,7 @@ def test_flags_reach_the_chat(calls: list[tuple[Any, ...]], monkeypatch: pytest.
     [
         ("--url http://host --mode local", "--mode can't be combined with --url"),
         ("--url http://host --device cpu", "--device can't be combined with --url"),
-        ("--api-key k", "--api-key is for a server"),
+        ("--api-key k", "--api-key is only for a running server"),
         ("--temperature 3", "'3': expected a number from 0 to 2"),
         (
             "--additional-models x",
@@ -70,14 +70,14 @@ def test_flags_reach_the_chat(calls: list[tuple[Any, ...]], monkeypatch: pytest.
 def test_what_has_no_effect_is_refused(
     calls: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str], flags: str, fault: str
 ) -> None:
-    """By name, before anything is loaded."""
+    """The flag is named before anything is loaded."""
     assert cli.main(["chat", *flags.split()]) == 2
     assert fault in capsys.readouterr().err
     assert calls == []
 
 
 def test_a_pipe_gets_the_answer_alone(tiny_checkpoint: Path, tiny_model: LoadedModel) -> None:
-    """A whole run on a model that is cached: one line, and nothing on stderr."""
+    """A whole run on a cached model prints one line, and nothing on stderr."""
     flags = ["--device", "cpu", "--quantization", "q0f32", "--temperature", "0", "--max-tokens", "1"]
     result = subprocess.run(
         [sys.executable, "-m", "mlc_serve", "chat", str(tiny_checkpoint), *flags],

@@ -21,14 +21,14 @@ SMALL = Shape(hidden_size=16, num_layers=1, num_heads=2, num_kv_heads=1, interme
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What compile_model is called with; nothing is compiled."""
+    """Records how compile_model is called; nothing is compiled."""
     recorded: list[tuple[Any, ...]] = []
     monkeypatch.setattr(interface, "compile_model", lambda *arguments: recorded.append(arguments))
     return recorded
 
 
 def test_flags_reach_the_compiler(calls: list[tuple[Any, ...]]) -> None:
-    """All of them, and their defaults."""
+    """All flags and their defaults do."""
     flags = "compile dir --quantization q0f16 --opt O1 --device cuda --arch sm_90a --output out.so"
     assert cli.main(flags.split()) == 0
     assert cli.main(["compile", "dir", "-o", "out.so"]) == 0
@@ -44,21 +44,21 @@ def test_flags_reach_the_compiler(calls: list[tuple[Any, ...]]) -> None:
 def test_a_bad_command_line_is_refused(
     calls: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str], flags: str
 ) -> None:
-    """With one line and code 2."""
+    """The error is one line, and the exit code is 2."""
     assert cli.main(flags.split()) == EXIT_CONFIG_ERROR
     assert capsys.readouterr().err.startswith("mlc_serve: error: ")
     assert calls == []
 
 
 def test_a_missing_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And has its exit code."""
+    """It has its own exit code."""
     model = str(tmp_path / "nothing")
     assert cli.main(["compile", model, "--output", str(tmp_path / "x.so")]) == EXIT_CHECKPOINT_ERROR
     assert capsys.readouterr().err == f"mlc_serve: error: {model}: there is no such directory\n"
 
 
 def test_a_whole_run_writes_a_library(tmp_path: Path) -> None:
-    """In a process of its own, as a user starts it, or a server that has told TVM to load no compiler."""
+    """It runs in its own process, as a user or a server starts it."""
     checkpoint = write_checkpoint(tmp_path / "checkpoint", SMALL)
     environment = os.environ | {"TVM_USE_RUNTIME_LIB": "1"}
     result = subprocess.run(

@@ -34,7 +34,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("argv", "part"),
     [
-        ([], "which command? serve, "),
+        ([], "a command is missing: serve, "),
         ([], "type: mlc_serve serve"),
         (["serv"], "there is no command 'serv' (did you mean serve?)"),
         (["./my-model"], "(did you mean mlc_serve serve ./my-model?)"),
@@ -68,7 +68,9 @@ def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
 def test_a_bad_command_line_is_one_line_and_exit_code_2(
     capsys: pytest.CaptureFixture[str], argv: list[str], part: str
 ) -> None:
-    """Whatever is wrong with flags, keys or values: one line that names it, no usage, no traceback."""
+    """Whatever is wrong with flags, keys or values, the error is one line that names it, without usage or
+    traceback.
+    """
     code, err = error_of(capsys, *argv)
     assert code == 2
     assert err.startswith("mlc_serve: error: ")
@@ -90,7 +92,7 @@ def test_a_bad_command_line_is_one_line_and_exit_code_2(
 def test_another_startup_error_has_its_exit_code(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: StartupError, code: int
 ) -> None:
-    """A model or a device that can't be used, a port in use and a wrong command line are told apart."""
+    """An unusable model, an unusable device, a port in use and a wrong command line have different codes."""
 
     def fail(_arguments: object) -> int:
         raise error
@@ -143,7 +145,7 @@ def test_help_ends_with_examples(command: str, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("argv", [["--help"], *([command, "--help"] for command in COMMANDS)])
 def test_help_loads_nothing_heavy(argv: list[str]) -> None:
-    """No command's help waits for TVM, the web framework or any other library that takes long."""
+    """No command's help loads TVM, the web framework or any other slow library."""
     heavy = "{'tvm', 'tvm_ffi', 'fastapi', 'uvicorn', 'pydantic', 'transformers', 'numpy', 'httpx2', 'shtab'}"
     program = f"""
 import sys

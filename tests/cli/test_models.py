@@ -13,7 +13,7 @@ from mlc_serve.loading.artifacts import HOME_VARIABLE, artifact
 
 
 class Person(io.StringIO):
-    """Somebody at a terminal, with what they type."""
+    """Somebody at a terminal, and what they type."""
 
     def isatty(self) -> bool:
         return True
@@ -21,7 +21,7 @@ class Person(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of one library of 5 MB, and no hub."""
+    """A cache with one library of 5 MB, and no downloads."""
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
     monkeypatch.setattr("mlc_serve.interface.models.downloads", lambda: iter(()))
     key = {"quantization": "q0f32", "device": "cpu"}
@@ -41,7 +41,7 @@ def fill(file: Path) -> None:
 
 
 def test_the_listing_is_a_table_with_a_total(capsys: pytest.CaptureFixture[str], cached: Path) -> None:
-    """A line for each thing, and the sum."""
+    """It has a line for each entry, and the sum."""
     assert cli.main(["models"]) == 0
     heading, line, total = capsys.readouterr().out.splitlines()
     assert heading.split() == ["MODEL", "KIND", "SCHEME", "DEVICE", "SIZE", "LAST", "USED", "ID"]
@@ -51,7 +51,7 @@ def test_the_listing_is_a_table_with_a_total(capsys: pytest.CaptureFixture[str],
 
 
 def test_json_has_numbers(capsys: pytest.CaptureFixture[str]) -> None:
-    """For programs."""
+    """Programs get sizes and times as numbers."""
     assert cli.main(["models", "--json"]) == 0
     (entry,) = json.loads(capsys.readouterr().out)
     assert entry["size"] > 5_000_000
@@ -60,7 +60,7 @@ def test_json_has_numbers(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(("typed", "removed"), [("y\n", True), ("\n", False)])
 def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, cached: Path, typed: str, removed: bool) -> None:
-    """And anything but yes keeps what is there."""
+    """Any answer but yes removes nothing."""
     monkeypatch.setattr("sys.stdin", Person(typed))
     assert cli.main(["models", "remove", "/models/mine"]) == (0 if removed else 1)
     assert cached.exists() is not removed
@@ -69,11 +69,11 @@ def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, cached: Path, typed:
 def test_a_program_says_yes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cached: Path
 ) -> None:
-    """Without a terminal nothing is removed on the quiet; with --yes, what was freed is told."""
+    """Without a terminal nothing is removed silently; with --yes the freed size is reported."""
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     assert cli.main(["models", "remove", "/models/mine"]) == 2
-    assert "type --yes" in capsys.readouterr().err
+    assert "give --yes" in capsys.readouterr().err
     assert cached.exists()
     assert cli.main(["models", "remove", "/models/mine", "--yes"]) == 0
-    assert capsys.readouterr().out == "Removed 1 entry; 5.0 MB are free.\n"
+    assert capsys.readouterr().out == "Removed 1 entry; this freed 5.0 MB.\n"
     assert not cached.exists()

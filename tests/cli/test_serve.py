@@ -37,12 +37,14 @@ def read(argv: Sequence[str]) -> tuple[LaunchConfig, ServerConfig, EngineConfig]
 
 @pytest.mark.parametrize("flag", MLC_FLAGS.split())
 def test_every_flag_of_mlc_is_known(flag: str) -> None:
-    """A command line written for mlc_llm serve finds all its flags, and the CORS ones in both spellings."""
+    """A command line for mlc_llm serve is accepted with all its flags, including both spellings of the CORS
+    ones.
+    """
     assert flag in parser().format_help()
 
 
 def test_no_arguments_are_the_defaults() -> None:
-    """Without flags the configurations are what their declarations say."""
+    """Without flags the configurations have their declared defaults."""
     assert read([]) == (LaunchConfig(), ServerConfig(), EngineConfig())
 
 
@@ -80,7 +82,7 @@ def test_overrides_win_over_flags() -> None:
 
 
 def test_a_written_command_line_is_read_back() -> None:
-    """What command_line writes for a configuration, these flags read as the same configuration."""
+    """The flags that command_line writes for a configuration are read as the same configuration."""
     configs = (
         LaunchConfig(device="cuda:1", enable_tracing=True),
         ServerConfig(

@@ -14,13 +14,13 @@ from mlc_serve import cli
 
 
 def script(capsys: pytest.CaptureFixture[str], shell: str) -> str:
-    """What the command prints."""
+    """The script that the command prints."""
     assert cli.main(["completion", shell]) == 0
     return capsys.readouterr().out
 
 
 def completed(source: str, words: str, cwd: Path) -> set[str]:
-    """What bash offers for the last of `words`, once the script is loaded."""
+    """What bash offers for the last of `words` after loading the script."""
     typed = words.split(" ")
     line = (
         f"{source}\nCOMP_WORDS=({shlex.join(typed)}); COMP_CWORD={len(typed) - 1}\n"
@@ -33,7 +33,7 @@ def completed(source: str, words: str, cwd: Path) -> set[str]:
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 def test_bash_completes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Commands, a command's own flags and not another's, choices, and directories for models."""
+    """It completes commands, only the command's own flags, choices, and directories for models."""
     source = script(capsys, "bash")
     assert completed(source, "mlc_serve co", tmp_path) == {"convert", "compile", "completion"}
     assert completed(source, "mlc_serve serve --po", tmp_path) == {"--port"}
@@ -48,6 +48,6 @@ def test_bash_completes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
 
 @pytest.mark.parametrize("shell", ["zsh", "tcsh"])
 def test_other_shells_have_scripts(capsys: pytest.CaptureFixture[str], shell: str) -> None:
-    """With every command in them."""
+    """The scripts contain every command."""
     commands = {"serve", "chat", "models", "convert", "compile", "bench"}
     assert commands <= set(re.findall(r"\w+", script(capsys, shell)))

@@ -12,7 +12,7 @@ from mlc_serve.errors import ConfigError
 
 
 def test_flags_environment_and_file_are_added_up(tmp_path: Path) -> None:
-    """In this order, each key once; the file is not read again by whoever gets the result."""
+    """Keys are in this order, each once; the file is not read again from the resulting configuration."""
     file = tmp_path / "keys"
     file.write_text("third\n\n  fourth\t\nfirst\n", encoding="utf-8")
     config = ServerConfig(api_keys=("first",), api_key_file=str(file))
@@ -21,7 +21,7 @@ def test_flags_environment_and_file_are_added_up(tmp_path: Path) -> None:
 
 
 def test_without_any_there_are_none() -> None:
-    """An empty variable, as container files set it, is none."""
+    """An empty variable, which container files may set, has no keys."""
     assert with_all_keys(ServerConfig(), {VARIABLE: ""}) == ServerConfig()
 
 
@@ -37,14 +37,14 @@ def test_without_any_there_are_none() -> None:
     ],
 )
 def test_keys_of_a_text(text: str, keys: list[str]) -> None:
-    """Lines or commas part them; only ASCII spaces around them are none of theirs."""
+    """Line breaks or commas separate keys; only ASCII spaces around them are removed."""
     assert list(keys_in(text)) == keys
     assert list(keys_in(as_text(keys))) == keys
 
 
 @pytest.mark.parametrize("content", [None, b"", b" \n\n", b"\xff\n"])
 def test_a_file_without_keys_is_an_error(tmp_path: Path, content: bytes | None) -> None:
-    """A server that was to have keys doesn't start without them."""
+    """A server that should have keys doesn't start without them."""
     file = tmp_path / "keys"
     if content is not None:
         file.write_bytes(content)

@@ -106,13 +106,13 @@ def test_a_bad_assignment_is_named(text: str, part: str) -> None:
     ],
 )
 def test_a_bad_value_is_refused_at_construction(values: dict[str, Any]) -> None:
-    """A wrong type or a value out of range never gets into a configuration, however it was made."""
+    """A wrong type or a value out of range is refused however a configuration is made."""
     with pytest.raises(ConfigError, match=next(iter(values))):
         Settings(**values)
 
 
 def test_none_is_allowed_where_it_is_the_default() -> None:
-    """None leaves a setting open, if that is what it means there."""
+    """None means that the setting is left open."""
     assert Settings(count=None).count is None
 
 
@@ -173,8 +173,8 @@ def test_every_setting_has_its_spelling() -> None:
 
 
 def test_a_reader_is_told_what_it_knows() -> None:
-    """Another spelling if it knows only that, and an error for what it can't be told."""
+    """A command that knows only another spelling gets that; a setting it can't express is an error."""
     settings = Settings(share=0.25, colour="blue")
     assert command_line(settings, {"--color", "share"}) == ["--color=blue", "--overrides", "share=0.25"]
-    with pytest.raises(ConfigError, match=r"colour is 'blue', and the command .* has no such option"):
+    with pytest.raises(ConfigError, match=r"colour is 'blue', but the command .* has no such option"):
         command_line(settings, {"--share"})

@@ -21,7 +21,7 @@ PLAIN = ChatOptions(parses_tools=False, logprobs=False)
 
 
 def deltas(text: str, reason: FinishReason = FinishReason.STOP) -> list[TextDelta]:
-    """The text letter by letter, each with a logprob, and its end."""
+    """The text character by character, each with a logprob, and the end."""
     letters = [TextDelta(0, letter, logprobs=(TokenLogprobs(ord(letter), -1.0),)) for letter in text]
     return [*letters, TextDelta(0, finish_reason=reason)]
 
@@ -41,7 +41,7 @@ def chunks(text: str, options: ChatOptions) -> list[ChatChunkChoice]:
 
 
 def test_call_becomes_a_call_with_arguments_as_a_string() -> None:
-    """Content that is only white space is no content."""
+    """Content that is only white space is left out."""
     choice = message(f"\n{CALL}", TOOLS)
     assert choice.finish_reason == "tool_calls"
     assert choice.message.content is None
@@ -51,7 +51,7 @@ def test_call_becomes_a_call_with_arguments_as_a_string() -> None:
 
 
 def test_text_beside_calls_is_content() -> None:
-    """Several calls and what was said before them."""
+    """A reply may have several calls, and text before them."""
     choice = message(f"Let me see.{CALL}\n{CALL}", TOOLS)
     assert choice.message.content == "Let me see."
     ids = [call.id for call in choice.message.tool_calls or []]
@@ -60,14 +60,14 @@ def test_text_beside_calls_is_content() -> None:
 
 @pytest.mark.parametrize("text", ["no call", "<tool_call>not json</tool_call>", "<tool_call>", ""])
 def test_answer_without_a_call_is_text(text: str) -> None:
-    """A model that was offered tools need not call one, and nothing of its text is lost."""
+    """A model that was offered tools need not call one, and none of its text is lost."""
     choice = message(text, TOOLS)
     assert (choice.message.content, choice.finish_reason) == (text, "stop")
     assert "tool_calls" not in choice.message.model_dump(exclude_unset=True)
 
 
 def test_calls_are_text_where_no_tools_were_offered() -> None:
-    """Nothing is parsed unasked."""
+    """Calls are parsed only if tools were offered."""
     assert message(CALL, PLAIN).message.content == CALL
 
 
@@ -82,19 +82,19 @@ def test_calls_are_text_where_no_tools_were_offered() -> None:
     ],
 )
 def test_a_reply_that_was_cut_off_says_so_unless_its_last_call_is_whole(text: str, end: str) -> None:
-    """A call is whole when its JSON is: a client can act on it, whatever would have followed."""
+    """A call is complete when its JSON is: a client can use it, whatever would have followed."""
     assert message(text, TOOLS, FinishReason.LENGTH).finish_reason == end
 
 
 def test_a_call_without_its_end_tag_is_a_call() -> None:
-    """Models end their turn, or meet a stop string, before the tag."""
+    """Models may end their turn, or reach a stop string, before the tag."""
     choice = message(CALL.removesuffix("</tool_call>"), TOOLS)
     assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
     assert len(choice.message.tool_calls or []) == 1
 
 
 def test_chunks_begin_with_the_role_and_end_with_the_reason() -> None:
-    """Content in between, each letter once."""
+    """The content comes in between, each character once."""
     parts = chunks("hi", PLAIN)
     first, last = parts[0].delta, parts[-1]
     assert (first.role, first.content) == ("assistant", "")
@@ -104,7 +104,7 @@ def test_chunks_begin_with_the_role_and_end_with_the_reason() -> None:
 
 
 def test_streamed_calls_have_an_index_and_their_name_once() -> None:
-    """Who is called first, then the arguments; SDKs concatenate."""
+    """The name comes first, then the arguments; SDKs concatenate them."""
     found = [call for part in chunks(f"{CALL}\n{CALL}", TOOLS) for call in part.delta.tool_calls or []]
     sent = [call.model_dump(exclude_unset=True) for call in found]
     assert [call["index"] for call in sent] == [0, 0, 1, 1]
@@ -116,7 +116,7 @@ def test_streamed_calls_have_an_index_and_their_name_once() -> None:
 
 @pytest.mark.parametrize("text", ["hi", f"see{CALL}x", "<tool_call>"])
 def test_every_logprob_is_streamed_once(text: str) -> None:
-    """Also those of text that is held back or becomes a call."""
+    """This includes logprobs of text that is held back or becomes a call."""
     parts = chunks(text, ChatOptions(parses_tools=True, logprobs=True))
     sent = [entry.token for part in parts if part.logprobs is not None for entry in part.logprobs.content]
     assert "".join(sent) == text
@@ -124,7 +124,7 @@ def test_every_logprob_is_streamed_once(text: str) -> None:
 
 @pytest.mark.parametrize("parallel", [True, False])
 def test_a_reply_may_end_after_its_first_call(parallel: bool) -> None:
-    """Without parallel calls nothing that follows the first is part of the reply, be it a call or text."""
+    """Without parallel calls, nothing after the first call is part of the reply."""
     options = ChatOptions(parses_tools=True, logprobs=False, ends_after_call=not parallel)
     text = f"Let me see.{CALL}and{CALL}"
     choice = message(text, options, FinishReason.LENGTH)
@@ -136,6 +136,6 @@ def test_a_reply_may_end_after_its_first_call(parallel: bool) -> None:
 
 
 def test_a_reply_without_a_call_ends_as_it_would() -> None:
-    """Nothing is cut where no tool is called."""
+    """Nothing is cut off if no tool is called."""
     options = ChatOptions(parses_tools=True, logprobs=False, ends_after_call=True)
     assert message("no call", options).message.content == "no call"

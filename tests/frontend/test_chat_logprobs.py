@@ -15,7 +15,7 @@ TOKENIZER = byte_tokenizer()
 
 
 def test_each_token_has_its_own_bytes() -> None:
-    """Also where they are only a part of a character, and spaces stay."""
+    """This holds for tokens that are part of a character, too, and spaces are kept."""
     entries = [TokenLogprobs(byte, -2.0, ((32, -1.0),)) for byte in "é".encode()]
     first, second = ChatLogprobsWriter(TOKENIZER).written(entries).content
     assert (first.bytes, second.bytes) == ([0xC3], [0xA9])
@@ -24,7 +24,7 @@ def test_each_token_has_its_own_bytes() -> None:
 
 
 def test_a_whole_choice_is_written_in_pieces() -> None:
-    """None is large, and together they are the JSON of all tokens, whatever these are."""
+    """No piece is large, and together they are the JSON of all tokens, whatever these are."""
     entries = [TokenLogprobs(i % 256, -i / 7, tuple((j, -j / 3) for j in range(20))) for i in range(600)]
     table = LogprobTable()
     table.add(entries)
@@ -36,7 +36,7 @@ def test_a_whole_choice_is_written_in_pieces() -> None:
 
 
 def test_no_tokens_are_an_empty_list() -> None:
-    """A reply that ended at once has logprobs of nothing."""
+    """A reply that ended at once has an empty list of logprobs."""
     assert json.loads("".join(ChatLogprobsWriter(TOKENIZER).pieces(LogprobTable()))) == {
         "content": [],
         "refusal": None,

@@ -28,19 +28,19 @@ def request(*messages: dict[str, Any], **fields: Any) -> ChatCompletionRequest:
 
 
 def seen_by_template(*messages: dict[str, Any], **fields: Any) -> str:
-    """What the template is given, written out."""
+    """What a template receives, written out."""
     return chat_prompt(request(*messages, **fields), replace(fake_model(), chat_template=SEEN))
 
 
 def test_prompt_is_the_templates_text_in_tokens() -> None:
-    """Special tokens that the template writes are tokens, and nothing is put before them."""
+    """Special tokens in the template become tokens, and nothing is put before the prompt."""
     ids = chat_prompt_ids(request(), fake_model())
     assert ids[0] == IM_START_ID
     assert fake_model().tokenizer.decode(ids) == "user\nhi\nassistant\n"
 
 
 def test_generation_prompt_can_be_left_out() -> None:
-    """add_generation_prompt is the template's."""
+    """add_generation_prompt reaches the template."""
     assert chat_prompt(request(add_generation_prompt=False), fake_model()).endswith("hi<|im_end|>\n")
 
 
@@ -56,7 +56,7 @@ TRIMMING = (
     ["Once upon", "The answer is ", "", " ", "<", "end", "<|im_end|>", "assistant", "a\n", "1</think> b"],
 )
 def test_last_message_is_continued(source: str, content: str) -> None:
-    """The prompt ends with just what was sent, though it stands elsewhere too, or is part of a name."""
+    """The prompt ends with exactly what was sent, even if that text occurs elsewhere or is part of a name."""
     model = fake_model()
     model = replace(model, chat_template=ChatTemplate(source, control_texts=model.tokenizer.special_texts))
     answer = {"role": "assistant", "content": content}
@@ -67,19 +67,19 @@ def test_last_message_is_continued(source: str, content: str) -> None:
 
 
 def test_message_that_the_template_changes_cannot_be_continued() -> None:
-    """Rather refused than cut at a wrong place."""
+    """It is refused rather than cut at a wrong place."""
     model = replace(fake_model(), chat_template=ChatTemplate("{{ messages[-1].content | upper }}"))
     with pytest.raises(InvalidRequestError, match="continue_final_message"):
         chat_prompt(request({"role": "assistant", "content": "ab"}, continue_final_message=True), model)
 
 
 def test_developer_is_system() -> None:
-    """Templates know the older name."""
+    """Templates only know the older name."""
     assert '"role": "system"' in seen_by_template({"role": "developer", "content": "be kind"})
 
 
 def test_history_of_calls_reaches_the_template_as_objects() -> None:
-    """Arguments are an object there, so that a template writes them once as JSON."""
+    """Arguments are objects there, so that a template writes them as JSON only once."""
     call = {"id": "c1", "function": {"name": "f", "arguments": '{"a": 1}'}}
     seen = seen_by_template(
         {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c1", "content": "3"}
@@ -90,21 +90,21 @@ def test_history_of_calls_reaches_the_template_as_objects() -> None:
 
 @pytest.mark.parametrize(("choice", "offered"), [("auto", True), ("none", False)])
 def test_tools_are_offered_unless_none_may_be_called(choice: str, offered: bool) -> None:
-    """A model that doesn't know of tools calls none."""
+    """With tool_choice none the template gets no tools."""
     fields: dict[str, Any] = {"tools": [TOOL], "tool_choice": choice}
     assert offers_tools(request(**fields)) is offered
     assert ('"name": "f"' in seen_by_template(**fields)) is offered
 
 
 def test_template_variables_come_from_the_client() -> None:
-    """chat_template_kwargs and reasoning_effort are the template's to read."""
+    """The template can read chat_template_kwargs and reasoning_effort."""
     seen = seen_by_template(chat_template_kwargs={"mood": "gay"}, reasoning_effort="low")
     assert seen.endswith("|gay|low")
 
 
 @pytest.mark.parametrize("name", ["messages", "tools", "add_generation_prompt", "self"])
 def test_variables_of_the_server_are_its_own(name: str) -> None:
-    """They can't be replaced."""
+    """Clients can't replace them."""
     with pytest.raises(InvalidRequestError) as caught:
         seen_by_template(chat_template_kwargs={name: 1})
     assert caught.value.param == f"chat_template_kwargs.{name}"
@@ -117,14 +117,14 @@ def test_without_a_template_there_is_no_chat() -> None:
 
 
 def test_conversation_that_is_too_long_is_refused() -> None:
-    """Before anything is computed."""
+    """It is refused before anything is computed."""
     with pytest.raises(ContextLengthError) as caught:
         chat_prompt_ids(request({"role": "user", "content": "x" * 2000}), fake_model())
     assert caught.value.param == "messages"
 
 
 def test_a_text_that_can_never_fit_is_refused_before_it_is_rendered() -> None:
-    """By its length alone; white space around it may be dropped by a template, and doesn't count."""
+    """Its length is enough; white space around it doesn't count, since a template may remove it."""
     model = replace(fake_model(), chat_template=ChatTemplate("{{ raise_exception('rendered') }}"))
     with pytest.raises(ContextLengthError):
         chat_prompt_ids(request({"role": "user", "content": "x" * 100_000}), model)
@@ -152,7 +152,9 @@ JOINING = (
     ],
 )
 def test_nothing_that_a_template_joins_becomes_a_control_token(content: str, name: str, mood: str) -> None:
-    """Halves in a name and a content, in the template's own text, in variables, or around what it removes."""
+    """Halves may be in a name and a content, in the template's own text, in variables, or around removed
+    text.
+    """
     tokenizer = fake_model().tokenizer
     template = ChatTemplate(JOINING, control_texts=tokenizer.special_texts)
     model = replace(fake_model(), chat_template=template)

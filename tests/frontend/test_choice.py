@@ -25,18 +25,18 @@ def choice(*stop: str, min_tokens: int = 0) -> Choice:
 
 
 def delta(tokens: bytes | tuple[int, ...] = b"", **fields: Any) -> RequestDelta:
-    """What the engine says of these tokens, logprobs included."""
+    """The engine's delta for these tokens, including logprobs."""
     logprobs = tuple(TokenLogprobs(token_id, -1.0) for token_id in tokens)
     return RequestDelta("r", tuple(tokens), logprobs, **fields)
 
 
 def feed(target: Choice, *pieces: bytes | tuple[int, ...]) -> list[TextDelta]:
-    """One delta a piece."""
+    """Push the deltas one by one."""
     return [target.push(delta(piece)) for piece in pieces]
 
 
 def test_character_comes_when_its_bytes_are_whole() -> None:
-    """Half a character is never shown, and its tokens are counted where they came."""
+    """Half a character is never shown, and its tokens count in the delta in which they arrived."""
     whole = feed(choice(), *(bytes([byte]) for byte in "é€".encode()))
     assert [part.text for part in whole] == ["", "é", "", "", "€"]
     assert all(len(part.token_ids) == len(part.logprobs) == 1 for part in whole)
@@ -49,7 +49,7 @@ def test_incomplete_character_at_the_end_is_replaced() -> None:
 
 
 def test_stop_string_across_tokens_ends_the_choice() -> None:
-    """None of it is shown, all before it is, and its tokens count."""
+    """None of it is shown, everything before it is, and its tokens count."""
     parts = feed(choice("lo w"), b"hel", b"lo", b" ", b"world")
     assert "".join(part.text for part in parts) == "hel"
     assert parts[-1].finish_reason is FinishReason.STOP
@@ -58,7 +58,7 @@ def test_stop_string_across_tokens_ends_the_choice() -> None:
 
 
 def test_text_held_back_for_a_stop_string_comes_at_the_end() -> None:
-    """What looked like its beginning is text after all."""
+    """What could have begun a stop string turns out to be text."""
     target = choice("lox")
     first = target.push(delta(b"hello"))
     last = target.push(delta(b"", finish_reason=FinishReason.LENGTH))
@@ -66,13 +66,13 @@ def test_text_held_back_for_a_stop_string_comes_at_the_end() -> None:
 
 
 def test_stop_token_counts_and_is_not_shown() -> None:
-    """Neither its text nor its logprob."""
+    """Neither its text nor its logprob is shown."""
     last = choice().push(delta((*b"hi", EOS_ID), finish_reason=FinishReason.STOP, stop_token=True))
     assert (last.text, len(last.token_ids), len(last.logprobs)) == ("hi", 3, 2)
 
 
 def test_stop_strings_wait_for_min_tokens() -> None:
-    """A stop string that is complete too early is text, a later one ends the choice."""
+    """A stop string that is complete too early is text; a later one ends the choice."""
     parts = feed(choice("a", min_tokens=2), b"a", b"b", b"c", b"a")
     assert [part.text for part in parts] == ["a", "b", "c", ""]
     assert [part.finish_reason for part in parts] == [None, None, None, FinishReason.STOP]
@@ -90,8 +90,8 @@ def test_stop_strings_wait_for_min_tokens() -> None:
     ],
 )
 def test_the_name_of_a_special_token_counts_in_stop_strings(stop: str, shown: str) -> None:
-    """It is part of the text that is searched, never of the text that is shown. One that no stop string
-    mentions does not part the texts around it.
+    """It is searched but never shown. A name that no stop string contains doesn't separate the texts around
+    it.
     """
     target = choice(stop)
     parts = feed(target, b"one", (IM_END_ID,), b"two")
@@ -101,7 +101,7 @@ def test_the_name_of_a_special_token_counts_in_stop_strings(stop: str, shown: st
 
 
 def test_the_choices_of_a_request_share_its_stop_strings() -> None:
-    """Each is searched for on its own, in a text of its own."""
+    """Each choice is still searched by itself."""
     first, second = choices(2, GenerationParams(stop=("aab",)), TOKENIZER)
     portions = [(first, b"xaa"), (second, b"a"), (first, b"b"), (second, b"b")]
     parts = [target.push(delta(portion)) for target, portion in portions]
@@ -114,6 +114,6 @@ def test_the_choices_of_a_request_share_its_stop_strings() -> None:
 
 
 def test_failed_request_raises_its_reason() -> None:
-    """The engine's words reach the client."""
+    """The client gets the engine's message."""
     with pytest.raises(RequestFailedError, match="the draw failed"):
         choice().push(delta(finish_reason=FinishReason.ERROR, error="the draw failed"))

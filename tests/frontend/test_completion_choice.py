@@ -26,7 +26,7 @@ def write(options: CompletionOptions, *deltas: TextDelta) -> list[CompletionChoi
 
 
 def whole(options: CompletionOptions, *deltas: TextDelta) -> CompletionChoice:
-    """The whole choice, with the logprobs that were asked for."""
+    """The whole choice, with logprobs if they were asked for."""
     writer = WholeCompletionWriter(0, PROMPT, byte_tokenizer(), options)
     for delta in deltas:
         writer.add(delta)
@@ -35,12 +35,12 @@ def whole(options: CompletionOptions, *deltas: TextDelta) -> CompletionChoice:
 
 
 def logprobs(text: bytes) -> tuple[TokenLogprobs, ...]:
-    """One for each byte."""
+    """A logprob for each byte."""
     return tuple(TokenLogprobs(byte, -1.0) for byte in text)
 
 
 def test_echo_comes_first_and_suffix_last() -> None:
-    """Once each, however many parts."""
+    """Each occurs once, in any number of parts."""
     options, deltas = CompletionOptions(True, "!", False), (TextDelta(0, "c"), TextDelta(0, "d"), END)
     assert [part.text for part in write(options, *deltas)] == ["abc", "d", "!"]
     choice = whole(options, *deltas)
@@ -48,13 +48,13 @@ def test_echo_comes_first_and_suffix_last() -> None:
 
 
 def test_delta_without_text_is_no_part() -> None:
-    """Unless it ends the choice."""
+    """The only exception is the delta that ends the choice."""
     parts = write(CompletionOptions(False, "", False), TextDelta(0), TextDelta(0, "c"), END)
     assert [part.text for part in parts] == ["c", ""]
 
 
 def test_logprobs_without_text_are_a_part() -> None:
-    """None is lost where text is held back."""
+    """No logprob is lost while text is held back."""
     held = TextDelta(0, logprobs=logprobs(b"c"))
     deltas = held, TextDelta(0, "cd", logprobs=logprobs(b"d")), END
     parts = write(CompletionOptions(False, "", True), *deltas)
@@ -64,7 +64,7 @@ def test_logprobs_without_text_are_a_part() -> None:
 
 
 def test_echo_has_the_prompts_logprobs() -> None:
-    """Its first token has none; offsets go on from the prompt into the output."""
+    """The first token has none; offsets continue from the prompt into the output."""
     prompt = TextDelta(0, prompt_logprobs=logprobs(b"b"))
     output = TextDelta(0, "c", logprobs=logprobs(b"c"), finish_reason=FinishReason.LENGTH)
     found = whole(CompletionOptions(True, "", True), prompt, output).logprobs

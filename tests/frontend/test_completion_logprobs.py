@@ -24,7 +24,7 @@ def entries(text: bytes) -> list[TokenLogprobs]:
 
 
 def test_offsets_count_characters_that_were_complete() -> None:
-    """The bytes of one character begin at the same place; the next one is a character further."""
+    """The bytes of one character have the same offset; the next character's offset is one more."""
     written = CompletionLogprobsWriter(TOKENIZER, echo=False).write(entries("aéb".encode()))
     assert written.text_offset == [0, 1, 1, 2]
 
@@ -39,7 +39,7 @@ def test_special_tokens_take_no_place() -> None:
 
 
 def test_of_tokens_with_one_text_the_likeliest_is_listed() -> None:
-    """Halves of characters look alike; the better one counts."""
+    """Halves of characters have the same text; the better logprob counts."""
     entry = TokenLogprobs(0xC3, -3.0, ((0xC4, -1.0), (0xC5, -2.0)))
     assert CompletionLogprobsWriter(TOKENIZER, echo=False).write([entry]).top_logprobs == [{"\ufffd": -1.0}]
 
@@ -47,7 +47,7 @@ def test_of_tokens_with_one_text_the_likeliest_is_listed() -> None:
 @pytest.mark.parametrize("echo", [False, True])
 @pytest.mark.parametrize("text", [b"", b'"\\\n', bytes(range(256)) * 20])
 def test_a_whole_choice_has_what_its_parts_have(echo: bool, text: bytes) -> None:
-    """Written in pieces, none of which is large, and as JSON for tokens of all kinds."""
+    """It is written in pieces, none of which is large, as JSON for tokens of all kinds."""
     whole = WholeCompletionLogprobs(TOKENIZER, echo=echo)
     writer = CompletionLogprobsWriter(TOKENIZER, echo=echo)
     parts = [writer.first_of_prompt(EOS_ID)] if echo else []

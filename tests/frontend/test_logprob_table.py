@@ -7,7 +7,7 @@ from mlc_serve.frontend.logprob_table import LogprobTable, listed
 
 
 def test_everything_comes_back_in_order() -> None:
-    """However many alternatives each token has; a run is never empty and never long."""
+    """This holds for any number of alternatives per token; a run is never empty and never long."""
     entries = [TokenLogprobs(i, -i / 3, tuple((j, -j / 7) for j in range(i % 30))) for i in range(500)]
     table = LogprobTable()
     table.add(entries[:123])
@@ -19,7 +19,7 @@ def test_everything_comes_back_in_order() -> None:
 
 
 def test_a_list_in_pieces_has_its_brackets_and_commas() -> None:
-    """Also if there is nothing in it, or nothing in some of its runs."""
+    """This holds even if the list or some of its runs are empty."""
     assert "".join(listed(["1,2", "", "3"])) == "[1,2,3]"
     assert "".join(listed([])) == "[]"
     assert "".join(listed([""])) == "[]"

@@ -46,7 +46,7 @@ def test_zero_in_a_request_is_not_silence() -> None:
 
 @pytest.mark.parametrize(("sent", "kept"), [(0, None), (-1, None), (5, 5), (VOCAB_SIZE, None), (10**9, None)])
 def test_top_k_that_keeps_everything_is_none(sent: int, kept: int | None) -> None:
-    """The ways to switch it off are one way inside."""
+    """All ways to switch it off become one."""
     assert sampling_params(request(top_k=sent), MODEL).top_k == kept
 
 
@@ -67,14 +67,14 @@ def test_ignore_eos_leaves_the_clients_stop_tokens(wish: dict[str, Any]) -> None
      ({"stop_token_ids": [VOCAB_SIZE]}, "stop_token_ids")],
 )  # fmt: skip
 def test_ids_outside_of_the_vocabulary_are_refused(fields: dict[str, Any], param: str) -> None:
-    """They would reach past the end of the logits."""
+    """They would be beyond the end of the logits."""
     with pytest.raises(InvalidRequestError, match=f"vocabulary of {VOCAB_SIZE}") as caught:
         sampling_params(request(**fields), MODEL)
     assert caught.value.param == param
 
 
 def test_every_token_can_not_be_an_end_before_min_tokens() -> None:
-    """There would be nothing to draw; without min_tokens the first token ends the reply."""
+    """No token could be sampled; without min_tokens the first token ends the reply."""
     every = list(range(VOCAB_SIZE))
     with pytest.raises(InvalidRequestError, match="every token of the model is an end token") as caught:
         sampling_params(request(stop_token_ids=every, min_tokens=1, max_tokens=2), MODEL)
@@ -92,7 +92,7 @@ def test_prompts_without_or_with_unknown_tokens_are_refused(prompt_ids: list[int
 
 
 def test_longest_prompt_leaves_room_for_one_token() -> None:
-    """One more is refused, with both numbers."""
+    """A prompt with one more token is refused, and the error has both numbers."""
     model = fake_model(max_single_sequence_length=8)
     check_prompt([1] * 7, model, "prompt")
     with pytest.raises(ContextLengthError, match=r"maximum context length is 8 tokens.* prompt has 8 tokens"):
@@ -107,13 +107,13 @@ def test_choices_have_seeds_of_their_own() -> None:
 
 
 def test_seed_is_random_only_if_absent() -> None:
-    """Zero is a seed."""
+    """Zero is a valid seed."""
     assert seed(request(seed=0)) == 0
     assert seed(request()) != seed(request())
 
 
 def test_namespaces_differ_by_owner_and_by_salt() -> None:
-    """Each pair has one of its own, of bounded length; whoever has neither shares the common one."""
+    """Each pair has its own, of bounded length; requests with neither share the common one."""
     plain, salted = CompletionRequest(prompt=["a"]), CompletionRequest(prompt=["a"], cache_salt="s" * 10**6)
     named = {
         cache_namespace(request, owner) for request in (plain, salted) for owner in ("", "key 0", "key 1")

@@ -10,7 +10,7 @@ from mlc_serve.frontend.reply_size import MAX_KEPT, bounded, prompt_logprobs
 
 
 def test_choices_and_logprobs_share_the_place() -> None:
-    """More of either leaves fewer tokens for each choice, and what was asked for is never exceeded."""
+    """More of either leaves fewer tokens for each choice, and the requested limit is never exceeded."""
     assert bounded(SamplingParams(), 1).max_tokens == MAX_KEPT
     assert bounded(SamplingParams(max_tokens=10), 1).max_tokens == 10
     assert bounded(SamplingParams(num_top_logprobs=20), 16).max_tokens == MAX_KEPT // (16 * 22)
@@ -18,7 +18,7 @@ def test_choices_and_logprobs_share_the_place() -> None:
 
 
 def test_prompts_with_too_many_logprobs_are_refused() -> None:
-    """What is kept of prompts takes its part of the place, and is nothing unless it was asked for."""
+    """The prompts' logprobs take part of the space, but only if they were asked for."""
     prompts = [range(2**15)] * 16
     asked = SamplingParams(num_top_logprobs=1, prompt_logprobs=True)
     assert prompt_logprobs(asked, prompts, 1) == 2**20

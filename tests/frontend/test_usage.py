@@ -7,7 +7,7 @@ from mlc_serve.frontend.usage import UsageCount
 
 
 def test_prompts_count_once_and_outputs_all() -> None:
-    """Two prompts of two choices: each prompt once, and what its first choice found cached."""
+    """With two prompts of two choices, each prompt counts once, and cached is what its first choice found."""
     count = UsageCount([[1, 2, 3], [4, 5]], n=2)
     for index, num_cached in enumerate([2, 3, 0, 2]):
         count.add(TextDelta(index, token_ids=(7,), num_cached_tokens=num_cached))

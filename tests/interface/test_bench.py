@@ -18,7 +18,7 @@ CPU = LaunchConfig(device="cpu")
 
 
 def test_prefill_and_every_batch_are_measured(tiny_model: LoadedModel, tiny_checkpoint: Path) -> None:
-    """A row each, with rates of more than nothing."""
+    """Each has a row, with rates above zero."""
     engine = EngineConfig(model=str(tiny_checkpoint), quantization="q0f32", verbose=False)
     rows = bench_in_process(engine, CPU, WORKLOAD, 32, [1, 2])
     assert [row["measured"] for row in rows] == ["prefill of 32", "decode, batch 1", "decode, batch 2"]
@@ -26,14 +26,14 @@ def test_prefill_and_every_batch_are_measured(tiny_model: LoadedModel, tiny_chec
 
 
 def test_prompts_that_do_not_fit_are_refused(tiny_model: LoadedModel, tiny_checkpoint: Path) -> None:
-    """As the engine would refuse a client's."""
+    """The error is the engine's for such a request."""
     engine = EngineConfig(model=str(tiny_checkpoint), quantization="q0f32", verbose=False)
     with pytest.raises(ConfigError, match="maximum context length"):
         bench_in_process(engine, CPU, WORKLOAD, 5000, [1])
 
 
 def test_a_server_is_measured_by_its_clients() -> None:
-    """Its first model, at each number of clients."""
+    """Its first model is measured with each number of clients."""
     with live_server() as server:
         rows = bench_server(f"{server.url}/v1", None, None, WORKLOAD, [1, 3])
     assert [row["concurrency"] for row in rows] == [1, 3]
@@ -41,7 +41,7 @@ def test_a_server_is_measured_by_its_clients() -> None:
 
 
 def test_a_server_that_refuses_or_is_not_there_is_told() -> None:
-    """In one line."""
+    """The error is one line."""
     with live_server() as server, pytest.raises(StartupError, match="status 404"):
         bench_server(f"{server.url}/v1", "other", None, WORKLOAD, [1])
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -17,7 +17,7 @@ SMALL = Shape(hidden_size=16, num_layers=1, num_heads=2, num_kv_heads=1, interme
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of one layer."""
+    """A model with one layer."""
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), SMALL)
 
 
@@ -27,7 +27,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_library_is_written(
     checkpoint: Path, tmp_path: Path, quantization: str | None, scheme: str, dtype: str
 ) -> None:
-    """It opens, with weights in the type of the scheme; without one the CPU's is taken."""
+    """It can be opened, and its weights have the scheme's type; by default the CPU's scheme is used."""
     output = tmp_path / "model.so"
     compile_model(str(checkpoint), quantization, "O3", "cpu", None, output)
     library = Library(output, tvm.cpu())
@@ -38,7 +38,7 @@ def test_a_library_is_written(
 
 
 def test_what_can_not_be_compiled_is_refused(checkpoint: Path, tmp_path: Path) -> None:
-    """Before the compiler runs, and nothing is written."""
+    """It is refused before the compiler runs, and nothing is written."""
     output = tmp_path / "model.so"
     with pytest.raises(CheckpointError, match="there is no such directory"):
         compile_model(str(tmp_path / "nothing"), None, "O3", "cpu", None, output)
@@ -50,6 +50,6 @@ def test_what_can_not_be_compiled_is_refused(checkpoint: Path, tmp_path: Path) -
 
 
 def test_an_output_that_can_not_be_written_is_named(checkpoint: Path, tmp_path: Path) -> None:
-    """As one in a directory that is not there."""
-    with pytest.raises(CompileError, match=r"\S+/missing is no directory"):
+    """One example is an output in a missing directory."""
+    with pytest.raises(CompileError, match=r"\S+/missing is not a directory"):
         compile_model(str(checkpoint), None, "O3", "cpu", None, tmp_path / "missing" / "model.so")

@@ -49,7 +49,7 @@ def loaded_tensors(source: Path, quantization: str, out: Path) -> dict[str, NDAr
 
 @pytest.mark.parametrize("quantization", sorted(SCHEMES))
 def test_the_weights_are_those_of_the_source(tmp_path: Path, quantization: str) -> None:
-    """In every scheme, bit for bit. Norms are kept in the type that MLC's scheme gives them."""
+    """They are equal bit for bit in every scheme. Norms have the type that MLC's scheme gives them."""
     source = write_checkpoint(tmp_path / "source", QWEN, dtype="float16")
     output = tmp_path / "out"
     convert_model(str(source), quantization, output)
@@ -80,7 +80,9 @@ def test_the_directory_is_as_mlc_writes_it(
 
 
 def test_the_chat_config_says_what_the_source_says(tmp_path: Path) -> None:
-    """Architecture, sizes under MLC's names, end tokens, sampling values; prompts are written alike."""
+    """It has the architecture, MLC's names for sizes, end tokens and sampling values, and gives equal
+    prompts.
+    """
     convert_model(str(demo_model_path()), "q8f32_1", tmp_path / "out")
     source, written = open_checkpoint(demo_model_path()), open_checkpoint(tmp_path / "out")
     assert (written.model_type, written.quantization) == ("llama", "q8f32_1")
@@ -95,7 +97,7 @@ def test_the_chat_config_says_what_the_source_says(tmp_path: Path) -> None:
 
 
 def test_greedy_answers_are_the_same(tmp_path: Path) -> None:
-    """The demo model, from its source and from what was written, in the same library."""
+    """The demo model answers the same from its source and from the converted directory, with one library."""
     library = tmp_path / "model.so"
     compile_model(str(demo_model_path()), "q4f16_1", "O3", "cpu", None, library)
     convert_model(str(demo_model_path()), "q4f16_1", tmp_path / "out")
@@ -120,7 +122,7 @@ def answer(directory: Path, library: Path) -> str:
 
 
 def test_weights_in_floating_point_are_converted_again(tmp_path: Path) -> None:
-    """From MLC's form to another scheme; integers stay what they are, which is told."""
+    """They can be converted from MLC's format to another scheme; integers can't, and the error says so."""
     source = write_checkpoint(tmp_path / "source", QWEN)
     convert_model(str(source), "q0f32", tmp_path / "whole")
     convert_model(str(tmp_path / "whole"), "q4f16_1", tmp_path / "small")
@@ -134,11 +136,11 @@ def test_weights_in_floating_point_are_converted_again(tmp_path: Path) -> None:
 
 
 def test_what_can_not_be_converted_is_refused(tmp_path: Path) -> None:
-    """By name, and nothing is left behind."""
+    """The error names it, and nothing is left behind."""
     source = write_checkpoint(tmp_path / "source", QWEN)
     with pytest.raises(ConfigError, match="'q4f16_2' is not available"):
         convert_model(str(source), "q4f16_2", tmp_path / "out")
-    with pytest.raises(ConfigError, match=r"source is there already; choose another --output"):
+    with pytest.raises(ConfigError, match=r"source already exists; choose another --output"):
         convert_model(str(source), "q4f16_1", source)
     (source / "model.safetensors").write_bytes(b"cut off")
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):

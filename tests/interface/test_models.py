@@ -50,7 +50,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
 
 
 def test_the_listing_names_models_as_users_do(cache: dict[str, Path]) -> None:
-    """With kind, scheme, device and size, sorted by model."""
+    """It has kind, scheme, device and size, sorted by model."""
     listed = [(entry.model, entry.kind, entry.quantization, entry.device) for entry in cached_models()]
     assert listed == [
         ("demo", "library", "q0f32", "cpu"),
@@ -71,7 +71,7 @@ def test_the_last_use_is_the_last_time_it_was_found(cache: dict[str, Path]) -> N
 
 
 def test_a_model_is_removed_whole_and_a_thing_by_its_id(cache: dict[str, Path]) -> None:
-    """What is freed is what was listed, and the rest stays."""
+    """The freed size is the listed one, and other entries stay."""
     (hub,) = named([cache["hub"].name[:8]], cached_models())
     assert hub.model == "org/name"
     demo = named(["demo"], cached_models())
@@ -80,14 +80,14 @@ def test_a_model_is_removed_whole_and_a_thing_by_its_id(cache: dict[str, Path]) 
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
-    """Before anything is removed."""
+    """The error comes before anything is removed."""
     with pytest.raises(ConfigError, match=r"nothing is cached under 'dmo' \(did you mean demo\?\)"):
         named(["org/name", "dmo"], cached_models())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it can't be known")
 def test_what_a_process_uses_is_not_removed(cache: dict[str, Path]) -> None:
-    """A library in another's memory; the process is named, and nothing of the model is removed."""
+    """If a process has a library in memory, the error names it, and nothing of the model is removed."""
     program = [sys.executable, "-c", MAPS_A_FILE, str(cache["library"] / "model.so")]
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

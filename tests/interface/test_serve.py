@@ -101,7 +101,7 @@ def test_the_signature_is_that_of_mlc() -> None:
 
 
 def test_every_setting_is_a_parameter_and_every_parameter_a_setting() -> None:
-    """Nothing that serve() takes is dropped, and nothing that can be set is missing, but what isn't built."""
+    """serve() drops no argument, and can set everything except what isn't built."""
     settings = {entry.name for kind in (EngineConfig, ServerConfig, LaunchConfig) for entry in fields(kind)}
     assert set(inspect.signature(serve).parameters) == settings - {
         "kv_state_kind",
@@ -117,7 +117,7 @@ def test_the_documented_call_reaches_the_socket() -> None:
 
 
 def test_an_unknown_keyword_is_a_type_error() -> None:
-    """A misspelt setting of ours is not swallowed."""
+    """A misspelt setting is not silently ignored."""
     with pytest.raises(TypeError, match="max_queued"):
         serve(**EXAMPLE, max_queued=3)  # type: ignore[call-arg]
 
@@ -129,7 +129,7 @@ def test_what_is_not_built_is_refused_before_anything_starts() -> None:
 
 
 def test_a_port_in_use_is_told_before_a_model_is_loaded() -> None:
-    """Nobody waits for a model to learn that the address is taken."""
+    """The error comes without waiting for a model to load."""
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PortInUseError):
         run_server(EngineConfig(), ServerConfig(port=taken.getsockname()[1]), LaunchConfig(), refuse_to_load)
 
@@ -142,14 +142,14 @@ def test_a_bad_supervisor_is_told_before_a_model_is_loaded(monkeypatch: pytest.M
 
 
 def test_two_models_of_one_name_are_refused_before_loading() -> None:
-    """Requests could not tell them apart."""
+    """Requests could not choose between them."""
     config = EngineConfig(model="same", additional_models=["same"])
     with pytest.raises(ConfigError, match="'same'"):
         run_server(config, ServerConfig(port=0), LaunchConfig(), refuse_to_load)
 
 
 def test_a_model_that_can_not_be_loaded_frees_the_port() -> None:
-    """The error passes, and the socket doesn't stay bound."""
+    """The error is passed on, and the socket doesn't stay bound."""
 
     def fail(*_: object, **__: object) -> LoadedModel:
         raise CheckpointError("no such model")

@@ -26,7 +26,7 @@ def record(text: str) -> logging.LogRecord:
 
 
 def test_a_status_is_one_line() -> None:
-    """State, address, process, for how long, restarts, and the first line of an error."""
+    """It has the state, address, process, duration, restarts, and the first line of an error."""
     now = SERVING.since + timedelta(seconds=3661.5)
     text = describe(SERVING, "0.0.0.0", now)
     assert text == "serving | http://127.0.0.1:8001 | pid 7 | for 1:01:01 | restarts 2"
@@ -34,7 +34,7 @@ def test_a_status_is_one_line() -> None:
 
 
 def test_on_a_terminal_the_line_stays_below_the_log() -> None:
-    """It is cleared before each line of the log and drawn again after it; at the end it stays."""
+    """It is cleared before each line of the log and redrawn after it; at the end it stays."""
     terminal = Terminal()
     line = StatusLine(terminal, "127.0.0.1")
     line.show(MLCServerStatus(error=FAILED.error))
@@ -48,7 +48,7 @@ def test_on_a_terminal_the_line_stays_below_the_log() -> None:
 
 
 def test_elsewhere_each_change_is_a_line() -> None:
-    """No control characters, and nothing twice."""
+    """There are no control characters, and no line is repeated."""
     stream = io.StringIO()
     line = StatusLine(stream, "127.0.0.1")
     line.show(FAILED)
@@ -59,7 +59,7 @@ def test_elsewhere_each_change_is_a_line() -> None:
 
 
 def test_a_terminal_that_has_gone_is_no_failure() -> None:
-    """The signal that says so is what ends the supervisor."""
+    """A signal ends the supervisor instead."""
 
     class Gone(Terminal):
         def write(self, text: str) -> int:

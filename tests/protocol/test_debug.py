@@ -11,7 +11,7 @@ from mlc_serve.protocol.openai import CompletionRequest
 
 
 def test_debug_config_is_refused_by_name_unless_enabled() -> None:
-    """It is never dropped in silence."""
+    """It is never silently ignored."""
     config = DebugConfig(ignore_eos=True)
     check_debug_allowed(config, enabled=True)
     check_debug_allowed(None, enabled=False)
@@ -21,14 +21,14 @@ def test_debug_config_is_refused_by_name_unless_enabled() -> None:
 
 @pytest.mark.parametrize("name", sorted(DebugConfig.WITHOUT_EFFECT))
 def test_switches_that_are_not_served_are_refused_by_name(name: str) -> None:
-    """Each one has its reason."""
+    """The error for each one has its reason."""
     with pytest.raises(UnsupportedFieldError) as caught:
         validated(CompletionRequest, {"prompt": "a", "debug_config": {name: "on"}})
     assert caught.value.param == f"debug_config.{name}"
 
 
 def test_switches_that_are_off_ask_for_nothing() -> None:
-    """What MLC's clients send by default is accepted."""
+    """The defaults that MLC's clients send are accepted."""
     sent = {
         "ignore_eos": True,
         "pinned_system_prompt": False,

@@ -21,7 +21,7 @@ def completion(**fields: object) -> CompletionRequest:
     [("\n", ["\n"]), ("", []), (["a", ""], ["a"]), ([], []), (("a", "b"), ["a", "b"])],
 )
 def test_forms_of_stop(stop: object, strings: list[str]) -> None:
-    """A single string is a list of one, and an empty one is none."""
+    """A single string is a list of one, and an empty string is an empty list."""
     assert completion(stop=stop).stop == strings
 
 
@@ -35,13 +35,13 @@ def test_stop_strings_are_few(stop: object) -> None:
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_minus_one_is_no_limit(name: str) -> None:
-    """Clients of other servers write it so."""
+    """Clients of other servers send it for no limit."""
     assert completion(**{name: -1}).token_limit is None
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "n", "top_k", "seed", "min_tokens", "logprobs", "best_of"])
 def test_a_whole_number_may_be_written_with_a_point(name: str) -> None:
-    """Languages without integers write 1.0; 1.5 is none, and neither is true."""
+    """Languages without integers write 1.0; 1.5 and true are not integers."""
     value = getattr(completion(**{name: 1.0, "max_tokens": 1.0}), name)
     assert (value, type(value)) == (1, int)
     for wrong in (1.5, float("inf"), True):
@@ -62,7 +62,7 @@ def test_logit_bias_keys_are_token_ids() -> None:
 
 
 def test_an_empty_list_is_an_empty_object() -> None:
-    """PHP can't tell the two apart; a list with something in it is none."""
+    """PHP can't distinguish the two; a list that is not empty is not an object."""
     assert completion(logit_bias=[]).logit_bias == {}
     function = {"name": "f", "parameters": []}
     assert validated(FunctionDefinition, function).parameters == {}
@@ -75,7 +75,7 @@ def test_an_empty_list_is_an_empty_object() -> None:
     [{"a": 1}, {1.5: 1}, {"1": 100.5}, {"1": -101}, {"1": "x"}, {"1": float("nan")}, {"1": True}, [1], "x"],
 )
 def test_bad_logit_bias_is_refused(bias: object) -> None:
-    """Keys that are no ids and values beyond 100 are refused."""
+    """Keys that are not ids and values beyond 100 are refused."""
     with pytest.raises(InvalidRequestError) as caught:
         completion(logit_bias=bias)
     assert str(caught.value.param).startswith("logit_bias")
@@ -83,7 +83,7 @@ def test_bad_logit_bias_is_refused(bias: object) -> None:
 
 @pytest.mark.parametrize("name", ["model", "suffix", "stop"])
 def test_half_of_a_surrogate_pair_is_no_text(name: str) -> None:
-    """What a reply repeats or a text is searched for must be text."""
+    """A field that a reply repeats, or that a text is searched for, must be valid text."""
     with pytest.raises(InvalidRequestError) as caught:
         completion(**{name: "\ud800"})
     assert str(caught.value.param).startswith(name)

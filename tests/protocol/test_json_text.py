@@ -24,7 +24,7 @@ VALUES = st.recursive(
 
 
 def counted(value: object) -> int:
-    """What a value should count as: each container its weight, and one for each entry after its first."""
+    """The expected count of a value: the weight of each container, and one for each entry after its first."""
     if not isinstance(value, dict | list):
         return 0
     entries = list(value.values()) if isinstance(value, dict) else value
@@ -32,7 +32,7 @@ def counted(value: object) -> int:
 
 
 def depth(value: object) -> int:
-    """How deep a value nests."""
+    """How deep a value is nested."""
     if not isinstance(value, dict | list):
         return 0
     return 1 + max(map(depth, value.values() if isinstance(value, dict) else value), default=0)
@@ -41,7 +41,7 @@ def depth(value: object) -> int:
 @pytest.mark.parametrize("slice_length", [1, 2, 3, 64])
 @given(value=VALUES)
 def test_elements_and_levels_are_counted_outside_of_strings(slice_length: int, value: object) -> None:
-    """Wherever the text is cut into slices, and whatever its strings hold."""
+    """The counts are right wherever the text is cut into slices, and whatever its strings contain."""
     text = json.dumps(value, ensure_ascii=False).encode()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_text, "_SLICE", slice_length)
@@ -55,7 +55,7 @@ def test_elements_and_levels_are_counted_outside_of_strings(slice_length: int, v
 @pytest.mark.parametrize("at_once", [0, 10**9])
 @given(value=VALUES)
 def test_it_parses_as_json_does(at_once: int, value: object) -> None:
-    """In either way of parsing."""
+    """Both ways of parsing give the same value."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_text, "_PARSED_AT_ONCE", at_once)
         assert parse_json(json.dumps(value).encode(), UNBOUNDED) == value
@@ -63,7 +63,7 @@ def test_it_parses_as_json_does(at_once: int, value: object) -> None:
 
 @pytest.mark.parametrize("text", [b"[1,1,1]", b'{"a":[]}', b"[[],[]]"])
 def test_too_many_elements_are_refused(text: bytes) -> None:
-    """A list or an object weighs more than what is in it."""
+    """The weight of a list or an object counts in addition to its elements."""
     num_elements = count_elements(text, UNBOUNDED)
     parse_json(text, JsonLimits(num_elements, 9))
     with pytest.raises(InvalidRequestError, match=f"more than {num_elements - 1} elements"):
@@ -72,7 +72,7 @@ def test_too_many_elements_are_refused(text: bytes) -> None:
 
 @pytest.mark.parametrize("text", [b"[" * 10**6, b"{" * 10**6, b'[{"a":' * 10**6, b"]" * 10**6, b'"' * 10**6])
 def test_nonsense_without_end_is_refused(text: bytes) -> None:
-    """Neither the stack nor the memory is at its mercy."""
+    """It can exhaust neither the stack nor the memory."""
     with pytest.raises(InvalidRequestError):
         parse_json(text, JsonLimits())
 
@@ -93,14 +93,14 @@ def test_nonsense_without_end_is_refused(text: bytes) -> None:
 def test_what_is_no_json_is_told(
     text: bytes, said: str, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the place, where there is one."""
+    """The error has the position, if there is one."""
     monkeypatch.setattr(json_text, "_PARSED_AT_ONCE", at_once)
     with pytest.raises(InvalidRequestError, match=said):
         parse_json(text, JsonLimits())
 
 
 def test_pairs_of_escapes_are_one_character() -> None:
-    """Half a pair is refused, a whole one is not; nor is the text of an escape."""
+    """Half a pair is refused; a whole pair and the escaped text of an escape are not."""
     assert parse_json(b'["\\ud83d\\ude00", "\\\\ud83d"]', JsonLimits()) == ["😀", "\\ud83d"]
 
 
@@ -110,7 +110,7 @@ def test_a_byte_order_mark_is_skipped() -> None:
 
 
 def test_other_threads_run_while_much_is_parsed() -> None:
-    """An event loop beside a parser of many elements gets its turn before the parser is done."""
+    """An event loop runs while another thread parses many elements."""
     text = b"[" + b'"ab",' * 200_000 + b"1]"
     parsed = threading.Event()
     turns = 0
@@ -128,7 +128,7 @@ def test_other_threads_run_while_much_is_parsed() -> None:
 
 
 def test_the_default_limits_leave_room_for_real_requests() -> None:
-    """A bias for each token of the largest vocabularies, and a context of token ids."""
+    """A bias for each token of the largest vocabularies fits, and so does a context of token ids."""
     bias = {"logit_bias": dict.fromkeys(map(str, range(262_144)), -100)}
     ids = {"prompt": list(range(131_072))}
     for request in (bias, ids):

@@ -22,7 +22,7 @@ def test_roles_with_text(role: str) -> None:
 
 
 def test_text_parts_stay_parts() -> None:
-    """Content given as parts arrives as their texts: whether they are joined is up to the chat template."""
+    """Content in parts becomes a list of their texts; the chat template decides whether they are joined."""
     parts = [{"type": "text", "text": "one"}, "two"]
     message = validated(Message, {"role": "user", "content": parts})
     assert message.content == ["one", "two"]
@@ -30,7 +30,7 @@ def test_text_parts_stay_parts() -> None:
 
 
 def test_image_parts_are_unsupported_by_name() -> None:
-    """The error says which part and of which type."""
+    """The error names the part and its type."""
     parts = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": "data:"}}]
     with pytest.raises(UnsupportedFieldError, match="part 1 is of type 'image_url'") as caught:
         validated(Message, {"role": "user", "content": parts})
@@ -51,14 +51,14 @@ def test_image_parts_are_unsupported_by_name() -> None:
     ],
 )
 def test_bad_message_is_refused(message: dict[str, Any], param: str) -> None:
-    """The path leads to the field at fault."""
+    """The error has the path of the invalid field."""
     with pytest.raises(InvalidRequestError) as caught:
         validated(Message, message)
     assert caught.value.param == param
 
 
 def test_history_of_a_tool_call() -> None:
-    """An assistant's call without content, and the tool's answer, are messages."""
+    """An assistant's call without content and the tool's answer are valid messages."""
     asked = validated(Message, {"role": "assistant", "content": None, "tool_calls": [CALL]})
     answered = validated(Message, {"role": "tool", "tool_call_id": "call_1", "content": "3"})
     assert asked.tool_calls[0].function.parsed_arguments() == {"a": 1}
@@ -77,7 +77,7 @@ def test_arguments_that_are_no_object_are_shown_as_they_are(arguments: str) -> N
 
 @pytest.mark.parametrize("arguments", [{"a": "ü"}, '{"a": "ü"}'])
 def test_arguments_may_be_the_object_itself(arguments: object) -> None:
-    """Some clients leave out the step of writing it as a string."""
+    """Some clients send an object instead of its JSON text."""
     assert validated(CalledFunction, {"name": "f", "arguments": arguments}).parsed_arguments() == {"a": "ü"}
 
 
@@ -94,7 +94,7 @@ def test_assistants_and_tools_may_say_nothing(role: str) -> None:
 
 
 def test_another_servers_reply_is_history() -> None:
-    """What stands beside the text changes nothing, and other names of a field are the field."""
+    """Other fields of such a reply change nothing, and other names of a field are accepted."""
     sent: dict[str, Any] = {
         "role": "assistant",
         "content": None,
@@ -110,26 +110,26 @@ def test_another_servers_reply_is_history() -> None:
 
 
 def test_refusal_parts_are_text() -> None:
-    """A refusal in the history is what the assistant said."""
+    """A refusal in the history is the assistant's text."""
     parts = [{"type": "text", "text": "Sorry."}, {"type": "refusal", "refusal": "No."}]
     assert validated(Message, {"role": "assistant", "content": parts}).content == ["Sorry.", "No."]
 
 
 def test_reply_can_be_sent_back_as_history() -> None:
-    """A message object of a reply is a message of the next request."""
+    """The message of a reply is a valid message of the next request."""
     reply = AssistantMessage(role="assistant", content="hi", refusal=None)
     assert Message.model_validate(reply).content == "hi"
 
 
 def test_strict_functions_are_taken() -> None:
-    """Clients ask for it by habit; a call may break its schema all the same, as docs/api.md says."""
+    """Clients set it by habit; a call may still violate its schema, as docs/api.md says."""
     tool = validated(Tool, {"type": "function", "function": {"name": "f", "strict": True}})
     assert tool == validated(Tool, {"type": "function", "function": {"name": "f"}})
 
 
 @pytest.mark.parametrize("tool", [{"type": "custom", "custom": {"name": "f"}}, {"type": "web_search"}])
 def test_tools_that_are_no_functions_are_unsupported_by_name(tool: dict[str, Any]) -> None:
-    """The path leads to the type."""
+    """The error has the path of the type."""
     with pytest.raises(UnsupportedFieldError) as caught:
         validated(ChatCompletionRequest, {"messages": [{"role": "user", "content": "a"}], "tools": [tool]})
     assert caught.value.param in ("tools.0.type", "tools.0.custom")

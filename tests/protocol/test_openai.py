@@ -73,7 +73,7 @@ def test_value_out_of_range_is_refused(field: str, value: object) -> None:
 
 
 def test_values_at_the_edges_are_taken() -> None:
-    """Ranges include what their definition includes."""
+    """Ranges include their bounds where they are defined to."""
     request = chat(
         temperature=0, top_p=1, min_p=1, top_k=-1, presence_penalty=-2, frequency_penalty=2,
         repetition_penalty=2, n=128, max_tokens=1, min_tokens=1, seed=-(2**63), logprobs=True,
@@ -97,7 +97,7 @@ def test_values_at_the_edges_are_taken() -> None:
     ],
 )
 def test_contradictions_are_refused(fields: dict[str, Any], param: str) -> None:
-    """Fields that don't go together are refused, with one of them named."""
+    """The error names one of the fields that contradict each other."""
     with pytest.raises(InvalidRequestError) as caught:
         chat(**fields)
     assert caught.value.param == param
@@ -113,14 +113,16 @@ def test_contradictions_are_refused(fields: dict[str, Any], param: str) -> None:
     ],
 )
 def test_what_is_not_supported_is_refused_as_that(fields: dict[str, Any], param: str) -> None:
-    """Never taken and ignored."""
+    """It is never accepted and ignored."""
     with pytest.raises(UnsupportedFieldError) as caught:
         chat(**fields)
     assert caught.value.param == param
 
 
 def test_ordinary_wishes_of_clients_are_taken() -> None:
-    """Text format, automatic tools, both names of the token limit, options of a stream without a stream."""
+    """Text format, automatic tools, both names of the token limit, and stream options without a stream are
+    accepted.
+    """
     request = chat(response_format={"type": "text"}, tools=[TOOL], tool_choice="auto", max_tokens=4,
                    max_completion_tokens=4, stream_options={"include_usage": True})  # fmt: skip
     assert request.token_limit == 4
@@ -137,7 +139,7 @@ def test_ordinary_wishes_of_clients_are_taken() -> None:
     ],
 )
 def test_forms_of_a_prompt(prompt: object, prompts: list[object]) -> None:
-    """One or several, text or token ids: always a list of prompts."""
+    """One prompt or several, text or token ids, always become a list of prompts."""
     assert completion(prompt=prompt).prompt == prompts
 
 
@@ -145,7 +147,7 @@ def test_forms_of_a_prompt(prompt: object, prompts: list[object]) -> None:
     "prompt", [[], [[]], 5, [1.5], [True], [[1], "a", None], {"a": 1}, [["a"]], ["a"] * 129]
 )
 def test_bad_prompt_is_refused(prompt: object) -> None:
-    """The error is about `prompt`, not about one of its forms."""
+    """The error is about `prompt`, not about one of its accepted types."""
     with pytest.raises(InvalidRequestError) as caught:
         completion(prompt=prompt)
     assert caught.value.param == "prompt"
@@ -157,19 +159,19 @@ def test_bad_prompt_is_refused(prompt: object) -> None:
      ({"best_of": 2}, "best_of")],
 )  # fmt: skip
 def test_completion_wishes_that_are_refused(fields: dict[str, Any], param: str) -> None:
-    """Including choices that would be computed and thrown away."""
+    """Choices that would be computed and thrown away are among them."""
     with pytest.raises(RequestError) as caught:
         completion(**fields)
     assert caught.value.param == param
 
 
 def test_completion_wishes_that_are_taken() -> None:
-    """An echo needs no output, and best_of may repeat n."""
+    """An echo needs no output, and best_of may equal n."""
     assert completion(max_tokens=0, echo=True, logprobs=5, best_of=2, n=2).token_limit == 0
 
 
 def test_schema_shows_the_forms_clients_may_send() -> None:
-    """The API's description offers one string where one string is taken."""
+    """The API's schema allows a single string where the server does."""
     properties = CompletionRequest.model_json_schema()["properties"]
     for name in ("prompt", "stop"):
         assert {"type": "string"} in properties[name]["anyOf"]

@@ -17,12 +17,12 @@ def chunk(choices: list[CompletionChoice]) -> Completion:
 
 
 def chunk_of(part: TextPart) -> Completion:
-    """A chunk of a piece of text."""
+    """A chunk for a text part."""
     return chunk([CompletionChoice(index=part.choice, text=part.text, logprobs=None, finish_reason=None)])
 
 
 async def test_pieces_of_text_become_chunks_in_their_place() -> None:
-    """Whoever reads chunks sees no difference between parts that came as chunks and those that did not."""
+    """A reader of chunks sees no difference between parts that were chunks and parts that were text."""
 
     async def parts() -> AsyncGenerator[list[Completion | TextPart], None]:
         yield [TextPart(1, "a"), chunk([])]

@@ -40,7 +40,7 @@ ODD_VALUES: list[Any] = [5, "odd", {"a": [1]}, True]
 
 
 def entries() -> list[Any]:
-    """Every field without effect of every type."""
+    """All fields without effect of all types."""
     return [
         pytest.param(kind, name, entry, id=f"{kind.__name__}.{name}")
         for kind in SMALLEST
@@ -52,7 +52,7 @@ def entries() -> list[Any]:
 def test_a_field_without_effect_is_accepted_as_far_as_it_has_none(
     kind: type[RequestPart], name: str, entry: WithoutEffect
 ) -> None:
-    """The values that change nothing change nothing; any other is refused by name, with the reason."""
+    """Values that change nothing are accepted; any other is refused by name, with the reason."""
     smallest = SMALLEST[kind]
     for value in ODD_VALUES if entry.only is None else entry.only:
         assert validated(kind, {**smallest, name: value}) == validated(kind, smallest)
@@ -71,7 +71,7 @@ def test_no_field_is_both_honoured_and_without_effect(kind: type[RequestPart]) -
 
 @pytest.mark.parametrize("kind", SMALLEST)
 def test_an_unknown_field_is_ignored_and_noted(kind: type[RequestPart]) -> None:
-    """Where somebody takes note it is as if it were not there."""
+    """If unknown fields are recorded, the field is treated as absent."""
     unknown = UnknownFields()
     assert validated(kind, {**SMALLEST[kind], "mood": "good"}, unknown) == validated(kind, SMALLEST[kind])
     assert unknown.names == (f"{kind.PLACE}.mood" if kind.PLACE else "mood",)
@@ -79,14 +79,14 @@ def test_an_unknown_field_is_ignored_and_noted(kind: type[RequestPart]) -> None:
 
 @pytest.mark.parametrize("kind", SMALLEST)
 def test_an_unknown_field_is_refused_if_nobody_takes_note(kind: type[RequestPart]) -> None:
-    """Programs that call the engine get to know of their mistakes."""
+    """Programs that call the engine learn of their mistakes."""
     with pytest.raises(InvalidRequestError, match="mood is not a field that this server knows") as caught:
         validated(kind, {**SMALLEST[kind], "mood": "good"})
     assert caught.value.param == "mood"
 
 
 def test_an_unknown_field_of_a_part_is_refused_with_its_path() -> None:
-    """The path leads to it."""
+    """The error has the field's path."""
     messages = [{"role": "user", "content": "hi", "mood": "good"}]
     with pytest.raises(InvalidRequestError) as caught:
         validated(ChatCompletionRequest, {"messages": messages})
@@ -94,7 +94,7 @@ def test_an_unknown_field_of_a_part_is_refused_with_its_path() -> None:
 
 
 def test_unknown_fields_everywhere_are_noted_once_each() -> None:
-    """Wherever they stand in a request, under the name of the part that has them."""
+    """They are recorded anywhere in a request, under the path of their object."""
     odd = {"mood": "good"}
     call = {**CALL, **odd, "function": {"name": "f", **odd}}
     request = {
@@ -117,14 +117,14 @@ def test_unknown_fields_everywhere_are_noted_once_each() -> None:
 
 
 def test_few_names_of_unknown_fields_are_kept() -> None:
-    """A body full of them costs no memory that lasts."""
+    """A body full of unknown fields takes no lasting memory."""
     unknown = UnknownFields()
     validated(CompletionRequest, {"prompt": "a"} | {f"field{i}": i for i in range(1000)}, unknown)
     assert unknown.names == tuple(f"field{i}" for i in range(MAX_NAMES))
 
 
 def test_null_asks_for_nothing() -> None:
-    """Null is as good as absent, whether a field is known or not."""
+    """Null is treated as absent, whether a field is known or not."""
     nulls = {"n": None, "stop": None, "guided_json": None, "mood": None}
     plain = validated(CompletionRequest, {"prompt": "a"})
     assert validated(CompletionRequest, {"prompt": "a", **nulls}) == plain

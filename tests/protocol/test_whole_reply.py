@@ -10,7 +10,7 @@ from mlc_serve.protocol.whole_reply import WholeReply
 
 
 def completion(*texts: str) -> Completion:
-    """A reply of these choices."""
+    """A reply with these choices."""
     choices = [
         CompletionChoice(index=i, text=text, logprobs=None, finish_reason="stop")
         for i, text in enumerate(texts)
@@ -21,13 +21,13 @@ def completion(*texts: str) -> Completion:
 
 
 def empty_lists() -> Iterator[str]:
-    """Logprobs of no tokens."""
+    """Logprobs without tokens."""
     yield '{"tokens":[],"token_logprobs":[],'
     yield '"top_logprobs":[],"text_offset":[]}'
 
 
 def test_logprobs_are_put_where_they_belong() -> None:
-    """Whatever the text of the choices looks like."""
+    """The text of the choices makes no difference."""
     texts = ['"logprobs":null', '\\"logprobs":null,"logprobs":null']
     reply = WholeReply(completion(*texts), [empty_lists, empty_lists])
     choices = json.loads("".join(reply.json()))["choices"]
@@ -38,7 +38,7 @@ def test_logprobs_are_put_where_they_belong() -> None:
 
 
 def test_a_reply_without_logprobs_is_its_outline() -> None:
-    """In one piece."""
+    """It is written in one piece."""
     reply = WholeReply(completion("a"))
     assert list(reply.json()) == [reply.outline.to_json()]
     assert reply.typed() is reply.outline

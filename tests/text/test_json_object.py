@@ -11,7 +11,7 @@ from mlc_serve.text.json_object import read_json_object, read_json_object_if_pre
 
 
 def test_an_absent_file_is_an_error_unless_it_is_optional(tmp_path: Path) -> None:
-    """The directory and the name are told."""
+    """The error names the directory and the file."""
     path = tmp_path / "config.json"
 
     assert read_json_object_if_present(path) == {}
@@ -20,7 +20,7 @@ def test_an_absent_file_is_an_error_unless_it_is_optional(tmp_path: Path) -> Non
 
 
 def test_reads_an_object(tmp_path: Path) -> None:
-    """With characters outside of ASCII, and with a byte order mark that some editors write."""
+    """It may contain characters outside ASCII, and a byte order mark, which some editors write."""
     path = tmp_path / "config.json"
     for encoding in ("utf-8", "utf-8-sig"):
         path.write_text('{"name": "ä"}', encoding=encoding)
@@ -29,6 +29,6 @@ def test_reads_an_object(tmp_path: Path) -> None:
 
 
 def test_a_directory_in_its_place_is_named(tmp_path: Path) -> None:
-    """The system's own words for what can't be read."""
+    """The error has the system's own words for a file that can't be read."""
     with pytest.raises(CheckpointError, match=f"^{tmp_path}: Is a directory$"):
         read_json_object(tmp_path)

@@ -15,7 +15,9 @@ from tests.small_tokenizers import byte_level_bpe, metaspace_bpe, sentencepiece_
 
 
 def unigram() -> tokenizers.Tokenizer:
-    """As T5's: names of special tokens are entries that cost nothing, so the model itself takes them."""
+    """A tokenizer like T5's: names of special tokens are free entries of the vocabulary, so that the model
+    itself finds them.
+    """
     pieces = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), ("<tool_call>", 0.0), ("</tool_call>", 0.0)]
     letters = [(letter, -5.0) for letter in "▁helowrd<s/>_tca"]
     tokenizer = tokenizers.Tokenizer(models.Unigram([*pieces, *letters, ("▁hello", -2.0)], 0, False))
@@ -56,7 +58,7 @@ Build = Callable[[], tokenizers.Tokenizer]
 
 
 def whole(tokenizer: tokenizers.Tokenizer, pieces: list[Piece]) -> list[int]:
-    """Ids of the joined pieces, as the tokenizer reads it."""
+    """The ids of the joined pieces, as the tokenizer encodes the text."""
     ids: list[int] = tokenizer.encode("".join(piece.text for piece in pieces), add_special_tokens=False).ids
     return ids
 
@@ -70,7 +72,7 @@ def test_ordinary_text_has_the_ids_of_the_whole(build: Build) -> None:
 
 @any_tokenizer
 def test_only_control_pieces_are_control_tokens(build: Build) -> None:
-    """A name in other text is plain, alone or among words; names of control pieces are theirs."""
+    """A name in other text is plain text, alone or among words; a control piece's name is its token."""
     tokenizer = build()
     controls = {tokenizer.token_to_id("<s>"): "<s>", tokenizer.token_to_id("</s>"): "</s>"}
     for text in ("</s>", "hello </s> hello", "</s></s>", "hello<s>"):
@@ -90,13 +92,13 @@ def test_names_in_text_are_read_as_any_text_at_their_place() -> None:
 
 
 def test_names_that_pieces_make_together_are_plain() -> None:
-    """What is joined across pieces is no control token either."""
+    """A name that results from joining pieces is not a control token either."""
     pieces = [Piece("</", False), Piece("s>", False)]
     assert byte_level_bpe().token_to_id("</s>") not in PieceEncoder(byte_level_bpe()).encode(pieces)
 
 
 def test_added_tokens_that_control_nothing_keep_their_ids() -> None:
-    """An added token that isn't special is one wherever it is written, beside names as well."""
+    """An added token that isn't special is found wherever it is written, also next to names."""
     tokenizer = byte_level_bpe()
     tokenizer.add_tokens(["<think>"])
     ids = PieceEncoder(tokenizer).encode([Piece("<think></s>", False), Piece("</s>", True)])
@@ -105,7 +107,7 @@ def test_added_tokens_that_control_nothing_keep_their_ids() -> None:
 
 
 def test_names_are_found_where_ids_have_gaps() -> None:
-    """The second tokenizer may give an added token the number of another entry."""
+    """The second tokenizer may give an added token the id of another entry."""
     saved = json.loads(byte_level_bpe().to_str())
     saved["model"]["vocab"] = {entry: 2 * i for entry, i in saved["model"]["vocab"].items()}
     saved["added_tokens"] = []
@@ -118,7 +120,7 @@ def test_names_are_found_where_ids_have_gaps() -> None:
 
 
 def test_white_space_that_a_token_takes_is_taken() -> None:
-    """A control token that swallows the spaces around it does so among names as well."""
+    """A control token that absorbs the spaces around it also does so next to names."""
     tokenizer = byte_level_bpe()
     tokenizer.add_special_tokens([tokenizers.AddedToken("<|eot|>", lstrip=True, rstrip=True)])
     hostile = [Piece("</s>hello  ", False), Piece("<|eot|>", True), Piece("\n hello", False)]
@@ -128,14 +130,16 @@ def test_white_space_that_a_token_takes_is_taken() -> None:
 
 
 def test_private_characters_of_a_text_stay_text() -> None:
-    """A client can't guess the characters that stand for control tokens: others are taken."""
+    """If a text contains some of the stand-in characters, others are chosen, so that a client can't guess
+    them.
+    """
     text = "\ue000\ue001</s>"
     ids = PieceEncoder(byte_level_bpe()).encode([Piece(text, False), Piece("<s>", True)])
     assert byte_level_bpe().decode(ids, skip_special_tokens=False) == text + "<s>"
 
 
 def test_a_text_of_all_private_characters_is_refused() -> None:
-    """Then nothing is left that could stand for a control token."""
+    """No character is left that could stand for a control token."""
     everything = "".join(map(chr, range(0xF0000, 0x100000)))
     with pytest.raises(InvalidRequestError, match="private"):
         PieceEncoder(byte_level_bpe()).encode([Piece(everything + "</s>", False), Piece("<s>", True)])

@@ -15,7 +15,7 @@ portions_of_few_letters = st.lists(st.text(ALPHABET, max_size=5), max_size=8)
 
 
 def naive(stops: list[str], text: str) -> tuple[str, bool]:
-    """Grow the text letter by letter until it ends in a stop string; cut the longest such off."""
+    """Grow the text character by character until it ends in a stop string, and cut off the longest such."""
     for end in range(1, len(text) + 1):
         found = [stop for stop in stops if text[:end].endswith(stop)]
         if found:
@@ -24,14 +24,14 @@ def naive(stops: list[str], text: str) -> tuple[str, bool]:
 
 
 def naive_held(stops: list[str], text: str) -> int:
-    """How long the longest end of the text is that begins a stop string."""
+    """The length of the longest suffix of the text that begins a stop string."""
     return max((k for stop in stops for k in range(len(stop)) if text.endswith(stop[:k])), default=0)
 
 
 @given(stops=stops_of_few_letters, portions=portions_of_few_letters)
 def test_any_portions_give_what_the_naive_search_gives(stops: list[str], portions: list[str]) -> None:
-    """Nothing of the first stop string leaks, nothing before it is lost, and all is held back that has to be,
-    no more.
+    """Nothing of the first stop string is shown, nothing before it is lost, and no more is held back than
+    necessary.
     """
     stream = StopSearch(StopStrings(stops))
     released, seen, matched = "", "", False
@@ -48,7 +48,7 @@ def test_any_portions_give_what_the_naive_search_gives(stops: list[str], portion
 
 @given(stops=stops_of_few_letters, texts=st.lists(portions_of_few_letters, min_size=2, max_size=4))
 def test_texts_that_share_stop_strings_do_not_meet(stops: list[str], texts: list[list[str]]) -> None:
-    """What one search has learned of a stop string changes nothing for the next."""
+    """The table that one search has extended changes nothing for the next."""
     shared = StopStrings(stops)
     for portions in texts:
         stream = StopSearch(shared)
@@ -61,7 +61,9 @@ def test_texts_that_share_stop_strings_do_not_meet(stops: list[str], texts: list
     portions=st.lists(st.tuples(st.text(ALPHABET, max_size=3), st.sampled_from(["", "a", "bc", "cab"]))),
 )
 def test_hidden_texts_are_searched_and_not_shown(stops: list[str], portions: list[tuple[str, str]]) -> None:
-    """The text ends where it would if all were shown; those that no stop string mentions are left out."""
+    """The text ends where it would if everything were shown; hidden texts that no stop string contains are
+    skipped.
+    """
     shared = StopStrings(stops)
     stream = StopSearch(shared)
     seen, shown, released = "", [], ""
@@ -78,7 +80,7 @@ def test_hidden_texts_are_searched_and_not_shown(stops: list[str], portions: lis
 
 
 def test_a_long_stop_string_costs_what_the_text_matches_of_it() -> None:
-    """Its table grows with the text, so that a request with megabytes of it holds nobody up."""
+    """Its table grows with the matched text, so that a stop string of megabytes blocks nobody."""
     stops = StopStrings(["ab" * 1_000_000])
     stream = StopSearch(stops)
     for _ in range(3):
@@ -98,7 +100,7 @@ def test_text_after_a_match_is_dropped() -> None:
 
 
 def test_text_before_the_match_within_one_portion_is_kept() -> None:
-    """Characters that come in the same portion as the stop string, before it, are shown."""
+    """Characters before the stop string in the same portion are shown."""
     stream = StopSearch(StopStrings(["\n\n"]))
 
     assert [stream.push("one\n"), stream.push("two\n\nthree")] == [("one", False), ("\ntwo", True)]
@@ -113,7 +115,7 @@ def test_without_stop_strings_nothing_is_held_back() -> None:
 
 
 def test_the_longest_beginning_of_a_stop_string_is_held_back_and_given_back() -> None:
-    """What could have become a stop string appears as soon as it can't, or at the end."""
+    """What could be a stop string appears as soon as it can't be one any more, or at the end."""
     stream = StopSearch(StopStrings(["###", "##-"]))
 
     assert [stream.push(text) for text in ("a#", "#", "!", "#")] == [
@@ -126,7 +128,7 @@ def test_the_longest_beginning_of_a_stop_string_is_held_back_and_given_back() ->
 
 
 def test_a_stop_string_may_be_shown() -> None:
-    """Then the text ends behind it, however it is portioned."""
+    """The text then ends after it, in whatever portions it arrives."""
     for portions in (["a<en", "d>b"], ["a<end>b"]):
         search = StopSearch(StopStrings(["<end>", "<e"], are_shown=True))
         assert "".join(search.push(portion)[0] for portion in portions) == "a<e"

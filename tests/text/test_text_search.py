@@ -16,7 +16,7 @@ LETTERS = st.text("ab<>", max_size=60)
 
 @given(LETTERS, st.sets(st.text("ab<>", min_size=1, max_size=5), min_size=1, max_size=4), st.integers(1, 9))
 def test_slices_make_no_difference(text: str, sought: set[str], slice_length: int) -> None:
-    """A long text is split where one search of the whole would split it, wherever its slices end."""
+    """A long text is split as one search of the whole would split it, wherever its slices end."""
     whole = "|".join(map(re.escape, sorted(sought, key=len, reverse=True)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_search, "_SLICE", slice_length)
@@ -28,7 +28,7 @@ def test_slices_make_no_difference(text: str, sought: set[str], slice_length: in
 
 
 def test_nothing_is_found_by_a_search_for_nothing() -> None:
-    """And nothing is split."""
+    """The text is not split."""
     search = TextSearch(())
     assert not search.is_in("anything")
     assert search.split("anything") == ["anything"]

@@ -33,7 +33,7 @@ NO_CALLS = [
 
 
 def parsed(portions: list[str]) -> list[str | ToolCall]:
-    """All parts of an answer, pieces of content that follow each other joined."""
+    """All parts of an answer, with adjacent pieces of content joined."""
     parser = ToolCallParser()
     parts = [part for portion in portions for part in parser.push(portion)] + parser.finish()
     joined: list[str | ToolCall] = []
@@ -78,14 +78,16 @@ def parsed(portions: list[str]) -> list[str | ToolCall]:
     ],
 )
 def test_content_and_calls_come_in_order(answer: str, expected: list[str | ToolCall]) -> None:
-    """Letter by letter or all at once, with white space after a call taken as part of it."""
+    """The parts are the same character by character or all at once; white space after a call belongs to the
+    call.
+    """
     assert expected == parsed([answer])
     assert expected == parsed(list(answer))
 
 
 @pytest.mark.parametrize("answer", NO_CALLS, ids=range(len(NO_CALLS)))
 def test_what_is_no_call_is_content(answer: str) -> None:
-    """No end tag, no JSON, no name, no object of arguments: the text is shown as it was written."""
+    """Without an end tag, JSON, a name or an object of arguments, the text is shown as it was written."""
     assert [answer] == parsed([answer])
     assert [answer[: len(answer) // 2] + answer[len(answer) // 2 :]] == parsed([answer[:20], answer[20:]])
 
@@ -129,7 +131,7 @@ def test_only_the_beginning_of_a_tag_is_held_back() -> None:
 
 
 def test_a_long_call_is_read_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many end tags its strings hold, and in however many portions it comes."""
+    """The bound holds however many end tags its strings contain, and in whatever portions it arrives."""
     read: list[int] = []
 
     def counted(text: str) -> tuple[list[ToolCall], int]:
@@ -146,7 +148,7 @@ def test_a_long_call_is_read_a_bounded_number_of_times(monkeypatch: pytest.Monke
 
 
 def test_an_answer_of_broken_calls_is_searched_a_bounded_number_of_times() -> None:
-    """After many that are none, the rest is content."""
+    """After many invalid calls, the rest is content."""
     answer = f'{START_TAG}{{"' * MAX_BROKEN + CALL
 
     assert parsed([answer]) == [answer]

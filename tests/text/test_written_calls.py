@@ -13,7 +13,7 @@ F = ToolCall("f", '{"a": 1}')
 
 
 def read(text: str) -> list[ToolCall]:
-    """The calls of a text, which has to be taken up whole."""
+    """The calls in a text, which must contain nothing else."""
     calls, end = read_calls(text)
     assert text[end:].strip("`\n") == ""
     return calls
@@ -37,7 +37,7 @@ def read(text: str) -> list[ToolCall]:
     ],
 )
 def test_forms_of_one_call(written: str) -> None:
-    """What models and frameworks call a function with, and odd keys beside it."""
+    """A call is read in all forms of models and frameworks, with unknown keys ignored."""
     assert read(written) == [F]
 
 
@@ -50,7 +50,7 @@ def test_forms_of_one_call(written: str) -> None:
     ],
 )
 def test_several_calls(written: str) -> None:
-    """As a list, or one after the other."""
+    """Several calls are read from a list, or one after another."""
     assert read(written) == [F, F]
 
 
@@ -64,7 +64,7 @@ def test_several_calls(written: str) -> None:
     ],
 )
 def test_a_call_without_arguments_has_an_empty_object(written: str) -> None:
-    """Clients parse what they get."""
+    """Clients parse the arguments."""
     assert read(written) == [ToolCall("f", "{}")]
 
 
@@ -89,19 +89,19 @@ def test_a_call_without_arguments_has_an_empty_object(written: str) -> None:
     ],
 )
 def test_what_is_no_call(written: str) -> None:
-    """No name, arguments that are no object or in the wrong place: nothing of it may be lost."""
+    """A call needs a name, and an object of arguments in its place; otherwise the text is no call."""
     assert read_calls(written) == ([], 0)
 
 
 @pytest.mark.parametrize("written", ["", "\n", "```json", '{"name": "f", "arguments": {"a": "x'])
 def test_more_text_could_make_it_a_call(written: str) -> None:
-    """The text ends before its JSON."""
+    """The text ends before its JSON does."""
     with pytest.raises(UnfinishedCallError):
         read_calls(written)
 
 
 def test_each_beginning_of_a_call_is_unfinished() -> None:
-    """Wherever a text is cut, nothing is decided too early."""
+    """Wherever a text is cut off, nothing is decided too early."""
     written = '{"name": "f", "arguments": {"a": [true, -1.5e3, "\\u00e9\\n", -Infinity, {}]}}'
     for length in range(len(written)):
         with pytest.raises(UnfinishedCallError):
@@ -124,7 +124,7 @@ def test_each_beginning_of_a_call_is_unfinished() -> None:
     ],
 )
 def test_arguments_are_json_that_any_client_parses(value: str, expected: Any) -> None:
-    """Numbers that JSON has no word for are null, as in JavaScript, and halves of characters are U+FFFD."""
+    """Numbers that JSON can't express are null, as in JavaScript, and halves of characters are U+FFFD."""
     (call,) = read(f'{{"name": "f", "arguments": {{"a": {value}}}}}')
 
     call.arguments.encode()
@@ -132,7 +132,7 @@ def test_arguments_are_json_that_any_client_parses(value: str, expected: Any) ->
 
 
 def test_deep_arguments_are_passed_on() -> None:
-    """As deep as any JSON parser goes."""
+    """Arguments may be nested as deep as JSON parsers allow."""
     deep = "[" * 500 + "]" * 500
     (call,) = read(f'{{"name": "f", "arguments": {{"a": {deep}}}}}')
 

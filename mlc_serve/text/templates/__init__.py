@@ -1,1 +1,1 @@
-"""Conversations to prompts, by the templates that come with models."""
+"""Turns conversations into prompts by the templates that come with models."""

@@ -1,8 +1,7 @@
-"""Conversations to prompts by a model's own Jinja2 templates, rendered as Hugging Face's transformers renders
-them.
+"""Renders conversations with a model's own Jinja2 templates, as Hugging Face's transformers does.
 
-Templates come with models from anywhere: they run in a sandbox, metered. What the template itself writes can
-become a control token, and clients' texts can't. Knows no files.
+Templates come with models from untrusted sources, so they run in a sandbox, and their work is metered. Only
+what the template itself writes can become a control token, never a client's text. Knows no files.
 """
 
 from __future__ import annotations
@@ -23,17 +22,16 @@ from mlc_serve.text.templates.meter import Meter
 from mlc_serve.text.templates.stand_ins import StandIns
 from mlc_serve.text.text_search import TextSearch
 
-# Steps of one trial at start-up.
+# Steps that one trial at start-up may take.
 _STEPS_OF_A_TRIAL = 50_000
 _END_OF_REASONING = "</think>"
 
 
 class ChatTemplate(PromptTemplate):
-    """Jinja2 templates of one model: one, or several by name, of which "tool_use" is taken when there are
-    tools.
+    """The Jinja2 templates of one model: one, or several by name, of which "tool_use" is used with tools.
 
     `special_tokens` (bos_token, eos_token, ...) are variables of every template. `control_texts` are the
-    names of the tokenizer's control tokens. CheckpointError if a template can't be compiled.
+    names of the tokenizer's control tokens. Raises CheckpointError if a template can't be compiled.
     """
 
     def __init__(
@@ -60,8 +58,8 @@ class ChatTemplate(PromptTemplate):
     ) -> list[Piece]:
         """See PromptTemplate. Variables may replace special tokens.
 
-        InvalidRequestError (param "messages") if the template refuses the messages, fails on them or does not
-        come to an end, (param "tools") if there are tools and the template has no place for them.
+        Raises InvalidRequestError: param "messages" if the template refuses the messages, fails on them or
+        takes too many steps; param "tools" if there are tools and the template doesn't use them.
         """
         name = "tool_use" if conversation.tools and "tool_use" in self._templates else "default"
         if name not in self._templates:
@@ -70,7 +68,7 @@ class ChatTemplate(PromptTemplate):
 
 
 class _Template:
-    """One of the templates, and what trials have told about it."""
+    """One of the templates, and what was learned about it by rendering trial conversations."""
 
     def __init__(
         self, source: str, special_tokens: Mapping[str, str], control_texts: Collection[str]
@@ -118,8 +116,8 @@ class _Template:
         return cover.pieces(_cut_at(cover.end, parts) if conversation.continues_last else parts)
 
     def _learn_names(self, source: str, control_texts: Collection[str]) -> None:
-        """Find out how to tell the template's control tokens: by stand-ins if its prompts stay the same with
-        them, and by marks in clients' texts if it puts names together.
+        """Find out how to recognize the control tokens that the template writes: by stand-ins if its prompts
+        stay the same with them, and also by marks in clients' texts if it composes names from parts.
         """
         stand_ins = StandIns(control_texts)
         plain, plain_tokens = self._jinja, self._special_tokens
@@ -133,7 +131,7 @@ class _Template:
                 self._names = ControlNames({}, control_texts, plain.literals, plain.asked)
                 return
             written.append(prompt or "")
-        # Of a template that can't do with any of the trials one does not know it.
+        # If the template fails in every trial, it is not known whether it composes names.
         composes = not any(written) or TextSearch(control_texts).is_in("\n".join(written))
         self._jinja, self._special_tokens = replaced, tokens
         self._names = ControlNames(
@@ -157,7 +155,7 @@ class _Template:
 
 
 def _with_end(message: Message, end: str) -> Message:
-    """The message, with a mark behind its text."""
+    """The message, with a mark after its text."""
     content: Any = message["content"] or ""
     if isinstance(content, str):
         return {**message, "content": content + end}
@@ -165,13 +163,13 @@ def _with_end(message: Message, end: str) -> Message:
 
 
 def _cut_at(end: str, parts: Sequence[str]) -> list[str]:
-    """The prompt up to the mark behind the last message."""
+    """The prompt up to the mark after the last message."""
     prompt, found, _ = "".join(parts).rpartition(end)
     return [prompt.replace(end, "")] if found else [""]
 
 
 def _check_continued(pieces: Sequence[Piece], message: Message) -> None:
-    """Raise if the prompt does not end with the message. White space before it, or its reasoning, may go."""
+    """Raise if the prompt does not end with the message; leading white space and reasoning may be missing."""
     content = message.get("content") or ""
     text = content if isinstance(content, str) else content[-1]
     kept = text.rpartition(_END_OF_REASONING)[2].lstrip()

@@ -1,11 +1,11 @@
-"""Marks in what a client wrote, for chat templates that put the names of control tokens together from halves
-(`"<|" + role + "|>"`): a name in the prompt is the template's own if no mark breaks it.
+"""Puts marks into a client's texts, for chat templates that compose the names of control tokens from parts
+(`"<|" + role + "|>"`): a name in the prompt is the template's own if no mark interrupts it.
 
 The first and the last letters of names are marked, wherever they stand, and whole texts that could be the
 middle of a name. Fillers do more: they stand for every letter. They show which names are the template's own
 if the template goes the same way with them.
 
-Literals of the template, for which it may look in the text, stay as they are.
+The template's literals, which it may search for in a text, stay as they are.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from mlc_serve.text.json_texts import keys_of, map_texts
 from mlc_serve.text.templates.fillers import Fillers
 from mlc_serve.text.text_search import TextSearch
 
-# Shorter literals are found everywhere, `<` for one.
+# Shorter literals, such as `<`, occur everywhere.
 _SHORTEST_LITERAL = 3
 # Words that a client can't choose, by their key.
 _FIXED = {"role": {"system", "user", "assistant", "tool"}, "type": {"text", "function"}}
 
 
 class ClientMarks:
-    """Marks and fillers for the names that a template puts together. Both are chosen for each prompt."""
+    """Puts marks and fillers into texts, for the names that a template composes."""
 
     def __init__(self, names: Collection[str], literals: Collection[str], asked: Collection[str]) -> None:
         """`literals` are the template's; `asked` are words by which it may ask for what a key leads to."""

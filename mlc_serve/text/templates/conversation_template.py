@@ -1,7 +1,6 @@
-"""Messages to prompt text by the `conv_template` of an MLC model directory: roles, separators and places to
-fill.
+"""Renders conversations with the `conv_template` of an MLC model directory: roles, separators, placeholders.
 
-Places are filled in the template's own strings alone, never in what a client wrote. Knows no files and no
+Placeholders are filled only in the template's own strings, never in a client's text. Knows no files and no
 token ids.
 """
 
@@ -28,9 +27,7 @@ _END_OF_REASONING = "</think>"
 
 
 class _Part(NamedTuple):
-    """Some of a prompt's text, the template's own or a client's; None is a place where functions can be
-    described.
-    """
+    """A part of a prompt: the template's own text or a client's; None is where functions can be described."""
 
     text: str | None
     is_own: bool = True
@@ -38,11 +35,11 @@ class _Part(NamedTuple):
 
 @dataclass(frozen=True)
 class ConversationTemplate(PromptTemplate):
-    """The fields of a `conv_template` that make the prompt, under their own names; `prefix`, which every
-    prompt begins with; and `control_texts`, the names of the tokenizer's control tokens.
+    """The fields of a `conv_template` that determine the prompt, under their own names; `prefix`, which
+    begins every prompt; and `control_texts`, the names of the tokenizer's control tokens.
 
-    `seps` end messages: the last one those of the assistant, the first one all others. `messages` (role,
-    content) precede the client's. Functions are described in the last place that the template has for them.
+    The last of `seps` ends the assistant's messages, the first one all others. `messages` (role, content)
+    precede the client's. Functions are described in the last place that the template has for them.
     """
 
     roles: Mapping[str, str]
@@ -63,7 +60,7 @@ class ConversationTemplate(PromptTemplate):
     def from_config(
         cls, config: Mapping[str, Any], *, prefix: str = "", control_texts: Collection[str] = ()
     ) -> ConversationTemplate:
-        """The template of a mlc-chat-config.json; CheckpointError if a field is missing or malformed."""
+        """The template of mlc-chat-config.json. Raises CheckpointError for a missing or malformed field."""
         given = {name: value for name, value in config.items() if value is not None}
         try:
             template = TypeAdapter(cls).validate_python(
@@ -78,11 +75,11 @@ class ConversationTemplate(PromptTemplate):
         return template
 
     def _fault(self) -> str | None:
-        """What types alone do not say."""
+        """What is wrong with the template although its types are right; None if nothing is."""
         if "assistant" not in self.roles:
             return "roles: there is no assistant"
         if len(self.seps) not in (1, 2):
-            return f"seps: 1 or 2 are needed, there are {len(self.seps)}"
+            return f"seps: expected 1 or 2 separators, not {len(self.seps)}"
         unknown = sorted({role for role, _ in self.messages} - self.roles.keys())
         return f"messages: there is no role {unknown[0]!r}" if unknown else None
 
@@ -92,9 +89,9 @@ class ConversationTemplate(PromptTemplate):
         meter: Meter | None = None,  # noqa: ARG002
         check_length: CheckLength = lambda _num_characters: None,
     ) -> list[Piece]:
-        """See PromptTemplate. Variables have no place in it, and are passed over; nothing needs a meter.
+        """See PromptTemplate. The conversation's variables are ignored, and nothing needs a meter.
 
-        InvalidRequestError for roles and tools that it has no place for.
+        Raises InvalidRequestError for roles and tools that the template has no place for.
         """
         parts = [_Part(self.prefix), *self._system_parts(conversation.messages)]
         has_system_text = any(part.text != "" for part in parts[1:])
@@ -113,14 +110,14 @@ class ConversationTemplate(PromptTemplate):
         return pieces
 
     def _system_parts(self, messages: Sequence[Message]) -> list[_Part]:
-        """The system's text: the client's if it gave any, the template's own otherwise."""
+        """The system message: the client's if there is one, the template's own otherwise."""
         given = [_text(message) for message in messages if _is_system(message)]
         if given:
             return list(_filled(self.system_template, "system_message", "\n".join(given)))
         return list(_filled(self.system_template.replace("{system_message}", self.system_message)))
 
     def _turns(self, messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
-        """Role and text of each message that is not the system's."""
+        """Role and text of each message but the system messages."""
         last_user = max((i for i, message in enumerate(messages) if message.get("role") == "user"), default=0)
         for i, message in enumerate(messages):
             if _is_system(message):
@@ -136,7 +133,7 @@ class ConversationTemplate(PromptTemplate):
             yield role, text
 
     def _with_functions(self, parts: Sequence[_Part], tools: Sequence[Tool] | None) -> Iterator[_Part]:
-        """The parts, with the functions in the last place for them, and nothing in other ones."""
+        """The parts, with the functions in the last place for them and the other places left out."""
         places = [i for i, part in enumerate(parts) if part.text is None]
         if tools and not places:
             raise InvalidRequestError(
@@ -150,7 +147,7 @@ class ConversationTemplate(PromptTemplate):
                 yield functions
 
     def _pieces(self, parts: Iterable[_Part]) -> Iterator[Piece]:
-        """Consecutive text of the template is searched as a whole: a separator may end what a role begins."""
+        """Cut the parts at control names; one may be split over several parts of the template's own text."""
         names = TextSearch(self.control_texts)
         filled = (part for part in parts if part.text)
         for is_own, group in groupby(filled, key=lambda part: part.is_own):
@@ -165,7 +162,7 @@ def _is_system(message: Message) -> bool:
 
 
 def _filled(template: str, place: str | None = None, content: str = "") -> Iterator[_Part]:
-    """A template's text with `content` in its one place, cut where functions can be described."""
+    """A template's text with `content` at `place`, cut where functions can be described."""
     end = 0
     for found in _PLACE.finditer(template):
         if found[1] == "function_string":
@@ -190,7 +187,7 @@ def _functions_text(tools: Sequence[Tool]) -> str:
 
 
 def _text(message: Message) -> str:
-    """The text of a message, with the calls that it made as the model would write them."""
+    """The text of a message, with its tool calls as the model would write them."""
     content = message.get("content") or ""
     text = content if isinstance(content, str) else "\n".join(content)
     calls = [_call_text(call["function"]) for call in message.get("tool_calls") or ()]

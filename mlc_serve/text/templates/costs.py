@@ -1,7 +1,8 @@
-"""What the filters, tests, functions and methods that a template can call cost at most, in bytes.
+"""The most that each filter, test, function and method which a template can call may cost, in bytes.
 
-Each cost is a function of a meter and of the arguments, the value or the owner first. It says, before the
-work is done, how many bytes are built or looked at; what copies quadratically counts each copy.
+Each cost is a function of a meter and of the call's arguments, the filtered value or the method's owner
+first. It returns, before the work is done, how many bytes will be built or read; quadratic copying counts
+each copy.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from mlc_serve.text.templates.meter import ELEMENT, Meter, text_size
 
 Cost = Callable[..., int]
 
-# The longest form of one character that is escaped: `&#34;` in HTML, `\ud83d\ude42` in JSON, `\U0001f642` in
-# Python.
+# The length of the longest escape of one character: `\ud83d\ude42` in JSON.
 _ESCAPED = 12
 _DIGITS = re.compile(r"\d+")
 _NESTED_FIELD = re.compile(r"\{[^{}]*:[^{}]*\{")
@@ -25,53 +25,53 @@ _FIELDS = re.compile(r"[%{]")
 
 
 def nothing(_meter: Meter, *_args: Any, **_named: Any) -> int:
-    """The cost of what only passes something on."""
+    """The cost of what only passes its value on."""
     return 0
 
 
 def whole(meter: Meter, *args: Any, **named: Any) -> int:
-    """All that the arguments hold."""
+    """The size of all arguments, including what they hold."""
     return sum(map(meter.weigh, (*args, *named.values())))
 
 
 def times(factor: int) -> Cost:
-    """So many times all that the arguments hold."""
+    """`factor` times the size of all arguments."""
     return lambda meter, *args, **named: factor * whole(meter, *args, **named)
 
 
 def elements(_meter: Meter, value: Any = (), *_args: Any, **_named: Any) -> int:
-    """The elements of the first argument, whatever they hold."""
+    """The elements of the first argument, without what they hold."""
     return ELEMENT * _length(value)
 
 
 def squared(meter: Meter, *args: Any, **named: Any) -> int:
-    """Work that goes over a text again for each of its parts."""
+    """Work that reads a text again for each of its parts."""
     size = whole(meter, *args, **named)
     return size + size * size // 16
 
 
 def searched(meter: Meter, text: Any, *args: Any, **named: Any) -> int:
-    """A search in a text, which at worst compares many letters at each place."""
+    """A search in a text, which at worst compares many letters at each position."""
     return whole(meter, text) * (1 + min(whole(meter, *args, **named), 1024) // 16)
 
 
 def searched_backwards(meter: Meter, text: Any, *args: Any, **named: Any) -> int:
-    """The same from the end, or with a set of letters: all of them may be compared at each place."""
+    """A search from the end, or for a set of letters: all of them may be compared at each position."""
     return whole(meter, text) * (1 + whole(meter, *args, **named) // 16)
 
 
 def padded(meter: Meter, text: Any, width: Any = 80, *args: Any, **named: Any) -> int:
-    """A text that is filled up to a width."""
+    """A text that is padded to a width."""
     return whole(meter, text, *args, **named) + 4 * _count(width)
 
 
 def tabs(meter: Meter, text: Any, tabsize: Any = 8) -> int:
-    """A text, each tab of which becomes so many spaces."""
+    """A text in which each tab becomes `tabsize` spaces."""
     return whole(meter, text) + 4 * _text(text).count("\t") * _count(tabsize)
 
 
 def indented(meter: Meter, text: Any, width: Any = 4, *args: Any, **named: Any) -> int:
-    """A text, each line of which is indented."""
+    """A text in which each line is indented."""
     indent = whole(meter, width) if isinstance(width, str) else 4 * _count(width)
     return whole(meter, text, *args, **named) + (2 + len(_text(text))) * indent
 
@@ -88,7 +88,7 @@ def joined(meter: Meter, values: Any, d: Any = "", attribute: Any = None) -> int
 
 
 def joined_by(meter: Meter, separator: Any, values: Any = ()) -> int:
-    """The same as a method of the separator."""
+    """The values as one text, joined by a method of the separator."""
     return joined(meter, values, separator)
 
 
@@ -99,16 +99,17 @@ def split(meter: Meter, text: Any, separator: Any = None, *args: Any, **named: A
 
 
 def translated(meter: Meter, text: Any, table: Any = None) -> int:
-    """A text, each letter of which becomes what the table says."""
+    """A text in which each letter is replaced by its entry in the table."""
     values = table.values() if isinstance(table, Mapping) else ()
     longest = max((text_size(value) for value in values if isinstance(value, str)), default=4)
     return whole(meter, text, table) + len(_text(text)) * max(longest, 4)
 
 
 def formatted(meter: Meter, form: Any, *args: Any, **named: Any) -> int:
-    """A text with places for others: each place at most all of them, and as wide as the number in it says.
+    """A format string: each field is at most as long as all arguments together, or as the width in the
+    string.
 
-    TemplateRuntimeError for widths that stand in the arguments.
+    Raises TemplateRuntimeError if the arguments give the widths.
     """
     text = _text(form)
     if _NESTED_FIELD.search(text) or "*" in text:
@@ -126,30 +127,30 @@ def modulo(meter: Meter, value: Any, *args: Any) -> int:
 
 
 def sorted_(meter: Meter, *args: Any, **named: Any) -> int:
-    """Values that are compared with each other, each some twenty times."""
+    """Values that are compared with each other, each about twenty times."""
     return 20 * whole(meter, *args, **named)
 
 
 def summed(meter: Meter, values: Any, attribute: Any = None, start: Any = 0) -> int:
-    """A sum, which copies all that came before if the values are lists."""
+    """A sum, which copies the sum so far at each step if the values are lists."""
     parts = 0 if isinstance(start, int | float) else whole(meter, values, start)
     return _extent(values) + _length(values) * parts + whole(meter, attribute)
 
 
 def batched(_meter: Meter, values: Any, linecount: Any = 1, fill_with: Any = None) -> int:  # noqa: ARG001
-    """Lists of so many values, the last of which may be filled up."""
+    """Lists of `linecount` values each, the last of which may be filled up."""
     return 2 * ELEMENT * _length(values) + ELEMENT * _count(linecount)
 
 
 def parted(_meter: Meter, values: Any, slices: Any = 1, fill_with: Any = None) -> int:  # noqa: ARG001
-    """So many lists of values."""
+    """`slices` lists of values."""
     return 2 * ELEMENT * _length(values) + 2 * ELEMENT * _count(slices)
 
 
 def rounded(meter: Meter, value: Any, precision: Any = 0, *_args: Any, **_named: Any) -> int:
-    """A number, times a power of ten."""
+    """A number that is multiplied by a power of ten."""
     if not isinstance(value, int | float) or _count(precision) > 300:
-        raise TemplateRuntimeError("it rounds what is no number, or to too many digits")
+        raise TemplateRuntimeError("it rounds something that is not a number, or to too many digits")
     return whole(meter, value)
 
 
@@ -161,9 +162,7 @@ def as_json(
     separators: Any = None,
     sort_keys: Any = False,  # noqa: ARG001
 ) -> int:
-    """JSON, escaped. If it is indented, each element has a line, indented at most as deep as there are
-    elements.
-    """
+    """JSON with escapes. If indented, each element has its own line; the depth is at most their number."""
     size = whole(meter, value)
     lines = 1 + size // ELEMENT
     width = whole(meter, indent) if isinstance(indent, str) else _count(indent)
@@ -181,13 +180,13 @@ def filler(meter: Meter, n: Any = 5, html: Any = True, min: Any = 20, max: Any =
 
 
 def dated(meter: Meter, pattern: Any = "") -> int:
-    """A date by a pattern, which may state widths."""
+    """A date in the form of a pattern, which may contain widths."""
     if any(len(digits) > 3 for digits in _DIGITS.findall(_text(pattern))):
         raise TemplateRuntimeError("it writes a date that is too wide")
     return 256 * whole(meter, pattern)
 
 
-# Filters, but for those that only pick something out of their value.
+# All filters but those that only pick something out of their value.
 FILTERS: Mapping[str, Cost] = {
     **dict.fromkeys(("map", "select", "reject", "selectattr", "rejectattr"), elements),
     **dict.fromkeys(("list", "reverse"), elements),
@@ -211,7 +210,7 @@ FILTERS: Mapping[str, Cost] = {
     "wordwrap": wrapped,
 }
 
-# Tests that look at more than the kind of a value.
+# Tests that look at more than a value's type.
 TESTS: Mapping[str, Cost] = {
     **dict.fromkeys(("==", "eq", "equalto", "!=", "ne", "lower", "upper"), whole),
     **dict.fromkeys((">", "gt", "greaterthan", ">=", "ge", "<", "lt", "lessthan", "<=", "le"), whole),
@@ -263,17 +262,17 @@ def method_cost(owner: Any, name: str) -> Cost | None:
 
 
 def as_text(meter: Meter, values: Any) -> int:
-    """Each of the values written as a text, as Python writes it."""
+    """The values as texts, as Python writes them."""
     return sum(text_size(value) if type(value) is str else _ESCAPED * meter.weigh(value) for value in values)
 
 
 def sum_of(left: Any, right: Any) -> int:
-    """Two texts or lists, one behind the other."""
+    """Two texts or lists, concatenated."""
     return _extent(left) + _extent(right)
 
 
 def product_of(left: Any, right: Any) -> int:
-    """A text or a list, several times over."""
+    """A text or a list, repeated."""
     if isinstance(left, int) and isinstance(right, int):
         return 0
     many, count = (right, left) if isinstance(left, int) else (left, right)

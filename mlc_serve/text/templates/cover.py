@@ -1,5 +1,5 @@
-"""Tells the control tokens in a prompt from what a client wrote: which names of them a template writes, and
-what is put over one client's texts before the template sees them.
+"""Tells the control tokens in a prompt from a client's text: by the names that a template writes, and by
+changing the client's texts before the template sees them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ControlNames:
         self._search = TextSearch([*stand_ins, *composed])
 
     def pieces_of(self, parts: Iterable[str]) -> Iterator[Piece]:
-        """The prompt, cut at names."""
+        """The prompt, cut at the names of control tokens."""
         for position, text in enumerate(self._search.split("".join(parts))):
             if position % 2:
                 yield Piece(self.stand_ins.get(text, text), is_control=True)
@@ -44,7 +44,7 @@ class ControlNames:
 
 
 class Cover:
-    """What is put over the texts of one client, and taken off the prompt."""
+    """The changes to one client's texts before rendering, which are undone in the prompt."""
 
     def __init__(self, names: ControlNames, texts: Sequence[str]) -> None:
         self._names = names
@@ -60,24 +60,25 @@ class Cover:
         return self._free[0]
 
     def over(self, written: Any) -> Any:
-        """Nested dicts and lists under the cover."""
+        """A client's nested dicts and lists, with their texts covered."""
         marks = self._names.marks
         exchanged = self._exchanged(written)
         return exchanged if marks is None else marks.put_into(exchanged, self._mark)
 
     def whole_over(self, written: Any) -> Any:
-        """The same with nothing of the texts to be seen but white space and what a template may look for.
+        """The same with everything in the texts hidden but white space and what a template may search for.
 
-        None if the names in the prompt are sure without it.
+        None if the control tokens in the prompt are certain without it.
         """
         marks = self._names.marks
         return None if marks is None else marks.fill(self._exchanged(written), self._mark, self._fillers)
 
     def sure(self, pieces: list[Piece], filled: list[Piece]) -> list[Piece]:
-        """The prompt in which all control tokens are the template's, as they are in `filled`: what the
-        template has written from under `whole_over`.
+        """The prompt, cut so that all its control tokens are the template's own, as they are in `filled`:
+        what the template wrote for the texts of `whole_over`.
 
-        InvalidRequestError if the two differ in more than the client's letters, control tokens among it.
+        Raises InvalidRequestError if the two prompts differ in more than the client's letters and also in
+        their control tokens.
         """
         text = text_of(pieces)
         if self._are_alike(text, text_of(filled)):
@@ -126,6 +127,6 @@ class Cover:
         return [piece if piece.is_control else Piece(self._uncovered(piece.text), False) for piece in pieces]
 
     def _uncovered(self, text: str) -> str:
-        """The mark may have been written as JSON in ASCII."""
+        """Take out the mark, which may have been escaped as JSON in ASCII, and undo the exchange."""
         escaped = json.dumps(self._mark)[1:-1]
         return self._exchanged_text(text.replace(self._mark, "").replace(escaped, ""))

@@ -1,8 +1,8 @@
-"""The forms in which a chat template takes messages, found out by rendering small conversations.
+"""Finds out in which form a chat template takes messages, by rendering small conversations.
 
 Some templates take a message's content as one text, some as a list of parts, some as either; some write the
-arguments of a call as JSON themselves, others want them as text; some know a message that calls a tool by its
-null content. What comes out of a trial tells this more surely than the template's source.
+arguments of a call as JSON themselves, others want them as text; some recognize a message that calls a tool
+by its null content. The prompt of a trial shows this more reliably than the template's source.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _TOOL: Tool = {
 
 @dataclass(frozen=True)
 class MessageForms:
-    """How one template takes messages: the roles whose content may be a text and those where it may be parts,
-    whether arguments are text, and what the content of a message may be that only calls tools.
+    """The form in which one template takes messages: the roles whose content may be a text or a list of
+    parts, whether arguments are text, and which contents a message that only calls tools may have.
     """
 
     with_text: frozenset[str] = frozenset()
@@ -39,7 +39,7 @@ class MessageForms:
 
     @classmethod
     def found_by(cls, trial: Trial) -> MessageForms:
-        """What the template takes, as trials of it tell; what most take where they tell nothing."""
+        """The forms that work in trials; where no trial works, those of most templates."""
         questions = [
             form for form in (_text, _parts) if _is_written(trial([_message("user", form(_WORD))], None))
         ]
@@ -97,7 +97,7 @@ class MessageForms:
 
 
 def probes(forms: MessageForms) -> list[tuple[list[Message], list[Tool] | None]]:
-    """Short conversations, of which each role has a part, as the template takes them."""
+    """Short conversations in which every role occurs, in the form that the template takes."""
     question, answer = _message("user", "Which birds are there?"), _message("assistant", "Many.")
     calling = _calling(as_text=True, content=None)
     calling["tool_calls"][0]["function"]["parsed_arguments"] = _ARGUMENTS
@@ -130,13 +130,13 @@ def _parts(text: str) -> Any:
 
 
 def _is_written(prompt: str | None) -> bool:
-    """Whether the content is in the prompt, and not a list of parts as Python or JSON writes it."""
+    """Whether the prompt holds the content, and not a list of parts written as Python or JSON."""
     return prompt is not None and _WORD in prompt and f'"text": "{_WORD}' not in prompt.replace("'", '"')
 
 
 def _call_is_written(prompt: str | None) -> bool:
-    """Whether the call is in the prompt, once, and neither its arguments nor its content as Python writes it,
-    nor the arguments as a JSON text in a JSON text.
+    """Whether the prompt holds the call, with arguments that are neither written as Python nor escaped as
+    JSON inside JSON, and with no content written as Python's None.
     """
     if prompt is None or _KEY not in prompt:
         return False

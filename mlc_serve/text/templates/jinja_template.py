@@ -1,4 +1,4 @@
-"""One Jinja2 template, compiled; what may come of running it, whatever it is."""
+"""Compiles and runs one Jinja2 template, and turns whatever it raises into one of our errors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ _LONGEST_FAULT = 500
 
 
 class JinjaTemplate:
-    """`revise` changes the parsed template before it's compiled. CheckpointError if it can't be parsed or
-    compiled; the error's text goes on from "the chat template".
+    """One compiled template, which `revise` may change after it is parsed.
+
+    Raises CheckpointError if it can't be parsed or compiled; the error's text continues "the chat template".
     """
 
     def __init__(self, source: str, revise: Callable[[nodes.Template], None] = lambda _: None) -> None:
@@ -41,9 +42,9 @@ class JinjaTemplate:
         return words | self._asked_names
 
     def run(self, variables: Mapping[str, Any], meter: Meter) -> list[str]:
-        """The text that the template writes, in order.
+        """The text that the template writes, in pieces.
 
-        InvalidRequestError (param "messages") if it refuses, fails, or is not done when the meter is empty.
+        Raises InvalidRequestError (param "messages") if it refuses, fails, or uses up the meter.
         """
         written = self._try(variables, meter)
         if isinstance(written, InvalidRequestError):
@@ -61,7 +62,7 @@ class JinjaTemplate:
         self._template: Template = self._sandbox.from_string(tree)
 
     def _try(self, variables: Mapping[str, Any], meter: Meter) -> list[str] | InvalidRequestError:
-        """An error is made new, so that it holds on to nothing that the template has built."""
+        """Return what `run` returns or raises. A new error holds no reference to the template's values."""
         try:
             return list(self._sandbox.run(self._template, variables, meter))
         except TemplateRefusalError as refusal:

@@ -1,7 +1,7 @@
-"""What one rendering of a template may still do, in steps.
+"""Counts the steps that the rendering of a template may still take.
 
-A step is about a microsecond of work, or 64 bytes: a turn of a loop, a call, an element of a list, 64 letters
-that are copied or looked at. One number so bounds the time and the memory of a template. Knows no template.
+A step is about a microsecond of work, or 64 bytes: an iteration of a loop, a call, an element of a list, 64
+letters that are copied or read. So one number bounds a template's time and memory. Knows no template.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _CONTAINERS = (list, tuple, KeysView, ValuesView, ItemsView)
 
 
 class Meter:
-    """The steps that are left. Any thread may cancel it; all else is done by the one that renders.
+    """The steps that are left. Any thread may cancel it; only the thread that renders may do anything else.
 
-    Raises TemplateRuntimeError once there are no more.
+    Raises TemplateRuntimeError when no steps are left.
     """
 
     LIMIT: ClassVar[int] = 2_000_000
@@ -39,14 +39,14 @@ class Meter:
         self._is_cancelled = False
 
     def grant(self, texts: Sequence[str]) -> None:
-        """Add the steps that these texts of a client's are worth: a long conversation takes more of them."""
+        """Add steps for a client's texts, since a long conversation takes more of them."""
         steps = _STEPS_PER_TEXT * len(texts) + sum(map(len, texts)) // 4
         self._limit += steps
         self._left += steps
 
     @property
     def is_spent(self) -> bool:
-        """Whether something was to be done for which there were no steps any more."""
+        """Whether more steps were needed than there were."""
         return self._left < 0
 
     def cancel(self) -> None:
@@ -54,18 +54,18 @@ class Meter:
         self._is_cancelled = True
 
     def spend(self, steps: int = 1) -> None:
-        """Take some steps."""
+        """Spend some steps."""
         self._left -= steps
         if self._left < 0 or self._is_cancelled:
             self._stop()
 
     def build(self, size: int) -> None:
-        """Take the steps of something that is `size` bytes long, before it is made."""
+        """Spend the steps for something of `size` bytes, before it is made."""
         self.spend(1 + size // _STEP)
 
     def weigh(self, value: Any) -> int:
-        """The bytes that a walk over the whole value meets, which is where each of its parts is met again if
-        it stands in several places. Takes the steps of the walk.
+        """Return the size of a whole value in bytes, and spend the steps for walking over it. A part that
+        occurs in several places counts each time.
         """
         if type(value) is str:
             return text_size(value)
@@ -86,12 +86,12 @@ class Meter:
         return total
 
     def check_number(self, bits: int) -> None:
-        """Refuse a number of so many bits."""
+        """Raise if a number of this many bits is too long."""
         if bits > _MAX_BITS:
             raise TemplateRuntimeError("it computes with numbers that are too long")
 
     def counted(self, values: Iterable[T], steps: int = 1) -> Iterator[T]:
-        """The same values, each for some steps."""
+        """Yield the values, and spend `steps` for each."""
         for value in values:
             self.spend(steps)
             yield value
@@ -104,17 +104,17 @@ class Meter:
 
 
 def text_size(text: str) -> int:
-    """Bytes that a text takes at most."""
+    """The most bytes that a text can take."""
     return len(text) if text.isascii() else 4 * len(text)
 
 
 def settled(meter: Meter, value: Any) -> Any:
-    """A value whose length is known: an iterator becomes a list."""
+    """The value with a known length: an iterator becomes a list."""
     return list(meter.counted(value)) if hasattr(type(value), "__next__") else value
 
 
 def _own_size(value: Any) -> int:
-    """Bytes of a value without those of its parts."""
+    """The bytes of a value without its parts."""
     kind = type(value)
     if kind is str:
         return text_size(value)

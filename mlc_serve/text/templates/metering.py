@@ -1,6 +1,6 @@
-"""Puts meters into a parsed template: filters at the places of work that no hook of Jinja2 reaches.
+"""Puts filters that spend steps into a parsed template, where no hook of Jinja2 sees the work.
 
-Their names hold a space, so that no template can write or replace them.
+Their names contain a space, so that no template can call or replace them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from mlc_serve.text.templates.meter import Meter, settled
 
 N = TypeVar("N", bound=nodes.Node)
 
-# Nodes of a template that are worked off in about a microsecond.
+# Nodes of a template that are evaluated in about a microsecond.
 _NODES_PER_STEP = 4
-# Filters whose result is a text that they have counted already.
+# Filters that have already counted the text that they return.
 _COUNTED_TEXTS = frozenset({"join", "lower", "replace", "string", "tojson", "trim", "upper"})
 
 
@@ -29,7 +29,7 @@ def with_meters(tree: nodes.Template) -> nodes.Template:
 
 
 class _Metering(NodeTransformer):
-    """Bodies that may run several times take steps by their length, each time they run."""
+    """Adds the filters. A body that may run several times spends steps by its length each time it runs."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
         if node.test is not None:
@@ -101,16 +101,15 @@ class _Metering(NodeTransformer):
 
 
 def _is_counted(node: nodes.Expr) -> bool:
-    """Whether the node is a short constant, or a text that was counted as it was made."""
+    """Whether the node is a constant, or a text that was counted when it was made."""
     if isinstance(node, nodes.Filter):
         return node.name in _COUNTED_TEXTS or node.name == _name("joined")
     return isinstance(node, nodes.TemplateData | nodes.Const)
 
 
 def _is_short(operands: list[nodes.Expr], operators: list[nodes.Operand]) -> bool:
-    """Whether a comparison ends at once: one side is a short constant, and nothing is sought in the other.
-
-    `x in ["a", "b"]` is such a one.
+    """Whether a comparison takes constant time, such as `x in ["a", "b"]`: one side is a short constant, and
+    the other side is not searched.
     """
     if len(operators) > 1:
         return False
@@ -133,7 +132,7 @@ def _name(name: str) -> str:
 
 
 def _steps(body: list[nodes.Node], lineno: int) -> nodes.Const:
-    """What one run of some nodes takes."""
+    """The steps that one run of the nodes takes."""
     inner = [part for node in body for part in (node, *node.find_all(nodes.Node))]
     texts = sum(len(part.data) for part in inner if isinstance(part, nodes.TemplateData))
     return nodes.Const(1 + len(inner) // _NODES_PER_STEP + texts // 64, lineno=lineno)
@@ -149,7 +148,7 @@ def _turns(context: Any, values: Iterable[Any], steps: int) -> Iterator[Any]:
 
 
 def _written(context: Any, value: Any) -> Any:
-    """A value that is about to be written into the prompt."""
+    """Count a value that is about to be written into the prompt."""
     meter: Meter = context.meter
     meter.build(len(value) if type(value) is str else costs.as_text(meter, (value,)))
     return value
@@ -178,7 +177,7 @@ def _added(context: Any, values: tuple[Any, ...]) -> Any:
 
 
 def _compared(context: Any, value: Any) -> Any:
-    """A value that is about to be compared, searched, or looked up."""
+    """Count a value that is about to be compared, searched, or looked up."""
     meter: Meter = context.meter
     if type(value) is str:
         meter.build(len(value))

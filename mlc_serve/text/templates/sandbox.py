@@ -1,9 +1,8 @@
-"""The Jinja2 environment that chat templates are written for, with a bound on the work that one rendering may
-do.
+"""The Jinja2 environment that chat templates are written for, with a limit on the work of each rendering.
 
-Templates come with models from anywhere. Whatever could take long or build something large is metered:
-operators and calls by hooks of Jinja2's sandbox, filters and tests by functions around them, all else by
-changing the parsed template. The meter belongs to the thread that renders, out of a template's reach.
+Templates come with models from untrusted sources. Whatever could take long or build something large is
+metered: operators and calls by hooks of Jinja2's sandbox, filters and tests by wrappers, everything else by
+changing the parsed template. The meter belongs to the thread that renders; templates can't reach it.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ _METHODS_OF_DICT = frozenset(dir(dict))
 
 
 class TemplateRefusalError(TemplateRuntimeError):
-    """The template itself says that it can't write such a conversation; its text is the template's."""
+    """The template itself refuses the conversation. The error's text is the template's."""
 
 
 class GenerationTag(Extension):
-    """`{% generation %}` marks what the model wrote, for training; what it encloses is written as it is."""
+    """`{% generation %}` marks the model's text for training. What it encloses is written as it is."""
 
     tags: ClassVar[set[str]] = {"generation"}  # type: ignore[misc]
 
@@ -47,19 +46,19 @@ class GenerationTag(Extension):
 
 
 class TemplateNamespace(Namespace):
-    """`namespace()` of templates. Written out it doesn't show what it holds, which may be itself."""
+    """`namespace()` of templates. Its repr doesn't show its contents, which may include itself."""
 
     def __repr__(self) -> str:
         return "<namespace>"
 
 
 class MeteredContext(Context):
-    """The context of one rendering. Templates reach its variables, but not its meter."""
+    """The context of one rendering. Templates can reach its variables, but not its meter."""
 
     meter: Meter
 
     def derived(self, locals: dict[str, Any] | None = None) -> MeteredContext:
-        """The context of a block within."""
+        """The context of an inner block."""
         within: MeteredContext = super().derived(locals)  # type: ignore[assignment]
         within.meter = self.meter
         return within
@@ -86,19 +85,19 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         self.filters |= METERS
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        """The template's tree, metered: all ways to a compiled template lead through here."""
+        """The template's tree with its meters; every template is compiled from what this returns."""
         tree = with_meters(super()._parse(source, name, filename))
         tree.set_environment(self)
         return tree
 
     def run(self, template: Template, variables: Mapping[str, Any], meter: Meter) -> Iterator[str]:
-        """What the template writes. It raises whatever its expressions raise."""
+        """Yield what the template writes. Raises whatever its expressions raise."""
         context: MeteredContext = template.new_context(dict(variables))  # type: ignore[assignment]
         context.meter = meter
         return template.root_render_func(context)
 
     def call_binop(self, context: MeteredContext, operator: str, left: Any, right: Any) -> Any:  # type: ignore[override]
-        """The operator's result, after its steps are taken."""
+        """Spend the operator's steps, then return its result."""
         meter = context.meter
         if isinstance(left, int) and isinstance(right, int):
             meter.check_number(_bits_of(operator, left, right))
@@ -109,9 +108,9 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: MeteredContext, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # noqa: N805
-        """As in the sandbox, after the steps of the call are taken; only of what has a known cost.
+        """Spend the call's steps, then call as the sandbox does. Only what has a known cost can be called.
 
-        Dunder names leave all others to keywords.
+        The parameters have dunder names so that every other name can be a keyword argument.
         """
         meter = __context.meter
         meter.spend(1 + len(args) + len(kwargs))
@@ -125,13 +124,13 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         return super().call(__context, __obj, *args, **kwargs)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """As in the sandbox; `message.role` doesn't look for a method of that name first."""
+        """Do the same as the sandbox, except that `message.role` doesn't look for a method first."""
         if type(obj) is dict and attribute in obj and attribute not in _METHODS_OF_DICT:
             return obj[attribute]
         return super().getattr(obj, attribute)
 
     def _call_cost(self, function: Any) -> Cost:
-        """SecurityError for what has none."""
+        """The cost of calling a function. Raises SecurityError if it has none."""
         method = getattr(function, "__wrapped__", function)  # the sandbox puts a function around str.format
         if isinstance(method, BuiltinMethodType) and (cost := method_cost(method.__self__, method.__name__)):
             return partial(_of_owner, cost, method.__self__)
@@ -145,7 +144,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
 
 
 def _with_cost(function: Callable[..., Any], cost: Cost) -> Callable[..., Any]:
-    """A filter or a test that takes its steps before it does its work."""
+    """A filter or a test that spends its steps before it does its work."""
     wants = getattr(function, "jinja_pass_arg", None)
 
     def counted(context: MeteredContext, *args: Any, **named: Any) -> Any:
@@ -170,7 +169,7 @@ def _wanted(wants: _PassArg | None, context: MeteredContext) -> tuple[Any, ...]:
 
 
 def _bits_of(operator: str, left: int, right: int) -> int:
-    """The length of the operator's result at most."""
+    """The most bits that the operator's result can have."""
     if operator == "**":
         return left.bit_length() * max(right, 1)
     if operator == "*":
@@ -203,7 +202,7 @@ def _to_json(
     )
 
 
-# The functions that every template finds.
+# The costs of the functions that every template can call.
 _COSTS: Mapping[str, Cost] = {
     "cycler": costs.elements,
     "dict": costs.times(2),

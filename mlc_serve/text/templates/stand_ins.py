@@ -1,7 +1,7 @@
-"""Private characters in a chat template for the names of control tokens.
+"""Replaces the names of control tokens in a chat template by private-use characters.
 
-No text of a client holds them, so a control token in the prompt is where such a character is, however the
-template has joined and cut what clients wrote.
+No client's text holds these characters, so each of them in the prompt is a control token of the template's
+own, however the template has joined and cut the client's texts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jinja2.visitor import NodeVisitor
 
 from mlc_serve.text.text_search import TextSearch
 
-# Methods and filters that look for their first argument in a text, which is most likely a client's.
+# Methods and filters that search a text, most likely a client's, for their first argument.
 _SEARCHING = frozenset(
     {"count", "endswith", "find", "index", "lstrip", "partition", "removeprefix", "removesuffix", "replace"}
     | {"rfind", "rindex", "rpartition", "rsplit", "rstrip", "split", "startswith", "strip"}
@@ -23,7 +23,7 @@ _SEARCHING = frozenset(
 
 
 class StandIns:
-    """Private characters for the names of control tokens that stand in one template, made as they are met."""
+    """Private-use characters for the control names in one template, assigned as the names are found."""
 
     def __init__(self, names: Collection[str]) -> None:
         self._names = TextSearch(names)
@@ -36,15 +36,15 @@ class StandIns:
         return {character: name for name, character in self._characters.items()}
 
     def put_into(self, text: str) -> str:
-        """The text with a character in the place of each name."""
+        """The text with each name replaced by its character."""
         return self._names.replace(text, self._character)
 
     def take_from(self, text: str) -> str:
-        """The text with the names again."""
+        """The text with each character replaced by its name."""
         return TextSearch(self.names).replace(text, self.names.__getitem__)
 
     def put_into_template(self, tree: nodes.Template) -> None:
-        """The same for what the template writes; names that it looks for in a text are left as they are."""
+        """Do the same in what the template writes; names that it searches for in a text stay as they are."""
         _Replacing(self.put_into).visit(tree)
 
     def _character(self, name: str) -> str:
@@ -54,7 +54,7 @@ class StandIns:
 
 
 class _Replacing(NodeVisitor):
-    """Changes the constants of a template, but for those that it looks for in a text."""
+    """Changes the constants of a template, except those that it searches for in a text."""
 
     def __init__(self, change: Callable[[str], str]) -> None:
         self._change = change

@@ -1,1 +1,1 @@
-"""Strings to token ids and back, by the tokenizers that come with models."""
+"""Turns text into token ids and back, by the tokenizers that come with models."""

@@ -1,7 +1,7 @@
-"""The tokenizer classes of transformers 5 that put a pipeline of their own around a vocabulary.
+"""The tokenizer classes of transformers 5 that build their own pipeline around a vocabulary.
 
-With these, what tokenizer.json says of normalization, pre-tokenization and decoding does not count; its
-vocabulary and merges do. All other classes take tokenizer.json as it is.
+They use the vocabulary and merges of tokenizer.json, but ignore its normalization, pre-tokenization and
+decoding. All other classes use tokenizer.json as it is.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Options = Mapping[str, Any]
 class TokenizerClass:
     """`set_up` gives a tokenizer around a BPE model its pipeline, by the options of tokenizer_config.json.
 
-    `named_tokens` hold where no file names them. `reads_unknown` says that characters outside of the
-    vocabulary become the unknown token, `from_sentencepiece` that the vocabulary may stand in tokenizer.model
+    `named_tokens` are used where no file names such a token. With `reads_unknown`, characters outside the
+    vocabulary become the unknown token; with `from_sentencepiece`, the vocabulary may be in tokenizer.model
     rather than in vocab.json and merges.txt.
     """
 
@@ -30,7 +30,7 @@ class TokenizerClass:
     reads_unknown: bool = False
     from_sentencepiece: bool = False
     adds_begin_token: bool = False  # unless an option says otherwise, and even beside a tokenizer.json
-    renews_special_tokens: bool = False  # their flags in the files don't count
+    renews_special_tokens: bool = False  # ignores their flags in the files
 
 
 def _llama(tokenizer: tokenizers.Tokenizer, options: Options) -> None:
@@ -66,7 +66,7 @@ def _gpt2(tokenizer: tokenizers.Tokenizer, options: Options) -> None:
     _set_model(tokenizer.model, is_sentencepiece=False)
 
 
-# How Qwen2 was trained to part words: letters, single digits, other characters, line ends, spaces.
+# How Qwen2 splits text into words: letters, single digits, other characters, line ends, spaces.
 _QWEN2_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"

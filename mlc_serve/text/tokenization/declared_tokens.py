@@ -1,7 +1,7 @@
-"""The tokens that a model directory declares beside its vocabulary, read as transformers 5 reads them.
+"""The tokens that a model directory declares in addition to its vocabulary, read as transformers 5 does.
 
-They stand in tokenizer_config.json. Where that has no list of all added tokens, they stand in
-special_tokens_map.json, added_tokens.json and tokenizer.json as well.
+They are in tokenizer_config.json. If that has no list of all added tokens, special_tokens_map.json,
+added_tokens.json and tokenizer.json are read as well.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tokenizers import AddedToken
 from mlc_serve.errors import CheckpointError
 from mlc_serve.text.json_object import read_json_object_if_present
 
-# In the order in which they get their ids, if the vocabulary lacks them.
+# In the order in which they get ids if the vocabulary lacks them.
 STANDARD_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 _LIST = "added_tokens_decoder"
@@ -29,8 +29,8 @@ _FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 
 @dataclass(frozen=True)
 class DeclaredTokens:
-    """`added` are the listed tokens, in the order of their ids there; `named` those with a part to play, by
-    names such as `bos_token`; `extra` further special tokens, None where nothing is said of them.
+    """`added` are the listed tokens, in the order of their ids; `named` are those with a role, by names such
+    as `bos_token`; `extra` are further special tokens, None if the files declare no such list.
     """
 
     added: list[AddedToken]
@@ -38,11 +38,11 @@ class DeclaredTokens:
     extra: list[AddedToken] | None
 
     def unnormalized(self) -> DeclaredTokens:
-        """The same, with listed tokens that are found in a text before it is normalized."""
+        """A copy whose listed tokens are matched before a text is normalized."""
         return replace(self, added=[_with_flags(token, normalized=False) for token in self.added])
 
     def add_to(self, tokenizer: tokenizers.Tokenizer) -> None:
-        """Add what the tokenizer lacks. A token that its vocabulary holds keeps the id that it has there."""
+        """Add the tokens that the tokenizer lacks. A token in its vocabulary keeps its id there."""
         present = tokenizer.get_added_tokens_decoder().values()
         as_they_are = {repr(token) for token in present}
         missing = [token for token in self.added if repr(token) not in as_they_are]
@@ -63,10 +63,10 @@ def read_declared_tokens(
     listed: Mapping[int, AddedToken],
     defaults: Mapping[str, str],
 ) -> DeclaredTokens:
-    """What is declared in a directory whose tokenizer_config.json is `config`.
+    """The tokens declared in a directory whose tokenizer_config.json is `config`.
 
     `listed` are the added tokens of its tokenizer.json, `defaults` the named tokens of its tokenizer class.
-    CheckpointError names the file and the key.
+    Raises CheckpointError, which names the file and the key.
     """
     reader = _Reader()
     with _faults_in(directory / "tokenizer_config.json"):
@@ -84,7 +84,7 @@ def read_declared_tokens(
 
 
 class _Reader:
-    """Puts together what the files say. What is said of a name later replaces what was said before."""
+    """Collects what the files declare. A later declaration of a name replaces an earlier one."""
 
     def __init__(self) -> None:
         self.added: dict[int, AddedToken] = {}
@@ -92,35 +92,35 @@ class _Reader:
         self._extra: list[AddedToken] | None = None
 
     def read_config(self, config: Mapping[str, Any]) -> None:
-        """tokenizer_config.json."""
+        """Read tokenizer_config.json."""
         self._read_names(config)
         self._read_extra(_EXTRA, config.get(_EXTRA) or config.get(_EXTRA_ONCE, config.get(_EXTRA)))
         for token_id, value in _object(_LIST, config.get(_LIST) or {}).items():
             if not token_id.isdecimal():
-                raise CheckpointError(f"{_LIST}: {reprlib.repr(token_id)} is no token id")
+                raise CheckpointError(f"{_LIST}: {reprlib.repr(token_id)} is not a token id")
             self.added[int(token_id)] = _token(f"{_LIST}.{token_id}", value)
 
     def read_special_map(self, declared: Mapping[str, Any]) -> None:
-        """special_tokens_map.json, but for its extra tokens under the old name."""
+        """Read special_tokens_map.json, except for extra tokens under their old name."""
         self._read_names(declared, always_special=True)
         self._read_extra(_EXTRA, declared.get(_EXTRA))
 
     def read_older_extra(self, declared: Mapping[str, Any]) -> None:
-        """special_tokens_map.json's extra tokens under the old name, which count if there are no others."""
+        """Read the extra tokens under their old name in special_tokens_map.json, if there are no others."""
         if self._extra is None:
             self._read_extra(_EXTRA_ONCE, declared.get(_EXTRA_ONCE))
 
     def read_ids(self, ids: Mapping[str, Any]) -> None:
-        """added_tokens.json: ids by text. Those are special that the other files have named so far."""
+        """Read added_tokens.json: ids by text. A token is special if a file read before names it."""
         standard = (self._named.get(name) for name in STANDARD_NAMES)
         special = {token.content for token in (*standard, *(self._extra or ())) if token is not None}
         for text, token_id in ids.items():
             if not isinstance(token_id, int):
-                raise CheckpointError(f"{reprlib.repr(text)}: {reprlib.repr(token_id)} is no token id")
+                raise CheckpointError(f"{reprlib.repr(text)}: {reprlib.repr(token_id)} is not a token id")
             self.added[token_id] = _token(text, {"content": text, "special": text in special})
 
     def declared(self, defaults: Mapping[str, str]) -> DeclaredTokens:
-        """All of it. A named token has the flags that the list gives it."""
+        """Everything that was read. A named token has the flags that it has in the list."""
         by_content = {token.content: token for token in self.added.values()}
         named = {name: AddedToken(text, special=True) for name, text in defaults.items()} | {
             name: token and by_content.get(token.content, token) for name, token in self._named.items()
@@ -133,7 +133,7 @@ class _Reader:
         )
 
     def _read_names(self, declared: Mapping[str, Any], *, always_special: bool = False) -> None:
-        """The standard names, for which null says that there is no such token, and the model's own."""
+        """Read the standard names, where null means that there is no such token, and the model's own."""
         for name, value in declared.items():
             if name in STANDARD_NAMES and value is None:
                 self._named[name] = None
@@ -141,14 +141,14 @@ class _Reader:
                 self._named[name] = _token(name, value, always_special=always_special)
 
     def _read_extra(self, key: str, value: Any) -> None:
-        """A list of tokens, or an object of the model's own names and their tokens."""
+        """Read a list of tokens, or an object from the model's own names to tokens."""
         if isinstance(value, dict):
             self._named |= {name: _token(f"{key}.{name}", token) for name, token in value.items()}
         elif isinstance(value, list):
             tokens = [_token(f"{key}.{i}", token) for i, token in enumerate(value)]
             self._extra = [*(self._extra or ()), *tokens]
         elif value is not None:
-            raise CheckpointError(f"{key} is {reprlib.repr(value)}, a list of tokens is needed")
+            raise CheckpointError(f"{key} is {reprlib.repr(value)}, not a list of tokens")
 
 
 @contextmanager
@@ -166,7 +166,7 @@ def _with_flags(token: AddedToken, **flags: bool) -> AddedToken:
 
 def _object(key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise CheckpointError(f"{key} is {reprlib.repr(value)}, an object is needed")
+        raise CheckpointError(f"{key} is {reprlib.repr(value)}, not an object")
     return value
 
 
@@ -175,7 +175,7 @@ def _token(key: str, value: Any, *, always_special: bool = False) -> AddedToken:
     if isinstance(value, str):
         return AddedToken(value, special=True)
     if not isinstance(value, dict) or not isinstance(value.get("content"), str):
-        raise CheckpointError(f"{key} is {reprlib.repr(value)}, a token is needed")
+        raise CheckpointError(f"{key} is {reprlib.repr(value)}, not a token")
     flags = {name: bool(value[name]) for name in _FLAGS if name in value}
     if always_special:
         flags["special"] = True

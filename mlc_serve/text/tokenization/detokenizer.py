@@ -1,4 +1,6 @@
-"""The text of a growing sequence of tokens. One object for one sequence; owned by whoever streams it."""
+"""The text of a growing sequence of tokens. Each sequence has a Detokenizer, owned by the code that streams
+it.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +11,17 @@ from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 
 class Detokenizer:
-    """Gives text out as soon as its characters are whole, in whatever portions the tokens come.
+    """Returns text as soon as its characters are complete; tokens may arrive in any portions.
 
-    All that it gave out equals the UTF-8 decoding of all the bytes at once, with U+FFFD for those that are
-    invalid. Special tokens are skipped. `continues_text` says that the tokens go on from a text that is
-    already there, as in a raw completion: a space that they begin with is then their own; otherwise it is
-    taken off where the tokenizer puts one. So is the last space, where it puts one behind every text.
+    Together the returned texts equal the UTF-8 decoding of all bytes at once, with U+FFFD for invalid bytes.
+    Special tokens are skipped. If the tokenizer puts a space before every text, the leading space is removed,
+    unless `continues_text` says that the tokens continue an existing text, as in a raw completion. If it puts
+    a space after every text, the last space is removed.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, continues_text: bool = False) -> None:
         self._tokenizer = tokenizer
-        self._rest = b""  # of a character that is not whole yet
+        self._rest = b""  # the bytes of a character that is not complete yet
         self._strip_next = tokenizer.strips_leading_space and not continues_text
         self._last_space = ""  # held back while it may be the last
 
@@ -27,7 +29,7 @@ class Detokenizer:
         """The text that these tokens complete."""
         tokenizer = self._tokenizer
         shown = self._rest + b"".join(map(tokenizer.shown_bytes, token_ids))
-        # What codecs' incremental decoder calls; it would be a call in Python more for each token.
+        # The incremental decoder of codecs calls this, too, at the cost of one more Python call per token.
         text, num_used = codecs.utf_8_decode(shown, "replace", False)
         self._rest = shown[num_used:]
         if self._strip_next:

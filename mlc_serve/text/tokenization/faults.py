@@ -1,4 +1,4 @@
-"""Faults of the tokenizers library, which is written in Rust and may panic, as errors that say so."""
+"""Turns the errors of the tokenizers library, which is written in Rust and may panic, into our own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mlc_serve.errors import MLCServeError
 
 @contextmanager
 def tokenizer_faults(told_as: Callable[[str], Exception]) -> Iterator[None]:
-    """Raise what the library raises as another error, made from its words in one line.
+    """Replace an error that the library raises by the one that `told_as` makes from its message in one line.
 
-    A panic reaches Python as an exception that is no Exception, and of a class that can't be imported.
+    A panic reaches Python as a BaseException, not an Exception, of a class that can't be imported.
     """
     try:
         yield

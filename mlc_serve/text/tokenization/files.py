@@ -1,4 +1,4 @@
-"""From the tokenizer files of a model directory to a tokenizer with the ids of transformers' AutoTokenizer.
+"""Reads the tokenizer files of a model directory. The ids are those of transformers' AutoTokenizer.
 
 tokenizer.json, tokenizer.model, or vocab.json and merges.txt    vocabulary and pipeline
 tokenizer_config.json, config.json                               the tokenizer's class and its options
@@ -19,14 +19,14 @@ from mlc_serve.text.tokenization.classes import TOKENIZER_CLASSES, Options, Toke
 from mlc_serve.text.tokenization.declared_tokens import DeclaredTokens, read_declared_tokens
 from mlc_serve.text.tokenization.faults import tokenizer_faults
 
-# Models whose tokenizers are of this class, whatever their files say.
+# The tokenizer class of these models, whatever their files say.
 _CLASS_OF_MODEL = {"qwen2": "Qwen2Tokenizer"}
 
 
 def read_tokenizer(directory: Path) -> tokenizers.Tokenizer:
     """The tokenizer of a model directory, with all the tokens that its files declare.
 
-    CheckpointError names the file that is missing or wrong.
+    Raises CheckpointError, which names the file that is missing or wrong.
     """
     config = read_json_object_if_present(directory / "tokenizer_config.json")
     path = directory / "tokenizer.json"
@@ -43,7 +43,7 @@ def read_tokenizer(directory: Path) -> tokenizers.Tokenizer:
 def _from_tokenizer_json(
     directory: Path, saved: tokenizers.Tokenizer, config: Options
 ) -> tokenizers.Tokenizer:
-    """What puts tokens around each text is the file's; options for begin and end tokens don't count."""
+    """The file says which tokens go around each text; the options for begin and end tokens are ignored."""
     known = _class_of(directory, config, saved)
     padding = {} if saved.padding is None else {"pad_token": saved.padding["pad_token"]}
     named = {**padding, **(known.named_tokens if known else {})}
@@ -60,7 +60,7 @@ def _from_tokenizer_json(
 
 
 def _from_sentencepiece(directory: Path, config: Options) -> tokenizers.Tokenizer:
-    # Loads protobuf, which other models need not wait for.
+    # This loads protobuf, which other models don't need.
     from mlc_serve.text.tokenization.sentencepiece import SentencePieceFile  # noqa: PLC0415
 
     pieces = SentencePieceFile(directory / "tokenizer.model")
@@ -103,7 +103,7 @@ def _read_file(path: Path) -> tokenizers.Tokenizer:
 def _class_of(
     directory: Path, config: Options, saved: tokenizers.Tokenizer | None = None
 ) -> TokenizerClass | None:
-    """The class that puts a pipeline of its own around the vocabulary; None if tokenizer.json has it all."""
+    """The class that builds its own pipeline around the vocabulary; None to use tokenizer.json as it is."""
     model = read_json_object_if_present(directory / "config.json") or read_json_object_if_present(
         directory / "mlc-chat-config.json"
     )
@@ -117,7 +117,7 @@ def _class_of(
 
 
 def _is_byte_level(tokenizer: tokenizers.Tokenizer) -> bool:
-    """Many byte-level tokenizers call themselves Llama's, whose class is of the other family."""
+    """Whether a tokenizer is byte-level. Many of these are declared as Llama's class, which is not."""
     steps = (tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.post_processor, tokenizer.decoder)
     return any(b'"ByteLevel"' in step.__getstate__() for step in steps if step is not None)
 
@@ -137,7 +137,7 @@ def _of_class(
 
 
 def _surround(tokenizer: tokenizers.Tokenizer, declared: DeclaredTokens, options: Options) -> None:
-    """Put a begin token before each text and an end token behind it, where the options ask for them."""
+    """Put a begin token before each text and an end token after it, if the options ask for them."""
     begin = declared.named.get("bos_token") if options.get("add_bos_token") else None
     end = declared.named.get("eos_token") if options.get("add_eos_token") else None
     before, after = ([f"{token.content}:0"] if token else [] for token in (begin, end))

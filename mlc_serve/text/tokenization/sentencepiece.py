@@ -1,7 +1,7 @@
-"""Vocabularies that SentencePiece has trained, from their file, `tokenizer.model`.
+"""Reads `tokenizer.model`, a vocabulary that SentencePiece has trained.
 
-The format is a protocol buffer, which sentencepiece_model.proto of github.com/google/sentencepiece describes.
-What a file says of normalization is done by steps of the tokenizers library, as transformers 5 does it.
+The format is a protocol buffer, described in sentencepiece_model.proto of github.com/google/sentencepiece.
+The file's normalization is done by steps of the tokenizers library, as in transformers 5.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mlc_serve.errors import CheckpointError
 _UNIGRAM = 1
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
 
-# Of each message the fields that matter here: number, name, type, and what holds where the file is silent.
+# The fields of each message that matter here: number, name, type and default.
 _FIELDS: Mapping[str, tuple[tuple[int, str, str, str], ...]] = {
     "Piece": ((1, "piece", "string", ""), (2, "score", "float", "0"), (3, "type", "int32", "1")),
     "Trainer": (
@@ -46,7 +46,7 @@ _PARTS = ((1, "pieces", "Piece"), (2, "trainer", "Trainer"), (3, "normalizer", "
 
 
 class SentencePieceFile:
-    """One tokenizer.model. CheckpointError if it can't be read."""
+    """One tokenizer.model. Raises CheckpointError if it can't be read."""
 
     def __init__(self, path: Path) -> None:
         self._model = _model_class()()
@@ -66,7 +66,7 @@ class SentencePieceFile:
         return models.BPE(vocab=self._ids, merges=merges)
 
     def named_tokens(self) -> dict[str, str]:
-        """The pieces that begin and end a text and stand for the unknown, by names such as `bos_token`."""
+        """The pieces for the beginning of a text, its end, and unknown text, by names such as `bos_token`."""
         trainer = self._model.trainer
         names = ("bos", "eos", "unk")
         return {
@@ -76,8 +76,8 @@ class SentencePieceFile:
         }
 
     def added_tokens(self, *, with_user_defined: bool) -> list[AddedToken]:
-        """The control pieces, which are special. User-defined pieces are found in a text as these are, but
-        for the pipeline of `tokenizer`, which finds them itself.
+        """The control pieces, which are special, and the user-defined pieces if asked for: the pipeline of
+        `tokenizer` finds these itself, others don't.
         """
         kinds = (_CONTROL, _USER_DEFINED) if with_user_defined else (_CONTROL,)
         return [
@@ -92,8 +92,8 @@ class SentencePieceFile:
         return bool(self._model.normalizer.add_dummy_prefix)
 
     def tokenizer(self, *, first_only: bool) -> tokenizers.Tokenizer:
-        """The whole pipeline that the file describes. The space before a text is put before each of the texts
-        between added tokens, or only before the first.
+        """The whole pipeline that the file describes. A space goes before every text between added tokens, or
+        with `first_only` before the first one only.
         """
         tokenizer = tokenizers.Tokenizer(self._own_model())
         tokenizer.normalizer = normalizers.Sequence(list(self._normalizers(first_only)))
@@ -140,7 +140,7 @@ class SentencePieceFile:
             yield normalizers.Replace(Regex(" {2,}"), " ")
         if spec.escape_whitespaces:
             yield normalizers.Replace(" ", "▁")
-        if self.adds_space and not first_only:  # also before a space, where Metaspace would put none
+        if self.adds_space and not first_only:  # also before a space, where Metaspace puts none
             yield normalizers.Replace(Regex(r"\A▁"), "▁▁")
 
     def _pre_tokenizers(self, first_only: bool) -> Iterator[pre_tokenizers.PreTokenizer]:
@@ -162,7 +162,7 @@ class SentencePieceFile:
 
 
 def _parts_of(piece: str, known: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The ways to make a piece of two others."""
+    """The ways to compose a piece of two others."""
     for cut in range(1, len(piece)):
         left, right = piece[:cut], piece[cut:]
         if left in known and right in known:

@@ -1,9 +1,9 @@
 """The bytes that one vocabulary entry stands for. Knows no tokenizer file and no ids.
 
 Byte-level BPE (GPT-2, Llama 3, Qwen2) writes each byte as one printable character. SentencePiece (Llama 2,
-Gemma) writes text as it is, a space as "▁", and bytes that are no character of its vocabulary as "<0xNN>".
-WordPiece (BERT) marks entries that continue a word; all others begin with a space. What else there is, the
-library's own decoder tells.
+Gemma) writes text as it is, a space as "▁", and the bytes of characters outside its vocabulary as "<0xNN>".
+WordPiece (BERT) marks entries that continue a word; all others begin with a space. The library's own decoder
+handles all other kinds.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ ToBytes = Callable[[str], bytes]
 
 _BYTE_ENTRY = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
-# An entry between which others are decoded: its text is nothing that a decoder changes.
+# Entries are decoded between two of this one, whose text no decoder changes.
 _NEIGHBOUR = "x"
 
 
 class EntryDecoder:
-    """How one tokenizer's entries become bytes, told by the decoder that its file declares.
+    """Turns one tokenizer's entries into bytes, by the decoder that its file declares.
 
-    `strips_leading_space` and `strips_last_space` say that the space which begins or ends a text is none of
-    the text's own: it is left out where entries are decoded. CheckpointError if an entry's text depends on
-    the entries around it.
+    `strips_leading_space` and `strips_last_space` say that the tokenizer adds a space before or after every
+    text, which decoding removes. Raises CheckpointError if an entry's text depends on the entries around it.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
@@ -48,9 +47,7 @@ class EntryDecoder:
         self.to_bytes: ToBytes = _byte_level_bytes if self.is_byte_level else self._other_bytes
 
     def added_to_bytes(self, text: str) -> bytes:
-        """Bytes of an entry that was added beside the learned vocabulary; byte-level tokenizers store its
-        text as it is.
-        """
+        """The bytes of an entry added to the learned vocabulary; byte-level ones are stored as plain text."""
         return text.encode() if self.is_byte_level else self.to_bytes(text)
 
     def _other_bytes(self, entry: str) -> bytes:
@@ -58,7 +55,7 @@ class EntryDecoder:
         return bytes([int(byte[1], 16)]) if byte else self._in_the_middle(entry).encode()
 
     def _in_the_middle(self, entry: str) -> str:
-        """The entry's text with other text on both sides, which decoders may treat in another way."""
+        """The entry's text between other text, which may differ from its text at either end."""
         whole = self._decoded([_NEIGHBOUR, entry, _NEIGHBOUR])
         return whole[self._before : len(whole) - self._behind]
 
@@ -67,7 +64,7 @@ class EntryDecoder:
 
 
 def _decoder_steps(tokenizer: tokenizers.Tokenizer) -> Iterator[dict[str, Any]]:
-    """The declared decoder, its sequences laid flat; nothing if there is none."""
+    """The steps of the declared decoder, with nested sequences flattened; nothing if there is no decoder."""
     if tokenizer.decoder is None:
         return
     waiting = [json.loads(tokenizer.decoder.__getstate__())]
@@ -80,10 +77,10 @@ def _decoder_steps(tokenizer: tokenizers.Tokenizer) -> Iterator[dict[str, Any]]:
 
 
 def _stand_ins() -> dict[int, str]:
-    """Translation from the printable character of a byte to chr(byte); all other characters below 256 to ones
-    above.
+    """A translation table from the printable character of a byte to chr(byte), which moves all other
+    characters below 256 out of the way.
 
-    Printable Latin-1 stands for itself; the bytes between are counted up from U+0100, in order.
+    Printable Latin-1 stands for itself; the other bytes are numbered from U+0100, in order.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = sorted(set(range(256)) - set(printable))
@@ -98,5 +95,5 @@ _BYTE_OF_STAND_IN = _stand_ins()
 def _byte_level_bytes(entry: str) -> bytes:
     try:
         return entry.translate(_BYTE_OF_STAND_IN).encode("latin-1")
-    except UnicodeEncodeError:  # an entry that was not written in stand-ins is its own text
+    except UnicodeEncodeError:  # an entry that isn't written in stand-ins is plain text
         return entry.encode()

@@ -1,4 +1,4 @@
-"""A model's tokenizer: text to ids, ids to the bytes they truly stand for. Says the same at all times; any
+"""A model's tokenizer: text to ids, and ids to the exact bytes they stand for. It never changes, and any
 thread may use it.
 """
 
@@ -15,21 +15,20 @@ from mlc_serve.text.tokenization.faults import tokenizer_faults
 from mlc_serve.text.tokenization.files import read_tokenizer
 from mlc_serve.text.tokenization.token_bytes import EntryDecoder
 
-# Some models mark these as special, yet they are part of an answer: without them no call could be found in
-# it.
+# Some models mark these as special, but they are part of an answer: tool calls are found by them.
 _VISIBLE_TAGS = frozenset({"<tool_call>", "</tool_call>"})
-# How much shorter a normalizer makes a text: three letters of Korean become one character, and white space
-# one space. More than this is no text that anybody wants to have read.
+# How many times shorter a normalizer can make a text: three Korean letters become one character, runs of
+# white space one space. No useful text shrinks more than this.
 _MOST_SHORTENED = 4
 
 
 class Tokenizer:
-    """Wraps a Hugging Face tokenizer, whose padding and truncation are switched off.
+    """Wraps a Hugging Face tokenizer, and switches off its padding and truncation.
 
-    Every id has bytes, and the bytes of consecutive tokens concatenate to the UTF-8 of their text, also where
-    one character is spread over several tokens. Ids that belong to no entry (models pad their vocabulary)
-    have none; `vocab_size` is one more than the highest that does. `special_texts` are those that `encode`
-    turns into control tokens wherever they are written.
+    The bytes of consecutive tokens concatenate to the UTF-8 of their text, even if one character is spread
+    over several tokens. Ids without an entry (models pad their vocabulary) have no bytes; `vocab_size` is one
+    more than the highest id with an entry. `special_texts` are the texts that `encode` turns into control
+    tokens wherever they occur.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
@@ -42,11 +41,11 @@ class Tokenizer:
         self.strips_last_space = self._entries.strips_last_space
         added = tokenizer.get_added_tokens_decoder()
         vocab = tokenizer.get_vocab()
-        # The ids may have gaps: their number is not the highest.
+        # The ids may have gaps, so that the highest can't be computed from their number.
         self.vocab_size = max([-1, *vocab.values(), *added]) + 1
         longest = max([1, *map(len, vocab), *(len(token.content) for token in added.values())])
         self._most_characters = longest * (1 if tokenizer.normalizer is None else _MOST_SHORTENED)
-        # Of added entries at once, of others as they are first asked for.
+        # Filled with added entries now, and with other entries when they are first asked for.
         self._bytes = {
             token_id: token.content.encode() if token.special else self._entries.added_to_bytes(token.content)
             for token_id, token in added.items()
@@ -60,11 +59,11 @@ class Tokenizer:
 
     @classmethod
     def from_directory(cls, path: str | Path) -> Tokenizer:
-        """The tokenizer of a model directory; CheckpointError names the file that is missing or wrong."""
+        """The tokenizer of a model directory. Raises CheckpointError, which names a missing or wrong file."""
         try:
             with tokenizer_faults(lambda fault: CheckpointError(f"the tokenizer can't be used: {fault}")):
                 tokenizer = cls(read_tokenizer(Path(path)))
-            tokenizer.encode("", add_special_tokens=True)  # fails if the tokens around a text are unknown
+            tokenizer.encode("", add_special_tokens=True)  # fails if its begin or end token is unknown
         except RequestFailedError as error:
             raise CheckpointError(f"{path}: {error}") from error
         except CheckpointError as error:
@@ -72,22 +71,22 @@ class Tokenizer:
         return tokenizer
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """Ids of a text; special tokens written out in it become theirs.
+        """The ids of a text. Names of special tokens in it become special tokens.
 
-        `add_special_tokens` adds what the tokenizer puts around every text, such as a begin token.
-        InvalidRequestError for a text that is not Unicode: a lone half of a surrogate pair.
+        `add_special_tokens` adds what the tokenizer puts around every text, such as a begin token. Raises
+        InvalidRequestError if the text is not valid Unicode: it holds a lone half of a surrogate pair.
         """
         _check_unicode(text)
         with tokenizer_faults(_cannot_read):
-            # The call for several texts is the one that lets other threads run meanwhile.
+            # Only the batch call lets other threads run meanwhile.
             (encoded,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         return encoded.ids
 
     def encode_pieces(self, pieces: Sequence[Piece]) -> list[int]:
-        """Ids of the joined pieces, in which only the control pieces are control tokens.
+        """The ids of the joined pieces, in which only the control pieces are control tokens.
 
-        A control piece is one of `special_texts`. InvalidRequestError as from `encode`, and if the tokenizer
-        can't read a name in other text as plain text.
+        A control piece is one of `special_texts`. Raises InvalidRequestError as `encode` does, and if the
+        tokenizer can't encode a special token's name in other text as plain text.
         """
         for piece in pieces:
             _check_unicode(piece.text)
@@ -95,13 +94,13 @@ class Tokenizer:
             return self._pieces.encode(pieces)
 
     def fewest_tokens(self, num_characters: int) -> int:
-        """How many tokens a text has at least, by its length and the longest entry, without reading it."""
+        """The fewest tokens that a text of this length can have, by the length of the longest entry."""
         return -(-num_characters // self._most_characters)
 
     def decode(self, token_ids: Iterable[int]) -> str:
-        """The text of a whole sequence, without special tokens; bytes that are not UTF-8 become U+FFFD.
+        """The text of a whole sequence, without special tokens. Bytes that are not UTF-8 become U+FFFD.
 
-        The space that some tokenizers put before or behind every text is taken off again.
+        The space that some tokenizers put before or after every text is removed again.
         """
         text = b"".join(map(self.shown_bytes, token_ids)).decode(errors="replace")
         text = text.removesuffix(" ") if self.strips_last_space else text
@@ -113,7 +112,7 @@ class Tokenizer:
         return found
 
     def token_bytes(self, token_id: int) -> bytes:
-        """What the id adds to the bytes of a text: a special token its name, an id of no entry nothing."""
+        """The id's bytes: for a special token those of its name, for an id without an entry none."""
         known = self._bytes.get(token_id)
         if known is not None:
             return known
@@ -124,11 +123,11 @@ class Tokenizer:
         return found
 
     def shown_bytes(self, token_id: int) -> bytes:
-        """What the id adds to the bytes of decoded text: a special token nothing."""
+        """The id's bytes in decoded text: for a special token none."""
         return b"" if token_id in self._special_ids else self.token_bytes(token_id)
 
     def token_text(self, token_id: int) -> str:
-        """The token's bytes as a text of their own, with U+FFFD where they are only a part of a character."""
+        """The token's bytes decoded by themselves, with U+FFFD where they are only part of a character."""
         return self.token_bytes(token_id).decode(errors="replace")
 
     def is_special(self, token_id: int) -> bool:

@@ -136,7 +136,7 @@ def test_renders_as_transformers_does(
     tools: list[dict[str, Any]] | None,
     add_generation_prompt: bool,
 ) -> None:
-    """Same white space, same JSON, same variables: a model sees the prompt it was trained on."""
+    """White space, JSON and variables are the same: a model sees prompts like those of its training."""
     if template == CHATML:
         tools = None
     asked: dict[str, Any] = {"add_generation_prompt": add_generation_prompt, "loops": "3"}
@@ -148,7 +148,7 @@ def test_renders_as_transformers_does(
 
 
 def test_tools_choose_the_template_that_is_named_for_them() -> None:
-    """Of named templates "tool_use" writes conversations with tools, "default" all others."""
+    """Of several named templates, "tool_use" writes conversations with tools and "default" all others."""
     template = ChatTemplate({"default": "plain", "tool_use": "{{ tools | length }} tools"})
 
     assert prompt_of(template, TALK) == "plain"
@@ -165,7 +165,9 @@ def test_tools_without_a_place_are_refused() -> None:
 
 
 def test_variables_reach_the_template() -> None:
-    """Clients may set what a template offers, such as enable_thinking, but not what the prompt is made of."""
+    """Clients may set a template's own variables, such as enable_thinking, but not those that the server
+    sets.
+    """
     template = ChatTemplate("{{ enable_thinking }} {{ messages | length }}")
 
     assert prompt_of(template, TALK, enable_thinking=False) == "False 4"
@@ -205,7 +207,7 @@ def test_a_template_that_fails_is_an_error_not_a_crash(source: str) -> None:
 
 
 def test_each_rendering_has_its_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A template that is used often does not run out of them."""
+    """A template that is used often does not run out of steps."""
     monkeypatch.setattr(Meter, "LIMIT", 2000)
     template = ChatTemplate(CHATML)
 
@@ -222,6 +224,6 @@ def test_the_conversation_stays_as_it_was() -> None:
 
 @pytest.mark.parametrize("source", ["{% for %}", "{{ open", "{% generation %}"])
 def test_a_template_that_does_not_parse_stops_the_start(source: str) -> None:
-    """The model's directory is at fault, no client."""
+    """The error blames the model's directory, not a client."""
     with pytest.raises(CheckpointError, match="'default' can't be parsed: line 1: "):
         ChatTemplate(source)

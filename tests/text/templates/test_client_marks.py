@@ -16,7 +16,9 @@ MARKS = ClientMarks(NAMES, ["</think>", "user", "<", "|>\n"], {"name", "role", "
 )
 @pytest.mark.parametrize("after", ["", ">", "|>", "r|>", "s>"])
 def test_no_name_is_whole_where_a_client_has_a_part_in_it(before: str, text: str, after: str) -> None:
-    """Whatever a template writes around the text, trimmed or not; without marks it is what it was."""
+    """Marks interrupt every such name, whatever the template writes around the text; without marks the text
+    is the original.
+    """
     marked = MARKS.put_into({"name": text}, "\ue000")["name"]
     assert marked.replace("\ue000", "") == text
     for written in (before + marked + after, before + marked.strip() + after):
@@ -24,6 +26,6 @@ def test_no_name_is_whole_where_a_client_has_a_part_in_it(before: str, text: str
 
 
 def test_what_a_template_may_look_for_stays_as_it_is() -> None:
-    """Its literals, ordinary words, and what clients can't choose."""
+    """The template's literals, ordinary words and fixed values are not marked."""
     written = {"role": "user", "content": ["a</think>b", {"type": "text", "text": "hello"}], "n": 3}
     assert MARKS.put_into(written, "\ue000") == written

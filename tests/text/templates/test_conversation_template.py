@@ -57,7 +57,7 @@ def render(config: dict[str, Any], *args: Any, **kwargs: Any) -> str:
 
 
 def test_roles_separators_and_the_systems_text() -> None:
-    """Each message stands between its role and a separator, after the template's own system text."""
+    """Each message is between its role and a separator, after the template's own system message."""
     assert render(CHATML, TALK) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n"
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n"
@@ -66,8 +66,8 @@ def test_roles_separators_and_the_systems_text() -> None:
 
 
 def test_the_first_role_can_be_left_out_after_a_system_text() -> None:
-    """Llama 2's form: the system's text stands inside the first message; answers have a separator of their
-    own.
+    """In Llama 2's format the system message is inside the first message, and answers have their own
+    separator.
     """
     assert render(INSTRUCTIONS, TALK) == (
         "[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST] Hello </s><s>[INST] Bye [/INST] "
@@ -76,7 +76,7 @@ def test_the_first_role_can_be_left_out_after_a_system_text() -> None:
 
 
 def test_the_clients_system_text_replaces_the_templates() -> None:
-    """System and developer messages are the system's text, wherever they stand."""
+    """System and developer messages form the system message, wherever they are in the conversation."""
     messages = [{"role": "system", "content": "A"}, USER, {"role": "developer", "content": "B"}]
 
     assert render(CHATML, messages).startswith(
@@ -85,7 +85,7 @@ def test_the_clients_system_text_replaces_the_templates() -> None:
 
 
 def test_places_in_a_clients_text_are_not_filled() -> None:
-    """Once a user's "{function_string}" was replaced by the functions, so that text changed under way."""
+    """A user's "{function_string}" stays as it is; it used to be replaced by the functions."""
     text = "{user_message} {function_string} {system_message} {assistant_message}"
     prompt = render(
         FUNCTIONS, [{"role": "system", "content": text}, {"role": "user", "content": text}], TOOLS
@@ -96,7 +96,7 @@ def test_places_in_a_clients_text_are_not_filled() -> None:
 
 
 def test_functions_go_to_the_last_place_alone() -> None:
-    """Earlier places stay empty; without tools the template's own text stands there."""
+    """Earlier places stay empty; without tools the template's own text is used."""
     prompt = render(FUNCTIONS, TALK, TOOLS)
 
     assert "<<question>> Hi <<functions>> <|im_end|>" in prompt
@@ -111,7 +111,7 @@ def test_tools_without_a_place_are_refused() -> None:
 
 
 def test_calls_of_an_earlier_turn_are_written_as_the_model_writes_them() -> None:
-    """Their arguments are JSON text, as clients send them."""
+    """The arguments of calls are JSON text, as clients send them."""
     call = '<tool_call>\n{"name": "f", "arguments": {"x": "ä"}}\n</tool_call>'
     calls = [{"type": "function", "function": {"name": "f", "arguments": '{"x": "ä"}'}}]
     messages = [
@@ -126,7 +126,7 @@ def test_calls_of_an_earlier_turn_are_written_as_the_model_writes_them() -> None
 
 
 def test_reasoning_of_earlier_turns_is_dropped_where_the_template_says_so() -> None:
-    """Only answers before the last question lose it."""
+    """Only answers before the last question lose their reasoning."""
     answer = {"role": "assistant", "content": "<think>hm</think>Yes"}
     config = CHATML | {"strip_reasoning_in_history": True}
     prompt = render(config, [USER, answer, USER, answer], add_generation_prompt=False)
@@ -136,7 +136,7 @@ def test_reasoning_of_earlier_turns_is_dropped_where_the_template_says_so() -> N
 
 
 def test_preset_messages_and_prefix_come_first() -> None:
-    """A template's own examples stand before the client's messages, and the prefix before everything."""
+    """A template's own examples come before the client's messages, and the prefix before everything."""
     config = CHATML | {"messages": [["user", "1+1?"], ["assistant", "2"]], "system_template": ""}
     prompt = prompt_of(
         ConversationTemplate.from_config(config, prefix="<s>"), [USER], add_generation_prompt=False
@@ -149,12 +149,12 @@ def test_preset_messages_and_prefix_come_first() -> None:
 
 
 def test_text_parts_are_joined() -> None:
-    """Content may come as parts, as OpenAI's clients send it; each is a line."""
+    """Content may be sent as parts, as OpenAI's clients do; each part becomes a line."""
     assert "user\nA\nB<|im_end|>" in render(CHATML, [{"role": "user", "content": ["A", "B"]}])
 
 
 def test_a_role_without_a_place_is_refused() -> None:
-    """The field at fault is named."""
+    """The error names the field."""
     with pytest.raises(InvalidRequestError) as refusal:
         render(CHATML, [{"role": "bard", "content": "Sing"}])
 
@@ -162,12 +162,12 @@ def test_a_role_without_a_place_is_refused() -> None:
 
 
 def test_variables_are_passed_over() -> None:
-    """There is nothing in such a template that they could set, and so nothing that they could harm."""
+    """Such a template has nothing that variables could set or harm."""
     assert render(CHATML, TALK, enable_thinking=True) == render(CHATML, TALK)
 
 
 def test_only_the_templates_names_are_control_pieces() -> None:
-    """A name or half of one that a client wrote stays text; a separator's and a role's halves are one."""
+    """A client's name or half of one stays text; halves from a separator and a role make one name."""
     config = CHATML | {"seps": ["<|im_"], "roles": {"user": "end|><|im_start|>user", "assistant": "A"}}
     template = ConversationTemplate.from_config(config, control_texts={"<|im_start|>", "<|im_end|>"})
     messages = [{"role": "user", "content": "<|im_end|>"}, {"role": "user", "content": "<|im_start"}]
@@ -180,7 +180,7 @@ def test_only_the_templates_names_are_control_pieces() -> None:
 
 @pytest.mark.parametrize("content", ["Once ", "", "<", "A<|im_end|>", "Hi"])
 def test_the_last_message_is_continued(content: str) -> None:
-    """The prompt ends with its text, to the letter."""
+    """The prompt ends with exactly the text of the last message."""
     messages = [USER, {"role": "assistant", "content": content}]
 
     assert render(CHATML, messages, continues_last=True).endswith(f"<|im_start|>assistant\n{content}")
@@ -191,7 +191,7 @@ def test_the_last_message_is_continued(content: str) -> None:
     [
         ({}, "conv_template.roles: .*required"),
         ({"roles": {"user": "U"}}, "conv_template.roles: there is no assistant"),
-        (CHATML | {"seps": []}, "conv_template.seps: 1 or 2 are needed, there are 0"),
+        (CHATML | {"seps": []}, "conv_template.seps: expected 1 or 2 separators, not 0"),
         (CHATML | {"seps": "x"}, "conv_template.seps"),
         (CHATML | {"roles": {"assistant": 4}}, "conv_template.roles.assistant"),
         (CHATML | {"messages": [["user"]]}, "conv_template.messages.0"),

@@ -9,7 +9,7 @@ from mlc_serve.text.templates.meter import ELEMENT, Meter, settled, text_size
 
 
 def test_steps_are_taken_until_there_are_none() -> None:
-    """The last one passes, the next one doesn't; texts of a client add some."""
+    """The last step passes and the next one doesn't; a client's texts add some."""
     meter = Meter(2)
     meter.spend(2)
     meter.grant(["x" * 400])
@@ -19,7 +19,7 @@ def test_steps_are_taken_until_there_are_none() -> None:
 
 
 def test_what_is_built_takes_steps_by_its_size() -> None:
-    """64 bytes are a step."""
+    """Each 64 bytes take a step."""
     meter = Meter(10)
     meter.build(64 * 8)
     with pytest.raises(TemplateRuntimeError):
@@ -27,7 +27,7 @@ def test_what_is_built_takes_steps_by_its_size() -> None:
 
 
 def test_a_walk_counts_every_part_wherever_it_stands() -> None:
-    """A list that holds another twice has it twice."""
+    """A list that holds another list twice counts it twice."""
     inner = ["abc", "äöü"]
     size = 3 + 4 * 3
     assert text_size("abc") + text_size("äöü") == size
@@ -36,7 +36,7 @@ def test_a_walk_counts_every_part_wherever_it_stands() -> None:
 
 
 def test_a_walk_ends_when_the_steps_do() -> None:
-    """However many ways lead through the value."""
+    """The walk ends however many paths lead through the value."""
     value: list[object] = []
     for _ in range(100):
         value = [value, value]
@@ -45,7 +45,7 @@ def test_a_walk_ends_when_the_steps_do() -> None:
 
 
 def test_iterators_become_lists_for_a_step_each() -> None:
-    """Other values stay what they are."""
+    """Values that are not iterators stay as they are."""
     meter, values = Meter(3), [1, 2, 3]
     assert settled(meter, values) is values
     assert settled(meter, iter(values)) == values

@@ -21,7 +21,7 @@ BIG = "{% set big = 'ab' * 100000 %}"
 
 
 def rendered(source: str, limit: int | None = None, **variables: Any) -> str:
-    """A template's text, within so many steps."""
+    """A template's text, rendered with at most `limit` steps."""
     sandbox = TemplateSandbox()
     return "".join(sandbox.run(sandbox.from_string(source), variables, Meter(limit)))
 
@@ -69,12 +69,12 @@ def rendered(source: str, limit: int | None = None, **variables: Any) -> str:
     ],
 )
 def test_meters_change_nothing_that_a_template_can_see(source: str, expected: str) -> None:
-    """Loops, operators, filters and methods do what they do in Jinja2."""
+    """Loops, operators, filters and methods work as in Jinja2."""
     assert rendered(source, tree=TREE) == expected
 
 
 def test_steps_bound_the_turns_of_loops() -> None:
-    """What fits into the steps passes, what doesn't is stopped."""
+    """A loop that needs no more than the steps passes, a longer one is stopped."""
     source = "{% for x in text %}{{ x }}{% endfor %}"
 
     assert rendered(source, 20, text="abcde") == "abcde"
@@ -83,13 +83,13 @@ def test_steps_bound_the_turns_of_loops() -> None:
 
 
 def test_a_long_body_takes_more_steps() -> None:
-    """A turn is charged by what it may do, so that a template can't hide its work in the length of a body."""
+    """An iteration costs by the length of the loop's body, so that a template can't hide its work there."""
     with pytest.raises(TemplateRuntimeError, match="not done"):
         rendered("{% for x in range(100) %}" + "{{ [x, x, x] | first }}" * 100 + "{% endfor %}", 10_000)
 
 
 def test_a_cancelled_rendering_ends() -> None:
-    """At its next step, although there are some left."""
+    """It ends at its next step, although some steps are left."""
     sandbox, meter = TemplateSandbox(), Meter()
     parts = sandbox.run(sandbox.from_string("{% for x in range(9) %}{{ x }}{% endfor %}"), {}, meter)
 
@@ -192,7 +192,7 @@ def test_a_cancelled_rendering_ends() -> None:
     ],
 )
 def test_hostile_templates_end_within_bounds(source: str) -> None:
-    """Each is stopped before it has taken its memory: steps bound the time, and the bytes of each step."""
+    """Each one is stopped before it takes too much memory or time."""
     tracemalloc.start()
     try:
         with pytest.raises(
@@ -213,5 +213,5 @@ def test_python_is_out_of_reach() -> None:
 
 
 def test_a_namespace_does_not_show_what_it_holds() -> None:
-    """It may hold itself."""
+    """Its repr would not end if it holds itself."""
     assert rendered("{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}") == "<namespace>"

@@ -18,14 +18,14 @@ SENTENCEPIECE = Tokenizer(sentencepiece_bpe())
 
 
 def streamed(tokenizer: Tokenizer, portions: list[list[int]]) -> str:
-    """All that a detokenizer gives out for tokens that come in portions."""
+    """The whole text that a detokenizer returns for tokens that arrive in portions."""
     detokenizer = Detokenizer(tokenizer)
     return "".join(map(detokenizer.push, portions)) + detokenizer.finish()
 
 
 @given(portions=st.lists(st.lists(st.integers(0, 270))))
 def test_any_bytes_in_any_portions_decode_as_all_at_once(portions: list[list[int]]) -> None:
-    """Invalid and incomplete UTF-8, special tokens and unknown ids included."""
+    """This includes invalid and incomplete UTF-8, special tokens and unknown ids."""
     data = b"".join(bytes([token_id]) for portion in portions for token_id in portion if token_id < 256)
 
     assert data.decode(errors="replace") == streamed(BYTES, portions)
@@ -51,7 +51,7 @@ def test_half_a_character_waits_for_its_other_half() -> None:
 
 
 def test_a_character_that_stays_incomplete_is_shown_at_the_end() -> None:
-    """The end tells that the rest will not come."""
+    """At the end it is clear that its other bytes will not come."""
     detokenizer = Detokenizer(BYTES)
 
     assert detokenizer.push("a🙂".encode()[:3]) == "a"
@@ -59,7 +59,7 @@ def test_a_character_that_stays_incomplete_is_shown_at_the_end() -> None:
 
 
 def test_only_the_first_space_of_a_reply_is_the_tokenizers() -> None:
-    """SentencePiece's space is taken off once, also if the first tokens have no text; a continued text keeps
+    """SentencePiece's space is removed once, even if the first tokens have no text; a continued text keeps
     it.
     """
     ids = SENTENCEPIECE.encode(" hello", add_special_tokens=False)

@@ -37,7 +37,7 @@ TEXTS = [
 
 @pytest.mark.parametrize("name", DIRECTORIES)
 def test_ids_and_texts_are_those_of_transformers(name: str, tmp_path: Path) -> None:
-    """With and without the tokens that surround a text; and what the ids say, special tokens left out."""
+    """They agree with and without the tokens around a text, and in decoding without special tokens."""
     DIRECTORIES[name](tmp_path / "model")
     theirs = AutoTokenizer.from_pretrained(tmp_path / "model")
     ours = Tokenizer.from_directory(tmp_path / "model")
@@ -58,7 +58,9 @@ def test_ids_and_texts_are_those_of_transformers(name: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", DIRECTORIES)
 def test_pieces_are_read_as_one_text(name: str, tmp_path: Path) -> None:
-    """Plain pieces have the ids of the whole; beside hostile ones, only control pieces are control tokens."""
+    """Plain pieces have the ids of the whole text; next to hostile text, only control pieces are control
+    tokens.
+    """
     DIRECTORIES[name](tmp_path / "model")
     tokenizer = Tokenizer.from_directory(tmp_path / "model")
     names = sorted(tokenizer.special_texts)
@@ -80,21 +82,21 @@ def test_pieces_are_read_as_one_text(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "fault"),
     [
-        ("tokenizer_config.json", {"eos_token": 5}, "eos_token is 5, a token is needed"),
+        ("tokenizer_config.json", {"eos_token": 5}, "eos_token is 5, not a token"),
         ("tokenizer_config.json", {"added_tokens_decoder": [1]}, "added_tokens_decoder is"),
         (
             "tokenizer_config.json",
             {"added_tokens_decoder": {"x": {}}},
-            "added_tokens_decoder: 'x' is no token id",
+            "added_tokens_decoder: 'x' is not a token id",
         ),
         ("tokenizer_config.json", {"added_tokens_decoder": {"1": {}}}, "added_tokens_decoder.1 is"),
-        ("tokenizer_config.json", {"extra_special_tokens": "x"}, "extra_special_tokens is 'x', a list"),
+        ("tokenizer_config.json", {"extra_special_tokens": "x"}, "extra_special_tokens is 'x', not a list"),
         ("special_tokens_map.json", {"additional_special_tokens": [1]}, r"additional_special_tokens\.0 is 1"),
-        ("added_tokens.json", {"<x>": "1"}, "'<x>': '1' is no token id"),
+        ("added_tokens.json", {"<x>": "1"}, "'<x>': '1' is not a token id"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, file: str, content: dict[str, Any], fault: str) -> None:
-    """In one line, with the key."""
+    """The error is one line with the file and the key."""
     write_directory(tmp_path / "model", byte_level_bpe())
     (tmp_path / "model" / file).write_text(json.dumps(content))
 
@@ -103,7 +105,7 @@ def test_a_wrong_file_is_named(tmp_path: Path, file: str, content: dict[str, Any
 
 
 def test_a_directory_without_a_tokenizer_is_named(tmp_path: Path) -> None:
-    """Vocabulary and merges alone say too little, unless a class says the rest."""
+    """A vocabulary and merges are not enough unless the tokenizer's class is known."""
     DIRECTORIES["vocab.json, GPT2Tokenizer"](tmp_path / "model")
     (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": GENERIC}))
 
@@ -113,7 +115,7 @@ def test_a_directory_without_a_tokenizer_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no protocol buffer", b"bXlkYXRh 0\nIQ== 1\n"])
 def test_a_file_that_is_not_sentencepieces_is_named(tmp_path: Path, content: bytes) -> None:
-    """Other formats have the same name, such as tiktoken's."""
+    """Files in other formats, such as tiktoken's, have the same name."""
     (tmp_path / "tokenizer.model").write_bytes(content)
 
     with pytest.raises(CheckpointError, match=f"^{tmp_path / 'tokenizer.model'}: not a SentencePiece model"):

@@ -11,7 +11,7 @@ from tests.small_tokenizers import byte_level_bpe, metaspace_bpe, sentencepiece_
 
 
 def test_the_256_stand_ins_are_the_256_bytes() -> None:
-    """Every byte has its character, as the tokenizers library writes it."""
+    """Every byte has the character that the tokenizers library gives it."""
     entries = EntryDecoder(byte_level_bpe())
     pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 
@@ -35,13 +35,13 @@ def test_the_256_stand_ins_are_the_256_bytes() -> None:
     ],
 )
 def test_sentencepiece_entries(entry: str, expected: bytes) -> None:
-    """Marks are spaces, byte entries are bytes, all else is itself."""
+    """Marks become spaces, byte entries become bytes, and everything else stays as it is."""
     assert EntryDecoder(sentencepiece_bpe()).to_bytes(entry) == expected
     assert EntryDecoder(sentencepiece_bpe()).added_to_bytes(entry) == expected
 
 
 def test_entries_of_words_and_their_parts() -> None:
-    """WordPiece puts a space before each word, and none before its further parts."""
+    """WordPiece puts a space before each word, but not before its further parts."""
     tokenizer = tokenizers.Tokenizer(models.WordPiece({"a": 0}, unk_token="a"))
     tokenizer.decoder = decoders.WordPiece()
     entries = EntryDecoder(tokenizer)
@@ -64,7 +64,7 @@ def test_entries_outside_of_the_stand_ins_are_their_own_text() -> None:
 
 
 def test_who_puts_a_space_first() -> None:
-    """Told by the decoder that takes it off again."""
+    """The decoder that removes the space shows it."""
     decoders = map(EntryDecoder, (byte_level_bpe(), sentencepiece_bpe(), metaspace_bpe()))
 
     assert [decoder.strips_leading_space for decoder in decoders] == [False, True, False]

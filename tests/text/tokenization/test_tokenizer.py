@@ -31,7 +31,7 @@ def joined(tokenizer: Tokenizer, token_ids: list[int]) -> bytes:
 
 @given(text=st.text())
 def test_byte_level_tokens_concatenate_to_the_utf8_of_the_text(text: str) -> None:
-    """Nothing is lost or changed in byte-level BPE, whatever the characters; special tokens aside."""
+    """Byte-level BPE loses and changes no character, except in special tokens."""
     assume(not any(special in text for special in BYTE_LEVEL.special_texts))
     ids = BYTE_LEVEL.encode(text, add_special_tokens=False)
 
@@ -41,8 +41,8 @@ def test_byte_level_tokens_concatenate_to_the_utf8_of_the_text(text: str) -> Non
 
 @given(text=st.text())
 def test_sentencepiece_tokens_concatenate_to_the_utf8_of_the_text(text: str) -> None:
-    """The same, but for the space that the tokenizer puts first. A mark that is a space to it comes back as
-    one.
+    """SentencePiece loses and changes nothing but adds a space at the front. Its mark for a space comes back
+    as a space.
     """
     assume(not any(special in text for special in SENTENCEPIECE.special_texts))
     ids = SENTENCEPIECE.encode(text, add_special_tokens=False)
@@ -63,7 +63,7 @@ def test_decoding_agrees_with_the_tokenizers_library(tokenizer: Tokenizer, text:
 
 @any_tokenizer
 def test_ids_without_an_entry_are_empty(tokenizer: Tokenizer) -> None:
-    """Ids of a padded vocabulary, and negative ones, are no error and have no text."""
+    """Ids of a padded vocabulary and negative ids are not errors and have no text."""
     for token_id in (tokenizer.vocab_size, tokenizer.vocab_size + 10_000, -1):
         assert tokenizer.token_bytes(token_id) == b""
         assert tokenizer.token_text(token_id) == ""
@@ -72,7 +72,7 @@ def test_ids_without_an_entry_are_empty(tokenizer: Tokenizer) -> None:
 
 @any_tokenizer
 def test_special_tokens_have_a_text_but_are_not_decoded(tokenizer: Tokenizer) -> None:
-    """A special token written out becomes its id, has its name as bytes, and is skipped in decoded text."""
+    """A special token's name becomes its id, has its name as bytes, and is skipped in decoded text."""
     ids = tokenizer.encode("</s>", add_special_tokens=False)
 
     assert list(map(tokenizer.is_special, ids)) == [True]
@@ -82,7 +82,9 @@ def test_special_tokens_have_a_text_but_are_not_decoded(tokenizer: Tokenizer) ->
 
 @any_tokenizer
 def test_tool_call_tags_are_shown_even_if_they_are_special(tokenizer: Tokenizer) -> None:
-    """Calls are found in an answer's text: their tags are in it, however the tokenizer marks them."""
+    """Calls are found in an answer's text, so their tags are part of it even if the tokenizer says that they
+    are special.
+    """
     ids = tokenizer.encode("<tool_call>", add_special_tokens=False)
 
     assert len(ids) == 1
@@ -99,7 +101,7 @@ def test_added_text_outside_of_ascii_is_its_own() -> None:
 
 
 def test_partial_characters_show_as_replacement_in_token_text() -> None:
-    """One byte of a longer character has its true byte, and U+FFFD for a text."""
+    """One byte of a longer character has its own byte, and the text U+FFFD."""
     first, *_ = BYTE_LEVEL.encode("🙂", add_special_tokens=False)
 
     assert BYTE_LEVEL.token_bytes(first) == b"\xf0"
@@ -116,7 +118,7 @@ def test_a_begin_token_is_added_only_where_asked_for() -> None:
 
 
 def test_truncation_and_padding_of_the_file_are_switched_off() -> None:
-    """A prompt is never cut or filled up silently, even if the tokenizer was saved that way."""
+    """A prompt is never silently cut or padded, even if the tokenizer was saved that way."""
     tokenizer = byte_level_bpe()
     tokenizer.enable_truncation(3)
     tokenizer.enable_padding(length=20)
@@ -128,13 +130,13 @@ def test_truncation_and_padding_of_the_file_are_switched_off() -> None:
 
 
 def test_half_a_surrogate_pair_is_the_clients_fault() -> None:
-    """JSON can carry what is no Unicode text; it is refused, not a crash."""
+    """JSON can contain invalid Unicode; it is refused and does not crash."""
     with pytest.raises(InvalidRequestError, match="'\\\\ud83d' at 2"):
         BYTE_LEVEL.encode("ab\ud83d", add_special_tokens=False)
 
 
 def test_ids_with_gaps_have_their_texts(tmp_path: Path) -> None:
-    """The highest id counts, not the number of entries."""
+    """The size of the vocabulary follows from the highest id, not from the number of entries."""
     saved = json.loads(byte_level_bpe().to_str())
     saved["model"]["vocab"] = {entry: 5 * i for entry, i in saved["model"]["vocab"].items()}
     saved["added_tokens"] = []
@@ -148,7 +150,7 @@ def test_ids_with_gaps_have_their_texts(tmp_path: Path) -> None:
 
 
 def test_a_text_that_the_library_fails_on_fails_alone() -> None:
-    """It raises over what is not in its vocabulary; a panic of its is no Exception to Python."""
+    """The library raises for text outside its vocabulary; one of its panics is not an Exception in Python."""
     words = Tokenizer(tokenizers.Tokenizer(models.WordLevel({"a": 0}, unk_token="<unk>")))
     for tokenizer, text in ((words, "b"), (Tokenizer(panicking()), "a")):
         with pytest.raises(RequestFailedError, match="The model's tokenizer can't read this text"):
@@ -157,7 +159,7 @@ def test_a_text_that_the_library_fails_on_fails_alone() -> None:
 
 
 def test_a_file_that_fails_on_every_text_is_refused(tmp_path: Path) -> None:
-    """At start, in one line that names the directory."""
+    """The start fails with one line that names the directory."""
     panicking().save(str(tmp_path / "tokenizer.json"))
 
     with pytest.raises(
@@ -183,7 +185,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: str) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """A directory without tokenizer.json is told apart from a broken one."""
+    """The error for a directory without tokenizer.json differs from that for a broken file."""
     with pytest.raises(CheckpointError, match=r"there is no tokenizer\.json"):
         Tokenizer.from_directory(tmp_path)
 
@@ -203,7 +205,7 @@ def test_a_decoder_that_looks_at_neighbours_is_refused(tmp_path: Path) -> None:
 @any_tokenizer
 @given(st.text())
 def test_a_text_has_at_least_as_many_tokens_as_its_length_demands(tokenizer: Tokenizer, text: str) -> None:
-    """The bound is never above the truth."""
+    """The bound is never above the real number."""
     assert tokenizer.fewest_tokens(len(text)) <= len(tokenizer.encode(text, add_special_tokens=False))
 
 
