@@ -50,15 +50,15 @@ sys.exit(main(sys.argv[2:]))
 WITH_CONVERSION = """
 import sys, threading
 from mlc_serve.cli import main
-from mlc_serve.loading import load
+from mlc_serve.loading import weights
 
-def convert(checkpoint, specs, form, directory, progress):
+def convert(sources, specs, groups, directory, progress):
     (directory / "half").write_text("half")
     with open(sys.argv[1], "w") as fifo:
         fifo.write("running\\n")
     threading.Event().wait()
 
-load.convert = convert
+weights.convert = convert
 sys.exit(main(sys.argv[2:]))
 """
 
