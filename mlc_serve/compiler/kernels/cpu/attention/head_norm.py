@@ -9,6 +9,7 @@ from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
+from mlc_serve.compiler.kernels.cpu.primitives.rms import Row, inverse_rms
 from mlc_serve.compiler.kernels.cpu.primitives.threads import VALUES_PER_WAKING
 
 
@@ -44,25 +45,15 @@ def head_norm(
 def _norm_row(num_q_heads: int, num_kv_heads: int, head_dim: int, epsilon: float, dtype: str) -> Any:
     """The macro `norm_row(X, Q, K, Y, row)`: all heads of one token."""
     step = lanes(head_dim)
+    set_scale = inverse_rms(head_dim, epsilon)
 
     @T.macro
     def norm_head(X, W, Y, row, head):
         with T.sblock("head"):
             T.reads()
             T.writes()
-            squares = local((step,))
             scale = local((1,))
-            for lane in T.vectorized(step):
-                squares[lane] = T.float32(0)
-            for i in T.serial(head_dim // step):
-                for lane in T.vectorized(step):
-                    squares[lane] = (
-                        squares[lane] + X[0, row, head, i * step + lane] * X[0, row, head, i * step + lane]
-                    )
-            scale[0] = T.float32(0)
-            for lane in T.unroll(step):
-                scale[0] = scale[0] + squares[lane]
-            scale[0] = T.float32(1) / T.sqrt(scale[0] / T.float32(head_dim) + T.float32(epsilon))
+            set_scale(Row(X, (0, row, head)), scale)
             for i in T.serial(head_dim // step):
                 for lane in T.vectorized(step):
                     Y[0, row, head, i * step + lane] = T.Cast(

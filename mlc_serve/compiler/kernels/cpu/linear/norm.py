@@ -7,11 +7,13 @@ from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
+from mlc_serve.compiler.kernels.cpu.primitives.rms import Row, inverse_rms
 
 
 def rms_norm(width: int, epsilon: float) -> tirx.PrimFunc:
     """X `(1, s, width)`, weight `(width,)` -> X / sqrt(mean(X^2) + epsilon) * weight, all float32."""
     step = lanes(width)
+    set_scale = inverse_rms(width, epsilon)
 
     @T.prim_func(s_tir=True, private=True)
     def norm(x: T.handle, weight: T.handle, y: T.handle):
@@ -25,19 +27,8 @@ def rms_norm(width: int, epsilon: float) -> tirx.PrimFunc:
                 with T.sblock("row"):
                     T.reads()
                     T.writes()
-                    squares = local((step,))
                     scale = local((1,))
-                    for lane in T.vectorized(step):
-                        squares[lane] = T.float32(0)
-                    for i in T.serial(width // step):
-                        for lane in T.vectorized(step):
-                            squares[lane] = (
-                                squares[lane] + X[0, row, i * step + lane] * X[0, row, i * step + lane]
-                            )
-                    scale[0] = T.float32(0)
-                    for lane in T.unroll(step):
-                        scale[0] = scale[0] + squares[lane]
-                    scale[0] = T.float32(1) / T.sqrt(scale[0] / T.float32(width) + T.float32(epsilon))
+                    set_scale(Row(X, (0, row)), scale)
                     for i in T.serial(width // step):
                         for lane in T.vectorized(step):
                             Y[0, row, i * step + lane] = (
