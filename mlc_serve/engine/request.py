@@ -88,6 +88,19 @@ class Request:
         spec = self.spec
         self.draw = Draw(spec.params, spec.prompt_ids, self.output_ids, spec.seed, spec.constraint)
 
+    def start(self, seq_id: int) -> None:
+        """Run on a sequence from now on."""
+        self.seq_id, self.state = seq_id, RequestState.RUNNING
+
+    def wait_again(self) -> None:
+        """Wait without a sequence, with all tokens to be computed anew."""
+        self.seq_id, self.state = None, RequestState.WAITING
+        self.num_computed = 0
+
+    def end(self) -> None:
+        """Hold no sequence any more, and never run again."""
+        self.seq_id, self.state = None, RequestState.ENDED
+
     @property
     def held_seq_id(self) -> int:
         """The sequence that a running request holds; RuntimeError if it holds none."""

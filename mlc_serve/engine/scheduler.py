@@ -86,8 +86,7 @@ class Scheduler:
         else:
             self.running.remove(request)
             self._cache.recycle(request)
-            request.seq_id = None
-        request.state = RequestState.ENDED
+        request.end()
 
     def plan(self) -> Plan:
         """Return the next forward pass. It is empty only if there is no request, because the oldest running
@@ -139,9 +138,12 @@ class Scheduler:
         request is not drafted.
         """
         draws = request.num_tokens < request.max_length
-        most = min(num_spare_draws, request.max_length - request.num_tokens - 1, self._pool.room(seq_id) - 1)
-        draft_ids = self._drafts(request)[:most] if most > 0 else ()
-        return PlanEntry(request, seq_id, 1, draws, is_decode=True, draft_ids=draft_ids)
+        guessed = self._drafts(request) if num_spare_draws else ()
+        if not guessed:
+            return PlanEntry(request, seq_id, 1, draws, is_decode=True)
+        num_left = min(request.max_length - request.num_tokens, self._pool.room(seq_id)) - 1
+        most = max(0, min(num_spare_draws, num_left))
+        return PlanEntry(request, seq_id, 1, draws, is_decode=True, draft_ids=guessed[:most])
 
     def _plan_prompts(self, planning: _Planning) -> None:
         """Give half of the budget to the prompts with the least left, and the rest in order of arrival.
@@ -213,9 +215,7 @@ class Scheduler:
         """
         request = self.running.pop()
         self._cache.discard(request)
-        request.seq_id = None
-        request.state = RequestState.WAITING
-        request.num_computed = 0
+        request.wait_again()
         request.was_passed_over = True
         self.waiting.add(request)
         plan.preempted.append(request)
@@ -227,11 +227,10 @@ class Scheduler:
         if request.num_cached is None:
             request.num_cached = request.num_computed
         if hit:
-            request.seq_id = self._pool.fork(hit.seq_id, hit.length)
+            request.start(self._pool.fork(hit.seq_id, hit.length))
             self._cache.touch(hit.seq_id)
         else:
-            request.seq_id = self._pool.add()
-        request.state = RequestState.RUNNING
+            request.start(self._pool.add())
         insort(self.running, request, key=_arrival)
         plan.admitted.append(request)
 

@@ -35,8 +35,7 @@ class FirstComeFirstServed:
         else:
             self.running.remove(request)
             self._cache.recycle(request)
-            request.seq_id = None
-        request.state = RequestState.ENDED
+        request.end()
 
     def plan(self) -> Plan:
         """Start the requests that fit. Then give the budget to the running requests in order of arrival."""
@@ -56,7 +55,8 @@ class FirstComeFirstServed:
         return sum(map(self._pool.num_pages_of, lengths)) <= self._pool.num_pages
 
     def _start(self, request: Request) -> Request:
-        request.seq_id, request.state, request.num_cached = self._pool.add(), RequestState.RUNNING, 0
+        request.start(self._pool.add())
+        request.num_cached = 0
         self.running.append(request)
         return request
 

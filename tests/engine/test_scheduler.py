@@ -6,7 +6,7 @@ import pytest
 
 from mlc_serve.engine.pacing import Pacing
 from mlc_serve.engine.prefix_cache import NoPrefixCache
-from mlc_serve.engine.request import FinishReason, Request, RequestState
+from mlc_serve.engine.request import FinishReason, Request
 from mlc_serve.engine.scheduler import Scheduler
 from mlc_serve.engine.sequence_pool import SequencePool
 from mlc_serve.engine.trace import EventTrace
@@ -184,8 +184,9 @@ def stuck(mode: str, newer_is_decoding: bool) -> tuple[Scheduler, Request, Reque
     newer = Request(spec("newer", bytes(8 if newer_is_decoding else 12), arrival=2.0), max_length=16)
     newer.output_ids += [1] * newer_is_decoding
     for request in (older, newer):
-        request.seq_id, request.state, request.num_computed = pool.add(), RequestState.RUNNING, 8
-        pool.grow(request.seq_id, 8)
+        request.start(pool.add())
+        request.num_computed = 8
+        pool.grow(request.held_seq_id, 8)
         scheduler.running.append(request)
     return scheduler, older, newer
 
