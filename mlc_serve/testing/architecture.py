@@ -40,7 +40,7 @@ class FakeArchitecture:
 
     def build(self, layers: object) -> NoReturn:
         """A fake can't be compiled."""
-        raise NotImplementedError(f"a fake architecture was to be built of {layers}")
+        raise RuntimeError(f"a fake architecture can't be built of {layers}")
 
 
 def _read(config: Config) -> FakeArchitecture:
