@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
+import anyio
 import uvicorn
 from fastapi import FastAPI
 
@@ -120,6 +121,7 @@ class Lifecycle:
     @asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         self._server_loop = asyncio.get_running_loop()
+        anyio.current_time()  # loads anyio's backend, for which the first request would hold the event loop
         if _owns_process():
             self._watch_signals()
             _exempt_from_collection()
