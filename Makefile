@@ -6,32 +6,53 @@ ARGS ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TEST_INSTALLED := $(VENV)/.installed-test
+DEV_INSTALLED := $(VENV)/.installed-dev
 SOURCES := mlc_serve tests benchmarks scripts
 
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+NODE_MISSING := echo "node (20.19 or newer) is not installed: the page's tests are skipped"
+
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint bench ui clean
+.PHONY: help serve test test-fast lint format coverage bench ui ui-test clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(INSTALLED) ## Serve the demo model; another one: make serve ARGS="DIR --port 8080"
 	$(BIN)/python -m mlc_serve serve $(ARGS)
 
-test: lint ## Lint, then run the tests; some of them: make test ARGS=tests/engine
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
+test: lint ## Lint, then run all tests; some of them: make test ARGS=tests/engine
+	$(PYTEST) $(ARGS)
 
-lint: $(TEST_INSTALLED) ## Check style (ruff) and types (mypy)
+test-fast: $(TEST_INSTALLED) ## Run the tests that take neither a compiler, PyTorch nor a browser, in less than a minute
+	$(PYTEST) -p tests.fast $(ARGS)
+
+lint: $(DEV_INSTALLED) ## Check style, format (ruff) and types (mypy)
 	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 
-bench: $(TEST_INSTALLED) ## Measure the engine and the server; options: make bench ARGS="--shape llama3.2-1b"
+format: $(DEV_INSTALLED) ## Format the sources, and mend what ruff can mend
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+coverage: $(DEV_INSTALLED) ## Show which lines the fast tests miss; those of more tests: make coverage ARGS="…"
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -p tests.fast $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --show-missing --skip-covered
+
+bench: $(DEV_INSTALLED) ## Measure the engine and the server; options: make bench ARGS="--shape llama3.2-1b"
 	$(BIN)/python -m benchmarks $(ARGS)
 
 ui: ## Build the page at / from ui/ into the package (needs node 20.19 or newer)
 	cd ui && npm ci && npm run check && npm test && npm run build
 
+ui-test: ## Check and test the page's sources; does nothing without node
+	@if command -v npm >/dev/null; then cd ui && npm ci && npm run check && npm test; else $(NODE_MISSING); fi
+
 clean: ## Remove the virtual environment and all caches of the tools
-	rm -rf $(VENV) build dist *.egg-info ui/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info ui/node_modules .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find $(SOURCES) -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -44,3 +65,7 @@ $(INSTALLED): pyproject.toml | $(BIN)/python
 $(TEST_INSTALLED): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@ $(INSTALLED)
+
+$(DEV_INSTALLED): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ $(TEST_INSTALLED) $(INSTALLED)

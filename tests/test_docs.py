@@ -17,7 +17,7 @@ from mlc_serve.protocol.request_part import RequestPart
 T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "benchmarks/results/README.md", *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), ROOT / "benchmarks/results/README.md", *(ROOT / "docs").glob("*.md")])
 
 
 def text(name: str) -> str:
@@ -83,8 +83,10 @@ def test_links_lead_somewhere(document: Path) -> None:
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-def test_python_in_the_docs_is_python() -> None:
-    """Each Python example compiles."""
-    for document in DOCUMENTS:
-        for example in re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.S):
-            compile(example, str(document), "exec")
+def test_the_changelog_has_a_regular_form() -> None:
+    """Versions with dates after what is unreleased, and under each only the sections that are agreed on."""
+    headings = re.findall(r"^##+ .*", text("CHANGELOG.md"), re.M)
+    assert headings[0] == "## Unreleased"
+    version = r"## \d+\.\d+\.\d+ \(\d{4}-\d\d-\d\d\)"
+    section = r"### (Added|Changed|Fixed|Removed|Security)"
+    assert [line for line in headings[1:] if not re.fullmatch(f"{version}|{section}", line)] == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from huggingface_hub import scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
@@ -42,4 +42,7 @@ def downloads() -> Iterator[Download]:
 
 def remove_download(download: Download) -> None:
     """Remove a repository from the cache, with what only its revisions need."""
-    scan_cache_dir().delete_revisions(*download.revisions).execute()
+    cache = scan_cache_dir()
+    # Copies of a repository share its revisions: the cache would take the hash of one for that of any.
+    own = frozenset(entry for entry in cache.repos if entry.repo_id == download.repository)
+    replace(cache, repos=own).delete_revisions(*download.revisions).execute()

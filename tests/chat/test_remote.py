@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -71,3 +73,59 @@ def test_an_address_of_something_else(server: LiveServer) -> None:
     """A wrong path is reported with its status."""
     with pytest.raises(RemoteServerError, match="the server answered 404"):
         RemoteSource(f"{server.url}/v2")
+
+
+@contextmanager
+def stranger(content_type: str, body: bytes) -> Iterator[str]:
+    """The URL of a server that answers everything with the same 200."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(200)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = answer  # noqa: N815  the names that http.server looks up
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("listing", [b"<html>", b"{}", b'{"data": []}', b"[]"])
+def test_a_server_that_lists_no_model(listing: bytes) -> None:
+    """The error says so, whatever is there instead of a list."""
+    with (
+        stranger("application/json", listing) as url,
+        pytest.raises(RemoteServerError, match="lists no model"),
+    ):
+        RemoteSource(url)
+
+
+@pytest.mark.parametrize(
+    ("events", "fault"),
+    [
+        (b"data: {oops\n\n", "not JSON: '{oops'"),
+        (b'data: {"choices": []}\n\n', "ended the reply early"),
+        (b'data: {"error": {"message": "out of luck"}}\n\n', "an error: out of luck"),
+    ],
+)
+def test_a_broken_reply_is_an_error_of_one_line(events: bytes, fault: str) -> None:
+    """A stream that breaks off, carries an error or isn't one is not taken for a whole reply."""
+    with (
+        stranger("text/event-stream", events) as url,
+        closing(RemoteSource(url, "m")) as source,
+        pytest.raises(RemoteServerError, match=fault) as raised,
+    ):
+        list(source.reply(HELLO, {}))
+    assert "\n" not in str(raised.value)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlc_serve import cli
+from mlc_serve import __version__, cli
 from mlc_serve.errors import (
     CheckpointError,
     DeviceError,
@@ -20,7 +20,7 @@ from mlc_serve.errors import (
 )
 
 ROOT = Path(__file__).parent.parent.parent
-COMMANDS = ("serve", "chat", "models", "convert", "compile", "bench", "completion")
+COMMANDS = ("serve", "supervise", "chat", "models", "convert", "compile", "bench", "completion")
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
@@ -131,7 +131,7 @@ def test_python_dash_m_is_the_program() -> None:
     """`python -m mlc_serve --version` prints the version and exits with 0."""
     command = [sys.executable, "-m", "mlc_serve", "--version"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert result.stdout == "mlc_serve 0.1.0\n"
+    assert result.stdout == f"mlc_serve {__version__}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

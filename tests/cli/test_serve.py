@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -40,7 +41,7 @@ def test_every_flag_of_mlc_is_known(flag: str) -> None:
     """A command line for mlc_llm serve is accepted with all its flags, including both spellings of the CORS
     ones.
     """
-    assert flag in parser().format_help()
+    assert flag in parser().flags
 
 
 def test_no_arguments_are_the_defaults() -> None:
@@ -111,4 +112,4 @@ def test_help_explains_every_override() -> None:
     """--help lists each key of --overrides."""
     text = parser().format_help()
     keys = {declared.override for _, _, declared in options_of(EngineConfig) if declared.override}
-    assert {key for key in keys if key not in text} == set()
+    assert keys - set(re.findall(r"[\w-]+", text)) == set()

@@ -161,6 +161,7 @@ def test_a_model_that_can_not_be_loaded_frees_the_port() -> None:
     socket.create_server(("127.0.0.1", port)).close()
 
 
+@pytest.mark.slow
 def test_a_launch_takes_the_socket_that_its_supervisor_has_bound() -> None:
     """It serves there, whatever port its settings name; nobody else could have taken that port before."""
     with bind_socket("127.0.0.1", 0) as sock:
@@ -183,6 +184,7 @@ def test_a_launch_takes_the_socket_that_its_supervisor_has_bound() -> None:
     assert lines[3].endswith(f" on {url}\n")
 
 
+@pytest.mark.slow
 def test_a_launch_serves_all_models_until_sigterm() -> None:
     """Each model is loaded with its own library and served under its own name; SIGTERM ends with code 0."""
     process = subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, stdout=subprocess.PIPE, text=True)

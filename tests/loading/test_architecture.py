@@ -176,6 +176,7 @@ def read_everything(directory: Path) -> None:
     checkpoint.chat_template()
 
 
+@pytest.mark.slow
 @settings(
     deadline=None,
     max_examples=120,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import urllib.request
 from dataclasses import replace
@@ -12,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mlc_serve.cli import serve
+from mlc_serve.cli.parser import CommandParser, read_options
 from mlc_serve.config import EngineConfig, LaunchConfig, ServerConfig
 from mlc_serve.demo import demo_model_path
 from mlc_serve.errors import ConfigError
@@ -27,21 +30,33 @@ def test_addresses_follow_from_host_and_port() -> None:
     assert PopenServer("dir", host="::1", port=1).base_url == "http://[::1]:1"
 
 
-def test_every_setting_is_passed_on() -> None:
-    """The child is told all that the engine's configuration says; it keeps its port and is not restarted."""
+def test_every_setting_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child is told all that the configurations say, keys out of sight, and is not started again."""
+    told, keys, program = tmp_path / "told", tmp_path / "keys", tmp_path / "python"
+    program.write_text(
+        f'#!/bin/sh\nprintf "%s\\0" "$@" >> {told}\nprintf %s "$MLC_SERVE_API_KEY" >> {keys}\nexit 1\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
     engine = EngineConfig(
-        max_num_sequence=3, prefill_mode="chunked", additional_models=["other", ("third", "lib.so")]
+        max_num_sequence=3, prefill_mode="chunked", additional_models=("other", ("third", "lib.so"))
     )
+    port = free_port()
     server = PopenServer(
-        "dir", "cpu", mode="server", engine_config=engine, enable_tracing=True, port=9, api_keys=["k"]
+        "dir", "cpu", mode="server", engine_config=engine, enable_tracing=True, port=port, api_keys=["k"]
     )
-    settings = server._settings()
-    unlimited = replace(settings.engine, context_window_limit=None)
-    assert unlimited == engine.agreed(model="dir", model_lib=None, mode="server")
-    assert settings.engine.additional_models == ["other", ("third", "lib.so")]
-    assert settings.server == ServerConfig(port=9, api_keys=["k"], enable_debug=True)
-    assert settings.launch == LaunchConfig(device="cpu", enable_tracing=True)
-    assert (settings.supervision.port_attempts, settings.supervision.restart_limit) == (1, 0)
+    with pytest.raises(RuntimeError):
+        server.start()
+    assert keys.read_text() == "k\n"
+    _, _, _, *argv = told.read_text().rstrip("\0").split("\0")
+    arguments = serve.add_parser(CommandParser().add_subparsers()).parse_args(argv)
+    told_engine = read_options(EngineConfig, arguments, model=arguments.model).overridden(arguments.overrides)
+    # The supervisor bounds the context where nothing else does.
+    assert replace(told_engine, context_window_limit=None) == engine.agreed(
+        model="dir", model_lib=None, mode="server"
+    )
+    assert read_options(ServerConfig, arguments) == ServerConfig(port=port, enable_debug=True)
+    assert read_options(LaunchConfig, arguments) == LaunchConfig(device="cpu", enable_tracing=True)
 
 
 def test_a_contradiction_is_refused() -> None:
