@@ -1,8 +1,8 @@
 """All settings, as frozen dataclasses. Each setting is declared once.
 
 Command-line flags, --overrides keys, help texts and the tables in docs/operations.md are made from these
-declarations. Knows no argparse, no model and no device; a setting that is None is inferred later, by code
-that knows the model or the device.
+declarations. Nothing here uses argparse, a model or a device; a setting that is None is inferred later, by
+code that knows the model or the device.
 """
 
 from mlc_serve.config.chat import ChatConfig

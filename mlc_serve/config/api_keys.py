@@ -1,4 +1,4 @@
-"""Reads API keys from an environment variable and a file, where a listing of processes doesn't show them."""
+"""Reads API keys from an environment variable and a file, so that lists of processes don't show them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlc_serve.config.server import ServerConfig
 from mlc_serve.errors import ConfigError
 
 VARIABLE = "MLC_SERVE_API_KEY"
-# Letters beyond ASCII may look like spaces to str.strip.
+# By default, str.strip would also remove some characters beyond ASCII.
 _SPACES = " \t\r\n"
 
 

@@ -171,7 +171,7 @@ class EngineConfig:
     )
     prefix_cache_mode: PrefixCacheMode = option(
         "radix",
-        "Whether requests reuse cached prefixes of earlier ones (radix).",
+        "Whether requests reuse the cached prefixes of earlier ones (radix) or not (disable).",
         flags=("--prefix-cache-mode",),
         override="prefix_cache_mode",
         choices=("radix", "disable"),
@@ -207,7 +207,7 @@ class EngineConfig:
         refuse_not_yet(self)
 
     def agreed(self, *, model: str, model_lib: str | None, mode: Mode) -> EngineConfig:
-        """Return this configuration with the given model. Raises ConfigError if it already names another."""
+        """Return this configuration with these values. Raises ConfigError if it already has other ones."""
         given: dict[str, Any] = {"model": model, "model_lib": model_lib, "mode": mode}
         for name, value in given.items():
             own = getattr(self, name)

@@ -1,4 +1,4 @@
-"""LaunchConfig: settings of a start that concern neither the engine nor the HTTP server."""
+"""LaunchConfig: settings that belong neither to the engine nor to the HTTP server, such as the device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlc_serve.config.option import Kind, check_options, option
 
 @dataclass(frozen=True)
 class LaunchConfig:
-    """Settings of a start that concern neither the engine nor the HTTP server. Raises ConfigError."""
+    """Settings that belong neither to the engine nor to the HTTP server. Raises ConfigError."""
 
     device: str = option(
         "auto", "Device: auto, cpu, cuda, cuda:1, rocm, metal, vulkan or opencl.", flags=("--device",)

@@ -1,4 +1,4 @@
-"""Options of features that are not built yet, which are refused by name rather than ignored."""
+"""Refuses, by name, the options of features that are not built yet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class NotYet:
 NOT_YET = {
     "tensor_parallel_shards": NotYet("tensor parallelism is not built yet", (None, 1)),
     "pipeline_parallel_stages": NotYet("pipeline parallelism is not built yet", (None, 1)),
-    "kv_cache_page_size": NotYet("pages of other sizes than 16 tokens are not built yet", (16,)),
+    "kv_cache_page_size": NotYet("page sizes other than 16 tokens are not built yet", (16,)),
     "sliding_window_size": NotYet("sliding-window attention is not built yet"),
     "attention_sink_size": NotYet("attention sinks are not built yet"),
     "max_history_size": NotYet("models with recurrent state are not built yet", (None, 0)),

@@ -1,7 +1,7 @@
 """Declares options on dataclass fields; flags, --overrides keys, checks and docs are made from the
 declarations.
 
-Knows no particular option (other files of mlc_serve/config declare them), no argparse and no file.
+The options themselves are declared in the other files of mlc_serve/config. Uses neither argparse nor files.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Option:
     """How one setting is spelled, checked and explained.
 
     `flags` are its command-line spellings, the documented one first; `override` is its --overrides key.
-    Either may be missing. The flag of a boolean sets the opposite of the default: if that is true, the flag
-    is named like --no-x. `minimum` and `maximum` are inclusive.
+    Either may be missing. The flag of a boolean sets the opposite of the default: if the default is true,
+    the flag is named like --no-x. `minimum` and `maximum` are inclusive.
     """
 
     help: str
@@ -55,7 +55,7 @@ class Option:
     spelling: Spelling = Spelling.ONE
 
     def parse(self, text: str) -> object:
-        """Convert a text to a value. Raises ValueError that says what was expected."""
+        """Convert a text to a value. Raises a ValueError that says what was expected."""
         try:
             value = _PARSERS[self.kind](text)
         except (ValueError, KeyError):
@@ -114,7 +114,7 @@ def check_options(config: Any) -> None:
 def parse_assignments(text: str, config: type[Any], source: str = "--overrides") -> dict[str, Any]:
     """Parse `key=value;key=value`, where keys are the override keys of a dataclass, to values by field name.
 
-    Empty parts are skipped. Raises ConfigError, which begins with `source` and names the wrong key or value.
+    Empty parts are skipped. Raises a ConfigError that begins with `source` and names the wrong key or value.
     """
     keys = {entry.override: (name, entry) for name, _, entry in options_of(config) if entry.override}
     values: dict[str, Any] = {}
@@ -137,8 +137,8 @@ def parse_assignments(text: str, config: type[Any], source: str = "--overrides")
 def command_line(config: Any, known: Container[str] | None = None) -> list[str]:
     """The command-line arguments for all settings that differ from their defaults.
 
-    Settings without a flag go into one --overrides. With `known`, the command has only these flags and keys;
-    raises ConfigError for a setting that they can't express.
+    Settings without a flag go into one --overrides. With `known`, the command has only these flags and keys.
+    Raises ConfigError for a setting that they can't express.
     """
     flags: list[str] = []
     overrides: list[str] = []

@@ -28,7 +28,7 @@ class ServerConfig:
     allowed_hosts: Sequence[str] = option(
         (),
         "Names allowed in the Host header besides localhost, IP addresses and --host: a JSON list. By "
-        'default other names are refused only if --host is a loopback address; ["*"] allows all.',
+        'default, other names are refused only if --host is a loopback address; ["*"] allows all.',
         kind=Kind.TEXTS,
         flags=("--allowed-hosts",),
     )
@@ -59,8 +59,8 @@ class ServerConfig:
     api_keys: Sequence[str] = option(
         (),
         "Key that clients must send as a bearer token; may be given several times. Keys are also read from "
-        "the environment variable MLC_SERVE_API_KEY, separated by line breaks or commas, where other users "
-        "of the machine don't see them.",
+        "the environment variable MLC_SERVE_API_KEY, which other users of the machine can't see; they are "
+        "separated by line breaks or commas there.",
         kind=Kind.TEXTS,
         flags=("--api-key",),
         spelling=Spelling.REPEATED,
@@ -127,8 +127,8 @@ class ServerConfig:
     )
     max_body_bytes: int = option(
         4 * 1024 * 1024,
-        "Longest request body in bytes; longer ones are refused with status 413. Parsing one may hold up "
-        "others for 10 ms per MiB.",
+        "Longest request body in bytes; longer ones are refused with status 413. Parsing a body may delay "
+        "other requests by 10 ms per MiB.",
         kind=Kind.INTEGER,
         minimum=1,
         flags=("--max-body-bytes",),
@@ -177,8 +177,8 @@ class ServerConfig:
     )
     loop_warning: float = option(
         1.0,
-        "Seconds for which the event loop may be blocked before the blocking stack is logged. Measured to a "
-        "twentieth of it.",
+        "Seconds for which one callback may hold the event loop before its stack is logged. Holds are "
+        "measured to within a twentieth of this.",
         kind=Kind.NUMBER,
         minimum=0.05,
         flags=("--loop-warning",),

@@ -1,4 +1,4 @@
-"""How a supervisor runs a server, and the service that tells the server's status."""
+"""How a supervisor runs a server, and the service that reports the server's status."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SupervisionConfig:
     )
     port_attempts: int = option(
         100,
-        "Ports that are tried, from the wanted one on.",
+        "Number of ports to try, starting with --port.",
         kind=Kind.INTEGER,
         minimum=1,
         flags=("--port-attempts",),
@@ -54,14 +54,14 @@ class SupervisionConfig:
     )
     ready_interval: float = option(
         1.0,
-        "The ready interval: seconds between the probes of a server that starts.",
+        "The ready interval: seconds between the probes of a server that is starting.",
         kind=Kind.NUMBER,
         minimum=0.01,
         flags=("--ready-interval",),
     )
     health_interval: float = option(
         5.0,
-        "Seconds between the probes of a server that serves.",
+        "Seconds between the probes of a server that is ready.",
         kind=Kind.NUMBER,
         minimum=0.01,
         flags=("--health-interval",),
@@ -89,7 +89,7 @@ class SupervisionConfig:
     )
     restart_max_delay: float = option(
         60.0,
-        "Longest such delay in seconds.",
+        "Longest delay before a restart, in seconds.",
         kind=Kind.NUMBER,
         minimum=0,
         flags=("--restart-max-delay",),
@@ -131,12 +131,12 @@ class SupervisionConfig:
 
 @dataclass(frozen=True)
 class StatusServiceConfig:
-    """The HTTP service that tells a supervisor's status. Raises ConfigError if a value is out of range."""
+    """The HTTP service that reports a supervisor's status. Raises ConfigError if a value is out of range."""
 
     status_port: int | None = option(
         None,
-        "Tell the status on this port of 127.0.0.1, and take commands there; 0 is any free port. "
-        "Without this option there is no such service.",
+        "Port of 127.0.0.1 on which the supervisor reports the status and takes commands; 0 chooses any free "
+        "one. Without this option there is no such service.",
         kind=Kind.INTEGER,
         minimum=0,
         maximum=65535,
@@ -145,7 +145,7 @@ class StatusServiceConfig:
     status_token: str | None = option(
         None,
         "Bearer token for /start, /stop and /restart. Without this option it is taken from the environment "
-        "variable MLC_SERVE_STATUS_TOKEN, or made up and printed.",
+        "variable MLC_SERVE_STATUS_TOKEN, or generated and printed.",
         flags=("--status-token",),
     )
 

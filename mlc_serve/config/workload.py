@@ -1,4 +1,4 @@
-"""The load of a measurement."""
+"""The load that a benchmark generates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlc_serve.config.option import Kind, check_options, option
 
 @dataclass(frozen=True)
 class Workload:
-    """The load of a measurement: lengths in tokens, and the number of runs. Raises ConfigError."""
+    """The load that a benchmark generates: lengths in tokens, and the number of runs. Raises ConfigError."""
 
     prompt_tokens: int = option(
         128, "Length of prompts.", kind=Kind.INTEGER, minimum=1, flags=("--prompt-tokens",)
