@@ -1,3 +1,3 @@
-"""Model directories as they come: found or downloaded, opened, read tensor by tensor. Knows neither TVM nor
+"""Finds or downloads model directories, opens them, and reads them tensor by tensor. Uses neither TVM nor
 architectures.
 """

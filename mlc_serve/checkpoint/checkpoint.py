@@ -1,4 +1,4 @@
-"""What the loader asks of a model directory, in whichever form it is."""
+"""Checkpoint: what the loader needs from a model directory, whatever its form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 
 class Checkpoint(Protocol):
-    """An opened model directory. Everything raises CheckpointError for a file that is missing, cut off or
+    """An opened model directory. All members raise CheckpointError for a file that is missing, cut off or
     malformed.
     """
 
@@ -28,15 +28,15 @@ class Checkpoint(Protocol):
 
     @property
     def config_file(self) -> Path:
-        """The file that `config` is in."""
+        """The file that contains `config`."""
 
     @property
     def model_type(self) -> str:
-        """Name of the architecture, as "llama" or "qwen2"."""
+        """The name of the architecture, such as "llama" or "qwen2"."""
 
     @property
     def quantization(self) -> str | None:
-        """The scheme that the tensors are already quantized in; None if they are the model's own."""
+        """The scheme in which the tensors are already quantized; None if they are the model's own."""
 
     @property
     def tensor_names(self) -> Collection[str]:
@@ -44,17 +44,17 @@ class Checkpoint(Protocol):
 
     @property
     def tokenizer_directory(self) -> Path:
-        """Where the tokenizer's files lie."""
+        """The directory of the tokenizer's files."""
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The model's tokenizer, read when it is first asked for. CheckpointError if it can't be."""
+        """The model's tokenizer, which is read on first use."""
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of one tensor, without reading it."""
 
     def tensor(self, name: str) -> NDArray[Any]:
-        """One tensor, in the dtype that it is stored in (bfloat16 is that of ml_dtypes). It may be read-only.
+        """One tensor, in its stored dtype (bfloat16 is that of ml_dtypes). It may be read-only.
         No other tensor is kept in memory.
         """
 
@@ -62,7 +62,7 @@ class Checkpoint(Protocol):
         """A hash, in 64 hexadecimal digits, of everything that a conversion of the tensors depends on."""
 
     def generation_defaults(self) -> GenerationDefaults:
-        """The values that hold where a request does not set them."""
+        """The values for what a request does not set."""
 
     def chat_template(self) -> PromptTemplate | None:
-        """How a conversation becomes a prompt; None for a model that is not made for conversations."""
+        """What turns a conversation into a prompt; None for a model that is not made for conversations."""

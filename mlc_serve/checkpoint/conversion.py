@@ -1,7 +1,7 @@
-"""Turning a checkpoint's tensors into those that a library takes: fused, cast or quantized, and laid out for
+"""Converts a checkpoint's tensors to those that a library takes: fused, cast or quantized, and laid out for
 its kernels.
 
-One tensor is in memory at a time; of a quantized weight both its integers and its scales, which are two
+One tensor is in memory at a time, or both parts of a quantized weight: its integers and its scales are two
 parameters of the library.
 """
 
@@ -24,7 +24,7 @@ _INTEGERS, _SCALES = ".q_weight", ".q_scale"
 
 
 class WantedTensor(Protocol):
-    """One parameter of a library, as `runtime.library.ParameterSpec` is."""
+    """One parameter of a library, such as a `runtime.library.ParameterSpec`."""
 
     @property
     def name(self) -> str: ...
@@ -44,10 +44,10 @@ def convert(
     progress: Callable[[int], object],
 ) -> None:
     """Write every wanted tensor to `directory`, calling `progress` with the bytes written since the last
-    call. `form` is that of the library's integers, if its quantization scheme has any.
+    call. `form` is the form of the library's integers, if its quantization scheme has any.
 
-    Raises CheckpointError if the checkpoint lacks a tensor, has it in another shape, or has values in it that
-    are not finite or that the wanted type can't hold.
+    Raises CheckpointError if the checkpoint lacks a tensor, if the tensor has another shape, or if it has
+    values that are not finite or that the wanted type can't hold.
     """
     with CheckedWriter(directory) as writer:
         for spec, tensor in _tensors(sources, wanted, form):
@@ -58,7 +58,7 @@ def convert(
 def _tensors(
     sources: Sources, wanted: Sequence[WantedTensor], form: GroupFormat | None
 ) -> Iterator[tuple[WantedTensor, NDArray[Any]]]:
-    """Each wanted tensor as the library takes it. The integers and the scales of a weight come together."""
+    """Each wanted tensor in the library's form. The integers and the scales of a weight follow each other."""
     done: set[str] = set()
     for spec in wanted:
         weight, _, _ = spec.name.rpartition(".")
@@ -71,7 +71,7 @@ def _tensors(
 
 
 def _is_quantized(spec: WantedTensor) -> bool:
-    """Whether integers are to be laid out for a tensor. Libraries that MLC built take them as they are."""
+    """Whether a tensor's integers need another layout. Libraries that MLC built take them as they are."""
     return spec.layout != "plain" and spec.name.endswith((_INTEGERS, _SCALES))
 
 
@@ -87,7 +87,7 @@ def _quantized_tensors(
 
 
 def plain_tensor(sources: Sources, spec: WantedTensor) -> NDArray[Any]:
-    """A tensor in its wanted type, row-major whatever its layout. Raises CheckpointError like `convert`."""
+    """A tensor in its wanted type, row-major in any layout. Raises CheckpointError like `convert`."""
     return _cast(sources, spec, _assemble(sources, spec))
 
 
@@ -100,7 +100,7 @@ def _assemble(sources: Sources, spec: WantedTensor) -> NDArray[Any]:
 
 
 def _cast(sources: Sources, spec: WantedTensor, tensor: NDArray[Any]) -> NDArray[Any]:
-    with np.errstate(over="ignore"):  # the result is checked for it
+    with np.errstate(over="ignore"):  # the result is checked for infinities
         cast: NDArray[Any] = tensor.astype(spec.dtype, copy=False)
     if np.isfinite(cast).all():
         return cast

@@ -1,4 +1,4 @@
-"""Opens a model directory as what it is."""
+"""Opens a model directory, which may be Hugging Face's or MLC's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlc_serve.errors import CheckpointError
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:
-    """The checkpoint in a directory, whose form shows in the name of its config file.
+    """The checkpoint in a directory. The name of its config file shows its form.
 
     Raises CheckpointError if there is no config file, or if the model is not complete.
     """

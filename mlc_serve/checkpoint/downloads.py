@@ -1,4 +1,4 @@
-"""The models in the Hugging Face hub's cache, which other programs may have put there and use as well."""
+"""The models in the Hugging Face hub's cache, which this program shares with others."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def downloads() -> Iterator[Download]:
 
 
 def remove_download(download: Download) -> None:
-    """Remove a repository from the cache, with what only its revisions need."""
+    """Remove a repository from the cache, with all files that only its revisions use."""
     cache = scan_cache_dir()
-    # Copies of a repository share its revisions: the cache would take the hash of one for that of any.
+    # Copies of a repository have the same revisions, so that a revision's hash may mean any of the copies.
     own = frozenset(entry for entry in cache.repos if entry.repo_id == download.repository)
     replace(cache, repos=own).delete_revisions(*download.revisions).execute()

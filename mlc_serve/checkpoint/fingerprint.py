@@ -9,8 +9,8 @@ from pathlib import Path
 
 
 def fingerprint_of(documents: Iterable[Path], weights: Iterable[Path]) -> str:
-    """SHA-256 of the files' names, of the content of documents, and of the size and the time of change of
-    weights, which are too large to be read for it.
+    """SHA-256 of the files' names, of the content of documents, and of the size and the modification time
+    of weights, which are too large to be read at every start.
     """
     described = [
         *(

@@ -1,7 +1,7 @@
 """Sampling values and end tokens that the files of a model recommend.
 
-A model is served even if a recommendation can't be followed: that one is left out, with a warning of one line
-that names the file, the key and the value.
+A model is served even if a recommendation can't be followed: it is left out, with a warning in one line that
+names the file, the key and the value.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-# The smallest and the largest allowed value of each.
+# The smallest and the largest value that is followed.
 _BOUNDS = {
     "temperature": (0.0, 100.0),
     "top_p": (0.0, 1.0),
@@ -23,7 +23,7 @@ _BOUNDS = {
     "presence_penalty": (-100.0, 100.0),
     "frequency_penalty": (-100.0, 100.0),
 }
-_TOP_K_OFF = -1  # as vLLM writes it; transformers has 0
+_TOP_K_OFF = -1  # vLLM writes this; transformers writes 0
 
 
 class Recommendations:
@@ -33,7 +33,7 @@ class Recommendations:
         self._file = file
 
     def sampling(self, declared: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of GenerationDefaults that a generation config sets; null and absent ones are left out.
+        """The fields of GenerationDefaults that a generation config sets. Null counts as absent.
 
         Sampling switched off (do_sample false) is temperature 0. A top_k of 0 or -1 keeps all tokens: None.
         """
@@ -47,7 +47,7 @@ class Recommendations:
         return chosen
 
     def token_ids(self, declared: Any, name: str, vocab_size: Any) -> frozenset[int]:
-        """The ids in a field that holds one, several in lists, or nothing. Each must be less than
+        """The ids in a field, which may hold one id, lists of ids, or nothing. Each must be less than
         `vocab_size`, if that is an integer.
         """
         limit = vocab_size if isinstance(vocab_size, int) else None
@@ -85,7 +85,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _whole(value: Any) -> int | None:
-    """A whole number, also where it is written as 50.0; None for anything else."""
+    """A whole number, which may be written as 50.0; None for anything else."""
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -97,7 +97,7 @@ def _is_token_id(value: Any, limit: int | None) -> bool:
 
 
 def _flattened(value: Any) -> Iterator[Any]:
-    """The entries of a list and of the lists in it. Anything else is its own only entry."""
+    """The entries of a list and of the lists in it. Any other value counts as the only entry."""
     waiting = [value]
     while waiting:
         entry = waiting.pop()

@@ -24,8 +24,8 @@ _HEAD = "lm_head.weight"
 
 
 class HuggingFaceCheckpoint:
-    """See Checkpoint. Tensors are the model's own, under transformers' names; packed ones (GPTQ, AWQ) are
-    refused.
+    """See Checkpoint. Tensors are the model's own, and have the names that transformers uses. Packed tensors
+    (GPTQ, AWQ) are refused.
     """
 
     quantization: str | None = None
@@ -37,7 +37,7 @@ class HuggingFaceCheckpoint:
         self.config = read_json_object(self.config_file)
         self.model_type = self._model_type()
         self._weights = SafetensorsWeights(directory)
-        # transformers takes a head that is there, whatever the configuration says.
+        # Like transformers, use a head that is there, whatever the configuration says.
         if _HEAD in self._weights.names:
             self.config["tie_word_embeddings"] = False
 
@@ -52,7 +52,7 @@ class HuggingFaceCheckpoint:
         return self._weights.names
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of one tensor, by the header of its file."""
+        """The shape of one tensor, as the header of its file states it."""
         return self._weights.shape(name)
 
     def tensor(self, name: str) -> NDArray[Any]:
@@ -65,8 +65,8 @@ class HuggingFaceCheckpoint:
         return fingerprint_of([self.config_file, *index], self._weights.files)
 
     def generation_defaults(self) -> GenerationDefaults:
-        """Values of generation_config.json. Answers end at its end tokens, or else config.json's, and at the
-        tokenizer's.
+        """The values of generation_config.json. The end tokens are its own, or else those of config.json, and
+        the tokenizer's.
         """
         path = self.directory / "generation_config.json"
         declared = read_json_object_if_present(path)
@@ -96,7 +96,7 @@ class HuggingFaceCheckpoint:
     def _tokenizer_end(self) -> frozenset[int]:
         """The ids that the tokenizer's files give to the token that they call eos_token.
 
-        Without a tokenizer.json, it is looked up in the vocabulary. There are none if that can't be read.
+        Without a tokenizer.json, the token is looked up in the vocabulary, unless that can't be read.
         """
         text = read_special_tokens(self.directory).get("eos_token")
         if text is None:

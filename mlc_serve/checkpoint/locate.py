@@ -1,4 +1,4 @@
-"""From the name that a user gives to a directory on this machine, which is downloaded if need be."""
+"""Finds the directory of a model by the name that a user gives, and downloads it if necessary."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mlc_serve.errors import CheckpointError, DiskFullError, DownloadError, Star
 from mlc_serve.host.disk import says_full
 from mlc_serve.host.interruption import interruptible
 
-# The files that are read; sub-directories hold the same model in other forms, as do consolidated files.
+# The files that are read. Sub-directories and consolidated files have the same model in other forms.
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "params_shard_*.bin"]
 _UNWANTED = ["*/*.json", "*/*.safetensors", "*/*.bin", "consolidated*"]
 
@@ -34,7 +34,7 @@ _REPOSITORY = re.compile(
 
 @dataclass(frozen=True)
 class HubRepository:
-    """A model on the Hugging Face hub; `revision` is a branch, a tag or a commit, None the main branch."""
+    """A model on Hugging Face's hub; `revision` is a branch, a tag or a commit; None is the main branch."""
 
     id: str
     revision: str | None = None
@@ -46,7 +46,7 @@ def locate(model: str) -> Path:
         path/to/directory, path/to/directory/config.json, org/name, HF://org/name,
         https://huggingface.co/org/name
 
-    where names on the hub may end in @revision. A directory on this machine goes before the hub.
+    where names on the hub may end in @revision. A directory on this machine takes precedence over the hub.
     Raises CheckpointError if there is no such directory or repository, or if it can't be downloaded.
     """
     if (here := _existing(model)) is not None:
@@ -60,7 +60,7 @@ def locate(model: str) -> Path:
 def parse_repository(model: str) -> HubRepository | None:
     """The repository that the text names; None if it can only be a path.
 
-    Raises CheckpointError if it begins like a name on the hub, but is none.
+    Raises CheckpointError if it begins like a name on the hub, but isn't one.
     """
     prefix = _HUB_PREFIX.match(model)
     name = model[prefix.end() :] if prefix else model
@@ -68,12 +68,12 @@ def parse_repository(model: str) -> HubRepository | None:
     if found is not None:
         return HubRepository(found["id"], found["revision"])
     if prefix:
-        raise CheckpointError(f"{model}: a model on the hub is named as {prefix[0]}organization/name")
+        raise CheckpointError(f"{model}: expected a name on the hub, such as {prefix[0]}organization/name")
     return None
 
 
 def download(repository: HubRepository) -> Path:
-    """Download a repository into the hub's cache, except files that are there, and return its directory.
+    """Download a repository into the hub's cache, except files that it already has, and return its directory.
 
     Where the cache is, whether to go online, and the access token are settings of huggingface_hub. Raises
     CheckpointError, as DownloadError if another attempt may succeed, or DiskFullError.
@@ -86,7 +86,7 @@ def download(repository: HubRepository) -> Path:
         httpx2.HTTPError,
         OSError,
         RuntimeError,
-    ) as error:  # the last: Xet's
+    ) as error:  # Xet, which transfers files, raises RuntimeError
         kind = _kind_of(error)
         raise kind(f"{repository.id}: {_download_fault(repository, error)}") from error
 
@@ -107,7 +107,7 @@ def _kind_of(error: Exception) -> type[StartupError]:
 def _download_fault(repository: HubRepository, error: Exception) -> str:
     if isinstance(error, GatedRepoError):
         return (
-            "the model's owner has to grant access first; set HF_TOKEN to a token of an account that has it"
+            "the model's owner has to grant access first; set HF_TOKEN to the token of an account with access"
         )
     if isinstance(error, RevisionNotFoundError):
         return f"the model has no revision {repository.revision} on the Hugging Face hub"
@@ -132,5 +132,5 @@ def _existing(model: str) -> Path | None:
 
 def _directory_of(file: Path) -> Path:
     if file.suffix != ".json":
-        raise CheckpointError(f"{file}: a model is given as its directory, or the config file in it")
+        raise CheckpointError(f"{file}: expected the directory of a model, or the config file in it")
     return file.parent

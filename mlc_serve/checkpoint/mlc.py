@@ -22,12 +22,13 @@ from mlc_serve.text.templates.conversation_template import ConversationTemplate
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 CONFIG_NAME = "mlc-chat-config.json"
+_WORDS = {str: "a text", dict: "an object"}
 
 
 class MLCCheckpoint:
-    """See Checkpoint. Tensors are quantized in the scheme `quantization`, and fused and named as MLC does it.
+    """See Checkpoint. Tensors are quantized in the scheme `quantization`, and are fused and named as in MLC.
 
-    `chat_config` is the whole of mlc-chat-config.json, `config` its model_config with the model_type added.
+    `chat_config` is all of mlc-chat-config.json, and `config` is its model_config plus the model_type.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -63,8 +64,8 @@ class MLCCheckpoint:
         return fingerprint_of([self.config_file, self._weights.index], self._weights.files)
 
     def generation_defaults(self) -> GenerationDefaults:
-        """Sampling values of the chat config, its end tokens, and the conversation template's stop tokens and
-        strings.
+        """The sampling values and the end tokens of the chat config, and the conversation template's stop
+        tokens and strings.
         """
         conversation = self._conversation()
         recommended = Recommendations(self.config_file)
@@ -93,7 +94,7 @@ class MLCCheckpoint:
             raise CheckpointError(f"{self.config_file}: {error}") from error
 
     def _conversation(self) -> dict[str, Any]:
-        """The template's fields; none for a model that has no such template."""
+        """The fields of the conversation template; empty if the model has none."""
         if self.chat_config.get("conv_template") is None:
             return {}
         conversation: dict[str, Any] = self._field("conv_template", dict)
@@ -114,12 +115,13 @@ class MLCCheckpoint:
         declared = conversation.get("stop_str") or []
         stops = [declared] if isinstance(declared, str) else declared
         if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
-            raise CheckpointError(f"{self.config_file}: conv_template.stop_str is no list of texts")
+            place = f"{self.config_file}: conv_template.stop_str"
+            raise CheckpointError(f"{place} is neither a text nor a list of texts")
         return tuple(stops)
 
     def _field(self, name: str, kind: type) -> Any:
         value = self.chat_config.get(name)
         if not isinstance(value, kind):
             shown = reprlib.repr(value)
-            raise CheckpointError(f"{self.config_file}: {name} is {shown}, a {kind.__name__} is needed")
+            raise CheckpointError(f"{self.config_file}: {name} is {shown}, but must be {_WORDS[kind]}")
         return value

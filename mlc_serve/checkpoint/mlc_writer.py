@@ -25,7 +25,7 @@ from mlc_serve.checkpoint.tensor_cache import ShardWriter
 from mlc_serve.quantization.groups import pack_words
 from mlc_serve.quantization.scheme import Scheme
 
-# The first are those that MLC lists in the chat config; only this package reads the others.
+# MLC lists the tokenizer's files in the chat config. Only this package reads the others.
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -52,7 +52,7 @@ class _Plain:
 def write_mlc_directory(
     sources: Sources, shapes: Shapes, scheme: Scheme, directory: Path, progress: Callable[[int], object]
 ) -> None:
-    """Fill `directory`. `shapes` are those of the architecture's weights; `progress` is called with the
+    """Fill `directory`. `shapes` has the shapes of the architecture's weights. `progress` is called with the
     number of weights written since the last call.
 
     Raises CheckpointError as `conversion.convert` does.
@@ -83,7 +83,7 @@ def _stored(
 
 
 def _copy_tokenizer(source: Path, directory: Path) -> list[str]:
-    """Copy the files that are there, and return the names of those that are the tokenizer's."""
+    """Copy the files that exist, and return the names of those that belong to the tokenizer."""
     for name in (*_TOKENIZER_FILES, *_TEMPLATE_FILES):
         if (source / name).is_dir():
             shutil.copytree(source / name, directory / name)
@@ -93,7 +93,7 @@ def _copy_tokenizer(source: Path, directory: Path) -> list[str]:
 
 
 def _chat_config(checkpoint: Checkpoint, scheme: Scheme, tokenizer_files: list[str]) -> dict[str, Any]:
-    """The content of mlc-chat-config.json. A directory of MLC's keeps its own, with another scheme."""
+    """The content of mlc-chat-config.json. An MLC directory keeps its own, but with the new scheme."""
     if isinstance(checkpoint, MLCCheckpoint):
         return checkpoint.chat_config | {"quantization": scheme.name}
     config, defaults = checkpoint.config, checkpoint.generation_defaults()
@@ -126,7 +126,7 @@ def _chat_config(checkpoint: Checkpoint, scheme: Scheme, tokenizer_files: list[s
 
 
 def _model_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's own configuration, with what MLC reads under other names."""
+    """The model's own configuration, and the values that MLC reads under other names."""
     rope = config.get("rope_parameters") or {}
     return {
         **config,

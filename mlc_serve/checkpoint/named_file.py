@@ -1,4 +1,4 @@
-"""Files that the index of a model directory names."""
+"""Finds files that the index of a model directory names."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from mlc_serve.errors import CheckpointError
 
 
 def named_file(index: Path, key: str, name: str) -> Path:
-    """The file of that name in the directory of `index`, or in one below it. `key` is where the index names
-    it.
+    """The file with this name in the directory of `index`, or in one below it. `key` is the key under which
+    the index names it.
 
-    Raises CheckpointError for a name that leads elsewhere or that no file can have, and if there is no such
-    file.
+    Raises CheckpointError if the name leads elsewhere or can't be a file's, or if there is no such file.
     """
     parts, shown = PurePath(name), name if name.isprintable() and len(name) < 100 else reprlib.repr(name)
     if parts.is_absolute() or ".." in parts.parts:

@@ -1,4 +1,4 @@
-"""A checkpoint's weight as integers and scales: those of MLC, or those that are made here."""
+"""Reads a checkpoint's weight as integers and scales: MLC's own, or those that are made here."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from mlc_serve.quantization.scheme import GroupFormat
 
 
 def read_quantized(sources: Sources, name: str, shape: Shape, form: GroupFormat) -> Quantized:
-    """The weight `name`, without ".weight" at its end, whose floating-point form has the shape `(N, K)`.
+    """The weight `name`, which has no ".weight" at its end, and whose floating-point form has the shape
+    `(N, K)`.
 
-    Raises CheckpointError if the checkpoint lacks it, has it in another shape or type, or has values in it
-    that are not finite or that no scale can hold.
+    Raises CheckpointError if the checkpoint lacks the weight, if it has another shape or type, or if it has
+    values that are not finite or that no scale can hold.
     """
     if sources.has(f"{name}.q_weight"):
         return _unpacked(sources, name, shape, form)
@@ -57,6 +58,6 @@ def _read(sources: Sources, name: str, dtype: str) -> NDArray[Any]:
     tensors = sources.tensors(name)
     for source, tensor in tensors.items():
         if tensor.dtype != dtype:
-            raise sources.error(f"{source} is {tensor.dtype}; its quantization has {dtype} there")
+            raise sources.error(f"{source} is {tensor.dtype}, but its quantization requires {dtype}")
     parts = list(tensors.values())
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

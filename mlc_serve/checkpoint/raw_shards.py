@@ -15,10 +15,10 @@ from mlc_serve.errors import CheckpointError
 
 
 class RawShards:
-    """Maps names to pieces of shards, each of which is mapped into memory when it is first read from.
+    """Maps names to pieces of shards. A shard is mapped into memory when it is first read from.
 
-    Raises CheckpointError if the index or a shard is missing, or if they contradict each other. Of shards
-    only the sizes are checked: for a checksum all of them would have to be read at every start.
+    Raises CheckpointError if the index or a shard is missing, or if they contradict each other. Only the
+    sizes of shards are checked: checksums would require reading all of them at every start.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -45,8 +45,8 @@ class RawShards:
         return tuple(self._find(name)[1].shape)
 
     def tensor(self, name: str) -> NDArray[Any]:
-        """One tensor in the dtype that its record declares. It is read-only memory of its file, unless it has
-        to be converted.
+        """One tensor in the dtype that its record declares. Unless it has to be converted, it is the mapped
+        file itself, and read-only.
         """
         file, record = self._find(name)
         if file not in self._shards:
@@ -65,7 +65,7 @@ class RawShards:
         path = named_file(self.index, "records.dataPath", shard.dataPath)
         size = path.stat().st_size
         if size != shard.nbytes:
-            raise CheckpointError(f"{path}: {size} bytes, of the {shard.nbytes} that {self.index.name} says")
+            raise CheckpointError(f"{path}: {size} bytes, but {self.index.name} says {shard.nbytes}")
         for record in shard.records:
             if (fault := record.fault(size)) is not None:
                 raise CheckpointError(f"{self.index}: tensor {record.name}: {fault}")

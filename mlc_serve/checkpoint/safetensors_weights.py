@@ -15,27 +15,27 @@ from mlc_serve.text.json_object import read_json_object
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-_ANOTHER_FORM = "consolidated"  # of the same tensors, under other names
+_ANOTHER_FORM = "consolidated"  # files that begin so have the same tensors under other names
 
-# The names of a model that was saved without its LM head lack the first part.
+# In a model that was saved without its LM head, the names lack the prefix _BASE_MODEL.
 _BASE_MODEL_NAME = "embed_tokens.weight"
 _BASE_MODEL = "model."
 _HEAD = "lm_head."
 
 
 class _Place(NamedTuple):
-    """The file that a tensor is in, and its name there."""
+    """The file that contains a tensor, and the tensor's name there."""
 
     file: str
     name: str
 
 
 class SafetensorsWeights:
-    """Maps names to files, which are mapped into memory when first read.
+    """Maps names to files, which are mapped into memory when they are first read.
 
-    As in transformers, model.safetensors is taken if it is there, else the files of the index, else all other
-    safetensors files. Raises CheckpointError if there are none, if one that the index names is missing or
-    can't be read, and if two files have a tensor of the same name and there is no index.
+    As in transformers, model.safetensors is used if it exists, else the files of the index, else all other
+    safetensors files. Raises CheckpointError if there are none, if a file of the index is missing or can't be
+    read, or if there is no index and two files have a tensor of the same name.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -46,7 +46,7 @@ class SafetensorsWeights:
 
     @property
     def names(self) -> Collection[str]:
-        """All tensors."""
+        """The names of all tensors."""
         return self._places.keys()
 
     @property
@@ -67,7 +67,7 @@ class SafetensorsWeights:
         place = self._place(name)
         try:
             tensor: NDArray[Any] = self._open(place.file).get_tensor(place.name)
-        except (SafetensorError, TypeError, AttributeError) as error:  # the latter two for an unknown dtype
+        except (SafetensorError, TypeError, AttributeError) as error:  # the last two for an unknown dtype
             raise self._unreadable(place, error) from error
         return tensor
 
@@ -85,7 +85,7 @@ class SafetensorsWeights:
             try:
                 self._open_files[file] = safe_open(path, framework="numpy")
             except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{path}: not a whole safetensors file: {error}") from error
+                raise CheckpointError(f"{path}: not a complete safetensors file: {error}") from error
         return self._open_files[file]
 
     def _find_tensors(self) -> dict[str, str]:
@@ -114,7 +114,7 @@ class SafetensorsWeights:
                 if name in file_of:
                     raise CheckpointError(
                         f"{self._directory}: both {file_of[name]} and {file} have a tensor {name}, and there "
-                        f"is no {_INDEX} to tell which is meant"
+                        f"is no {_INDEX} that says which is meant"
                     )
                 file_of[name] = file
         return file_of
@@ -129,7 +129,7 @@ class SafetensorsWeights:
 
 
 def _with_full_names(file_of: dict[str, str]) -> dict[str, _Place]:
-    """Where tensors are, by the names that they have in a model with an LM head."""
+    """The places of tensors, by the names that they have in a model with an LM head."""
     is_base_model = _BASE_MODEL_NAME in file_of
     return {
         _BASE_MODEL + name if is_base_model and not name.startswith(_HEAD) else name: _Place(file, name)

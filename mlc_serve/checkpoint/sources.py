@@ -1,4 +1,4 @@
-"""The weights of a model as its checkpoint has them: under other names, in several parts, of other shapes."""
+"""Maps the weights of a model to tensors of its checkpoint, which may differ in names and shapes."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ class Sources:
     names: WeightNames
 
     def of(self, name: str) -> list[str]:
-        """The checkpoint's names of the tensors that the weight `name` consists of, row on row. They need not
-        be there.
+        """The checkpoint's names of the tensors that make up the weight `name`, in the order of its rows. The
+        checkpoint may lack them.
         """
         return self.names.sources(name, self.checkpoint.tensor_names)
 
     def has(self, name: str) -> bool:
-        """Whether every tensor is there that the weight consists of."""
+        """Whether the checkpoint has every tensor of the weight."""
         return all(source in self.checkpoint.tensor_names for source in self.of(name))
 
     def tensors(self, name: str) -> dict[str, NDArray[Any]]:
-        """The tensors that the weight consists of, by the checkpoint's names, in the order of the rows."""
+        """The tensors of the weight, by the checkpoint's names, in the order of the rows."""
         return {source: self.checkpoint.tensor(source) for source in self.of(name)}
 
     def check(self, weights: Iterable[tuple[str, Shape]]) -> None:
         """Raise CheckpointError for the first weight (name and shape) that the checkpoint lacks or has in
-        another shape. No tensor is read for it.
+        another shape. This reads no tensor.
 
-        Of a weight that is quantized already, only the number of rows is compared.
+        For a weight that is already quantized, only the number of rows is compared.
         """
         for name, shape in weights:
             words = f"{name.removesuffix('.weight')}.q_weight"
@@ -52,8 +52,8 @@ class Sources:
                 self.check_joined(name, parts, shape)
 
     def check_joined(self, name: str, parts: Sequence[tuple[str, Shape]], wanted: Shape) -> None:
-        """Raise CheckpointError if tensors (name and shape), joined row on row, do not have the shape of the
-        weight `name`.
+        """Raise CheckpointError if tensors (name and shape) do not have the shape of the weight `name` when
+        their rows are joined.
         """
         for source, shape in parts:
             self.check_shape(source, shape, (*shape[:1], *wanted[1:]))
@@ -62,7 +62,7 @@ class Sources:
         self.check_shape(name, joined, wanted)
 
     def check_shape(self, name: str, shape: Shape, wanted: Shape) -> None:
-        """Raise CheckpointError if a tensor does not have the shape that the model takes."""
+        """Raise CheckpointError if a tensor does not have the shape that the model needs."""
         if shape != wanted:
             raise self.error(
                 f"{name} has the shape {list(shape)}; by its configuration the model takes {list(wanted)}"

@@ -1,6 +1,4 @@
-"""Chat templates and special tokens as Hugging Face directories keep them, in any of the forms that are in
-use.
-"""
+"""Reads chat templates and special tokens from Hugging Face directories, in all forms that are in use."""
 
 from __future__ import annotations
 
@@ -14,10 +12,10 @@ from mlc_serve.text.templates.chat_template import ChatTemplate
 
 
 def read_chat_template(directory: Path, control_texts: Collection[str] = ()) -> ChatTemplate | None:
-    """chat_template.jinja and its named companions, or else what tokenizer_config.json holds; None if neither
-    has one. `control_texts` are the names of the tokenizer's control tokens.
+    """chat_template.jinja with the additional templates, or else what tokenizer_config.json holds; None if
+    there is neither. `control_texts` are the names of the tokenizer's control tokens.
 
-    CheckpointError names the file, the key and what is wrong with it.
+    Raises a CheckpointError that names the file, the key and what is wrong.
     """
     for place, sources in (_files(directory), _declared(directory)):
         if sources:
@@ -29,7 +27,7 @@ def read_chat_template(directory: Path, control_texts: Collection[str] = ()) -> 
 
 
 def read_special_tokens(directory: Path) -> dict[str, str]:
-    """Texts of bos_token, eos_token and the like, by these names."""
+    """The texts of bos_token, eos_token and similar tokens, by these names."""
     declared = {
         **read_json_object_if_present(directory / "special_tokens_map.json"),
         **read_json_object_if_present(directory / "tokenizer_config.json"),
@@ -39,7 +37,7 @@ def read_special_tokens(directory: Path) -> dict[str, str]:
 
 
 def read_listed_ids(directory: Path, text: str) -> list[Any]:
-    """The ids that lists of added tokens give this token: numbers, or what else stands in their place."""
+    """The ids that lists of added tokens give to this token: numbers, or whatever else is in their place."""
     config = read_json_object_if_present(directory / "tokenizer_config.json").get("added_tokens_decoder")
     listed = config.items() if isinstance(config, dict) else ()
     ids: list[Any] = [int(key) for key, token in listed if key.isdecimal() and _token_text(token) == text]
@@ -51,7 +49,7 @@ def read_listed_ids(directory: Path, text: str) -> list[Any]:
 
 
 def _files(directory: Path) -> tuple[Path, dict[str, str]]:
-    """Where templates lie that have files of their own, and their sources by name."""
+    """The place of templates that have their own files, and their sources by name."""
     paths = {path.stem: path for path in sorted(directory.glob("additional_chat_templates/*.jinja"))}
     place = directory / "chat_template.jinja"
     if place.is_file():
@@ -79,9 +77,9 @@ def _declared(directory: Path) -> tuple[str, dict[str, str]]:
     try:
         named = {entry["name"]: entry["template"] for entry in value}
     except (TypeError, KeyError) as error:
-        raise CheckpointError(f"{place} is neither a text nor a list of named ones") from error
+        raise CheckpointError(f"{place} is neither a text nor a list of named texts") from error
     if not all(isinstance(text, str) for text in [*named, *named.values()]):
-        raise CheckpointError(f"{place} holds a template that is no text")
+        raise CheckpointError(f"{place} has a template that is not a text")
     return place, named
 
 

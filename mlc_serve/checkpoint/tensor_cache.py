@@ -6,9 +6,9 @@
 A shard is {"dataPath", "format": "raw-shard", "nbytes", "records": [record, ...]}, and a record is {"name",
 "shape", "dtype", "format", "nbytes", "byteOffset"}. There are two kinds:
 
-* MLC's model directories have shards of some 32 MB with an "md5sum" each. The index may have an older name.
-* The cache of converted weights is one aligned shard. Each of its records has a "crc32", and so has the entry
-  of the shard, in the index's metadata: damage is found while the tensors are being loaded.
+* MLC's model directories have shards of about 32 MB, each with an "md5sum". The index may have an older name.
+* The cache of converted weights is one aligned shard. Each of its records has a "crc32", and the index's
+  metadata has one for the shard's entry, so that damage is found while the tensors are being loaded.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from mlc_serve.text.json_object import read_json_object
 INDEX_NAME = "tensor-cache.json"
 INDEX_NAMES = (INDEX_NAME, "ndarray-cache.json")  # the second one is in older directories
 SHARD_BYTES = 32 << 20
-ALIGNMENT = 64  # TVM takes tensors in place that start at such an address
+ALIGNMENT = 64  # TVM can use tensors in place if their addresses are multiples of this
 
 DTYPES: dict[str, DTypeLike] = {
     "float32": np.float32,
@@ -49,7 +49,7 @@ DTYPES: dict[str, DTypeLike] = {
 
 @dataclass(frozen=True)
 class Record:
-    """Where a tensor lies in its shard. The format "f32-to-bf16" stores a float32 tensor as bfloat16."""
+    """Where a tensor is in its shard. The format "f32-to-bf16" stores a float32 tensor as bfloat16."""
 
     name: str
     shape: list[int]
@@ -71,7 +71,7 @@ class Record:
         return np.dtype(ml_dtypes.bfloat16 if is_halved else DTYPES[self.dtype])
 
     def fault(self, shard_size: int) -> str | None:
-        """Why the record can't be true, in words; None if it can."""
+        """Why the record can't be correct, in words; None if it can."""
         if self.dtype not in DTYPES:
             return f"dtype {self.dtype} is not supported"
         if min(self.shape, default=0) < 0 or prod(self.shape) * self.stored_dtype.itemsize != self.nbytes:
@@ -79,7 +79,7 @@ class Record:
                 f"{self.nbytes} bytes are not the size of {self.dtype} {self.shape} in format {self.format}"
             )
         if self.byteOffset < 0 or self.end > shard_size:
-            return f"it lies outside of its shard of {shard_size} bytes"
+            return f"it is not inside its shard of {shard_size} bytes"
         return None
 
 
@@ -119,16 +119,16 @@ def read_shards(index: Path) -> list[Shard]:
 
 
 def read_checked_shard(directory: Path) -> Shard:
-    """The shard of a directory that CheckedWriter has written, with its records in the order of their places.
+    """The shard of a directory that CheckedWriter has written. Its records are in the order of their places.
 
-    Raises DamagedArtifactError if the index can't be read, or if it is not what was written.
+    Raises DamagedArtifactError if the index can't be read, or has changed since it was written.
     """
     path = directory / INDEX_NAME
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         (entry,) = index["records"]
         if _crc32_of(entry) != index["metadata"]["crc32"]:
-            raise ValueError("its checksum is another")
+            raise ValueError("its checksum is wrong")
         shard = TypeAdapter(Shard).validate_python(entry)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedArtifactError(f"{path} can't be read: {error}") from error
@@ -162,7 +162,7 @@ class CheckedWriter:
         content = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
         record = _record(name, tensor, self._file.tell())
         self._records.append({**record, "crc32": zlib.crc32(content.data)})
-        self._file.write(content.data)  # tofile() would not say why it fails
+        self._file.write(content.data)  # unlike tofile(), this says why it fails
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -192,8 +192,8 @@ class ShardWriter:
         self._content += np.ascontiguousarray(tensor).tobytes()
 
     def close(self, num_weights: int) -> None:
-        """Write what is left. `num_weights` counts the model's own weights, of which several share a word
-        where they are integers.
+        """Write what is left. `num_weights` counts the model's own weights, even if several of them share a
+        word because they are integers.
         """
         if self._content:
             self._write_shard()

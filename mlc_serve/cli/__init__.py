@@ -1,7 +1,7 @@
 """The command line: `mlc_serve COMMAND`. Each sub-command has its own file; this one has what they share.
 
-A start-up error is one line on stderr, with its own exit code. SIGINT and SIGTERM end a command from here on;
-a server handles them itself once it serves. Imports nothing that takes long, so that `--help` is fast.
+A start-up error is one line on stderr, and has its own exit code. SIGINT and SIGTERM end any command; a
+server handles them itself once it serves. Nothing here takes long to import, so that `--help` is fast.
 """
 
 from __future__ import annotations

@@ -46,5 +46,5 @@ def refuse_engine_options(arguments: argparse.Namespace) -> None:
 
 
 def keep_torch_out() -> None:
-    """Keep TVM's FFI from importing torch if it is installed: that takes seconds and memory for nothing."""
+    """Keep TVM's FFI from importing torch if it is installed, which would waste seconds and memory."""
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # None makes the import fail, as documented

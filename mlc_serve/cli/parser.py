@@ -1,4 +1,4 @@
-"""Builds argparse parsers from declared options; their errors are ConfigErrors. Knows no specific option."""
+"""Builds argparse parsers from declared options, whatever these are. Their errors are ConfigErrors."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _form(declared: Option, default: object) -> dict[str, Any]:
         return {"help": text, "action": "store_false" if default else "store_true"}
     form: dict[str, Any] = {"help": text, "metavar": _metavar(declared)}
     if declared.choices:
-        form["choices"] = declared.choices  # which a shell completes
+        form["choices"] = declared.choices  # shells complete these
     else:
         form["type"] = _converter(declared)
     if declared.spelling is Spelling.REPEATED:

@@ -1,4 +1,4 @@
-"""The flags for a running server: `--url`, the address of its API, and `--api-key`."""
+"""The flags for using a running server: `--url`, the address of its API, and `--api-key`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the machine under us gives: memory, disks, processes, signals, threads. Knows nothing of models."""
+"""Access to the machine: memory, disks, processes, signals, threads. Nothing here depends on models."""

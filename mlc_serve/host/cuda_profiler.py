@@ -1,6 +1,6 @@
-"""Switches the collection of a CUDA profiler (`nsys profile --capture-range=cudaProfilerApi`) on and off.
+"""Starts and stops the collection of a CUDA profiler (`nsys profile --capture-range=cudaProfilerApi`).
 
-Speaks to NVIDIA's driver library, for all devices on which this process computes. Knows no engine.
+Calls NVIDIA's driver library, for all devices that this process computes on. Needs no engine.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ _LIBRARY = "libcuda.so.1"
 
 
 def start() -> None:
-    """Begin to collect. Raises UnsupportedFieldError where nothing runs on CUDA."""
+    """Start to collect. Raises UnsupportedFieldError if this process uses no CUDA device."""
     call_on_active_devices(_driver(), "cuProfilerStart")
 
 
 def stop() -> None:
-    """End collection. Raises UnsupportedFieldError where nothing runs on CUDA."""
+    """Stop collecting. Raises UnsupportedFieldError if this process uses no CUDA device."""
     call_on_active_devices(_driver(), "cuProfilerStop")
 
 
 def call_on_active_devices(driver: Any, function: str) -> None:
-    """Call a function of the driver library (None: there is none) in the context of each device in use.
+    """Call a function of the driver library in the context of each device in use.
 
-    Raises UnsupportedFieldError if there is no such device, RequestFailedError if the driver refuses.
+    `driver` is None if there is no such library. Raises UnsupportedFieldError if no device is in use, and
+    RequestFailedError if the driver returns an error.
     """
     devices = [] if driver is None else list(_active_devices(driver))
     if not devices:
@@ -37,7 +38,7 @@ def call_on_active_devices(driver: Any, function: str) -> None:
 
 
 def _driver() -> Any:
-    """The driver library; None where there is no driver or no device."""
+    """The driver library; None if there is no driver or no device."""
     try:
         driver = ctypes.CDLL(_LIBRARY)
     except OSError:
@@ -46,7 +47,7 @@ def _driver() -> Any:
 
 
 def _active_devices(driver: Any) -> Iterator[int]:
-    """Devices that this process has a primary context on, which is where the CUDA runtime computes."""
+    """The devices on which this process has a primary context, in which the CUDA runtime computes."""
     count, flags, active = ctypes.c_int(), ctypes.c_uint(), ctypes.c_int()
     driver.cuDeviceGetCount(ctypes.byref(count))
     for device in range(count.value):

@@ -12,7 +12,7 @@ from pathlib import Path
 from mlc_serve.errors import DiskFullError, StartupError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT} if os.name == "posix" else {errno.ENOSPC}
-# The system's texts for these errors, which compilers and linkers print, too.
+# The system's messages for these errors, which compilers and linkers print, too.
 _WORDS = tuple(os.strerror(number) for number in _FULL)
 
 
@@ -35,7 +35,7 @@ def says_full(error: BaseException | str) -> bool:
 def disk_full(directory: Path) -> DiskFullError:
     """The error for a directory whose disk has turned out to be full.
 
-    Make it before what was written is removed, because it tells how much is free.
+    Make it before the written files are removed, because it says how much is free.
     """
     free = shutil.disk_usage(directory).free
     return DiskFullError(f"{directory}: the disk is full; {size_text(free)} are free")

@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 class _Call(Generic[T]):
-    """A coroutine that runs on the event loop, and the caller in another thread who waits for its end.
+    """A coroutine that runs on the event loop, and the caller in another thread that waits for its end.
 
-    Ctrl-C may hit the caller anywhere, even in the `__enter__` of a lock, which then stays locked for good.
-    Therefore the two share no lock that Python code takes, unlike in concurrent.futures: SimpleQueue is
-    written in C.
+    Ctrl-C may interrupt the caller anywhere, even in the `__enter__` of a lock, which then stays locked
+    forever. Therefore the two share no lock that Python code takes (concurrent.futures has such locks);
+    SimpleQueue is written in C.
     """
 
     def __init__(self, start: Callable[[], Coroutine[Any, Any, T]]) -> None:
@@ -27,16 +27,16 @@ class _Call(Generic[T]):
         self._outcome: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
 
     def begin(self) -> None:
-        """Start the coroutine; on the event loop."""
+        """Start the coroutine. Must be called on the event loop."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def cancel(self) -> None:
-        """End the coroutine if it has begun and not ended; on the event loop."""
+        """Cancel the coroutine if it runs. Must be called on the event loop."""
         if self._task is not None:
             self._task.cancel()
 
     def wait(self) -> T:
-        """Wait in the caller's thread, and return or raise what the coroutine does."""
+        """Wait in the caller's thread, and return or raise what the coroutine returns or raises."""
         value, error = self._outcome.get()
         if error is not None:
             raise error
@@ -45,14 +45,14 @@ class _Call(Generic[T]):
     async def _run(self) -> None:
         try:
             self._outcome.put((await self._start(), None))
-        except BaseException as error:  # noqa: BLE001 - it is the caller's
+        except BaseException as error:  # noqa: BLE001 - the caller raises it
             self._outcome.put((None, error))
         finally:
             self._task = None
 
 
 class EventLoopThread:
-    """An event loop that runs until `stop`. `name` is the name of the object that it works for."""
+    """An event loop that runs until `stop`. `name` is the name of the object that uses it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -94,7 +94,7 @@ class EventLoopThread:
         self._loop.close()
 
     def _call_soon(self, callback: Callable[[], None]) -> bool:
-        """Let the event loop call something. Returns False, and does nothing, if it is stopping."""
+        """Let the event loop call `callback`. Does nothing and returns False if the loop is stopping."""
         with self._lock:
             if not self._stopping:
                 self._loop.call_soon_threadsafe(callback)

@@ -1,7 +1,7 @@
-"""SIGINT and SIGTERM while there is no server yet that could drain: unfinished work is cleaned up.
+"""Handles SIGINT and SIGTERM before there is a server that could drain: unfinished work is cleaned up.
 
 Python turns SIGINT into a KeyboardInterrupt. It has no handler for SIGTERM, so that nothing would be cleaned
-up; and process 1 of a container, for which the system has no default action, would not even end.
+up. Process 1 of a container would not even end, because the system has no default action for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Terminated(SystemExit):
-    """SIGTERM has come. If nobody catches this, the process ends with EXIT_TERMINATED."""
+    """SIGTERM has arrived. If nobody catches this, the process ends with EXIT_TERMINATED."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_TERMINATED)
@@ -31,17 +31,17 @@ class Terminated(SystemExit):
 def ended_by_sigterm() -> Iterator[None]:
     """Let the first SIGTERM raise Terminated in the block, and ignore further ones.
 
-    If the interrupted code catches that as if it were an error of its own, as a compiler's passes may,
-    Terminated is raised again at the end of the block. On other threads than the main one this does nothing.
+    If the interrupted code catches Terminated like one of its own errors, as a compiler's passes may, it is
+    raised again at the end of the block. On threads other than the main one this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    has_come = False
+    has_arrived = False
 
     def terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-        nonlocal has_come
-        has_come = True
+        nonlocal has_arrived
+        has_arrived = True
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise Terminated
 
@@ -50,12 +50,12 @@ def ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-        if has_come:
+        if has_arrived:
             raise Terminated
 
 
 def interruptible(work: Callable[[], T]) -> T:
-    """Do `work` on another thread, and return or raise what it does.
+    """Do `work` on another thread, and return or raise what it returns or raises.
 
     A signal interrupts the caller at once, even if the work waits for threads that wait for the network. The
     work itself then goes on until the process ends.

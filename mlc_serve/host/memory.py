@@ -1,4 +1,4 @@
-"""How much more memory this process may take on the host: what is free, and what its cgroups allow."""
+"""How much more memory this process may take from the host, given what is free and what its cgroups allow."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def free_host_bytes(root: Path = CGROUP_ROOT, own_cgroup: Path = OWN_CGROUP) -> int:
-    """Bytes that can be allocated without swapping or being killed for it.
+    """How many bytes can be allocated without swapping and without being killed for it.
 
-    `root` is where cgroups are mounted and `own_cgroup` the file that names this process's own.
+    `root` is where cgroups are mounted, and `own_cgroup` is the file that names this process's cgroups.
     """
     free = [int(psutil.virtual_memory().available)]
     for folder in _cgroup_folders(root, own_cgroup):
@@ -41,9 +41,9 @@ def _cgroup_folders(root: Path, own_cgroup: Path) -> list[Path]:
 
 
 def _left(folder: Path, limit: str, usage: str) -> int | None:
-    """The bytes that a cgroup still allows, where its reclaimable file cache counts as free.
+    """How many bytes a cgroup still allows; its reclaimable file cache counts as free.
 
-    None if it sets no limit.
+    None if the cgroup sets no limit.
     """
     limit_text, usage_text = _read(folder / limit).strip(), _read(folder / usage).strip()
     if not (limit_text.isdecimal() and usage_text.isdecimal()):

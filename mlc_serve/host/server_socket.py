@@ -1,13 +1,13 @@
-"""The socket that a server listens on: bound at once, listening later, perhaps by another process.
+"""The socket that a server listens on: it is bound first, and listens later, perhaps in another process.
 
 A process that starts a server binds the socket, so that it knows the port and nobody else can take it, and
-lets the server inherit it. The environment tells the server which of its descriptors that is.
+lets the server inherit it. An environment variable tells the server which of its descriptors that is.
 
     supervisor: bind_socket ── start the server, environment_of(sock) ── close its own copy
     server:     inherited_socket ── load models ── listen
 
 A socket that is bound but does not listen refuses connections. Only the server keeps the socket: a copy in
-another process would go on listening after the server's death, and let clients wait for nobody.
+another process would go on listening after the server's death, and clients would wait in vain.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ VARIABLE = "MLC_SERVE_SOCKET"
 def bind_socket(host: str, port: int) -> socket.socket:
     """A TCP socket bound to an address (port 0: any free one). It refuses connections until `listen`.
 
-    Nobody else can listen on the port from now on. Raises PortInUseError if another process has the address,
-    and ConfigError if nobody can bind it.
+    Nobody else can listen on the port from now on. Raises PortInUseError if another process uses the address,
+    and ConfigError if it can't be bound at all.
     """
     sock = None
     try:
@@ -46,12 +46,12 @@ def bind_socket(host: str, port: int) -> socket.socket:
 
 
 def listen(sock: socket.socket) -> None:
-    """Accept connections from now on, on a socket of `bind_socket`.
+    """Accept connections from now on, on a socket that `bind_socket` has returned.
 
     Raises PortInUseError if another process listens on the address.
     """
     if os.name == "posix":
-        # Connections inherit this. Without it, those that are closed would keep the next server from binding.
+        # Connections inherit this. Without it, closed ones would keep the next server from binding the port.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.listen(BACKLOG)
@@ -65,18 +65,18 @@ def http_url(host: str, port: int) -> str:
 
 
 def url_of(sock: socket.socket) -> str:
-    """The http:// address that a bound socket is reached at."""
+    """The http:// address of a bound socket."""
     host, port = sock.getsockname()[:2]
     return http_url(host, port)
 
 
 def environment_of(sock: socket.socket) -> dict[str, str]:
-    """What a program that inherits the socket's descriptor has to find in its environment."""
+    """The environment variables that a program needs to find the descriptor that it inherits."""
     return {VARIABLE: str(sock.fileno())}
 
 
 def inherited_socket(environ: MutableMapping[str, str]) -> socket.socket | None:
-    """The bound socket that this process has inherited; None if the environment tells of none.
+    """The bound socket that this process has inherited; None if the environment names none.
 
     Removes the variable, because the programs that this process starts inherit nothing. Raises ConfigError if
     the variable names no socket.
@@ -105,8 +105,8 @@ def _bind_alone(sock: socket.socket, address: tuple[object, ...]) -> None:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
-        # The connections that an earlier server has closed have the address for another minute. With this
-        # option they don't count; but it stays off otherwise, since two sockets that have it share a port.
+        # Connections that an earlier server has closed keep the address in use for another minute. With this
+        # option they don't count. It is switched off again, since two sockets that have it can share a port.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)

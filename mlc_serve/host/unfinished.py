@@ -1,7 +1,7 @@
-"""Unfinished directories: filled under another name, so that whatever has the final name is complete.
+"""Unfinished directories: they are filled under another name, so that what has the final name is complete.
 
 The process that fills one holds a lock on a file in it, which the system releases when that process ends,
-however it ends. The next process that fills one in the same place removes those whose makers are dead.
+for any reason. The next process that fills one in the same place removes those whose makers are dead.
 
     NAME                              is complete
     .NAME-0123abcd.mlc-unfinished/
@@ -23,8 +23,8 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-# Where a system or a disk has no locks, a directory counts as abandoned after so many seconds, which is
-# longer than it takes to make any.
+# If the system or the disk has no locks, a directory counts as abandoned after this many seconds. Filling
+# one never takes that long.
 ABANDONED_AFTER = 24 * 3600
 _SUFFIX = ".mlc-unfinished"
 _LOCK_NAME = "lock"
@@ -36,8 +36,8 @@ _REMOVAL_PAUSE = 0.02  # seconds
 def unfinished(folder: Path, name: str) -> Iterator[Path]:
     """An empty directory on the disk of `folder`, which the block fills and then renames to `name`.
 
-    What is left of it at the end of the block is removed. What dead processes have left in `folder` is
-    removed before the block. Raises OSError if nothing can be written there.
+    Before the block, unfinished directories of dead processes are removed from `folder`. After the block,
+    what is left of the new one is removed. Raises OSError if nothing can be written there.
     """
     remove_abandoned(folder)
     directory = folder / f".{name}-{secrets.token_hex(4)}{_SUFFIX}"
@@ -62,13 +62,13 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def _hold_lock(directory: Path) -> int | None:
-    """Lock a new directory until the descriptor is closed; None where there are no locks."""
+    """Lock a new directory until the returned descriptor is closed; None if there are no locks."""
     new = directory / f"{_LOCK_NAME}.new"
     descriptor = os.open(new, os.O_RDWR | os.O_CREAT, 0o600)
     if not _lock(descriptor):
         os.close(descriptor)
         return None
-    new.rename(directory / _LOCK_NAME)  # renamed when it is locked, so that nobody finds it unlocked
+    new.rename(directory / _LOCK_NAME)  # renamed only when it is locked, so that nobody finds it unlocked
     return descriptor
 
 
@@ -104,7 +104,7 @@ def _age(directory: Path) -> float:
 
 
 def _remove(directory: Path) -> None:
-    """Remove a directory, also if a process that has just been killed still finishes a write into it."""
+    """Remove a directory, even if a process that has just been killed still completes a write into it."""
     for _ in range(_REMOVAL_ATTEMPTS):
         shutil.rmtree(directory, ignore_errors=True)
         if not directory.exists():

@@ -31,10 +31,10 @@ def bench_in_process(
     prefill_tokens: int,
     batches: Sequence[int],
 ) -> list[Row]:
-    """Measure the prefill of one prompt and the decode of each batch, one row each. Raises StartupError.
+    """Measure the prefill of one prompt and the decode of each batch; one row each. Raises StartupError.
 
     Limits that are not set are made large enough. The prefix cache is off, since it would save the work that
-    is to be measured.
+    is being measured.
     """
     config = _large_enough(engine, workload, prefill_tokens, max(batches))
     running = AsyncMLCEngine.from_loaded(load_in_process(config, launch))

@@ -1,4 +1,4 @@
-"""Runs a chat in the terminal. Loads no model: see `chat_in_process` for that."""
+"""Runs a chat in the terminal. This module loads no model; `chat_in_process` does."""
 
 from __future__ import annotations
 

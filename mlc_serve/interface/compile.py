@@ -69,7 +69,7 @@ def _compile(checkpoint: Checkpoint, scheme: str, target: Any, library: Path, op
 
 @contextmanager
 def _tools_working_in(directory: Path) -> Iterator[None]:
-    """Make compilers and linkers put their temporary files into a directory, and end them with the block."""
+    """Make compilers and linkers put their temporary files into a directory. They end with the block."""
     before = tempfile.tempdir, os.environ.get("TMPDIR")
     tempfile.tempdir = os.environ["TMPDIR"] = str(directory)
     try:

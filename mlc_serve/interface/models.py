@@ -21,8 +21,8 @@ _KINDS = {"libraries": "library", "weights": "weights"}
 
 @dataclass(frozen=True)
 class CachedModel:
-    """A cached library, weights or download, as `kind` ("library", "weights", "download") says. The size is
-    in bytes, `last_used` in seconds of the Unix epoch. `remove` deletes it.
+    """An entry of a cache. Its `kind` is "library", "weights" or "download", its size is in bytes, and
+    `last_used` is in seconds since the Unix epoch. `remove` deletes it.
     """
 
     id: str
@@ -45,7 +45,7 @@ def cached_models() -> list[CachedModel]:
 def named(names: Sequence[str], cached: Sequence[CachedModel]) -> list[CachedModel]:
     """The entries with these names: all entries of a model, or one by its id.
 
-    Raises ConfigError for an unknown name, which suggests the most similar one.
+    Raises a ConfigError for an unknown name; it suggests the most similar one.
     """
     for name in names:
         if not any(name in (entry.model, entry.id) for entry in cached):

@@ -43,7 +43,7 @@ def run_supervisor(
 ) -> int:
     """Keep a server running until a signal, and return the exit code.
 
-    Without a status service it also ends, with EXIT_STARTUP_ERROR, when the server is given up; with one it
+    Without a status service it also ends when the supervisor gives up, with EXIT_STARTUP_ERROR; with one it
     waits until somebody starts the server again. Raises StartupError if the server can't be started at all.
     """
     server = with_all_keys(server, os.environ)
@@ -88,7 +88,7 @@ class _Supervision:
         return self._exit_code
 
     async def _until_given_up(self) -> None:
-        """In a terminal: ends when the server is given up, because nobody could start it again."""
+        """In a terminal: end when the supervisor gives up, because nobody could start the server again."""
         await self._server.start_server()
         ended = asyncio.create_task(self._server.wait_ended())
         interrupted = asyncio.create_task(self._wake.wait())
@@ -100,7 +100,7 @@ class _Supervision:
             self._exit_code = EXIT_STARTUP_ERROR
 
     async def _until_interrupted(self) -> None:
-        """As a service: if the server can't run, its status says so, and somebody may start it again."""
+        """As a service: if the server can't run, the status says so, and somebody may start it again."""
         await self._server.auto_start()
         await self._wake.wait()
 
@@ -123,7 +123,7 @@ class _Supervision:
         print(f"Status on {url}{token}", flush=True)
 
     def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> dict[signal.Signals, Any]:
-        """Take the signals over, and return the handlers that they had.
+        """Handle the signals from now on, and return their previous handlers.
 
         These are plain handlers, not the loop's, so that they work on Windows and while the loop is busy.
         """

@@ -1,4 +1,4 @@
-"""The address of the supervisor that has started this process, which it tells in the environment."""
+"""The address of the supervisor that started this process, read from an environment variable."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from mlc_serve.errors import ConfigError
 
 VARIABLE = "MLC_SERVE_SUPERVISOR"
-# A scheme, a host name or address, and a port: what may stand in a Content-Security-Policy.
+# A scheme, a host name or address, and a port: this may be part of a Content-Security-Policy.
 _ORIGIN = re.compile(r"(https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5})/?")
 
 
 def supervisor_url(environ: Mapping[str, str]) -> str | None:
-    """The supervisor's address, such as http://127.0.0.1:9000; None if no supervisor runs this process.
+    """The supervisor's address, such as http://127.0.0.1:9000; None if no supervisor started this process.
 
-    Raises ConfigError for anything else: the page at `/` lets browsers call this address.
+    Raises ConfigError for anything but an address, because the page at `/` lets browsers call it.
     """
     text = environ.get(VARIABLE)
     if not text:

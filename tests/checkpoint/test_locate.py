@@ -83,7 +83,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     file.touch()
 
-    with pytest.raises(CheckpointError, match="given as its directory"):
+    with pytest.raises(CheckpointError, match="expected the directory of a model"):
         locate(str(file))
 
 

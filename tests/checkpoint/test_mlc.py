@@ -132,11 +132,14 @@ def test_what_can_not_be_followed_is_left_out(tmp_path: Path, caplog: pytest.Log
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"model_type": None}, "model_type is None, a str is needed"),
-        ({"quantization": 4}, "quantization is 4, a str is needed"),
-        ({"model_config": []}, r"model_config is \[\], a dict is needed"),
-        ({"conv_template": "chatml"}, "conv_template is 'chatml', a dict is needed"),
-        ({"conv_template": {"stop_str": [1]}}, "conv_template.stop_str is no list of texts"),
+        ({"model_type": None}, "model_type is None, but must be a text"),
+        ({"quantization": 4}, "quantization is 4, but must be a text"),
+        ({"model_config": []}, r"model_config is \[\], but must be an object"),
+        ({"conv_template": "chatml"}, "conv_template is 'chatml', but must be an object"),
+        (
+            {"conv_template": {"stop_str": [1]}},
+            "conv_template.stop_str is neither a text nor a list of texts",
+        ),
         (
             {"conv_template": CHAT_CONFIG["conv_template"] | {"system_prefix_token_ids": ["<s>"]}},
             r"conv_template\.system_prefix_token_ids: \['<s>'\] are not all special tokens",

@@ -127,5 +127,5 @@ def test_integers_that_do_not_fit_are_named(tmp_path: Path) -> None:
     name, four, single = "model.embed_tokens", form_of("q4f16_1"), form_of("q4f32_1")
     with pytest.raises(CheckpointError, match=r"q_weight has the shape \[4, 6\]; .* takes \[4, 8\]"):
         read_quantized(checkpoint, name, (4, 48), four)
-    with pytest.raises(CheckpointError, match=r"q_scale is float16; its quantization has float32 there"):
+    with pytest.raises(CheckpointError, match=r"q_scale is float16, but its quantization requires float32"):
         read_quantized(checkpoint, name, (4, 48), single)

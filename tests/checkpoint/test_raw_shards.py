@@ -58,7 +58,7 @@ def test_a_truncated_shard_is_named(tmp_path: Path) -> None:
     shard = write_mlc_checkpoint(tmp_path) / "params_shard_0.bin"
     shard.write_bytes(shard.read_bytes()[:-1])
 
-    with pytest.raises(CheckpointError, match=r"params_shard_0\.bin: 111 bytes, of the 112 that"):
+    with pytest.raises(CheckpointError, match=r"params_shard_0\.bin: 111 bytes, but .* says 112"):
         RawShards(tmp_path)
 
 
@@ -78,8 +78,8 @@ def _set(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_set("dtype", "float8"), "tensor model.embed_tokens.q_weight: dtype float8 is not supported"),
         (_set("shape", [4, 7]), r"96 bytes are not the size of uint32 \[4, 7\] in format raw"),
         (_set("shape", [-4, -6]), "96 bytes are not the size of"),
-        (_set("byteOffset", 40), "it lies outside of its shard of 112 bytes"),
-        (_set("byteOffset", -1), "it lies outside of its shard of 112 bytes"),
+        (_set("byteOffset", 40), "it is not inside its shard of 112 bytes"),
+        (_set("byteOffset", -1), "it is not inside its shard of 112 bytes"),
         (_set("format", "zip"), "records.0.records.0.format: "),
         (_set("shape", "4x6"), "records.0.records.0.shape: "),
         (dict.clear, "records.0.records.0.name: Field required"),

@@ -41,7 +41,7 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
         file.write_bytes(whole[:length])
 
         with pytest.raises(
-            CheckpointError, match=r"^\S+model\.safetensors: not a whole safetensors file: .+$"
+            CheckpointError, match=r"^\S+model\.safetensors: not a complete safetensors file: .+$"
         ):
             SafetensorsWeights(tmp_path)
 

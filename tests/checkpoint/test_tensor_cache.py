@@ -88,7 +88,7 @@ def test_a_changed_index_is_damage(tmp_path: Path) -> None:
     path = tmp_path / "tensor-cache.json"
     path.write_text(path.read_text().replace('"a"', '"e"'))
     with pytest.raises(
-        DamagedArtifactError, match=r"tensor-cache\.json can't be read: its checksum is another"
+        DamagedArtifactError, match=r"tensor-cache\.json can't be read: its checksum is wrong"
     ):
         read_checked_shard(tmp_path)
 

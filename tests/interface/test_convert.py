@@ -143,6 +143,6 @@ def test_what_can_not_be_converted_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"source already exists; choose another --output"):
         convert_model(str(source), "q4f16_1", source)
     (source / "model.safetensors").write_bytes(b"cut off")
-    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+    with pytest.raises(CheckpointError, match="not a complete safetensors file"):
         convert_model(str(source), "q4f16_1", tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]

@@ -1,6 +1,6 @@
-"""Programs that end, with all that they have started, when this process ends, however it ends.
+"""Runs programs that end, with all processes that they have started, when this process ends, for any reason.
 
-What differs between operating systems: starting such a tree of processes, interrupting it, killing it.
+How such a tree of processes is started, interrupted and killed depends on the operating system.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from mlc_serve.host.processes.tree import Spawn
 
 
 def this_platform() -> Spawn:
-    """How processes are started here."""
-    # Imported here because neither module works on the other's system.
+    """The function that starts processes on this operating system."""
+    # Imported here because each module works only on its own system.
     if os.name == "nt":
         from mlc_serve.host.processes.windows import spawn_in_job
 
@@ -29,9 +29,10 @@ def this_platform() -> Spawn:
 
 @contextmanager
 def running(command: Sequence[str], env: Mapping[str, str]) -> Iterator[Popen[bytes]]:
-    """A program that runs with no input and no environment but `env`, and whose stdout and stderr are pipes.
+    """Run a program without input, with `env` as its whole environment, and with pipes as stdout and stderr.
 
-    At the end of the block it is killed with all that it has started. Raises OSError if it can't be started.
+    At the end of the block it is killed with all processes that it has started. Raises OSError if it can't be
+    started.
     """
     tree = this_platform()(command, env)
     try:
@@ -45,7 +46,7 @@ def running(command: Sequence[str], env: Mapping[str, str]) -> Iterator[Popen[by
 
 @contextmanager
 def children_end() -> Iterator[None]:
-    """At the end of the block, kill what this process has started in it and what still runs."""
+    """At the end of the block, kill those processes that were started in it and still run."""
     this = psutil.Process()
     before = set(this.children(recursive=True))
     try:

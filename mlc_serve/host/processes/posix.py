@@ -1,8 +1,8 @@
 """Linux and macOS: a process group with a guard in it.
 
-The guard is a shell that waits for the end of a pipe which only this process holds open. When this process
-ends, by whatever signal, the guard kills the group and so itself. It leads the group and is reaped last, so
-that the system can't give the group's number to strangers while somebody may still kill the group.
+The guard is a shell that waits for the end of a pipe that only this process holds open. When this process
+ends, by whatever signal, the guard kills the group, including itself. It leads the group and is reaped last,
+so that the system can't reuse the group's number while somebody may still kill the group.
 
     this process ──pipe── guard (leader)  ┐
                  ──────── program         ├ one process group
@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-# `read` ends with the pipe. The guard outlives whatever signals are sent to its group but SIGKILL.
+# `read` ends with the pipe. Of the signals that are sent to its group, only SIGKILL ends the guard.
 _GUARD = ("/bin/sh", "-c", "trap '' INT TERM HUP QUIT; read -r _; kill -KILL 0")
 _REAP_SECONDS = 10.0
 
@@ -34,7 +34,7 @@ class ProcessGroup:
         self._guard = guard
 
     def interrupt(self) -> None:
-        """Send SIGINT to the program; its children are its own to end."""
+        """Send SIGINT to the program, which has to end its children itself."""
         self.process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
@@ -78,12 +78,12 @@ def _popen(command: Sequence[str], *, group: int, **settings: Any) -> Popen[byte
     """Start a process in a process group; 0 is a new one. `settings` are Popen's."""
     if sys.version_info >= (3, 11):
         return Popen(command, process_group=group, **settings)
-    # Between fork and exec only system calls are safe, whatever locks other threads hold. This is one.
+    # Between fork and exec only system calls are safe, because other threads may hold locks. This is one.
     return Popen(command, preexec_fn=functools.partial(os.setpgid, 0, group), **settings)  # noqa: PLW1509
 
 
 def _kill_group(leader: Popen[bytes]) -> None:
-    """Kill a process group, unless its leader has been reaped: then the number may be another's."""
+    """Kill a process group, unless its leader has been reaped: then another group may have the number."""
     if leader.returncode is None:
         try:
             os.killpg(leader.pid, signal.SIGKILL)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class ProcessTree(Protocol):
-    """A running program and every process below it. They end when this process does, however it ends."""
+    """A running program and its descendants. They end when this process ends, for any reason."""
 
     @property
     def process(self) -> Popen[bytes]:
@@ -21,7 +21,7 @@ class ProcessTree(Protocol):
         """Kill the program and its descendants. Takes no lock, so that a signal handler may call it."""
 
     def release(self) -> None:
-        """Kill what the program has left behind, and free what guarded it. To be called after its end."""
+        """Kill descendants that still run, and free the resources. Must be called after the program's end."""
 
 
 class Spawn(Protocol):
@@ -32,5 +32,5 @@ class Spawn(Protocol):
     ) -> ProcessTree:
         """Start `command` without input, and with `env` as its whole environment.
 
-        It inherits the descriptors `inherited` under their numbers, and no others. Raises OSError.
+        It inherits the descriptors `inherited`, under the same numbers, and no others. Raises OSError.
         """

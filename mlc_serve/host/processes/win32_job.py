@@ -1,4 +1,4 @@
-"""Job objects through kernel32. For Windows alone."""
+"""Windows job objects, through calls of kernel32. Win32Job exists only on Windows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EXIT_CODE = 1
 
 
 class _BasicLimits(ctypes.Structure):
-    """JOBOBJECT_BASIC_LIMIT_INFORMATION."""
+    """The structure JOBOBJECT_BASIC_LIMIT_INFORMATION."""
 
     _fields_ = (
         ("PerProcessUserTimeLimit", wintypes.LARGE_INTEGER),
@@ -29,7 +29,7 @@ class _BasicLimits(ctypes.Structure):
 
 
 class _ExtendedLimits(ctypes.Structure):
-    """JOBOBJECT_EXTENDED_LIMIT_INFORMATION, with IO_COUNTERS as six numbers."""
+    """The structure JOBOBJECT_EXTENDED_LIMIT_INFORMATION, with its IO_COUNTERS as six numbers."""
 
     _fields_ = (
         ("BasicLimitInformation", _BasicLimits),
@@ -56,7 +56,7 @@ if sys.platform == "win32":
     _kernel32.CloseHandle.argtypes = (wintypes.HANDLE,)
 
     class Win32Job:
-        """A job object whose processes end with its last handle. Raises OSError if it can't be made."""
+        """A job object that ends its processes when its last handle is closed. Raises OSError."""
 
         def __init__(self) -> None:
             self._handle: int | None = _checked(_kernel32.CreateJobObjectW(None, None))
@@ -74,7 +74,7 @@ if sys.platform == "win32":
 
         def assign(self, process: Popen[bytes]) -> None:
             """Put a process into the job. Raises OSError."""
-            # Popen's own name for the process's handle, which it offers in no other way.
+            # Popen has the process's handle only in this private attribute.
             _checked(_kernel32.AssignProcessToJobObject(self._handle, int(process._handle)))  # type: ignore[attr-defined]
 
         def terminate(self) -> None:
@@ -83,7 +83,7 @@ if sys.platform == "win32":
                 _kernel32.TerminateJobObject(self._handle, _EXIT_CODE)
 
         def close(self) -> None:
-            """Let go of the job."""
+            """Close the job, which ends the processes that are left in it."""
             handle, self._handle = self._handle, None
             if handle is not None:
                 _kernel32.CloseHandle(handle)

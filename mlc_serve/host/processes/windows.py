@@ -13,24 +13,24 @@ from typing import Protocol
 
 import psutil
 
-# The numbers of subprocess.CREATE_NEW_PROCESS_GROUP and signal.CTRL_BREAK_EVENT, which exist on Windows
-# alone, and of CREATE_SUSPENDED, which Python has no name for.
+# The numbers of subprocess.CREATE_NEW_PROCESS_GROUP and signal.CTRL_BREAK_EVENT, which exist only on
+# Windows, and of CREATE_SUSPENDED, for which Python has no name.
 _CREATE_NEW_PROCESS_GROUP = 0x00000200
 _CREATE_SUSPENDED = 0x00000004
 _CTRL_BREAK_EVENT = 1
 
 
 class Job(Protocol):
-    """A job object: processes that end together, at the latest when it is closed."""
+    """A job object: processes that end together, at the latest when the job is closed."""
 
     def assign(self, process: Popen[bytes]) -> None:
-        """Put a process, and those that it will start, into the job. Raises OSError."""
+        """Put a process, and all that it will start, into the job. Raises OSError."""
 
     def terminate(self) -> None:
         """End every process of the job."""
 
     def close(self) -> None:
-        """Let go of the job, which ends what is left in it. May be called twice."""
+        """Close the job, which ends the processes that are left in it. May be called twice."""
 
 
 class ProcessJob:
@@ -41,10 +41,10 @@ class ProcessJob:
         self._job = job
 
     def interrupt(self) -> None:
-        """Send Ctrl-Break: a process group of its own doesn't get Ctrl-C."""
+        """Send Ctrl-Break, since a process that has its own group doesn't get Ctrl-C."""
         try:
             self.process.send_signal(_CTRL_BREAK_EVENT)
-        except OSError:  # without a console nothing can be sent, and the grace period ends with kill()
+        except OSError:  # without a console nothing can be sent; kill() follows after the grace period
             return
 
     def kill(self) -> None:
@@ -55,14 +55,14 @@ class ProcessJob:
 
 
 def spawn_in_job(command: Sequence[str], env: Mapping[str, str], inherited: Sequence[int] = ()) -> ProcessJob:
-    """Start a program in a job object of its own. Raises OSError, also if it is to inherit anything."""
+    """Start a program in its own job object. Raises OSError, also if `inherited` is not empty."""
     if inherited:
-        raise OSError("a program inherits no descriptors on Windows")
+        raise OSError("a program can't inherit descriptors on Windows")
     if sys.platform == "win32":
         from mlc_serve.host.processes.win32_job import Win32Job
 
         return spawn_in(Win32Job(), command, env)
-    raise OSError("there are job objects on Windows alone")
+    raise OSError("job objects exist only on Windows")
 
 
 def spawn_in(
@@ -72,7 +72,7 @@ def spawn_in(
     popen: Callable[..., Popen[bytes]] = subprocess.Popen,
     resume: Callable[[int], object] = lambda pid: psutil.Process(pid).resume(),
 ) -> ProcessJob:
-    """Start a program in `job`, or close it. `popen` and `resume` start a process and let it run."""
+    """Start a program in `job`, which is closed if that fails. `popen` starts it, `resume` lets it run."""
     flags = _CREATE_NEW_PROCESS_GROUP | _CREATE_SUSPENDED
     try:
         process = popen(command, env=env, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, creationflags=flags)
