@@ -174,7 +174,7 @@ def test_variables_reach_the_template() -> None:
 
 
 def test_what_a_template_refuses_is_the_clients_fault() -> None:
-    """raise_exception's text reaches the client as it is."""
+    """The text that a template passes to raise_exception reaches the client unchanged."""
     with pytest.raises(InvalidRequestError, match=r"^There is no role narrator$") as refusal:
         prompt_of(ChatTemplate(HEADERS), [{"role": "narrator", "content": "Once"}])
 

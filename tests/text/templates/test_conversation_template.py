@@ -1,4 +1,4 @@
-"""Prompts by MLC's conversation templates."""
+"""Prompts made by MLC's conversation templates."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_role_without_a_place_is_refused() -> None:
 
 
 def test_variables_are_passed_over() -> None:
-    """Such a template has nothing that variables could set or harm."""
+    """Variables are accepted and have no effect, as a conversation template reads none."""
     assert render(CHATML, TALK, enable_thinking=True) == render(CHATML, TALK)
 
 

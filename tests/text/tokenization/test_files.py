@@ -1,4 +1,4 @@
-"""Tokenizer files of a model directory, against transformers, which is where their authors tried them."""
+"""Tokenizer files of a model directory, compared with transformers, with which their authors tried them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TEXTS = [
 
 @pytest.mark.parametrize("name", DIRECTORIES)
 def test_ids_and_texts_are_those_of_transformers(name: str, tmp_path: Path) -> None:
-    """They agree with and without the tokens around a text, and in decoding without special tokens."""
+    """Ids agree with and without the tokens around a text, and so do texts without special tokens."""
     DIRECTORIES[name](tmp_path / "model")
     theirs = AutoTokenizer.from_pretrained(tmp_path / "model")
     ours = Tokenizer.from_directory(tmp_path / "model")

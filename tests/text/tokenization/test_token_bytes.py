@@ -1,4 +1,4 @@
-"""Vocabulary entries to bytes."""
+"""Turning vocabulary entries into bytes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_entries_outside_of_the_stand_ins_are_their_own_text() -> None:
 
 
 def test_who_puts_a_space_first() -> None:
-    """The decoder that removes the space shows it."""
+    """Of three decoders only SentencePiece's removes a leading space, and says so."""
     decoders = map(EntryDecoder, (byte_level_bpe(), sentencepiece_bpe(), metaspace_bpe()))
 
     assert [decoder.strips_leading_space for decoder in decoders] == [False, True, False]
