@@ -1,4 +1,4 @@
-"""The doubles: a fake that would not notice a fault is worth nothing."""
+"""The test doubles, as a fake is useless if it does not notice faults."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_a_fake_model_keeps_to_the_limits_it_is_given() -> None:
 
 
 def test_a_fake_model_takes_a_backend() -> None:
-    """A backend with a script of its own sets the capacity."""
+    """A backend that is passed in is used, and its pages set the capacity."""
     backend = FakeBackend(num_pages=10, choose=replay(b"Hi"))
     model = fake_model(backend=backend)
     assert model.backend is backend
