@@ -1,4 +1,4 @@
-"""The docs say what the code does, as far as a program can tell."""
+"""The docs say what the code does, as far as a program can check."""
 
 from __future__ import annotations
 

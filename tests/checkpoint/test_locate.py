@@ -166,7 +166,7 @@ def located(names: list[str], home: Path, **environment: str) -> list[str]:
 
 
 def test_downloads_what_is_read_and_says_why_it_can_not(hub: str, tmp_path: Path) -> None:
-    """Only the files that serving needs are downloaded, and each way of failing has a line of its own."""
+    """Only the files that serving needs are downloaded, and each way of failing has its own message."""
     found, revision, gated, unknown = located(
         ["org/model", "org/model@v9", "org/gated", "HF://org/other"], tmp_path, HF_ENDPOINT=hub
     )

@@ -89,7 +89,7 @@ Start = Callable[..., ServerProcess]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts servers, and ends them after the test."""
+    """A function that starts servers, which are ended after the test."""
     servers: list[ServerProcess] = []
 
     def start_one(shutdown_timeout: float = PATIENCE) -> ServerProcess:

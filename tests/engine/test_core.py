@@ -195,7 +195,7 @@ def test_the_oracle_mix_preempts_and_hits() -> None:
 
 
 def test_a_prompt_is_not_found_from_another_namespace() -> None:
-    """Whoever guesses another's prompt learns nothing from the tokens that were cached."""
+    """A prompt that was cached in one namespace is not found from another, so that guessing is no use."""
     bench = Bench()
     found = {}
     for name, namespace in (("first", "mine"), ("guess", "yours"), ("again", "mine"), ("none", "")):

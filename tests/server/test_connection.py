@@ -120,7 +120,7 @@ Connect = Callable[[], Awaitable[Client]]
 
 @asynccontextmanager
 async def serving(kind: type[Connection], app: App, **settings: Any) -> AsyncIterator[Connect]:
-    """A server; calling what is yielded connects to it."""
+    """A running server; the function that is yielded connects to it."""
     connections = Connections(ServerConfig(**settings), lambda: None)
     sock = bind_socket("127.0.0.1", 0)
     config = uvicorn.Config(
@@ -229,7 +229,7 @@ async def test_an_answer_may_take_any_time(kind: type[Connection]) -> None:
 
 
 async def test_an_answer_that_is_not_read_ends_after_a_time(kind: type[Connection]) -> None:
-    """If the client reads nothing for too long, the application is told that it has left."""
+    """If the client reads nothing for too long, the application sees a disconnect."""
     app = App()
     async with serving(kind, app, send_timeout=0.1) as connect:
         client = await connect()

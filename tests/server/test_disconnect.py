@@ -63,7 +63,7 @@ async def test_work_is_cancelled_when_the_client_goes() -> None:
 
 
 async def test_cancellation_reaches_the_work() -> None:
-    """Whoever cancels the caller cancels the work."""
+    """Cancelling the caller cancels the work."""
     receive, _ = connection()
     started, cancelled = asyncio.Event(), asyncio.Event()
 

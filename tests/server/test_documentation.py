@@ -27,7 +27,7 @@ async def document(make_client: MakeClient) -> dict[str, Any]:
 
 
 async def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
-    """The types within bodies are among the components."""
+    """Every `$ref`, also within bodies, leads to one of the document's components."""
     components = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert set(references(document)) <= components
     assert "#/components/schemas/Message" in components

@@ -1,4 +1,4 @@
-"""Request fields that nobody knows."""
+"""Request fields that are unknown."""
 
 from __future__ import annotations
 

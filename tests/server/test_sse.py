@@ -84,7 +84,7 @@ async def test_a_reply_is_marked_as_a_stream() -> None:
 
 
 async def test_refusal_in_mid_stream_is_an_event() -> None:
-    """An error after the first byte arrives as an error object, then the stream ends as it always does."""
+    """An error after the first byte arrives as an error object, and the stream still ends with [DONE]."""
     _, error, done = await events("a", chunks([], EngineDeadError("The engine has died.")))
     assert error["error"]["message"] == "The engine has died."
     assert error["error"]["code"] == "engine_dead"

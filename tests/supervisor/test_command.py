@@ -96,7 +96,7 @@ def test_mlc_llm_has_no_limit_but_the_window(mlc_llm: Path) -> None:
 def test_mlc_llm_is_not_told_what_it_does_not_know(
     mlc_llm: Path, settings: dict[str, Any], part: str
 ) -> None:
-    """An option that it lacks is refused by name rather than dropped."""
+    """An option that mlc_llm lacks is refused by name rather than dropped."""
     with pytest.raises(ConfigError, match=part):
         command_for(MLCServerConfig(**{"command": "mlc_llm", "model": "dir", **settings}).settings(), 9)
 

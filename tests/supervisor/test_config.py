@@ -95,6 +95,6 @@ def test_what_is_wrong_is_named(values: dict[str, Any], error: type[Exception], 
 
 
 def test_it_is_frozen() -> None:
-    """A configuration can't be changed, so that nobody changes a running server's by accident."""
+    """A configuration can't be changed, so that a running server's is not changed by accident."""
     with pytest.raises(ValidationError, match="frozen"):
         MLCServerConfig().port = 1  # type: ignore[attr-defined]

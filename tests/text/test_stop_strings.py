@@ -80,7 +80,7 @@ def test_hidden_texts_are_searched_and_not_shown(stops: list[str], portions: lis
 
 
 def test_a_long_stop_string_costs_what_the_text_matches_of_it() -> None:
-    """Its table grows with the matched text, so that a stop string of megabytes blocks nobody."""
+    """The table of a stop string grows with the matched text, even if the string has megabytes."""
     stops = StopStrings(["ab" * 1_000_000])
     stream = StopSearch(stops)
     for _ in range(3):
@@ -91,7 +91,7 @@ def test_a_long_stop_string_costs_what_the_text_matches_of_it() -> None:
 
 
 def test_text_after_a_match_is_dropped() -> None:
-    """A stopped stream stays stopped."""
+    """Text after a match is dropped, in the same portion and in later ones."""
     stream = StopSearch(StopStrings(["END"]))
 
     assert stream.push("so END and on") == ("so ", True)

@@ -81,7 +81,7 @@ def test_a_body_without_a_key(impatient: AttackedServer) -> None:
 
 
 def test_half_sent_requests(impatient: AttackedServer) -> None:
-    """More half-sent requests than the server may open files keep nobody waiting, and are ended."""
+    """More half-sent requests than the server may open files do not keep others waiting, and are ended."""
     with ExitStack() as stack, attack(impatient):
         connections = [stack.enter_context(connected(impatient)) for _ in range(FEW_FILES + 12)]
         for number, connection in enumerate(connections):

@@ -19,7 +19,7 @@ async def test_healthy(client: httpx.AsyncClient) -> None:
 
 
 async def test_draining_is_not_ready_but_healthy(client: httpx.AsyncClient, context: ServerContext) -> None:
-    """A draining server takes no traffic, but stays healthy so that nobody kills it for that."""
+    """A draining server takes no traffic, but stays healthy so that it is not killed for that."""
     await context.drain(0)
     ready = await client.get("/ready")
     assert ready.status_code == 503

@@ -192,7 +192,7 @@ def test_a_cancelled_rendering_ends() -> None:
     ],
 )
 def test_hostile_templates_end_within_bounds(source: str) -> None:
-    """Each one is stopped before it takes too much memory or time."""
+    """Each hostile template is stopped before it takes too much memory or time."""
     tracemalloc.start()
     try:
         with pytest.raises(

@@ -265,7 +265,7 @@ def test_names_of_the_templates_variables_are_a_clients_text() -> None:
 
 
 def test_private_characters_of_a_client_are_its_text() -> None:
-    """A client can't send the characters that stand for control tokens."""
+    """Private characters, which may stand for control tokens, stay text if a client sends them."""
     everything = "".join(map(chr, range(0x100000, 0x100040)))
     tokenizer = Tokenizer(TOKENIZERS["byte level"])
     for style in (CHATML, PHI):

@@ -51,7 +51,7 @@ def test_half_a_character_waits_for_its_other_half() -> None:
 
 
 def test_a_character_that_stays_incomplete_is_shown_at_the_end() -> None:
-    """At the end it is clear that its other bytes will not come."""
+    """A character that is still incomplete at the end is shown as U+FFFD."""
     detokenizer = Detokenizer(BYTES)
 
     assert detokenizer.push("a🙂".encode()[:3]) == "a"

@@ -56,7 +56,7 @@ def test_entries_of_words_and_their_parts() -> None:
 
 
 def test_entries_outside_of_the_stand_ins_are_their_own_text() -> None:
-    """A space or another script in a byte-level entry can't have come from bytes."""
+    """A byte-level entry with a space or another script, which can't stand for bytes, is its own text."""
     entries = EntryDecoder(byte_level_bpe())
 
     assert entries.to_bytes("a b\u00a0é") == "a b\u00a0é".encode()
