@@ -77,9 +77,9 @@ class Shape:
 def write_checkpoint(
     path: Path, shape: Shape = Shape(), *, seed: int = 0, dtype: Dtype = "float32", num_shards: int = 1
 ) -> Path:
-    """Fill a directory, which is made if need be, with config, tokenizer and weights, and return it.
+    """Fill a directory, which is made if necessary, with config, tokenizer and weights, and return it.
 
-    More than one shard are written with an index, as the hub does for large models.
+    Several shards are written with an index, as large models on the hub have it.
     """
     path.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(shape)
@@ -165,7 +165,7 @@ def _config(shape: Shape, dtype: Dtype) -> dict[str, Any]:
     }
     if shape.biased:
         config |= {"attention_bias": True, "mlp_bias": True}
-    if shape.head_dim is not None or shape.architecture == "qwen3":  # which has a default of its own
+    if shape.head_dim is not None or shape.architecture == "qwen3":  # Qwen3's default is another
         config["head_dim"] = shape.head_dim or shape.hidden_size // shape.num_heads
     return config
 

@@ -1,4 +1,4 @@
-"""What tests share: a cache of their own, and one small model that is compiled and loaded once."""
+"""What all tests share: a cache for them alone, and one small model that is compiled and loaded once."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mlc_serve.loading import load_model
 from mlc_serve.loading.artifacts import HOME_VARIABLE
 from tests.checkpoints import write_checkpoint
 
-# The import of mlc_serve.runtime asks for that for child processes, too: those that share the tests.
+# The import of mlc_serve.runtime sets this for child processes too, among which are those that run tests.
 os.environ.pop("TVM_USE_RUNTIME_LIB", None)
-# They share the cores, too: a pool for all of them in each process would be slower than one thread.
+# Those share the cores, so that a pool of threads for all cores in each would be slower than one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # How long an example takes depends on who else has the cores.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,7 +27,7 @@ settings.load_profile("any machine")
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The cache of libraries and weights, for this run alone: what one of its processes makes, all find."""
+    """The cache of libraries and weights for this run of the tests, which all its processes share."""
     own = tmp_path_factory.getbasetemp()
     directory = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
     directory.mkdir(exist_ok=True)
@@ -44,7 +44,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_checkpoint: Path) -> LoadedModel:
-    """That checkpoint, compiled and loaded on the CPU. Whoever uses its KV cache clears it first."""
+    """That checkpoint, compiled and loaded on the CPU. A test that uses its KV cache must clear it first."""
     config = EngineConfig(
         model=str(tiny_checkpoint),
         quantization="q0f32",

@@ -51,7 +51,7 @@ def examples_of(document: Path) -> Iterator[Example]:
 def run_example(example: Example, url: str, directory: Path) -> str:
     """What an example prints, run in `directory`, with a server at `url`.
 
-    Raises ValueError if nobody knows how to run its language, AssertionError if it fails.
+    Raises ValueError if its language can't be run, and AssertionError if it fails.
     """
     code = example.code.replace(_DOCUMENTED_URL, url).replace(_DOCUMENTED_PORT, "port=0")
     if example.language == "json":

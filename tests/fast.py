@@ -1,8 +1,8 @@
-"""A plugin of pytest that leaves the fast tests: `python -m pytest -p tests.fast`, or `make test-fast`.
+"""A pytest plugin that runs the fast tests only: `python -m pytest -p tests.fast`, or `make test-fast`.
 
-A test is fast unless it lies in SLOW_PATHS, is marked `slow`, or uses the model that conftest.py compiles.
-With this plugin nobody can import PyTorch, transformers, Playwright or the compiler, neither here nor in the
-processes that tests start, so that a slow test that is not declared as one fails.
+A test is fast unless it is in SLOW_PATHS, is marked `slow`, or uses the model that conftest.py compiles.
+With this plugin neither tests nor the processes that they start can import PyTorch, transformers, Playwright
+or the compiler, so that a slow test that is not declared as slow fails.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hypothesis import settings
 
 TESTS = Path(__file__).parent
 REFUSAL = TESTS / "refusal"
-# They import a large package, compile a model for all of their tests, or wait for real processes.
+# These import a large package, compile a model for all of their tests, or wait for real processes.
 SLOW_PATHS = (
     "benchmarks/test_http_path.py",
     "benchmarks/test_programs.py",
@@ -51,14 +51,14 @@ SLOW_FIXTURE = "tiny_model"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests() -> None:
-    """Refuse imports before conftest.py makes its own, which then get TVM's runtime alone."""
+    """Refuse imports before conftest.py imports anything, and let it import only TVM's runtime."""
     os.environ["TVM_USE_RUNTIME_LIB"] = "1"
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REFUSAL), os.environ.get("PYTHONPATH")]))
     runpy.run_path(str(REFUSAL / "sitecustomize.py"))
 
 
 def pytest_configure() -> None:
-    """Try fewer examples of a property than conftest.py asks for."""
+    """Let hypothesis try fewer examples than in a full run."""
     settings.register_profile("fast", settings(), max_examples=20)
     settings.load_profile("fast")
 

@@ -55,8 +55,8 @@ TENSORS: dict[str, NDArray[Any]] = {
 
 
 def write_mlc_checkpoint(path: Path, *, cache_name: str = "tensor-cache.json", halved: bool = False) -> Path:
-    """TENSORS in two shards, under CHAT_CONFIG; `halved` stores float32 tensors as bfloat16, as MLC does for
-    releases.
+    """Write TENSORS in two shards, with CHAT_CONFIG, and return the directory. `halved` stores float32
+    tensors as bfloat16, as MLC does for releases.
     """
     path.mkdir(parents=True, exist_ok=True)
     byte_level_bpe().save(str(path / "tokenizer.json"))
@@ -68,7 +68,7 @@ def write_mlc_checkpoint(path: Path, *, cache_name: str = "tensor-cache.json", h
 
 
 def write_packed_model(path: Path, source: Path, quantization: str) -> Path:
-    """The model of a Hugging Face directory, as MLC converts it: fused, and its matrices quantized."""
+    """Write a Hugging Face directory's model as MLC converts it, fused and quantized; return the path."""
     path.mkdir(parents=True, exist_ok=True)
     shutil.copy(source / "tokenizer.json", path)
     config = json.loads((source / "config.json").read_text())
@@ -91,7 +91,7 @@ def _packed(tensors: Mapping[str, NDArray[Any]], quantization: str) -> Iterator[
 
 
 def _fused(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Each product of several matrices under MLC's name for it, which is another one in Qwen2 and Qwen3."""
+    """All tensors, with fused matrices under MLC's names, which differ for Qwen2 and Qwen3."""
     is_qwen = any(name.endswith(("q_proj.bias", "q_norm.weight")) for name in tensors)
     qkv = "c_attn" if is_qwen else "qkv_proj"
     fused = {

@@ -1,4 +1,4 @@
-"""Prompts of templates as text, asked for in one line."""
+"""A shortcut to a template's prompt as text."""
 
 from __future__ import annotations
 

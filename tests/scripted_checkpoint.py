@@ -10,7 +10,7 @@ successor. A reply is cut into pieces of which no two are equal (the phrases of 
 
 A prompt that ends in a key is answered with the key's reply: in a chat the key ends the last message, in a
 raw completion the prompt. Keys have two characters or more. Any other prompt is answered with nothing. Greedy
-or sampled, the reply is the same: the likeliest token is so by 200 nats.
+and sampled replies are the same, because the likeliest token leads by 200 nats.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CONTEXT_WINDOW_SIZE = 4096
 _HEAD_DIM = 64
 _NARROW = 64  # the width of the MLP, which does nothing
 
-# The last message comes last, without an end of its turn: its last token decides the reply.
+# The prompt ends with the last message, without an end of turn, so that its last token decides the reply.
 CHAT_TEMPLATE = """\
 {%- if tools %}<|system|>{{ tools | tojson }}{% endif %}
 {%- for message in messages %}<|{{ message.role }}|>{{ message.content or '' }}
@@ -129,7 +129,7 @@ class _Script:
                 raise ValueError(f"token {token_id} would need two successors")
 
     def tokenizer(self) -> tokenizers.Tokenizer:
-        """Byte-level, without merges: the pieces of replies are never found in a prompt, the keys always."""
+        """Byte-level without merges, so that prompts never have pieces of replies, but always the keys."""
         added = {token.encode(): token for token in (*SPECIAL_TOKENS, *self._keys)}
         vocabulary = {added.get(token) or self._entry(token): i for token, i in self.ids.items()}
         tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -167,7 +167,7 @@ def _zeros(*dimensions: int) -> NDArray[np.float32]:
 
 
 def _pieces(reply: Reply, taken: set[bytes]) -> Iterator[bytes]:
-    """The tokens of a reply; those that are cut here join `taken`, and none of `taken` is cut again."""
+    """The tokens of a reply. Pieces that are cut here are added to `taken`, and differ from all in it."""
     if isinstance(reply, Endless):
         yield from _phrases(reply.text.encode(), taken)
     elif isinstance(reply, str):

@@ -13,7 +13,7 @@ _SPECIAL = ["<s>", "</s>", "<tool_call>", "</tool_call>"]
 
 
 def byte_level_bpe() -> tokenizers.Tokenizer:
-    """As GPT-2's, Llama 3's and Qwen2's."""
+    """A tokenizer like GPT-2's, Llama 3's and Qwen2's."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = [("h", "e"), ("l", "l"), ("he", "ll"), ("hell", "o"), ("Ġ", "w"), ("Ã", "©")]
     entries = [*alphabet, *map("".join, merges)]
@@ -27,7 +27,7 @@ def byte_level_bpe() -> tokenizers.Tokenizer:
 
 
 def sentencepiece_bpe() -> tokenizers.Tokenizer:
-    """As Llama 2's: a space before each text, spaces as marks, bytes for unknown characters."""
+    """A tokenizer like Llama 2's: a space before each text, marks for spaces, bytes for other characters."""
     tokenizer = _with_byte_fallback()
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
@@ -36,7 +36,7 @@ def sentencepiece_bpe() -> tokenizers.Tokenizer:
 
 
 def metaspace_bpe() -> tokenizers.Tokenizer:
-    """As Mistral's and Gemma's kin that mark spaces in the pre-tokenizer, and put none before a text."""
+    """A tokenizer like Mistral's, which marks spaces in the pre-tokenizer and adds none before a text."""
     tokenizer = _with_byte_fallback()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=False)
     tokenizer.decoder = decoders.Sequence(
@@ -46,7 +46,7 @@ def metaspace_bpe() -> tokenizers.Tokenizer:
 
 
 def panicking() -> tokenizers.Tokenizer:
-    """Its file tells of a token before each text and not which; the library panics where it should be put."""
+    """A tokenizer whose file puts an undefined token before each text, at which the library panics."""
     saved = json.loads(byte_level_bpe().to_str())
     sequence = {"Sequence": {"id": "A", "type_id": 0}}
     saved["post_processor"] = {

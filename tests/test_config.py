@@ -102,7 +102,7 @@ def test_every_override_of_mlc_reaches_its_field(key: str) -> None:
 
 
 def test_overrides_win() -> None:
-    """What --overrides says replaces the configuration, the modes of prefill and prefix cache included."""
+    """Values in --overrides replace the configuration's, including the modes of prefill and prefix cache."""
     config = EngineConfig(max_num_sequence=2, prefill_mode="hybrid")
     changed = config.overridden("max_num_sequence=8;prefill_mode=chunked;prefix_cache_mode=disable")
     assert (changed.max_num_sequence, changed.prefill_mode, changed.prefix_cache_mode) == (
@@ -126,13 +126,13 @@ def test_what_is_not_built_is_refused_by_name(name: str) -> None:
 
 
 def test_an_override_that_is_not_built_is_refused() -> None:
-    """--overrides is no way around the refusal."""
+    """An option that is not built is refused in --overrides too."""
     with pytest.raises(ConfigError, match="tensor_parallel_shards = 2 is not supported"):
         EngineConfig().overridden("tensor_parallel_shards=2")
 
 
 def test_values_that_ask_for_nothing_special_are_accepted() -> None:
-    """One shard, one stage, a page of 16 and no drafts are what there is."""
+    """Options that are not built yet accept the values for what there is, such as one shard and no drafts."""
     EngineConfig(
         tensor_parallel_shards=1,
         pipeline_parallel_stages=1,
@@ -153,7 +153,7 @@ def test_a_server_setting_out_of_range_is_refused(values: dict[str, Any]) -> Non
 
 
 def test_configurations_are_frozen() -> None:
-    """Nobody changes a configuration after it was made."""
+    """A configuration can't be changed after it was made."""
     with pytest.raises(FrozenInstanceError):
         EngineConfig().verbose = False  # type: ignore[misc]
 

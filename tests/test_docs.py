@@ -1,4 +1,4 @@
-"""The docs say what the code does, as far as a program can tell."""
+"""The docs say what the code does, as far as a program can check."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def test_the_tables_of_request_fields_are_current() -> None:
 
 
 def test_the_tables_of_benchmarks_are_current() -> None:
-    """They are what scripts/render_benchmarks.py makes of the well-formed runs in benchmarks/results."""
+    """The tables are what scripts/render_benchmarks.py makes of well-formed runs in benchmarks/results."""
     for section in render_benchmarks.sections():
         document = section.document.read_text(encoding="utf-8")
         assert section.rendered(document) == document, section.start
 
 
 def test_the_page_of_performance_stays_short() -> None:
-    """It has at most 120 lines. Details belong to the list of runs, or to what was tried."""
+    """docs/performance.md has at most 120 lines; details belong in the list of runs or of what was tried."""
     assert len(text("docs/performance.md").splitlines()) <= 120
 
 
 def test_every_kind_of_object_in_a_request_has_its_table() -> None:
-    """None that declares fields is forgotten."""
+    """Every class that declares request fields has a table in docs/api.md."""
     kinds = {kind for kind in subclasses(RequestPart) if kind.__module__.startswith("mlc_serve.protocol.")}
     assert kinds == set(render_fields.PARTS.values())
 
@@ -64,12 +64,12 @@ def test_every_error_code_is_documented() -> None:
 
 
 def subclasses(kind: type[T]) -> list[type[T]]:
-    """All classes that derive from one."""
+    """All classes that derive from a class."""
     return [found for child in kind.__subclasses__() for found in [child, *subclasses(child)]]
 
 
 def test_the_tree_of_the_readme_is_complete() -> None:
-    """Each module and package at the top of mlc_serve has its line in the README, and no other."""
+    """The README has a line for each module and package at the top of mlc_serve, and for nothing else."""
     tree = text("README.md").partition("```\nmlc_serve/\n")[2].partition("\ntests/")[0]
     listed = {line.split()[0].rstrip("/") for line in tree.splitlines()}
     entries = {path.name for path in (ROOT / "mlc_serve").iterdir() if path.suffix == ".py" or path.is_dir()}
@@ -84,7 +84,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 
 def test_the_changelog_has_a_regular_form() -> None:
-    """Versions with dates after what is unreleased, and under each only the sections that are agreed on."""
+    """Unreleased changes come first, then versions with dates, and each has only the agreed sections."""
     headings = re.findall(r"^##+ .*", text("CHANGELOG.md"), re.M)
     assert headings[0] == "## Unreleased"
     version = r"## \d+\.\d+\.\d+ \(\d{4}-\d\d-\d\d\)"

@@ -1,4 +1,4 @@
-"""Every example in the documents works, but for those that say why they are not run."""
+"""Every example in the documents works, except for those that say why they are not run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ EXAMPLES = [example for document in DOCUMENTS for example in examples_of(documen
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """A server on the demo model."""
+    """The URL of a server on the demo model."""
     with demo_server() as running:
         yield running
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """Where a reader is: the demo model lies in my-model, and the programs are found."""
+    """A reader's directory: the demo model is in my-model, and the programs of the examples are found."""
     (tmp_path / "my-model").symlink_to(demo_model_path())
     (tmp_path / "bin").mkdir()
     write_programs(tmp_path / "bin")
@@ -34,14 +34,14 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("example", [e for e in EXAMPLES if e.reason is None], ids=lambda e: e.place)
 def test_an_example_works(example: Example, url: str, directory: Path) -> None:
-    """It ends without an error, and prints something."""
+    """Each example ends without an error, and prints something."""
     if "curl" in example.code and shutil.which("curl") is None:
         pytest.skip("there is no curl")
     assert run_example(example, url, directory).strip()
 
 
 def test_an_example_that_fails_is_found(tmp_path: Path) -> None:
-    """In any language; one in an unknown language fails, too."""
+    """An example that fails is found in any language, and so is one in an unknown language."""
     for language, code in [("python", "1 / 0"), ("sh", "false | cat"), ("json", "{"), ("perl", "print 1")]:
         with pytest.raises((AssertionError, ValueError)):
             run_example(Example("here", language, code, None), "http://localhost", tmp_path)

@@ -1,4 +1,4 @@
-"""`make test-fast` runs nothing that takes long, and holds tests to that."""
+"""`make test-fast` runs fast tests only, and makes sure that they are fast."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def run(program: str, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("module", ["torch", "mlc_serve.compiler"])
 def test_a_fast_test_can_not_import_what_is_slow(tmp_path: Path, module: str) -> None:
-    """It fails, and so does one that starts a process which imports it."""
+    """A fast test that imports a slow module fails, and so does one whose child process imports it."""
     printed = run(LIAR.format(module=module), tmp_path)
     assert f"a fast test may not import {module}" in printed
     assert "2 failed" in printed
 
 
 def test_a_slow_test_is_left_out(tmp_path: Path) -> None:
-    """By its mark; what remains runs."""
+    """A test that is marked as slow is left out, and the others run."""
     printed = run(
         "import pytest\n\n\n@pytest.mark.slow\ndef test_a(): ...\n\n\ndef test_b(): ...\n", tmp_path
     )

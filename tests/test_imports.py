@@ -1,4 +1,4 @@
-"""Imports run one way: which room may import which, checked on the source."""
+"""Imports run one way: which room may import which, checked in the source."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import mlc_serve
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mlc_serve"
 
-# What everybody may import.
+# What every room may import.
 COMMON = frozenset({"config", "errors"})
 # Room -> the rooms that it may import, besides itself and COMMON. A room is a package or a top-level module.
 ALLOWED: dict[str, frozenset[str]] = {
@@ -72,7 +72,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "errors": frozenset(),
 }
 
-# Other people's package -> the rooms that may import it.
+# Third-party package -> the rooms that may import it.
 OUTSIDE = {
     "tvm": frozenset({"runtime", "compiler", "models"}),
     "tvm_ffi": frozenset({"runtime"}),
@@ -140,7 +140,7 @@ def test_a_module_imports_only_what_its_room_may(path: Path) -> None:
 
 
 def test_every_allowed_edge_is_used() -> None:
-    """The tables allow no import that the source does without, so that they show how it really is."""
+    """The tables allow no import that the source does not have, so that they show the real imports."""
     used = {
         (room_of(module_of(path)), room_of(name) if name.startswith("mlc_serve") else name.split(".")[0])
         for path in sources()
@@ -152,7 +152,7 @@ def test_every_allowed_edge_is_used() -> None:
 
 
 def test_the_top_level_is_made_of_packages() -> None:
-    """Beside them there are four modules at most."""
+    """Besides packages, the top level has at most four modules."""
     assert len(list(PACKAGE.glob("*.py"))) <= 4
 
 

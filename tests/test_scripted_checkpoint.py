@@ -1,4 +1,4 @@
-"""The scripted checkpoint says what a test has written, through the real engine."""
+"""The scripted checkpoint gives a test's replies through the real engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REPLIES: dict[str, Reply] = {
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLCEngine]:
-    """A model with these replies, in memory."""
+    """An engine on a model with these replies."""
     path = write_scripted_checkpoint(tmp_path_factory.mktemp("scripted"), REPLIES)
     engine = MLCEngine(str(path), "cpu", engine_config=EngineConfig(verbose=False))
     yield engine
@@ -49,18 +49,18 @@ def test_a_reply_has_the_tokens_that_it_was_written_with(engine: MLCEngine) -> N
 
 
 def test_an_endless_reply_goes_on_until_it_is_cut_off(engine: MLCEngine) -> None:
-    """It ends at max_tokens."""
+    """An endless reply ends at max_tokens."""
     reply = engine.completions.create(prompt="story", max_tokens=50)
     assert reply.choices[0].finish_reason == "length"
     assert reply.choices[0].text.startswith("Once upon a time.")
 
 
 def test_a_prompt_without_a_key_is_answered_with_nothing(engine: MLCEngine) -> None:
-    """A text of bytes alone leads to the end."""
+    """After a prompt without a key, the reply is empty."""
     assert engine.completions.create(prompt="nothing").choices[0].text == ""
 
 
 def test_contradictory_replies_are_refused(tmp_path: Path) -> None:
-    """A token has one successor."""
+    """Replies in which a token would have two successors are refused."""
     with pytest.raises(ValueError, match="two successors"):
         write_scripted_checkpoint(tmp_path, {"first": ["one", "two"], "second": ["one", END]})

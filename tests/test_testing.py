@@ -1,4 +1,4 @@
-"""The doubles: a fake that would not notice a fault is worth nothing."""
+"""The test doubles, as a fake is useless if it does not notice faults."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_batch_that_a_real_backend_could_not_take_is_refused(steps: list[Seque
 
 
 def test_a_closed_gate_holds_run() -> None:
-    """A run says that it was entered before it waits at the gate; an open gate holds nobody."""
+    """A run sets `entered` before it waits at the gate, and an open gate does not hold it."""
     backend = FakeBackend()
     backend.state.add_sequence(0)
     assert not backend.entered.is_set()
@@ -185,8 +185,8 @@ def test_what_would_corrupt_a_cache_is_refused() -> None:
 
 
 def test_the_byte_tokenizer_is_bytes() -> None:
-    """Ids below 256 are bytes both ways; special tokens have ids of their own, and <s> begins a text where
-    asked.
+    """Ids below 256 are bytes both ways; special tokens have other ids, and <s> begins a text if it is asked
+    for.
     """
     tokenizer = byte_tokenizer()
     text = "Hé, 你好 🙂\n\x00"
@@ -209,7 +209,7 @@ def test_a_fake_model_keeps_to_the_limits_it_is_given() -> None:
 
 
 def test_a_fake_model_takes_a_backend() -> None:
-    """A backend with a script of its own sets the capacity."""
+    """A backend that is passed in is used, and its pages set the capacity."""
     backend = FakeBackend(num_pages=10, choose=replay(b"Hi"))
     model = fake_model(backend=backend)
     assert model.backend is backend

@@ -1,4 +1,4 @@
-"""The wheel holds all of the package, and works where only its dependencies are."""
+"""The wheel has all of the package, and works where only its dependencies are installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMPORT_ALL = "import importlib, sys\nfor name in sys.stdin.read().split(): impor
 
 
 def run(command: list[str], *, cwd: Path, text: str = "") -> str:
-    """What a command prints; it fails the test if it fails."""
+    """What a command prints; the test fails if the command does."""
     result = subprocess.run(command, cwd=cwd, input=text, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
@@ -65,13 +65,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_has_every_file(environment: Path) -> None:
-    """Modules, the demo model, the page and the marker of typed packages; nothing else comes along."""
+    """The wheel has just the package's files, including the demo model, the page and py.typed."""
     (package,) = environment.glob("lib/python*/site-packages/mlc_serve")
     assert files(package) == files(ROOT / "mlc_serve")
 
 
 def test_its_program_runs(environment: Path, tmp_path: Path) -> None:
-    """It tells its version, which is also the distribution's, and its commands."""
+    """The installed program prints its version, which is also the distribution's, and its commands."""
     program = str(environment / "bin" / "mlc_serve")
     assert run([program, "--version"], cwd=tmp_path) == f"mlc_serve {__version__}\n"
     assert "serve" in run([program, "--help"], cwd=tmp_path)
@@ -81,6 +81,6 @@ def test_its_program_runs(environment: Path, tmp_path: Path) -> None:
 
 
 def test_every_module_can_be_imported(environment: Path, tmp_path: Path) -> None:
-    """From the wheel alone."""
+    """Every module can be imported from the wheel alone."""
     command = [str(environment / "bin" / "python"), "-I", "-c", IMPORT_ALL]
     run(command, cwd=tmp_path, text="\n".join(modules()))

@@ -1,4 +1,4 @@
-"""Model directories with tokenizers of all kinds, small, and as different tools would have written them."""
+"""Model directories with small tokenizers of all kinds, as different tools would have written them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_directory(
     model_type: str = "llama",
     **files: Mapping[str, Any],
 ) -> None:
-    """tokenizer.json and the other files, given by their names."""
+    """Write tokenizer.json and the other files, which are given by name."""
     path.mkdir(parents=True)
     tokenizer.save(str(path / "tokenizer.json"))
     declared = {} if tokenizer_class is None else {"tokenizer_class": tokenizer_class}
@@ -78,7 +78,7 @@ def _gemma_like() -> tokenizers.Tokenizer:
 
 
 def _split_by_regex() -> tokenizers.Tokenizer:
-    """As Llama 3's: digits in threes, words with the space before them."""
+    """A tokenizer like Llama 3's: digits in threes, words with the space before them."""
     tokenizer = byte_level_bpe()
     words = Regex(r"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+(?!\S)|\s+")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -154,7 +154,7 @@ def _without_decoder() -> tokenizers.Tokenizer:
 
 
 def _with_ends_of_words() -> tokenizers.Tokenizer:
-    """As the first GPT's: what ends a word is marked, rather than what begins one."""
+    """A tokenizer like the first GPT's, which marks the ends of words rather than their beginnings."""
     entries = ["<unk>", *"helowrd", *(f"{letter}</w>" for letter in "helowrd!"), "ld</w>", "he"]
     tokenizer = tokenizers.Tokenizer(
         models.BPE(
@@ -208,7 +208,7 @@ def _fused() -> tokenizers.Tokenizer:
 
 
 def _only_vocab_and_merges(path: Path, tokenizer_class: str, **config: Any) -> None:
-    """As GPT-2 and Qwen were published at first."""
+    """Write a directory with vocab.json and merges.txt, as GPT-2 and Qwen were first published."""
     model_type = "qwen2" if tokenizer_class == "Qwen2Tokenizer" else "llama"
     write_directory(
         path,
@@ -225,7 +225,7 @@ def _only_vocab_and_merges(path: Path, tokenizer_class: str, **config: Any) -> N
 
 
 def _sentencepiece_model(path: Path, tokenizer_class: str | None, kind: str, **config: Any) -> None:
-    """As the first Llamas were published: the file that SentencePiece writes, and no other vocabulary."""
+    """Write a directory whose only vocabulary is SentencePiece's file, as the first Llamas were published."""
     path.mkdir(parents=True)
     sentences = ["hello world, words and 12 numbers", "what does it mean, it's a test", "naïve wörds hellö"]
     written = io.BytesIO()

@@ -107,7 +107,7 @@ async def test_closing_the_generator_frees_the_pages(serve: Serve, backend: Fake
 
 
 async def test_cancelling_the_reader_frees_the_pages(serve: Serve, backend: FakeBackend) -> None:
-    """The same holds if the reader is cancelled while it waits for the first delta of a whole reply."""
+    """A reader that is cancelled while it waits for a whole reply leaves no open request and no page."""
     engine = serve(prefix_cache_mode="disable")
     backend.gate.clear()
     reading = asyncio.ensure_future(engine.chat.completions.create(**HELLO, n=2))
@@ -121,7 +121,7 @@ async def test_cancelling_the_reader_frees_the_pages(serve: Serve, backend: Fake
 
 
 async def test_generator_that_never_started_submits_nothing(serve: Serve, backend: FakeBackend) -> None:
-    """A generator may be dropped before its first delta."""
+    """A stream that is closed before its first delta never submits its request."""
     engine = serve()
     stream = await engine.chat.completions.create(**HELLO, stream=True)
     await stream.aclose()
@@ -385,7 +385,7 @@ async def test_reset_forgets_cached_prefixes(serve: Serve, backend: FakeBackend)
 
 
 async def test_prompt_is_checked_before_it_is_submitted(serve: Serve) -> None:
-    """The call itself raises for a bad prompt."""
+    """The call of `generate` itself raises for a bad prompt."""
     engine = serve(max_single_sequence_length=8)
     with pytest.raises(ContextLengthError):
         engine.generate([1] * 8, params())
@@ -407,7 +407,7 @@ async def test_engine_hung_in_a_step_is_not_healthy(serve: Serve, backend: FakeB
 
 
 def test_engine_moves_to_another_event_loop_when_nothing_is_open(serve: Serve) -> None:
-    """A program may call asyncio.run more than once."""
+    """An engine without open requests works on another event loop, as after a second asyncio.run."""
     engine = serve()
 
     async def text() -> str:
@@ -417,7 +417,7 @@ def test_engine_moves_to_another_event_loop_when_nothing_is_open(serve: Serve) -
 
 
 async def test_engine_refuses_a_second_event_loop_while_streams_are_open(serve: Serve) -> None:
-    """Deltas of the open streams would go to the wrong loop."""
+    """A second loop is refused then, as deltas of the open streams would go to the wrong loop."""
     engine = serve()
     async with aclosing(engine.generate([1], params())) as deltas:
         await anext(deltas)
@@ -430,7 +430,7 @@ async def test_engine_refuses_a_second_event_loop_while_streams_are_open(serve: 
 
 
 def test_event_loop_that_ended_does_not_harm_the_engine(serve: Serve) -> None:
-    """A program may leave asyncio.run in the middle of a reply."""
+    """An engine still works if a program has left asyncio.run in the middle of a reply."""
     engine = serve()
 
     async def leave() -> None:

@@ -151,7 +151,7 @@ async def test_no_tool_is_called_where_none_may_be(serve: Serve) -> None:
 
 
 async def test_reply_can_go_back_into_the_conversation(serve: Serve) -> None:
-    """The reply's message object can be sent as it is."""
+    """The message object of a reply can be sent again as it is."""
     engine = serve(b"hello")
     first = await engine.chat.completions.create(messages=[{"role": "user", "content": "hi"}])
     messages = [
@@ -190,13 +190,13 @@ async def test_usage_may_come_with_every_chunk(serve: Serve) -> None:
 
 
 async def test_a_stop_string_may_be_part_of_the_text(serve: Serve) -> None:
-    """Some clients see from the text which stop string ended the reply."""
+    """With include_stop_str_in_output, the text ends with the stop string that ended it."""
     reply = await whole(serve(b"Hello, world"), stop=[", w"], include_stop_str_in_output=True)
     assert (reply.choices[0].message.content, reply.choices[0].finish_reason) == ("Hello, w", "stop")
 
 
 async def test_an_overlong_prompt_is_told_in_the_words_that_clients_look_for(serve: Serve) -> None:
-    """Frameworks look for these words and then shorten the conversation."""
+    """The error has the words by which frameworks know that they must shorten the conversation."""
     messages = [{"role": "user", "content": "x" * 100_000}]
     with pytest.raises(ContextLengthError, match="maximum context length"):
         await whole(serve(b""), messages=messages)

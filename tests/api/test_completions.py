@@ -142,7 +142,7 @@ async def test_seed_makes_a_draw_repeatable(serve: Serve) -> None:
 
 @pytest.mark.parametrize("prompt", [[999], [[1], [-1]]])
 async def test_unknown_prompt_tokens_are_refused(serve: Serve, prompt: object) -> None:
-    """Ids outside the vocabulary would read past the end of the embeddings."""
+    """Ids outside the vocabulary are refused, as they would read past the end of the embeddings."""
     with pytest.raises(InvalidRequestError, match="vocabulary"):
         await whole(serve(), prompt)
 
@@ -156,7 +156,7 @@ async def test_too_long_prompt_is_refused(serve: Serve) -> None:
 async def test_a_text_that_could_never_fit_is_not_tokenized(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A text is refused for its length alone."""
+    """A text that is far too long is refused for its length alone, before it is tokenized."""
     engine = serve()
     monkeypatch.setattr(type(engine.tokenizer), "encode", None)
     with pytest.raises(ContextLengthError, match="at least"):

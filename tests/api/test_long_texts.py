@@ -75,7 +75,7 @@ async def test_the_loop_is_left_free(texts: LongTexts) -> None:
 
 
 async def test_work_of_a_caller_that_left_is_cancelled(texts: LongTexts) -> None:
-    """Running work is told to cancel; queued work is never started."""
+    """Running work has its cancel function called; queued work is never started."""
     told, begun, ended = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
 
     def work() -> None:

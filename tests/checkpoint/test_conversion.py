@@ -53,7 +53,7 @@ def sources(directory: Path) -> Sources:
 def converted(
     source: Path, directory: Path, *wanted: Wanted, form: GroupFormat | None = None
 ) -> dict[str, NDArray[Any]]:
-    """The tensors that are written, by name."""
+    """The converted tensors by name."""
     directory.mkdir(exist_ok=True)
     convert(sources(source), wanted, form, directory, lambda count: None)
     shards = RawShards(directory)
@@ -61,7 +61,7 @@ def converted(
 
 
 def test_parts_of_a_fused_product_follow_one_another(tmp_path: Path) -> None:
-    """Q, K and V, and gate and up, row on row, weights and biases."""
+    """A fused weight or bias has the rows of Q, K and V, or of gate and up, one after the other."""
     source = write_checkpoint(tmp_path / "source", SMALL)
     own = open_checkpoint(source)
     tensors = converted(source, tmp_path / "out", QKV, QKV_BIAS, GATE_UP)
@@ -73,7 +73,7 @@ def test_parts_of_a_fused_product_follow_one_another(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_holds_fused_tensors_is_read(tmp_path: Path) -> None:
-    """What a conversion wrote can be converted again, as MLC's directories are."""
+    """Tensors that a conversion fused can be converted again, as they are in MLC's directories."""
     source = write_checkpoint(tmp_path / "source", SMALL)
     once = converted(source, tmp_path / "once", QKV, NORM)
     chat_config = {
@@ -90,7 +90,7 @@ def test_a_directory_that_holds_fused_tensors_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stored", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_tensors_are_cast(tmp_path: Path, stored: Dtype, dtype: str) -> None:
-    """From the types that checkpoints are published in to those that kernels read, and packed."""
+    """Tensors of all types that checkpoints are published in are cast to the types of kernels, and packed."""
     source = write_checkpoint(tmp_path / "source", SMALL, dtype=stored)
     spec = Wanted("model.embed_tokens.weight", (300, 16), dtype, "tiles16")
     tensor = converted(source, tmp_path / "out", spec)[spec.name]
@@ -100,7 +100,7 @@ def test_tensors_are_cast(tmp_path: Path, stored: Dtype, dtype: str) -> None:
 
 
 def test_values_that_overflow_are_named(tmp_path: Path) -> None:
-    """A bfloat16 or float32 that float16 can't hold would be infinity."""
+    """The error names a tensor with a value that float16 can't hold, as it would become infinity."""
     source = write_checkpoint(tmp_path / "source", SMALL)
     tensors = load_file(source / "model.safetensors")
     tensors[NORM.name][3] = 1e30
@@ -112,7 +112,7 @@ def test_values_that_overflow_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_values_that_are_not_finite_are_named(tmp_path: Path, dtype: str) -> None:
-    """No forward pass could make sense of them."""
+    """The error names a tensor with values that are not finite."""
     source = write_checkpoint(tmp_path / "source", SMALL)
     tensors = load_file(source / "model.safetensors")
     tensors[NORM.name][3] = np.nan
@@ -122,7 +122,7 @@ def test_values_that_are_not_finite_are_named(tmp_path: Path, dtype: str) -> Non
 
 
 def test_every_tensor_begins_at_a_multiple_of_64(tmp_path: Path) -> None:
-    """Whatever the sizes before it; progress counts the tensors' bytes."""
+    """Every tensor is aligned, whatever the sizes before it; progress counts only the tensors' bytes."""
     source = write_checkpoint(tmp_path / "source", SMALL)
     wanted = [
         Wanted(f"{LAYER}.self_attn.k_proj.bias", (8,), "float16"),
@@ -152,14 +152,14 @@ def test_every_tensor_begins_at_a_multiple_of_64(tmp_path: Path) -> None:
     ids=["missing", "missing part", "shape", "fused shape"],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, wanted: Wanted, message: str) -> None:
-    """The tensor and, for a shape, both."""
+    """The error names a tensor that is missing, or one of another shape with both shapes."""
     source = write_checkpoint(tmp_path / "source", SMALL)
     with pytest.raises(CheckpointError, match=message):
         converted(source, tmp_path / "out", wanted)
 
 
 class Recording(HuggingFaceCheckpoint):
-    """A checkpoint that keeps the names of the tensors that are read."""
+    """A checkpoint that records the names of the tensors that are read."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -182,7 +182,7 @@ class Recording(HuggingFaceCheckpoint):
 def test_a_weight_is_read_once_for_its_integers_and_scales(
     tmp_path: Path, scheme: str, integers: str, scales: str
 ) -> None:
-    """They are laid out as each is asked for; a bias beside them stays what it is."""
+    """Integers and scales come from one reading, each in its layout; a bias between them is unchanged."""
     form = find_scheme(scheme).groups
     assert form is not None
     name, shape = f"{LAYER}.self_attn.qkv_proj", (32, 16)
@@ -204,7 +204,7 @@ def test_a_weight_is_read_once_for_its_integers_and_scales(
 
 
 def test_a_library_of_mlc_takes_integers_as_they_are(tmp_path: Path) -> None:
-    """It names no layout."""
+    """For MLC's library, which names no layout, MLC's integers are not changed."""
     source = write_packed_model(tmp_path / "mlc", write_checkpoint(tmp_path / "source", SMALL), "q4f16_1")
     words = open_checkpoint(source).tensor("lm_head.q_weight")
     spec = Wanted("lm_head.q_weight", (300, 4), "uint32")

@@ -1,4 +1,4 @@
-"""Which form a model directory has."""
+"""Recognizing the form of a model directory."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SMALL = Shape(hidden_size=16, num_layers=1, intermediate_size=24, vocab_size=300
 
 
 def test_the_config_file_tells_the_form(tmp_path: Path) -> None:
-    """MLC's directories may keep the original config.json beside their own: MLC's decides."""
+    """A directory with MLC's configuration is MLC's, even if the original config.json is there too."""
     assert isinstance(open_checkpoint(write_checkpoint(tmp_path, SMALL)), HuggingFaceCheckpoint)
     assert isinstance(open_checkpoint(write_mlc_checkpoint(tmp_path)), MLCCheckpoint)
 
 
 def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
-    """One that is empty, and one that is not there."""
+    """An empty directory is refused, and so is one that does not exist."""
     with pytest.raises(CheckpointError, match=r"neither mlc-chat-config\.json nor config\.json"):
         open_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="there is no such directory"):
@@ -32,7 +32,7 @@ def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["{", "[1]", "\xff", "[" * 100_000])
 def test_a_config_that_is_no_json_object_is_named(tmp_path: Path, content: str) -> None:
-    """In one line, with the file."""
+    """The error is one line that names the file."""
     (tmp_path / "config.json").write_bytes(content.encode("latin-1"))
 
     with pytest.raises(CheckpointError, match=r"^\S+config\.json: [^\n]+$"):

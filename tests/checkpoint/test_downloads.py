@@ -1,4 +1,4 @@
-"""What lies in the hub's cache, and how it is removed."""
+"""Listing and removing the models in the hub's cache."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ REVISION = "0" * 40
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the hub, which is this test's."""
+    """An empty cache of the hub, for this test only."""
     monkeypatch.setattr(module, "scan_cache_dir", partial(scan_cache_dir, tmp_path))
     return tmp_path
 
 
 def add(cache: Path, repository: str, *files: str) -> Path:
-    """Put files of ten bytes into the cache, as the hub's library does; where the repository lies."""
+    """Put files of ten bytes into the cache, as the hub's library does; return the repository's directory."""
     directory = cache / repository.replace("/", "--")
     snapshot = directory / "snapshots" / REVISION
     snapshot.mkdir(parents=True)
@@ -34,7 +34,7 @@ def add(cache: Path, repository: str, *files: str) -> Path:
 
 
 def test_models_are_listed_and_other_repositories_are_not(cache: Path) -> None:
-    """A model has a configuration in either form. Data sets and models that aren't for us are left alone."""
+    """Models with a configuration in either form are listed, but not data sets and other models."""
     add(cache, "models/them/b", "config.json", "model.safetensors")
     add(cache, "models/them/a", "mlc-chat-config.json")
     add(cache, "models/them/pictures", "model_index.json")
@@ -44,7 +44,7 @@ def test_models_are_listed_and_other_repositories_are_not(cache: Path) -> None:
 
 
 def test_a_removed_model_is_gone_and_others_stay(cache: Path) -> None:
-    """Even if the other one is a copy, which has the same revisions."""
+    """Only the removed model is gone, even if another one has the same revision."""
     gone, stays = (add(cache, f"models/them/{name}", "config.json") for name in "ab")
     remove_download(next(downloads()))
     assert not gone.exists()
@@ -53,6 +53,6 @@ def test_a_removed_model_is_gone_and_others_stay(cache: Path) -> None:
 
 
 def test_no_cache_is_no_downloads(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has never downloaded anything has no cache directory."""
+    """Without a cache directory, as before any download, there are no downloads."""
     monkeypatch.setattr(module, "scan_cache_dir", partial(scan_cache_dir, cache / "missing"))
     assert list(downloads()) == []

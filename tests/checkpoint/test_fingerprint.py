@@ -1,4 +1,4 @@
-"""One hash for a set of files."""
+"""The fingerprint of a set of files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlc_serve.checkpoint.fingerprint import fingerprint_of
 
 
 def test_documents_count_by_content_and_weights_by_size_and_time(tmp_path: Path) -> None:
-    """A document that is only touched is the same; weights that are touched may not be."""
+    """Touching a document does not change the fingerprint; touching or growing weights does."""
     document, weights = tmp_path / "config.json", tmp_path / "weights.bin"
     document.write_text("{}")
     weights.write_bytes(b"1234")
@@ -27,7 +27,7 @@ def test_documents_count_by_content_and_weights_by_size_and_time(tmp_path: Path)
 
 
 def test_order_and_place_make_no_difference(tmp_path: Path) -> None:
-    """A directory that is moved, or listed in another order, keeps its fingerprint."""
+    """A directory that is moved or listed in another order keeps its fingerprint."""
     prints = set()
     for place in (tmp_path / "a", tmp_path / "b"):
         place.mkdir()

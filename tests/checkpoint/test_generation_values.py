@@ -1,4 +1,4 @@
-"""Sampling values and end tokens as directories recommend them."""
+"""Sampling values and end tokens that model directories recommend."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ WRONG_TOP_KS: list[Any] = [-2, 1.5, "50", True, [50], float("inf"), float("nan")
 
 
 def sampling(**declared: Any) -> dict[str, Any]:
-    """The values of a file."""
+    """The sampling values that are read from a file's content."""
     return Recommendations(FILE).sampling(declared)
 
 
 def token_ids(declared: Any, vocab_size: Any = 100) -> frozenset[int]:
-    """The end tokens of a file."""
+    """The end tokens that are read from a file's content."""
     return Recommendations(FILE).token_ids(declared, "eos_token_id", vocab_size)
 
 
 def test_only_what_is_declared_is_set(caplog: pytest.LogCaptureFixture) -> None:
-    """Unknown keys and null are silence; whole numbers are taken for floats."""
+    """Unknown keys and null set nothing, without a warning; a whole number may stand for a float."""
     assert sampling(temperature=1, top_p=None, max_length=20) == {"temperature": 1.0}
     assert caplog.records == []
 
@@ -36,7 +36,7 @@ def test_only_what_is_declared_is_set(caplog: pytest.LogCaptureFixture) -> None:
 def test_top_k_is_whole_however_it_is_written(
     caplog: pytest.LogCaptureFixture, declared: Any, top_k: int | None
 ) -> None:
-    """0 and -1 keep all tokens."""
+    """top_k may be written as a float, and 0 or -1 keep all tokens."""
     assert sampling(top_k=declared) == {"top_k": top_k}
     assert caplog.records == []
 
@@ -55,7 +55,7 @@ def test_top_k_is_whole_however_it_is_written(
 def test_what_can_not_be_followed_is_left_out(
     caplog: pytest.LogCaptureFixture, name: str, value: Any
 ) -> None:
-    """With a warning of one line that names the file, the key and the value; the others hold."""
+    """An unusable value is left out with a warning of one line that names file and key; the others hold."""
     others = {"frequency_penalty": 0.5, "presence_penalty": 0.25}
     assert sampling(**others, **{name: value}) == others
     (record,) = caplog.records
@@ -82,7 +82,7 @@ def test_what_can_not_be_followed_is_left_out(
 def test_token_ids_come_alone_or_listed(
     caplog: pytest.LogCaptureFixture, declared: Any, expected: list[int]
 ) -> None:
-    """As one id, as several, in lists of lists, or not at all."""
+    """End tokens may be one id, several, lists of lists, or none at all."""
     assert token_ids(declared) == frozenset(expected)
     assert caplog.records == []
 
@@ -93,7 +93,7 @@ def test_token_ids_come_alone_or_listed(
     ids=lambda value: str(value)[:20],
 )
 def test_what_is_no_token_is_left_out(caplog: pytest.LogCaptureFixture, declared: Any) -> None:
-    """An id beyond the vocabulary could never be drawn. The others hold, and there is one warning for all."""
+    """What is no id of the vocabulary is left out with one warning for all, and the other ids hold."""
     assert token_ids([7, declared, [declared]]) == {7}
     (record,) = caplog.records
     assert "eos_token_id is left out: " in record.message
@@ -103,5 +103,5 @@ def test_what_is_no_token_is_left_out(caplog: pytest.LogCaptureFixture, declared
 
 @pytest.mark.parametrize("vocab_size", [None, "many", []])
 def test_a_size_that_is_not_known_bounds_nothing(vocab_size: Any) -> None:
-    """The model's configuration is checked elsewhere."""
+    """Without a usable vocabulary size, which is checked elsewhere, every id is accepted."""
     assert token_ids([10**6], vocab_size) == {10**6}

@@ -22,7 +22,7 @@ EMBEDDING = "model.embed_tokens.weight"
 
 
 def edit(path: Path, **changes: Any) -> None:
-    """Change keys of a JSON file; None takes one out."""
+    """Change keys of a JSON file; None removes a key."""
     content = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
 
@@ -30,7 +30,7 @@ def edit(path: Path, **changes: Any) -> None:
 @pytest.mark.parametrize("num_shards", [1, 3])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_reads_each_tensor_in_its_dtype(tmp_path: Path, num_shards: int, dtype: Any) -> None:
-    """One file or several with an index, any of the dtypes that models are published in."""
+    """Tensors are read from one file or several with an index, in each dtype that models are published in."""
     checkpoint = open_checkpoint(
         write_checkpoint(tmp_path, SMALL, seed=7, dtype=dtype, num_shards=num_shards)
     )
@@ -44,7 +44,7 @@ def test_reads_each_tensor_in_its_dtype(tmp_path: Path, num_shards: int, dtype: 
 
 
 def test_describes_the_model(tmp_path: Path) -> None:
-    """Architecture, configuration and where the tokenizer is; nothing is quantized yet."""
+    """A checkpoint has architecture, configuration and the tokenizer's directory, and is not quantized."""
     checkpoint = open_checkpoint(write_checkpoint(tmp_path, SMALL))
 
     assert checkpoint.model_type == "llama"
@@ -54,7 +54,7 @@ def test_describes_the_model(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_changes_with_what_is_converted(tmp_path: Path) -> None:
-    """It is stable, and follows configuration, index and weights, but not the chat template."""
+    """The fingerprint changes with configuration, index and weights, but not with the chat template."""
     write_checkpoint(tmp_path, SMALL, num_shards=2)
     prints = [HuggingFaceCheckpoint(tmp_path).fingerprint()]
     edit(tmp_path / "tokenizer_config.json", chat_template="other")
@@ -81,7 +81,7 @@ def test_the_fingerprint_changes_with_what_is_converted(tmp_path: Path) -> None:
     ],
 )
 def test_sampling_defaults(tmp_path: Path, declared: dict[str, Any], expected: dict[str, Any]) -> None:
-    """generation_config.json's values hold; null is silence, top_k 0 keeps all, do_sample false is greedy."""
+    """Values of generation_config.json are used; null sets nothing, and do_sample false means greedy."""
     write_checkpoint(tmp_path, SMALL)
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": 299} | declared))
 
@@ -92,7 +92,7 @@ def test_sampling_defaults(tmp_path: Path, declared: dict[str, Any], expected: d
 
 
 def test_end_tokens(tmp_path: Path) -> None:
-    """Those of generation_config.json, or else of config.json, and always the tokenizer's own."""
+    """End tokens come from generation_config.json, or else config.json, and always from the tokenizer."""
     write_checkpoint(tmp_path, SMALL)
 
     def ends() -> frozenset[int]:
@@ -111,7 +111,7 @@ def test_end_tokens(tmp_path: Path) -> None:
 
 
 def test_the_end_token_of_a_tokenizer_may_be_listed_anywhere(tmp_path: Path) -> None:
-    """In tokenizer.json, in tokenizer_config.json or in added_tokens.json alone."""
+    """The id of the tokenizer's end token is found in any of the three files that may list it."""
     write_checkpoint(tmp_path, SMALL)
     for name in ("generation_config.json", "config.json"):
         edit(tmp_path / name, eos_token_id=None)
@@ -130,7 +130,7 @@ def test_the_end_token_of_a_tokenizer_may_be_listed_anywhere(tmp_path: Path) -> 
 
 
 def test_null_hides_no_end_token(tmp_path: Path) -> None:
-    """Nor does what is no id: config.json's hold where generation_config.json has none that could come."""
+    """If generation_config.json has null or no usable id, the end tokens of config.json are used."""
     write_checkpoint(tmp_path, SMALL)
     edit(tmp_path / "config.json", eos_token_id=6)
     edit(tmp_path / "tokenizer_config.json", eos_token=None)
@@ -142,7 +142,7 @@ def test_null_hides_no_end_token(tmp_path: Path) -> None:
 def test_defaults_that_can_not_be_followed_are_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With a warning; the model is served."""
+    """Unusable defaults are left out with a warning each, and the others are used."""
     write_checkpoint(tmp_path, SMALL)
     edit(tmp_path / "generation_config.json", temperature="hot", top_k=1.5, eos_token_id=["x", 5], top_p=0.5)
 
@@ -163,14 +163,14 @@ def test_defaults_that_can_not_be_followed_are_left_out(
     ids=str,
 )  # fmt: skip
 def test_odd_added_tokens_declare_no_end(tmp_path: Path, added: Any) -> None:
-    """The tokenizer itself says what is wrong with its file."""
+    """Odd added tokens are ignored here, as the tokenizer itself reports what is wrong with its file."""
     write_checkpoint(tmp_path, SMALL)
     edit(tmp_path / "tokenizer.json", added_tokens=added)
     assert open_checkpoint(tmp_path).generation_defaults().eos_token_ids == {297, 299}
 
 
 def test_a_config_without_model_type_is_refused(tmp_path: Path) -> None:
-    """The architecture can't be told."""
+    """Without a model_type the architecture is unknown, and the error says that it is missing."""
     edit(write_checkpoint(tmp_path, SMALL) / "config.json", model_type=None)
 
     with pytest.raises(CheckpointError, match=r"config\.json: there is no model_type"):
@@ -178,7 +178,7 @@ def test_a_config_without_model_type_is_refused(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_quantized_already_are_refused(tmp_path: Path) -> None:
-    """GPTQ, AWQ and their like have other tensors under other names."""
+    """Weights in formats such as GPTQ are refused, as they have other tensors under other names."""
     edit(write_checkpoint(tmp_path, SMALL) / "config.json", quantization_config={"quant_method": "gptq"})
 
     with pytest.raises(CheckpointError, match="already quantized"):

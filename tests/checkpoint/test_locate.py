@@ -1,4 +1,4 @@
-"""From a model's name to its directory."""
+"""Finding the directory of a model by its name."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ FILES = {"config.json": b"{}", "model.safetensors": b"weights", "README.md": b"n
     ],
 )
 def test_names_on_the_hub_are_told_from_paths(name: str, expected: HubRepository | None) -> None:
-    """All the ways in which users write a repository, and what can only be a path."""
+    """All common ways to write a repository are recognized, and names that can only be paths are not."""
     assert parse_repository(name) == expected
 
 
 @pytest.mark.parametrize("name", ["HF://name", "https://huggingface.co/", "hf://a/b/c"])
 def test_a_half_written_name_on_the_hub_is_refused(name: str) -> None:
-    """The right form is shown."""
+    """The error shows the right form."""
     with pytest.raises(CheckpointError, match="organization/name"):
         parse_repository(name)
 
 
 def test_what_exists_here_is_taken_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A directory, or the config file in it; also where its name could be one on the hub."""
+    """A directory or its config file is found here, even if its name could be one on the hub."""
     directory = tmp_path / "org" / "name"
     directory.mkdir(parents=True)
     config = directory / "config.json"
@@ -73,13 +73,13 @@ def test_what_exists_here_is_taken_from_here(tmp_path: Path, monkeypatch: pytest
     "name", ["./nowhere", "/nowhere/at/all", "a/b/c", "nowhere", "", "~nobody-here/x", "a" * 9999]
 )
 def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(name: str) -> None:
-    """The user learns at once that there is no such directory."""
+    """For a path that does not exist, the error says at once that there is no such directory."""
     with pytest.raises(CheckpointError, match=f"^{name}: there is no such directory$"):
         locate(name)
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
-    """A model is a directory, not one file of weights."""
+    """A file of weights is refused, as a model is given as its directory."""
     file = tmp_path / "model.gguf"
     file.touch()
 
@@ -88,7 +88,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 
 
 class _Hub(BaseHTTPRequestHandler):
-    """The few answers of the hub that a download takes: a repository's list of files, and the files."""
+    """The few replies of the hub that a download needs: a repository's list of files, and the files."""
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -130,7 +130,7 @@ class _Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub() -> Iterator[str]:
-    """The address of a hub on this machine."""
+    """The address of a fake hub on this machine."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -141,7 +141,7 @@ def hub() -> Iterator[str]:
 
 
 def located(names: list[str], home: Path, **environment: str) -> list[str]:
-    """What locate says of each name, in a process whose hub and cache are the given ones."""
+    """What locate returns or reports for each name, in a process with the given hub and cache."""
     program = (
         "import json, sys\n"
         "from mlc_serve.checkpoint.locate import locate\n"
@@ -166,7 +166,7 @@ def located(names: list[str], home: Path, **environment: str) -> list[str]:
 
 
 def test_downloads_what_is_read_and_says_why_it_can_not(hub: str, tmp_path: Path) -> None:
-    """Only the files that serve a model are loaded; each way of failing has its one line."""
+    """Only the files that serving needs are downloaded, and each way of failing has its own message."""
     found, revision, gated, unknown = located(
         ["org/model", "org/model@v9", "org/gated", "HF://org/other"], tmp_path, HF_ENDPOINT=hub
     )
@@ -184,7 +184,7 @@ def test_downloads_what_is_read_and_says_why_it_can_not(hub: str, tmp_path: Path
 
 
 def test_without_the_hub_the_answer_is_one_line(tmp_path: Path) -> None:
-    """Offline, a model that is not in the cache can't be had."""
+    """Offline, the error for a model that is not in the cache is one line."""
     (answer,) = located(["org/model"], tmp_path, HF_HUB_OFFLINE="1")
 
     assert answer == "org/model: there is no such directory here, and the Hugging Face hub can't be reached"

@@ -17,7 +17,7 @@ from tests.prompts import prompt_of
 
 
 def write_with(path: Path, **changes: Any) -> Path:
-    """A directory whose chat config has these keys; None takes one out."""
+    """A directory whose chat config has these keys; None removes a key."""
     write_mlc_checkpoint(path)
     config = {key: value for key, value in (CHAT_CONFIG | changes).items() if value is not None}
     (path / "mlc-chat-config.json").write_text(json.dumps(config))
@@ -30,7 +30,7 @@ def write_with_conversation(path: Path, **changes: Any) -> Path:
 
 
 def read_all(path: Path) -> None:
-    """What a start reads before it loads tensors."""
+    """Read everything that a start reads before it loads tensors."""
     checkpoint = open_checkpoint(path)
     checkpoint.generation_defaults()
     checkpoint.chat_template()
@@ -46,8 +46,8 @@ def test_describes_the_model(tmp_path: Path) -> None:
 
 
 def test_generation_defaults(tmp_path: Path) -> None:
-    """Sampling values of the chat config; end tokens of it and of its conversation template, whose stop
-    strings hold too.
+    """Sampling values come from the chat config, end tokens from it and its conversation template, and stop
+    strings from the template.
     """
     assert open_checkpoint(write_mlc_checkpoint(tmp_path)).generation_defaults() == GenerationDefaults(
         temperature=0.6, top_p=0.95, frequency_penalty=0.1, eos_token_ids=frozenset({3, 4, 5}), stop=("U:",)
@@ -55,7 +55,7 @@ def test_generation_defaults(tmp_path: Path) -> None:
 
 
 def test_a_single_end_token_and_stop_string(tmp_path: Path) -> None:
-    """Older directories hold one value where newer ones hold a list."""
+    """A single value is accepted, as in older directories, where newer ones have a list."""
     write_with_conversation(tmp_path, stop_str="U:", stop_token_ids=None)
     config = json.loads((tmp_path / "mlc-chat-config.json").read_text()) | {"eos_token_id": 7}
     (tmp_path / "mlc-chat-config.json").write_text(json.dumps(config))
@@ -65,7 +65,7 @@ def test_a_single_end_token_and_stop_string(tmp_path: Path) -> None:
 
 
 def test_the_conversation_template_writes_prompts(tmp_path: Path) -> None:
-    """conv_template is the chat template."""
+    """The chat template is the one in conv_template."""
     template = open_checkpoint(write_mlc_checkpoint(tmp_path)).chat_template()
 
     assert template is not None
@@ -73,7 +73,7 @@ def test_the_conversation_template_writes_prompts(tmp_path: Path) -> None:
 
 
 def test_prefix_tokens_become_the_text_that_is_read_as_them(tmp_path: Path) -> None:
-    """system_prefix_token_ids stand before every prompt; ids that no text stands for are refused at start."""
+    """system_prefix_token_ids begin every prompt, and ids without a text are refused at the start."""
     vocab_size = 256 + 6
     template = open_checkpoint(
         write_with_conversation(tmp_path, system_prefix_token_ids=[vocab_size])
@@ -88,7 +88,7 @@ def test_prefix_tokens_become_the_text_that_is_read_as_them(tmp_path: Path) -> N
 
 
 def test_without_a_conversation_template_the_tokenizers_is_used(tmp_path: Path) -> None:
-    """A directory that keeps the model's own Jinja2 template can be served by it."""
+    """Without a conv_template, the model's own Jinja2 template is used if there is one."""
     checkpoint = open_checkpoint(write_with(tmp_path, conv_template=None))
     assert checkpoint.chat_template() is None
 
@@ -99,7 +99,7 @@ def test_without_a_conversation_template_the_tokenizers_is_used(tmp_path: Path) 
 
 
 def test_the_fingerprint_changes_with_what_is_converted(tmp_path: Path) -> None:
-    """It is stable, and follows configuration, cache and shards, but not the tokenizer."""
+    """The fingerprint changes with configuration, cache and shards, but not with the tokenizer."""
     prints = [open_checkpoint(write_mlc_checkpoint(tmp_path)).fingerprint()]
     os.utime(tmp_path / "tokenizer.json", ns=(1, 1))
     assert open_checkpoint(tmp_path).fingerprint() == prints[0]
@@ -113,7 +113,7 @@ def test_the_fingerprint_changes_with_what_is_converted(tmp_path: Path) -> None:
 
 
 def test_what_can_not_be_followed_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Sampling values and end tokens, with a warning that names the file and the key."""
+    """Unusable sampling values and end tokens are left out, with a warning that names file and key."""
     write_with(
         tmp_path,
         temperature=-1,
@@ -152,7 +152,7 @@ def test_what_can_not_be_followed_is_left_out(tmp_path: Path, caplog: pytest.Log
     ],
 )
 def test_a_malformed_chat_config_is_named(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
-    """File, field and value, in one line, before anything is computed."""
+    """The error names the file and the field, before any tensor is loaded."""
     write_with(tmp_path, **changes)
 
     with pytest.raises(CheckpointError, match=rf"mlc-chat-config\.json: {fault}"):

@@ -1,4 +1,4 @@
-"""Weights as integers and scales: those that MLC has made, and those that are made here."""
+"""Weights as integers and scales: those that MLC has made, and those that we make."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PARTS = {
 
 
 def form_of(scheme: str) -> GroupFormat:
-    """The integers of a scheme that has some."""
+    """The group format of a scheme with integers."""
     form = find_scheme(scheme).groups
     assert form is not None
     return form
@@ -49,7 +49,7 @@ def sources(directory: Path) -> Sources:
 
 
 def plain(tensors: dict[str, NDArray[Any]], name: str) -> NDArray[Any]:
-    """A weight of a Hugging Face directory, with the parts of a fused one row on row."""
+    """A weight of a Hugging Face directory; the parts of a fused one are concatenated by rows."""
     own = name.rpartition(".")[2]
     parts = PARTS.get(own, (own,))
     return np.concatenate([tensors[f"{name.replace(own, part)}.weight"] for part in parts])
@@ -58,7 +58,7 @@ def plain(tensors: dict[str, NDArray[Any]], name: str) -> NDArray[Any]:
 @pytest.mark.parametrize("scheme", [name for name, scheme in SCHEMES.items() if scheme.groups])
 @pytest.mark.parametrize("stored", ["float32", "bfloat16"])
 def test_floating_point_weights_are_quantized(tmp_path: Path, scheme: str, stored: Dtype) -> None:
-    """Embeddings, head and products; the parts of a fused one follow one another."""
+    """Embeddings, head and products are quantized; a fused one as its concatenated parts would be."""
     source, form = write_checkpoint(tmp_path, SMALL, dtype=stored), form_of(scheme)
     tensors = load_file(source / "model.safetensors")
     for name, shape in WEIGHTS.items():
@@ -70,7 +70,7 @@ def test_floating_point_weights_are_quantized(tmp_path: Path, scheme: str, store
 
 @pytest.mark.parametrize("scheme", ["q4f16_1", "q4f32_1"])
 def test_integers_of_mlc_are_kept(tmp_path: Path, scheme: str) -> None:
-    """Under its own names; no value is changed, so that they are those that this package makes."""
+    """MLC's integers are found under MLC's names, and are unchanged: they equal those that we make."""
     source, form = write_checkpoint(tmp_path / "source", SMALL), form_of(scheme)
     packed, own = sources(write_packed_model(tmp_path / "packed", source, scheme)), sources(source)
     assert f"{LAYER}.self_attn.c_attn.q_weight" in packed.checkpoint.tensor_names
@@ -81,7 +81,7 @@ def test_integers_of_mlc_are_kept(tmp_path: Path, scheme: str) -> None:
 
 
 def test_floating_point_weights_of_mlc_are_quantized(tmp_path: Path) -> None:
-    """A directory in q0f32 is fused, but has no integers yet."""
+    """The fused weights of MLC's directory in q0f32, which has no integers, are quantized."""
     source, form = write_checkpoint(tmp_path / "source", SMALL), form_of("q8f32_1")
     packed = sources(write_packed_model(tmp_path / "packed", source, "q0f32"))
     for name, shape in WEIGHTS.items():
@@ -95,7 +95,7 @@ def test_floating_point_weights_of_mlc_are_quantized(tmp_path: Path) -> None:
     [(np.nan, "values that are not finite"), (1e30, "values that a scale in float16 can't hold")],
 )
 def test_a_weight_that_can_not_be_quantized_is_named(tmp_path: Path, value: float, message: str) -> None:
-    """By the checkpoint's own name."""
+    """The error has the tensor's name in the checkpoint."""
     source = write_checkpoint(tmp_path, SMALL)
     tensors = load_file(source / "model.safetensors")
     tensors[f"{LAYER}.self_attn.k_proj.weight"][3, 40] = value
@@ -115,14 +115,14 @@ def test_a_weight_that_can_not_be_quantized_is_named(tmp_path: Path, value: floa
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, name: str, shape: tuple[int, int], message: str) -> None:
-    """The tensor and both shapes."""
+    """The error names a tensor that is missing, or one of another shape with its shape."""
     checkpoint = sources(write_checkpoint(tmp_path, SMALL))
     with pytest.raises(CheckpointError, match=message):
         read_quantized(checkpoint, name, shape, form_of("q8f32_1"))
 
 
 def test_integers_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    """Words and scales of other shapes or types than the scheme has."""
+    """The error names integers of another shape and scales of another type than the scheme's."""
     checkpoint = sources(write_mlc_checkpoint(tmp_path))
     name, four, single = "model.embed_tokens", form_of("q4f16_1"), form_of("q4f32_1")
     with pytest.raises(CheckpointError, match=r"q_weight has the shape \[4, 6\]; .* takes \[4, 8\]"):

@@ -1,4 +1,4 @@
-"""Tensors out of MLC's binary shards."""
+"""Reading tensors from MLC's binary shards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.mlc_checkpoints import TENSORS, write_mlc_checkpoint
 
 @pytest.mark.parametrize("cache_name", ["tensor-cache.json", "ndarray-cache.json"])
 def test_reads_each_tensor_as_it_was_written(tmp_path: Path, cache_name: str) -> None:
-    """All dtypes, at any place in a shard, under the newer and the older name of the cache."""
+    """Tensors of all dtypes are read anywhere in a shard, under the cache's newer and older name."""
     shards = RawShards(write_mlc_checkpoint(tmp_path, cache_name=cache_name))
 
     assert set(shards.names) == set(TENSORS)
@@ -29,7 +29,7 @@ def test_reads_each_tensor_as_it_was_written(tmp_path: Path, cache_name: str) ->
 
 
 def test_halved_tensors_come_back_as_float32(tmp_path: Path) -> None:
-    """In the format f32-to-bf16 the file has bfloat16, and the tensor is float32 to all who read it."""
+    """In the format f32-to-bf16, the file has bfloat16, and the tensor is read as float32."""
     tensor = RawShards(write_mlc_checkpoint(tmp_path, halved=True)).tensor("model.norm.weight")
     rounded = TENSORS["model.norm.weight"].astype(ml_dtypes.bfloat16)
 
@@ -38,13 +38,13 @@ def test_halved_tensors_come_back_as_float32(tmp_path: Path) -> None:
 
 
 def test_an_unknown_tensor_is_named(tmp_path: Path) -> None:
-    """A library that asks for what the directory has not is told which."""
+    """The error names the tensor that the directory does not have."""
     with pytest.raises(CheckpointError, match=r"there is no tensor lm_head\.weight"):
         RawShards(write_mlc_checkpoint(tmp_path)).tensor("lm_head.weight")
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
-    """A partial download is found at start."""
+    """The error names a missing shard, as after a partial download, before any tensor is read."""
     (write_mlc_checkpoint(tmp_path) / "params_shard_1.bin").unlink()
 
     with pytest.raises(
@@ -54,7 +54,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
 
 
 def test_a_truncated_shard_is_named(tmp_path: Path) -> None:
-    """Its size is not the recorded one."""
+    """The error names a shard of another size than the recorded one, with both sizes."""
     shard = write_mlc_checkpoint(tmp_path) / "params_shard_0.bin"
     shard.write_bytes(shard.read_bytes()[:-1])
 
@@ -63,7 +63,7 @@ def test_a_truncated_shard_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_cache_is_named(tmp_path: Path) -> None:
-    """Under both of its names."""
+    """The error has both names that the cache may have."""
     with pytest.raises(CheckpointError, match=r"neither tensor-cache\.json nor ndarray-cache\.json"):
         RawShards(tmp_path)
 
@@ -88,7 +88,7 @@ def _set(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
 def test_a_record_that_can_not_be_true_is_refused(
     tmp_path: Path, change: Callable[[dict[str, Any]], None], fault: str
 ) -> None:
-    """A cache that was damaged is told apart at start, instead of giving wrong weights."""
+    """A record with impossible values is refused at the start, instead of giving wrong weights."""
     path = write_mlc_checkpoint(tmp_path) / "tensor-cache.json"
     cache = json.loads(path.read_text())
     change(cache["records"][0]["records"][0])

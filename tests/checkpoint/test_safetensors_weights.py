@@ -17,13 +17,13 @@ SMALL = Shape(hidden_size=16, num_layers=1, intermediate_size=24, vocab_size=300
 
 
 def test_an_unknown_tensor_is_named(tmp_path: Path) -> None:
-    """A model that asks for what the file has not is told which."""
+    """The error names the tensor that the file does not have."""
     with pytest.raises(CheckpointError, match=r"there is no tensor model\.layers\.9\.x"):
         SafetensorsWeights(write_checkpoint(tmp_path, SMALL)).tensor("model.layers.9.x")
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
-    """A download that stopped half-way is found at start."""
+    """The error names a missing shard, as after a partial download, before any tensor is read."""
     write_checkpoint(tmp_path, SMALL, num_shards=3)
     (tmp_path / "model-00002-of-00003.safetensors").unlink()
 
@@ -34,7 +34,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
 
 
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
-    """Cut off in its data or in its header."""
+    """The error names a file that is cut off in its data or in its header."""
     file = write_checkpoint(tmp_path, SMALL) / "model.safetensors"
     whole = file.read_bytes()
     for length in (len(whole) - 1, 100, 3, 0):
@@ -47,7 +47,7 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_shard_that_lacks_its_tensor_is_named(tmp_path: Path) -> None:
-    """The index says that a tensor is in a file, and it is not."""
+    """The error names a file that lacks a tensor which the index says it has."""
     write_checkpoint(tmp_path, SMALL, num_shards=2)
     weight_map = {"lost.weight": "model-00001-of-00002.safetensors"}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
@@ -76,7 +76,7 @@ LONG = "x" * 300
     ids=["long", "zero", "absolute", "above", "hidden", "empty", "directory", "line"],
 )
 def test_a_file_name_that_leads_nowhere_is_named(tmp_path: Path, name: str, fault: str) -> None:
-    """In one line, with the index and its key; no other file is opened."""
+    """The error is one short line that names the index, and no such file is opened."""
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a.weight": name}}))
     with pytest.raises(CheckpointError, match=fault) as caught:
@@ -88,7 +88,7 @@ def test_a_file_name_that_leads_nowhere_is_named(tmp_path: Path, name: str, faul
 
 
 def test_a_whole_file_goes_before_an_index(tmp_path: Path) -> None:
-    """A stale index beside it, whose files are gone, is not looked at."""
+    """Beside a whole file, a stale index, whose files are gone, is ignored."""
     write_checkpoint(tmp_path, SMALL)
     stale = {"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(stale))
@@ -98,7 +98,7 @@ def test_a_whole_file_goes_before_an_index(tmp_path: Path) -> None:
 
 
 def test_shards_without_an_index_are_read(tmp_path: Path) -> None:
-    """By their headers; consolidated files hold the same tensors under other names, and are none of them."""
+    """Shards without an index are read by their headers; consolidated files, which repeat them, are not."""
     write_checkpoint(tmp_path, SMALL, num_shards=3)
     (tmp_path / "model.safetensors.index.json").unlink()
     save_file({"tok_embeddings.weight": np.ones(3, np.float32)}, tmp_path / "consolidated.00.safetensors")
@@ -108,7 +108,7 @@ def test_shards_without_an_index_are_read(tmp_path: Path) -> None:
 
 
 def test_without_an_index_a_tensor_is_in_one_file(tmp_path: Path) -> None:
-    """Otherwise nothing tells which of the two is meant."""
+    """A tensor in two files is refused, as without an index nothing says which of them is meant."""
     write_checkpoint(tmp_path, SMALL, num_shards=2)
     (tmp_path / "model.safetensors.index.json").unlink()
     save_file({"model.norm.weight": np.ones(16, np.float32)}, tmp_path / "other.safetensors")
@@ -119,7 +119,7 @@ def test_without_an_index_a_tensor_is_in_one_file(tmp_path: Path) -> None:
 
 
 def test_a_base_model_s_names_are_completed(tmp_path: Path) -> None:
-    """A model that was saved without its LM head lacks the first part of each; extra tensors do no harm."""
+    """Names get the prefix that a model saved without its LM head lacks; extra tensors do no harm."""
     write_checkpoint(tmp_path, SMALL)
     tensors = load_file(tmp_path / "model.safetensors")
     short = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
@@ -133,7 +133,7 @@ def test_a_base_model_s_names_are_completed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["{}", '{"weight_map": []}', '{"weight_map": {"x": 1}}'])
 def test_an_index_without_a_map_is_refused(tmp_path: Path, content: str) -> None:
-    """Its form is checked before it is used."""
+    """An index whose weight_map does not map names to files is refused."""
     (tmp_path / "model.safetensors.index.json").write_text(content)
 
     with pytest.raises(CheckpointError, match="weight_map does not map tensors to files"):
@@ -141,7 +141,7 @@ def test_an_index_without_a_map_is_refused(tmp_path: Path, content: str) -> None
 
 
 def test_weights_in_another_form_are_pointed_at(tmp_path: Path) -> None:
-    """A directory with PyTorch's files alone says so."""
+    """If there are only PyTorch's files, the error names them."""
     with pytest.raises(CheckpointError, match="no weights at all"):
         SafetensorsWeights(tmp_path)
 

@@ -20,14 +20,14 @@ def write(path: Path, **tokenizer_config: Any) -> Path:
 
 
 def rendered(path: Path, tools: list[dict[str, Any]] | None = None) -> str:
-    """What the directory's template makes of a conversation without messages."""
+    """The prompt that the directory's template makes from no messages."""
     template = read_chat_template(path)
     assert template is not None
     return prompt_of(template, [], tools)
 
 
 def test_no_template(tmp_path: Path) -> None:
-    """A base model has none, with or without tokenizer_config.json."""
+    """A base model has no template, with or without tokenizer_config.json."""
     assert read_chat_template(tmp_path) is None
     assert read_chat_template(write(tmp_path, chat_template=None)) is None
 
@@ -45,7 +45,7 @@ def test_a_text_with_special_tokens(tmp_path: Path) -> None:
 
 
 def test_special_tokens_of_either_file(tmp_path: Path) -> None:
-    """tokenizer_config.json goes before special_tokens_map.json; what is no token is left out."""
+    """tokenizer_config.json overrides special_tokens_map.json; values that are no tokens are left out."""
     (tmp_path / "special_tokens_map.json").write_text(json.dumps({"bos_token": "old", "unk_token": "<unk>"}))
     write(tmp_path, bos_token="<s>", add_bos_token=True, pad_token=None)
 
@@ -53,7 +53,7 @@ def test_special_tokens_of_either_file(tmp_path: Path) -> None:
 
 
 def test_named_templates(tmp_path: Path) -> None:
-    """A list of them, of which one is for tools."""
+    """Of a list of named templates, the one for tools is used if there are tools."""
     named = [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "{{ tools }}"}]
     write(tmp_path, chat_template=named)
 
@@ -62,7 +62,7 @@ def test_named_templates(tmp_path: Path) -> None:
 
 
 def test_files_go_before_the_tokenizer_config(tmp_path: Path) -> None:
-    """chat_template.jinja is the default one, those of additional_chat_templates are named as their files."""
+    """chat_template.jinja is the default template, and those in additional_chat_templates go by file name."""
     write(tmp_path, chat_template="outdated")
     (tmp_path / "chat_template.jinja").write_text("current ä", encoding="utf-8")
     (tmp_path / "additional_chat_templates").mkdir()
@@ -90,13 +90,13 @@ def test_files_go_before_the_tokenizer_config(tmp_path: Path) -> None:
     ids=range(11),
 )
 def test_a_malformed_template_is_refused(tmp_path: Path, declared: Any) -> None:
-    """In one line that names the file and the key."""
+    """The error is one line that names the file and the key."""
     with pytest.raises(CheckpointError, match=f"^{tmp_path}/tokenizer_config.json: chat_template.*[^\n]*$"):
         read_chat_template(write(tmp_path, chat_template=declared))
 
 
 def test_a_template_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
-    """Bytes that are not UTF-8."""
+    """The error names a file with bytes that are not UTF-8."""
     (tmp_path / "chat_template.jinja").write_bytes(b"\xff\xfe")
 
     with pytest.raises(CheckpointError, match=r"chat_template\.jinja: .*not UTF-8"):
@@ -104,7 +104,7 @@ def test_a_template_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_template_file_that_does_not_compile_is_named(tmp_path: Path) -> None:
-    """The file, and what is wrong in it."""
+    """The error has the file's name, and says what is wrong in it."""
     (tmp_path / "chat_template.jinja").write_text("{{ messages | no_such_filter }}")
 
     with pytest.raises(CheckpointError, match=r"chat_template\.jinja: .*No filter named 'no_such_filter'"):

@@ -1,4 +1,4 @@
-"""Both kinds of tensor cache are read back, and damage to the cache of converted weights is found."""
+"""Writing and reading both kinds of tensor cache, and damage to the cache of converted weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TENSORS = {
 
 
 def test_tensors_of_mlc_are_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From several shards, none of which is larger than the limit unless one tensor is; with checksums."""
+    """Tensors are read back from shards with checksums, each within the limit unless one tensor is larger."""
     monkeypatch.setattr(tensor_cache, "SHARD_BYTES", 100)
     writer = ShardWriter(tmp_path)
     for name, tensor in TENSORS.items():
@@ -46,7 +46,7 @@ def test_tensors_of_mlc_are_read_back(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (tmp_path / "ndarray-cache.json").read_text() == (tmp_path / "tensor-cache.json").read_text()
 
 
-# What the first version wrote for one tensor of three float32 numbers.
+# The index that our first version wrote for one tensor of three float32 numbers.
 FIRST_INDEX = """{
  "metadata": {"ParamSize": 1, "ParamBytes": 12, "crc32": 867406308},
  "records": [{"dataPath": "params_shard_0.bin", "format": "raw-shard", "nbytes": 12, "records": [
@@ -56,14 +56,14 @@ FIRST_INDEX = """{
 
 
 def write_checked(directory: Path) -> None:
-    """TENSORS as a cache of converted weights."""
+    """Write TENSORS as a cache of converted weights."""
     with CheckedWriter(directory) as writer:
         for name, tensor in TENSORS.items():
             writer.add(name, tensor)
 
 
 def test_converted_weights_are_read_back(tmp_path: Path) -> None:
-    """Each tensor lies at a multiple of 64 bytes of the one shard, with the checksum of its bytes."""
+    """Each tensor begins at a multiple of 64 bytes in the one shard, and has a checksum of its bytes."""
     write_checked(tmp_path)
     shard = read_checked_shard(tmp_path)
     content = (tmp_path / shard.dataPath).read_bytes()
@@ -76,14 +76,14 @@ def test_converted_weights_are_read_back(tmp_path: Path) -> None:
 
 
 def test_a_cache_of_the_first_version_is_read(tmp_path: Path) -> None:
-    """The format on the disk is the same, so that no user has to convert again."""
+    """A cache in the first version's format is still read, so that no user has to convert again."""
     (tmp_path / "tensor-cache.json").write_text(FIRST_INDEX)
     (record,) = read_checked_shard(tmp_path).records
     assert (record.name, record.end, record.crc32) == ("w", 12, zlib.crc32(np.ones(3, np.float32).tobytes()))
 
 
 def test_a_changed_index_is_damage(tmp_path: Path) -> None:
-    """It has a checksum of its own."""
+    """A changed index is found by its own checksum."""
     write_checked(tmp_path)
     path = tmp_path / "tensor-cache.json"
     path.write_text(path.read_text().replace('"a"', '"e"'))
@@ -96,5 +96,5 @@ def test_a_changed_index_is_damage(tmp_path: Path) -> None:
 def test_a_cache_that_is_not_finished_has_no_index(tmp_path: Path) -> None:
     """An exception while tensors are written leaves nothing that could be taken for a whole cache."""
     with pytest.raises(TypeError), CheckedWriter(tmp_path) as writer:
-        writer.add("a", np.array([object()]))  # has no bytes to be written
+        writer.add("a", np.array([object()]))  # can't be written
     assert not (tmp_path / "tensor-cache.json").exists()

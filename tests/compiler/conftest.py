@@ -31,7 +31,7 @@ def build(build_for: Callable[[Target], Build]) -> Build:
 
 @pytest.fixture(scope="session")
 def build_for() -> Callable[[Target], Build]:
-    """What `build` is, for other CPUs whose code runs here too."""
+    """A function that returns `build` for another CPU, whose code must run on this machine."""
 
     def build(target: Target, function: tirx.PrimFunc) -> Kernel:
         module = tvm.IRModule({"kernel": function.with_attr("global_symbol", "kernel")})

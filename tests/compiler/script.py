@@ -1,4 +1,4 @@
-"""Scripts that go many ways of TVM's parser: macros called twice, names, constants, conditions."""
+"""Scripts that use many branches of TVM's parser: macros called twice, names, constants, conditions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add(target: Any, i: Any, value: Any) -> None:
 
 
 def scaled(factor: int) -> Any:
-    """A kernel over one parameter of this function."""
+    """A kernel that depends on this function's parameter."""
 
     @T.prim_func(private=True, s_tir=True)
     def kernel(a: T.handle, b: T.handle) -> None:
@@ -33,7 +33,7 @@ def scaled(factor: int) -> Any:
 
 
 def undefined() -> Any:
-    """A kernel that uses a name that nobody has defined."""
+    """A kernel that uses an undefined name."""
 
     @T.prim_func(private=True, s_tir=True)
     def kernel(a: T.handle) -> None:

@@ -1,4 +1,4 @@
-"""TVM's paged KV cache over the CPU's kernels, against attention by its definition."""
+"""TVM's paged KV cache with the CPU's kernels, compared with attention by its definition."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Sequence:
 
 @dataclass
 class Checked:
-    """A cache, and beside it all that it was given."""
+    """A cache, and a record of everything that it was given."""
 
     machine: Any
     dtype: str
@@ -103,7 +103,7 @@ class Checked:
         sequence.keys, sequence.values = sequence.keys[:-count], sequence.values[:-count]
 
     def step(self, lengths: dict[int, int]) -> float:
-        """Compute so many tokens of each sequence. The greatest error, as a part of the greatest value."""
+        """Compute `lengths` tokens of the sequences, and return the greatest error by the greatest value."""
         total = sum(lengths.values())
         qkv = self.rng.standard_normal((total, NUM_HEADS, SHAPE.head_dim)).astype(self.dtype)
         self.call(
@@ -119,7 +119,7 @@ class Checked:
         return float(max(errors) / np.abs(qkv).max())
 
     def expected(self, seq_id: int, qkv: Floats) -> Floats:
-        """What the new tokens of a sequence should attend to, which is remembered."""
+        """The right attention of a sequence's new tokens, whose keys and values are recorded."""
         sequence = self.sequences[seq_id]
         held = len(sequence.keys)
         q, k, v = np.split(qkv, (SHAPE.num_q_heads, SHAPE.num_q_heads + SHAPE.num_kv_heads), 1)
@@ -133,7 +133,7 @@ TOLERANCES = {"float32": 1e-5, "float16": 4e-3}
 
 @pytest.fixture(scope="module", params=TOLERANCES)
 def machine(request: pytest.FixtureRequest) -> tuple[Any, str]:
-    """The layer, compiled, and its type."""
+    """The compiled layer, and its type."""
     target = target_for("cpu")
     model = OneLayer(request.param)
     with target, tvm.transform.PassContext(config=lowering_options(target)):
@@ -143,7 +143,7 @@ def machine(request: pytest.FixtureRequest) -> tuple[Any, str]:
 
 
 def test_prefill_decode_fork_and_pop_attend_to_what_they_should(machine: tuple[Any, str]) -> None:
-    """Ragged prefill, decode, a fork in the middle of a page, chunks over a past, and tokens taken back."""
+    """Attention is right after ragged prefill, decode, a fork within a page, later chunks and a pop."""
     checked, tolerance = Checked(*machine), TOLERANCES[machine[1]]
     checked.add(0)
     checked.add(1)

@@ -1,4 +1,4 @@
-"""Libraries for GPUs, which are compiled here whether there is one or not."""
+"""Libraries for GPUs, which are compiled even on a machine without one."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def compile_for(kind: str, arch: str | None, directory: Path, model_type: str = 
     shutil.which("nvcc") is None, reason="nvcc, which generates code for CUDA, is not on PATH"
 )
 def test_a_library_for_cuda(tmp_path: Path) -> None:
-    """For an architecture that is named, with no device."""
+    """A library for a named architecture of CUDA is compiled without a device."""
     assert compile_for("cuda", "sm_90a", tmp_path).read_bytes()[:4] == b"\x7fELF"
 
 
 @pytest.mark.parametrize("model_type", ["qwen2", "qwen3"])
 @pytest.mark.parametrize("kind", ["metal", "opencl"])
 def test_a_library_for_other_gpus(tmp_path: Path, kind: str, model_type: str) -> None:
-    """As far as this machine can tell: code is generated and linked."""
+    """Code for other GPUs is generated and linked; this machine can't check more."""
     if tvm_ffi.get_global_func(f"target.build.{kind}", allow_missing=True) is None:
         pytest.skip(f"this TVM generates no code for {kind}")
     assert compile_for(kind, None, tmp_path, model_type).stat().st_size > 0

@@ -1,4 +1,4 @@
-"""What a compiled library holds."""
+"""What a compiled library contains."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def exported(model_type: str = "llama", **changes: Any) -> tuple[tvm.IRModule, d
 
 
 def kernels(module: tvm.IRModule) -> set[str]:
-    """Names of the kernels."""
+    """The names of a module's kernels."""
     return {
         var.name_hint for var, function in module.functions.items() if isinstance(function, tirx.PrimFunc)
     }
 
 
 def test_parameters_are_listed_in_order() -> None:
-    """With MLC's names of fused products, their shape as a checkpoint has it and as the kernels read it."""
+    """Each parameter has its name, fused ones MLC's, its layout, and its shapes in checkpoint and kernel."""
     _, metadata = exported("qwen2", num_hidden_layers=1, num_key_value_heads=2, vocab_size=500)
     listed = [
         (entry["name"], entry["layout"], entry["logical_shape"], entry["shape"])
@@ -62,7 +62,7 @@ def test_parameters_are_listed_in_order() -> None:
 
 def test_biases_are_parameters_where_the_config_has_them() -> None:
     """A Llama with attention_bias has one on the output as well; tied embeddings leave the LM head out. Gate
-    and up do not alternate where a bias is to be added to them.
+    and up do not alternate if they have biases.
     """
     _, metadata = exported(attention_bias=True, mlp_bias=True, tie_word_embeddings=True, num_hidden_layers=1)
     names = [entry["name"] for entry in metadata["params"]]
@@ -77,7 +77,7 @@ def test_biases_are_parameters_where_the_config_has_them() -> None:
 
 
 def test_the_library_tells_its_limits() -> None:
-    """The sizes that a server's limits are inferred from; a short context bounds the prefill chunk."""
+    """The metadata has the sizes that limits are inferred from; a short context bounds the prefill chunk."""
     _, metadata = exported(max_position_embeddings=300)
     assert metadata["context_window_size"] == metadata["prefill_chunk_size"] == 300
     assert (metadata["max_batch_size"], metadata["vocab_size"]) == (MAX_BATCH_SIZE, 512)
@@ -101,7 +101,7 @@ def test_layers_share_their_kernels() -> None:
 
 
 def test_what_can_not_be_compiled_is_refused() -> None:
-    """By the error of what is at fault."""
+    """An unknown architecture is a CheckpointError, and an unknown scheme a ConfigError."""
     with pytest.raises(CheckpointError, match="'mamba'"):
         exported("mamba")
     with pytest.raises(ConfigError, match="'q9'"):
@@ -109,7 +109,7 @@ def test_what_can_not_be_compiled_is_refused() -> None:
 
 
 def test_a_missing_linker_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writing a library takes the system's C compiler, and where there is none the error says so."""
+    """Writing a library needs the system's C compiler, and without one the error says so."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.delenv("CC", raising=False)

@@ -1,4 +1,4 @@
-"""The shorter ways through TVM's parser of scripts."""
+"""Our shortcuts through TVM's parser of scripts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.compiler.script import scaled, undefined
 
 
 def test_a_kernel_is_what_tvm_itself_makes_of_its_script() -> None:
-    """Read by another process, which takes none of the shorter ways."""
+    """With the shortcuts a kernel is the same as in another process, which takes none of them."""
     program = "from tests.compiler.script import scaled; print(scaled(3).script())"
     theirs = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     take_shorter_ways()
@@ -21,7 +21,7 @@ def test_a_kernel_is_what_tvm_itself_makes_of_its_script() -> None:
 
 
 def test_a_name_that_is_not_there_is_still_told() -> None:
-    """As TVM tells it."""
+    """An undefined name still raises TVM's error, which has the name."""
     take_shorter_ways()
     with pytest.raises(DiagnosticError, match="nowhere"):
         undefined()

@@ -10,13 +10,13 @@ from mlc_serve.errors import CompileError
 
 
 def test_the_cpu_is_this_machine_s() -> None:
-    """Unless another architecture is named."""
+    """The target for `cpu` is this machine's CPU unless another architecture is named."""
     assert str(target_for("cpu").attrs["mcpu"]) == tvm.target.codegen.llvm_get_system_cpu()
     assert str(target_for("cpu", "x86-64").attrs["mcpu"]) == "x86-64"
 
 
 def test_a_gpu_s_architecture_can_be_named() -> None:
-    """Compiling needs no device, and the host's part is for a CPU."""
+    """With a named architecture no device is needed, and the host's part is for a CPU."""
     target = target_for("cuda", "sm_90a")
     assert (target.kind.name, str(target.attrs["arch"]), target.host.kind.name) == ("cuda", "sm_90a", "llvm")
 
@@ -25,7 +25,7 @@ def test_a_gpu_s_architecture_can_be_named() -> None:
 def test_of_several_gpus_the_one_that_is_named_is_asked(
     monkeypatch: pytest.MonkeyPatch, device: str, index: int
 ) -> None:
-    """They may be of different architectures."""
+    """The device with the given index is asked, as several may be of different architectures."""
     asked: list[tuple[str, int]] = []
 
     class Gone:
@@ -41,12 +41,12 @@ def test_of_several_gpus_the_one_that_is_named_is_asked(
 
 
 def test_an_index_is_a_number() -> None:
-    """And nothing else."""
+    """An index that is no number is refused, and the error has the name."""
     with pytest.raises(CompileError, match="no target for 'cuda:x'"):
         target_for("cuda:x")
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    """Its name is in the error."""
+    """The error has the name of the unknown kind."""
     with pytest.raises(CompileError, match="no target for 'tpu'"):
         target_for("tpu")

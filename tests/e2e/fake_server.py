@@ -2,8 +2,8 @@
 
     python fake_server.py SHUTDOWN_TIMEOUT
 
-Serves two models, `fake` and `other`. Their devices stop after three tokens of every reply until a line comes
-in on stdin, and break on a `!`.
+Serves two models, `fake` and `other`. Their devices stop after three tokens of every reply until stdin gets a
+line, and crash at a `!`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HELD_AFTER = 3
 
 
 def held(gate: threading.Event) -> Choice:
-    """The usual choice, behind a gate from the fourth token on."""
+    """The usual choice of tokens, which waits for the gate from the fourth token on."""
 
     def choose(stored: Sequence[int], draw: Draw) -> int:
         if len(draw.output_ids) >= HELD_AFTER:
@@ -35,7 +35,7 @@ def held(gate: threading.Event) -> Choice:
 
 
 def open_on_input(gate: threading.Event) -> None:
-    """Open the gate when a line comes in."""
+    """Open the gate when stdin gets a line."""
     if sys.stdin.readline():
         gate.set()
 

@@ -1,4 +1,4 @@
-"""What a supervisor sends: an event with its status, and one for each change of it."""
+"""A fake supervisor, which sends an event with its status and one for each change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UP: dict[str, Any] = {
 
 
 class FakeSupervisor:
-    """Its one listener is told `status` first; `change` sends another one."""
+    """A status that one listener gets first, and again after each `change`."""
 
     def __init__(self) -> None:
         self.status = UP
@@ -29,7 +29,7 @@ class FakeSupervisor:
         self._changes.put(UP)
 
     def change(self, **fields: Any) -> None:
-        """Change the status, and tell the listener."""
+        """Change the status, and send it to the listener."""
         self.status = self.status | fields
         self._changes.put(self.status)
 
@@ -62,7 +62,7 @@ def fake_supervisor() -> Iterator[tuple[FakeSupervisor, str]]:
                 self.wfile.flush()
 
         def log_message(self, format: str, *arguments: object) -> None:
-            """Tests are silent."""
+            """Log nothing during tests."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True

@@ -19,9 +19,9 @@ from tests.patience import PATIENCE
 
 
 class LiveServer:
-    """Where it is, and the fake device behind it.
+    """The server's URL, and the fake device behind it.
 
-    `aborted` is set when the engine is told to end a request, `freed` when a sequence leaves the KV cache.
+    `aborted` is set when the engine has to abort a request, `freed` when a sequence leaves the KV cache.
     """
 
     def __init__(self, url: str, backend: FakeBackend, engine: AsyncMLCEngine) -> None:
@@ -44,7 +44,7 @@ class LiveServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port."""
+        """The server's host and port."""
         url = httpx.URL(self.url)
         assert url.port is not None
         return url.host, url.port
@@ -59,10 +59,10 @@ def live_server(
     supervisor_url: str | None = None,
     **config: Any,
 ) -> Iterator[LiveServer]:
-    """A running server; `choose` is its fake device's, `others` are further models' names.
+    """A running server, whose fake device draws with `choose`; `others` names further models.
 
-    `limits` are fields of EngineLimits, `config` of ServerConfig.
-    Unless `limits` say otherwise it has no prefix cache: pages are free as soon as nobody computes on them.
+    `limits` are fields of EngineLimits, `config` those of ServerConfig. Unless `limits` say otherwise there
+    is no prefix cache, so that pages are free as soon as no request uses them.
     """
     backend = FakeBackend(num_pages=512, choose=choose)
     context = ServerContext(supervisor_url)

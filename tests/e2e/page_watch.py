@@ -1,4 +1,4 @@
-"""Takes note of what a page should never do."""
+"""Records what a page should never do."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Watch:
 
     @property
     def origins(self) -> set[str]:
-        """Where requests went to, as scheme://host:port; what is inside the page does not count."""
+        """The servers that requests went to, as scheme://host:port; data: and blob: URLs do not count."""
         found = (re.match(r"https?://[^/]+", url) for url in self._urls)
         return {match[0] for match in found if match}
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        # The browser notes each refused request by itself; the page can't keep it from doing so.
+        # The browser itself logs each refused request, and the page can't prevent that.
         if message.type in {"error", "warning"} and not message.text.startswith("Failed to load resource"):
             self.faults.append(message.text)

@@ -1,4 +1,4 @@
-"""What clients and frameworks send, as they send it: each body must be answered with 200."""
+"""Bodies as clients and frameworks send them: each must be answered with 200."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CALL: dict[str, Any] = {
 
 
 def answered(call: dict[str, Any], **message: Any) -> list[dict[str, Any]]:
-    """A conversation in which a tool was called and has answered."""
+    """A conversation in which a tool was called and has returned a result."""
     assistant = {"role": "assistant", "content": None, "tool_calls": [call], **message}
     return [USER, assistant, {"role": "tool", "tool_call_id": "call_1", "content": "Sunny"}]
 
@@ -293,19 +293,19 @@ COMPLETIONS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    """A client of a server that all bodies are sent to."""
+    """A client of the server that gets all bodies."""
     with live_server() as server, httpx.Client(base_url=f"{server.url}/v1", timeout=60) as http:
         yield http
 
 
 def limited(body: dict[str, Any]) -> dict[str, Any]:
-    """The body, with a limit if it has none, so that the reply is short."""
+    """The body, with a limit on tokens if it has none, so that the reply is short."""
     return body if "max_completion_tokens" in body else {"max_tokens": 4, **body}
 
 
 @pytest.mark.parametrize("name", CHAT)
 def test_chat(client: httpx.Client, name: str) -> None:
-    """Nothing that does no harm is refused."""
+    """The chat requests of common clients are answered, even with fields that have no effect."""
     reply = client.post("/chat/completions", json=limited(CHAT[name]))
     assert reply.status_code == 200, reply.text
     assert '"error"' not in reply.text
@@ -313,14 +313,14 @@ def test_chat(client: httpx.Client, name: str) -> None:
 
 @pytest.mark.parametrize("name", COMPLETIONS)
 def test_completions(client: httpx.Client, name: str) -> None:
-    """Nor here."""
+    """The completion requests of common clients are answered, even with fields that have no effect."""
     reply = client.post("/completions", json=limited(COMPLETIONS[name]))
     assert reply.status_code == 200, reply.text
     assert '"error"' not in reply.text
 
 
 def test_what_is_known_is_not_listed_as_ignored(client: httpx.Client) -> None:
-    """Only what is unknown is, so that the header means something."""
+    """X-Ignored-Fields lists unknown fields only, so that it means something."""
     known = ("LangChain", "openai-agents", "OpenAI's Python SDK", "OpenAI's parsed replies", "pydantic-ai")
     for name in known:
         reply = client.post("/chat/completions", json=limited(CHAT[name]))

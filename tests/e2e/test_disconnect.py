@@ -1,4 +1,4 @@
-"""Clients that go away, over real sockets."""
+"""Clients that leave, on real sockets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONG = {"prompt": "Hello", "max_tokens": 1000, "ignore_eos": True}
 
 @pytest.fixture
 def server() -> Iterator[LiveServer]:
-    """A server whose device the test may hold."""
+    """A server whose device the test can hold."""
     with live_server() as running:
         yield running
 
@@ -34,14 +34,14 @@ def post(server: LiveServer, path: str, body: dict[str, Any]) -> socket.socket:
 
 
 def all_is_free(server: LiveServer) -> bool:
-    """Whether the next event finds every page free again."""
+    """Whether every page is free once a sequence has been removed."""
     assert server.freed.wait(timeout=PATIENCE)
     return server.backend.state.num_free_pages == server.backend.state.num_pages
 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_early_frees_its_pages(server: LiveServer, stream: bool) -> None:
-    """Gone before the first token, streamed or not: the request ends within a step and holds nothing."""
+    """If the client leaves before the first token, its request ends within a step, streamed or not."""
     server.backend.gate.clear()
     with closing(post(server, "/v1/completions", {**LONG, "stream": stream})):
         assert server.backend.entered.wait(timeout=PATIENCE)
@@ -52,7 +52,7 @@ def test_a_client_that_leaves_early_frees_its_pages(server: LiveServer, stream: 
 
 
 def test_a_client_that_leaves_in_mid_stream_frees_its_pages(server: LiveServer) -> None:
-    """Gone between two tokens: the rest is not computed."""
+    """If the client leaves between two tokens, the rest is not computed."""
     with closing(post(server, "/v1/completions", {**LONG, "stream": True})) as connection:
         received = b""
         while b"data: " not in received:
@@ -66,7 +66,7 @@ def test_a_client_that_leaves_in_mid_stream_frees_its_pages(server: LiveServer) 
 
 
 def test_an_announced_giant_is_refused_before_it_is_sent(server: LiveServer) -> None:
-    """For a body of 100 MB the answer is there when the headers are, and the server serves on."""
+    """A body of 100 MB is refused as soon as its headers are there, and the server goes on serving."""
     with socket.create_connection(server.address, timeout=PATIENCE) as connection:
         connection.sendall(
             b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 104857600\r\n\r\n"
@@ -76,7 +76,7 @@ def test_an_announced_giant_is_refused_before_it_is_sent(server: LiveServer) -> 
 
 
 def test_a_giant_is_refused(server: LiveServer) -> None:
-    """A client that sends all of 100 MB before it reads gets its answer too."""
+    """A client that sends all of its 100 MB before it reads gets a 413 too."""
     reply = httpx.post(f"{server.url}/v1/completions", content=bytes(104857600), timeout=PATIENCE)
     assert reply.status_code == 413
     assert reply.json()["error"]["code"] == "body_too_large"

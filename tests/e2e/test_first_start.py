@@ -1,4 +1,4 @@
-"""A first start that is ended while it compiles or converts leaves no process and no file behind."""
+"""A first start that is ended while it compiles or converts leaves neither processes nor files behind."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 ROOT = Path(__file__).parent.parent.parent
-# Compiled in half the time of the default's.
+# A model of this shape compiles in half the time of the default one.
 SMALL = Shape(hidden_size=16, num_layers=1, num_heads=2, num_kv_heads=1, intermediate_size=24, vocab_size=300)
 PATIENCE = 120
 NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
-# A tool that tells that it runs, has begun to write, and never ends, nor does what it has started.
+# A tool that begins a file, starts a process, reports that it runs, and then waits without end.
 TOOL = """#!/bin/sh
 for word; do
     case "$word" in --output=*) TMPDIR=$(dirname "${{word#*=}}") ;; esac
@@ -38,7 +38,7 @@ sleep 600 &
 echo running > {fifo}
 wait
 """
-# The command line with a compiler that is such a tool.
+# mlc_serve's command line, with such a tool in place of the compiler.
 WITH_COMPILER = """
 import sys
 from mlc_serve.cli import main
@@ -46,7 +46,7 @@ from mlc_serve.cli import main
 sys.executable = sys.argv[1]
 sys.exit(main(sys.argv[2:]))
 """
-# The command line with a conversion of that kind.
+# mlc_serve's command line, with a conversion that does the same.
 WITH_CONVERSION = """
 import sys, threading
 from mlc_serve.cli import main
@@ -64,7 +64,7 @@ sys.exit(main(sys.argv[2:]))
 
 
 class Start:
-    """A first start of a small model with a cache, a working directory and temporary files of its own."""
+    """A first start of a small model, which has its cache, working and temporary directories to itself."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -81,18 +81,18 @@ class Start:
         return self._run([sys.executable, "-c", WITH_COMPILER, self._tool(), *self._serve()])
 
     def linking(self, *prefix: str) -> int:
-        """Start in a process namespace, and wait until the linker runs that the compiler calls at its end."""
+        """Start with a prefix, and wait until the linker runs, which the compiler calls at its end."""
         write_checkpoint(self._model, SMALL)
         command = [*prefix, sys.executable, "-m", "mlc_serve", *self._serve()]
         return self._run(command, CXX=self._tool())
 
     def converting(self) -> int:
-        """Start with a library of the cache, and wait until the weights are being converted."""
+        """Start with a library from the cache, and wait until the weights are being converted."""
         program = [sys.executable, "-c", WITH_CONVERSION, str(self._fifo), *self._serve()]
         return self._run([*program, f"--model-lib={self._library()}"])
 
     def _library(self) -> Path:
-        """One that another test has compiled for a model of this shape."""
+        """A library that another test has compiled for a model of this shape."""
         made_for = {"config": json.loads((self._model / "config.json").read_text()), "quantization": "q0f32"}
         found = (
             one for one in artifacts() if one.kind == "libraries" and made_for.items() <= one.key.items()
@@ -127,7 +127,7 @@ class Start:
         return int(server.pid)
 
     def processes(self) -> list[psutil.Process]:
-        """All that has been started and still runs: nobody else works in that directory."""
+        """All processes that were started and still run; they are known by their working directory."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -138,11 +138,11 @@ class Start:
         return found
 
     def files(self) -> list[Path]:
-        """What is left in the cache and among the temporary files, but what is finished."""
+        """Unfinished entries of the cache, and all temporary files."""
         return [*self._cache.glob("*/.*"), *self._temporary.iterdir()]
 
     def end(self) -> str:
-        """Wait for the end of all processes, and return what was said."""
+        """Wait for the end of all processes, and return what the server wrote to stderr."""
         running = [process for process in self.processes() if process.pid != self.process.pid]
         _, said = self.process.communicate(timeout=PATIENCE)
         _, alive = psutil.wait_procs(running, PATIENCE)
@@ -150,27 +150,27 @@ class Start:
         return said.decode()
 
     def close(self) -> None:
-        """End what a failed test has left."""
+        """Kill the processes that a failed test has left."""
         for process in self.processes():
             process.kill()
         self.process.communicate()
 
 
 def is_server(command: list[str]) -> bool:
-    """Whether a command is the server itself."""
+    """Whether a command line is that of the server itself."""
     return "serve" in command and "unshare" not in command
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """A start that has not begun."""
+    """A start that has not begun yet."""
     one = Start(tmp_path)
     yield one
     one.close()
 
 
 def test_a_signal_while_the_compiler_runs(start: Start) -> None:
-    """It ends with what it has started, what it had written is removed, and nothing is said."""
+    """The compiler and its child end, their files are removed, and nothing is printed."""
     os.kill(start.compiling(), signal.SIGTERM)
     assert (start.end(), start.process.returncode) == ("", EXIT_TERMINATED)
     assert start.files() == []
@@ -178,14 +178,14 @@ def test_a_signal_while_the_compiler_runs(start: Start) -> None:
 
 @pytest.mark.usefixtures("tiny_model")
 def test_a_signal_while_weights_are_converted(start: Start) -> None:
-    """The half that was written is removed."""
+    """Weights that were half written are removed, and nothing is printed."""
     os.kill(start.converting(), signal.SIGINT)
     assert (start.end(), start.process.returncode) == ("", EXIT_INTERRUPTED)
     assert start.files() == []
 
 
 def test_sigkill_ends_the_compiler_too(start: Start) -> None:
-    """What was written is removed by the next start, and at once."""
+    """The compiler ends too, and the next start removes at once what it had written."""
     os.kill(start.compiling(), signal.SIGKILL)
     start.end()
     (left,) = start.files()
@@ -198,7 +198,7 @@ def test_sigkill_ends_the_compiler_too(start: Start) -> None:
     reason="this user may not make a process namespace",
 )
 def test_sigterm_ends_process_1_of_a_container(start: Start) -> None:
-    """For which the system has no default action; here, while the compiler's linker runs."""
+    """SIGTERM ends the server, here during linking, though process 1 has no default action for it."""
     os.kill(start.linking(*NAMESPACE), signal.SIGTERM)
     assert (start.end(), start.process.returncode) == ("", EXIT_TERMINATED)
     assert start.files() == []

@@ -1,4 +1,4 @@
-"""Real server processes: how they come up, drain, give up and end."""
+"""Real server processes: how they start, drain, give up and end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STREAM = {"model": "fake", "prompt": "Hello", "max_tokens": 10, "ignore_eos": Tr
 
 
 class ServerProcess:
-    """A running fake_server.py. `wait_for_log` returns when the process has logged a text."""
+    """A running fake_server.py."""
 
     def __init__(self, shutdown_timeout: float) -> None:
         self._process = subprocess.Popen(
@@ -70,11 +70,11 @@ class ServerProcess:
         self._process.stdin.flush()
 
     def exit_code(self) -> int:
-        """Wait for the end of the process."""
+        """Wait for the end of the process, and return its exit code."""
         return self._process.wait(timeout=PATIENCE)
 
     def close(self) -> None:
-        """End the process if it has not ended, and let go of its pipes."""
+        """End the process if it has not ended, and close its pipes."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
@@ -89,7 +89,7 @@ Start = Callable[..., ServerProcess]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts servers, and ends them after the test."""
+    """A function that starts servers, which are ended after the test."""
     servers: list[ServerProcess] = []
 
     def start_one(shutdown_timeout: float = PATIENCE) -> ServerProcess:
@@ -108,7 +108,7 @@ def post(server: ServerProcess, body: dict[str, Any]) -> httpx.Response:
 
 @contextmanager
 def open_stream(server: ServerProcess) -> Iterator[Iterator[Any]]:
-    """A stream in flight: events as they come, JSON decoded but [DONE]."""
+    """A stream in flight: its events as they come, decoded from JSON except for [DONE]."""
     with httpx.stream("POST", f"{server.url}/v1/completions", json=STREAM, timeout=PATIENCE) as reply:
         assert reply.status_code == 200
         data = (line.removeprefix("data: ") for line in reply.iter_lines() if line.startswith("data: "))
@@ -117,7 +117,7 @@ def open_stream(server: ServerProcess) -> Iterator[Iterator[Any]]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains(start: Start, number: signal.Signals) -> None:
-    """A stream in flight is finished, new requests are turned away, and the exit code is 0."""
+    """A stream in flight is finished, new requests are refused, and the exit code is 0."""
     server = start()
     with open_stream(server) as events:
         next(events)
@@ -136,7 +136,7 @@ def test_a_signal_drains(start: Start, number: signal.Signals) -> None:
 
 
 def test_the_drain_ends_in_time(start: Start) -> None:
-    """What does not finish within the time-out gets an error event, even if the device hangs; exit code 0."""
+    """A stream that outlasts the time-out gets an error event, even if the device hangs; exit code 0."""
     server = start(shutdown_timeout=0.1)
     with open_stream(server) as events:
         next(events)
@@ -148,7 +148,7 @@ def test_the_drain_ends_in_time(start: Start) -> None:
 
 
 def test_a_second_signal_ends_at_once(start: Start) -> None:
-    """Who insists does not wait: the exit code is 128 and the signal's number, as a shell has it."""
+    """A second signal ends the process without waiting, with 128 plus its number as the exit code."""
     server = start()
     with open_stream(server) as events:
         next(events)
@@ -159,7 +159,7 @@ def test_a_second_signal_ends_at_once(start: Start) -> None:
 
 
 def test_an_engines_death_ends_the_process(start: Start) -> None:
-    """Everybody who waits is told, and the exit code asks for a restart."""
+    """The client that waits gets an error, and the exit code says that the engine died."""
     server = start()
     server.release()
     reply = post(server, {"model": "fake", "prompt": "a!"})
@@ -169,7 +169,7 @@ def test_an_engines_death_ends_the_process(start: Start) -> None:
 
 
 def test_a_death_ends_what_others_run(start: Start) -> None:
-    """With one engine dead the process ends, so streams of others get an error event first."""
+    """When one engine dies the process ends, so streams of other engines get an error event first."""
     server = start()
     with open_stream(server) as events:
         next(events)
@@ -182,7 +182,7 @@ def test_a_death_ends_what_others_run(start: Start) -> None:
 
 
 def test_an_idle_server_stops(start: Start) -> None:
-    """Without work there is nothing to wait for."""
+    """A signal ends an idle server with exit code 0."""
     server = start()
     assert httpx.get(f"{server.url}/health", timeout=PATIENCE).status_code == 200
     server.signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""OpenAI's own Python SDK against a server on a socket: what it parses, iterates and raises."""
+"""OpenAI's own Python SDK with a server on a socket: what it parses, iterates and raises."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 def client(url: str) -> Iterator[openai.OpenAI]:
-    """The SDK, which must not paper over failures by trying again."""
+    """The SDK, without retries that would hide failures."""
     with openai.OpenAI(base_url=url, api_key="any", max_retries=0) as sdk:
         yield sdk
 
@@ -79,7 +79,7 @@ def test_chat_logprobs(client: openai.OpenAI) -> None:
 
 
 def test_functions_as_the_sdk_makes_them(client: openai.OpenAI) -> None:
-    """Its helper marks every function as strict, and a reply's message is part of the next request."""
+    """Functions that the SDK's helper marks as strict are accepted, and so is a reply's message."""
 
     class Weather(BaseModel):
         city: str
@@ -92,7 +92,7 @@ def test_functions_as_the_sdk_makes_them(client: openai.OpenAI) -> None:
 
 
 def test_usage_with_every_chunk(client: openai.OpenAI) -> None:
-    """As benchmarks ask for it, to count tokens as they come."""
+    """Every chunk has the usage so far if the client asks for it, as benchmarks do to count tokens."""
     options: Any = {"include_usage": True, "continuous_usage_stats": True}
     chunks = list(client.chat.completions.create(**GREEDY, stream=True, stream_options=options))
     counts = [chunk.usage.completion_tokens for chunk in chunks if chunk.usage]
@@ -101,7 +101,7 @@ def test_usage_with_every_chunk(client: openai.OpenAI) -> None:
 
 
 def test_choices(client: openai.OpenAI) -> None:
-    """`n` replies come back, in order."""
+    """`n` choices come back, in order."""
     reply = client.chat.completions.create(**GREEDY, n=3)
     assert [choice.index for choice in reply.choices] == [0, 1, 2]
 
@@ -115,7 +115,7 @@ def test_completion(client: openai.OpenAI) -> None:
 
 
 def test_completion_stream(client: openai.OpenAI) -> None:
-    """A raw stream adds up to the whole, for each of several prompts."""
+    """A stream of raw completions adds up to the whole reply, for each of several prompts."""
     arguments: Any = {"model": "fake", "prompt": ["Hello", "Bye"], "max_tokens": 6, "temperature": 0}
     whole = {choice.index: choice.text for choice in client.completions.create(**arguments).choices}
     parts = {0: "", 1: ""}

@@ -1,4 +1,4 @@
-"""The page at /, in a real browser against a real server on a fake model, and once on the demo model."""
+"""The page at /, in a real browser, from a real server with a fake model, and once with the demo model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CALL = b'<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests; each gets a page of its own. Without a browser they are skipped."""
+    """One browser for all tests, each of which opens its own page; without a browser they are skipped."""
     expect.set_options(timeout=PATIENCE * 1000)
     try:
         with chromium() as running:
@@ -45,24 +45,24 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """An empty page. After the test it has loaded nothing from elsewhere, and has complained of nothing."""
+    """An empty page, which must load nothing from elsewhere and log no error during the test."""
     with browser.new_context(permissions=["clipboard-read", "clipboard-write"]) as context:
         yield from watched_page(context)
 
 
 @pytest.fixture
 def unprotected_page(browser: Browser) -> Iterator[Page]:
-    """Such a page for which the browser does not enforce the server's Content-Security-Policy.
+    """A page like `page`, but without the server's Content-Security-Policy.
 
-    What is kept from running here was cleaned away, and not stopped by the policy at the last moment. Under
-    the policy some browsers complain of handlers even in documents that can run nothing, where it is cleaned.
+    A script that does not run here was removed from the reply, and not merely stopped by the policy. Under
+    the policy, some browsers also log errors about handlers in the inert document that cleans replies.
     """
     with browser.new_context(bypass_csp=True) as context:
         yield from watched_page(context)
 
 
 def watched_page(context: BrowserContext) -> Iterator[Page]:
-    """A page of `context`, with the claims of `page` after the test."""
+    """A page of `context`, with the checks of `page` after the test."""
     page = context.new_page()
     page.set_default_timeout(PATIENCE * 1000)  # milliseconds
     watch = Watch(page)
@@ -92,7 +92,7 @@ def ask(page: Page, text: str = "Hello") -> Locator:
 
 
 def requested(page: Page, act: Any) -> dict[str, Any]:
-    """The chat request that something makes the page send."""
+    """The chat request that the page sends when `act` is called."""
     with page.expect_request("**/v1/chat/completions") as sent:
         act()
     body: dict[str, Any] = json.loads(sent.value.post_data or "")
@@ -106,7 +106,7 @@ def set_tools(page: Page, tools: str) -> None:
 
 
 def test_a_reply_streams(page: Page, server: LiveServer) -> None:
-    """What the model has said is there before the rest is computed; at the end come rates and Markdown."""
+    """A reply's beginning is shown before the rest is computed; rates and Markdown follow at the end."""
     server.backend.hold_after(5)
     page.goto(server.url)
     write(page, "Hello")
@@ -124,7 +124,7 @@ def test_a_reply_streams(page: Page, server: LiveServer) -> None:
 
 @pytest.mark.parametrize("way", ["button", "key"])
 def test_a_reply_is_stopped(page: Page, server: LiveServer, way: str) -> None:
-    """Stop keeps what came and ends the request on the server; the next one is answered."""
+    """Stop keeps what has arrived and ends the request on the server; the next one is answered."""
     server.backend.hold_after(5)
     page.goto(server.url)
     write(page, "Hello")
@@ -142,7 +142,7 @@ def test_a_reply_is_stopped(page: Page, server: LiveServer, way: str) -> None:
 
 
 def test_a_reload_keeps_the_conversation(page: Page, server: LiveServer) -> None:
-    """Turns, model and settings are there after a reload, and are what the next request is made of."""
+    """A reload keeps turns, model and settings, and the next request is made from them."""
     page.goto(server.url)
     page.get_by_role("button", name="Settings", exact=True).click()
     page.get_by_label("System prompt").fill("Be brief.")
@@ -162,7 +162,7 @@ def test_a_reload_keeps_the_conversation(page: Page, server: LiveServer) -> None
 
 
 def test_a_reload_in_mid_stream_keeps_what_came(page: Page, server: LiveServer) -> None:
-    """The reply that was cut off is there as far as it came, and its request has ended."""
+    """After a reload, the part of the reply that had arrived is shown, and its request is aborted."""
     server.backend.hold_after(5)
     page.goto(server.url)
     write(page, "Hello")
@@ -174,7 +174,7 @@ def test_a_reload_in_mid_stream_keeps_what_came(page: Page, server: LiveServer) 
 
 
 def test_an_error_of_the_server_is_shown(page: Page, server: LiveServer) -> None:
-    """A refusal is told in the server's words where the reply would be, and a retry works."""
+    """A refusal is shown in the server's words where the reply would be, and a retry works."""
     page.goto(server.url)
     page.get_by_role("button", name="Settings", exact=True).click()
     page.get_by_label("Temperature").fill("7")
@@ -189,7 +189,7 @@ def test_an_error_of_the_server_is_shown(page: Page, server: LiveServer) -> None
 
 
 def test_an_error_in_mid_stream_keeps_what_came(page: Page, server: LiveServer) -> None:
-    """A reply that breaks shows its beginning and why it broke; a retry begins it anew."""
+    """A reply that fails shows its beginning and the error; a retry starts it again."""
     server.backend.fail_on = {ord("w")}
     page.goto(server.url)
     write(page, "Hello")
@@ -202,7 +202,7 @@ def test_an_error_in_mid_stream_keeps_what_came(page: Page, server: LiveServer) 
 
 
 def test_a_server_that_is_gone_is_told(page: Page) -> None:
-    """Without a server the reply says so, and the status view as well."""
+    """When the server does not answer, both the status view and the reply say so."""
     with live_server(replay(REPLY)) as server:
         page.goto(server.url)
         ask(page)
@@ -215,9 +215,9 @@ def test_a_server_that_is_gone_is_told(page: Page) -> None:
 
 
 def test_a_key_is_asked_for(page: Page) -> None:
-    """The page loads without a key, refuses a wrong one in the server's words, and works with the right one.
+    """The page loads without a key, shows the server's refusal of a wrong one, and works with the right one.
 
-    A reload of the tab needs none again, and the key is not kept beyond the tab.
+    After a reload the key need not be entered again; it is neither in localStorage nor in a copied command.
     """
     with live_server(replay(REPLY), api_keys=["secret"]) as server:
         page.goto(server.url)
@@ -240,7 +240,7 @@ def test_a_key_is_asked_for(page: Page) -> None:
 
 
 def test_a_key_that_was_taken_back_is_asked_for_again(page: Page) -> None:
-    """A chat refused for its key says so in place, asks for another, and is retried with it."""
+    """A chat whose key is refused says so in place, asks for another key, and can be retried with it."""
     with live_server(replay(REPLY), api_keys=["secret"]) as server:
         page.add_init_script("sessionStorage['mlc_serve.key'] ??= 'old'")
         page.goto(server.url)
@@ -255,7 +255,7 @@ def test_a_key_that_was_taken_back_is_asked_for_again(page: Page) -> None:
 
 
 def test_a_message_is_edited(page: Page, server: LiveServer) -> None:
-    """What followed an edited message is gone, and the edited one is sent; Escape leaves all as it was."""
+    """An edited message is sent and replaces all that followed it; Escape leaves everything as it was."""
     page.goto(server.url)
     ask(page, "First")
     ask(page, "Second")
@@ -272,7 +272,7 @@ def test_a_message_is_edited(page: Page, server: LiveServer) -> None:
 
 
 def test_a_model_is_picked(page: Page) -> None:
-    """Requests go to the model that was chosen, after a reload as well, and the status is that model's."""
+    """Requests go to the model that was chosen, a reload keeps the choice, and the status view follows it."""
     with live_server(replay(REPLY), others=["other"]) as server:
         page.goto(server.url)
         page.get_by_label("Model", exact=True).select_option("other")
@@ -284,7 +284,7 @@ def test_a_model_is_picked(page: Page) -> None:
 
 
 def test_a_line_is_begun_without_sending(page: Page, server: LiveServer) -> None:
-    """Shift+Enter writes a line, Enter sends both; an empty message is not sent."""
+    """Shift+Enter begins a new line, and Enter sends the message; an empty one is not sent."""
     page.goto(server.url)
     page.get_by_label("Message", exact=True).press("Enter")
     page.keyboard.type("one")
@@ -306,11 +306,11 @@ def test_a_stranger_in_the_reply_can_do_nothing(unprotected_page: Page) -> None:
         assert reply.locator("[href^=javascript]").count() == 0
         expect(reply.get_by_role("link", name="picture")).to_have_attribute("rel", "noopener noreferrer")
         page.evaluate("html => document.createElement('div').innerHTML = html", HOSTILE.decode())
-        page.wait_for_function("window.hacked === 2")  # uncleaned, it would have done something
+        page.wait_for_function("window.hacked === 2")  # without cleaning, the reply would have run code
 
 
 def test_reasoning_is_set_apart(page: Page) -> None:
-    """What stands in <think> is folded away under its own heading."""
+    """The text in <think> is folded away under a heading, and can be opened."""
     with live_server(replay(b"<think>Hm, two.</think>It is 2.")) as server:
         page.goto(server.url)
         reply = ask(page)
@@ -321,7 +321,7 @@ def test_reasoning_is_set_apart(page: Page) -> None:
 
 
 def test_tool_calls_are_shown_and_answered(page: Page) -> None:
-    """A call has its name and arguments; a result that is typed in goes back as a tool's message."""
+    """A call shows its name and arguments; a result typed in is sent back as a tool message."""
     with live_server(replay(CALL)) as server:
         page.goto(server.url)
         set_tools(page, TOOLS)
@@ -339,7 +339,7 @@ def test_tool_calls_are_shown_and_answered(page: Page) -> None:
 
 
 def test_tools_that_are_no_json_are_not_sent(page: Page, server: LiveServer) -> None:
-    """The fault is named, the message stays unsent, and there is no retry until the fault is gone."""
+    """Invalid tools are reported, and neither a message nor a retry is sent until they are corrected."""
     page.goto(server.url)
     ask(page)
     set_tools(page, "[{")
@@ -368,12 +368,12 @@ def test_a_copied_command_asks_the_same(page: Page, server: LiveServer) -> None:
 
 
 def tile(page: Page, name: str) -> Locator:
-    """The number of a tile of the status view."""
+    """The number on a tile of the status view."""
     return page.locator(".tiles > div", has=page.get_by_text(name, exact=True)).locator("dd")
 
 
 def test_the_status_follows_the_metrics(page: Page) -> None:
-    """Running and waiting requests and pages are those of the engine, now and when they are over."""
+    """The status shows the engine's running and waiting requests and its pages, until all have ended."""
     draws = threading.Semaphore(0)
 
     def choose(stored: Sequence[int], draw: Draw) -> int:
@@ -386,7 +386,7 @@ def test_the_status_follows_the_metrics(page: Page) -> None:
         expect(tile(page, "Running")).to_have_text("0")
         reply = client.submit(httpx.post, f"{server.url}/v1/completions", json=body, timeout=PATIENCE)
         assert server.backend.entered.wait(timeout=PATIENCE)
-        httpx.get(f"{server.url}/health", timeout=PATIENCE)  # is answered after all three have been submitted
+        httpx.get(f"{server.url}/health", timeout=PATIENCE)  # answered after all three are submitted
         draws.release(8)
         expect(tile(page, "Running")).to_have_text("2")
         expect(tile(page, "Waiting")).to_have_text("1")
@@ -404,7 +404,7 @@ def test_the_status_follows_the_metrics(page: Page) -> None:
 
 
 def test_the_supervisor_is_shown(page: Page) -> None:
-    """Where a supervisor runs the server, its status is there and follows its events."""
+    """If a supervisor runs the server, the page shows its status and follows its events."""
     with fake_supervisor() as (supervisor, url), live_server(supervisor_url=url) as server:
         page.goto(f"{server.url}/#status")
         card = page.get_by_label("Supervisor")
@@ -417,7 +417,7 @@ def test_the_supervisor_is_shown(page: Page) -> None:
 
 @pytest.mark.parametrize("view", ["chat", "status"])
 def test_a_narrow_screen_needs_no_scrolling_sideways(page: Page, server: LiveServer, view: str) -> None:
-    """At 360 pixels everything fits, with a long word in the conversation and the settings open."""
+    """Everything fits into 360 pixels, with a long word in the conversation and the settings open."""
     page.set_viewport_size({"width": 360, "height": 700})
     page.goto(server.url)
     ask(page, "x" * 200)
@@ -430,7 +430,7 @@ def test_a_narrow_screen_needs_no_scrolling_sideways(page: Page, server: LiveSer
 
 
 def test_colours_follow_the_system_or_the_user(page: Page, server: LiveServer) -> None:
-    """Dark where the system is, until the user chooses; a reload keeps the choice."""
+    """The page is dark if the system is, until the user chooses; a reload keeps the choice."""
     background = "getComputedStyle(document.body).backgroundColor"
     page.emulate_media(color_scheme="dark")
     page.goto(server.url)
@@ -463,7 +463,7 @@ def test_everything_is_reached_by_keyboard(page: Page, server: LiveServer) -> No
 
 
 def test_the_demo_model_answers(page: Page) -> None:
-    """The page, the server and the demo model together: a sum is right, and was streamed at some rate."""
+    """The page, the server and the demo model together give the right sum, and show a rate."""
     with demo_server() as url:
         page.goto(url)
         page.get_by_role("button", name="What is 17 plus 25?").click()

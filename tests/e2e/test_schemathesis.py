@@ -1,4 +1,4 @@
-"""The server keeps to its own OpenAPI document, whatever is sent to it: schemathesis tries for a minute."""
+"""The server conforms to its OpenAPI document whatever is sent: schemathesis tries for a minute."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CHECKS = (
 
 
 def test_no_request_is_answered_with_what_the_document_does_not_have(tmp_path: Path) -> None:
-    """No status 5xx, no undocumented status, type or form of a reply, on all paths with all of their fields.
+    """On all paths, no reply has a status 5xx, or a status, type or schema that is not documented.
 
-    The seed fixes what is sent and in which order; the time limits how much of it.
+    The seed determines what is sent and in which order; the time limits how much.
     """
     with live_server(enable_debug=True) as server:
         tried = subprocess.run(
@@ -34,7 +34,7 @@ def test_no_request_is_answered_with_what_the_document_does_not_have(tmp_path: P
                 *("--seed", "1"),
                 *("--suppress-health-check", "all", "--warnings", "off", "--no-color"),
             ],
-            cwd=tmp_path,  # where it keeps its examples
+            cwd=tmp_path,  # where schemathesis keeps its examples
             capture_output=True,
             text=True,
             timeout=4 * SECONDS,

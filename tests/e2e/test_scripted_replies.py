@@ -1,4 +1,4 @@
-"""Replies that a model could give, from the model to OpenAI's SDK: calls of tools, and what ends a text."""
+"""Replies that a model could give, as OpenAI's SDK receives them: tool calls, and what ends a text."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TOOLS: Any = [
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
-    """The SDK with a server of the scripted model."""
+    """The SDK, connected to a server of the scripted model."""
     path = write_scripted_checkpoint(tmp_path_factory.mktemp("scripted") / "model", REPLIES)
     with (
         attacked_server(path) as server,
@@ -44,7 +44,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture
 def model(client: openai.OpenAI) -> str:
-    """Its name."""
+    """The name of the scripted model."""
     (only,) = client.models.list().data
     return only.id
 
@@ -63,7 +63,7 @@ def model(client: openai.OpenAI) -> str:
 def test_a_call_arrives(
     client: openai.OpenAI, model: str, key: str, arguments: dict[str, Any], content: str | None
 ) -> None:
-    """Whole or as a stream, with arguments that any JSON parser reads."""
+    """A tool call arrives whole and as a stream, with arguments that any JSON parser reads."""
     asked: Any = {"model": model, "messages": [{"role": "user", "content": key}], "tools": TOOLS}
     (choice,) = client.chat.completions.create(**asked).choices
     (call,) = choice.message.tool_calls or []
@@ -83,7 +83,7 @@ def test_a_call_arrives(
 def test_a_call_is_whole_when_its_json_is(
     client: openai.OpenAI, model: str, max_tokens: int, num_calls: int, end: str
 ) -> None:
-    """max_tokens may cut its end tag off, but not its JSON: that is text then, and the reply was cut."""
+    """A call may lose its end tag to max_tokens; if its JSON is cut off, it is text with finish length."""
     (choice,) = client.chat.completions.create(
         model=model, messages=[{"role": "user", "content": "cut off"}], tools=TOOLS, max_tokens=max_tokens
     ).choices
@@ -93,7 +93,7 @@ def test_a_call_is_whole_when_its_json_is(
 
 
 def test_a_stop_string_may_cut_the_end_tag_off(client: openai.OpenAI, model: str) -> None:
-    """The call is whole without it."""
+    """A call whose end tag is cut off by a stop string is still a call."""
     (choice,) = client.chat.completions.create(
         model=model, messages=[{"role": "user", "content": "usual"}], tools=TOOLS, stop="</tool_call>"
     ).choices
@@ -102,7 +102,7 @@ def test_a_stop_string_may_cut_the_end_tag_off(client: openai.OpenAI, model: str
 
 
 def test_a_broken_call_is_text(client: openai.OpenAI, model: str) -> None:
-    """Nothing of what the model said is lost."""
+    """A call whose JSON is broken becomes text, so that nothing of the reply is lost."""
     (choice,) = client.chat.completions.create(
         model=model, messages=[{"role": "user", "content": "broken"}], tools=TOOLS
     ).choices
@@ -116,7 +116,7 @@ def test_a_broken_call_is_text(client: openai.OpenAI, model: str) -> None:
 def test_the_name_of_a_special_token_stops_a_completion(
     client: openai.OpenAI, model: str, stop: str | None, text: str
 ) -> None:
-    """Base models end their turns in no other way. The name itself is not shown."""
+    """The name, which is not shown, stops a completion, as base models end their turns in no other way."""
     given: Any = {} if stop is None else {"stop": [stop]}
     (choice,) = client.completions.create(model=model, prompt="turns", max_tokens=9, **given).choices
     assert (choice.text, choice.finish_reason) == (text, "stop")

@@ -1,5 +1,5 @@
-"""An EngineCore on a fake backend that tests run step by step, with all its outputs, and the oracle that
-computes a request alone.
+"""An EngineCore on a fake backend, which tests run step by step, and an oracle that computes a request
+alone.
 """
 
 from __future__ import annotations

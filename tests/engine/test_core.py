@@ -45,7 +45,7 @@ def guesses(rng: random.Random) -> Drafts:
 
 
 def guessing(rng: random.Random) -> MakePolicy:
-    """Make a scheduler that uses these drafts."""
+    """Return a way to make a scheduler whose drafts come from `guesses`."""
     return partial(Scheduler, drafts=guesses(rng))
 
 
@@ -195,7 +195,7 @@ def test_the_oracle_mix_preempts_and_hits() -> None:
 
 
 def test_a_prompt_is_not_found_from_another_namespace() -> None:
-    """Whoever guesses another's prompt learns nothing from the tokens that were cached."""
+    """A prompt that was cached in one namespace is not found from another, so that guessing is no use."""
     bench = Bench()
     found = {}
     for name, namespace in (("first", "mine"), ("guess", "yours"), ("again", "mine"), ("none", "")):
@@ -225,7 +225,7 @@ def test_a_request_ends_when_it_is_as_long_as_allowed() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 64, 1000])
-def test_a_prompt_that_was_to_be_refused_before_is_found(length: int) -> None:
+def test_a_prompt_of_impossible_length_is_refused(length: int) -> None:
     """`check` refuses a prompt of no tokens, or of max_single_sequence_length or more."""
     bench = Bench(max_single_sequence_length=64)
     with pytest.raises(ValueError, match=f"{length} tokens"):
@@ -334,7 +334,7 @@ def test_abort_ends_a_request_in_each_state(num_steps: int, reason: FinishReason
 
 
 def test_abort_of_an_unknown_request_does_nothing() -> None:
-    """An abort may come after the end."""
+    """Aborting an unknown request, such as one that has already ended, does nothing."""
     bench = Bench()
     bench.core.abort("nobody")
     assert not bench.core.has_work

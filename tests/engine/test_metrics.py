@@ -35,7 +35,7 @@ def test_latencies_are_counted() -> None:
 
 
 def test_ends_are_counted_by_reason() -> None:
-    """There is a count for every reason from the start."""
+    """Requests that have ended are counted by reason, and every reason has a count from the start."""
     bench = finished_bench()
     bench.submit("c", b"xyz")
     bench.core.abort("c")

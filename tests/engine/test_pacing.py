@@ -158,7 +158,7 @@ def test_a_burst_and_streams_bear_with_each_other() -> None:
 
 
 def test_five_tokens_behind_a_burst_have_their_answer_within_a_second() -> None:
-    """This holds at about 4000 prompt tokens per second behind 32 prompts of 128 tokens."""
+    """A prompt of five tokens behind 32 prompts of 128 has its first token within 0.3 s."""
     load = Load(SMALL)
     for i in range(32):
         load.submit(str(i), 128, 64)
@@ -188,7 +188,7 @@ def test_prompts_always_get_on() -> None:
 
 
 def test_the_cost_of_decodes_is_measured_again() -> None:
-    """While prompts keep arriving, one of 33 passes has only decodes."""
+    """While a prompt is being computed, one of 33 passes has only decodes."""
     load = Load(SMALL)
     load.streams(1)
     load.submit("a", 1900, 1)
@@ -210,7 +210,7 @@ def test_what_prompts_add_grows_with_the_root_of_how_many_there_are() -> None:
 
 
 def test_a_pass_that_something_held_up_says_little() -> None:
-    """One pass of ten times the normal length changes the prompts' share by at most half."""
+    """A single pass of ten times the normal length changes the prompts' share by at most half."""
     pacing = Pacing()
     pacing.measured(0, 1024, 1.024)
     pacing.measured(4, 0, 0.1)

@@ -1,4 +1,4 @@
-"""Configurations against the tensors of their checkpoint, and files that hold anything at all."""
+"""Configurations compared with the tensors of their checkpoint, and files with any content at all."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ SMALL = Shape("qwen2", hidden_size=16, num_layers=2, intermediate_size=24, vocab
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint as it should be, in two shards."""
+    """A correct checkpoint in two shards."""
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "sound", SMALL, num_shards=2)
 
 
 @pytest.fixture
 def directory(sound: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be spoilt."""
+    """A copy of the checkpoint, which a test may damage."""
     return Path(shutil.copytree(sound, tmp_path / "copy"))
 
 
@@ -43,18 +43,18 @@ def configure(directory: Path, **keys: Any) -> Path:
 
 
 def read(directory: Path) -> Architecture:
-    """What a start does before it compiles."""
+    """Read and check the architecture, as a start does before it compiles."""
     return checked_architecture(open_checkpoint(directory))
 
 
 def test_a_sound_checkpoint_has_its_dimensions(directory: Path) -> None:
-    """And one that says less of layers than it has tensors for, as transformers takes it too."""
+    """A checkpoint may have tensors for more layers than its configuration says, as for transformers."""
     assert read(directory).attention.num_layers == 2
     assert read(configure(directory, num_hidden_layers=1)).attention.num_layers == 1
 
 
 def test_a_packed_checkpoint_has_its_dimensions(tmp_path: Path) -> None:
-    """Of weights that MLC has quantized the rows are compared."""
+    """For weights that MLC has quantized, the numbers of rows are compared."""
     source = write_checkpoint(tmp_path / "source", Shape("qwen2"), dtype="float16")
     packed = write_packed_model(tmp_path / "packed", source, "q4f16_1")
     assert dict(read(packed).weights())["model.norm.weight"] == (64,)
@@ -84,7 +84,7 @@ def test_a_packed_checkpoint_has_its_dimensions(tmp_path: Path) -> None:
     ids=str,
 )
 def test_an_absurd_configuration_is_told_at_once(directory: Path, keys: dict[str, Any], fault: str) -> None:
-    """By the file and the key, or the tensor that contradicts it."""
+    """The error names the file and the key, or the tensor that contradicts the configuration."""
     configure(directory, **keys)
     with pytest.raises(CheckpointError) as caught:
         read(directory)
@@ -93,7 +93,7 @@ def test_an_absurd_configuration_is_told_at_once(directory: Path, keys: dict[str
 
 
 def test_a_tensor_of_another_shape_is_told(directory: Path) -> None:
-    """Also one that has another number of dimensions."""
+    """The error names a tensor of another shape, even if its number of dimensions differs."""
     checkpoint = open_checkpoint(directory)
     tensors = {name: checkpoint.tensor(name) for name in checkpoint.tensor_names}
     for wrong in (np.ones((16, 1), np.float32), np.float32(1), np.ones(15, np.float32)):
@@ -105,7 +105,7 @@ def test_a_tensor_of_another_shape_is_told(directory: Path) -> None:
 
 
 def test_a_head_that_is_there_is_taken(directory: Path) -> None:
-    """Even if the configuration ties it to the embeddings: transformers does so too."""
+    """An lm_head in the checkpoint is used even if the configuration ties it, as in transformers."""
     assert "lm_head.weight" in dict(read(configure(directory, tie_word_embeddings=True)).weights())
 
 
@@ -168,7 +168,7 @@ values = st.recursive(
 
 
 def read_everything(directory: Path) -> None:
-    """What a start reads of the small files."""
+    """Read all small files, as a start does."""
     checkpoint = open_checkpoint(directory)
     checked_architecture(checkpoint)
     checkpoint.fingerprint()
@@ -187,7 +187,7 @@ def read_everything(directory: Path) -> None:
     file=st.sampled_from(FILES), keys=st.dictionaries(st.sampled_from(KEYS), values, min_size=1, max_size=3)
 )
 def test_odd_values_are_errors_of_one_line(directory: Path, file: str, keys: dict[str, Any]) -> None:
-    """Whatever the small files hold: the checkpoint can be read, or it is said in a line what can't be."""
+    """Whatever the small files contain, the checkpoint is read, or the error is one short line."""
     path = directory / file
     before = path.read_bytes() if path.exists() else None
     sound = {} if before is None else json.loads(before)
@@ -225,7 +225,7 @@ def test_odd_values_are_errors_of_one_line(directory: Path, file: str, keys: dic
     ids=lambda content: str(content[:6]),
 )
 def test_what_is_no_object_is_an_error_of_one_line(directory: Path, file: str, content: bytes) -> None:
-    """A file that is cut, empty, or something else altogether."""
+    """For a file that is cut off, empty or no JSON object, the error is one line that names it."""
     (directory / file).write_bytes(content)
     with pytest.raises(CheckpointError, match=file) as caught:
         read_everything(directory)

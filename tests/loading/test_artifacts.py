@@ -1,4 +1,4 @@
-"""A directory of the cache is there whole, or not at all."""
+"""A directory of the cache is complete, or not there at all."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def write(directory: Path) -> None:
 
 
 def no_report(line: str) -> None:
-    """Take no line."""
+    """Fail if anything is reported."""
     raise AssertionError(line)
 
 
 def refuse(directory: Path) -> None:
-    """What must not be called."""
+    """Fail if it is called."""
     raise AssertionError(directory)
 
 
@@ -60,17 +60,17 @@ def get(
     kind: str = "things",
     report: Callable[[str], object] = no_report,
 ) -> Path:
-    """The directory of an artifact, which is whole and nothing is to be told of."""
+    """The directory of an artifact; by default nothing may be reported about it."""
     return artifact(kind, key, make, lambda directory: directory, report=report)
 
 
 def listed(home: Path) -> list[str]:
-    """Names of what is there, finished or not."""
+    """The names of all directories in the cache, finished or not."""
     return sorted(path.name for path in home.glob("things/*"))
 
 
 def test_an_artifact_is_made_once(home: Path) -> None:
-    """The second time it is found; its key lies with it, for people to read."""
+    """The second time, the artifact is found; its directory has its key, for people to read."""
     made = get({"b": [1, None], "a": "x"})
     assert get({"a": "x", "b": [1, None]}, refuse) == made
     assert (made / "file").read_text() == "content"
@@ -80,14 +80,14 @@ def test_an_artifact_is_made_once(home: Path) -> None:
 
 @pytest.mark.parametrize("other", [{}, {"a": 2}, {"a": "1"}, {"a": 1, "b": 1}])
 def test_another_key_is_another_artifact(other: dict[str, Any]) -> None:
-    """As is the same key of another kind."""
+    """Another key gives another artifact, and so does the same key of another kind."""
     one = get({"a": 1})
     assert get(other) != one
     assert get({"a": 1}, kind="others") != one
 
 
 def test_a_failure_leaves_nothing(home: Path) -> None:
-    """What `make` raises comes through, and the next try starts anew."""
+    """What `make` raises reaches the caller, nothing is left, and the next try starts from the beginning."""
 
     def fail(directory: Path) -> None:
         write(directory)
@@ -100,7 +100,7 @@ def test_a_failure_leaves_nothing(home: Path) -> None:
 
 
 def test_of_several_at_once_the_first_wins(home: Path) -> None:
-    """All find one sound directory, and nothing of the others' is left."""
+    """All makers get the same complete directory, and nothing is left of the others."""
     num_racers = 4
     barrier = threading.Barrier(num_racers)
 
@@ -118,7 +118,7 @@ def test_of_several_at_once_the_first_wins(home: Path) -> None:
 
 
 def test_a_process_that_is_killed_leaves_no_artifact(home: Path) -> None:
-    """What it had written is not taken for the whole."""
+    """What a killed process had half written is not taken for an artifact."""
     with subprocess.Popen(
         [sys.executable, "-c", HALF_WRITTEN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -132,7 +132,7 @@ def test_a_process_that_is_killed_leaves_no_artifact(home: Path) -> None:
 
 
 def test_a_cache_that_can_not_be_written_is_named(home: Path) -> None:
-    """Where it is, and why not."""
+    """The error says where the cache is, and why it can't be written."""
     home.write_text("a file")
     with pytest.raises(StartupError, match=f"the cache in {home} can't be written: .+"):
         get({"a": 1})
@@ -141,7 +141,7 @@ def test_a_cache_that_can_not_be_written_is_named(home: Path) -> None:
 def test_the_cache_is_where_the_user_says(
     monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path
 ) -> None:
-    """Our variable, else the desktop's, else the home directory."""
+    """Our variable decides where the cache is, else XDG_CACHE_HOME, else the home directory."""
     assert cache_home() == home
     monkeypatch.delenv(HOME_VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -152,24 +152,24 @@ def test_the_cache_is_where_the_user_says(
 
 
 def test_names_are_stable() -> None:
-    """The same machine and the same code have the same names; other packages another."""
+    """The same machine and the same code give the same names; another package gives another hash."""
     assert host_cpu() == host_cpu() != ""
     assert source_hash("models") == source_hash("models") != source_hash("quantization")
 
 
 def cut(path: Path) -> None:
-    """Take the second half of a file away."""
+    """Remove the second half of a file."""
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
 
 
 def change(path: Path) -> None:
-    """Put other bytes into a file, as many as there were."""
+    """Replace a file by as many zeros."""
     path.write_bytes(bytes(path.stat().st_size))
 
 
 def make_unreadable(path: Path) -> None:
-    """Put a directory where the file was."""
+    """Replace a file by a directory."""
     path.unlink()
     path.mkdir()
 
@@ -179,7 +179,7 @@ def make_unreadable(path: Path) -> None:
 def test_a_damaged_entry_is_named_and_made_again(
     home: Path, file: str, damage: Callable[[Path], None]
 ) -> None:
-    """Whatever happened to whichever of its files: one line names it, and it is whole again."""
+    """Whichever file is damaged, and however, one line names it, and the artifact is made again."""
     made = get({"a": 1})
     before = {path.name: path.read_bytes() for path in made.iterdir()}
     damage(made / file)
@@ -195,7 +195,7 @@ def test_a_damaged_entry_is_named_and_made_again(
 
 @pytest.mark.parametrize("about", ["[]", "3", '{"model": 1}', '{"files": []}', '{"files": {"file": 1}}'])
 def test_what_is_noted_of_an_entry_may_be_anything(about: str) -> None:
-    """It is a file on somebody's disk: what is no note of the files is damage."""
+    """An about.json with any other content than a record of the files counts as damage."""
     made = get({"a": 1})
     (made / "about.json").write_text(about)
     lines: list[str] = []
@@ -205,7 +205,7 @@ def test_what_is_noted_of_an_entry_may_be_anything(about: str) -> None:
 
 
 def test_what_its_reader_finds_damaged_is_made_again() -> None:
-    """Once: an entry that is damaged when it has just been made is an error."""
+    """An artifact that its reader finds damaged is made again, but only once; then it is an error."""
     calls: list[str] = []
 
     def use(directory: Path) -> str:
@@ -226,7 +226,7 @@ def test_what_its_reader_finds_damaged_is_made_again() -> None:
 
 
 def test_damage_in_a_cache_that_can_not_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The entry, what is wrong with it, and why it stays so, in one line."""
+    """One line has the file, what is wrong with it, and why it can't be made again."""
     made = get({"a": 1})
     cut(made / "file")
 
@@ -243,7 +243,7 @@ def test_damage_in_a_cache_that_can_not_be_written_is_told(monkeypatch: pytest.M
 
 
 def test_a_full_disk_is_told_as_one(home: Path) -> None:
-    """With the directory and what is free there, whoever has found it full; nothing is left."""
+    """The error of a full disk names the directory and how much is free there; nothing is left."""
 
     def fill(directory: Path) -> None:
         write(directory)
@@ -255,7 +255,7 @@ def test_a_full_disk_is_told_as_one(home: Path) -> None:
 
 
 def test_all_that_is_in_the_cache_is_listed(home: Path) -> None:
-    """Also what is damaged, so that it can be removed."""
+    """Damaged artifacts are listed too, so that they can be removed."""
     made = get({"a": 1}, kind="libraries")
     (found,) = artifacts.artifacts()
     assert (found.directory, found.key) == (made, {"a": 1})

@@ -1,4 +1,4 @@
-"""The kind of error and the words with which the compiler ends, by a script in its place."""
+"""The error that results from how the compiler ends, tested with a script in its place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Compile = Callable[[str], None]
 
 @pytest.fixture
 def compile_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compile:
-    """Runs lines of shell instead of the compiler. `$output` is the library's file."""
+    """A function that runs lines of shell in place of the compiler; `$output` is the library's file."""
 
     def run(lines: str) -> None:
         script = tmp_path / "compiler"
@@ -36,7 +36,7 @@ def compile_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compile:
 
 
 def test_it_is_the_command_with_these_options(compile_with: Compile, tmp_path: Path) -> None:
-    """And what it starts speaks English."""
+    """The compiler is our command with these options, and with LC_ALL=C for messages in English."""
     compile_with('echo "$@ $LC_ALL" > "$output"')
     assert (tmp_path / "model.so").read_text() == (
         f"-m mlc_serve compile my-model --device=cuda:1 --opt=O3 --output={tmp_path}/model.so C\n"
@@ -47,7 +47,7 @@ def test_it_is_the_command_with_these_options(compile_with: Compile, tmp_path: P
     "kind", [StartupError, CompileError, ConfigError, CheckpointError, DownloadError, DiskFullError]
 )
 def test_the_kind_of_its_error_is_kept(compile_with: Compile, kind: type[StartupError]) -> None:
-    """With its words. Kinds without an exit code of their own are told as that it could not be compiled."""
+    """The error keeps its kind and its message; a kind without its own exit code becomes CompileError."""
     expected = CompileError if kind.exit_code == StartupError.exit_code else kind
     with pytest.raises(StartupError) as raised:
         compile_with(f"echo a warning >&2; echo 'mlc_serve: error: no luck' >&2; exit {kind.exit_code}")
@@ -56,7 +56,7 @@ def test_the_kind_of_its_error_is_kept(compile_with: Compile, kind: type[Startup
 
 
 def test_an_end_without_words_is_told(compile_with: Compile) -> None:
-    """As one by a signal is, which memory that is short may send."""
+    """An end without a message is an error that says so, or names the signal, as when memory is short."""
     with pytest.raises(CompileError, match=r"^compiling my-model failed: no message$"):
         compile_with("exit 1")
     with pytest.raises(CompileError, match=r"^compiling my-model failed: SIGKILL ended the compiler$"):
@@ -64,7 +64,7 @@ def test_an_end_without_words_is_told(compile_with: Compile) -> None:
 
 
 def test_llvm_that_finds_the_disk_full_is_told_as_that(compile_with: Compile, tmp_path: Path) -> None:
-    """It ends the process with a line of its own."""
+    """LLVM's own line about a full disk, with which it ends the process, becomes DiskFullError."""
     line = "LLVM ERROR: IO failure on output stream: No space left on device"
     with pytest.raises(DiskFullError, match=rf"^{tmp_path}: the disk is full; .* are free$"):
         compile_with(f"echo '{line}' >&2; kill -ABRT $$")

@@ -1,4 +1,4 @@
-"""From a directory to a model: what is done once, and what is refused."""
+"""From a directory to a model: what is done only once, and what is refused."""
 
 from __future__ import annotations
 
@@ -51,23 +51,23 @@ print("tvm_compiler" in tvm.base._LOADED_LIBS, "mlc_serve.compiler" in sys.modul
 
 @pytest.fixture(scope="module", autouse=True)
 def own_cache(tiny_model: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache in which no other process is at work, with all that has been made so far."""
+    """A cache that no other process uses, with everything that has been made so far."""
     directory = tmp_path_factory.mktemp("cache") / "copy"
-    shutil.copytree(cache_home(), directory, ignore=shutil.ignore_patterns(".*"))  # those are unfinished
+    shutil.copytree(cache_home(), directory, ignore=shutil.ignore_patterns(".*"))  # unfinished ones
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(HOME_VARIABLE, str(directory))
         yield
 
 
 def load(directory: Path, config: EngineConfig = SMALL, **options: Any) -> tuple[LoadedModel, list[str]]:
-    """The model and what was reported."""
+    """The model, and the lines that were reported."""
     lines: list[str] = []
     named = replace(config, model=str(directory), **options)
     return load_model(named, "cpu", lines.append), lines
 
 
 def logprobs(model: LoadedModel) -> list[float]:
-    """Of a few known tokens."""
+    """The logprobs of a few known tokens."""
     model.backend.state.clear()
     model.backend.state.add_sequence(0)
     ids = [7, 300, 41, 9]
@@ -77,12 +77,12 @@ def logprobs(model: LoadedModel) -> list[float]:
 
 
 def artifacts(kind: str) -> set[Path]:
-    """What the cache holds."""
+    """The artifacts of one kind in the cache."""
     return set((cache_home() / kind).glob("[!.]*"))
 
 
 def library_of(checkpoint: Path) -> Path:
-    """The library that the cache holds for a checkpoint in float32."""
+    """The library in the cache for a checkpoint in float32."""
     wanted = {"config": open_checkpoint(checkpoint).config, "quantization": "q0f32"}
     keys = {path: json.loads((path / "key.json").read_text()) for path in artifacts("libraries")}
     (found,) = (path for path, key in keys.items() if key | wanted == key)
@@ -90,7 +90,7 @@ def library_of(checkpoint: Path) -> Path:
 
 
 def changed(directory: Path, copy: Path, **config: Any) -> Path:
-    """A copy of a checkpoint whose config says something else."""
+    """A copy of a checkpoint with changes in its config."""
     shutil.copytree(directory, copy)
     path = copy / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | config))
@@ -98,7 +98,7 @@ def changed(directory: Path, copy: Path, **config: Any) -> Path:
 
 
 def test_a_model_is_complete(tiny_checkpoint: Path, tiny_model: LoadedModel) -> None:
-    """Everything that an engine is built from is there."""
+    """A loaded model has everything that an engine is built from."""
     assert tiny_model.name == str(tiny_checkpoint)
     assert tiny_model.limits.max_num_sequence == 8
     assert tiny_model.tokenizer.vocab_size == tiny_model.info.vocab_size == 512
@@ -109,7 +109,7 @@ def test_a_model_is_complete(tiny_checkpoint: Path, tiny_model: LoadedModel) -> 
 def test_the_second_load_compiles_nothing(
     tiny_checkpoint: Path, tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Nor converts: with no Python and no linker to be found it loads, and computes the same."""
+    """The second load neither compiles nor converts, needs no Python or linker, and computes the same."""
     before = (artifacts("libraries"), artifacts("weights"))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", "")
@@ -120,7 +120,7 @@ def test_the_second_load_compiles_nothing(
 
 
 def test_a_server_of_a_cached_model_has_no_compiler(tiny_checkpoint: Path) -> None:
-    """Neither TVM's nor ours is loaded."""
+    """For a cached model, neither TVM's compiler nor ours is loaded."""
     result = subprocess.run(
         [sys.executable, "-c", SERVES_A_CACHED_MODEL, str(tiny_checkpoint)],
         cwd=ROOT,
@@ -132,7 +132,7 @@ def test_a_server_of_a_cached_model_has_no_compiler(tiny_checkpoint: Path) -> No
 
 
 def test_weights_of_another_checkpoint_are_converted(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """They share the library, which depends on the config alone."""
+    """A checkpoint with the same config gets its own weights, but shares the library."""
     before = artifacts("libraries")
     other = write_checkpoint(tmp_path / "other", seed=12)
     assert (other / "config.json").read_bytes() == (tiny_checkpoint / "config.json").read_bytes()
@@ -143,7 +143,7 @@ def test_weights_of_another_checkpoint_are_converted(tiny_checkpoint: Path, tmp_
 
 
 def test_a_library_can_be_given(tiny_checkpoint: Path, tiny_model: LoadedModel, tmp_path: Path) -> None:
-    """One that was compiled before; nothing is compiled, and the model is the same."""
+    """With a library compiled earlier, nothing is compiled, and the model gives equal logprobs."""
     before = artifacts("libraries")
     shutil.copy(library_of(tiny_checkpoint), tmp_path / "mine.so")
     model, lines = load(tiny_checkpoint, model_lib=str(tmp_path / "mine.so"))
@@ -159,7 +159,7 @@ def test_a_library_can_be_given(tiny_checkpoint: Path, tiny_model: LoadedModel, 
 
 
 def test_a_library_of_another_model_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """The first tensor that does not fit is named."""
+    """The error names the first tensor that does not fit the library."""
     other = write_checkpoint(tmp_path / "other", Shape(hidden_size=32, intermediate_size=64))
     with pytest.raises(
         CheckpointError, match=r"tensor model\.embed_tokens\.weight has the shape \[512, 32\]"
@@ -168,7 +168,7 @@ def test_a_library_of_another_model_is_refused(tiny_checkpoint: Path, tmp_path: 
 
 
 def test_a_quantization_that_can_not_be_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """An unknown one, and one that the weights do not have, by flag or by library."""
+    """A scheme is refused if it is unknown or not that of packed weights, from a flag or a library."""
     with pytest.raises(ConfigError, match="'q5' is not available"):
         load(tiny_checkpoint, EngineConfig(quantization="q5"))
 
@@ -181,7 +181,7 @@ def test_a_quantization_that_can_not_be_is_refused(tiny_checkpoint: Path, tmp_pa
 
 
 def test_a_tokenizer_may_have_tokens_beyond_the_model(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """Such as one for padding. The model has no embedding for it, and prompts that hold it are refused."""
+    """A token beyond the model's embeddings, such as one for padding, is reported, and refused in prompts."""
     copy = changed(tiny_checkpoint, tmp_path / "copy")
     path = copy / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
@@ -208,7 +208,7 @@ def test_a_tokenizer_may_have_tokens_beyond_the_model(tiny_checkpoint: Path, tmp
 def test_what_can_not_be_compiled_is_refused(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], fault: str
 ) -> None:
-    """Before a compiler is started for it: there is no Python here to start one with."""
+    """It is refused before a compiler is started, for which there is no Python here."""
     before = artifacts("libraries")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(CheckpointError, match=fault):
@@ -219,7 +219,7 @@ def test_what_can_not_be_compiled_is_refused(
 def test_a_python_that_can_not_be_started_is_named(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Compiling takes a process of its own."""
+    """The error names the Python that could not be started for the compiler's process."""
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(CompileError, match=r"failed: .*No such file .*python"):
@@ -227,19 +227,19 @@ def test_a_python_that_can_not_be_started_is_named(
 
 
 def cut(path: Path) -> None:
-    """Take the second half of a file away."""
+    """Remove the second half of a file."""
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
 
 
 def zero(path: Path) -> None:
-    """Put zeros into a file, as many as there were bytes."""
+    """Replace a file by as many zeros."""
     path.write_bytes(bytes(path.stat().st_size))
 
 
 @pytest.fixture
 def cache_copy(tiny_model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache that holds what the shared one does, and may be damaged. Its library is not compiled again."""
+    """A copy of the cache that a test may damage; its library is copied again instead of compiled."""
     original, copy = cache_home(), tmp_path / "home"
     shutil.copytree(original, copy)
 
@@ -272,7 +272,7 @@ def test_a_damaged_cache_is_named_and_made_again(
     file: str,
     damage: Callable[[Path], None],
 ) -> None:
-    """The library before it is mapped into memory; the model computes what it did."""
+    """A line names the damaged file, and the model made again gives equal logprobs."""
     kind = "libraries" if file == "model.so" else "weights"
     damaged = {path / file for path in artifacts(kind)}
     for path in damaged:
@@ -286,7 +286,7 @@ def test_a_damaged_cache_is_named_and_made_again(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 400 kB: less than the small model's weights, and more than half of them."""
+    """A file system of 400 kB, which is less than the small model's weights but more than half of them."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
@@ -308,7 +308,7 @@ def test_a_full_disk_is_told_as_one(
     monkeypatch: pytest.MonkeyPatch,
     is_foreseen: bool,
 ) -> None:
-    """Before weights are converted, and when somebody else has filled it meanwhile; nothing is left."""
+    """A full disk is an error before weights are converted and during it, and nothing is left."""
     library = library_of(tiny_checkpoint)
     monkeypatch.setenv(HOME_VARIABLE, str(small_disk))
     if not is_foreseen:
@@ -320,7 +320,7 @@ def test_a_full_disk_is_told_as_one(
 
 
 def test_what_nobody_has_foreseen_is_one_line(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver, a disk or a checkpoint may do anything."""
+    """An unforeseen exception becomes an error of one line."""
 
     def fail(_directory: Path) -> None:
         raise KeyError("what\nis this")
@@ -331,7 +331,7 @@ def test_what_nobody_has_foreseen_is_one_line(tiny_checkpoint: Path, monkeypatch
 
 
 def test_a_missing_device_or_directory_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """Before anything is compiled."""
+    """A device or directory that does not exist is refused by name."""
     with pytest.raises(DeviceError, match="'cpu:3'"):
         load_model(replace(SMALL, model=str(tiny_checkpoint)), "cpu:3", lambda line: None)
     with pytest.raises(CheckpointError, match="there is no such directory"):
@@ -339,7 +339,7 @@ def test_a_missing_device_or_directory_is_refused(tiny_checkpoint: Path, tmp_pat
 
 
 def test_limits_are_explained(tiny_checkpoint: Path) -> None:
-    """One line for each that was inferred, if the config asks for it."""
+    """If the config is verbose, a line explains each limit that was inferred."""
     config = replace(SMALL, verbose=True)
     _, lines = load(tiny_checkpoint, config)
     assert any("128" in line for line in lines)

@@ -1,4 +1,4 @@
-"""The limits that modes infer from a model and from memory."""
+"""The limits that each mode infers from a model and from memory."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ HALF = "gpu_memory_utilization=0.5;"
     ("mode", "sequences", "total"), [("local", 4, 2048), ("interactive", 1, 2048), ("server", 32, 32 * 2048)]
 )
 def test_with_plenty_of_memory_the_mode_decides(mode: Mode, sequences: int, total: int) -> None:
-    """Mode local: four share one context window; interactive: one has it; server: each has one."""
+    """In local mode four sequences share one context window, in interactive one has it, in server each."""
     chosen = limits(mode)
     assert (chosen.max_num_sequence, chosen.max_total_sequence_length) == (sequences, total)
     assert (chosen.max_single_sequence_length, chosen.prefill_chunk_size) == (2048, 1024)
@@ -58,7 +58,7 @@ def test_with_plenty_of_memory_the_mode_decides(mode: Mode, sequences: int, tota
 
 @pytest.mark.parametrize("mode", ["local", "interactive", "server"])
 def test_memory_bounds_every_mode(mode: Mode) -> None:
-    """Where memory holds 512 tokens, they are the total, the longest request and the longest chunk."""
+    """If memory holds 512 tokens, they are the total, the longest request and the longest chunk."""
     chosen = limits(mode, memory_for(512), overrides=HALF)
     assert chosen.max_total_sequence_length == 512
     assert chosen.max_single_sequence_length == 512
@@ -66,19 +66,19 @@ def test_memory_bounds_every_mode(mode: Mode) -> None:
 
 
 def test_capacity_is_exact() -> None:
-    """One byte less than a page needs is a page less."""
+    """If memory is one byte short of a page, the KV cache has a page less."""
     assert limits("server", memory_for(512), overrides=HALF).max_total_sequence_length == 512
     assert limits("server", memory_for(512) - 2, overrides=HALF).max_total_sequence_length == 496
 
 
 def test_a_long_context_is_not_capped_silently() -> None:
-    """Mode local offers the whole context window of a model where memory holds it."""
+    """Mode local offers a model's whole context window if memory holds it."""
     info = replace(INFO, context_window_size=131072)
     assert limits("local", info=info).max_single_sequence_length == 131072
 
 
 def test_the_utilization_defaults_to_most_of_the_memory() -> None:
-    """Without a setting 85 % of the free memory is used."""
+    """Without a setting, 85 % of the free memory is used."""
     available = 40_000_000
     kv_bytes = available * 85 // 100 - INFO.param_bytes - 1024 * INFO.workspace_bytes_per_token
     assert limits("server", available).max_total_sequence_length == kv_bytes // 1000 // 16 * 16
@@ -90,7 +90,7 @@ def test_a_small_batch_of_the_model_bounds_local() -> None:
 
 
 def test_a_small_compiled_chunk_bounds_the_default() -> None:
-    """A model compiled for short steps gets short steps."""
+    """A model that was compiled for short chunks gets no longer ones."""
     assert limits(info=replace(INFO, prefill_chunk_size=256)).prefill_chunk_size == 256
 
 
@@ -128,14 +128,14 @@ def test_the_total_is_whole_pages() -> None:
     ],
 )
 def test_an_impossible_override_is_refused_with_numbers(overrides: str, parts: list[str]) -> None:
-    """What can't be had is an error that names the key, the value and what there is."""
+    """The error for an impossible value names the key, the value and what is possible."""
     with pytest.raises(ConfigError) as error:
         inferred(overrides=overrides)
     assert [part for part in parts if part not in str(error.value)] == []
 
 
 def test_too_little_memory_is_refused_with_advice() -> None:
-    """Without room for a single page the account of the memory and what would help are told."""
+    """Without room for a single page, the error says what would help."""
     with pytest.raises(
         ConfigError, match=r"not enough memory for a KV cache: .*raise gpu_memory_utilization"
     ):
@@ -144,7 +144,7 @@ def test_too_little_memory_is_refused_with_advice() -> None:
 
 @pytest.mark.parametrize(("setting", "kept"), [("", 4), ("-1", None), ("0", 0), ("9", 9)])
 def test_recycled_sequences(setting: str, kept: int | None) -> None:
-    """As many finished sequences are kept as run, unless a number is set; -1 is no limit."""
+    """As many recycled sequences are kept as may run, unless a number is set; -1 means no limit."""
     text = f"prefix_cache_max_num_recycling_seqs={setting}" if setting else ""
     assert limits(overrides=text).max_recycling_sequences == kept
 
@@ -172,7 +172,7 @@ def test_every_choice_is_explained() -> None:
     ],
 )
 def test_a_limit_only_lowers_the_window(overrides: str, longest: int, reason: str) -> None:
-    """A model whose window is shorter is served all the same, and a window that is set counts as it is."""
+    """A limit beyond the model's window has no effect, and neither has one beside a window that is set."""
     chosen = inferred(overrides=overrides)
     assert chosen.limits.max_single_sequence_length == longest
     assert f"max_single_sequence_length = {longest}: {reason}" in chosen.explanation

@@ -1,4 +1,4 @@
-"""The sampler's work on logits, in NumPy and by compiled kernels."""
+"""The sampler's operations on logits, in NumPy and as compiled kernels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlc_serve.runtime.rows import NumPyRows, RowOperations
 
 @pytest.fixture(scope="session")
 def compiled_rows() -> CompiledRows:
-    """The kernels of this machine."""
+    """The sampling kernels, compiled for this machine."""
     module = tvm.IRModule(
         {name: kernel().with_attr("global_symbol", name) for name, kernel in KERNELS.items()}
     )
@@ -22,5 +22,5 @@ def compiled_rows() -> CompiledRows:
 
 @pytest.fixture(params=["numpy", "compiled"])
 def rows(request: pytest.FixtureRequest, compiled_rows: CompiledRows) -> RowOperations:
-    """Both, one after the other."""
+    """Each of the two implementations in turn."""
     return NumPyRows() if request.param == "numpy" else compiled_rows

@@ -1,4 +1,4 @@
-"""Wishes of requests on the logits of a batch, and their end."""
+"""What requests change in the logits of a batch, and that it is undone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHANGED = [{}, {1: 3.0, 4: -2.0, 6: -np.inf}, {3: 0.5}, {2: 0.5, 5: 0.5}, {}]
 
 
 def test_each_row_is_as_its_draw_wants_it(rows: RowOperations) -> None:
-    """Bias before penalties, and no end too early; afterwards all is as it was."""
+    """Bias comes before penalties, and stop tokens can't come too early; afterwards all is restored."""
     logits = np.ones((5, 8), np.float32)
     expected = logits.copy()
     for row, changed in enumerate(CHANGED):
@@ -34,7 +34,7 @@ def test_each_row_is_as_its_draw_wants_it(rows: RowOperations) -> None:
 
 
 def test_a_draw_that_fails_leaves_logits_as_they_were(rows: RowOperations) -> None:
-    """Tokens that are touched for two reasons come back too."""
+    """After an exception the logits are restored, even those that were changed for two reasons."""
     logits = np.ones((5, 8), np.float32)
     with pytest.raises(KeyError), adjusted(logits, DRAWS, rows):
         raise KeyError

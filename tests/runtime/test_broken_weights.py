@@ -1,4 +1,4 @@
-"""A model some of whose weights are wrong: requests that meet them fail, and nothing else."""
+"""A model with some wrong weights: the requests that use them fail, and no others."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ NO_NUMBER = "the model's output is not a number"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    """Only one token has something in the first dimension, of which the first layer makes what float32 can't
-    hold.
+    """A model in which only POISON has a first component that is not zero, and the first layer makes of it
+    numbers that overflow float32.
     """
     directory = write_checkpoint(tmp_path_factory.mktemp("checkpoint"), seed=3)
     tensors = load_file(directory / "model.safetensors")
@@ -49,7 +49,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 def run(
     model: LoadedModel, prompts: Sequence[Sequence[int]], params: SamplingParams = GREEDY
 ) -> list[list[RequestDelta]]:
-    """All deltas of each prompt, when they run together in an engine that starts with the cache as it is."""
+    """All deltas of each prompt, when they run together in a new engine on the same KV cache."""
     core = EngineCore(model.backend, model.limits, EngineMetrics("broken"), NullTrace())
     for i, prompt in enumerate(prompts):
         core.submit(EngineRequest(str(i), tuple(prompt), params, seed=0, arrival=time.monotonic()))
@@ -62,17 +62,17 @@ def run(
 
 
 def ids(deltas: Sequence[RequestDelta]) -> list[int]:
-    """The tokens of an answer."""
+    """The tokens of a reply."""
     return [token for delta in deltas for token in delta.token_ids]
 
 
 def prompt(length: int, seed: int) -> list[int]:
-    """Tokens of which none is poison."""
+    """A random prompt without the token POISON."""
     return [int(token) for token in np.random.default_rng(seed).integers(10, 500, length)]
 
 
 def test_a_request_that_meets_them_fails_alone(model: LoadedModel) -> None:
-    """Those beside it, and those that get its pages after it, answer as they do alone."""
+    """Requests beside it, and those that get its pages later, give the tokens that they give alone."""
     sound = [prompt(20, 1), prompt(3, 2)]
     expected = [ids(run(model, [one])[0]) for one in sound]
     for _ in range(3):  # the pages of one go to another
@@ -85,7 +85,7 @@ def test_a_request_that_meets_them_fails_alone(model: LoadedModel) -> None:
 
 
 def test_a_prompt_whose_logprobs_are_no_numbers_fails(model: LoadedModel) -> None:
-    """At once: what is left of it is not computed."""
+    """Such a prompt fails at once, in its first delta."""
     (failed,) = run(model, [[*prompt(9, 3), POISON, *prompt(60, 4)]], SCORED)
     assert (failed[-1].finish_reason, failed[-1].error) == (FinishReason.ERROR, NO_NUMBER)
     assert len(failed) == 1

@@ -1,4 +1,4 @@
-"""Kernels for sampling, out of a library. What they compute is tested with rows."""
+"""Kernels for sampling, taken from a library. test_rows.py tests what they compute."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlc_serve.runtime.rows import NumPyRows
 
 
 def write_library(path: Path, kernels: list[str]) -> Path:
-    """A library with the functions of a model, which do nothing, and some kernels."""
+    """A library with some kernels and with the functions of a model, which do nothing."""
     builder = relax.BlockBuilder()
     for name in ("_metadata", "embed", "batch_prefill", "batch_decode"):
         with builder.function(name, params=[]):
@@ -30,7 +30,7 @@ def write_library(path: Path, kernels: list[str]) -> Path:
 
 
 def test_a_library_s_kernels_are_used(tmp_path: Path) -> None:
-    """Where it holds all that are needed."""
+    """The library's kernels are used if it has all that sampling needs."""
     library = Library(write_library(tmp_path / "a.so", list(KERNELS)), tvm.cpu())
     assert all(library.has_kernel(name) for name in KERNELS)
     rows = rows_for(library)
@@ -41,6 +41,6 @@ def test_a_library_s_kernels_are_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kernels", [[], ["choose_tokens"]])
 def test_numpy_does_without(tmp_path: Path, kernels: list[str]) -> None:
-    """Libraries of other makers and for other devices have no kernels for sampling, or not all of them."""
+    """Without all of the sampling kernels, as in libraries for other devices, NumPy does the work."""
     library = Library(write_library(tmp_path / "a.so", kernels), tvm.cpu())
     assert isinstance(rows_for(library), NumPyRows)

@@ -1,4 +1,4 @@
-"""The engine over TVM's real KV cache: shared prefixes, eviction and preemption change no token."""
+"""The engine on TVM's real KV cache: shared prefixes, eviction and preemption change no token."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(directory: Path, **config: Any) -> LoadedModel:
-    """The checkpoint with other limits."""
+    """The checkpoint, loaded with the given settings."""
     settings = EngineConfig(model=str(directory), quantization="q0f32", verbose=False, **config)
     return load_model(settings, "cpu", lambda line: None)
 
@@ -44,7 +44,7 @@ def request(name: str, prompt: list[int], arrival: float) -> EngineRequest:
 
 
 def run(model: LoadedModel, prompts: list[list[int]], rng: random.Random) -> dict[str, list[int]]:
-    """Outputs by name, when the requests come in between steps."""
+    """The output of each request by its name, when requests arrive between steps."""
     core = EngineCore(model.backend, model.limits, EngineMetrics("tvm"), NullTrace())
     waiting = [request(str(i), prompt, float(i)) for i, prompt in enumerate(prompts)]
     outputs: dict[str, list[int]] = {spec.request_id: [] for spec in waiting}
@@ -60,7 +60,7 @@ def run(model: LoadedModel, prompts: list[list[int]], rng: random.Random) -> dic
 
 
 def prompts_with_shared_beginnings(rng: random.Random) -> list[list[int]]:
-    """Two families of prompts that share a beginning of some pages, and a few of their own."""
+    """Prompts with one of two shared beginnings of several pages, and some that share nothing."""
     shared = [[rng.randrange(3, 500) for _ in range(length)] for length in (70, 33, 0)]
     return [
         rng.choice(shared) + [rng.randrange(3, 500) for _ in range(rng.choice((1, 9, 16, 40)))]
@@ -69,7 +69,7 @@ def prompts_with_shared_beginnings(rng: random.Random) -> list[list[int]]:
 
 
 def assert_greedy(model: LoadedModel, prompt: list[int], output: list[int]) -> None:
-    """Each token is the one that `model`, with nothing else in its cache, finds likeliest."""
+    """Check that each token is the likeliest for `model` with nothing else in its cache, up to rounding."""
     backend = model.backend
     assert isinstance(backend, TVMBackend)
     assert len(output) == MAX_TOKENS

@@ -16,7 +16,7 @@ from mlc_serve.runtime.library import Library, ParameterSpec
 
 
 def write_library(path: Path, metadata: str | None) -> Path:
-    """A library with one function, which may be the metadata."""
+    """A library with one function, which returns the metadata if there is any."""
     builder = relax.BlockBuilder()
     with builder.function("_metadata" if metadata is not None else "other", params=[]):
         builder.emit_func_output(tvm.ir.StringImm(metadata or ""))
@@ -26,7 +26,7 @@ def write_library(path: Path, metadata: str | None) -> Path:
 
 @pytest.mark.parametrize("content", [b"", b"no library at all", b"\x7fELF" + bytes(200)])
 def test_a_file_that_is_no_library_is_refused(tmp_path: Path, content: bytes) -> None:
-    """The error names it."""
+    """The error names the file."""
     path = tmp_path / "model.so"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"model\.so can't be loaded as a model library: \S"):
@@ -35,7 +35,7 @@ def test_a_file_that_is_no_library_is_refused(tmp_path: Path, content: bytes) ->
 
 @pytest.mark.parametrize("size", [6, 64, 999])
 def test_a_library_that_is_cut_off_is_refused(tmp_path: Path, size: int) -> None:
-    """Before it is mapped into memory: reading beyond the end of a file kills the process."""
+    """It is refused before it is mapped into memory, as reading beyond a file's end kills the process."""
     path = tmp_path / "model.so"
     header = b"\x7fELF\x02".ljust(40, b"\0") + struct.pack("<Q10xHH2x", 1000 - 3 * 64, 64, 3)
     path.write_bytes(header.ljust(1000, b"\0")[:size])
@@ -44,7 +44,7 @@ def test_a_library_that_is_cut_off_is_refused(tmp_path: Path, size: int) -> None
 
 
 def test_a_library_of_something_else_is_refused(tmp_path: Path) -> None:
-    """One that says nothing of itself, or that can't compute a chat model."""
+    """A library without readable metadata, or without the functions of a chat model, is refused."""
     with pytest.raises(CheckpointError, match="can't be loaded as a model library"):
         Library(write_library(tmp_path / "a.so", None), tvm.cpu())
     with pytest.raises(CheckpointError, match="can't be loaded as a model library"):
@@ -60,7 +60,7 @@ def test_a_library_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_a_parameter_tells_its_layout(
     extra: dict[str, Any], layout: str, logical_shape: tuple[int, ...]
 ) -> None:
-    """Libraries that MLC built do not: theirs is that of checkpoints."""
+    """A parameter whose metadata has no layout, as in MLC's libraries, has that of checkpoints."""
     entry = json.loads(json.dumps({"name": "w", "shape": [4, 3, 16], "dtype": "float32", **extra}))
     assert ParameterSpec.from_metadata(entry) == ParameterSpec(
         "w", (4, 3, 16), "float32", layout, logical_shape

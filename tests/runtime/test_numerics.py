@@ -33,7 +33,7 @@ LLAMA3_SCALING = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
-# The dimensions of a head of 16 are kept, mixed and divided; most prompts go beyond the original window.
+# YaRN keeps, mixes and divides some of a head's 16 dimensions; most prompts exceed the original window.
 YARN_SCALING = {
     "rope_type": "yarn",
     "factor": 4.0,
@@ -67,7 +67,7 @@ NUM_GREEDY = 64
 
 
 class Pair:
-    """A checkpoint in our runtime and in transformers."""
+    """A checkpoint, loaded by our runtime and by transformers."""
 
     def __init__(self, directory: Path, shape: Shape) -> None:
         write_checkpoint(directory, shape, seed=1)
@@ -82,19 +82,19 @@ class Pair:
         self.theirs = AutoModelForCausalLM.from_pretrained(str(directory), dtype=torch.float32).eval()
 
     def their_logprobs(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """`(len(ids), vocab)`."""
+        """Transformers' logprobs, `(len(ids), vocab)`."""
         with torch.no_grad():
             logits = self.theirs(torch.tensor([list(ids)])).logits[0]
         result: NDArray[np.float32] = torch.log_softmax(logits, dim=-1).numpy()
         return result
 
     def shortfall(self, prompt: Sequence[int], output: Sequence[int]) -> float:
-        """By how many nats transformers find the worst token of `output` less likely than the likeliest."""
+        """How many nats below the likeliest the worst token of `output` is for transformers."""
         logprobs = self.their_logprobs([*prompt, *output[:-1]])
         return shortfall(logprobs[len(prompt) - 1 :], output)
 
     def our_greedy(self, prompts: Sequence[Sequence[int]], chunk_size: int, mode: str) -> list[list[int]]:
-        """The likeliest token, NUM_GREEDY times, for prompts that run together."""
+        """NUM_GREEDY greedy tokens for each of the prompts, which run together."""
         limits = replace(self.ours.limits, prefill_chunk_size=chunk_size, prefill_mode=mode)  # type: ignore[arg-type]
         self.ours.backend.state.clear()
         core = EngineCore(self.ours.backend, limits, EngineMetrics("numerics"), NullTrace())
@@ -110,7 +110,7 @@ class Pair:
 
 @pytest.fixture(scope="module", params=SHAPES)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    """One of the shapes, loaded in both."""
+    """A checkpoint of one of the shapes, loaded by both."""
     return Pair(tmp_path_factory.mktemp("checkpoint"), SHAPES[request.param])
 
 
@@ -153,18 +153,18 @@ def test_logprobs_are_transformers_at_every_position(pair: Pair, prefill: int) -
 
 @pytest.mark.parametrize(("chunk_size", "mode"), [(1024, "hybrid"), (24, "hybrid"), (24, "chunked")])
 def test_greedy_output_of_a_batch_is_greedy_for_transformers(pair: Pair, chunk_size: int, mode: str) -> None:
-    """64 tokens of prompts of mixed lengths that run together are transformers' choices, in any chunks."""
+    """The 64 tokens of each prompt in a batch are transformers' choices, whatever the chunks."""
     prompts = prompts_for(pair.ours.tokenizer.vocab_size)
     assert_greedy(pair, prompts, pair.our_greedy(prompts, chunk_size, mode))
 
 
 def test_greedy_output_alone_is_greedy_for_transformers(pair: Pair) -> None:
-    """So are they when each prompt runs alone."""
+    """The 64 tokens of each prompt that runs alone are transformers' choices."""
     prompts = prompts_for(pair.ours.tokenizer.vocab_size)
     assert_greedy(pair, prompts, [pair.our_greedy([prompt], 1024, "hybrid")[0] for prompt in prompts])
 
 
 def assert_greedy(pair: Pair, prompts: list[list[int]], outputs: list[list[int]]) -> None:
-    """All outputs are complete, and each of their tokens is one that transformers could choose."""
+    """Check that all outputs are complete, and that transformers could choose each of their tokens."""
     assert [len(output) for output in outputs] == [NUM_GREEDY] * len(prompts)
     assert max(map(pair.shortfall, prompts, outputs)) < ROUNDING

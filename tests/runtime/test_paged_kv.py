@@ -11,7 +11,7 @@ from mlc_serve.loaded_model import LoadedModel
 
 @pytest.fixture
 def backend(tiny_model: LoadedModel) -> Backend:
-    """The small model with an empty cache."""
+    """The small model with an empty KV cache."""
     tiny_model.backend.state.clear()
     return tiny_model.backend
 
@@ -27,13 +27,13 @@ def append(backend: Backend, seq_id: int, count: int) -> None:
 
 
 def test_the_cache_holds_what_the_limits_say(tiny_model: LoadedModel, backend: Backend) -> None:
-    """At least as many tokens as it was made for."""
+    """The KV cache has room for at least as many tokens as the limits say."""
     assert backend.state.num_pages * backend.state.page_size >= tiny_model.limits.max_total_sequence_length
     assert used(backend.state) == 0
 
 
 def test_a_sequence_occupies_whole_pages(backend: Backend) -> None:
-    """ceil(n / 16) after each append, and none before the first."""
+    """A sequence of n tokens occupies ceil(n / 16) pages after each append, and none before the first."""
     backend.state.add_sequence(0)
     assert used(backend.state) == 0
     length = 0
@@ -44,8 +44,8 @@ def test_a_sequence_occupies_whole_pages(backend: Backend) -> None:
 
 
 def test_a_fork_shares_whole_pages(backend: Backend) -> None:
-    """At a multiple of a page a fork takes none until it grows, and then its own; removing either keeps what
-    the other needs.
+    """A fork after whole pages takes no page until it grows, and then its own; removing the parent or the
+    fork keeps the pages that the other needs.
     """
     kv = backend.state
     kv.add_sequence(0)
@@ -65,7 +65,7 @@ def test_a_fork_shares_whole_pages(backend: Backend) -> None:
 
 
 def test_a_fork_of_a_fork_shares_too(backend: Backend) -> None:
-    """Chains of forks cost the pages that are their own."""
+    """In a chain of forks, each costs only the pages that it does not share."""
     kv = backend.state
     kv.add_sequence(0)
     append(backend, 0, 32)
@@ -81,7 +81,7 @@ def test_a_fork_of_a_fork_shares_too(backend: Backend) -> None:
 
 
 def test_a_fork_of_the_whole_parent_leaves_both_free_to_grow(backend: Backend) -> None:
-    """Neither writes into what they share."""
+    """Parent and fork both take new pages when they grow, and write into none that they share."""
     kv = backend.state
     kv.add_sequence(0)
     append(backend, 0, 32)
@@ -93,7 +93,7 @@ def test_a_fork_of_the_whole_parent_leaves_both_free_to_grow(backend: Backend) -
 
 
 def test_popped_tokens_free_their_pages(backend: Backend) -> None:
-    """A sequence that has lost tokens is as one that never had them."""
+    """A sequence whose last tokens were popped occupies as many pages as if it never had them."""
     backend.state.add_sequence(0)
     append(backend, 0, 40)
     backend.state.pop(0, 9)
@@ -103,7 +103,7 @@ def test_popped_tokens_free_their_pages(backend: Backend) -> None:
 
 
 def test_a_removed_id_can_be_used_again(backend: Backend) -> None:
-    """As after clear."""
+    """An id can be used again after its sequence was removed, and after clear."""
     for _ in range(3):
         backend.state.add_sequence(7)
         append(backend, 7, 5)

@@ -1,4 +1,4 @@
-"""Models with integer weights on the CPU, against float32 with the numbers that the integers stand for."""
+"""Models with integer weights on the CPU, compared with float32 models of the dequantized weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mlc_serve.runtime.runner import TVMBackend
 from tests.checkpoints import Architecture, Shape, write_checkpoint
 from tests.mlc_checkpoints import write_packed_model
 
-# Groups of 32 and 64 end within a row of 96 or within one of 176, and 500 columns are no whole tiles.
+# Rows of 96 or 176 are no whole number of groups of 32 or 64, and 500 columns are no whole number of tiles.
 RAGGED = Shape(tied=True, hidden_size=96, num_heads=6, intermediate_size=176, vocab_size=500, biased=True)
 QWEN3 = Shape("qwen3", num_kv_heads=2, head_dim=48)
 FORMS = {name: scheme.groups for name, scheme in SCHEMES.items() if scheme.groups is not None}
@@ -28,7 +28,7 @@ IDS = [7, 41, 300, 12, 12, 499, 0, 88, 205, 131, 9, 64, 333, 17, 250, 3, 81, 5, 
 
 
 def logits(directory: Path, quantization: str | None, *lengths: int) -> NDArray[np.float32]:
-    """`(len(IDS), vocab)`, computed in passes of so many tokens."""
+    """The logits, `(len(IDS), vocab)`, computed in forward passes of these lengths."""
     config = EngineConfig(model=str(directory), quantization=quantization, max_num_sequence=2, verbose=False)
     backend = load_model(config, "cpu", lambda line: None).backend
     assert isinstance(backend, TVMBackend)
@@ -39,7 +39,7 @@ def logits(directory: Path, quantization: str | None, *lengths: int) -> NDArray[
 
 
 def with_restored_weights(source: Path, directory: Path, form: GroupFormat) -> Path:
-    """A copy of a checkpoint with every matrix as its integers and scales have it."""
+    """A copy of a checkpoint, in which every matrix was quantized and dequantized."""
     shutil.copytree(source, directory)
     tensors = load_file(source / "model.safetensors")
     restored = {name: _restored(tensor, form) for name, tensor in tensors.items()}
@@ -59,7 +59,7 @@ def _restored(tensor: NDArray[Any], form: GroupFormat) -> NDArray[Any]:
 @pytest.mark.parametrize("scheme", FORMS)
 @pytest.mark.parametrize("shape", [RAGGED, QWEN3], ids=lambda shape: shape.architecture)
 def test_products_are_those_of_what_the_integers_stand_for(tmp_path: Path, scheme: str, shape: Shape) -> None:
-    """Prefill and decode; what is left is that products round their inputs to eight bits."""
+    """Prefill and decode give the logits of the dequantized weights, but for inputs rounded to eight bits."""
     source = write_checkpoint(tmp_path / "source", shape, seed=3)
     expected = logits(with_restored_weights(source, tmp_path / "restored", FORMS[scheme]), "q0f32", 20)
     for lengths in ((20,), (17, 1, 1, 1)):
@@ -70,7 +70,7 @@ def test_products_are_those_of_what_the_integers_stand_for(tmp_path: Path, schem
 
 @pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
 def test_a_model_of_mlc_is_served_as_mlc_quantized_it(tmp_path: Path, architecture: Architecture) -> None:
-    """It gives what the model that it was made of gives in the same scheme, to the last bit."""
+    """Its logits equal, bit for bit, those of its original checkpoint quantized by us in the same scheme."""
     # In float16, in which MLC leaves norms and biases under q4f16_1.
     source = write_checkpoint(tmp_path / "source", Shape(architecture), seed=4, dtype="float16")
     packed = write_packed_model(tmp_path / "packed", source, "q4f16_1")
@@ -79,7 +79,7 @@ def test_a_model_of_mlc_is_served_as_mlc_quantized_it(tmp_path: Path, architectu
 
 @pytest.mark.parametrize("shape", [RAGGED, QWEN3], ids=lambda shape: shape.architecture)
 def test_bfloat16_weights_are_read_as_they_are(tmp_path: Path, shape: Shape) -> None:
-    """A checkpoint in bfloat16 loses nothing; what is left is how products round their inputs."""
+    """A bfloat16 checkpoint gives its float32 logits, but for how products round their inputs."""
     source = write_checkpoint(tmp_path / "source", shape, seed=5, dtype="bfloat16")
     expected, found = logits(source, "q0f32", 20), logits(source, "q0bf16", 20)
     assert np.sqrt(((found - expected) ** 2).mean() / expected.var()) < 0.02

@@ -1,5 +1,5 @@
-"""Work on whole rows of logits: both implementations against definitions by sorting, and against each
-other.
+"""Operations on whole rows of logits: both implementations are compared with definitions by sorting, and
+with each other.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ WIDTHS = [1, 15, 16, 17, 255, 256, 257, 5003]
 
 
 def logits(count: int, vocab: int, spread: float = 3.0, seed: int = 0) -> NDArray[np.float32]:
-    """Rows of normal numbers."""
+    """Rows of normally distributed numbers."""
     return (np.random.default_rng(seed).standard_normal((count, vocab)) * spread).astype(np.float32)
 
 
 def settings(
     numbers: Any, temperature: float = 1.0, top_k: int = 2**30, top_p: float = 1.0, min_p: float = 0.0
 ) -> Settings:
-    """The same for each row, but for the number that decides."""
+    """Settings that are the same for each row, except for the random number that decides its draw."""
     return np.array([(temperature, top_k, top_p, min_p, number) for number in numbers], np.float64)
 
 
 def last_of_nucleus(row: NDArray[np.float32], top_k: int, top_p: float) -> int:
-    """The least likely token that is kept, in float64."""
+    """The least likely token that top_k and top_p keep, computed in float64."""
     order = np.argsort(-row, kind="stable")[:top_k]
     weights = np.exp(row[order].astype(np.float64) - row.max())
     before = np.cumsum(weights) - weights
@@ -39,7 +39,7 @@ def last_of_nucleus(row: NDArray[np.float32], top_k: int, top_p: float) -> int:
 
 @pytest.mark.parametrize("vocab", WIDTHS)
 def test_the_first_of_the_greatest_is_the_likeliest(rows: RowOperations, vocab: int) -> None:
-    """In rows of any width, wherever it stands."""
+    """Without temperature, the first of the greatest logits is chosen, in rows of any width."""
     batch = np.round(logits(20, vocab))
     chosen = rows.choose(batch, settings([0.5] * 20, temperature=0.0))
     np.testing.assert_array_equal(chosen.tokens, batch.argmax(axis=1))
@@ -52,7 +52,7 @@ def test_the_first_of_the_greatest_is_the_likeliest(rows: RowOperations, vocab: 
 def test_a_row_that_is_no_number_shows(
     rows: RowOperations, vocab: int, bad: float, temperature: float
 ) -> None:
-    """At any place in it; nor is a row finite in which nothing is possible, while a single token will do."""
+    """The peak of a row with NaN or inf anywhere, or without a possible token, is not finite."""
     batch = logits(4, vocab)
     batch[0, vocab // 2], batch[1, -1] = bad, bad
     batch[2:] = -np.inf
@@ -67,8 +67,8 @@ def test_a_row_that_is_no_number_shows(
 @pytest.mark.parametrize("spread", [0.0, 0.1, 1.0, 4.0, 30.0])
 @pytest.mark.parametrize("top_k", [1, 12, 40, 700, 2**30])
 def test_what_is_kept_is_exact(rows: RowOperations, top_p: float, spread: float, top_k: int) -> None:
-    """Of a large vocabulary, flat, peaked or all alike, the last token that is kept is the one that reaches
-    top_p. A draw goes by id: it is the last one of a row that descends, the first of one that ascends.
+    """Whether a large vocabulary is flat, peaked or all alike, the last token that is kept is the one that
+    reaches top_p. Draws go by id: that token is the last of a descending row, and the first of an ascending.
     """
     descending = -np.sort(-logits(1, 5003, spread)[0])
     ascending = descending[::-1].copy()
@@ -87,8 +87,8 @@ def test_what_is_kept_is_exact(rows: RowOperations, top_p: float, spread: float,
 def test_kernels_draw_what_numpy_draws(
     compiled_rows: CompiledRows, temperature: float, min_p: float, ties: bool
 ) -> None:
-    """The same token for the same number, whatever is filtered; one that is next to it only where sums meet
-    within their rounding.
+    """The same number draws the same token, whatever is filtered, but for one row at most in which the sums
+    differ by their rounding.
     """
     numbers = (np.arange(20) + 0.5) / 20
     for vocab, top_k, top_p in product([1, 17, 257, 5003], [3, 64, 65, 900, 2**30], [0.3, 0.9, 1.0]):
@@ -101,7 +101,7 @@ def test_kernels_draw_what_numpy_draws(
 
 
 def test_impossible_tokens_are_never_drawn(rows: RowOperations) -> None:
-    """Neither first nor last, filtered or not, however many they are."""
+    """Tokens with a logit of -inf are not drawn, first, last or between, filtered or not."""
     batch = logits(1, 3000)
     batch[0, ::2] = -np.inf
     batch[0, :600] = -np.inf
@@ -114,7 +114,7 @@ def test_impossible_tokens_are_never_drawn(rows: RowOperations) -> None:
 
 
 def test_a_row_is_drawn_alike_in_any_batch(rows: RowOperations) -> None:
-    """What the other rows ask for does not matter."""
+    """A row's draw does not depend on what the other rows ask for."""
     batch = logits(6, 900)
     asked = np.concatenate([settings([0.3, 0.8], top_p=0.8), settings([0.1, 0.7]), settings([0.5, 0.9], 0.0)])
     together = rows.choose(batch, asked).tokens
@@ -125,7 +125,7 @@ def test_a_row_is_drawn_alike_in_any_batch(rows: RowOperations) -> None:
 @pytest.mark.parametrize("vocab", WIDTHS)
 @pytest.mark.parametrize("num_top", [0, 1, 20, 100])
 def test_scores_are_normalizers_and_the_likeliest(rows: RowOperations, vocab: int, num_top: int) -> None:
-    """Of the rows that are asked for, in their order; equal logits by id."""
+    """The rows that are asked for are scored in that order; equal logits are listed by id."""
     batch = np.round(logits(5, vocab) * 2)
     batch[3, 0] = -1e4
     wanted = np.array([[4, num_top], [0, 0], [3, num_top]], np.int32)
@@ -139,7 +139,7 @@ def test_scores_are_normalizers_and_the_likeliest(rows: RowOperations, vocab: in
 
 
 def test_impossible_tokens_are_not_listed(rows: RowOperations) -> None:
-    """Fewer are listed than were asked for where no more have a finite logit."""
+    """Only tokens with a finite logit are listed, even if more were asked for."""
     batch = np.full((1, 300), -np.inf, np.float32)
     batch[0, [4, 260]] = [1.0, 2.0]
     scores = rows.score(batch, np.array([[0, 5]], np.int32))
@@ -147,7 +147,7 @@ def test_impossible_tokens_are_not_listed(rows: RowOperations) -> None:
 
 
 def test_a_row_that_is_no_number_has_no_score(rows: RowOperations) -> None:
-    """It is said by NaN, and no tokens are listed."""
+    """The normalizer of such a row is NaN, and no tokens are listed."""
     batch = logits(2, 50)
     batch[0, 7], batch[1, 9] = np.nan, np.inf
     scores = rows.score(batch, np.array([[0, 3], [1, 3]], np.int32))
@@ -156,7 +156,7 @@ def test_a_row_that_is_no_number_has_no_score(rows: RowOperations) -> None:
 
 
 def test_penalties_are_for_what_each_row_has_seen(rows: RowOperations) -> None:
-    """Counted over the output; the repetition penalty for prompt and output once, after the others."""
+    """Penalties count the output's tokens; then repetition is penalized once, for prompt and output."""
     batch = logits(3, 40)
     ids = np.array([5, 5, 7, 9, 7, 7, 11, 11, 12], np.int32)
     spans = np.array([[0, 3, 6], [6, 6, 6], [6, 6, 9]], np.int32)

@@ -1,4 +1,4 @@
-"""A sequence's tokens do not depend on how they were computed."""
+"""A sequence's results do not depend on the steps in which it was computed."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ GREEDY = SamplingParams(temperature=0.0, num_top_logprobs=5)
 
 @pytest.fixture
 def backend(tiny_model: LoadedModel) -> Backend:
-    """The small model with an empty cache."""
+    """The small model with an empty KV cache."""
     tiny_model.backend.state.clear()
     return tiny_model.backend
 
 
 def tokens(length: int, seed: int = 0) -> list[int]:
-    """A prompt."""
+    """A random prompt."""
     return [int(token) for token in np.random.default_rng(seed).integers(3, 500, length)]
 
 
 def step(seq_id: int, ids: Sequence[int]) -> SequenceStep:
-    """Append and draw the likeliest."""
+    """A step that appends the ids and draws the likeliest token."""
     return SequenceStep(seq_id, ids, [Draw(GREEDY, (1,), (), 0)])
 
 
@@ -43,7 +43,7 @@ def continued(backend: Backend, seq_id: int, pieces: Sequence[Sequence[int]]) ->
 
 
 def alone(backend: Backend, ids: Sequence[int]) -> StepResult:
-    """The draw after a prompt that is computed at once, by itself."""
+    """The draw after a prompt that is computed in one pass, by itself."""
     backend.state.add_sequence(99)
     result = continued(backend, 99, [ids])
     backend.state.remove_sequence(99)
@@ -51,20 +51,20 @@ def alone(backend: Backend, ids: Sequence[int]) -> StepResult:
 
 
 def assert_same(one: StepResult, other: StepResult) -> None:
-    """A likeliest token of the same distribution; of those that are equally likely, rounding chooses."""
+    """Check that both drew from the same distribution; equally likely tokens may differ by rounding."""
     assert len(one.logprobs) == 1
     assert_same_scores(one.logprobs, other.logprobs)
 
 
 def assert_same_scores(some: Sequence[TokenLogprobs], others: Sequence[TokenLogprobs]) -> None:
-    """The same logprobs, up to rounding, of the token and of the likeliest ones."""
+    """Check that the logprobs of the token and of the likeliest ones agree, up to rounding."""
     for one, other in zip(some, others, strict=True):
         assert one.logprob == pytest.approx(other.logprob, abs=ROUNDING)
         assert_same_top(one.top, other.top)
 
 
 def assert_same_top(one: Sequence[tuple[int, float]], other: Sequence[tuple[int, float]]) -> None:
-    """The same logprobs in the same order; the same tokens, but for the last ones, which may be on a par."""
+    """Check that logprobs agree in order, and tokens too, but for the last, which may be equally likely."""
     assert [logprob for _, logprob in one] == pytest.approx([logprob for _, logprob in other], abs=ROUNDING)
     beyond_doubt = {token for token, logprob in one if logprob > one[-1][1] + 2 * ROUNDING}
     assert beyond_doubt <= {token for token, _ in other}
@@ -72,7 +72,7 @@ def assert_same_top(one: Sequence[tuple[int, float]], other: Sequence[tuple[int,
 
 @pytest.mark.parametrize("lengths", [[50, 10], [16, 16, 16, 12], [1, 59], [59, 1], [1] * 60], ids=str)
 def test_pieces_are_the_whole(backend: Backend, lengths: list[int]) -> None:
-    """A prompt in chunks, or token by token as a decode appends it, is the prompt at once."""
+    """A prompt in chunks, or token by token as in decode, gives the same draw as in one pass."""
     ids = tokens(60)
     ends = np.cumsum(lengths)
     backend.state.add_sequence(0)
@@ -81,14 +81,14 @@ def test_pieces_are_the_whole(backend: Backend, lengths: list[int]) -> None:
 
 
 def test_a_sequence_of_one_token(backend: Backend) -> None:
-    """There is nothing before it, and it can go on."""
+    """A prompt of one token gives a draw, and its sequence can go on."""
     backend.state.add_sequence(0)
     assert_same(continued(backend, 0, [[42]]), alone(backend, [42]))
     assert_same(continued(backend, 0, [[43]]), alone(backend, [42, 43]))
 
 
 def test_a_batch_is_its_sequences_alone(backend: Backend) -> None:
-    """Prefills of all lengths and decodes in one pass, some of which draw nothing; then a decode of all."""
+    """Prefills of all lengths and a decode in one pass, then a decode of all, give what each gives alone."""
     prompts = [tokens(length, seed=length) for length in (1, 5, 16, 33, 100)]
     for seq_id in range(len(prompts)):
         backend.state.add_sequence(seq_id)
@@ -106,7 +106,7 @@ def test_a_batch_is_its_sequences_alone(backend: Backend) -> None:
 
 
 def test_a_pass_that_draws_nothing(backend: Backend) -> None:
-    """Steps without a draw have an empty result, one token each or several."""
+    """Steps without a draw have an empty result, whether they have one token or several."""
     for seq_id in range(3):
         backend.state.add_sequence(seq_id)
     for count in (4, 1):
@@ -128,7 +128,7 @@ def test_a_fork_and_its_parent_go_on_apart(backend: Backend) -> None:
 
 
 def test_popped_tokens_are_forgotten(backend: Backend) -> None:
-    """What is appended after a pop takes their place."""
+    """Tokens appended after a pop replace those that were popped."""
     ids = tokens(30)
     backend.state.add_sequence(0)
     continued(backend, 0, [ids])
@@ -137,8 +137,8 @@ def test_popped_tokens_are_forgotten(backend: Backend) -> None:
 
 
 def test_scored_steps_tell_what_plain_ones_do(backend: Backend) -> None:
-    """The logprob of each known token is that of drawing it, whether steps are scored in pieces or at once,
-    beside plain steps; the draw at their end is the same.
+    """The logprob of each known token is the same whether steps are scored in pieces or at once, beside plain
+    steps, and the draw at the end is that of a plain step.
     """
     ids = tokens(150)  # more than the rows that are scored at a time
     expected: list[TokenLogprobs] = []
@@ -159,7 +159,7 @@ def test_scored_steps_tell_what_plain_ones_do(backend: Backend) -> None:
 
 
 def test_results_come_in_the_order_of_the_steps(backend: Backend) -> None:
-    """Scored steps run apart from the others, and are put back in their place."""
+    """The results of scored steps, which run apart from the others, come in their place."""
     for seq_id in range(3):
         backend.state.add_sequence(seq_id)
     results = backend.run(
@@ -170,7 +170,7 @@ def test_results_come_in_the_order_of_the_steps(backend: Backend) -> None:
 
 
 def test_wishes_on_the_logits_hold(backend: Backend) -> None:
-    """Biased, penalized and sampled rows among plain ones, whose logprobs stay the model's."""
+    """Biased, penalized and sampled rows may share a pass with plain ones; all logprobs stay the model's."""
     wishes = [
         GREEDY,
         SamplingParams(logit_bias={77: 100.0}, top_p=0.9, num_top_logprobs=3),
@@ -192,8 +192,8 @@ def test_wishes_on_the_logits_hold(backend: Backend) -> None:
 
 
 def test_drafts_are_kept_as_far_as_they_would_have_been_drawn(backend: Backend) -> None:
-    """One pass over drafts gives the tokens and logprobs of one pass a token, whichever draft is the first
-    wrong one; what was not kept can be taken off, and leaves nothing behind.
+    """One pass over drafts gives the tokens and logprobs of one pass per token, whichever draft is the first
+    wrong one; wrong drafts can be popped, and leave nothing behind.
     """
     prompt = tokens(40)
     params = SamplingParams(temperature=1.0, frequency_penalty=0.5, num_top_logprobs=2)
@@ -226,7 +226,7 @@ def test_drafts_are_kept_as_far_as_they_would_have_been_drawn(backend: Backend) 
 
 def test_a_constraint_leaves_its_tokens_alone(backend: Backend, tiny_model: LoadedModel) -> None:
     """The likeliest of the allowed tokens is drawn, also behind a draft; logprobs stay the model's, and a
-    constraint that fails or leaves nothing ends its own request alone.
+    constraint that fails or allows nothing ends only its own request.
     """
     vocab_size = tiny_model.info.vocab_size
     for seq_id in range(4):

@@ -1,4 +1,4 @@
-"""Drawing tokens, against the definition of each parameter."""
+"""Drawing tokens, compared with the definition of each parameter."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def distribution(row: NDArray[Any], params: SamplingParams) -> NDArray[np.float6
 
 @pytest.fixture
 def sampler(rows: RowOperations) -> Sampler:
-    """On NumPy, and on kernels."""
+    """A sampler on NumPy, and one on kernels."""
     return Sampler(rows)
 
 
@@ -58,7 +58,7 @@ def draw(
     seed: int = 0,
     output: tuple[int, ...] = OUTPUT,
 ) -> int:
-    """One token."""
+    """Draw one token."""
     (result,) = sampler.sample(row[None].copy(), [Draw(params, PROMPT, output, seed)])
     assert result.error is None
     assert result.token_id is not None
@@ -99,8 +99,8 @@ def draw(
     ids=str,
 )
 def test_tokens_come_as_often_as_they_should(sampler: Sampler, params: SamplingParams) -> None:
-    """Over many seeds the frequencies are those of the definition (chi-square), and what it excludes never
-    comes.
+    """Over many seeds, tokens come as often as the definition says (chi-square), and those that it excludes
+    never do.
     """
     expected = distribution(ROW, params) * NUM_DRAWS
     draws = [Draw(params, PROMPT, OUTPUT, seed) for seed in range(NUM_DRAWS)]
@@ -115,21 +115,21 @@ def test_tokens_come_as_often_as_they_should(sampler: Sampler, params: SamplingP
 
 @pytest.mark.parametrize("top_p", [0.0, 1e-300, 1e-9])
 def test_the_smallest_nucleus_is_the_likeliest_token(sampler: Sampler, top_p: float) -> None:
-    """At least one token is left, whatever its share."""
+    """At least the likeliest token is kept, however small top_p is."""
     params = SamplingParams(temperature=5.0, top_p=top_p)
     assert {draw(sampler, ROW, params, seed) for seed in range(50)} == {1}
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1e-300, 1e-40, 1e-6])
 def test_next_to_no_temperature_is_greedy(sampler: Sampler, temperature: float) -> None:
-    """Down to what float32 can't divide by; of equal logits the first is taken."""
+    """A temperature near 0, even if float32 can't divide by it, chooses the first likeliest token."""
     row = ROW.copy()
     row[4] = row[1]
     assert {draw(sampler, row, SamplingParams(temperature=temperature), seed) for seed in range(50)} == {1}
 
 
 def test_a_draw_depends_on_seed_and_position_alone(sampler: Sampler) -> None:
-    """The same in any batch; other seeds and positions draw otherwise."""
+    """A draw is the same in any batch, and differs for other seeds and positions."""
     params = SamplingParams(temperature=1.5)
     one = [draw(sampler, ROW, params, seed=7, output=(3,) * n) for n in range(40)]
     batch = sampler.sample(np.tile(ROW, (40, 1)), [Draw(params, (2,), (5,) * n, 7) for n in range(40)])
@@ -141,7 +141,7 @@ def test_a_draw_depends_on_seed_and_position_alone(sampler: Sampler) -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("params", [SamplingParams(), SamplingParams(temperature=0, num_top_logprobs=2)])
 def test_a_row_that_is_no_number_fails_alone(sampler: Sampler, bad: float, params: SamplingParams) -> None:
-    """Its result says so, and the other rows are drawn."""
+    """The result of such a row is an error, and the other rows are drawn."""
     logits = np.tile(ROW, (3, 1))
     logits[1, 6] = bad
     results = sampler.sample(logits, [Draw(params, PROMPT, (), 0)] * 3)
@@ -150,7 +150,7 @@ def test_a_row_that_is_no_number_fails_alone(sampler: Sampler, bad: float, param
 
 
 def test_a_draw_that_can_not_be_made_fails_alone(sampler: Sampler) -> None:
-    """Even one that no check should have let pass: the others are drawn as if it were not there."""
+    """Even if a draw has parameters that checks should have refused, the others are drawn as without it."""
     wrong = [
         SamplingParams(logit_bias={len(ROW): 1.0}),
         SamplingParams(min_tokens=9, stop_token_ids=frozenset({10**9})),
@@ -168,14 +168,14 @@ def test_a_draw_that_can_not_be_made_fails_alone(sampler: Sampler) -> None:
 
 
 def test_nothing_is_drawn_where_every_token_would_end_too_early(sampler: Sampler) -> None:
-    """The row fails; it does not end the sequence against min_tokens."""
+    """If min_tokens forbids every token, the row fails instead of ending the sequence too early."""
     params = SamplingParams(min_tokens=9, stop_token_ids=frozenset(range(len(ROW))))
     (result,) = sampler.sample(ROW[None].copy(), [Draw(params, PROMPT, OUTPUT, 0)])
     assert (result.token_id, result.error) == (None, "the model's output is not a number")
 
 
 def test_a_logprob_that_is_no_number_is_no_result(sampler: Sampler) -> None:
-    """The tokens that may be drawn have numbers, and yet the model's own distribution has none."""
+    """A draw that asks for logprobs fails if they are no numbers, even where a token could be drawn."""
     row = ROW.copy()
     row[6] = np.inf
     params = SamplingParams(min_tokens=9, stop_token_ids=frozenset({6}))
@@ -191,7 +191,7 @@ def test_a_logprob_that_is_no_number_is_no_result(sampler: Sampler) -> None:
 
 @pytest.mark.parametrize("penalty", [1e-6, 1e-9, 1e-38, 5e-324])
 def test_the_smallest_repetition_penalties_repeat(sampler: Sampler, penalty: float) -> None:
-    """Of all tokens that were seen the likeliest comes, as in the limit; its logit stays a number."""
+    """With the smallest penalties the likeliest of the tokens already seen is drawn, as in the limit."""
     params = SamplingParams(repetition_penalty=penalty)
     assert {draw(sampler, ROW, params, seed) for seed in range(20)} == {1}
 
@@ -233,8 +233,8 @@ any_draws = st.lists(
 def test_no_values_make_sampling_raise(
     sampler: Sampler, values: list[list[float]], asked: list[Draw]
 ) -> None:
-    """Whatever the model says and requests may ask for, each row has a token that it allows, with finite
-    logprobs, or an error; and a row's result does not depend on the others.
+    """Whatever the logits are and requests ask for, each row gets an allowed token with finite logprobs, or
+    an error; and a row's result does not depend on the others.
     """
     logits = np.array(values, np.float32)
     before, draws = logits.copy(), asked[: len(values)]
@@ -255,7 +255,7 @@ def test_no_values_make_sampling_raise(
 
 
 def test_logits_are_left_as_they_are(sampler: Sampler) -> None:
-    """What one request asks for is no other's."""
+    """After a draw with bias and penalties, the logits are what they were before."""
     logits = ROW[None].copy()
     params = SamplingParams(logit_bias={0: 5}, repetition_penalty=2, frequency_penalty=1, min_tokens=9)
     sampler.sample(logits, [Draw(params, PROMPT, OUTPUT, 0)])
@@ -265,7 +265,7 @@ def test_logits_are_left_as_they_are(sampler: Sampler) -> None:
 
 @pytest.mark.parametrize("num_top", [0, 3, 50])
 def test_logprobs_are_the_model_s_own(sampler: Sampler, num_top: int) -> None:
-    """Natural logarithms before anything that was asked for; the likeliest first, as many as there are."""
+    """Logprobs are natural logarithms without the request's changes; the likeliest come first."""
     params = SamplingParams(temperature=0, logit_bias={2: 100.0}, num_top_logprobs=num_top)
     (result,) = sampler.sample(ROW[None].copy(), [Draw(params, PROMPT, OUTPUT, 0)])
     logprobs = ROW - np.log(np.exp(ROW.astype(np.float64)).sum())
@@ -279,13 +279,13 @@ def test_logprobs_are_the_model_s_own(sampler: Sampler, num_top: int) -> None:
 
 
 def test_no_logprobs_unless_asked_for(sampler: Sampler) -> None:
-    """None is not the same as none of the alternatives."""
+    """A draw that does not ask for logprobs has None."""
     (result,) = sampler.sample(ROW[None].copy(), [Draw(SamplingParams(), PROMPT, (), 0)])
     assert result.logprobs is None
 
 
 def test_rows_with_a_target_are_scored(sampler: Sampler) -> None:
-    """One score for each, in order; a row without a target has none."""
+    """Each row with a target gets one score, in order; a row without a target gets none."""
     scores = sampler.score(np.stack([ROW, ROW * 2, ROW]), [3, None, 0], 1)
     assert [(one.token_id, one.top[0][0], len(one.top)) for one in scores] == [(3, 1, 1), (0, 1, 1)]
     assert scores[0].logprob - scores[1].logprob == pytest.approx(float(ROW[3] - ROW[0]))

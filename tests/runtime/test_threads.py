@@ -1,4 +1,4 @@
-"""TVM's threads are as many as the cores that may be used."""
+"""TVM uses as many threads as the process may use cores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlc_serve.runtime.threads import NUM_THREADS_VARIABLE, num_cores, use_every
 
 
 def test_every_core_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the user is silent, there is a thread a core, and never more than the process may run on."""
+    """If the user sets nothing, there is one thread per core, and never more than the machine has CPUs."""
     monkeypatch.delenv(NUM_THREADS_VARIABLE, raising=False)
     use_every_core()
     assert os.environ[NUM_THREADS_VARIABLE] == str(num_cores())
@@ -19,13 +19,13 @@ def test_every_core_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_affinity_bounds_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that was put on one CPU computes with one thread."""
+    """A process that may run on one CPU only computes with one thread."""
     monkeypatch.setattr(psutil.Process, "cpu_affinity", lambda self: [0], raising=False)
     assert num_cores() == 1
 
 
 def test_what_the_user_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment wins."""
+    """A number of threads that the user set in the environment is kept."""
     monkeypatch.setenv(NUM_THREADS_VARIABLE, "7")
     use_every_core()
     assert os.environ[NUM_THREADS_VARIABLE] == "7"

@@ -1,4 +1,4 @@
-"""The numbers behind draws."""
+"""The random numbers behind draws."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MANY = 20_000
     ids=["seeds", "largest seeds", "high bits", "indices", "of the largest seed", "both", "against"],
 )
 def test_numbers_are_uniform_and_independent(numbers: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
-    """Over seeds, over positions, and over both: alone, and in pairs of neighbours (chi-square)."""
+    """Over seeds, positions or both, single numbers and pairs of neighbours are uniform (chi-square)."""
     assert 0 < numbers.min() < numbers.max() < 1
     for values, bins in ((numbers, 100), (np.floor(numbers[::2] * 10) / 10 + numbers[1::2] / 10, 100)):
         counts = np.histogram(values, bins, (0, 1))[0]
@@ -34,7 +34,7 @@ def test_numbers_are_uniform_and_independent(numbers: np.ndarray[tuple[int], np.
 
 
 def test_a_number_follows_from_its_seed_and_index() -> None:
-    """Whatever else is asked for at the same time; each pair has its own."""
+    """A number depends on its seed and index only, and these four pairs have different ones."""
     seeds, indices = [0, 1, 1, 2**64 - 1], [0, 0, 7, 10**6]
     together = uniforms(seeds, indices)
     alone = [float(uniforms([seed], [index])[0]) for seed, index in zip(seeds, indices, strict=True)]
@@ -43,7 +43,7 @@ def test_a_number_follows_from_its_seed_and_index() -> None:
 
 
 def test_the_generator_is_splitmix64() -> None:
-    """As published: each number is the mixed sum of its seed's start and a multiple of the constant."""
+    """As published, each number is the mixed sum of its seed's start and a multiple of the constant."""
 
     def mixed(word: int) -> int:
         word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 % 2**64

@@ -34,12 +34,12 @@ def directory(tmp_path: Path) -> Path:
 
 
 def load(directory: Path, *specs: ParameterSpec) -> list[tvm.runtime.Tensor]:
-    """Parameters on the CPU."""
+    """Load parameters onto the CPU."""
     return load_weights(directory, list(specs), tvm.cpu(), lambda count: None)
 
 
 def test_parameters_come_in_the_library_s_order(directory: Path) -> None:
-    """Whatever the order in the file; each is where its kernel may read whole vectors."""
+    """Parameters come in the order asked for, not the file's, and aligned for kernels to read vectors."""
     head, norm = load(directory, HEAD, NORM)
     assert (tuple(head.shape), str(head.dtype)) == (HEAD.shape, "float16")
     assert (tuple(norm.shape), str(norm.dtype)) == (NORM.shape, "float32")
@@ -47,7 +47,7 @@ def test_parameters_come_in_the_library_s_order(directory: Path) -> None:
 
 
 def test_bfloat16_is_taken_as_it_is(directory: Path) -> None:
-    """NumPy has no such type of its own."""
+    """A bfloat16 tensor keeps its type and its values, although NumPy itself has no such type."""
     (pairs,) = load(directory, PAIRS)
     assert (tuple(pairs.shape), str(pairs.dtype)) == (PAIRS.shape, "bfloat16")
     stored = RawShards(directory).tensor(PAIRS.name)
@@ -71,13 +71,13 @@ def test_progress_adds_up_to_the_file(directory: Path) -> None:
     ids=["missing", "shape", "type"],
 )
 def test_what_the_library_does_not_take_is_named(directory: Path, spec: ParameterSpec, message: str) -> None:
-    """A tensor that is missing, or that has another shape or type."""
+    """The error names a tensor that is missing, or that has another shape or type than the library's."""
     with pytest.raises(DamagedArtifactError, match=message):
         load(directory, spec)
 
 
 def test_a_truncated_shard_is_named(directory: Path) -> None:
-    """With how much of it there is."""
+    """The error names the shard, and says how many of its bytes are there."""
     shard = directory / "params_shard_0.bin"
     size = shard.stat().st_size
     shard.write_bytes(shard.read_bytes()[:-10])
@@ -89,7 +89,7 @@ def test_a_truncated_shard_is_named(directory: Path) -> None:
 
 @pytest.mark.parametrize("spec", [NORM, HEAD, PAIRS], ids=lambda spec: spec.name)
 def test_one_changed_bit_is_found(directory: Path, spec: ParameterSpec) -> None:
-    """Whichever tensor it is in, even if only another one is loaded."""
+    """A changed bit is found in any tensor, even if only another one is loaded."""
     shard = directory / "params_shard_0.bin"
     (entry,) = json.loads((directory / "tensor-cache.json").read_text())["records"]
     (record,) = (record for record in entry["records"] if record["name"] == spec.name)
@@ -101,7 +101,7 @@ def test_one_changed_bit_is_found(directory: Path, spec: ParameterSpec) -> None:
 
 
 def test_zeros_of_the_same_size_are_found(directory: Path) -> None:
-    """A file system that lost its last writes leaves such a file."""
+    """A shard of zeros, which a file system that lost its last writes leaves, is found."""
     shard = directory / "params_shard_0.bin"
     shard.write_bytes(bytes(shard.stat().st_size))
     with pytest.raises(DamagedArtifactError, match="are not those that were written"):
@@ -112,7 +112,7 @@ def test_zeros_of_the_same_size_are_found(directory: Path) -> None:
     "content", ["", "{", "[]", "null", '{"records": []}', '{"records": [{}]}', '{"records": [3]}', "\x80"]
 )
 def test_a_damaged_index_is_named(directory: Path, content: str) -> None:
-    """Whatever is left of it."""
+    """The error names the index, whatever is left of it."""
     (directory / "tensor-cache.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(DamagedArtifactError, match=r"tensor-cache\.json can't be read: "):
         load(directory, NORM)
@@ -120,7 +120,7 @@ def test_a_damaged_index_is_named(directory: Path, content: str) -> None:
 
 @pytest.mark.parametrize("file", ["tensor-cache.json", "params_shard_0.bin"])
 def test_a_missing_file_is_named(directory: Path, file: str) -> None:
-    """The index or the shard."""
+    """The error names the index or the shard, whichever is missing."""
     (directory / file).unlink()
     with pytest.raises(DamagedArtifactError, match=file):
         load(directory, NORM)
@@ -129,7 +129,7 @@ def test_a_missing_file_is_named(directory: Path, file: str) -> None:
 @pytest.mark.parametrize("key", ["shape", "dtype", "nbytes", "byteOffset", "crc32", "name"])
 @pytest.mark.parametrize("value", [None, -1, 10**30, "int4", [1]], ids=str)
 def test_an_index_that_lies_is_damage(directory: Path, key: str, value: object) -> None:
-    """An index that was changed is not believed."""
+    """An index with a wrong value is reported as damage."""
     path = directory / "tensor-cache.json"
     index = json.loads(path.read_text())
     index["records"][0]["records"][0][key] = value

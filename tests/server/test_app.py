@@ -1,4 +1,4 @@
-"""The application as a whole: its layers and the paths that belong to nobody else."""
+"""The application as a whole: its layers, and the paths that no other file tests."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ PREFLIGHT = {"Origin": "http://page", "Access-Control-Request-Method": "POST"}
 
 
 async def test_any_origin_by_default(client: httpx.AsyncClient) -> None:
-    """Pages from anywhere may call, and may read the request id."""
+    """Pages of any origin may call the server, and may read the request id."""
     reply = await client.get("/v1/models", headers={"Origin": "http://page"})
     assert reply.headers["access-control-allow-origin"] == "*"
     assert "x-request-id" in reply.headers["access-control-expose-headers"].lower()
 
 
 async def test_credentials_with_a_list_of_origins(make_client: MakeClient) -> None:
-    """A listed origin may send credentials, in preflights too; another one is not named."""
+    """A listed origin is allowed to send credentials, in preflights too; any other origin is not allowed."""
     async with make_client(allow_credentials=True, allow_origins=["http://page"]) as client:
         ours = [
             await client.get("/v1/models", headers={"Origin": "http://page"}),
@@ -34,13 +34,13 @@ async def test_credentials_with_a_list_of_origins(make_client: MakeClient) -> No
 
 
 def test_credentials_with_any_origin_are_refused() -> None:
-    """A server that let every page act for its reader does not start."""
+    """A server does not start if its settings would let any page act with its reader's credentials."""
     with pytest.raises(ConfigError, match=r"allow_credentials.*allow_origins"):
         ServerConfig(allow_credentials=True)
 
 
 async def test_pages_of_public_sites_may_ask_for_a_private_network(make_client: MakeClient) -> None:
-    """Browsers that ask for a permission of their own get it with the origin's, and only then."""
+    """Browsers that ask for this permission get it if the origin is allowed, and only then."""
     asking = {**PREFLIGHT, "Access-Control-Request-Private-Network": "true"}
     async with make_client(allow_origins=["http://page"]) as client:
         ours = await client.options("/v1/chat/completions", headers=asking)
@@ -52,7 +52,7 @@ async def test_pages_of_public_sites_may_ask_for_a_private_network(make_client: 
 
 
 async def test_listed_origins_only(make_client: MakeClient) -> None:
-    """With a list of origins, others get no permission."""
+    """With a list of origins, no other origin is allowed."""
     async with make_client(allow_origins=["http://page"]) as client:
         ours = await client.get("/v1/models", headers={"Origin": "http://page"})
         theirs = await client.get("/v1/models", headers={"Origin": "http://other"})
@@ -69,13 +69,13 @@ async def test_refusals_can_be_read_by_pages(client: httpx.AsyncClient, path: st
 
 
 async def test_documentation_is_served(client: httpx.AsyncClient) -> None:
-    """/docs and its schema are there."""
+    """The server serves /docs and its schema."""
     assert (await client.get("/docs")).status_code == 200
     assert "/v1/chat/completions" in (await client.get("/openapi.json")).json()["paths"]
 
 
 async def test_without_the_page_the_root_leads_to_the_documentation(make_client: MakeClient) -> None:
-    """With --no-ui there is nothing of the page, and / is a way to /docs."""
+    """With --no-ui, none of the page's files is served, and / redirects to /docs."""
     async with make_client(enable_ui=False) as client:
         assert (await client.get("/")).headers["location"] == "/docs"
         assert (await client.head("/")).is_redirect
@@ -84,5 +84,5 @@ async def test_without_the_page_the_root_leads_to_the_documentation(make_client:
 
 
 async def test_debug_paths_are_off_by_default(client: httpx.AsyncClient) -> None:
-    """Without --enable-debug there is nothing under /debug."""
+    """Without --enable-debug, paths under /debug answer 404."""
     assert (await client.post("/debug/reset_engine", json={"model": "fake"})).status_code == 404

@@ -23,14 +23,14 @@ POST = b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 
 @pytest.fixture(params=[connection_class, H11Connection], ids=lambda kind: str(kind.__name__))
 def kind(request: pytest.FixtureRequest) -> type[Connection]:
-    """On the parser that this machine has, and on the one that every machine has."""
+    """The best parser that this machine has, and the one that every machine has."""
     found: type[Connection] = request.param
     return found
 
 
 class App:
-    """/hold is answered when `gate` opens, and sets `left` if its client goes first; /read reads its
-    body, and /endless writes one.
+    """It answers /hold when `gate` opens, and sets `left` if the client goes first; it reads the body of
+    /read, and writes one without end for /endless.
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class Client:
         return status, json.loads(body)["error"]["code"]
 
     async def ends(self) -> bytes:
-        """Wait until the server closes the connection; what it has sent until then."""
+        """Wait until the server closes the connection, and return what it sent until then."""
         try:
             return await self._reader.read()
         except ConnectionError:
@@ -120,7 +120,7 @@ Connect = Callable[[], Awaitable[Client]]
 
 @asynccontextmanager
 async def serving(kind: type[Connection], app: App, **settings: Any) -> AsyncIterator[Connect]:
-    """A server; calling what is yielded connects to it."""
+    """A running server; the function that is yielded connects to it."""
     connections = Connections(ServerConfig(**settings), lambda: None)
     sock = bind_socket("127.0.0.1", 0)
     config = uvicorn.Config(
@@ -151,13 +151,13 @@ async def serving(kind: type[Connection], app: App, **settings: Any) -> AsyncIte
 
 
 def header(size: int) -> bytes:
-    """A request whose headers have so many bytes, with the empty line."""
+    """A request whose headers have `size` bytes, including the empty line."""
     start, end = b"GET /big HTTP/1.1\r\nHost: localhost\r\nX: ", b"\r\n\r\n"
     return start + b"x" * (size - len(start) - len(end)) + end
 
 
 async def test_headers_up_to_the_limit_are_read(kind: type[Connection]) -> None:
-    """Two requests in a row have 64 KiB each."""
+    """Two requests in a row may each have 64 KiB of headers."""
     async with serving(kind, App()) as connect:
         client = await connect()
         for _ in range(2):
@@ -167,7 +167,7 @@ async def test_headers_up_to_the_limit_are_read(kind: type[Connection]) -> None:
 
 @pytest.mark.parametrize("start", [b"GET /x HTTP/1.1\r\n", b"GET /x HTTP/1.1\r\nX: ", b"GET /"])
 async def test_longer_headers_are_refused(kind: type[Connection], start: bytes) -> None:
-    """One endless header, many of them, or an endless path: the answer comes while the client still sends."""
+    """One endless header, many headers or an endless path get a refusal while the client still sends."""
     async with serving(kind, App()) as connect:
         client = await connect()
         client.send(start)
@@ -177,7 +177,7 @@ async def test_longer_headers_are_refused(kind: type[Connection], start: bytes) 
 
 
 async def test_longer_trailers_are_refused(kind: type[Connection]) -> None:
-    """The headers that may follow a body count as headers."""
+    """The headers that may follow a body are limited like those before it."""
     app = App()
     async with serving(kind, app) as connect:
         client = await connect()
@@ -190,7 +190,7 @@ async def test_longer_trailers_are_refused(kind: type[Connection]) -> None:
 
 
 async def test_bytes_that_are_no_http_are_refused(kind: type[Connection]) -> None:
-    """The refusal has the form of all errors."""
+    """Bytes that are not HTTP get a refusal in the form that all errors have."""
     async with serving(kind, App()) as connect:
         client = await connect()
         client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello\r\n\r\n")
@@ -198,7 +198,7 @@ async def test_bytes_that_are_no_http_are_refused(kind: type[Connection]) -> Non
 
 
 async def test_half_sent_headers_end_after_a_time(kind: type[Connection]) -> None:
-    """Who begins a request and doesn't go on is told so; who says nothing isn't told anything."""
+    """A client that does not finish its headers gets a 408; one that sent nothing is just disconnected."""
     async with serving(kind, App(), header_timeout=0.1) as connect:
         slow, silent = await connect(), await connect()
         slow.send(b"GET / HTTP/1.1\r\nX: ")
@@ -207,7 +207,7 @@ async def test_half_sent_headers_end_after_a_time(kind: type[Connection]) -> Non
 
 
 async def test_a_half_sent_body_ends_after_a_time(kind: type[Connection]) -> None:
-    """The application is told that the client is gone, the client that it was too late."""
+    """The application sees that the client is gone, and the client gets a 408."""
     app = App()
     async with serving(kind, app, body_timeout=0.1) as connect:
         client = await connect()
@@ -217,7 +217,7 @@ async def test_a_half_sent_body_ends_after_a_time(kind: type[Connection]) -> Non
 
 
 async def test_an_answer_may_take_any_time(kind: type[Connection]) -> None:
-    """While the server is at work, no limit counts."""
+    """While the server works on a reply, no time limit applies."""
     app = App()
     async with serving(kind, app, header_timeout=0.1, body_timeout=0.1) as connect:
         held, silent = await connect(), await connect()
@@ -229,7 +229,7 @@ async def test_an_answer_may_take_any_time(kind: type[Connection]) -> None:
 
 
 async def test_an_answer_that_is_not_read_ends_after_a_time(kind: type[Connection]) -> None:
-    """The application writes no more, as if the client were gone."""
+    """If the client reads nothing for too long, the application sees a disconnect."""
     app = App()
     async with serving(kind, app, send_timeout=0.1) as connect:
         client = await connect()
@@ -238,7 +238,7 @@ async def test_an_answer_that_is_not_read_ends_after_a_time(kind: type[Connectio
 
 
 async def test_an_idle_connection_is_closed(kind: type[Connection]) -> None:
-    """After an answer, and when the time for the next request is up."""
+    """After a reply, the connection is closed when the time for the next request is up."""
     async with serving(kind, App(), idle_timeout=1) as connect:
         client = await connect()
         client.send(GET % b"a")
@@ -247,7 +247,7 @@ async def test_an_idle_connection_is_closed(kind: type[Connection]) -> None:
 
 
 async def test_requests_at_once_are_answered_in_order(kind: type[Connection]) -> None:
-    """Some come together, one half at a time, some while the first is being answered."""
+    """Replies keep the order of requests that came together, in two halves, or during the first reply."""
     app = App()
     async with serving(kind, app) as connect:
         client = await connect()
@@ -261,7 +261,7 @@ async def test_requests_at_once_are_answered_in_order(kind: type[Connection]) ->
 
 @pytest.mark.parametrize("behind", [b"", GET % b"b", GET % b"b" * 2000, POST % 100_000 + b"x" * 50_000])
 async def test_a_client_that_leaves_is_noticed(kind: type[Connection], behind: bytes) -> None:
-    """Whatever it sent behind the request that is being answered."""
+    """The server notices it, whatever the client sent after the request that is being answered."""
     app = App()
     async with serving(kind, app) as connect:
         client = await connect()
@@ -273,7 +273,7 @@ async def test_a_client_that_leaves_is_noticed(kind: type[Connection], behind: b
 
 
 async def test_a_client_that_closes_its_half_has_left(kind: type[Connection]) -> None:
-    """As other servers have it: nobody sends a request, closes one half and waits on the other."""
+    """A client that closes its sending half counts as gone, as it does for other servers."""
     app = App()
     async with serving(kind, app) as connect:
         client = await connect()
@@ -284,7 +284,7 @@ async def test_a_client_that_closes_its_half_has_left(kind: type[Connection]) ->
 
 
 async def test_too_much_behind_a_request_ends_the_connection(kind: type[Connection]) -> None:
-    """What is held back is bounded by the size of headers."""
+    """The connection ends when more bytes wait behind a request than headers may have."""
     app = App()
     async with serving(kind, app) as connect:
         client = await connect()
@@ -296,7 +296,7 @@ async def test_too_much_behind_a_request_ends_the_connection(kind: type[Connecti
 
 
 async def test_a_new_connection_takes_the_place_of_one_that_waits(kind: type[Connection]) -> None:
-    """The one that has waited longest for its client goes; one that is served stays."""
+    """The connection that has waited longest for its client is closed; one that is being served stays."""
     app = App()
     async with serving(kind, app, max_connections=3) as connect:
         served, first, second = await connect(), await connect(), await connect()
@@ -314,7 +314,7 @@ async def test_a_new_connection_takes_the_place_of_one_that_waits(kind: type[Con
 
 
 async def test_probes_are_answered_when_all_connections_are_served(kind: type[Connection]) -> None:
-    """Nothing else is, until one of them is free again."""
+    """Probes are answered then, and all other requests are refused until a connection is free again."""
     app = App()
     async with serving(kind, app, max_connections=1) as connect:
         served = await connect()
@@ -330,7 +330,7 @@ async def test_probes_are_answered_when_all_connections_are_served(kind: type[Co
 
 
 async def test_a_body_is_asked_for_when_it_is_read() -> None:
-    """A client that waits for 100 Continue gets it from an application that reads, and not before."""
+    """A client that waits for 100 Continue gets it only when the application reads the body."""
     app = App()
     expecting = b"POST /%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
     async with serving(connection_class, app) as connect:

@@ -17,14 +17,14 @@ async def test_a_lone_engine_need_not_be_named(context: ServerContext) -> None:
 
 
 async def test_an_unknown_model_is_refused(context: ServerContext) -> None:
-    """Even with one engine, a wrong name is an error that tells the right one."""
+    """Even with one engine, a wrong name is an error, whose message has the right one."""
     with pytest.raises(ModelNotFoundError, match="'fake'") as caught:
         context.get("gpt-4")
     assert caught.value.param == "model"
 
 
 async def test_two_engines_must_be_named(context: ServerContext) -> None:
-    """With two engines a name is needed, and both are listed in order."""
+    """With two engines, a request must name one; both are listed in order."""
     context.add(AsyncMLCEngine.from_loaded(fake_model("other")))
     assert context.names == ["fake", "other"]
     assert context.get("other").name == "other"
@@ -33,7 +33,7 @@ async def test_two_engines_must_be_named(context: ServerContext) -> None:
 
 
 async def test_names_are_unique(context: ServerContext) -> None:
-    """Two models under one name can't be told apart."""
+    """A second model under the same name is refused."""
     twin = AsyncMLCEngine.from_loaded(fake_model("fake"))
     with pytest.raises(ConfigError, match="'fake'"):
         context.add(twin)
@@ -41,7 +41,7 @@ async def test_names_are_unique(context: ServerContext) -> None:
 
 
 async def test_draining_takes_nothing_new(context: ServerContext) -> None:
-    """From the first moment of a drain, engines are there for what runs only."""
+    """Once a drain has begun, an engine can still be looked up, but not for a new generation."""
     await context.drain(0)
     assert context.is_draining
     assert context.get("fake").name == "fake"
@@ -52,7 +52,7 @@ async def test_draining_takes_nothing_new(context: ServerContext) -> None:
 async def test_what_is_served_need_not_generate_text(
     client: httpx.AsyncClient, context: ServerContext
 ) -> None:
-    """It is listed beside the others, and a request that it has no answer to is refused."""
+    """Such a model is listed beside the others, and a request that it can't answer is refused."""
     context.add(FakeServed("encoder", context_length=77))
     cards = (await client.get("/v1/models")).json()["data"]
     assert [(card["id"], card["max_model_len"]) for card in cards] == [("fake", 1024), ("encoder", 77)]
@@ -62,7 +62,7 @@ async def test_what_is_served_need_not_generate_text(
 
 
 async def test_there_is_room_while_anything_has_room() -> None:
-    """A request is refused before its body is read only if nothing that is served could take it."""
+    """A request is refused before its body is read only if no model has room for it."""
     context = ServerContext()
     first, second = FakeServed("first"), FakeServed("second")
     context.add(first)
@@ -75,7 +75,7 @@ async def test_there_is_room_while_anything_has_room() -> None:
 
 
 async def test_whatever_is_sick_is_named() -> None:
-    """The dead and the stuck, each with what is wrong."""
+    """The dead model and the stuck one are named, each with what is wrong."""
     context = ServerContext()
     dead, stuck, well = FakeServed("dead"), FakeServed("stuck"), FakeServed("well")
     for served in (dead, stuck, well):
@@ -88,7 +88,7 @@ async def test_whatever_is_sick_is_named() -> None:
 
 
 async def test_the_dead_are_not_drained() -> None:
-    """They have told their clients already; all others get the time that the drain has."""
+    """A dead model, whose clients have had their error, is not drained; the others get the drain's time."""
     context = ServerContext()
     dead, well = FakeServed("dead"), FakeServed("well")
     for served in (dead, well):

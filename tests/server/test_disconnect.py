@@ -1,4 +1,4 @@
-"""Work that ends with its client."""
+"""Work that ends when its client leaves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def connection() -> tuple[Receive, Callable[[], None]]:
 
 
 async def test_result_comes_through() -> None:
-    """While the client stays, the work's result is the result."""
+    """While the client stays, the call returns the work's result."""
     receive, _ = connection()
 
     async def work() -> int:
@@ -34,7 +34,7 @@ async def test_result_comes_through() -> None:
 
 
 async def test_error_comes_through() -> None:
-    """So is its exception."""
+    """While the client stays, the call raises the work's exception."""
     receive, _ = connection()
 
     async def work() -> None:
@@ -45,7 +45,7 @@ async def test_error_comes_through() -> None:
 
 
 async def test_work_is_cancelled_when_the_client_goes() -> None:
-    """Work nobody waits for has been cancelled, and has cleaned up, when the call returns."""
+    """When the call returns, work whose client has gone was cancelled and has cleaned up."""
     receive, close = connection()
     cancelled = False
 
@@ -63,7 +63,7 @@ async def test_work_is_cancelled_when_the_client_goes() -> None:
 
 
 async def test_cancellation_reaches_the_work() -> None:
-    """Whoever cancels the caller cancels the work."""
+    """Cancelling the caller cancels the work."""
     receive, _ = connection()
     started, cancelled = asyncio.Event(), asyncio.Event()
 

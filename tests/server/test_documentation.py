@@ -27,14 +27,14 @@ async def document(make_client: MakeClient) -> dict[str, Any]:
 
 
 async def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
-    """The types within bodies are among the components."""
+    """Every `$ref`, also within bodies, leads to one of the document's components."""
     components = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert set(references(document)) <= components
     assert "#/components/schemas/Message" in components
 
 
 async def test_bodies_are_described(document: dict[str, Any]) -> None:
-    """With the fields that are honoured."""
+    """Request bodies are described with their fields."""
     for path, field in (("/v1/chat/completions", "messages"), ("/v1/completions", "prompt")):
         body = document["paths"][path]["post"]["requestBody"]
         assert body["required"]
@@ -42,18 +42,18 @@ async def test_bodies_are_described(document: dict[str, Any]) -> None:
 
 
 async def test_replies_are_described(document: dict[str, Any]) -> None:
-    """Whole ones and streams."""
+    """Whole replies and streams are both described."""
     content = document["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]
     assert content["application/json"]["schema"]["$ref"].endswith("/ChatCompletion")
     assert "text/event-stream" in content
 
 
 async def test_every_status_of_a_refusal_is_told_somewhere(document: dict[str, Any]) -> None:
-    """Generating text can end in all of them."""
+    """A chat completion lists the statuses of all refusals, as it can end in each of them."""
     told = document["paths"]["/v1/chat/completions"]["post"]["responses"].keys()
     assert {str(kind.status) for kind in RequestError.__subclasses__()} <= told
 
 
 async def test_the_document_is_the_same_each_time(client: httpx.AsyncClient) -> None:
-    """It is made once, and nothing is lost the second time."""
+    """The document is made once, and the second request gets all of it too."""
     assert (await client.get("/openapi.json")).json() == (await client.get("/openapi.json")).json()

@@ -1,4 +1,4 @@
-"""Request fields that nobody knows."""
+"""Request fields that are unknown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COMPLETION = {"prompt": "Hello", "max_tokens": 1}
 
 
 async def test_the_reply_lists_what_was_ignored(client: httpx.AsyncClient) -> None:
-    """Whatever the reply is: whole, a stream, or a refusal for another reason; none if nothing was."""
+    """A whole reply, a stream and a refusal all list the ignored fields; without any, there is no header."""
     odd = {**COMPLETION, "mood": "good", "stream_options": {"colour": 1}}
     for more, status in (({}, 200), ({"stream": True}, 200), ({"model": "nowhere"}, 404)):
         reply = await client.post("/v1/completions", json={**odd, **more})
@@ -23,13 +23,13 @@ async def test_the_reply_lists_what_was_ignored(client: httpx.AsyncClient) -> No
 
 
 async def test_pages_may_read_the_list(client: httpx.AsyncClient) -> None:
-    """Browsers show a page the headers that the server names."""
+    """The header is among those that the server allows browsers to show to a page."""
     reply = await client.get("/v1/models", headers={"Origin": "http://page"})
     assert "x-ignored-fields" in reply.headers["access-control-expose-headers"].lower()
 
 
 async def test_the_list_is_short_and_plain(client: httpx.AsyncClient) -> None:
-    """Names are the client's choice; they neither bloat the header nor end it."""
+    """The field names that a client makes up can neither bloat the header nor break out of it."""
     names = ["x" * 10_000, "a, b\r\nSet-Cookie: c=d", "ümlaut", *(f"field{i}" for i in range(1000))]
     reply = await client.post("/v1/completions", json={**COMPLETION, **dict.fromkeys(names, 1)})
     listed = reply.headers["x-ignored-fields"].split(", ")
@@ -41,7 +41,7 @@ async def test_the_list_is_short_and_plain(client: httpx.AsyncClient) -> None:
 async def test_they_are_counted_and_logged_once(
     client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An operator sees which fields clients rely on."""
+    """An operator sees ignored fields in the metrics, each time, and in the log, once."""
     for _ in range(2):
         await client.post("/v1/completions", json={**COMPLETION, "mood": "good"})
     metrics = (await client.get("/metrics")).text
@@ -51,7 +51,7 @@ async def test_they_are_counted_and_logged_once(
 
 
 async def test_made_up_names_are_one_series(client: httpx.AsyncClient) -> None:
-    """A client that sends ever new names fills neither the metrics nor the log."""
+    """A client that keeps sending new names does not fill the metrics: beyond 100 they count as one."""
     for start in range(0, 160, 16):
         odd = {f"field{number}": 1 for number in range(start, start + 16)}
         await client.post("/v1/completions", json={**COMPLETION, **odd})
@@ -61,7 +61,7 @@ async def test_made_up_names_are_one_series(client: httpx.AsyncClient) -> None:
 
 
 async def test_strict_servers_refuse_them_by_name(make_client: MakeClient) -> None:
-    """With --strict-requests a mistake in a name is an error, wherever it stands."""
+    """With --strict-requests, an unknown field is an error, even inside another field."""
     async with make_client(strict_requests=True) as client:
         reply = await client.post("/v1/completions", json={**COMPLETION, "stream_options": {"colour": 1}})
         assert reply.status_code == 400

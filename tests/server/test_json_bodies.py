@@ -31,7 +31,7 @@ def nested(depth: int) -> Any:
     ],
 )
 async def test_malformed_json_says_where(client: httpx.AsyncClient, body: bytes, place: str) -> None:
-    """The message points to the line and column that can't be read."""
+    """The message gives the line and column where the JSON is malformed."""
     reply = await client.post("/v1/completions", content=body, headers=JSON)
     assert reply.status_code == 400
     assert place in reply.json()["error"]["message"]
@@ -39,7 +39,7 @@ async def test_malformed_json_says_where(client: httpx.AsyncClient, body: bytes,
 
 @pytest.mark.parametrize("body", [b"\xff\xfe", b"[" * 100_000, b"1" * 5000, b"", b"null", b"[]", b'"text"'])
 async def test_odd_bodies_are_the_clients_fault(client: httpx.AsyncClient, body: bytes) -> None:
-    """Bytes that are no text, nesting without end, huge numbers, nothing, not an object: all 400."""
+    """Bytes that are no text, endless nesting, huge numbers, an empty body and a non-object all get 400."""
     reply = await client.post("/v1/completions", content=body, headers=JSON)
     assert reply.status_code == 400
     assert reply.json()["error"]["type"] == "invalid_request_error"
@@ -47,7 +47,7 @@ async def test_odd_bodies_are_the_clients_fault(client: httpx.AsyncClient, body:
 
 @pytest.mark.parametrize("kind", ["", "application/x-www-form-urlencoded", "text/plain", "json"])
 async def test_json_must_be_announced(client: httpx.AsyncClient, kind: str) -> None:
-    """`curl -d` without a header sends a form: the reply says which header is missing."""
+    """The refusal of another type names the right header, as `curl -d` by itself announces a form."""
     reply = await client.post(
         "/v1/completions", content=b'{"prompt": "x"}', headers={"Content-Type": kind} if kind else {}
     )
@@ -59,7 +59,7 @@ async def test_json_must_be_announced(client: httpx.AsyncClient, kind: str) -> N
     "kind", ["application/json; charset=utf-8", "Application/JSON", "application/x+json"]
 )
 async def test_json_may_be_announced_in_many_ways(client: httpx.AsyncClient, kind: str) -> None:
-    """Parameters, capitals and kinds of JSON make no difference."""
+    """Parameters, capitals and subtypes of JSON make no difference."""
     reply = await client.post(
         "/v1/completions", content=b'{"prompt": "x", "max_tokens": 1}', headers={"Content-Type": kind}
     )
@@ -71,7 +71,7 @@ async def test_json_may_be_announced_in_many_ways(client: httpx.AsyncClient, kin
 async def test_deep_nesting_is_no_failure_of_the_server(
     client: httpx.AsyncClient, place: str, depth: int
 ) -> None:
-    """What nests as deep as schemas do is taken; what nests deeper is the client's fault at worst."""
+    """A body that nests as deep as schemas do is accepted; a deeper one gets a 400, not a failure."""
     deep = nested(depth)
     call = {"function": {"name": "f", "arguments": json.dumps(deep) if place == "arguments_text" else deep}}
     bodies: dict[str, Any] = {
@@ -88,7 +88,7 @@ async def test_deep_nesting_is_no_failure_of_the_server(
 
 
 async def test_limits_are_settings(make_client: MakeClient) -> None:
-    """Whoever needs more can have more."""
+    """The limits on depth and elements can be changed by settings."""
     body = {"prompt": "x", "max_tokens": 1, "mood": nested(98), "ids": [0] * 400}
     async with make_client(max_body_depth=100, max_body_elements=1500) as client:
         assert (await client.post("/v1/completions", json=body)).status_code == 200
@@ -110,7 +110,7 @@ WRONG: dict[str, Any] = {
 
 @pytest.mark.parametrize("field", WRONG)
 async def test_of_many_mistakes_few_are_told(client: httpx.AsyncClient, field: str) -> None:
-    """A body of wrong elements gets a short reply, whatever their number."""
+    """A body with very many wrong elements gets a short reply."""
     wrong = WRONG[field]
     values = {f"{i}a": 0 for i in range(50_000)} if isinstance(wrong, dict) else wrong * 100_000
     path = "completions" if field == "prompt" else "chat/completions"

@@ -13,7 +13,7 @@ from mlc_serve.server.lifecycle import run
 
 
 def test_a_port_that_was_lost_is_told() -> None:
-    """If another process listens by the time that the models are loaded, the server closes and says so."""
+    """If another process listens by the time the models are loaded, the server stops with an error."""
     with socket.socket() as stranger, socket.socket() as ours:
         for sock in (stranger, ours):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""How long the event loop is held."""
+"""How long the event loop is held up by one callback."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INTERVAL = 0.01
 
 
 class FakeLoop:
-    """An event loop whose timers the test lets ring."""
+    """An event loop whose timers go off when the test says so."""
 
     def __init__(self) -> None:
         self.timers: list[Callable[[], None]] = []
@@ -41,7 +41,7 @@ class FakeLoop:
         self.timers.clear()
 
     def ring(self) -> None:
-        """Come to the one timer that there is."""
+        """Let the only timer go off."""
         (callback,) = self.timers
         self.timers.clear()
         callback()
@@ -51,7 +51,7 @@ class FakeLoop:
 def watched(
     loop: FakeLoop, warning: float = INTERVAL * BEATS_PER_WARNING, is_busy: Callable[[], bool] = lambda: False
 ) -> Iterator[tuple[LoopWatch, LoopHolds]]:
-    """A watch over a loop that runs on this thread, with a beat that is due."""
+    """A watch over a loop on this thread, which waits for its first beat."""
     holds = LoopHolds()
     watch = LoopWatch(holds, warning, is_busy)
     watch.start(cast(Any, loop))
@@ -63,19 +63,19 @@ def watched(
 
 
 def test_a_beat_that_is_on_time_is_no_hold() -> None:
-    """Between two beats lies an interval, of which any part may be spent computing."""
+    """Computing for any part of the interval between two beats is not a hold."""
     assert hold_between(AT, Clocks(100.0 + INTERVAL / 2, 10.0 + INTERVAL / 2), INTERVAL) == Hold(0, 0)
 
 
-def test_a_hold_is_what_lies_between_two_beats_beyond_that() -> None:
-    """By either clock."""
+def test_a_hold_is_the_time_beyond_the_interval() -> None:
+    """By either clock, a hold is the time between two beats, less the interval."""
     hold = hold_between(AT, Clocks(100.5, 10.3), INTERVAL)
     assert hold.wall == pytest.approx(0.5 - INTERVAL)
     assert hold.cpu == pytest.approx(0.3 - INTERVAL)
 
 
 def test_computing_holds_the_loop() -> None:
-    """What is computed before the loop comes to its next beat is told: all of it but one interval."""
+    """Time spent computing before the next beat is reported as a hold, less one interval."""
     loop = FakeLoop()
     start = time.thread_time()
     with watched(loop) as (_, holds):
@@ -86,7 +86,7 @@ def test_computing_holds_the_loop() -> None:
 
 
 def test_waiting_holds_the_loop_without_computing() -> None:
-    """A callback that sleeps is a hold by the wall's clock alone."""
+    """A callback that sleeps is a hold by the wall clock only, not by the CPU clock."""
     loop = FakeLoop()
     with watched(loop) as (_, holds):
         time.sleep(0.3)
@@ -96,7 +96,7 @@ def test_waiting_holds_the_loop_without_computing() -> None:
 
 
 def test_beats_end_when_there_is_nothing_to_serve() -> None:
-    """Some time after the last request the loop is left alone, until bytes come in again."""
+    """Some time after the last request the beats stop, until bytes come in again."""
     loop = FakeLoop()
     busy = iter([True] * 3)
     with watched(loop, is_busy=lambda: next(busy, False)) as (watch, _):
@@ -123,7 +123,7 @@ def test_a_long_hold_is_logged_with_its_stack(caplog: pytest.LogCaptureFixture) 
 
 
 async def test_on_a_real_loop() -> None:
-    """Beats come by themselves."""
+    """On a real loop the beats come without help."""
     came = asyncio.Event()
     holds = LoopHolds()
 
@@ -139,7 +139,7 @@ async def test_on_a_real_loop() -> None:
 
 
 def test_metrics() -> None:
-    """The longest hold by either clock, and how many there were."""
+    """The metrics have the longest hold by either clock, and how many holds there were."""
     holds = LoopHolds()
     for hold in (Hold(0.3, 0.07), Hold(0.2, 0.0), Hold(0.001, 0.0)):
         holds.saw(hold)

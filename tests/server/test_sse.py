@@ -33,7 +33,7 @@ class Connection:
             self.arrived.set()
 
     async def take(self, response: EventStream) -> None:
-        """Let a response send what it has."""
+        """Let a response send everything it has."""
         await response({"type": "http", "method": "POST"}, self.receive, self.send)
 
     @property
@@ -71,7 +71,7 @@ async def test_chunks_then_done() -> None:
 
 
 async def test_a_reply_is_marked_as_a_stream() -> None:
-    """Its type is that of event streams, no cache or proxy may hold it back, and its end is told."""
+    """The reply has the type of event streams, no cache or proxy may hold it back, and its end is marked."""
     connection = Connection()
     await connection.take(EventStream(event("a"), chunks([]), send_timeout=60))
     start, *_, last = connection.sent
@@ -84,7 +84,7 @@ async def test_a_reply_is_marked_as_a_stream() -> None:
 
 
 async def test_refusal_in_mid_stream_is_an_event() -> None:
-    """An error after the first byte arrives as an error object, then the stream ends as it always does."""
+    """An error after the first byte arrives as an error object, and the stream still ends with [DONE]."""
     _, error, done = await events("a", chunks([], EngineDeadError("The engine has died.")))
     assert error["error"]["message"] == "The engine has died."
     assert error["error"]["code"] == "engine_dead"
@@ -92,7 +92,7 @@ async def test_refusal_in_mid_stream_is_an_event() -> None:
 
 
 async def test_unforeseen_error_is_an_event_without_details(caplog: pytest.LogCaptureFixture) -> None:
-    """A bug in one stream is told to its client and logged with its traceback."""
+    """A bug in one stream reaches its client as an error without details, and the log with its traceback."""
     _, error, _ = await events("a", chunks([], ZeroDivisionError("secret")))
     assert error["error"]["type"] == "server_error"
     assert "secret" not in json.dumps(error)
@@ -100,7 +100,7 @@ async def test_unforeseen_error_is_an_event_without_details(caplog: pytest.LogCa
 
 
 async def test_silence_is_filled_with_comments() -> None:
-    """While nothing comes, lines are sent that clients skip; none follows the end."""
+    """While no event comes, comments are sent, which clients skip; none follows the end."""
     connection = Connection()
 
     async def silent_until_pinged() -> AsyncIterator[bytes]:
@@ -115,7 +115,7 @@ async def test_silence_is_filled_with_comments() -> None:
 
 
 async def test_a_client_that_leaves_ends_its_stream() -> None:
-    """Nobody reads on: what would have come is cancelled, and nothing more is sent."""
+    """When the client leaves, the generator of its events is cancelled, and nothing more is sent."""
     connection = Connection()
     cancelled = asyncio.Event()
 
@@ -136,7 +136,7 @@ async def test_a_client_that_leaves_ends_its_stream() -> None:
 
 
 async def test_a_client_that_reads_nothing_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
-    """Where sending takes longer than the time-out, the stream ends, and nothing more is made of it."""
+    """When sending takes longer than the time-out, the stream ends, and no further event is computed."""
     caplog.set_level("INFO")
     connection = Connection()
     asked_for_more = False
@@ -157,7 +157,7 @@ async def test_a_client_that_reads_nothing_is_given_up(caplog: pytest.LogCapture
 
 
 async def test_a_stream_that_has_nothing_to_say_is_not_given_up() -> None:
-    """The time-out is for sending. How long the next event takes to come does not count."""
+    """The time-out applies to sending only, not to the wait for the next event."""
     connection = Connection()
 
     async def silent_for_three_pings() -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""A supervisor's status service: who may read, who may command, and what is told."""
+"""A supervisor's status service: who may read, who may command, and what it answers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TOKEN = {"Authorization": "Bearer secret"}
 
 @pytest.fixture
 async def server() -> AsyncIterator[MLCServer]:
-    """A server that is ended after the test."""
+    """A supervised server that is stopped after the test."""
     async with MLCServer(config_for()) as server:
         yield server
 
 
 @pytest.fixture
 async def client(server: MLCServer) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of its service."""
+    """A client of the server's status service."""
     transport = httpx.ASGITransport(create_status_app(server, "secret"))
     base_url = "http://127.0.0.1"
     async with httpx.AsyncClient(transport=transport, base_url=base_url, timeout=PATIENCE) as client:
@@ -34,7 +34,7 @@ async def client(server: MLCServer) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_status_and_commands(server: MLCServer, client: httpx.AsyncClient) -> None:
-    """Whoever has the token starts, restarts and stops, and each reply is the status afterwards."""
+    """A client with the token can start, restart and stop; each reply is the status afterwards."""
     assert MLCServerStatus(**(await client.get("/status")).json()).word == "stopped"
     started = (await client.post("/start", headers=TOKEN)).json()
     assert started["process_running"]
@@ -50,7 +50,7 @@ async def test_status_and_commands(server: MLCServer, client: httpx.AsyncClient)
 async def test_commands_need_the_token(
     server: MLCServer, client: httpx.AsyncClient, path: str, headers: dict[str, str]
 ) -> None:
-    """Others are turned away, and nothing happens."""
+    """A command without the token is refused and does nothing."""
     reply = await client.post(path, headers=headers)
     assert (reply.status_code, reply.json()["error"]["code"]) == (401, "invalid_api_key")
     assert server.get_status().word == "stopped"
@@ -67,24 +67,24 @@ async def test_commands_need_the_token(
     ],
 )
 async def test_pages_on_loopback_may_read(client: httpx.AsyncClient, origin: str, allowed: bool) -> None:
-    """The page that the server serves shows its supervisor's status; others' pages may not."""
+    """Pages served from this machine may read the status; pages of other sites may not."""
     reply = await client.get("/status", headers={"Origin": origin})
     assert reply.headers.get("access-control-allow-origin") == (origin if allowed else None)
 
 
 async def test_pages_may_not_command(client: httpx.AsyncClient) -> None:
-    """A browser asks first, and is told no."""
+    """A browser's preflight for a command is refused."""
     asking = {"Origin": "http://127.0.0.1:8000", "Access-Control-Request-Method": "POST"}
     assert (await client.options("/stop", headers=asking)).status_code == 400
 
 
 async def test_names_that_lead_here_by_accident_are_refused(client: httpx.AsyncClient) -> None:
-    """A page can't read by giving its own name this address."""
+    """A page can't read the status by making its own name resolve to this address."""
     assert (await client.get("/status", headers={"Host": "example.com"})).status_code == 400
 
 
 async def test_a_failed_start_is_told() -> None:
-    """What keeps the server from starting is the error's message."""
+    """The error's message says what keeps the server from starting."""
     server = MLCServer(MLCServerConfig(command=("/no/such/program",), port=free_port()))
     transport = httpx.ASGITransport(create_status_app(server, "secret"))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
@@ -94,7 +94,7 @@ async def test_a_failed_start_is_told() -> None:
 
 
 async def test_every_change_is_an_event(server: MLCServer) -> None:
-    """Over a real socket: the status now, then each new one; the end of the server ends the stream."""
+    """A reader gets the present status, then each new one; the stream ends with the server."""
     service = StatusService(0)
     serving = asyncio.create_task(service.serve(server, "secret"))
     seen: list[str] = []

@@ -1,18 +1,18 @@
-"""A server's process for tests of the supervisor. It starts fast, because it imports little.
+"""A fake server process for tests of the supervisor. It starts fast, because it imports little.
 
     python -I -S fake_child.py MODE [flags of `mlc_serve serve`]
 
-A mode is several words joined by commas. With any other word it serves GET /v1/models until SIGINT: on the
-socket that it inherits, or else on --port.
+A mode is some of these words, joined by commas. With any other word it serves GET /v1/models until SIGINT: on
+the socket that it inherits, or else on --port.
 
     exit=N            ends with this code at once
-    never-ready       listens to nobody
+    never-ready       never listens
     unauthorized      answers 401
     floods            prints 4 MB to either stream before it serves
     ignores-sigint    needs to be killed
     family=FILE       starts two children, one in a session of its own, and writes their ids to a file
     slow-end          takes long to end after SIGINT
-    takes-port        what is on --port is found in use, as Uvicorn says it: if the number is even
+    takes-port        reports, in Uvicorn's words, that --port is in use if its number is even
     fails=FILE        ends with code 70 while the file is there
     sick=FILE         answers GET /health with 503 while the file is there
     hidden            does not answer while a file named `hide` is in the working directory
@@ -66,7 +66,7 @@ def leave(*_: object) -> None:
 
 
 def start_family(file: Path) -> None:
-    """Two children: the second has left the process group."""
+    """Start two children, the second of which leaves the process group."""
     children = [
         subprocess.Popen([sys.executable, "-I", "-S", "-c", PAUSE], start_new_session=alone)
         for alone in (False, True)
@@ -88,7 +88,7 @@ def own_socket() -> socket.socket:
 
 
 def serve() -> None:
-    """Answer whatever is asked, one connection at a time."""
+    """Answer every request, one connection at a time."""
     status = "401 Unauthorized" if "unauthorized" in MODES else "200 OK"
     with own_socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

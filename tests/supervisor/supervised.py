@@ -1,4 +1,4 @@
-"""What tests of the supervisor share: fake children, quick settings, and waiting for a status."""
+"""What the supervisor's tests share: fake children, quick settings, and waiting for a status."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def config_for(mode: str = "serve", **settings: Any) -> MLCServerConfig:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, below those that the system hands out to clients."""
+    """A port that no process listens on at this moment."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     return port

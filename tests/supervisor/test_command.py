@@ -1,4 +1,4 @@
-"""A configuration becomes the words of a command line."""
+"""How a configuration becomes a command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlc_serve.supervisor.command import command_for, environment_for
 
 @pytest.fixture
 def mlc_llm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program of that name, alone on PATH."""
+    """A program named mlc_llm, the only one on PATH."""
     program = tmp_path / "mlc_llm"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -25,7 +25,7 @@ def mlc_llm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_default_is_this_package() -> None:
-    """The same interpreter, the demo model, the port that was found, and the limit of 32 000 tokens."""
+    """By default this package serves the demo model on the port that was found, up to 32 000 tokens."""
     assert command_for(MLCServerConfig().settings(), 8003) == [
         sys.executable,
         *("-m", "mlc_serve", "serve", "--port=8003", "--overrides", "context_window_limit=32000"),
@@ -33,7 +33,7 @@ def test_the_default_is_this_package() -> None:
 
 
 def test_every_setting_is_passed_on() -> None:
-    """The command line says all that differs from the defaults, the model first."""
+    """The command line has every setting that differs from the defaults, and the model first."""
     config = MLCServerConfig(
         model="dir",
         command=("run", "this"),
@@ -56,7 +56,7 @@ def test_every_setting_is_passed_on() -> None:
 
 
 def test_api_keys_are_passed_on_where_nobody_sees_them() -> None:
-    """In the environment, whole, whatever their letters; `mlc_llm` can be told on its command line alone."""
+    """Our server gets whole keys, even with commas and accents, in its environment; `mlc_llm` gets none."""
     config = MLCServerConfig(model="dir", api_keys=("a,b", "clé"))
     (variable,) = environment_for(config.settings()).items()
     assert variable[0] == "MLC_SERVE_API_KEY"
@@ -67,7 +67,7 @@ def test_api_keys_are_passed_on_where_nobody_sees_them() -> None:
 
 
 def test_mlc_llm_gets_the_flags_that_it_knows(mlc_llm: Path) -> None:
-    """Ours that are the same; the level of optimization, which is a flag here, is an override there."""
+    """mlc_llm gets the flags that are like ours; the optimization level becomes an override."""
     config = MLCServerConfig(
         command="mlc_llm", model="dir", opt="O2", mode="server", allow_origins=("x",), max_num_sequence=2
     )
@@ -78,7 +78,7 @@ def test_mlc_llm_gets_the_flags_that_it_knows(mlc_llm: Path) -> None:
 
 
 def test_mlc_llm_has_no_limit_but_the_window(mlc_llm: Path) -> None:
-    """A limit that was asked for becomes the context window; the default one enlarges nobody's."""
+    """A limit that was set becomes mlc_llm's context window."""
     config = MLCServerConfig(command="mlc_llm", model="dir", max_tokens=4096)
     assert command_for(config.settings(), 9)[-1] == "context_window_size=4096"
 
@@ -96,13 +96,13 @@ def test_mlc_llm_has_no_limit_but_the_window(mlc_llm: Path) -> None:
 def test_mlc_llm_is_not_told_what_it_does_not_know(
     mlc_llm: Path, settings: dict[str, Any], part: str
 ) -> None:
-    """An option that it lacks is refused by name rather than dropped."""
+    """An option that mlc_llm lacks is refused by name rather than dropped."""
     with pytest.raises(ConfigError, match=part):
         command_for(MLCServerConfig(**{"command": "mlc_llm", "model": "dir", **settings}).settings(), 9)
 
 
 def test_mlc_llm_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says what to do."""
+    """If mlc_llm is not on PATH, the error says so."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CommandError, match="mlc_llm is not on PATH"):
         command_for(MLCServerConfig(command="mlc_llm", model="dir").settings(), 9)

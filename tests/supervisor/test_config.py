@@ -1,4 +1,4 @@
-"""MLCServerConfig holds every setting, refuses what the declarations refuse, and survives JSON."""
+"""MLCServerConfig has every setting, refuses what the declarations refuse, and survives JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHANGED: dict[str, Any] = {
 
 
 def test_the_defaults_are_those_of_the_declarations() -> None:
-    """Nothing is typed out twice; what differs is what the supervisor's own defaults say."""
+    """The defaults are those of the four declarations; only the supervisor's limit on tokens is added."""
     config = MLCServerConfig()
     assert (config.port, config.host, config.log_level) == (8000, "127.0.0.1", "INFO")
     assert config.max_tokens == 32_000
@@ -48,7 +48,7 @@ def test_every_setting_of_serve_is_a_field() -> None:
 
 
 def test_json_and_back() -> None:
-    """What JSON carries is equal to what was, and reaches the parts with its types."""
+    """A configuration is the same after a way through JSON, and its parts get the right types."""
     config = MLCServerConfig(**CHANGED)
     assert MLCServerConfig.model_validate_json(config.model_dump_json()) == config
     settings = config.settings()
@@ -59,7 +59,7 @@ def test_json_and_back() -> None:
 
 
 def test_parts_become_a_configuration() -> None:
-    """The lower of two limits on a request's tokens counts."""
+    """A configuration made from parts has their settings, and the lower of two limits on tokens."""
     parts = (ServerConfig(port=1), LaunchConfig(device="cpu"), SupervisionConfig(max_tokens=500))
     config = MLCServerConfig.of(EngineConfig(model="m", context_window_limit=400), *parts)
     assert (config.port, config.device, config.model, config.max_tokens) == (1, "cpu", "m", 400)
@@ -68,7 +68,7 @@ def test_parts_become_a_configuration() -> None:
 
 @pytest.mark.parametrize("values", [{}, CHANGED, {"max_single_sequence_length": 64_000}])
 def test_settings_become_the_same_configuration(values: dict[str, Any]) -> None:
-    """Whichever of the two a program has, it can have the other, and nothing is lost on the way."""
+    """Settings and a configuration can be turned into each other without loss."""
     config = MLCServerConfig(**values)
     assert MLCServerConfig.of(*config.settings()) == config
     assert MLCServerConfig.of(*config.settings()).settings() == config.settings()
@@ -88,13 +88,13 @@ def test_settings_become_the_same_configuration(values: dict[str, Any]) -> None:
     ],
 )
 def test_what_is_wrong_is_named(values: dict[str, Any], error: type[Exception], part: str) -> None:
-    """A value out of range, of a wrong type, or for a field that isn't there."""
+    """The error names a value out of range or of a wrong type, and an unknown field."""
     with pytest.raises(error) as raised:
         MLCServerConfig(**values)
     assert part in str(raised.value)
 
 
 def test_it_is_frozen() -> None:
-    """Nobody changes the settings of a running server by accident."""
+    """A configuration can't be changed, so that a running server's is not changed by accident."""
     with pytest.raises(ValidationError, match="frozen"):
         MLCServerConfig().port = 1  # type: ignore[attr-defined]

@@ -29,5 +29,5 @@ UVICORN = "[Errno 98] error while attempting to bind on address ('127.0.0.1', 80
     ],
 )
 def test_codes_and_words(code: int, words: str, was_ready: bool, ending: Ending) -> None:
-    """Our codes decide, and the words of others that never served."""
+    """Our exit codes decide; of other servers that never served, so does what they printed."""
     assert ending_of(code, words, was_ready) is ending

@@ -1,4 +1,4 @@
-"""Our own server gets the very socket that the supervisor has bound."""
+"""Our own server gets the socket itself that the supervisor has bound."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mlc_serve.supervisor.probe import PATH, fault_of
 from tests.patience import PATIENCE
 from tests.supervisor.supervised import QUICK, fake_command, free_port
 
-# Listens on a port as most servers do, and tells the error's number if it may not.
+# Listens on a port as most servers do, and prints the error's number if it can't.
 STRANGER = """
 import socket, sys
 try:
@@ -64,7 +64,7 @@ def launcher_of(spawn: Spawner, command: Sequence[str] = MLC_SERVE) -> Launcher:
 
 
 async def test_our_own_server_listens_on_the_socket_that_was_bound() -> None:
-    """The port is bound once: between the choice of it and the start, another process is refused."""
+    """The port is bound once: between its choice and the start, another process can't bind it."""
     spawn = Spawner()
     launcher = launcher_of(spawn)
     child = launcher.start()
@@ -78,7 +78,7 @@ async def test_our_own_server_listens_on_the_socket_that_was_bound() -> None:
 
 
 async def test_a_server_that_has_died_comes_back_on_its_port() -> None:
-    """No copy of the socket is left behind: clients are refused until the next process has the port."""
+    """The dead server's port refuses clients, as no copy of the socket is left, until the next has it."""
     spawn = Spawner()
     launcher = launcher_of(spawn)
     first = launcher.start()
@@ -98,7 +98,7 @@ async def test_a_server_that_has_died_comes_back_on_its_port() -> None:
 
 
 async def test_another_command_binds_the_port_itself() -> None:
-    """It can't know of the socket, which is let go: another process may be faster."""
+    """Another command can't take over a socket, so the port is released, and another process may get it."""
     spawn = Spawner()
     launcher = launcher_of(spawn, ("another", "command"))
     child = launcher.start()

@@ -1,4 +1,4 @@
-"""Real processes under MLCServer: they start, fail in every way, are restarted, and leave nothing behind."""
+"""Real processes under MLCServer: they start, fail in many ways, are restarted, and leave nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.supervisor.supervised import (
 )
 
 ROOT = Path(__file__).parent.parent.parent
-# Runs a supervisor in a process of its own, and tells the ids of the server's process.
+# Runs a supervisor in a separate process, and prints the id of the server's process.
 SUPERVISOR = """
 import asyncio, sys
 from mlc_serve.supervisor import MLCServer
@@ -53,7 +53,7 @@ asyncio.run(main())
 
 @pytest.fixture
 async def servers() -> AsyncIterator[list[MLCServer]]:
-    """Servers that are ended after the test."""
+    """A list of servers that are stopped after the test."""
     started: list[MLCServer] = []
     yield started
     for server in started:
@@ -63,7 +63,7 @@ async def servers() -> AsyncIterator[list[MLCServer]]:
 
 @pytest.fixture
 def left_over() -> Callable[[], list[psutil.Process]]:
-    """The processes that this test has started and not ended. Other tests of the run may have theirs."""
+    """The processes that this test started and that still run; those of other tests do not count."""
     process = psutil.Process()
     before = process.children(recursive=True)
     return lambda: [child for child in process.children(recursive=True) if child not in before]
@@ -78,7 +78,7 @@ def make(servers: list[MLCServer], mode: str = "serve", **settings: Any) -> MLCS
 async def test_a_server_starts_serves_and_stops(
     servers: list[MLCServer], left_over: Callable[[], list[psutil.Process]]
 ) -> None:
-    """From start to stop the status says what is: process, port, answers, and since when."""
+    """From start to stop, the status has the process, the port, whether it answers, and since when."""
     server = make(servers)
     seen: list[MLCServerStatus] = []
     server.on_status_changed(seen.append)
@@ -97,7 +97,7 @@ async def test_a_server_starts_serves_and_stops(
 
 
 async def test_a_death_at_start_is_told_with_the_last_words(servers: list[MLCServer]) -> None:
-    """A server that ends before it serves: code and output are the error, after as many tries as allowed."""
+    """If a server keeps ending before it serves, the error has its exit code and its output."""
     server = make(servers, "exit=3", restart_limit=2)
     await server.start_server()
     status = await status_where(server, lambda status: status.error and "gave up" in status.error)
@@ -111,7 +111,7 @@ async def test_a_death_at_start_is_told_with_the_last_words(servers: list[MLCSer
 
 
 async def test_a_bad_configuration_is_not_tried_again(servers: list[MLCServer]) -> None:
-    """Exit code 2 says that the same command line will never start."""
+    """Exit code 2, which says that this command line will never start, is not followed by a restart."""
     server = make(servers, "exit=2")
     await server.start_server()
     status = await status_where(server, lambda status: status.error)
@@ -120,7 +120,7 @@ async def test_a_bad_configuration_is_not_tried_again(servers: list[MLCServer]) 
 
 
 async def test_a_death_later_is_restarted(servers: list[MLCServer]) -> None:
-    """After kill -9 the status says so, and another process serves on the same port."""
+    """After SIGKILL the status says so, and another process serves on the same port."""
     server = make(servers)
     await server.start_server()
     first = await ready(server)
@@ -133,7 +133,7 @@ async def test_a_death_later_is_restarted(servers: list[MLCServer]) -> None:
 
 
 async def test_a_hanging_server_is_restarted(servers: list[MLCServer]) -> None:
-    """SIGSTOP: alive and silent for longer than tolerated, it is killed and another one started."""
+    """A server that is silent for too long, here after SIGSTOP, is killed, and another one is started."""
     server = make(servers, health_timeout=0.3)
     await server.start_server()
     first = await ready(server)
@@ -150,7 +150,7 @@ async def test_a_hanging_server_is_restarted(servers: list[MLCServer]) -> None:
 async def test_a_short_silence_is_tolerated(
     servers: list[MLCServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A probe that fails once makes the server unavailable, and one that succeeds brings it back."""
+    """A probe that fails makes the server unavailable, and one that succeeds makes it available again."""
     monkeypatch.chdir(tmp_path)
     server = make(servers, "hidden", health_tolerance=1000)
     await server.start_server()
@@ -163,7 +163,7 @@ async def test_a_short_silence_is_tolerated(
 
 
 async def test_a_server_that_is_never_ready_is_given_up(servers: list[MLCServer]) -> None:
-    """The start-up has a limit, and so has waiting for it; the former ends the process."""
+    """Waiting for a start has a limit, and so has the start itself, which then ends the process."""
     server = make(servers, "never-ready", startup_timeout=0.5, restart_limit=0)
     pid = (await server.start_server()).pid
     with pytest.raises(SupervisionError, match=r"not ready within 2 times 0\.01 s"):
@@ -176,7 +176,7 @@ async def test_a_server_that_is_never_ready_is_given_up(servers: list[MLCServer]
 async def test_a_flood_of_output_blocks_nobody(
     servers: list[MLCServer], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """4 MB on either stream are read, of which the last lines are kept, and the server comes up."""
+    """A server that prints 4 MB to either stream starts, because all of it is read."""
     server = make(servers, "floods")
     with caplog.at_level("INFO", logger="mlc_serve.supervisor.output"):
         await server.start_server()
@@ -186,11 +186,11 @@ async def test_a_flood_of_output_blocks_nobody(
 
 
 async def test_questions_change_nothing(servers: list[MLCServer], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asking whether the server serves neither changes its status nor tells anybody of anything."""
+    """Asking whether the server serves neither changes its status nor calls any callback."""
     asked = asyncio.Event()
 
     async def fault(*details: Any) -> str | None:
-        """The first one who asks, which is the supervisor itself, hears that there is no answer yet."""
+        """Report to the first caller, which is the supervisor itself, that there is no answer yet."""
         if asked.is_set():
             return await fault_of(*details)
         asked.set()
@@ -214,7 +214,7 @@ async def test_questions_change_nothing(servers: list[MLCServer], monkeypatch: p
 async def test_a_question_takes_nothing_back(
     servers: list[MLCServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bad answer to somebody's question does not count as a probe."""
+    """A health_check that fails does not count as a failed probe."""
     monkeypatch.chdir(tmp_path)
     server = make(servers, "hidden", health_interval=PATIENCE)
     await server.start_server()
@@ -227,7 +227,7 @@ async def test_a_question_takes_nothing_back(
 async def test_one_probe_serves_all_who_wait(
     servers: list[MLCServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only the supervisor asks the server whether it is ready, however many wait for that."""
+    """Only the supervisor asks the server whether it is ready, however many callers wait."""
     askers: set[asyncio.Task[Any] | None] = set()
 
     async def fault(*details: Any) -> str | None:
@@ -243,14 +243,14 @@ async def test_one_probe_serves_all_who_wait(
 
 
 async def test_a_key_that_is_asked_for_is_an_answer(servers: list[MLCServer]) -> None:
-    """401 comes from a server that serves."""
+    """A server that answers 401, because it requires a key, is available."""
     server = make(servers, "unauthorized")
     await server.start_server()
     assert (await ready(server)).http_available
 
 
 async def test_the_next_port_is_taken_if_another_process_has_one(servers: list[MLCServer]) -> None:
-    """A port on which somebody listens is passed over, and the one that was chosen is reported."""
+    """A port on which another process listens is skipped, and the status has the chosen one."""
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         taken = stranger.getsockname()[1]
         server = make(servers, port=taken)
@@ -260,7 +260,7 @@ async def test_the_next_port_is_taken_if_another_process_has_one(servers: list[M
 
 
 async def test_a_port_that_is_lost_to_another_process_is_no_failure(servers: list[MLCServer]) -> None:
-    """A server that finds its port taken after all is started on the next one, at once."""
+    """A server that finds its port taken after all is started at once on the next one."""
     even = free_port() // 2 * 2
     server = make(servers, "takes-port", port=even, restart_delay=60.0)
     await server.start_server()
@@ -269,7 +269,7 @@ async def test_a_port_that_is_lost_to_another_process_is_no_failure(servers: lis
 
 
 async def test_our_exit_code_for_a_taken_port_is_understood(servers: list[MLCServer]) -> None:
-    """Exit code 75 means another port, until there is none left to try."""
+    """After exit code 75 another port is tried, until none is left to try."""
     server = make(servers, "exit=75", port_attempts=2, restart_limit=0)
     await server.start_server()
     status = await status_where(server, lambda status: status.error)
@@ -277,7 +277,7 @@ async def test_our_exit_code_for_a_taken_port_is_understood(servers: list[MLCSer
 
 
 async def test_no_port_is_an_error_at_once(servers: list[MLCServer]) -> None:
-    """If all ports that may be tried are taken, the start says so, and so does the status."""
+    """If all ports that may be tried are taken, the start raises an error, which is also in the status."""
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         server = make(servers, port=stranger.getsockname()[1], port_attempts=1)
         with pytest.raises(PortInUseError, match="in use on 127"):
@@ -286,7 +286,7 @@ async def test_no_port_is_an_error_at_once(servers: list[MLCServer]) -> None:
 
 
 async def test_a_strangers_answer_is_not_the_servers(servers: list[MLCServer]) -> None:
-    """Who answers must be the process that was started."""
+    """An answer counts only if it comes from the process that was started."""
     server = make(servers, "never-ready", restart_limit=0)
     port = (await server.start_server()).port
     stranger = subprocess.Popen([*fake_command(), f"--port={port}"], stdout=subprocess.PIPE)
@@ -298,7 +298,7 @@ async def test_a_strangers_answer_is_not_the_servers(servers: list[MLCServer]) -
 
 
 async def test_who_ignores_sigint_is_killed_with_all_below(servers: list[MLCServer], tmp_path: Path) -> None:
-    """After the grace period the whole tree is killed, also what has left the process group."""
+    """After the grace period the whole tree is killed, even a child that has left the process group."""
     family = tmp_path / "family"
     server = make(servers, f"ignores-sigint,family={family}", stop_timeout=0.2)
     await server.start_server()
@@ -309,7 +309,7 @@ async def test_who_ignores_sigint_is_killed_with_all_below(servers: list[MLCServ
 
 
 async def test_what_a_dead_server_leaves_behind_is_killed(servers: list[MLCServer], tmp_path: Path) -> None:
-    """A server that dies alone: its children end too, before another one starts."""
+    """When a server dies, its children in the process group are ended too."""
     family = tmp_path / "family"
     server = make(servers, f"family={family}", restart_limit=0)
     await server.start_server()
@@ -318,11 +318,11 @@ async def test_what_a_dead_server_leaves_behind_is_killed(servers: list[MLCServe
     os.kill(status.pid or 0, signal.SIGKILL)
     await status_where(server, lambda status: status.error)
     wait_gone(inside)
-    psutil.Process(outside).kill()  # it left the group and then lost its parent: nothing leads to it any more
+    psutil.Process(outside).kill()  # it left the group and lost its parent: it can't be found any more
 
 
 async def test_two_starts_are_one_server(servers: list[MLCServer]) -> None:
-    """Starting what runs changes nothing; with other settings it is refused."""
+    """Starting a running server changes nothing, and is refused with other settings."""
     server = make(servers)
     first, second = await asyncio.gather(server.start_server(), server.start_server(server.config))
     assert first.pid == second.pid
@@ -331,7 +331,7 @@ async def test_two_starts_are_one_server(servers: list[MLCServer]) -> None:
 
 
 async def test_a_start_during_a_stop_waits_for_it(servers: list[MLCServer]) -> None:
-    """The order of the calls is the order of their effects."""
+    """A start that is called during a stop takes effect after it."""
     server = make(servers)
     first = await server.start_server()
     await ready(server)
@@ -342,7 +342,7 @@ async def test_a_start_during_a_stop_waits_for_it(servers: list[MLCServer]) -> N
 
 
 async def test_a_stop_during_a_start_ends_it(servers: list[MLCServer]) -> None:
-    """Nobody has to wait for a model to stop the server that loads it."""
+    """A server can be stopped while it is still starting."""
     server = make(servers, "never-ready")
     pid = (await server.start_server()).pid
     assert (await server.stop_server()).word == "stopped"
@@ -350,7 +350,7 @@ async def test_a_stop_during_a_start_ends_it(servers: list[MLCServer]) -> None:
 
 
 async def test_a_start_during_a_back_off_is_at_once(servers: list[MLCServer], tmp_path: Path) -> None:
-    """Who asks for a start doesn't wait for the next restart, and starts with a clean slate."""
+    """A start during a back-off does not wait for the next restart, and counts restarts from 0."""
     broken = tmp_path / "broken"
     broken.touch()
     server = make(servers, f"fails={broken}", restart_delay=600.0, restart_max_delay=600.0)
@@ -362,7 +362,7 @@ async def test_a_start_during_a_back_off_is_at_once(servers: list[MLCServer], tm
 
 
 async def test_a_stop_during_a_back_off_is_at_once(servers: list[MLCServer]) -> None:
-    """A server that waits to be restarted isn't, once it is stopped."""
+    """A server that waits for its restart can be stopped at once."""
     server = make(servers, "exit=1", restart_delay=600.0, restart_max_delay=600.0)
     await server.start_server()
     await status_where(server, lambda status: status.error)
@@ -370,7 +370,7 @@ async def test_a_stop_during_a_back_off_is_at_once(servers: list[MLCServer]) -> 
 
 
 async def test_restart_is_stop_and_start_with_other_settings(servers: list[MLCServer]) -> None:
-    """Another process, and what was asked for."""
+    """A restart starts another process with the new settings."""
     server = make(servers)
     first = await server.start_server()
     await ready(server)
@@ -382,7 +382,7 @@ async def test_restart_is_stop_and_start_with_other_settings(servers: list[MLCSe
 
 
 async def test_auto_start_raises_nothing(servers: list[MLCServer]) -> None:
-    """What keeps the server from starting is in the status, where an application looks for it."""
+    """An error that keeps the server from starting is in the status, where applications look for it."""
     server = MLCServer(MLCServerConfig(port=free_port(), command=("/no/such/program",)))
     servers.append(server)
     status = await server.auto_start()
@@ -393,7 +393,7 @@ async def test_auto_start_raises_nothing(servers: list[MLCServer]) -> None:
 
 
 async def test_kill_sync_needs_no_loop_and_no_thread(servers: list[MLCServer], tmp_path: Path) -> None:
-    """From another thread it ends the whole tree, and nothing is restarted afterwards."""
+    """Called from another thread, kill_sync ends the whole process tree, and nothing is restarted."""
     family = tmp_path / "family"
     server = make(servers, f"ignores-sigint,family={family}")
     await server.start_server()
@@ -411,7 +411,7 @@ async def test_kill_sync_needs_no_loop_and_no_thread(servers: list[MLCServer], t
 async def test_kill_sync_in_a_signal_handler_interrupts_anything(
     servers: list[MLCServer], left_over: Callable[[], list[psutil.Process]]
 ) -> None:
-    """Wherever the signal strikes, in a start or a stop too, nothing blocks and nobody is left."""
+    """Wherever the signal arrives, even in a start or a stop, nothing blocks and no process is left."""
     server = make(servers)
     previous = signal.signal(signal.SIGALRM, lambda *_: server.kill_sync())
     try:
@@ -426,7 +426,7 @@ async def test_kill_sync_in_a_signal_handler_interrupts_anything(
 
 
 async def test_the_death_of_the_supervisor_ends_the_server(tmp_path: Path) -> None:
-    """SIGKILL to the supervisor: the server and its children in the group end by themselves."""
+    """When the supervisor is killed, the server and its children in the process group end."""
     family = tmp_path / "family"
     command = [sys.executable, "-c", SUPERVISOR, f"ignores-sigint,family={family}"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as supervisor:
@@ -442,7 +442,7 @@ async def test_the_death_of_the_supervisor_ends_the_server(tmp_path: Path) -> No
 async def test_a_failure_of_the_supervision_leaves_no_process(
     servers: list[MLCServer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A bug in the watcher ends the server rather than leaving it unwatched."""
+    """A bug in the supervision ends the server rather than leaving it unwatched."""
 
     async def fail(*_: object) -> None:
         raise ZeroDivisionError("a bug")
@@ -457,7 +457,7 @@ async def test_a_failure_of_the_supervision_leaves_no_process(
 
 
 async def test_events_outlive_no_server() -> None:
-    """Leaving the context stops the server and ends the iterators, after what they hold."""
+    """Leaving the context stops the server, and its iterators end after the statuses that they hold."""
     async with MLCServer(config_for()) as server:
         changes = server.status_events()
         await server.start_server()
@@ -467,7 +467,7 @@ async def test_events_outlive_no_server() -> None:
 async def test_a_hundred_cycles_leave_nothing_behind(
     left_over: Callable[[], list[psutil.Process]],
 ) -> None:
-    """No process, thread or descriptor is left over."""
+    """After a hundred starts and stops, no process, thread or file descriptor is left."""
     server = MLCServer(config_for())
     await cycle(server)
     process = psutil.Process()
@@ -480,7 +480,7 @@ async def test_a_hundred_cycles_leave_nothing_behind(
 
 
 async def cycle(server: MLCServer) -> None:
-    """Start, be ready, stop."""
+    """Start a server, wait until it serves, and stop it."""
     await server.start_server()
     await ready(server)
     await server.stop_server()
@@ -490,7 +490,7 @@ async def cycle(server: MLCServer) -> None:
 async def test_our_own_server_is_asked_for_its_health(
     servers: list[MLCServer], tmp_path: Path, is_own: bool
 ) -> None:
-    """It knows whether its engine hangs; of another command nothing but its models is asked."""
+    """Our own server is asked for /health, which covers its engine; another command only for its models."""
     sickness = tmp_path / "sick"
     fake = fake_command(f"sick={sickness}")
 

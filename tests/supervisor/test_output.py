@@ -1,4 +1,4 @@
-"""Output is read, whoever reads the log."""
+"""How a server's output is read, kept and logged."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.patience import PATIENCE
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """The two ends of a pipe."""
+    """The reading and the writing end of a pipe."""
     read, write = os.pipe()
     with open(write, "wb", buffering=0) as writer:  # noqa: PTH123  a descriptor has no path
         yield open(read, "rb"), writer  # noqa: PTH123, SIM115  who follows it closes it
 
 
 def followed(reader: IO[bytes], kept: int = 3) -> Output:
-    """Output that is being read."""
+    """The Output that follows a pipe."""
     output = Output(kept)
     output.follow(reader)
     return output
@@ -32,7 +32,7 @@ def followed(reader: IO[bytes], kept: int = 3) -> Output:
 def test_the_tail_is_kept_and_all_is_logged(
     pipe: tuple[IO[bytes], IO[bytes]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The last lines, whatever their bytes and ends; the log has each."""
+    """The last lines are kept, whatever their bytes and line ends, and the log has every line."""
     caplog.set_level(logging.INFO)
     reader, writer = pipe
     output = followed(reader)
@@ -45,7 +45,7 @@ def test_the_tail_is_kept_and_all_is_logged(
 
 
 def test_a_line_without_end_takes_no_memory_without_end(pipe: tuple[IO[bytes], IO[bytes]]) -> None:
-    """It is taken in parts."""
+    """A very long line is kept in parts of bounded length."""
     reader, writer = pipe
     output = followed(reader)
     for _ in range(10):
@@ -56,7 +56,7 @@ def test_a_line_without_end_takes_no_memory_without_end(pipe: tuple[IO[bytes], I
 
 
 def test_a_log_that_blocks_does_not_block_the_server(pipe: tuple[IO[bytes], IO[bytes]]) -> None:
-    """While nothing can be logged all is read, and the log says how much it lacks."""
+    """While the log blocks, all output is still read, and the log says how many lines it lacks."""
     reader, writer = pipe
     blocked, go_on, logged = threading.Event(), threading.Event(), list[str]()
 

@@ -23,7 +23,7 @@ from tests.supervisor.supervised import free_port
 
 
 def test_addresses_follow_from_host_and_port() -> None:
-    """Base addresses are known before the server starts."""
+    """The base URLs follow from host and port before the server starts."""
     server = PopenServer("dir", host="127.0.0.1", port=8082)
     assert server.base_url == "http://127.0.0.1:8082"
     assert server.openai_v1_base_url == "http://127.0.0.1:8082/v1"
@@ -31,7 +31,7 @@ def test_addresses_follow_from_host_and_port() -> None:
 
 
 def test_every_setting_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The child is told all that the configurations say, keys out of sight, and is not started again."""
+    """The child gets all settings, with keys in the environment only, and is not started a second time."""
     told, keys, program = tmp_path / "told", tmp_path / "keys", tmp_path / "python"
     program.write_text(
         f'#!/bin/sh\nprintf "%s\\0" "$@" >> {told}\nprintf %s "$MLC_SERVE_API_KEY" >> {keys}\nexit 1\n'
@@ -51,7 +51,7 @@ def test_every_setting_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     _, _, _, *argv = told.read_text().rstrip("\0").split("\0")
     arguments = serve.add_parser(CommandParser().add_subparsers()).parse_args(argv)
     told_engine = read_options(EngineConfig, arguments, model=arguments.model).overridden(arguments.overrides)
-    # The supervisor bounds the context where nothing else does.
+    # The supervisor limits the context window if nothing else does.
     assert replace(told_engine, context_window_limit=None) == engine.agreed(
         model="dir", model_lib=None, mode="server"
     )
@@ -60,7 +60,7 @@ def test_every_setting_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_contradiction_is_refused() -> None:
-    """A mode that differs from the configuration's is an error at once, and so is an unknown port."""
+    """A mode that differs from the configuration's is an error at once, and so is port 0."""
     with pytest.raises(ConfigError, match="mode"):
         PopenServer("dir", mode="local", engine_config=EngineConfig(mode="server"))
     with pytest.raises(ConfigError, match="port"):
@@ -68,7 +68,7 @@ def test_a_contradiction_is_refused() -> None:
 
 
 def test_a_stranger_on_the_port_is_not_taken_for_the_server() -> None:
-    """A port on which someone listens already is an error, not a server."""
+    """If another process already listens on the port, the start is an error."""
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         server = PopenServer("dir", port=stranger.getsockname()[1])
         with pytest.raises(RuntimeError, match="in use"):
@@ -76,7 +76,7 @@ def test_a_stranger_on_the_port_is_not_taken_for_the_server() -> None:
 
 
 def test_a_child_that_dies_is_quoted(tmp_path: Path) -> None:
-    """A model that isn't there: RuntimeError with exit code and the child's own words."""
+    """If the model does not exist, start raises RuntimeError with the child's exit code and its output."""
     server = PopenServer(str(tmp_path / "missing"), "cpu", port=free_port())
     with pytest.raises(RuntimeError, match=r"ended with code 65:\nmlc_serve: error: .*missing"):
         server.start()
@@ -92,7 +92,7 @@ def test_the_deadline_is_kept() -> None:
 
 
 def test_a_server_serves_and_is_gone_afterwards() -> None:
-    """As a context manager: ready inside, and nobody listens outside. Ending twice is harmless."""
+    """A server serves within its context, and is gone afterwards; terminating it again is harmless."""
     server = PopenServer(str(demo_model_path()), "cpu", port=free_port())
     before = {child.pid for child in psutil.Process().children()}
     with server:

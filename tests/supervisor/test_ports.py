@@ -1,4 +1,4 @@
-"""Ports are tested by binding them."""
+"""Finding a free port by binding it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tests.supervisor.supervised import free_port
 
 
 def found_port(wanted: int, attempts: int) -> int:
-    """The port that is found, and let go at once."""
+    """The port that is found, and released at once."""
     with bind_first_free("127.0.0.1", wanted, attempts) as sock:
         port: int = sock.getsockname()[1]
     return port
 
 
 def test_a_free_port_is_taken() -> None:
-    """What is free is what is wanted."""
+    """The wanted port is chosen if it is free."""
     port = free_port()
     assert found_port(port, 1) == port
 
 
 def test_a_taken_port_is_passed_over() -> None:
-    """The next one that can be bound."""
+    """If the wanted port is taken, the next one that can be bound is chosen."""
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         taken = stranger.getsockname()[1]
         assert taken < found_port(taken, 100) < taken + 100
@@ -35,26 +35,26 @@ def test_a_taken_port_is_passed_over() -> None:
 
 
 def test_the_last_port_is_the_last() -> None:
-    """The scan doesn't run past 65535."""
+    """The search does not go beyond port 65535."""
     taken = socket.create_server(("127.0.0.1", 65535))
     with taken, pytest.raises(PortInUseError, match="port 65535 is in use"):
         bind_first_free("127.0.0.1", 65535, 100)
 
 
 def test_any_free_port() -> None:
-    """0 is a port that the system chooses."""
+    """For port 0 the system chooses one."""
     assert found_port(0, 1) > 0
 
 
 def test_a_found_port_is_held() -> None:
-    """Whoever looks for a port next finds another one, although nobody listens yet."""
+    """A found port is not found again, although nobody listens on it yet."""
     with bind_first_free("127.0.0.1", free_port(), 100) as sock:
         port = sock.getsockname()[1]
         assert port < found_port(port, 100) < port + 100
 
 
 def test_closed_connections_do_not_take_a_port() -> None:
-    """What an earlier server has just left is free."""
+    """A port that an earlier server has just closed is free."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         client = socket.create_connection(("127.0.0.1", port))
@@ -65,13 +65,13 @@ def test_closed_connections_do_not_take_a_port() -> None:
 
 
 def test_an_address_that_is_not_here() -> None:
-    """Scanning wouldn't help."""
+    """An address that this machine does not have is an error at once."""
     with pytest.raises(ConfigError, match="can't listen on 192"):
         bind_first_free("192.0.2.1", 8000, 100)
 
 
 def test_who_listens() -> None:
-    """A process is known by the port that it listens on."""
+    """A process listens on a port only as long as its socket is open."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert is_listening(os.getpid(), port)

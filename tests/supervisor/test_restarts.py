@@ -1,4 +1,4 @@
-"""Back-off and its limit, by a clock that the test sets."""
+"""Back-off and its limit, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from mlc_serve.supervisor.restarts import Restarts
 
 
 def restarts(**settings: float) -> Restarts:
-    """Restarts with a first delay of 1 s, up to 10 s, five times within 100 s."""
+    """At most five restarts within 100 s, with a first delay of 1 s and later ones of up to 10 s."""
     values = {"restart_delay": 1.0, "restart_max_delay": 10.0, "restart_limit": 5, "restart_window": 100.0}
     return Restarts(SupervisionConfig(**{**values, **settings}))  # type: ignore[arg-type]
 
 
 def test_delays_double_up_to_a_limit_and_then_it_is_enough() -> None:
-    """Five restarts within the window, and no sixth."""
+    """Delays double up to the longest one, and a sixth restart within the window is refused."""
     tried = restarts()
     assert [tried.next_delay(0.0) for _ in range(6)] == [1, 2, 4, 8, 10, None]
 
@@ -30,6 +30,6 @@ def test_no_restarts_at_all() -> None:
 
 
 def test_a_high_limit_is_no_overflow() -> None:
-    """The longest delay stays the longest, however often."""
+    """The delay does not exceed the longest one, even after thousands of restarts."""
     tried = restarts(restart_limit=5000)
     assert [tried.next_delay(0.0) for _ in range(5000)][-1] == 10

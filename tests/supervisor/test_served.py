@@ -1,4 +1,4 @@
-"""The real server, under its supervisor."""
+"""The real server under a supervisor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMPILING = 240.0
 
 
 async def test_the_real_server_is_kept_running() -> None:
-    """It answers, with the demo model's own window under the default limit; killed, it comes back."""
+    """The server answers with the demo model's own context window, and comes back when it is killed."""
     settings = {**QUICK, "startup_timeout": COMPILING, "model": str(demo_model_path()), "device": "cpu"}
     async with MLCServer(MLCServerConfig(**settings, port=free_port(), api_keys=("k",))) as server:
         await server.start_server()

@@ -1,4 +1,4 @@
-"""Settings fit the parts together: the limit on a request's tokens is the engine's business."""
+"""Settings combine their parts: the limit on a request's tokens goes to the engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_the_lower_limit_counts(own: int | None, effective: int) -> None:
 
 
 def test_a_window_that_is_set_needs_no_limit() -> None:
-    """Whoever sets the length of the window means it."""
+    """If the length of the context window is set, no limit applies to it."""
     engine = EngineConfig(max_single_sequence_length=64_000, context_window_limit=400)
     settings = Settings.of(engine, ServerConfig(), LaunchConfig(), SupervisionConfig())
     limits = (settings.engine.max_single_sequence_length, settings.engine.context_window_limit)

@@ -1,4 +1,4 @@
-"""A status is a value that turns into JSON."""
+"""A status, as a value and as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlc_serve.supervisor import MLCServerStatus
 
 
 def test_json_and_back() -> None:
-    """All fields arrive, and the time says its zone."""
+    """A status survives JSON with all its fields, and its time has a time zone."""
     status = MLCServerStatus(process_running=True, port=8000, pid=7, error="slow")
     text = status.model_dump_json()
     assert MLCServerStatus.model_validate_json(text) == status
@@ -37,5 +37,5 @@ def test_json_and_back() -> None:
     ],
 )
 def test_one_word(running: bool, available: bool, error: str | None, word: str) -> None:
-    """Each state has its word."""
+    """Each state is described by one word."""
     assert MLCServerStatus(process_running=running, http_available=available, error=error).word == word

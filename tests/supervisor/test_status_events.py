@@ -1,4 +1,4 @@
-"""Changes of status reach callbacks and iterators."""
+"""How changes of status reach callbacks and iterators."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mlc_serve.supervisor.status_events import StatusEvents
 
 
 def status(pid: int) -> MLCServerStatus:
-    """Statuses that can be told apart."""
+    """A status that is recognized by its pid."""
     return MLCServerStatus(pid=pid)
 
 
 async def test_callbacks_are_called_until_they_are_removed() -> None:
-    """Each new status, in order; removing twice is harmless."""
+    """A callback gets each new status in order until it is removed; removing it twice is harmless."""
     events, seen = StatusEvents(), list[int | None]()
     remove = events.add_callback(lambda status: seen.append(status.pid))
     events.emit(status(1))
@@ -28,7 +28,7 @@ async def test_callbacks_are_called_until_they_are_removed() -> None:
 
 
 async def test_a_callback_that_fails_hurts_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """Its error is logged, and the others are called."""
+    """The error of a callback is logged, and the other callbacks are still called."""
     events, seen = StatusEvents(), list[int | None]()
     events.add_callback(lambda status: 1 // 0)
     events.add_callback(lambda status: seen.append(status.pid))
@@ -38,7 +38,7 @@ async def test_a_callback_that_fails_hurts_nobody(caplog: pytest.LogCaptureFixtu
 
 
 async def test_an_iterator_waits_for_news() -> None:
-    """Whoever reads gets what comes, and what came meanwhile."""
+    """An iterator gets the status that it waits for, and those that came meanwhile."""
     events = StatusEvents()
     stream = events.stream()
     waiting = asyncio.ensure_future(stream.__anext__())
@@ -50,7 +50,7 @@ async def test_an_iterator_waits_for_news() -> None:
 
 
 async def test_a_slow_iterator_loses_the_oldest() -> None:
-    """It holds so many and no more, and those who tell never wait."""
+    """An iterator that is not read keeps only its last statuses, and emitting never waits for it."""
     events = StatusEvents()
     stream = events.stream(buffered=2)
     for pid in range(5):
@@ -60,7 +60,7 @@ async def test_a_slow_iterator_loses_the_oldest() -> None:
 
 
 async def test_after_the_end_there_is_nothing() -> None:
-    """An iterator that begins after the end ends at once, and one that waits does when the end comes."""
+    """`close` ends an iterator that waits, and one that is made afterwards ends at once."""
     events = StatusEvents()
     waiting = asyncio.ensure_future(events.stream().__anext__())
     await asyncio.sleep(0)
@@ -71,7 +71,7 @@ async def test_after_the_end_there_is_nothing() -> None:
 
 
 async def test_a_closed_iterator_is_forgotten() -> None:
-    """Closing, twice too, leaves nothing that would be written to."""
+    """A closed iterator gets no more statuses; closing it twice is harmless."""
     events = StatusEvents()
     stream = events.stream()
     stream.close()

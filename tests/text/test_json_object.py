@@ -20,7 +20,7 @@ def test_an_absent_file_is_an_error_unless_it_is_optional(tmp_path: Path) -> Non
 
 
 def test_reads_an_object(tmp_path: Path) -> None:
-    """It may contain characters outside ASCII, and a byte order mark, which some editors write."""
+    """An object is read with characters outside ASCII, and with the byte order mark of some editors."""
     path = tmp_path / "config.json"
     for encoding in ("utf-8", "utf-8-sig"):
         path.write_text('{"name": "ä"}', encoding=encoding)

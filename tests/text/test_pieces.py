@@ -65,7 +65,7 @@ def whole(tokenizer: tokenizers.Tokenizer, pieces: list[Piece]) -> list[int]:
 
 @any_tokenizer
 def test_ordinary_text_has_the_ids_of_the_whole(build: Build) -> None:
-    """Pieces are joined before they are tokenized."""
+    """Pieces of ordinary text get the ids of the joined text."""
     pieces = [Piece("<s>", True), Piece("hel", False), Piece("lo hello", False), Piece("</s>", True)]
     assert PieceEncoder(build()).encode(pieces) == whole(build(), pieces)
 
@@ -107,7 +107,7 @@ def test_added_tokens_that_control_nothing_keep_their_ids() -> None:
 
 
 def test_names_are_found_where_ids_have_gaps() -> None:
-    """The second tokenizer may give an added token the id of another entry."""
+    """Control tokens and text keep their ids if the vocabulary's ids have gaps."""
     saved = json.loads(byte_level_bpe().to_str())
     saved["model"]["vocab"] = {entry: 2 * i for entry, i in saved["model"]["vocab"].items()}
     saved["added_tokens"] = []
@@ -139,7 +139,7 @@ def test_private_characters_of_a_text_stay_text() -> None:
 
 
 def test_a_text_of_all_private_characters_is_refused() -> None:
-    """No character is left that could stand for a control token."""
+    """A text with all private characters is refused, as none is left to stand for a control token."""
     everything = "".join(map(chr, range(0xF0000, 0x100000)))
     with pytest.raises(InvalidRequestError, match="private"):
         PieceEncoder(byte_level_bpe()).encode([Piece(everything + "</s>", False), Piece("<s>", True)])

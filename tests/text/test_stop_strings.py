@@ -1,4 +1,4 @@
-"""Stop strings over any portions, against a search that looks at all prefixes of the text."""
+"""Stop strings in text that comes in any portions, compared with a search of all prefixes of the text."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_hidden_texts_are_searched_and_not_shown(stops: list[str], portions: lis
 
 
 def test_a_long_stop_string_costs_what_the_text_matches_of_it() -> None:
-    """Its table grows with the matched text, so that a stop string of megabytes blocks nobody."""
+    """The table of a stop string grows with the matched text, even if the string has megabytes."""
     stops = StopStrings(["ab" * 1_000_000])
     stream = StopSearch(stops)
     for _ in range(3):
@@ -91,7 +91,7 @@ def test_a_long_stop_string_costs_what_the_text_matches_of_it() -> None:
 
 
 def test_text_after_a_match_is_dropped() -> None:
-    """A stopped stream stays stopped."""
+    """Text after a match is dropped, in the same portion and in later ones."""
     stream = StopSearch(StopStrings(["END"]))
 
     assert stream.push("so END and on") == ("so ", True)
@@ -107,7 +107,7 @@ def test_text_before_the_match_within_one_portion_is_kept() -> None:
 
 
 def test_without_stop_strings_nothing_is_held_back() -> None:
-    """All text passes at once."""
+    """Without stop strings, all text is released at once."""
     stream = StopSearch(StopStrings([]))
 
     assert stream.push("anything") == ("anything", False)
@@ -128,14 +128,14 @@ def test_the_longest_beginning_of_a_stop_string_is_held_back_and_given_back() ->
 
 
 def test_a_stop_string_may_be_shown() -> None:
-    """The text then ends after it, in whatever portions it arrives."""
+    """If stop strings are shown, the text ends after the first one, in whatever portions it arrives."""
     for portions in (["a<en", "d>b"], ["a<end>b"]):
         search = StopSearch(StopStrings(["<end>", "<e"], are_shown=True))
         assert "".join(search.push(portion)[0] for portion in portions) == "a<e"
 
 
 def test_an_empty_stop_string_is_refused() -> None:
-    """It would end every text before it begins."""
+    """An empty stop string, which would end every text before it begins, is refused."""
     with pytest.raises(InvalidRequestError) as refusal:
         StopStrings(["x", ""])
 

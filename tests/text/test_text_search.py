@@ -28,7 +28,7 @@ def test_slices_make_no_difference(text: str, sought: set[str], slice_length: in
 
 
 def test_nothing_is_found_by_a_search_for_nothing() -> None:
-    """The text is not split."""
+    """A search for no strings finds nothing, and does not split the text."""
     search = TextSearch(())
     assert not search.is_in("anything")
     assert search.split("anything") == ["anything"]

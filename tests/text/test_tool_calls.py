@@ -131,7 +131,7 @@ def test_only_the_beginning_of_a_tag_is_held_back() -> None:
 
 
 def test_a_long_call_is_read_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound holds however many end tags its strings contain, and in whatever portions it arrives."""
+    """A call is read a bounded number of times, even if it has many end tags and arrives in many portions."""
     read: list[int] = []
 
     def counted(text: str) -> tuple[list[ToolCall], int]:
@@ -157,7 +157,7 @@ def test_an_answer_of_broken_calls_is_searched_a_bounded_number_of_times() -> No
 
 
 def test_arguments_are_json_text() -> None:
-    """Clients parse the arguments again: they get valid JSON, with characters as the model wrote them."""
+    """Arguments are valid JSON, which clients parse, with characters as the model wrote them."""
     (call,) = parsed([CALL])
 
     assert isinstance(call, ToolCall)

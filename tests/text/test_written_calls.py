@@ -1,4 +1,4 @@
-"""JSON to function calls."""
+"""Reading function calls from JSON."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_several_calls(written: str) -> None:
     ],
 )
 def test_a_call_without_arguments_has_an_empty_object(written: str) -> None:
-    """Clients parse the arguments."""
+    """A call without arguments gets an empty object, because clients parse the arguments."""
     assert read(written) == [ToolCall("f", "{}")]
 
 
@@ -95,7 +95,7 @@ def test_what_is_no_call(written: str) -> None:
 
 @pytest.mark.parametrize("written", ["", "\n", "```json", '{"name": "f", "arguments": {"a": "x'])
 def test_more_text_could_make_it_a_call(written: str) -> None:
-    """The text ends before its JSON does."""
+    """A text that ends before its JSON does is an unfinished call."""
     with pytest.raises(UnfinishedCallError):
         read_calls(written)
 

@@ -1,9 +1,11 @@
-"""What must hold while a server is attacked: another client is served, memory and the event loop are spared.
+"""What must hold during an attack: others are served, memory stays bounded, and the event loop is not held.
 
-def test_something(attacked: AttackedServer) -> None:
-with attack(attacked, body_bytes=len(body)):
-reply = httpx.post(f"{attacked.url}/v1/completions", content=body)
-assert reply.status_code == 400
+    def test_something(attacked: AttackedServer) -> None:
+        with attack(attacked, body_bytes=len(body)):
+            reply = httpx.post(f"{attacked.url}/v1/completions", content=body)
+        assert reply.status_code == 400
+
+The code in the block is the attack.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import httpx
 from tests.e2e.attacks.server import AttackedServer
 
 MEGABYTE = 1024 * 1024
-# A request may use eight times its body, and this.
+# A request may use this much memory, and eight times the size of its body.
 BASE_BYTES = 64 * MEGABYTE
 MODEL = "attacked"
 QUESTION = "How is the weather?"
@@ -40,13 +42,13 @@ class Bystander:
     def wait_for_answer(self) -> None:
         """Wait for an answer to a question that was asked after this call."""
         with self._answered:
-            wanted = self._num_answered + 2  # the next answer may be one to a question of before
+            wanted = self._num_answered + 2  # the next answer may belong to an earlier question
             self._answered.wait_for(lambda: self._num_answered >= wanted or self._fault, timeout=120)
             assert self._fault is None, self._fault
             assert self._num_answered >= wanted, "the other client was not served"
 
     def end(self) -> None:
-        """Ask no more."""
+        """Stop asking."""
         self._ended = True
         self._thread.join()
         self._client.close()
@@ -60,7 +62,7 @@ class Bystander:
                 self._answered.notify_all()
 
     def _fault_of_one_round(self) -> str | None:
-        """Ask for a reply and for the health, and say what was wrong with the answers."""
+        """Ask for a reply and for /health, and return what was wrong with the answers, if anything."""
         try:
             reply = self._client.post("/v1/completions", json={"model": MODEL, "prompt": QUESTION})
             health = self._client.get("/health")
@@ -73,11 +75,11 @@ class Bystander:
 
 @contextmanager
 def attack(server: AttackedServer, *, body_bytes: int = 0) -> Iterator[Bystander]:
-    """Check, from before to after the block, what must hold whoever attacks.
+    """Check, from before the block until after it, what must hold during any attack.
 
-    Another client gets every answer, one of them to a question that it asks when the
-    block ends; the server uses no more memory than BASE_BYTES and eight times `body_bytes` (of all bodies
-    that the block sends at once); and no request holds the event loop for long.
+    Another client gets every answer, including one to a question that it asks after the block; the server
+    uses no more memory than BASE_BYTES and eight times `body_bytes` (of all bodies that the block sends at
+    once); and no request holds the event loop for long.
     """
     bystander = Bystander(server)
     try:

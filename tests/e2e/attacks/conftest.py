@@ -1,4 +1,4 @@
-"""The servers that are attacked: one with default settings, one with keys, few files and little patience."""
+"""The servers that are attacked: one with default settings, one with keys, few files and short time-outs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.e2e.attacks.attack import ANSWER, QUESTION
 from tests.e2e.attacks.server import AttackedServer, attacked_server
 from tests.scripted_checkpoint import Endless, Reply, write_scripted_checkpoint
 
-# Ends a prompt whose reply goes on until it is cut off.
+# The reply to this question goes on until it is cut off.
 STORY = "Tell me a story."
-# Model names. BROKEN declares an end of sequence beyond its vocabulary, HOSTILE has a template that does what
-# the last message of a chat names.
+# Model names. BROKEN declares an end-of-sequence id beyond its vocabulary; the template of HOSTILE carries
+# out whichever attack the last message of a chat names.
 BROKEN, HOSTILE = "broken", "hostile"
 KEYS = ("first key", "second key, voilà")
 FEW_FILES = 128
@@ -38,7 +38,7 @@ HOSTILE_TEMPLATE = """\
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with three models: `attacked` answers QUESTION with ANSWER, and STORY with no end."""
+    """A directory with three models; `attacked` answers QUESTION with ANSWER, and STORY without end."""
     directory = tmp_path_factory.mktemp("attacked")
     write_scripted_checkpoint(directory / "attacked", REPLIES)
     write_scripted_checkpoint(directory / BROKEN, REPLIES, eos_token_id=[256, 100_000])
@@ -58,9 +58,9 @@ def attacked(checkpoints: Path) -> Iterator[AttackedServer]:
 
 @pytest.fixture(scope="session")
 def impatient(attacked: AttackedServer, checkpoints: Path) -> Iterator[AttackedServer]:
-    """A server that asks for one of KEYS, may open FEW_FILES, and waits a second for whatever it waits for.
+    """A server that requires one of KEYS, may open FEW_FILES files, and has time-outs of one second.
 
-    It serves all three models, and starts after the other one, which compiles them for both.
+    It serves all three models, and starts after the other server, which compiles for both.
     """
     keys = {"MLC_SERVE_API_KEY": "\n".join(KEYS)}
     patience = [f"--{name}-timeout=1" for name in ("header", "body", "idle", "send")]

@@ -15,7 +15,7 @@ import httpx
 
 ROOT = Path(__file__).parents[3]
 START_SECONDS = 240
-# What a server of its own in a test needs, beside its checkpoint.
+# The flags that such a server needs besides its checkpoint.
 SETTINGS = [
     "--device",
     "cpu",
@@ -33,7 +33,7 @@ SETTINGS = [
 
 
 class AttackedServer:
-    """A running server: where it is, what it has used, what it has logged. `headers` are what it asks for."""
+    """A running server: its address, its memory, its log, and in `headers` the key that it requires."""
 
     def __init__(self, process: subprocess.Popen[str], key: str | None) -> None:
         self._process = process
@@ -47,7 +47,7 @@ class AttackedServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port."""
+        """The server's host and port."""
         url = httpx.URL(self.url)
         assert url.port is not None
         return url.host, url.port
@@ -59,11 +59,11 @@ class AttackedServer:
 
     @property
     def log(self) -> str:
-        """All that it has printed so far."""
+        """Everything that the server has printed so far."""
         return "".join(self._lines)
 
     def wait_for(self, pattern: str) -> str:
-        """Wait until it prints a line that the pattern is found in, and return the pattern's first group."""
+        """Wait until the server prints a line that matches the pattern, and return its first group."""
         with self._said:
             found = self._said.wait_for(lambda: self._search(pattern), timeout=START_SECONDS)
         assert found, f"no {pattern!r} in what the server said:\n{self.log}"
@@ -93,24 +93,24 @@ class AttackedServer:
     def long_holds(self) -> float:
         """How often the event loop's thread has computed for more than 100 ms at a stretch.
 
-        The aim is 50 ms, and alone on a machine no attack was seen to come to more than 25. Beside other
-        tests the same work counts for more: what a virtual processor loses and what the kernel does to find
-        memory are part of it. An attack that works holds the loop for seconds.
+        The aim is 50 ms, and on an otherwise idle machine no attack was seen to reach more than 25. Beside
+        other tests the same work takes longer, because time that a virtual processor loses and that the
+        kernel spends on finding memory is counted too. An attack that works holds the loop for seconds.
         """
         holds = "mlc_serve_event_loop_hold_seconds"
         short = self.metric(f"{holds}_bucket", clock="cpu", le="0.1")
         return self.metric(f"{holds}_count", clock="cpu") - short
 
     def memory(self) -> int:
-        """Bytes that it has in memory."""
+        """How many bytes the server has in memory now."""
         return self._status("VmRSS")
 
     def peak_memory(self) -> int:
-        """The most bytes that it has had in memory since `forget_peak`."""
+        """The most bytes that the server has had in memory since `forget_peak`."""
         return self._status("VmHWM")
 
     def forget_peak(self) -> None:
-        """Let `peak_memory` start anew."""
+        """Let `peak_memory` start again from now."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="ascii")
 
     def _status(self, field: str) -> int:
@@ -120,11 +120,11 @@ class AttackedServer:
         return int(found[1]) * 1024
 
     def is_running(self) -> bool:
-        """Whether the process has not ended."""
+        """Whether the process is still running."""
         return self._process.poll() is None
 
     def close(self) -> None:
-        """End it."""
+        """End the server."""
         self._client.close()
         self._process.terminate()
         try:
@@ -148,7 +148,7 @@ def attacked_server(
 ) -> Iterator[AttackedServer]:
     """A server of a checkpoint, with flags of `mlc_serve serve` and environment variables.
 
-    It runs in `directory`, may open `max_files` files, and is asked with `key`.
+    It runs in `directory` and may open `max_files` files; its requests are sent with `key`.
     """
     limit = [] if max_files is None else ["prlimit", f"--nofile={max_files}"]
     process = subprocess.Popen(

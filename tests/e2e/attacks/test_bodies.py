@@ -1,4 +1,4 @@
-"""Bodies that are made to cost more than they should: each is refused, or answered, at little cost."""
+"""Bodies made to cost more than they should: each is refused or answered at little cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEXT = "long text " * (2 * MEGABYTE // 10)
 
 
 def tool(**parts: Any) -> dict[str, Any]:
-    """A tool with further or other parts."""
+    """A tool whose function has these parts."""
     return {"type": "function", "function": {"name": "f", **parts}}
 
 
@@ -35,7 +35,7 @@ def nested(depth: int) -> Any:
     return value
 
 
-# What is sent, to which path, by a name.
+# For each name, a path and what is sent to it.
 BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     "wrong tools": (CHAT, {"messages": HELLO, "tools": [0] * MEGABYTE}),
     "wrong messages": (CHAT, {"messages": [0] * MEGABYTE}),
@@ -61,7 +61,7 @@ BODIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", BODIES)
 def test_a_body_costs_little(attacked: AttackedServer, name: str) -> None:
-    """It is answered or refused in a way that clients know, and a refusal is short."""
+    """Each body gets a reply or a refusal with a usual status, and refusals are short."""
     path, fields = BODIES[name]
     content = json.dumps({"model": MODEL, "max_tokens": 8, **fields}).encode()
     with attack(attacked, body_bytes=len(content)):
@@ -73,13 +73,13 @@ def test_a_body_costs_little(attacked: AttackedServer, name: str) -> None:
 
 
 def test_three_faults_are_told(attacked: AttackedServer) -> None:
-    """And no more: which ones there are beyond is not found out."""
+    """The message has at most three faults, so that the server need not find the others."""
     reply = httpx.post(f"{attacked.url}{CHAT}", json={"model": MODEL, "messages": HELLO, "tools": [0] * 1000})
     assert error_of(reply)["message"].count("tools[") <= 3
 
 
 def test_a_body_beyond_the_limit_is_refused(attacked: AttackedServer) -> None:
-    """A prompt of 32 MB is not even read."""
+    """A prompt of 32 MB gets a 413, and costs no memory."""
     content = json.dumps({"model": MODEL, "prompt": "a" * (32 * MEGABYTE)}).encode()
     with attack(attacked):
         reply = httpx.post(f"{attacked.url}{COMPLETIONS}", content=content, timeout=60)
@@ -87,7 +87,7 @@ def test_a_body_beyond_the_limit_is_refused(attacked: AttackedServer) -> None:
 
 
 def test_all_alternatives_of_many_choices(attacked: AttackedServer) -> None:
-    """Sixteen choices with twenty alternatives for each token, whole and as a stream."""
+    """Sixteen choices with twenty alternatives for each token cost little, whole and as a stream."""
     fields = {"model": MODEL, "messages": [{"role": "user", "content": "Tell me a story."}], "n": 16}
     for stream in (False, True):
         body = {**fields, "logprobs": True, "top_logprobs": 20, "max_tokens": 50, "stream": stream}

@@ -20,7 +20,7 @@ OK = b"HTTP/1.1 200 "
 
 
 def request(server: AttackedServer, **fields: Any) -> bytes:
-    """A completion of STORY, as bytes."""
+    """The bytes of a request for a completion of STORY."""
     content = json.dumps({"model": MODEL, "prompt": STORY, "max_tokens": 4000, **fields}).encode()
     headers = b"".join(b"%s: %s\r\n" % header for header in server.headers.items())
     return START + headers + b"Content-Length: %d\r\n\r\n%s" % (len(content), content)
@@ -28,7 +28,7 @@ def request(server: AttackedServer, **fields: Any) -> bytes:
 
 @contextmanager
 def connected(server: AttackedServer) -> Iterator[socket.socket]:
-    """A connection with little room for what is not read."""
+    """A connection with a small receive buffer, which fills if the test reads nothing."""
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(60)
@@ -37,7 +37,7 @@ def connected(server: AttackedServer) -> Iterator[socket.socket]:
 
 
 def received(connection: socket.socket) -> bytes:
-    """All that comes until the server closes the connection."""
+    """Everything that arrives until the server closes the connection."""
     parts = []
     try:
         while part := connection.recv(65536):
@@ -48,7 +48,7 @@ def received(connection: socket.socket) -> bytes:
 
 
 def send_all(connection: socket.socket, piece: bytes, count: int) -> None:
-    """Send a piece so many times, or until the server wants no more."""
+    """Send a piece `count` times, or until the server closes the connection."""
     try:
         for _ in range(count):
             connection.sendall(piece)
@@ -57,14 +57,14 @@ def send_all(connection: socket.socket, piece: bytes, count: int) -> None:
 
 
 def wait_until_idle(server: AttackedServer) -> None:
-    """Wait until no request runs or waits; the test's own limit bounds this."""
+    """Wait until no request runs or waits; the test's time limit bounds this."""
     while server.metric("mlc_serve_requests_running") + server.metric("mlc_serve_requests_waiting"):
         pass
 
 
 @pytest.mark.parametrize("start", [START, START + b"X: ", b"GET /"])
 def test_endless_headers(impatient: AttackedServer, start: bytes) -> None:
-    """200 MB of headers, without a key: refused after 64 KiB."""
+    """A client without a key that sends 200 MB of headers gets a 431, or just loses its connection."""
     with attack(impatient), connected(impatient) as connection:
         connection.sendall(start)
         send_all(connection, b"a" * MEGABYTE, 200)
@@ -73,7 +73,7 @@ def test_endless_headers(impatient: AttackedServer, start: bytes) -> None:
 
 
 def test_a_body_without_a_key(impatient: AttackedServer) -> None:
-    """It is refused before a byte of the body is sent, also to a client that waits to be asked for it."""
+    """It is refused before the body is sent, even if the client waits for 100 Continue."""
     for expectation in (b"", b"Expect: 100-continue\r\n"):
         with attack(impatient), connected(impatient) as connection:
             connection.sendall(START + expectation + b"Content-Length: 200000000\r\n\r\n")
@@ -81,7 +81,7 @@ def test_a_body_without_a_key(impatient: AttackedServer) -> None:
 
 
 def test_half_sent_requests(impatient: AttackedServer) -> None:
-    """More of them than the server may open files: others are served all the while, and they are ended."""
+    """More half-sent requests than the server may open files do not keep others waiting, and are ended."""
     with ExitStack() as stack, attack(impatient):
         connections = [stack.enter_context(connected(impatient)) for _ in range(FEW_FILES + 12)]
         for number, connection in enumerate(connections):
@@ -91,7 +91,7 @@ def test_half_sent_requests(impatient: AttackedServer) -> None:
 
 
 def test_clients_that_do_not_read(impatient: AttackedServer) -> None:
-    """Their replies end after a time, streamed or whole, and their places are free for others."""
+    """Their replies, streamed or whole, end after the time-out, and others are served then."""
     with ExitStack() as stack:
         for fields in ({"stream": True}, {"logprobs": 5, "max_tokens": 1000}):
             connection = stack.enter_context(connected(impatient))
@@ -103,7 +103,7 @@ def test_clients_that_do_not_read(impatient: AttackedServer) -> None:
 
 
 def test_a_client_that_leaves_behind_a_second_request(attacked: AttackedServer) -> None:
-    """The first request ends at once, though another one was sent behind it, which is not begun."""
+    """The first request is aborted even if another one follows on its connection, which is not begun."""
     finished = "mlc_serve_requests_finished_total"
     aborted = attacked.metric(finished, reason="abort")
     with attack(attacked):
@@ -115,7 +115,7 @@ def test_a_client_that_leaves_behind_a_second_request(attacked: AttackedServer) 
 
 
 def test_many_requests_at_once(attacked: AttackedServer) -> None:
-    """On one connection, in one piece: they are answered one after the other."""
+    """A thousand requests sent at once on one connection are all answered."""
     count = 1000
     with attack(attacked), connected(attacked) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" * count)
@@ -125,14 +125,14 @@ def test_many_requests_at_once(attacked: AttackedServer) -> None:
 
 
 def test_too_many_requests_at_once(attacked: AttackedServer) -> None:
-    """Who sends without end and without reading loses the connection."""
+    """A client that keeps sending requests without reading replies loses its connection."""
     with attack(attacked), connected(attacked) as connection:
         send_all(connection, b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000, 1000)
         received(connection)
 
 
 def test_connections_one_after_the_other(attacked: AttackedServer) -> None:
-    """A thousand that are opened and closed without a word."""
+    """A thousand connections that are opened and closed without a request do no harm."""
     with attack(attacked):
         for _ in range(1000):
             with connected(attacked):

@@ -1,4 +1,4 @@
-"""The harness itself."""
+"""The harness of these tests itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.e2e.attacks.server import AttackedServer
 
 
 def test_a_harmless_request_is_no_attack(attacked: AttackedServer) -> None:
-    """Everything is within its bounds while two ordinary clients are served."""
+    """All checks pass while two ordinary clients are served."""
     with attack(attacked):
         body = {"model": MODEL, "prompt": "Hello", "max_tokens": 1}
         reply = httpx.post(f"{attacked.url}/v1/completions", json=body)
@@ -18,7 +18,7 @@ def test_a_harmless_request_is_no_attack(attacked: AttackedServer) -> None:
 
 
 def test_a_server_that_is_gone_is_found() -> None:
-    """The other client's complaint is what the test fails with."""
+    """The test fails with the message that the other client was not answered."""
 
     class Gone(AttackedServer):
         url, headers = "http://127.0.0.1:9", {}

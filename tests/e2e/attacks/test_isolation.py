@@ -1,4 +1,4 @@
-"""What one client, or a page in somebody's browser, may learn from a server that it should not."""
+"""What a client, or a page in somebody's browser, might learn from a server but must not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECRET = "The password is swordfish. " * 8 + QUESTION
 
 
 def cached_tokens(server: AttackedServer, key: str, **fields: str) -> int:
-    """How much of SECRET a client with a key finds in the cache."""
+    """How many tokens of SECRET a client with a key finds in the prefix cache."""
     reply = httpx.post(
         f"{server.url}/v1/completions",
         json={"model": MODEL, "prompt": SECRET, "max_tokens": 1, **fields},
@@ -28,7 +28,7 @@ def cached_tokens(server: AttackedServer, key: str, **fields: str) -> int:
 
 
 def test_another_key_finds_nothing_in_the_cache(impatient: AttackedServer) -> None:
-    """What one client has asked is cached for itself alone; a salt parts the requests of one client, too."""
+    """A client finds only its own prefixes in the cache; with a salt, only those with the same salt."""
     first, second = KEYS
     assert cached_tokens(impatient, first) == 0
     assert cached_tokens(impatient, first) > 0
@@ -37,7 +37,7 @@ def test_another_key_finds_nothing_in_the_cache(impatient: AttackedServer) -> No
 
 
 def test_keys_of_the_environment_are_asked_for(impatient: AttackedServer) -> None:
-    """Each is good, even if it ends in a byte that looks like a space; none is in the command line."""
+    """Each key is accepted, even if it ends in a byte that looks like a space; the command line has none."""
     for key in KEYS:
         headers = {b"Authorization": f"Bearer {key}".encode()}
         assert httpx.get(f"{impatient.url}/v1/models", headers=headers).status_code == 200
@@ -46,13 +46,13 @@ def test_keys_of_the_environment_are_asked_for(impatient: AttackedServer) -> Non
 
 
 def test_a_name_that_was_made_to_lead_here(attacked: AttackedServer) -> None:
-    """A page whose name was rebound to this machine learns nothing."""
+    """A page whose name was rebound to this machine's address is refused."""
     reply = httpx.get(f"{attacked.url}/v1/models", headers={"Host": "evil.example"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (421, "unknown_host")
 
 
 def test_pages_may_ask_for_a_private_network(attacked: AttackedServer) -> None:
-    """By default every page may, without credentials."""
+    """By default every page gets this permission, but not to send credentials."""
     asking = {
         "Origin": "https://page.example",
         "Access-Control-Request-Method": "POST",
@@ -67,11 +67,11 @@ def test_pages_may_ask_for_a_private_network(attacked: AttackedServer) -> None:
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/v1/models", "/metrics"])
 def test_head_requests_are_answered(attacked: AttackedServer, path: str) -> None:
-    """With the headers alone."""
+    """A HEAD request gets a reply without a body."""
     reply = httpx.head(f"{attacked.url}{path}")
     assert (reply.status_code, reply.content) == (200, b"")
 
 
 def test_a_slash_at_the_end(attacked: AttackedServer) -> None:
-    """As clients write a path that they join from parts."""
+    """A slash at the end, as clients write it that join paths from parts, is allowed."""
     assert httpx.get(f"{attacked.url}/v1/models/").status_code == 200

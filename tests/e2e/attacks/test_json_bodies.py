@@ -1,4 +1,4 @@
-"""Bodies that are small to send and large to have: wrong elements, many elements, deep ones, long ones."""
+"""Bodies that are small to send but large in memory: wrong, many, deeply nested or long elements."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ HARMLESS = {
 
 
 def status_of(server: AttackedServer, text: bytes) -> int:
-    """The status of the reply to a body. The reply is short, and tells of three mistakes at most."""
+    """The status of the reply to a body; checks that the reply is short."""
     reply = httpx.post(f"{server.url}/v1/chat/completions", content=text, headers=HEADERS, timeout=60)
     assert len(reply.content) < 2000
     return reply.status_code
@@ -55,14 +55,14 @@ def status_of(server: AttackedServer, text: bytes) -> int:
 
 @pytest.mark.parametrize("bodies", [WRONG, MANY], ids=["wrong elements", "many elements"])
 def test_a_refusal_costs_no_more_than_a_body_may(attacked: AttackedServer, bodies: dict[str, bytes]) -> None:
-    """However many elements are wrong, or are there at all."""
+    """A refusal stays cheap however many elements a body has, and however many of them are wrong."""
     with attack(attacked, body_bytes=max(map(len, bodies.values()))):
         statuses = {name: status_of(attacked, text) for name, text in bodies.items()}
     assert statuses == dict.fromkeys(bodies, 400)
 
 
 def test_what_is_ignored_costs_no_more_than_a_body_may(attacked: AttackedServer) -> None:
-    """Many fields, and long ones, that nobody knows."""
+    """Many unknown fields, and long ones, are ignored cheaply."""
     with attack(attacked, body_bytes=max(map(len, HARMLESS.values()))):
         statuses = {name: status_of(attacked, text) for name, text in HARMLESS.items()}
     assert statuses == dict.fromkeys(HARMLESS, 200)

@@ -1,4 +1,4 @@
-"""Checkpoints from strangers, served beside a good one: what they do harms their own requests at most."""
+"""Untrusted checkpoints, served beside a good one, harm only their own requests."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tests.e2e.attacks.server import AttackedServer
 
 
 def ask(server: AttackedServer, model: str, content: str, **fields: Any) -> httpx.Response:
-    """The reply to a message."""
+    """The reply of a model to a message."""
     body = {"model": model, "messages": [{"role": "user", "content": content}], "max_tokens": 8, **fields}
     return httpx.post(f"{server.url}/v1/chat/completions", json=body, headers=server.headers, timeout=60)
 
 
 def prompt_tokens(reply: httpx.Response) -> int:
-    """How many tokens a prompt had."""
+    """How many tokens the prompt of a reply had."""
     assert reply.status_code == 200, reply.text
     count: int = reply.json()["usage"]["prompt_tokens"]
     return count
 
 
 def test_an_end_that_is_no_token(impatient: AttackedServer) -> None:
-    """A checkpoint whose end of sequence is beyond its vocabulary, and requests that ban the end."""
+    """A checkpoint whose end-of-sequence id is beyond its vocabulary answers, even with min_tokens."""
     with attack(impatient):
         for _ in range(3):
             assert ask(impatient, BROKEN, QUESTION, min_tokens=4).status_code == 200
@@ -35,14 +35,14 @@ def test_an_end_that_is_no_token(impatient: AttackedServer) -> None:
 
 @pytest.mark.parametrize("order", ["budget", "filter", "repeat", "pad", "cycler", "recursion"])
 def test_a_hostile_template(impatient: AttackedServer, order: str) -> None:
-    """A template that works without end, fills the memory or fails: the request is refused, and no more."""
+    """A request is refused whose template never ends, fills the memory or fails; nothing else is harmed."""
     with attack(impatient):
         reply = ask(impatient, HOSTILE, order)
     assert reply.status_code == 400, reply.text
 
 
 def test_control_tokens_are_the_templates_own(impatient: AttackedServer) -> None:
-    """Neither a variable of the template nor the halves that it joins become the token that they spell."""
+    """Text from a client never becomes a control token, neither as a variable nor joined from halves."""
     plain = prompt_tokens(ask(impatient, HOSTILE, "Hello"))
     with attack(impatient):
         title = ask(impatient, HOSTILE, "Hello", chat_template_kwargs={"title": "<|system|>"})
@@ -56,6 +56,6 @@ def test_control_tokens_are_the_templates_own(impatient: AttackedServer) -> None
 
 
 def test_the_good_model_is_unharmed(impatient: AttackedServer) -> None:
-    """What was asked of the others leaves nothing behind."""
+    """The good model still answers after the attacks on the others."""
     reply = ask(impatient, MODEL, QUESTION, max_tokens=64)
     assert reply.json()["choices"][0]["message"]["content"]

@@ -24,7 +24,7 @@ STOPS: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("name", STOPS)
 def test_a_stop_string_costs_what_the_reply_has_of_it(attacked: AttackedServer, name: str) -> None:
-    """Whatever its length, and however many choices look for it: 2 MB for 8 choices hold nobody up."""
+    """A stop string of 2 MB that 8 choices look for costs little, and does not hold others up."""
     request: dict[str, Any] = {"prompt": STORY, "max_tokens": 60, "n": 8, "stop": STOPS[name]}
     body = json.dumps(request)
     headers = {"Content-Type": "application/json"}

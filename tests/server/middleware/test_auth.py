@@ -23,7 +23,7 @@ CLOSED = [
 
 @pytest.mark.parametrize("path", CLOSED)
 async def test_every_path_is_closed(make_client: MakeClient, path: str) -> None:
-    """Without a key nothing but the probes and the page answers, not even a path that is not there."""
+    """Without a key, every path but the probes and the page answers 401, even one that does not exist."""
     async with make_client(api_keys=["secret"], enable_debug=True) as client:
         reply = await client.get(path)
     assert reply.status_code == 401
@@ -33,7 +33,7 @@ async def test_every_path_is_closed(make_client: MakeClient, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/health", "/ready"])
 async def test_probes_are_open(make_client: MakeClient, path: str) -> None:
-    """Orchestrators need no key."""
+    """The probes need no key, as orchestrators have none."""
     async with make_client(api_keys=["secret"]) as client:
         assert (await client.get(path)).status_code == 200
 
@@ -49,7 +49,7 @@ async def test_the_page_is_open(make_client: MakeClient, path: str) -> None:
 
 @pytest.mark.parametrize("key", ["first", "second", "clé", "voilà", "Ѕ"])
 async def test_each_key_opens(make_client: MakeClient, key: str) -> None:
-    """Any of several keys is good, whatever its letters; the last ones end in bytes that look like spaces."""
+    """Any of several keys is accepted, in any alphabet; the last two end in bytes that look like spaces."""
     header = f"Bearer {key}".encode()
     async with make_client(api_keys=["first", "second", "clé", "voilà", "Ѕ"]) as client:
         reply = await client.get("/v1/models", headers={b"Authorization": header})
@@ -66,13 +66,13 @@ async def test_all_else_is_refused(make_client: MakeClient, header: str) -> None
 
 
 async def test_preflight_needs_no_key(make_client: MakeClient) -> None:
-    """Browsers ask for permission without credentials."""
+    """A preflight needs no key, because browsers send it without credentials."""
     asking = {"Origin": "http://page", "Access-Control-Request-Method": "POST"}
     async with make_client(api_keys=["secret"]) as client:
         assert (await client.options("/v1/models", headers=asking)).status_code == 200
 
 
 def test_bearer_token_ignores_case_of_the_scheme() -> None:
-    """The scheme's name is case-insensitive, the token is not touched."""
+    """The scheme's name is case-insensitive; the token is returned unchanged."""
     assert bearer_token("bEARER Key") == "Key"
     assert bearer_token(None) is None

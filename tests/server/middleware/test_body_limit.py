@@ -15,7 +15,7 @@ HUNDRED_MEGABYTES = 100 * 1024 * 1024
 
 
 async def test_an_announced_body_is_refused_unread(context: ServerContext) -> None:
-    """A Content-Length beyond the limit is enough for a 413: not a byte is read."""
+    """A Content-Length beyond the limit gets a 413 before any of the body is read."""
     sent = []
 
     async def receive() -> dict[str, object]:
@@ -37,7 +37,7 @@ async def test_an_announced_body_is_refused_unread(context: ServerContext) -> No
 
 
 async def test_a_chunked_body_is_counted(make_client: MakeClient) -> None:
-    """Without Content-Length reading ends at the limit, not at the end of the body."""
+    """Without a Content-Length, reading stops at the limit, not at the end of the body."""
     num_sent = 0
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -56,7 +56,7 @@ async def test_a_chunked_body_is_counted(make_client: MakeClient) -> None:
 
 
 async def test_a_body_at_the_limit_is_read(make_client: MakeClient) -> None:
-    """The limit itself is allowed: such a body is judged by what it says."""
+    """A body of exactly the limit is read: it is refused only for what it contains."""
     async with make_client(max_body_bytes=1000) as client:
         reply = await _post(client, b" " * 998 + b"{}")
     assert reply.status_code == 400

@@ -1,4 +1,4 @@
-"""Failures on the wire."""
+"""Failures as the client receives them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.small_tokenizers import panicking
 
 
 async def test_unknown_path(client: httpx.AsyncClient) -> None:
-    """A path that is not there is named."""
+    """The error message names the path that does not exist."""
     reply = await client.get("/v2/models")
     assert reply.status_code == 404
     assert "/v2/models" in reply.json()["error"]["message"]
 
 
 async def test_wrong_method(client: httpx.AsyncClient) -> None:
-    """A known path with the wrong method says which methods it takes."""
+    """The refusal of a wrong method says which methods the path takes."""
     reply = await client.get("/v1/chat/completions")
     assert reply.status_code == 405
     assert reply.headers["allow"] == "POST"
@@ -38,7 +38,7 @@ async def test_wrong_method(client: httpx.AsyncClient) -> None:
 async def test_a_panic_of_the_tokenizer(
     context: ServerContext, client: httpx.AsyncClient, prompt: str
 ) -> None:
-    """It is told as an error object, on the event loop or beside it, and other requests go on."""
+    """The client gets it as an error object, on the event loop or off it, and other requests go on."""
     model = replace(fake_model("odd", max_total_sequence_length=20_000), tokenizer=Tokenizer(panicking()))
     context.add(AsyncMLCEngine.from_loaded(model))
     reply = await client.post("/v1/completions", json={"model": "odd", "prompt": prompt})
@@ -48,7 +48,7 @@ async def test_a_panic_of_the_tokenizer(
 
 
 def test_retry_after() -> None:
-    """Clients are told when to try again where that makes sense."""
+    """A full queue and a shutdown tell the client when to try again."""
     assert int(error_response(QueueFullError("full")).headers["retry-after"]) > 0
     assert int(error_response(ShuttingDownError("bye")).headers["retry-after"]) > 0
 

@@ -18,13 +18,13 @@ async def status_for(make_client: MakeClient, name: str, **config: object) -> in
     "name", ["localhost", "LOCALHOST:8000", "a.localhost", "127.0.0.1:80", "[::1]:80", "10.0.0.7", ""]
 )
 async def test_names_of_this_machine_are_answered(make_client: MakeClient, name: str) -> None:
-    """Names that always mean this machine, and all plain addresses."""
+    """Names that always mean this machine are answered, and so are all plain addresses."""
     assert await status_for(make_client, name) == 200
 
 
 @pytest.mark.parametrize("name", ["evil.example", "localhost.evil.example:8000", "127.0.0.1.evil.example"])
 async def test_other_names_are_refused(make_client: MakeClient, name: str) -> None:
-    """A name that was made to lead to a loopback address, on every path and in preflights."""
+    """A foreign name that resolves to a loopback address is refused, for probes and preflights as well."""
     asking = {"Host": name, "Origin": f"http://{name}", "Access-Control-Request-Method": "POST"}
     async with make_client() as client:
         reply = await client.get("/health", headers={"Host": name})
@@ -36,12 +36,12 @@ async def test_other_names_are_refused(make_client: MakeClient, name: str) -> No
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "my-machine"])
 async def test_other_addresses_have_any_name(make_client: MakeClient, host: str) -> None:
-    """A server on other addresses can't know its names."""
+    """A server that does not listen on loopback can't know its names, so it answers to any."""
     assert await status_for(make_client, "anything.example", host=host) == 200
 
 
 async def test_allowed_hosts(make_client: MakeClient) -> None:
-    """A list adds names, also for servers on other addresses; `*` allows all."""
+    """A list allows more names, and limits servers on other addresses to them; `*` allows all."""
     names = {"allowed_hosts": ["Mine.example"]}
     assert await status_for(make_client, "mine.example:80", **names) == 200
     assert await status_for(make_client, "other.example", **names) == 421
@@ -50,6 +50,6 @@ async def test_allowed_hosts(make_client: MakeClient) -> None:
 
 
 def test_is_loopback() -> None:
-    """Names and addresses that only this machine reaches."""
+    """The loopback names and addresses are those that only this machine reaches."""
     assert all(map(is_loopback, ["localhost", "x.localhost", "127.0.0.1", "127.9.9.9", "::1"]))
     assert not any(map(is_loopback, ["0.0.0.0", "::", "10.0.0.1", "example.org"]))

@@ -1,4 +1,4 @@
-"""HEAD, and slashes at the end."""
+"""HEAD requests, and paths with a slash at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ READ = [
 
 @pytest.mark.parametrize("path", READ)
 async def test_head_is_get_without_the_body(client: httpx.AsyncClient, path: str) -> None:
-    """Monitors ask so whether a path is there."""
+    """HEAD, which monitors use, gets the status and type that GET gets, without a body."""
     head, get = await client.head(path), await client.get(path)
     assert (head.status_code, head.content) == (get.status_code, b"")
     assert head.headers["content-type"] == get.headers["content-type"]
@@ -32,18 +32,18 @@ async def test_head_is_get_without_the_body(client: httpx.AsyncClient, path: str
 
 @pytest.mark.parametrize("path", ["/v1/models", "/health", "/v1/models/fake"])
 async def test_a_slash_at_the_end_changes_nothing(client: httpx.AsyncClient, path: str) -> None:
-    """Clients that put addresses together from pieces send one; no redirection costs them a round trip."""
+    """Clients that build URLs from pieces may send one; they get the reply at once, without a redirect."""
     assert (await client.get(f"{path}/")).json() == (await client.get(path)).json()
 
 
 async def test_a_slash_behind_a_path_for_posts_changes_nothing(client: httpx.AsyncClient) -> None:
-    """The body arrives."""
+    """A POST to a path with a slash at the end keeps its body."""
     reply = await client.post("/v1/completions/", json={"prompt": "x", "max_tokens": 1})
     assert reply.status_code == 200
 
 
 async def test_keys_are_asked_for_by_the_plain_path(make_client: MakeClient) -> None:
-    """Another way to ask opens no door, and closes none."""
+    """A slash at the end or HEAD changes nothing about which paths need a key."""
     async with make_client(api_keys=["key"]) as client:
         for path, status in (("/health", 200), ("/health/", 200), ("/v1/models", 401), ("/v1/models/", 401)):
             assert (await client.get(path)).status_code == status
@@ -51,7 +51,7 @@ async def test_keys_are_asked_for_by_the_plain_path(make_client: MakeClient) -> 
 
 
 async def test_a_models_name_may_end_in_a_slash(client: httpx.AsyncClient, context: ServerContext) -> None:
-    """A directory that was given with one is found under its name."""
+    """A model named by a directory with a slash at the end is found with and without the slash."""
     context.add(AsyncMLCEngine.from_loaded(fake_model("dist/model/")))
     for path in ("dist/model/", "dist/model"):
         assert (await client.get(f"/v1/models/{path}")).json()["id"] == "dist/model/"
@@ -70,7 +70,7 @@ async def test_a_models_name_may_end_in_a_slash(client: httpx.AsyncClient, conte
 async def test_a_refused_method_says_which_are_allowed(
     client: httpx.AsyncClient, method: str, path: str, allowed: str
 ) -> None:
-    """As the standard wants it with status 405."""
+    """A 405 comes with an Allow header, as the standard requires."""
     reply = await client.request(method, path)
     assert reply.status_code == 405
     assert reply.headers["allow"] == allowed

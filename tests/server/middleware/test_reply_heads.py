@@ -1,4 +1,4 @@
-"""What sees the head of a reply before it goes out."""
+"""Callbacks that see the head of a reply before it is sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlc_serve.server.middleware.reply_heads import ReplyHeads, on_reply_head
 
 
 async def test_all_that_look_see_the_head_once_in_their_order() -> None:
-    """What one adds the next one sees, and the client too; the parts of the body are shown to nobody."""
+    """The next callback sees the header that one adds, and so does the client; none sees the body's parts."""
     seen: list[tuple[str, int, list[bytes]]] = []
 
     def look(name: str, head: Message) -> None:

@@ -1,4 +1,4 @@
-"""X-Request-Id."""
+"""The X-Request-Id header."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def test_a_plain_id_comes_back(client: httpx.AsyncClient) -> None:
 
 
 async def test_ids_are_made_up(client: httpx.AsyncClient) -> None:
-    """Two requests without an id get different ones, refused requests too."""
+    """Two requests without an id get different ones, even if one is refused."""
     replies = [await client.get("/v1/models"), await client.get("/nowhere")]
     ids = {reply.headers["x-request-id"] for reply in replies}
     assert len(ids) == 2
@@ -31,14 +31,14 @@ async def test_ids_are_made_up(client: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("hostile", ["", "a b", "x" * 129, "a\nINFO forged", "ümlaut", '"quoted"'])
 def test_hostile_ids_are_replaced(hostile: str) -> None:
-    """What could forge a log line or bloat it is not taken over."""
+    """An id that could forge a log line or bloat it is replaced."""
     assert accepted_id(hostile) != hostile
 
 
 async def test_request_reply_log_and_trace_can_be_joined(caplog: pytest.LogCaptureFixture) -> None:
-    """The reply's id holds the request's; the log line has both; the ids of the trace begin with the reply's.
+    """The reply's id contains the request's, the log line has both, and the trace's ids begin with it.
 
-    Two clients that send one id are told apart all the same.
+    Two requests with the same X-Request-Id still get different reply ids.
     """
     caplog.set_level(logging.INFO)
     context = ServerContext()

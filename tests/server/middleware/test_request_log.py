@@ -1,4 +1,4 @@
-"""One line for each request."""
+"""The log has one line for each request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMPLETION = {"prompt": "Hello", "max_tokens": 5, "ignore_eos": True}
 
 
 def lines_of(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> list[str]:
-    """What was logged of requests."""
+    """The lines of the request log at one level."""
     name = "mlc_serve.server.middleware.request_log"
     records = [record for record in caplog.records if record.name == name]
     return [record.getMessage() for record in records if record.levelno == level]
@@ -27,7 +27,7 @@ def lines_of(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> lis
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_generation(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, stream: bool) -> None:
-    """The line has id, model, tokens, duration and how it ended; a stream's has its ttft too."""
+    """The line has id, model, tokens, duration and finish reason; that of a stream also has its TTFT."""
     caplog.set_level(logging.INFO)
     await client.post(
         "/v1/completions", json={**COMPLETION, "stream": stream}, headers={"X-Request-Id": "me"}
@@ -40,7 +40,7 @@ async def test_generation(client: httpx.AsyncClient, caplog: pytest.LogCaptureFi
 
 
 async def test_refusals(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
-    """A refused request has its line too."""
+    """A refused request is logged too."""
     caplog.set_level(logging.INFO)
     await client.post("/v1/completions", json={})
     (line,) = lines_of(caplog)
@@ -48,7 +48,7 @@ async def test_refusals(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixt
 
 
 async def test_probes_are_quiet(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
-    """What machines ask every few seconds is logged for debugging only."""
+    """Probes, which come every few seconds, are logged at the debug level only."""
     caplog.set_level(logging.DEBUG)
     await client.get("/health")
     assert lines_of(caplog) == []
@@ -58,7 +58,7 @@ async def test_probes_are_quiet(client: httpx.AsyncClient, caplog: pytest.LogCap
 async def test_a_client_that_left(
     context: ServerContext, backend: FakeBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A stream that nobody read to its end is told apart from one that was."""
+    """A stream whose client left is logged as disconnected."""
     caplog.set_level(logging.INFO)
     backend.hold_after(1)
     streaming = asyncio.Event()

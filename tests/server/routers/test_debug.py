@@ -21,7 +21,7 @@ async def debugger(make_client: MakeClient) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_metrics(debugger: httpx.AsyncClient) -> None:
-    """The sums of the only engine come without naming it."""
+    """The metrics of the only engine are returned whether or not the request names it."""
     await debugger.post("/v1/completions", json={"prompt": "x", "max_tokens": 2, "ignore_eos": True})
     for body in ({}, {"model": "fake"}):
         reply = await debugger.post("/debug/dump_engine_metrics", json=body)
@@ -46,7 +46,7 @@ async def test_no_trace_without_tracing(debugger: httpx.AsyncClient) -> None:
 
 
 async def test_trace(debugger: httpx.AsyncClient, context: ServerContext) -> None:
-    """With tracing, the list is what Chrome's viewer loads."""
+    """With tracing, the reply is a list of events in the format of Chrome's trace viewer."""
     context.add(AsyncMLCEngine.from_loaded(fake_model("traced"), enable_tracing=True))
     await debugger.post("/v1/completions", json={"model": "traced", "prompt": "x", "max_tokens": 2})
     events = (await debugger.post("/debug/dump_event_trace", json={"model": "traced"})).json()
@@ -59,7 +59,7 @@ async def test_trace(debugger: httpx.AsyncClient, context: ServerContext) -> Non
     ("body", "status"), [(b"{", 400), (b"[]", 400), (b"{}", 400), (b'{"model": "x"}', 404)]
 )
 async def test_bad_bodies(debugger: httpx.AsyncClient, path: str, body: bytes, status: int) -> None:
-    """Malformed JSON, no object, no model: 400; a model that is not there: 404."""
+    """Malformed JSON, a body that is no object and a missing model get 400; an unknown model gets 404."""
     reply = await debugger.post(f"/debug/{path}", content=body, headers={"Content-Type": "application/json"})
     assert reply.status_code == status
     assert reply.json()["error"]["message"]

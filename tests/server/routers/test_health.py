@@ -1,4 +1,4 @@
-"""Probes."""
+"""The probes /health and /ready."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def test_healthy(client: httpx.AsyncClient) -> None:
 
 
 async def test_draining_is_not_ready_but_healthy(client: httpx.AsyncClient, context: ServerContext) -> None:
-    """A server that drains takes no traffic, and must not be killed for it."""
+    """A draining server takes no traffic, but stays healthy so that it is not killed for that."""
     await context.drain(0)
     ready = await client.get("/ready")
     assert ready.status_code == 503
@@ -28,7 +28,7 @@ async def test_draining_is_not_ready_but_healthy(client: httpx.AsyncClient, cont
 
 
 async def test_draining_refuses_requests(client: httpx.AsyncClient, context: ServerContext) -> None:
-    """A request that comes too late is told to try again."""
+    """A request that arrives during the drain gets a 503 with Retry-After."""
     await context.drain(0)
     reply = await client.post("/v1/completions", json={"prompt": "x"})
     assert reply.status_code == 503
@@ -37,7 +37,7 @@ async def test_draining_refuses_requests(client: httpx.AsyncClient, context: Ser
 
 
 async def test_dead_engine(client: httpx.AsyncClient, backend: FakeBackend) -> None:
-    """When the engine's loop has died, the request that met it fails, and both probes say why."""
+    """When the engine's loop dies, the request that it was running fails, and both probes name the model."""
     backend.crash_on = {ord("!")}
     reply = await client.post("/v1/completions", json={"prompt": "a!"})
     assert reply.status_code == 500
@@ -49,7 +49,7 @@ async def test_dead_engine(client: httpx.AsyncClient, backend: FakeBackend) -> N
 
 
 async def test_stuck_engine(make_client: MakeClient, context: ServerContext, backend: FakeBackend) -> None:
-    """An engine that has work and does not move for the watchdog's time is reported, an idle one is not."""
+    """An engine with work that makes no step within the watchdog's time is reported; an idle one is not."""
     backend.gate.clear()
     async with make_client() as client:
         work = asyncio.create_task(client.post("/v1/completions", json={"prompt": "x", "max_tokens": 1}))

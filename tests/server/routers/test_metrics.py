@@ -21,7 +21,7 @@ async def scrape(client: httpx.AsyncClient) -> str:
 
 
 async def test_every_sample_has_help_and_type(client: httpx.AsyncClient) -> None:
-    """Prometheus' own parser reads all of it, and no family is without a description."""
+    """Prometheus' own parser reads the whole text, and every family has a description and a type."""
     await client.post("/v1/completions", json={"prompt": "x", "max_tokens": 3})
     families = list(text_string_to_metric_families(await scrape(client)))
     assert families
@@ -29,19 +29,19 @@ async def test_every_sample_has_help_and_type(client: httpx.AsyncClient) -> None
 
 
 async def test_names_of_mlc_are_there(client: httpx.AsyncClient) -> None:
-    """Dashboards made for MLC-LLM find its sums, and the counts are right."""
+    """Dashboards made for MLC-LLM find its metrics by name, with the right counts."""
     await client.post("/v1/completions", json={"prompt": "x", "max_tokens": 3, "ignore_eos": True})
     lines = (await scrape(client)).splitlines()
     assert 'completion_tokens_sum{model="fake"} 3.0' in lines
 
 
 async def test_process_is_measured(client: httpx.AsyncClient) -> None:
-    """Memory and processor time of the process are there."""
+    """The memory and the processor time of the process are among the metrics."""
     assert "\nprocess_resident_memory_bytes " in await scrape(client)
 
 
 async def test_engines_share_families(client: httpx.AsyncClient, context: ServerContext) -> None:
-    """With two models a family still has one HELP line, and samples of both."""
+    """With two models, a family still has one HELP line, and there are samples of both models."""
     context.add(AsyncMLCEngine.from_loaded(fake_model("other")))
     for model in ("fake", "other"):
         await client.post("/v1/completions", json={"model": model, "prompt": "x", "max_tokens": 1})
@@ -53,7 +53,7 @@ async def test_engines_share_families(client: httpx.AsyncClient, context: Server
 
 
 async def test_answers_when_the_engine_is_dead(client: httpx.AsyncClient, backend: FakeBackend) -> None:
-    """What led to a death can still be read."""
+    """The metrics of an engine that has died can still be read."""
     backend.crash_on = {ord("!")}
     await client.post("/v1/completions", json={"prompt": "a!"})
     assert "prompt_tokens" in await scrape(client)

@@ -29,7 +29,7 @@ def data_of(reply: httpx.Response) -> list[str]:
 
 
 async def test_models(client: httpx.AsyncClient) -> None:
-    """The list has what clients show, and does not change between two calls."""
+    """The list has the fields that clients show, and is the same in two calls."""
     listing = (await client.get("/v1/models")).json()
     assert listing["object"] == "list"
     (card,) = listing["data"]
@@ -85,7 +85,7 @@ async def test_stream_adds_up(client: httpx.AsyncClient, path: str, body: dict[s
 async def test_logprobs_do_not_change_the_rest_of_a_reply(
     client: httpx.AsyncClient, path: str, logprobs: dict[str, Any]
 ) -> None:
-    """A whole reply with them, which is sent in pieces, is JSON and has an entry for each token."""
+    """A reply with logprobs, which is sent in pieces, is still one JSON text with an entry for each token."""
     body = COMPLETION if path == "/v1/completions" else CHAT
     (plain,) = (await client.post(path, json=body)).json()["choices"]
     reply = await client.post(path, json=body | logprobs)
@@ -97,7 +97,7 @@ async def test_logprobs_do_not_change_the_rest_of_a_reply(
 
 
 async def test_streamed_usage(client: httpx.AsyncClient) -> None:
-    """Usage comes in a last chunk of its own, if it was asked for."""
+    """Usage comes in a separate last chunk if the client asked for it."""
     body = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
     last = json.loads(data_of(await client.post("/v1/chat/completions", json=body))[-2])
     assert last["choices"] == []
@@ -109,7 +109,7 @@ async def test_streamed_usage(client: httpx.AsyncClient) -> None:
 async def test_streams_are_the_chunks_that_python_callers_get(
     client: httpx.AsyncClient, engine: AsyncMLCEngine, path: str, body: dict[str, Any], shows_usage: bool
 ) -> None:
-    """On the wire is the JSON of the typed chunks, field by field, in their order."""
+    """The server sends the JSON of the same typed chunks, in the same order."""
     asked = {**body, "stream": True, "stream_options": {"include_usage": shows_usage}}
     *sent, _ = data_of(await client.post(path, json=asked))
     endpoint = engine.completions if path == "/v1/completions" else engine.chat.completions
@@ -126,7 +126,7 @@ async def test_streams_are_the_chunks_that_python_callers_get(
 
 
 async def test_early_errors_of_streams_have_a_status(client: httpx.AsyncClient) -> None:
-    """What is refused before the first token is refused with a status, not with an event."""
+    """A streaming request that is refused before its first token gets an HTTP status, not an event."""
     reply = await client.post("/v1/completions", json={"prompt": "x" * 2000, "stream": True})
     assert reply.status_code == 400
     assert reply.json()["error"]["code"] == "context_length_exceeded"
@@ -142,7 +142,7 @@ async def test_death_in_mid_stream_is_an_event(client: httpx.AsyncClient, backen
 
 
 async def test_a_full_queue_asks_for_patience(client: httpx.AsyncClient, context: ServerContext) -> None:
-    """What the server can't hold is refused with 429 and Retry-After; what it holds is answered."""
+    """A request without a place gets 429 and Retry-After; the one that has a place is answered."""
     backend = FakeBackend(num_pages=64)
     model = fake_model("small", backend=backend, max_num_sequence=1, max_queued_requests=0)
     context.add(AsyncMLCEngine.from_loaded(model))
@@ -160,7 +160,7 @@ async def test_a_full_queue_asks_for_patience(client: httpx.AsyncClient, context
 async def test_without_any_place_a_body_is_not_even_read(
     make_client: MakeClient, engine: AsyncMLCEngine
 ) -> None:
-    """The refusal comes before the first byte of it is asked for."""
+    """The request is refused before any of its body is read."""
     was_read = False
 
     async def body() -> AsyncIterator[bytes]:
@@ -180,7 +180,7 @@ async def test_without_any_place_a_body_is_not_even_read(
 async def test_a_client_that_leaves_at_any_moment_leaves_nothing_behind(
     context: ServerContext, engine: AsyncMLCEngine, stream: bool
 ) -> None:
-    """After each number of turns of the event loop, up to that with which all has been sent."""
+    """No place stays taken, after however many turns of the event loop the client leaves."""
     app = create_app(context, ServerConfig())
     body = json.dumps({**COMPLETION, "max_tokens": 3, "stream": stream, "n": 2}).encode()
     headers = [(b"content-type", b"application/json"), (b"host", b"localhost")]
@@ -210,20 +210,20 @@ async def test_a_client_that_leaves_at_any_moment_leaves_nothing_behind(
 
 
 async def test_schema_tells_no_422(client: httpx.AsyncClient) -> None:
-    """The published schema has the statuses that are really sent."""
+    """The published schema lists only statuses that the server really sends."""
     paths = (await client.get("/openapi.json")).json()["paths"]
     assert "422" not in paths["/v1/completions"]["post"]["responses"]
 
 
 async def test_two_requests_may_share_an_id(client: httpx.AsyncClient) -> None:
-    """X-Request-Id and `user` belong to the client: replies have ids of their own."""
+    """Replies have different ids even if the clients' X-Request-Id and `user` are the same."""
     sent = {"headers": {"X-Request-Id": "same"}, "json": {**COMPLETION, "user": "same"}}
     ids = {(await client.post("/v1/completions", **sent)).json()["id"] for _ in range(2)}  # type: ignore[arg-type]
     assert len(ids) == 2
 
 
 async def test_debug_config_needs_debug(make_client: MakeClient) -> None:
-    """Without --enable-debug a debug_config is refused by name; with it, it is honoured."""
+    """Without --enable-debug, a debug_config is refused by name; with it, it is honoured."""
     body = {**COMPLETION, "debug_config": {"ignore_eos": True}}
     async with make_client() as client:
         refused = await client.post("/v1/completions", json=body)
@@ -265,7 +265,7 @@ BAD: list[tuple[str, dict[str, Any], int, str]] = [
 async def test_bad_input_is_named(
     client: httpx.AsyncClient, path: str, body: dict[str, Any], status: int, param: str
 ) -> None:
-    """Each bad input is refused with its field's name, and the server serves on."""
+    """Each bad input is refused with its field's name, and the server goes on serving."""
     if path == "completions" and body.get("model"):
         body = {**body, "prompt": "x"}
     reply = await client.post(
@@ -279,8 +279,8 @@ async def test_bad_input_is_named(
     assert (await client.post("/v1/completions", json=COMPLETION)).status_code == 200
 
 
-async def test_keys_and_salts_find_their_own_prefixes_alone(make_client: MakeClient) -> None:
-    """`cached_tokens` tells no client whether another one has sent the same prompt."""
+async def test_keys_and_salts_find_their_own_prefixes_only(make_client: MakeClient) -> None:
+    """From `cached_tokens`, no client can learn whether another one has sent the same prompt."""
     prompt = {"prompt": "a prompt that is longer than two pages of the cache", "max_tokens": 1}
 
     async def num_cached(client: httpx.AsyncClient, key: str, **fields: str) -> int:

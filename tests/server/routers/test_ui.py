@@ -1,4 +1,4 @@
-"""The page's files as they are served, and that they are those of the source."""
+"""The page's files, as they are served and as they were built from the source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", 
 
 @pytest.mark.parametrize("path", sorted(PAGE_PATHS))
 async def test_a_file_is_served(client: httpx.AsyncClient, path: str) -> None:
-    """Each file comes with its type and may be kept, if it is asked each time whether it is current."""
+    """Each file comes with its type, and browsers may cache it if they check each time that it is current."""
     reply = await client.get(path)
     assert reply.content == (FILES / (path.removeprefix("/ui/").strip("/") or INDEX)).read_bytes()
     assert reply.headers["content-type"].startswith(TYPES[Path(path).suffix])
@@ -35,7 +35,7 @@ async def test_a_file_is_served(client: httpx.AsyncClient, path: str) -> None:
 
 
 async def test_the_page_may_load_and_call_nothing_else(client: httpx.AsyncClient) -> None:
-    """The policy names this server alone, and no script stands in the page itself."""
+    """The policy names only this server, and the page contains no inline script or style."""
     reply = await client.get("/")
     policy = dict(part.split(" ", 1) for part in reply.headers["content-security-policy"].split("; "))
     assert (policy["default-src"], policy["connect-src"]) == ("'self'", "'self'")
@@ -46,12 +46,12 @@ async def test_the_page_may_load_and_call_nothing_else(client: httpx.AsyncClient
 
 @pytest.mark.parametrize("path", ["/ui/index.html", "/ui/no.js", "/ui/../context.py", "/ui/%2e%2e/app.py"])
 async def test_nothing_else_is_served(client: httpx.AsyncClient, path: str) -> None:
-    """There is one address for each file, and none for any other file."""
+    """Each file has one address, and no other file can be fetched."""
     assert (await client.get(path)).status_code == 404
 
 
 async def test_engines_tell_their_settings(client: httpx.AsyncClient) -> None:
-    """Device, scheme, pages and limits of each model are there; no supervisor is."""
+    """The reply has device, scheme, pages and limits of each model; without a supervisor it names none."""
     facts = (await client.get("/ui/engine.json")).json()
     (model,) = facts["models"]
     assert (facts["version"], facts["supervisor"]) == (__version__, None)
@@ -61,7 +61,7 @@ async def test_engines_tell_their_settings(client: httpx.AsyncClient) -> None:
 
 
 async def test_the_supervisor_may_be_called() -> None:
-    """Its address is told, and is the one other place that the page may call."""
+    """The page learns the supervisor's address, and may call it besides this server."""
     context = ServerContext("http://127.0.0.1:9000")
     context.add(AsyncMLCEngine.from_loaded(fake_model()))
     transport = httpx.ASGITransport(create_app(context, ServerConfig()))
@@ -74,7 +74,7 @@ async def test_the_supervisor_may_be_called() -> None:
 
 
 def test_the_files_are_made_from_the_source() -> None:
-    """`make ui` was run after the last change under ui/: the sums that it noted are those of the source."""
+    """`make ui` was run after the last change under ui/: the checksums that it noted match the source."""
     noted = {path: digest for digest, path in map(str.split, _lines("built.sha256"))}
     sources = {str(path.relative_to(SOURCE)) for path in (SOURCE / "src").iterdir()}
     assert sources <= set(noted), "new files; run `make ui`"
@@ -83,12 +83,12 @@ def test_the_files_are_made_from_the_source() -> None:
 
 
 def test_the_lock_file_names_no_registry() -> None:
-    """Packages are fetched from wherever npm is told to, and checked by their sums."""
+    """The lock file names no registry, so that npm may fetch packages from any."""
     assert '"resolved"' not in (SOURCE / "package-lock.json").read_text(encoding="utf-8")
 
 
 def test_the_files_are_small_and_in_the_wheel() -> None:
-    """What a chat loads is below 150 kB, and the package's data include all of it."""
+    """The files that a chat loads have less than 150 kB together, and the wheel includes them all."""
     data = re.search(r"^mlc_serve = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
     assert data
     assert '"server/ui/*"' in data[1]

@@ -156,7 +156,7 @@ def test_tools_choose_the_template_that_is_named_for_them() -> None:
 
 
 def test_tools_without_a_place_are_refused() -> None:
-    """A template that does not read `tools` would drop them silently."""
+    """Tools are refused if the template does not read `tools`, as it would drop them silently."""
     with pytest.raises(InvalidRequestError, match="no place for tools") as refusal:
         prompt_of(ChatTemplate(CHATML), TALK, TOOLS)
 
@@ -174,7 +174,7 @@ def test_variables_reach_the_template() -> None:
 
 
 def test_what_a_template_refuses_is_the_clients_fault() -> None:
-    """raise_exception's text reaches the client as it is."""
+    """The text that a template passes to raise_exception reaches the client unchanged."""
     with pytest.raises(InvalidRequestError, match=r"^There is no role narrator$") as refusal:
         prompt_of(ChatTemplate(HEADERS), [{"role": "narrator", "content": "Once"}])
 
@@ -201,7 +201,7 @@ def test_what_a_template_refuses_is_the_clients_fault() -> None:
     ],
 )
 def test_a_template_that_fails_is_an_error_not_a_crash(source: str) -> None:
-    """Whatever an expression raises, the client is told that these messages can't be rendered."""
+    """Whatever an expression raises, the error says that these messages can't be rendered."""
     with pytest.raises(InvalidRequestError, match=r"can't render these messages: .+"):
         prompt_of(ChatTemplate(source), TALK)
 

@@ -1,4 +1,4 @@
-"""Marks in what clients write."""
+"""Marks in clients' texts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ MARKS = ClientMarks(NAMES, ["</think>", "user", "<", "|>\n"], {"name", "role", "
 )
 @pytest.mark.parametrize("after", ["", ">", "|>", "r|>", "s>"])
 def test_no_name_is_whole_where_a_client_has_a_part_in_it(before: str, text: str, after: str) -> None:
-    """Marks interrupt every such name, whatever the template writes around the text; without marks the text
-    is the original.
+    """Marks interrupt every name of which a client's text has a part, whatever the template writes around the
+    text; without marks the text is the original.
     """
     marked = MARKS.put_into({"name": text}, "\ue000")["name"]
     assert marked.replace("\ue000", "") == text

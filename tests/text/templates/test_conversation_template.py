@@ -1,4 +1,4 @@
-"""Prompts by MLC's conversation templates."""
+"""Prompts made by MLC's conversation templates."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_clients_system_text_replaces_the_templates() -> None:
 
 
 def test_places_in_a_clients_text_are_not_filled() -> None:
-    """A user's "{function_string}" stays as it is; it used to be replaced by the functions."""
+    """Placeholders in a client's text, such as "{function_string}", stay as they are."""
     text = "{user_message} {function_string} {system_message} {assistant_message}"
     prompt = render(
         FUNCTIONS, [{"role": "system", "content": text}, {"role": "user", "content": text}], TOOLS
@@ -105,13 +105,13 @@ def test_functions_go_to_the_last_place_alone() -> None:
 
 
 def test_tools_without_a_place_are_refused() -> None:
-    """A template without {function_string} would drop them silently."""
+    """Tools are refused if the template has no {function_string}, as it would drop them silently."""
     with pytest.raises(InvalidRequestError, match="no place for tools"):
         render(CHATML, TALK, TOOLS)
 
 
 def test_calls_of_an_earlier_turn_are_written_as_the_model_writes_them() -> None:
-    """The arguments of calls are JSON text, as clients send them."""
+    """Calls that clients send, with arguments as JSON text, are written in the model's own form."""
     call = '<tool_call>\n{"name": "f", "arguments": {"x": "ä"}}\n</tool_call>'
     calls = [{"type": "function", "function": {"name": "f", "arguments": '{"x": "ä"}'}}]
     messages = [
@@ -162,7 +162,7 @@ def test_a_role_without_a_place_is_refused() -> None:
 
 
 def test_variables_are_passed_over() -> None:
-    """Such a template has nothing that variables could set or harm."""
+    """Variables are accepted and have no effect, as a conversation template reads none."""
     assert render(CHATML, TALK, enable_thinking=True) == render(CHATML, TALK)
 
 

@@ -21,7 +21,7 @@ def fillers_for(keys: list[str]) -> tuple[Fillers, set[str]]:
 
 @given(st.sets(st.text("ab <x>-", min_size=1, max_size=6), max_size=40))
 def test_different_keys_stay_different(keys: set[str]) -> None:
-    """However short and many they are. Their lengths, white space and kept literals stay as well."""
+    """Keys stay different, however short and many, and keep their lengths, white space and kept literals."""
     fillers, characters = fillers_for(sorted(keys))
     filled = {key: fillers.fill(key) for key in keys}
     lettered = [text for text in filled.values() if characters.intersection(text)]
@@ -35,14 +35,14 @@ def test_different_keys_stay_different(keys: set[str]) -> None:
 
 
 def test_all_keys_of_two_letters_differ() -> None:
-    """There are as many characters as that takes."""
+    """There are enough characters for all keys of two letters to differ."""
     keys = ["".join(pair) for pair in product("abcdefghijklmnopqrstuvwxyz", repeat=2)]
     fillers, _ = fillers_for(keys)
     assert len({fillers.fill(key) for key in keys}) == len(keys)
 
 
 def test_a_text_that_repeats_a_key_stays_the_same_as_the_key() -> None:
-    """Templates look for keys in lists of names. Any other text differs from all keys."""
+    """A repeated key is found again, as templates search lists for keys; other texts equal no key."""
     fillers, _ = fillers_for(["city", "unit"])
     assert fillers.fill("city") != fillers.fill("unit")
     assert fillers.fill("town") == fillers.fill("what") not in {fillers.fill("city"), fillers.fill("unit")}

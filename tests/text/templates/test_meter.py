@@ -19,7 +19,7 @@ def test_steps_are_taken_until_there_are_none() -> None:
 
 
 def test_what_is_built_takes_steps_by_its_size() -> None:
-    """Each 64 bytes take a step."""
+    """Building a text takes a step for each 64 bytes."""
     meter = Meter(10)
     meter.build(64 * 8)
     with pytest.raises(TemplateRuntimeError):
@@ -45,7 +45,7 @@ def test_a_walk_ends_when_the_steps_do() -> None:
 
 
 def test_iterators_become_lists_for_a_step_each() -> None:
-    """Values that are not iterators stay as they are."""
+    """An iterator's items take a step each; values that are not iterators stay as they are."""
     meter, values = Meter(3), [1, 2, 3]
     assert settled(meter, values) is values
     assert settled(meter, iter(values)) == values

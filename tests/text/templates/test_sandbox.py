@@ -13,7 +13,7 @@ from mlc_serve.text.templates.meter import Meter
 from mlc_serve.text.templates.sandbox import TemplateSandbox
 
 TREE = [{"name": "a", "parts": [{"name": "b", "parts": []}]}]
-# Doubled thirty times, or a hundred.
+# A list that is doubled thirty times.
 DOUBLED = (
     "{% set ns = namespace(x=['ab']) %}{% for i in range(30) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}"
 )
@@ -89,7 +89,7 @@ def test_a_long_body_takes_more_steps() -> None:
 
 
 def test_a_cancelled_rendering_ends() -> None:
-    """It ends at its next step, although some steps are left."""
+    """A cancelled rendering ends at its next step, although some steps are left."""
     sandbox, meter = TemplateSandbox(), Meter()
     parts = sandbox.run(sandbox.from_string("{% for x in range(9) %}{{ x }}{% endfor %}"), {}, meter)
 
@@ -186,13 +186,13 @@ def test_a_cancelled_rendering_ends() -> None:
         DOUBLED.replace("[ns.x, ns.x]", "(ns.x, ns.x)") + "{{ {}[ns.x] }}",
         DOUBLED.replace("[ns.x, ns.x]", "(ns.x, ns.x)") + "{{ {}.get(ns.x) }}",
         DOUBLED.replace("[ns.x, ns.x]", "(ns.x, ns.x)") + "{{ ns.x in {} }}{{ [ns.x] | unique | list }}",
-        # What stands for the meter is not to be had.
+        # Attempts to get rid of the meter.
         "{% set meter = none %}{% set context = none %}{{ 'x' * 3000000000 }}",
         "{{ strftime_now('%3000000000d') }}",
     ],
 )
 def test_hostile_templates_end_within_bounds(source: str) -> None:
-    """Each one is stopped before it takes too much memory or time."""
+    """Each hostile template is stopped before it takes too much memory or time."""
     tracemalloc.start()
     try:
         with pytest.raises(
@@ -213,5 +213,5 @@ def test_python_is_out_of_reach() -> None:
 
 
 def test_a_namespace_does_not_show_what_it_holds() -> None:
-    """Its repr would not end if it holds itself."""
+    """A namespace is shown without its contents, as it would not end if it contained itself."""
     assert rendered("{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}") == "<namespace>"

@@ -10,7 +10,7 @@ NAMES = ("<|end|>", "<|end|>x", "</think>")
 
 
 def test_names_are_replaced_and_put_back() -> None:
-    """The longest matching name is replaced, each by its own character."""
+    """Each name is replaced by its own character, the longest match first, and can be put back."""
     stand_ins = StandIns(NAMES)
     covered = stand_ins.put_into("a<|end|>x<|end|>b<|end|>")
     assert len(covered) == 5
@@ -20,7 +20,7 @@ def test_names_are_replaced_and_put_back() -> None:
 
 
 def test_what_a_template_writes_is_replaced_and_what_it_looks_for_is_not() -> None:
-    """A name in a comparison or a search must still be found in a client's text."""
+    """Names that a template writes are replaced; those that it compares or searches for are not."""
     tree = Environment(autoescape=True).parse(
         "<|end|>{{ '<|end|>' + x.split('</think>')[0] }}{% if '</think>' in x or x.endswith(('</think>',)) %}"
         "{{ x.replace('</think>', '<|end|>') }}{{ x | default('<|end|>') }}{% endif %}"

@@ -1,5 +1,5 @@
-"""Prompts of templates in the styles of known models: the ids that transformers gives, in the forms that the
-templates ask for.
+"""Prompts of templates in the styles of known models: they have transformers' ids, and the templates get
+content and arguments in the form that they read.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ CUTS = {
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
 @pytest.mark.parametrize("content", ["Oxxendxx", "OxxENDxx", "Oxx€ndxx"])
 def test_a_part_that_a_template_cuts_out_joins_no_name(cut: str, content: str) -> None:
-    """This holds even for a template that composes names from parts."""
+    """A part of a client's text completes no control token's name, even if a template composes names."""
     style = PHI.replace("m['content']", f"'<|' + {cut} + '|>'")
     template = ChatTemplate(style, control_texts=NAMES)
     pieces = template.render(Conversation([{"role": "user", "content": content}]))
@@ -170,7 +170,7 @@ FIRST_KEY = "(tools[0].function.parameters.properties | list)[0]"
 @pytest.mark.parametrize("cut", ["[3:6]", ".split('xx')[1]", "[3] + 'nd'"])
 @pytest.mark.parametrize("key", ["Oxxendxx", "OxxENDxx", "end"])
 def test_a_part_that_a_template_cuts_out_of_a_key_joins_no_name(cut: str, key: str) -> None:
-    """Names of parameters are as much the client's as their descriptions are."""
+    """A part of a parameter's name, which is a client's text too, completes no control token's name."""
     cut = cut if len(key) > 3 else ""
     style = PHI.replace("m['content']", f"'<|' + {FIRST_KEY}{cut} + '|>'")
     template = ChatTemplate(style, control_texts=NAMES)
@@ -180,8 +180,8 @@ def test_a_part_that_a_template_cuts_out_of_a_key_joins_no_name(cut: str, key: s
 
 
 def test_a_template_finds_the_clients_keys_where_they_are_repeated() -> None:
-    """What protects keys leaves two keys two, however short they are, and finds them among those that are
-    required.
+    """Although keys are protected, they stay different, however short, and a template finds them among the
+    required ones.
     """
     listed = (
         "{% set p = tools[0].function.parameters %}{% for k in p.properties %}"
@@ -201,7 +201,7 @@ def function(properties: dict[str, Any], required: Sequence[str] = ()) -> dict[s
 
 
 def test_a_name_that_depends_on_letters_is_refused() -> None:
-    """With the client's letters hidden, it can't be known which names are the template's."""
+    """A prompt is refused if its control tokens depend on the client's letters, which are hidden."""
     joined = "('<|' + m['content'][1:4] + '|>' if m['content'][0] == 'O' else '')"
     template = ChatTemplate(PHI.replace("m['content']", joined), control_texts=NAMES)
     with pytest.raises(InvalidRequestError, match="control token"):
@@ -209,13 +209,13 @@ def test_a_name_that_depends_on_letters_is_refused() -> None:
 
 
 def test_a_template_that_capitalizes_reads_the_clients_own_letters() -> None:
-    """This also holds if it composes names, where less of the text is protected."""
+    """A template that changes a text to capitals gets the client's letters, even if it composes names."""
     template = ChatTemplate(PHI.replace("m['content']", "m['content'] | upper"), control_texts=NAMES)
     assert "<|user|>\nSEND<|end|>" in prompt_of(template, [{"role": "user", "content": "send"}])
 
 
 def test_parts_reach_a_template_that_goes_through_them() -> None:
-    """It gets parts whether the client sent parts or one text."""
+    """A template that goes through parts gets them whether the client sent parts or one text."""
     for content in (["hello", "world"], "helloworld"):
         assert "user: helloworld\n" in prompt_of(
             ChatTemplate(GUARD, SPECIAL), [{"role": "user", "content": content}]
@@ -223,7 +223,7 @@ def test_parts_reach_a_template_that_goes_through_them() -> None:
 
 
 def test_a_text_reaches_a_template_that_wants_one() -> None:
-    """Parts become the lines of one text."""
+    """For a template that wants one text, parts become the lines of a text."""
     for content in (["hello", "world"], "hello\nworld"):
         assert "user\nhello\nworld<" in prompt_of(
             ChatTemplate(CHATML), [{"role": "user", "content": content}]
@@ -231,21 +231,21 @@ def test_a_text_reaches_a_template_that_wants_one() -> None:
 
 
 def test_what_was_sent_reaches_a_template_that_takes_either() -> None:
-    """It gets what transformers would pass to it."""
+    """A template that takes either gets what the client sent, as from transformers."""
     template = ChatTemplate(GEMMA, SPECIAL)
     assert "user\nhelloworld<" in prompt_of(template, [{"role": "user", "content": ["hello", " world"]}])
     assert "user\nhello\nworld<" in prompt_of(template, [{"role": "user", "content": "hello\nworld"}])
 
 
 def test_null_and_arguments_as_text_reach_a_template_that_asks_for_them() -> None:
-    """It would fail on arguments that are objects, and would not recognize a call without null content."""
+    """A template gets arguments as text and null content if it would fail on objects and needs the null."""
     for content in (None, ""):
         messages = [CALLING[0], CALLING[1] | {"content": content}, CALLING[2]]
         assert 'f\n{"city": "Malmö"}</s>' in prompt_of(ChatTemplate(DEEPSEEK, SPECIAL), messages)
 
 
 def test_objects_and_no_null_reach_a_template_that_asks_for_them() -> None:
-    """It writes the arguments as JSON itself, and would write null as `None`."""
+    """A template gets objects if it writes the JSON itself, and no null if it would write `None`."""
     source = CHATML.replace("(m.content or '')", "m.content ~ ''")
     prompt = prompt_of(ChatTemplate(source), CALLING)
     assert 'assistant\n\n<tool_call>\n{"name": "f", "arguments": {"city": "Malmö"}}' in prompt
@@ -265,7 +265,7 @@ def test_names_of_the_templates_variables_are_a_clients_text() -> None:
 
 
 def test_private_characters_of_a_client_are_its_text() -> None:
-    """A client can't send the characters that stand for control tokens."""
+    """Private characters, which may stand for control tokens, stay text if a client sends them."""
     everything = "".join(map(chr, range(0x100000, 0x100040)))
     tokenizer = Tokenizer(TOKENIZERS["byte level"])
     for style in (CHATML, PHI):

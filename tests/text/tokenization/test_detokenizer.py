@@ -1,4 +1,4 @@
-"""Text as it grows, against text all at once."""
+"""Text decoded as it grows, compared with text decoded at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def streamed(tokenizer: Tokenizer, portions: list[list[int]]) -> str:
 
 @given(portions=st.lists(st.lists(st.integers(0, 270))))
 def test_any_bytes_in_any_portions_decode_as_all_at_once(portions: list[list[int]]) -> None:
-    """This includes invalid and incomplete UTF-8, special tokens and unknown ids."""
+    """Portions make no difference, even with invalid or cut UTF-8, special tokens and unknown ids."""
     data = b"".join(bytes([token_id]) for portion in portions for token_id in portion if token_id < 256)
 
     assert data.decode(errors="replace") == streamed(BYTES, portions)
@@ -51,7 +51,7 @@ def test_half_a_character_waits_for_its_other_half() -> None:
 
 
 def test_a_character_that_stays_incomplete_is_shown_at_the_end() -> None:
-    """At the end it is clear that its other bytes will not come."""
+    """A character that is still incomplete at the end is shown as U+FFFD."""
     detokenizer = Detokenizer(BYTES)
 
     assert detokenizer.push("a🙂".encode()[:3]) == "a"

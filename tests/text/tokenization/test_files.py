@@ -1,4 +1,4 @@
-"""Tokenizer files of a model directory, against transformers, which is where their authors tried them."""
+"""Tokenizer files of a model directory, compared with transformers, with which their authors tried them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TEXTS = [
 
 @pytest.mark.parametrize("name", DIRECTORIES)
 def test_ids_and_texts_are_those_of_transformers(name: str, tmp_path: Path) -> None:
-    """They agree with and without the tokens around a text, and in decoding without special tokens."""
+    """Ids agree with and without the tokens around a text, and so do texts without special tokens."""
     DIRECTORIES[name](tmp_path / "model")
     theirs = AutoTokenizer.from_pretrained(tmp_path / "model")
     ours = Tokenizer.from_directory(tmp_path / "model")
@@ -105,7 +105,7 @@ def test_a_wrong_file_is_named(tmp_path: Path, file: str, content: dict[str, Any
 
 
 def test_a_directory_without_a_tokenizer_is_named(tmp_path: Path) -> None:
-    """A vocabulary and merges are not enough unless the tokenizer's class is known."""
+    """The error names a directory with vocabulary and merges only, if the tokenizer's class is unknown."""
     DIRECTORIES["vocab.json, GPT2Tokenizer"](tmp_path / "model")
     (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": GENERIC}))
 
@@ -115,7 +115,7 @@ def test_a_directory_without_a_tokenizer_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no protocol buffer", b"bXlkYXRh 0\nIQ== 1\n"])
 def test_a_file_that_is_not_sentencepieces_is_named(tmp_path: Path, content: bytes) -> None:
-    """Files in other formats, such as tiktoken's, have the same name."""
+    """The error names a tokenizer.model in another format, such as tiktoken's."""
     (tmp_path / "tokenizer.model").write_bytes(content)
 
     with pytest.raises(CheckpointError, match=f"^{tmp_path / 'tokenizer.model'}: not a SentencePiece model"):

@@ -1,4 +1,4 @@
-"""Vocabulary entries to bytes."""
+"""Turning vocabulary entries into bytes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_entries_of_words_and_their_parts() -> None:
 
 
 def test_entries_outside_of_the_stand_ins_are_their_own_text() -> None:
-    """A space or another script in a byte-level entry can't have come from bytes."""
+    """A byte-level entry with a space or another script, which can't stand for bytes, is its own text."""
     entries = EntryDecoder(byte_level_bpe())
 
     assert entries.to_bytes("a b\u00a0é") == "a b\u00a0é".encode()
@@ -64,7 +64,7 @@ def test_entries_outside_of_the_stand_ins_are_their_own_text() -> None:
 
 
 def test_who_puts_a_space_first() -> None:
-    """The decoder that removes the space shows it."""
+    """Of three decoders only SentencePiece's removes a leading space, and says so."""
     decoders = map(EntryDecoder, (byte_level_bpe(), sentencepiece_bpe(), metaspace_bpe()))
 
     assert [decoder.strips_leading_space for decoder in decoders] == [False, True, False]

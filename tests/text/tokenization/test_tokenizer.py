@@ -150,7 +150,7 @@ def test_ids_with_gaps_have_their_texts(tmp_path: Path) -> None:
 
 
 def test_a_text_that_the_library_fails_on_fails_alone() -> None:
-    """The library raises for text outside its vocabulary; one of its panics is not an Exception in Python."""
+    """A text on which the library raises or panics fails with our error, and the next text is read."""
     words = Tokenizer(tokenizers.Tokenizer(models.WordLevel({"a": 0}, unk_token="<unk>")))
     for tokenizer, text in ((words, "b"), (Tokenizer(panicking()), "a")):
         with pytest.raises(RequestFailedError, match="The model's tokenizer can't read this text"):
@@ -177,7 +177,7 @@ def test_loads_the_file_of_a_directory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "{}", '{"version": "1.0", "model": {"type": "Magic"}}'])
 def test_an_unreadable_file_is_named(tmp_path: Path, content: str) -> None:
-    """Startup fails in one line that names the file."""
+    """The start fails with one line that names the file."""
     (tmp_path / "tokenizer.json").write_text(content)
 
     with pytest.raises(CheckpointError, match=r"^\S+tokenizer\.json: not a readable tokenizer: .+$"):
@@ -191,7 +191,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_decoder_that_looks_at_neighbours_is_refused(tmp_path: Path) -> None:
-    """Tokenizers whose entries have no text of their own are refused at start, instead of giving wrong
+    """A tokenizer whose entries have no text by themselves is refused at the start, instead of giving wrong
     text.
     """
     saved = json.loads(tokenizers.Tokenizer(models.BPE()).to_str())

@@ -1,4 +1,4 @@
-"""Attention of one new token a sequence, against its definition."""
+"""Attention of one new token per sequence, compared with its definition."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_window_and_sinks_are_all_that_is_seen(build: Callable[..., Any], star
 
 @pytest.mark.parametrize("lengths", [(3000,), (260, 90, 200), (1, 5000, 17), (700, 700, 700)])
 def test_long_sequences_are_computed_in_parts(build: Callable[..., Any], lengths: tuple[int, ...]) -> None:
-    """What several threads compute of one sequence is joined, wherever the sequence was cut."""
+    """Parts of one sequence that several threads compute are joined correctly, wherever it was cut."""
     kernel = build(decode_attention(Heads(6, 2, 64), "float32", AVX512))
     cache = paged_keys(lengths, 2, 64, build(append_pages(2, 64, "float32")))
     batch = len(lengths)

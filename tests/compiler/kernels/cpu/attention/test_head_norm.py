@@ -16,7 +16,7 @@ EPSILON = 1e-6
 def test_queries_and_keys_are_normalised_and_values_are_not(
     build: Build, num_rows: int, head_dim: int, dtype: str
 ) -> None:
-    """Each head by itself, queries and keys with their own weights; all are of the type that is wanted."""
+    """Each head is normalised by itself, queries and keys with their own weights; values are only cast."""
     rng = np.random.default_rng(0)
     qkv = rng.standard_normal((1, num_rows, 4 + 2 * 2, head_dim), np.float32)
     q_weight, k_weight = rng.standard_normal((2, head_dim), np.float32)

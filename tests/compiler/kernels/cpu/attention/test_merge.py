@@ -1,4 +1,4 @@
-"""Two attention results as one, against attention over all keys."""
+"""Merging two attention results, compared with attention over all keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written to pages can be read from them, wherever it has been moved."""
+"""Keys and values that are written to pages can be read from them, even after they were moved."""
 
 from __future__ import annotations
 

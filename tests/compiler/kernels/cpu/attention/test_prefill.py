@@ -1,4 +1,4 @@
-"""Attention of many new tokens, against its definition."""
+"""Attention of many new tokens, compared with its definition."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ def test_new_tokens_attend_to_pages(
 def test_new_tokens_attend_to_a_window_of_what_came_before(
     build: Callable[..., Any], starts: tuple[int, ...], sinks: int, causal: bool
 ) -> None:
-    """New tokens see sinks and what is in the sequence's window. Under a causal mask each token has a window
-    of its own.
+    """New tokens see the sinks and the positions in the sequence's window. Under a causal mask, each token
+    has its own window.
     """
     window, held, new = 48, (5, 100, 333), (7, 1, 60)
     heads = Heads(6, 2, 32)

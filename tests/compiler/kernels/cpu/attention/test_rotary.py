@@ -24,7 +24,7 @@ LLAMA3 = {
 
 
 def frequencies(head_dim: int, theta: float, scaling: dict[str, Any] | None) -> Any:
-    """By how much a position turns each pair of dimensions, according to transformers."""
+    """The angle by which one position turns each pair of dimensions, according to transformers."""
     if scaling is None:
         return theta ** -(np.arange(0, head_dim, 2) / head_dim)
     config = LlamaConfig(

@@ -28,7 +28,7 @@ class Weight:
 
 
 def random_weight(num_columns: int, depth: int, groups: GroupFormat, epilogue: Epilogue) -> Weight:
-    """A weight in which all integers occur that may be stored, also the greatest beside each other."""
+    """A random weight, which has the greatest integers that may be stored next to each other."""
     rng = np.random.default_rng(0)
     padded = groups.padded(depth)
     stored = rng.integers(-groups.limit, groups.limit + 1, (num_columns, padded))
@@ -68,6 +68,6 @@ def random_extra(num_columns: int, num_rows: int, epilogue: Epilogue) -> Array:
 
 
 def empty_result(num_columns: int, num_rows: int, epilogue: Epilogue, dtype: str) -> Array:
-    """A result with NaN wherever a kernel is to write."""
+    """A result full of NaN, which a kernel must overwrite."""
     columns = num_columns // 2 if epilogue == "gated" else num_columns
     return np.full((1, num_rows, columns), np.nan, dtype)

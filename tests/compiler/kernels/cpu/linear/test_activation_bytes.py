@@ -76,8 +76,8 @@ def test_steps_are_exact_where_the_scale_is(build: Callable[..., Any]) -> None:
     assert starts[0, 0].tolist() == [-OFFSET * 68, 0]
 
 
-def test_a_value_that_is_no_number_makes_its_scale_one(build: Callable[..., Any]) -> None:
-    """NaN and infinity make the scale of their group no number either, and no other group's."""
+def test_a_value_that_is_no_number_spoils_only_its_scale(build: Callable[..., Any]) -> None:
+    """With a NaN or infinity, the scale of its group is not finite; those of other groups are."""
     kernel = build(quantize_rows(192, EIGHT_BITS, OFFSET, "float32"))
     x = np.ones((1, 3, 192), np.float32)
     x[0, 1, 70], x[0, 2, 3] = np.nan, np.inf

@@ -43,8 +43,8 @@ def test_a_product_is_that_of_numpy(
     epilogue: Epilogue,
     dtype: str,
 ) -> None:
-    """This holds for any number of rows, widths of no whole tiles, and odd depths. Where the processor adds
-    up pairs, it is the product with rows rounded to bfloat16.
+    """Products equal NumPy's for any number of rows, widths of no whole tiles, and odd depths. Where the
+    processor adds up pairs, rows are rounded to bfloat16 first.
     """
     kernel = build(bf16_matmul(num_columns, depth, epilogue, dtype, unit))
     rng = np.random.default_rng(0)

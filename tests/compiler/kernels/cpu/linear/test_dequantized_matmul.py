@@ -38,7 +38,7 @@ TOLERANCES = {"float32": 2e-6, "float16": 1e-3}  # of float32 sums, and of the r
 def test_a_product_is_that_of_what_the_weights_stand_for(
     build: Callable[..., Any], scheme: str, num_columns: int, depth: int, epilogue: Epilogue, dtype: str
 ) -> None:
-    """It holds for any number of rows, widths of no whole tiles, and depths of no whole groups or vectors."""
+    """Products equal NumPy's for any number of rows, and for partial tiles, groups and vectors."""
     groups = GROUPS[scheme]
     kernel = build(dequantized_matmul(num_columns, depth, groups, epilogue, dtype, UNIT))
     weight = random_weight(num_columns, depth, groups, epilogue)

@@ -27,7 +27,7 @@ from tests.compiler.kernels.cpu.linear.quantized import (
 )
 from tests.compiler.kernels.cpu.linear.test_integer_matmul import random_activations
 
-# What this machine must have to run code for that CPU.
+# The feature that this machine must have to run code for a CPU.
 FEATURES = {
     "cascadelake": "avx512vnni",
     "alderlake": "avxvnni",
@@ -92,7 +92,7 @@ def test_each_kind_of_cpu_has_the_same_sums(
 def test_arm_has_its_own_instructions(
     groups: GroupFormat, mcpu: str, instruction: str, offset_left: dict[int, int] | None
 ) -> None:
-    """The code of products contains them. For signed ones, bytes lose their offset on the way in."""
+    """The code of products has the CPU's instructions; for signed ones, bytes lose their offset first."""
     target = Target({"kind": "llvm", "mcpu": mcpu, "mtriple": "aarch64-linux-gnu"})
     dot = dot_for(target, groups)
     assert dot.offset == (groups.offset if offset_left is None else offset_left[groups.bits])

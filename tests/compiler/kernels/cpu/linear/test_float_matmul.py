@@ -37,7 +37,7 @@ def test_a_product_is_that_of_numpy(
     epilogue: Epilogue,
     dtype: str,
 ) -> None:
-    """This holds for any number of rows, widths of no whole tiles, float16 weights, and every epilogue."""
+    """Products equal NumPy's for any number of rows, partial tiles, float16 weights and every epilogue."""
     rng = np.random.default_rng(0)
     unit = float_unit_for(target_for("cpu"))
     kernel = build(float_matmul(num_columns, depth, weight_dtype, epilogue, dtype, unit))

@@ -34,7 +34,7 @@ SHAPES = [
 def test_a_layer_is_its_norm_its_rounding_and_its_product(
     build: Callable[..., Any], shape: LinearShape
 ) -> None:
-    """This holds with a norm and without, from both float types to both."""
+    """A layer equals norm, rounding and product in NumPy, with a norm and without, for both float types."""
     kernel = build(integer_linear(shape, dot_for(target_for("cpu"), shape.groups)))
     weight = random_weight(shape.num_columns, shape.depth, shape.groups, shape.epilogue)
     rng = np.random.default_rng(0)

@@ -26,8 +26,8 @@ from tests.compiler.kernels.cpu.linear.quantized import (
     with_epilogue,
 )
 
-# Integers add up exactly: what is left is the rounding of float32 in as many additions as there are groups,
-# and the rounding of the result.
+# Integers add up exactly. Only float32 rounds, in as many additions as there are groups, and so does the
+# conversion of the result.
 TOLERANCES = {"float32": 2e-6, "float16": 1e-3}
 
 
@@ -63,8 +63,8 @@ def random_activations(num_rows: int, depth: int, groups: GroupFormat, dot: Dot)
 def test_a_product_is_that_of_what_the_integers_stand_for(
     build: Callable[..., Any], scheme: str, num_columns: int, depth: int, epilogue: Epilogue, dtype: str
 ) -> None:
-    """This holds for any number of rows, widths of no whole tiles or pairs of tiles, and depths of no whole
-    groups.
+    """Products equal NumPy's for any number of rows, widths of no whole tiles or pairs of tiles, and depths
+    of no whole groups.
     """
     groups = GROUPS[scheme]
     dot = dot_for(target_for("cpu"), groups)
@@ -83,8 +83,8 @@ def test_a_product_is_that_of_what_the_integers_stand_for(
 
 @pytest.mark.parametrize("groups", [EIGHT_BITS, FOUR_BITS])
 def test_more_rows_than_one_pass_over_the_tiles_takes(build: Callable[..., Any], groups: GroupFormat) -> None:
-    """A pass takes half a megabyte of activations. At a depth of 1 << 16 that is eight rows, and here are
-    nineteen.
+    """Nineteen rows have the right products at a depth of 1 << 16, where a pass takes eight rows, or half a
+    megabyte of activations.
     """
     depth, num_columns = 1 << 16, 32
     dot = dot_for(target_for("cpu"), groups)

@@ -47,7 +47,7 @@ def test_the_loop_multiplies_all_that_it_counts(
 def test_pairs_pay_where_they_finish_more_products(
     monkeypatch: pytest.MonkeyPatch, pairs: float, singles: float, pay: bool
 ) -> None:
-    """An instruction for pairs does two products at once. The fastest runs count."""
+    """Pairs, which do two products at once, pay if their fastest run is less than twice that of singles."""
 
     def loop(multiplier: Multiplier, _target: object) -> Callable[[], float]:
         durations = iter([9.0, pairs if multiplier.per_word == 2 else singles] + [9.0] * 20)
