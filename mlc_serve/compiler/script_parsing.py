@@ -6,7 +6,7 @@ They change how long it takes, and nothing that it returns.
 from __future__ import annotations
 
 import inspect
-from functools import cache, partial
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,11 +20,19 @@ _evaluate_any = evaluator._eval_expr
 
 def take_shorter_ways() -> None:
     """Have all scripts of this process parsed so."""
-    # Without the lines of source around each frame of the stack, which only scripts in classes need.
-    entry.inspect = SimpleNamespace(**{**vars(inspect), "stack": partial(inspect.stack, 0)})
+    entry.inspect = SimpleNamespace(**{**vars(inspect), "stack": _callers})
     ScriptMacro._find_parser_def = _parser_of_caller
     Source.as_ast = _tree_of
     evaluator._eval_expr = _evaluated
+
+
+def _callers() -> list[SimpleNamespace]:
+    """The frames that inspect.stack() lists, without the source lines, which only scripts in classes need."""
+    frames, frame = [], inspect.currentframe()
+    while frame is not None:
+        frames.append(SimpleNamespace(frame=frame, code_context=None))
+        frame = frame.f_back
+    return frames
 
 
 def _parser_of_caller(_macro: Any) -> Any:
