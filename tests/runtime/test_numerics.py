@@ -41,14 +41,26 @@ YARN_SCALING = {
     "beta_fast": 4.0,
     "beta_slow": 0.5,
 }
+# Each shape is compiled, which takes most of the time. So one shape has several properties.
 SHAPES = {
     "llama": Shape(),
-    "llama-tied-gqa3": Shape(
-        tied=True, hidden_size=96, num_heads=6, num_kv_heads=2, intermediate_size=192, vocab_size=500
+    "llama-tied-gqa3-rope-linear": Shape(
+        tied=True,
+        hidden_size=96,
+        num_heads=6,
+        num_kv_heads=2,
+        intermediate_size=192,
+        vocab_size=500,
+        rope_scaling={"rope_type": "linear", "factor": 4.0},
     ),
-    "llama-head-dim-mqa": Shape(num_heads=4, num_kv_heads=1, head_dim=48, num_layers=3),
-    "llama-rope-llama3": Shape(rope_scaling=LLAMA3_SCALING, rope_theta=500000.0),
-    "llama-rope-linear": Shape(rope_scaling={"rope_type": "linear", "factor": 4.0}),
+    "llama-head-dim-mqa-rope-llama3": Shape(
+        num_heads=4,
+        num_kv_heads=1,
+        head_dim=48,
+        num_layers=3,
+        rope_scaling=LLAMA3_SCALING,
+        rope_theta=500000.0,
+    ),
     "llama-rope-yarn-biased": Shape(rope_scaling=YARN_SCALING, biased=True),
     "qwen2": Shape(architecture="qwen2", norm_eps=1e-6, rope_theta=1000000.0),
     "qwen2-tied-padded": Shape(
@@ -59,8 +71,15 @@ SHAPES = {
         num_unused_ids=24,
         rope_scaling={"type": "dynamic", "factor": 4.0},
     ),
-    "qwen3": Shape(architecture="qwen3", num_kv_heads=1, head_dim=48, norm_eps=1e-6, rope_theta=1000000.0),
-    "qwen3-tied": Shape(architecture="qwen3", tied=True, hidden_size=96, num_heads=6),
+    "qwen3": Shape(
+        architecture="qwen3",
+        tied=True,
+        num_heads=6,
+        num_kv_heads=1,
+        head_dim=48,
+        norm_eps=1e-6,
+        rope_theta=1000000.0,
+    ),
 }
 PROMPT_LENGTHS = (1, 5, 16, 17, 40, 97)
 NUM_GREEDY = 64

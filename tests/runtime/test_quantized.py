@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
@@ -15,7 +18,7 @@ from mlc_serve.config import EngineConfig
 from mlc_serve.engine.backend import SequenceStep
 from mlc_serve.loading import load_model
 from mlc_serve.quantization.groups import quantize
-from mlc_serve.quantization.scheme import SCHEMES, GroupFormat
+from mlc_serve.quantization.scheme import CPU_DEFAULT, SCHEMES, GroupFormat
 from mlc_serve.runtime.runner import TVMBackend
 from tests.checkpoints import Architecture, Shape, write_checkpoint
 from tests.mlc_checkpoints import write_packed_model
@@ -38,16 +41,20 @@ def logits(directory: Path, quantization: str | None, *lengths: int) -> NDArray[
     return np.concatenate([backend.forward([s], list(range(len(s.token_ids)))).copy() for s in steps])
 
 
-def with_restored_weights(source: Path, directory: Path, form: GroupFormat) -> Path:
-    """A copy of a checkpoint, in which every matrix was quantized and dequantized."""
+def with_changed_weights(
+    source: Path, directory: Path, change: Callable[[NDArray[Any]], NDArray[Any]]
+) -> Path:
+    """A copy of a checkpoint whose tensors are changed, but not its configuration, so that the library of the
+    source serves it as well.
+    """
     shutil.copytree(source, directory)
     tensors = load_file(source / "model.safetensors")
-    restored = {name: _restored(tensor, form) for name, tensor in tensors.items()}
-    save_file(restored, directory / "model.safetensors")
+    save_file({name: change(tensor) for name, tensor in tensors.items()}, directory / "model.safetensors")
     return directory
 
 
 def _restored(tensor: NDArray[Any], form: GroupFormat) -> NDArray[Any]:
+    """A matrix as its integers and scales have it; anything else as it is."""
     if tensor.ndim != 2:
         return tensor
     quantized = quantize(tensor, form)
@@ -56,12 +63,16 @@ def _restored(tensor: NDArray[Any], form: GroupFormat) -> NDArray[Any]:
     return np.ascontiguousarray(numbers[:, : tensor.shape[1]])
 
 
-@pytest.mark.parametrize("scheme", FORMS)
-@pytest.mark.parametrize("shape", [RAGGED, QWEN3], ids=lambda shape: shape.architecture)
-def test_products_are_those_of_what_the_integers_stand_for(tmp_path: Path, scheme: str, shape: Shape) -> None:
+@pytest.mark.parametrize(
+    ("shape", "scheme"),
+    [*((RAGGED, scheme) for scheme in FORMS), (QWEN3, CPU_DEFAULT)],
+    ids=lambda value: getattr(value, "architecture", value),
+)
+def test_products_are_those_of_what_the_integers_stand_for(tmp_path: Path, shape: Shape, scheme: str) -> None:
     """Prefill and decode give the logits of the dequantized weights, but for inputs rounded to eight bits."""
     source = write_checkpoint(tmp_path / "source", shape, seed=3)
-    expected = logits(with_restored_weights(source, tmp_path / "restored", FORMS[scheme]), "q0f32", 20)
+    restored = with_changed_weights(source, tmp_path / "restored", partial(_restored, form=FORMS[scheme]))
+    expected = logits(restored, "q0f32", 20)
     for lengths in ((20,), (17, 1, 1, 1)):
         found = logits(source, scheme, *lengths)
         error = np.sqrt(((found - expected) ** 2).mean() / expected.var())
@@ -80,6 +91,7 @@ def test_a_model_of_mlc_is_served_as_mlc_quantized_it(tmp_path: Path, architectu
 @pytest.mark.parametrize("shape", [RAGGED, QWEN3], ids=lambda shape: shape.architecture)
 def test_bfloat16_weights_are_read_as_they_are(tmp_path: Path, shape: Shape) -> None:
     """A bfloat16 checkpoint gives its float32 logits, but for how products round their inputs."""
-    source = write_checkpoint(tmp_path / "source", shape, seed=5, dtype="bfloat16")
-    expected, found = logits(source, "q0f32", 20), logits(source, "q0bf16", 20)
+    source = write_checkpoint(tmp_path / "source", shape, seed=5)
+    rounded = with_changed_weights(source, tmp_path / "rounded", lambda tensor: tensor.astype(bfloat16))
+    expected, found = logits(rounded, "q0f32", 20), logits(rounded, "q0bf16", 20)
     assert np.sqrt(((found - expected) ** 2).mean() / expected.var()) < 0.02
