@@ -22,7 +22,7 @@ from mlc_serve.text.templates.conversation_template import ConversationTemplate
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 CONFIG_NAME = "mlc-chat-config.json"
-_WORDS = {str: "a text", dict: "an object"}
+_WORDS: dict[type, str] = {str: "a text", dict: "an object"}
 
 
 class MLCCheckpoint:
