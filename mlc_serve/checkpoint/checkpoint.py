@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from numpy.typing import NDArray
-
+from mlc_serve.checkpoint.stored_tensors import StoredTensors
 from mlc_serve.loaded_model import GenerationDefaults
 from mlc_serve.text.conversation import PromptTemplate
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
@@ -39,8 +38,8 @@ class Checkpoint(Protocol):
         """The scheme in which the tensors are already quantized; None if they are the model's own."""
 
     @property
-    def tensor_names(self) -> Collection[str]:
-        """Names of all tensors."""
+    def tensors(self) -> StoredTensors:
+        """The tensors, under the names that the directory's files give them."""
 
     @property
     def tokenizer_directory(self) -> Path:
@@ -49,14 +48,6 @@ class Checkpoint(Protocol):
     @property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer, which is read on first use."""
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of one tensor, without reading it."""
-
-    def tensor(self, name: str) -> NDArray[Any]:
-        """One tensor, in its stored dtype (bfloat16 is that of ml_dtypes). It may be read-only.
-        No other tensor is kept in memory.
-        """
 
     def fingerprint(self) -> str:
         """A hash, in 64 hexadecimal digits, of everything that a conversion of the tensors depends on."""

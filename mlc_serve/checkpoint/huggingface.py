@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-from numpy.typing import NDArray
 
 from mlc_serve.checkpoint.fingerprint import fingerprint_of
 from mlc_serve.checkpoint.generation_values import Recommendations
@@ -36,9 +34,9 @@ class HuggingFaceCheckpoint:
         self.config_file = directory / CONFIG_NAME
         self.config = read_json_object(self.config_file)
         self.model_type = self._model_type()
-        self._weights = SafetensorsWeights(directory)
+        self.tensors = SafetensorsWeights(directory)
         # Like transformers, use a head that is there, whatever the configuration says.
-        if _HEAD in self._weights.names:
+        if _HEAD in self.tensors.names:
             self.config["tie_word_embeddings"] = False
 
     @cached_property
@@ -46,23 +44,10 @@ class HuggingFaceCheckpoint:
         """See Checkpoint."""
         return Tokenizer.from_directory(self.tokenizer_directory)
 
-    @property
-    def tensor_names(self) -> Collection[str]:
-        """Names of all tensors."""
-        return self._weights.names
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of one tensor, as the header of its file states it."""
-        return self._weights.shape(name)
-
-    def tensor(self, name: str) -> NDArray[Any]:
-        """A copy of one tensor in its stored dtype."""
-        return self._weights.tensor(name)
-
     def fingerprint(self) -> str:
         """See Checkpoint."""
-        index = [self._weights.index] if self._weights.index else []
-        return fingerprint_of([self.config_file, *index], self._weights.files)
+        index = [self.tensors.index] if self.tensors.index else []
+        return fingerprint_of([self.config_file, *index], self.tensors.files)
 
     def generation_defaults(self) -> GenerationDefaults:
         """The values of generation_config.json. The end tokens are its own, or else those of config.json, and

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-from numpy.typing import NDArray
 
 from mlc_serve.checkpoint.fingerprint import fingerprint_of
 from mlc_serve.checkpoint.generation_values import Recommendations
@@ -39,29 +36,16 @@ class MLCCheckpoint:
         self.model_type = self._field("model_type", str)
         self.quantization: str | None = self._field("quantization", str)
         self.config: dict[str, Any] = {**self._field("model_config", dict), "model_type": self.model_type}
-        self._weights = RawShards(directory)
+        self.tensors = RawShards(directory)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """See Checkpoint."""
         return Tokenizer.from_directory(self.tokenizer_directory)
 
-    @property
-    def tensor_names(self) -> Collection[str]:
-        """Names of all tensors."""
-        return self._weights.names
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of one tensor, as its record declares it."""
-        return self._weights.shape(name)
-
-    def tensor(self, name: str) -> NDArray[Any]:
-        """One tensor, read-only, in the dtype that its record declares."""
-        return self._weights.tensor(name)
-
     def fingerprint(self) -> str:
         """See Checkpoint."""
-        return fingerprint_of([self.config_file, self._weights.index], self._weights.files)
+        return fingerprint_of([self.config_file, self.tensors.index], self.tensors.files)
 
     def generation_defaults(self) -> GenerationDefaults:
         """The sampling values and the end tokens of the chat config, and the conversation template's stop

@@ -36,7 +36,7 @@ def _made(sources: Sources, name: str, shape: Shape, form: GroupFormat) -> Quant
 
 
 def _quantized_part(sources: Sources, source: str, depth: int, form: GroupFormat) -> Quantized:
-    tensor = sources.checkpoint.tensor(source)
+    tensor = sources.checkpoint.tensors.tensor(source)
     sources.check_shape(source, tensor.shape, (*tensor.shape[:1], depth))
     try:
         return quantize(tensor, form)

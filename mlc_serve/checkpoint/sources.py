@@ -26,15 +26,15 @@ class Sources:
         """The checkpoint's names of the tensors that make up the weight `name`, in the order of its rows. The
         checkpoint may lack them.
         """
-        return self.names.sources(name, self.checkpoint.tensor_names)
+        return self.names.sources(name, self.checkpoint.tensors.names)
 
     def has(self, name: str) -> bool:
         """Whether the checkpoint has every tensor of the weight."""
-        return all(source in self.checkpoint.tensor_names for source in self.of(name))
+        return all(source in self.checkpoint.tensors.names for source in self.of(name))
 
     def tensors(self, name: str) -> dict[str, NDArray[Any]]:
         """The tensors of the weight, by the checkpoint's names, in the order of the rows."""
-        return {source: self.checkpoint.tensor(source) for source in self.of(name)}
+        return {source: self.checkpoint.tensors.tensor(source) for source in self.of(name)}
 
     def check(self, weights: Iterable[tuple[str, Shape]]) -> None:
         """Raise CheckpointError for the first weight (name and shape) that the checkpoint lacks or has in
@@ -44,11 +44,11 @@ class Sources:
         """
         for name, shape in weights:
             words = f"{name.removesuffix('.weight')}.q_weight"
-            if self.of(words)[0] in self.checkpoint.tensor_names:
-                rows = [(source, self.checkpoint.shape(source)[:1]) for source in self.of(words)]
+            if self.of(words)[0] in self.checkpoint.tensors.names:
+                rows = [(source, self.checkpoint.tensors.shape(source)[:1]) for source in self.of(words)]
                 self.check_joined(f"{name} (quantized)", rows, shape[:1])
             else:
-                parts = [(source, self.checkpoint.shape(source)) for source in self.of(name)]
+                parts = [(source, self.checkpoint.tensors.shape(source)) for source in self.of(name)]
                 self.check_joined(name, parts, shape)
 
     def check_joined(self, name: str, parts: Sequence[tuple[str, Shape]], wanted: Shape) -> None:

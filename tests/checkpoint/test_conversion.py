@@ -17,6 +17,7 @@ from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.huggingface import HuggingFaceCheckpoint
 from mlc_serve.checkpoint.quantized_weights import read_quantized
 from mlc_serve.checkpoint.raw_shards import RawShards
+from mlc_serve.checkpoint.safetensors_weights import SafetensorsWeights
 from mlc_serve.checkpoint.sources import Sources
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.qwen2 import QWEN2
@@ -68,7 +69,7 @@ def test_parts_of_a_fused_product_follow_one_another(tmp_path: Path) -> None:
     for spec, parts in ((QKV, "qkv"), (QKV_BIAS, "qkv"), (GATE_UP, ["gate", "up"])):
         names = [spec.name.replace("qkv" if parts == "qkv" else "gate_up", part) for part in parts]
         np.testing.assert_array_equal(
-            tensors[spec.name], np.concatenate([own.tensor(name) for name in names])
+            tensors[spec.name], np.concatenate([own.tensors.tensor(name) for name in names])
         )
 
 
@@ -94,7 +95,7 @@ def test_tensors_are_cast(tmp_path: Path, stored: Dtype, dtype: str) -> None:
     source = write_checkpoint(tmp_path / "source", SMALL, dtype=stored)
     spec = Wanted("model.embed_tokens.weight", (300, 16), dtype, "tiles16")
     tensor = converted(source, tmp_path / "out", spec)[spec.name]
-    own = open_checkpoint(source).tensor(spec.name).astype(np.float32).astype(dtype)
+    own = open_checkpoint(source).tensors.tensor(spec.name).astype(np.float32).astype(dtype)
     np.testing.assert_array_equal(tensor, pack(own, "tiles16"))
     assert str(tensor.dtype) == dtype
 
@@ -158,15 +159,15 @@ def test_what_does_not_fit_is_named(tmp_path: Path, wanted: Wanted, message: str
         converted(source, tmp_path / "out", wanted)
 
 
-class Recording(HuggingFaceCheckpoint):
-    """A checkpoint that records the names of the tensors that are read."""
+class Recording(SafetensorsWeights):
+    """Tensors that record the names of those that are read."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self.reads: list[str] = []
 
     def tensor(self, name: str) -> NDArray[Any]:
-        """See Checkpoint."""
+        """See StoredTensors."""
         self.reads.append(name)
         return super().tensor(name)
 
@@ -186,7 +187,8 @@ def test_a_weight_is_read_once_for_its_integers_and_scales(
     form = find_scheme(scheme).groups
     assert form is not None
     name, shape = f"{LAYER}.self_attn.qkv_proj", (32, 16)
-    checkpoint = Recording(write_checkpoint(tmp_path, SMALL))
+    checkpoint = HuggingFaceCheckpoint(write_checkpoint(tmp_path, SMALL))
+    checkpoint.tensors = recording = Recording(tmp_path)
     wanted = [
         Wanted(f"{name}.q_weight", shape, "uint8", integers),
         QKV_BIAS,
@@ -194,7 +196,7 @@ def test_a_weight_is_read_once_for_its_integers_and_scales(
     ]
     own = Sources(checkpoint, QWEN2.names)
     convert(own, wanted, form, tmp_path, lambda count: None)
-    assert len(checkpoint.reads) == len(set(checkpoint.reads)) == 6
+    assert len(recording.reads) == len(set(recording.reads)) == 6
     shards, weight = RawShards(tmp_path), read_quantized(own, name, shape, form)
     stored = pack(weight.stored, integers, padding=form.offset)
     np.testing.assert_array_equal(shards.tensor(f"{name}.q_weight"), stored)
@@ -206,7 +208,7 @@ def test_a_weight_is_read_once_for_its_integers_and_scales(
 def test_a_library_of_mlc_takes_integers_as_they_are(tmp_path: Path) -> None:
     """For MLC's library, which names no layout, MLC's integers are not changed."""
     source = write_packed_model(tmp_path / "mlc", write_checkpoint(tmp_path / "source", SMALL), "q4f16_1")
-    words = open_checkpoint(source).tensor("lm_head.q_weight")
+    words = open_checkpoint(source).tensors.tensor("lm_head.q_weight")
     spec = Wanted("lm_head.q_weight", (300, 4), "uint32")
     form = find_scheme("q4f16_1").groups
     np.testing.assert_array_equal(converted(source, tmp_path / "out", spec, form=form)[spec.name], words)

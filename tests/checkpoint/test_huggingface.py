@@ -36,11 +36,11 @@ def test_reads_each_tensor_in_its_dtype(tmp_path: Path, num_shards: int, dtype: 
     )
     exact = HuggingFaceCheckpoint(write_checkpoint(tmp_path / "exact", SMALL, seed=7))
 
-    assert set(checkpoint.tensor_names) == {name for name, _ in tensor_shapes(SMALL)}
+    assert set(checkpoint.tensors.names) == {name for name, _ in tensor_shapes(SMALL)}
     for name, shape in tensor_shapes(SMALL):
-        tensor = checkpoint.tensor(name)
+        tensor = checkpoint.tensors.tensor(name)
         assert (tensor.shape, tensor.dtype) == (shape, np.dtype(getattr(ml_dtypes, dtype, dtype)))
-        np.testing.assert_array_equal(tensor, exact.tensor(name).astype(tensor.dtype))
+        np.testing.assert_array_equal(tensor, exact.tensors.tensor(name).astype(tensor.dtype))
 
 
 def test_describes_the_model(tmp_path: Path) -> None:

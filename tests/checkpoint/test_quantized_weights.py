@@ -73,7 +73,7 @@ def test_integers_of_mlc_are_kept(tmp_path: Path, scheme: str) -> None:
     """MLC's integers are found under MLC's names, and are unchanged: they equal those that we make."""
     source, form = write_checkpoint(tmp_path / "source", SMALL), form_of(scheme)
     packed, own = sources(write_packed_model(tmp_path / "packed", source, scheme)), sources(source)
-    assert f"{LAYER}.self_attn.c_attn.q_weight" in packed.checkpoint.tensor_names
+    assert f"{LAYER}.self_attn.c_attn.q_weight" in packed.checkpoint.tensors.names
     for name, shape in WEIGHTS.items():
         weight, reference = (read_quantized(checkpoint, name, shape, form) for checkpoint in (packed, own))
         np.testing.assert_array_equal(weight.stored, reference.stored)

@@ -95,7 +95,7 @@ def test_an_absurd_configuration_is_told_at_once(directory: Path, keys: dict[str
 def test_a_tensor_of_another_shape_is_told(directory: Path) -> None:
     """The error names a tensor of another shape, even if its number of dimensions differs."""
     checkpoint = open_checkpoint(directory)
-    tensors = {name: checkpoint.tensor(name) for name in checkpoint.tensor_names}
+    tensors = {name: checkpoint.tensors.tensor(name) for name in checkpoint.tensors.names}
     for wrong in (np.ones((16, 1), np.float32), np.float32(1), np.ones(15, np.float32)):
         save_file(tensors | {"model.norm.weight": np.asarray(wrong)}, directory / "model.safetensors")
         with pytest.raises(
