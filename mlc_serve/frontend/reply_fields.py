@@ -29,10 +29,10 @@ def reply_fields(request: GenerationRequest, model: LoadedModel, reply_id: str) 
 
 
 def fingerprint(model: LoadedModel) -> str:
-    """Changes whenever the model or the limits it runs under do."""
+    """Return a text that changes whenever the model or its limits change."""
     return "fp_" + hashlib.sha256(repr((model.name, model.info, model.limits)).encode()).hexdigest()[:10]
 
 
 def wire_reason(reason: FinishReason | None) -> ChoiceEnd | None:
-    """The finish reason of a choice as clients see it. A failed choice has none: clients get an error."""
+    """Return the finish reason of a choice as clients see it. A failed choice has none, but an error."""
     return None if reason is None else _WIRE_REASONS[reason]
