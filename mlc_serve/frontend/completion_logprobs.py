@@ -36,7 +36,7 @@ class CompletionLogprobsWriter:
         )
 
     def write(self, entries: Sequence[TokenLogprobs]) -> CompletionLogprobs:
-        """The entries for further tokens, in the text's order."""
+        """Return the entries for further tokens, in the text's order."""
         return CompletionLogprobs(
             tokens=self.texts(entries),
             token_logprobs=self.logprobs(entries),
@@ -45,11 +45,11 @@ class CompletionLogprobsWriter:
         )
 
     def texts(self, entries: Iterable[TokenLogprobs]) -> list[str]:
-        """The text of each token by itself."""
+        """Return the text of each token by itself."""
         return [self._tokenizer.token_text(entry.token_id) for entry in entries]
 
     def logprobs(self, entries: Iterable[TokenLogprobs]) -> list[float | None]:
-        """The logprob of each token."""
+        """Return the logprob of each token."""
         return [finite(entry.logprob) for entry in entries]
 
     def alternatives(self, entries: Iterable[TokenLogprobs]) -> list[dict[str, float] | None]:

@@ -36,12 +36,12 @@ class GenerationParams:
     cache_namespace: str = ""
 
     def seed_of(self, choice: int) -> int:
-        """The seed of one choice, in [0, 2**64)."""
+        """Return the seed of one choice, in [0, 2**64)."""
         return (self.seed + choice) % _NUM_SEEDS
 
 
 def sampling_params(request: GenerationRequest, model: LoadedModel) -> SamplingParams:
-    """The request's sampling parameters, with the model's defaults for those that it doesn't set.
+    """Return the request's sampling parameters, with the model's defaults for those that it doesn't set.
 
     Raises InvalidRequestError as `check_sampling` does.
     """

@@ -19,7 +19,7 @@ _WIRE_REASONS: dict[FinishReason, ChoiceEnd] = {
 
 
 def reply_fields(request: GenerationRequest, model: LoadedModel, reply_id: str) -> dict[str, Any]:
-    """The fields that are equal in all parts of one reply."""
+    """Return the fields that are equal in all parts of one reply."""
     return {
         "id": reply_id,
         "created": int(time.time()),

@@ -35,5 +35,5 @@ def prompt_logprobs(sampling: SamplingParams, prompts: Sequence[Sequence[int]], 
 
 
 def _num_logprobs(sampling: SamplingParams) -> int:
-    """The number of logprobs for each token: its own and those of its alternatives."""
+    """Return the number of logprobs for each token: its own and those of its alternatives."""
     return 0 if sampling.num_top_logprobs is None else 1 + sampling.num_top_logprobs
