@@ -66,7 +66,7 @@ class SentencePieceFile:
         return models.BPE(vocab=self._ids, merges=merges)
 
     def named_tokens(self) -> dict[str, str]:
-        """Return the pieces for a text's beginning and end and for unknown text, by names like `bos_token`."""
+        """Return the pieces for a text's beginning, its end and unknown text, by names like `bos_token`."""
         trainer = self._model.trainer
         names = ("bos", "eos", "unk")
         return {
