@@ -34,5 +34,5 @@ def fingerprint(model: LoadedModel) -> str:
 
 
 def wire_reason(reason: FinishReason | None) -> ChoiceEnd | None:
-    """Return the finish reason of a choice as clients see it. A failed choice has none, but an error."""
+    """Return the finish reason of a choice as clients see it. If it has failed, they get an error instead."""
     return None if reason is None else _WIRE_REASONS[reason]

@@ -1,4 +1,4 @@
-"""Reports only a few of a list's invalid elements, since reporting all would cost more than a request may."""
+"""Reports only a few of a list's invalid elements, since reporting all of them could take too long."""
 
 from __future__ import annotations
 

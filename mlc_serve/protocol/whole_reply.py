@@ -1,4 +1,4 @@
-"""A reply that is not streamed. Its logprobs are written last, since they may take many megabytes as JSON."""
+"""A reply that is not streamed. Its logprobs become JSON only when it is sent, as they may take megabytes."""
 
 from __future__ import annotations
 

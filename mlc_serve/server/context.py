@@ -76,7 +76,7 @@ class ServerContext:
         """
         self._require_open()
         if self._served and all(engine.is_full for engine in self.all_served):
-            raise QueueFullError("This server has as many open requests as it takes; try again later.")
+            raise QueueFullError("This server has as many open requests as it can take; try again later.")
 
     def get_for_generation(self, model: str | None) -> Served:
         """Like `get`, for a new request. Raises ShuttingDownError while the server drains."""

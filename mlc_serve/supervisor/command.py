@@ -48,8 +48,8 @@ def command_for(settings: Settings, port: int) -> list[str]:
 
 
 def environment_for(settings: Settings) -> dict[str, str]:
-    """Return the environment variables that give a server its API keys. Unlike a command line, other users of
-    the machine can't read them.
+    """Return the environment variables that give a server its API keys. Unlike a command line, they can't be
+    read by other users of the machine.
 
     `mlc_llm` does not look for keys there.
     """
@@ -65,7 +65,7 @@ def _check_for_mlc(settings: Settings) -> None:
 
 
 def _engine_for_mlc(engine: EngineConfig) -> EngineConfig:
-    """Return the settings with the context window set rather than limited, because MLC has no limit for it.
+    """Return the settings with the context window set rather than limited, because MLC can't limit it.
 
     Our default limit is left out, since setting it could enlarge a window.
     """

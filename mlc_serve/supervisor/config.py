@@ -1,4 +1,4 @@
-"""MLCServerConfig: all settings of a supervised server in one flat object, to be written and read as JSON.
+"""MLCServerConfig: all settings of a supervised server in one flat object, which can be written as JSON.
 
 Its fields are made from the declarations in mlc_serve/config, which also check the values.
 """

@@ -95,7 +95,7 @@ class MLCServer:
             run.kill_now()
 
     async def health_check(self) -> bool:
-        """Ask the server whether it serves. This does not change the status, which has its own probes."""
+        """Ask the server whether it serves. The status is left to the supervisor's own probes."""
         run = self._run
         return run is not None and await run.fault() is None
 
@@ -121,7 +121,7 @@ class MLCServer:
         with closing(self.status_events()) as changes:
             while not (status := self.get_status()).http_available:
                 if self._run is None or self._run.is_over:
-                    raise SupervisionError(status.error or "the server is not running, nor being started")
+                    raise SupervisionError(status.error or "the server is neither running nor starting")
                 await changes.__anext__()
         return status
 
@@ -199,6 +199,6 @@ class MLCServer:
 
 
 def _changed(status: MLCServerStatus, **changes: Any) -> MLCServerStatus:
-    """Return a copy of the status with these changes. If it is in another state, it is `since` now."""
+    """Return a copy of the status with these changes. If the state differs, `since` is the present time."""
     new = status.model_copy(update=changes)
     return new if new.same_state(status) else new.model_copy(update={"since": MLCServerStatus().since})

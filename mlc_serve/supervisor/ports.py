@@ -1,4 +1,4 @@
-"""Finds a free port of this machine, and finds out whether a process listens on a port."""
+"""Finds free ports of this machine, and checks whether a process listens on a port."""
 
 from __future__ import annotations
 

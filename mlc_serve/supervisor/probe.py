@@ -25,7 +25,7 @@ def base_url(host: str, port: int) -> str:
 
 
 async def fault_of(server: ServerConfig, port: int, path: str, timeout: float) -> str | None:
-    """Return why a server does not serve, or None if it answers GET `path` well within `timeout` seconds.
+    """Return why a server does not serve, or None if GET `path` succeeds within `timeout` seconds.
 
     A server that asks for another key counts as serving. Proxies named by the environment are not used.
     """

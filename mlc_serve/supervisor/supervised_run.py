@@ -1,6 +1,6 @@
 """SupervisedRun: one server from a start on request until it is stopped or the supervisor gives up.
 
-    start ── launch ──> starting ── answers ──> serving ── ends, or answers no more ──┐
+    start ── launch ──> starting ── answers ──> serving ── ends, or stops answering ──┐
                ^                └── ends, or takes too long ──────────────────────────┤
                ├────── at once, on the next port, if another process has this one ────┤
                └────── after a delay ─────────────────────────────────────────────────┤
