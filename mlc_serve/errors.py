@@ -12,7 +12,7 @@
     │   ├── ReaderTooSlowError      408  a stream was not read while it was written
     │   ├── BodyTooLargeError       413
     │   ├── QueueFullError          429  retry later
-    │   ├── RequestFailedError      500  this request broke while it ran; others go on
+    │   ├── RequestFailedError      500  this request failed while it ran; others go on
     │   ├── EngineDeadError         500  the engine loop has ended; nothing more is computed
     │   └── ShuttingDownError       503  the server is shutting down
     ├── RemoteServerError         another server refuses a request, fails, or can't be reached
@@ -28,8 +28,8 @@
     │   └── CommandError            a supervisor can't run the server's program
     └── SupervisionError          a supervised server is not available, or not yet
 
-Request errors have the HTTP status and the fields of OpenAI's error object, but nothing else here knows HTTP.
-Start-up errors have the exit code of a process that they end.
+Request errors have the HTTP status and the fields of OpenAI's error object, but nothing else here knows about
+HTTP. Start-up errors have the exit code of the process that they end.
 """
 
 from __future__ import annotations
@@ -92,13 +92,13 @@ class UnsupportedFieldError(RequestError):
 
 
 class ContextLengthError(RequestError):
-    """The prompt is too long for the server, however long it waits."""
+    """The prompt is too long for the server, so waiting does not help."""
 
     code = "context_length_exceeded"
 
     @classmethod
     def of_prompt(cls, length: str, limit: int, param: str) -> ContextLengthError:
-        """The error for a prompt whose length is given in words; `limit` counts tokens of prompt and output.
+        """Return the error for a prompt of this length. `limit` counts the tokens of prompt and output.
 
         Clients recognize this error by the words "maximum context length", or by its code.
         """
@@ -181,7 +181,7 @@ class QueueFullError(RequestError):
 
 
 class RequestFailedError(RequestError):
-    """This request broke while it ran. Others are not affected."""
+    """This request failed while it ran. Others are not affected."""
 
     status = 500
     type = "server_error"
@@ -197,7 +197,7 @@ class EngineDeadError(RequestError):
 
 
 class TooManyConnectionsError(RequestError):
-    """The server has as many connections as it may have, and each of them has a running request."""
+    """The server has as many connections as it may have, and each of them has a request in progress."""
 
     status = 503
     type = "server_error"

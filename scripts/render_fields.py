@@ -76,7 +76,7 @@ def _is_inherited(base: type[Any], name: str) -> bool:
 
 
 def _honoured(name: str, field: FieldInfo, schema: dict[str, Any]) -> str:
-    need = "**Needed.** " if field.is_required() else ""
+    need = "**Required.** " if field.is_required() else ""
     default = _default(field.default) if field.default not in (None, ...) and not field.is_required() else ""
     return table_row(f"`{name}`", _accepted(schema), f"{need}{field.description}{default}")
 

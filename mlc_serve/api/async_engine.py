@@ -8,7 +8,7 @@ It puts together the layers that a request passes, from top to bottom:
           Streams       the event loop's side of the engine
             EngineLoop  the engine's thread: plan, run, commit
 
-Knows neither HTTP nor a device.
+Knows nothing about HTTP or devices.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class AsyncMLCEngine:
     """A model that answers many requests at a time.
 
     It may be used from one event loop at a time; another one may use it when no request is open.
-    There are max_num_sequence + max_queued_requests places, one for each choice of a request. A request for
-    which too few are left is refused with QueueFullError. Implements server.served.Served.
+    There are max_num_sequence + max_queued_requests places, and each choice of a request takes one. A request
+    for which too few are left is refused with QueueFullError. Implements server.served.Served.
     """
 
     chat: Chat
@@ -125,7 +125,7 @@ class AsyncMLCEngine:
         """Return the endpoint for this kind of request. Raises UnsupportedFieldError if there is none."""
         endpoint = self._endpoints.get(kind)
         if endpoint is None:
-            raise UnsupportedFieldError(f"The model {self.name!r} answers no {kind.__name__}.", "model")
+            raise UnsupportedFieldError(f"The model {self.name!r} can't answer a {kind.__name__}.", "model")
         return endpoint
 
     @contextmanager

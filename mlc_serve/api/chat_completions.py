@@ -40,7 +40,7 @@ class ChatCompletions:
     async def respond(
         self, request: ChatCompletionRequest, request_id: str, owner: str
     ) -> WholeReply[ChatCompletion] | ReplyStream[ChatCompletionChunk]:
-        """As Endpoint.respond."""
+        """See Endpoint.respond."""
         prompt_ids = await self._prompt_ids(request)
         params = _generation_params(request, self._model, owner)
         if request.stream:

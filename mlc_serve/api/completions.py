@@ -49,7 +49,7 @@ class Completions:
     async def respond(
         self, request: CompletionRequest, request_id: str, owner: str
     ) -> WholeReply[Completion] | ReplyStream[Completion]:
-        """As Endpoint.respond."""
+        """See Endpoint.respond."""
         for prompt in request.prompt:
             if isinstance(prompt, str):
                 check_text(len(prompt), self._model, "prompt")
@@ -129,7 +129,7 @@ def _text_choice(part: TextPart) -> CompletionChoice:
 async def _without_output(
     batches: AsyncGenerator[list[TextDelta], None],
 ) -> AsyncGenerator[list[TextDelta], None]:
-    """Remove the output from deltas. A request for no tokens computes its prompt and draws one token."""
+    """Remove the output from deltas. A request for no tokens draws one, which must not be shown."""
     async with aclosing(batches):
         async for deltas in batches:
             yield [_of_prompt_alone(delta) for delta in deltas]

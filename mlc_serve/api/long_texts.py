@@ -52,8 +52,8 @@ class LongTexts:
     async def read(self, work: Callable[[], T], cancel: Callable[[], None] | None = None) -> T:
         """Run `work` on a thread, and return or raise what it returns or raises.
 
-        If the caller is cancelled, `work` is not started any more; if it runs already, `cancel` should end
-        it and is called.
+        If the caller is cancelled before `work` has started, it doesn't start. If it is already running,
+        `cancel` is called, which should end it.
         """
         outcome: Future[T] = Future()
         self._start()

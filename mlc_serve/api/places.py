@@ -10,7 +10,8 @@ from mlc_serve.errors import InvalidRequestError, QueueFullError
 
 
 class Places:
-    """Every choice of a request takes a place before any work is done for it, and keeps it until it is gone.
+    """Every choice takes a place before any work is done for its request, and keeps it until the reply has
+    been sent.
 
     There are max_num_sequence + max_queued_requests places. Used on the event loop only.
     """
@@ -47,7 +48,7 @@ class Places:
         taken, most = self._num_taken, self._num_places
         if num_choices > most:
             raise InvalidRequestError(
-                f"n: {num_choices} choices are asked for in all, and this server takes at most {most}.", "n"
+                f"n: the request has {num_choices} choices in all, and this server takes at most {most}.", "n"
             )
         if taken + num_choices > most:
             raise QueueFullError(f"{taken} of at most {most} requests are open; try again later.")

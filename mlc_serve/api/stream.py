@@ -84,7 +84,7 @@ class Stream:
     def _wake_reader(self) -> None:
         """Wake the reader if it waits.
 
-        It waits for every token, so it waits on a bare future: an asyncio.Event costs twice as much.
+        It waits on a bare future, because it waits once per token and an asyncio.Event costs twice as much.
         """
         if self._something_new is not None and not self._something_new.done():
             self._something_new.set_result(None)

@@ -6,7 +6,7 @@
     _dispatch: deltas into streams   <─ call per step ─  deliver(deltas of a step)
     stream closed, for any reason    ───── abort ────>  unfinished choices end within one step
 
-Streams are opened, filled and closed only on the event loop. Knows no text, no HTTP and no device.
+Streams are opened, filled and closed only on the event loop. Knows nothing about text, HTTP or devices.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Streams:
         self.loop.start()
 
     def require_open(self) -> None:
-        """Raise EngineDeadError or ShuttingDownError if the engine takes no requests any more."""
+        """Raise EngineDeadError or ShuttingDownError if the engine no longer takes requests."""
         if self._refusal is not None:
             raise self._refusal()
 

@@ -30,7 +30,7 @@ class Command:
 
 
 def run_command(line: str, dialogue: Dialogue) -> Output:
-    """Run the command on `line` and yield its output. Raises ConfigError if it is wrong, Leave to end."""
+    """Run the command on `line` and yield its output. Raises ConfigError if it is wrong, Leave for /exit."""
     name, _, argument = line.strip().partition(" ")
     command = COMMANDS.get(name)
     if command is None:

@@ -1,4 +1,4 @@
-"""The interface of what a chat talks to: a model, wherever it runs."""
+"""The interface of the model that a chat talks to, wherever that runs."""
 
 from __future__ import annotations
 

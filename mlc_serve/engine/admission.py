@@ -1,7 +1,7 @@
 """Decides whether a waiting request may start: whether a sequence and enough pages are left for it.
 
-A later request may take the place that the first in line waits for, but each request is passed over at most
-once. Runs on the engine's thread; starts nothing, and writes only `was_passed_over`.
+A later request may take the pages that the first in line waits for, but each request is passed over at most
+once. Runs on the engine's thread; it starts no request, and writes only `was_passed_over`.
 """
 
 from __future__ import annotations

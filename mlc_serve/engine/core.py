@@ -1,7 +1,7 @@
 """The engine: requests come in, deltas go out, and each step is one forward pass.
 
 step() is plan -> run -> commit. The scheduler plans, the backend runs, and `_commit` is the only writer of a
-request's tokens and counters. Runs on one thread (see EngineLoop); knows no text, no device and no thread.
+request's tokens and counters. Runs on one thread (see EngineLoop), and knows nothing about text or devices.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from mlc_serve.engine.trace import Trace
 
 
 class EngineCore:
-    """Serves requests from one backend. Each request ends with exactly one delta that has a finish reason.
+    """Serves requests with one backend. Each request ends with exactly one delta that has a finish reason.
 
-    `clock` returns seconds on the clock that requests' `arrival` is taken from. `make_policy` makes the
+    `clock` returns seconds; the `arrival` of requests is read from the same clock. `make_policy` makes the
     policy that decides which requests compute next; the output of a request is the same with any policy.
     """
 
@@ -65,7 +65,7 @@ class EngineCore:
         """
         num_prompt, limit = len(spec.prompt_ids), self._limits.max_single_sequence_length
         if not 0 < num_prompt < limit:
-            raise ValueError(f"a prompt of {num_prompt} tokens can't be served within {limit}")
+            raise ValueError(f"a prompt of {num_prompt} tokens doesn't fit into a context of {limit}")
 
     def submit(self, spec: EngineRequest) -> None:
         """Accept a request that has passed `check` and whose id no other open request has."""
@@ -110,7 +110,7 @@ class EngineCore:
     def _plan(self, now: float) -> Plan:
         plan = self._scheduler.plan()
         if self._requests and not plan.entries:
-            raise RuntimeError(f"none of {len(self._requests)} requests can go on")
+            raise RuntimeError(f"none of the {len(self._requests)} requests can make progress")
         self._metrics.planned(plan, now)
         return plan
 

@@ -9,7 +9,10 @@ from mlc_serve.config import PrefillMode, PrefixCacheMode
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Facts of a compiled model that limits are inferred from. Sizes in bytes, but `page_size` in tokens."""
+    """The facts about a compiled model from which limits are inferred.
+
+    Fields with `bytes` in their names are in bytes; lengths and `page_size` are in tokens.
+    """
 
     context_window_size: int
     prefill_chunk_size: int
@@ -29,7 +32,7 @@ class EngineLimits:
     `max_total_sequence_length`, the capacity of the KV cache. `prefill_chunk_size` bounds the tokens of one
     forward pass, and `max_num_sequence` its sequences.
     `max_recycling_sequences` bounds the finished sequences that the prefix cache keeps; None sets no bound.
-    `max_queued_requests` bounds the requests that were accepted and do not run yet.
+    `max_queued_requests` bounds the requests that have been accepted but do not run yet.
     """
 
     max_num_sequence: int

@@ -1,4 +1,4 @@
-"""Decides how many prompt tokens a forward pass takes along with running streams.
+"""Decides how many prompt tokens a forward pass computes beside the decodes of running streams.
 
 Every stream waits for the whole pass, so its client sees a gap when prompt tokens join the decodes. From
 timed passes we know what decodes alone have cost lately and what each prompt token adds.
@@ -9,7 +9,7 @@ prompt's wait nine times, because it happens only once, which makes s three time
 s is at most p, so a single prompt at most doubles the gaps, and s is at least 1 however many streams there
 are.
 
-Runs on the engine's thread; knows no clock and no requests.
+Runs on the engine's thread, and knows nothing about clocks and requests.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from collections import deque
 from math import sqrt
 from statistics import median_low
 
-# Prompts always get this many tokens, however expensive they seem. Beside a single stream this still fits
-# within three gaps.
+# Prompts always get this many tokens, however expensive they seem. Beside a single stream, such a pass still
+# takes no longer than three gaps.
 _MIN_TOKENS = 8
 # The weight of a prompt's wait, relative to the gaps of a stream.
 _WAIT_WEIGHT = 9
@@ -35,7 +35,7 @@ _LEAST_ADDED = 1 / 16
 
 
 class Pacing:
-    """Learns from `measured` and answers `prompt_tokens`."""
+    """Learns from the calls of `measured`, and answers those of `prompt_tokens`."""
 
     def __init__(self) -> None:
         self._num_decodes = 0

@@ -32,7 +32,7 @@ class PrefixCache(Protocol):
         """
 
     def record(self, request: Request) -> None:
-        """Offer the pages that a running request has computed."""
+        """Offer the cache the pages that a running request has computed."""
 
     def recycle(self, request: Request) -> None:
         """Take over the sequence of a request that ended, to keep or to release it."""
@@ -61,17 +61,17 @@ class RadixPrefixCache:
         self._recycled: dict[int, None] = {}
 
     def match(self, token_ids: Sequence[int], namespace: str) -> PrefixMatch | None:
-        """As PrefixCache.match."""
+        """See PrefixCache.match."""
         return self._tree.match(token_ids, namespace)
 
     def touch(self, seq_id: int) -> None:
-        """As PrefixCache.touch. Does nothing for the sequence of a running request: it can't be evicted."""
+        """See PrefixCache.touch. Does nothing for the sequence of a running request: it can't be evicted."""
         if seq_id in self._recycled:
             del self._recycled[seq_id]
             self._recycled[seq_id] = None
 
     def shares_more(self, request: Request, other: Request, length: int) -> bool:
-        """As PrefixCache.shares_more: compares one more page, and never the request's last token."""
+        """See PrefixCache.shares_more. Compares one more page, and never the request's last token."""
         if request.spec.cache_namespace != other.spec.cache_namespace:
             return False
         mine, theirs = request.spec.prompt_ids, other.spec.prompt_ids
@@ -80,7 +80,7 @@ class RadixPrefixCache:
         return has_page and mine[length:stop] == theirs[length:stop] and mine[:length] == theirs[:length]
 
     def record(self, request: Request) -> None:
-        """As PrefixCache.record. Does nothing unless another page is full."""
+        """See PrefixCache.record. Does nothing unless another page is full."""
         seq_id = request.held_seq_id
         start = self._num_recorded.get(seq_id, 0)
         stop = request.num_computed - request.num_computed % self._pool.page_size
@@ -94,7 +94,7 @@ class RadixPrefixCache:
         self._num_recorded[seq_id] = stop
 
     def recycle(self, request: Request) -> None:
-        """As PrefixCache.recycle. Releases a sequence whose whole pages another one holds as well."""
+        """See PrefixCache.recycle. Releases a sequence whose whole pages another one holds as well."""
         seq_id = request.held_seq_id
         if seq_id not in self._tree or self._tree.is_covered(seq_id):
             self._release(seq_id)
@@ -105,11 +105,11 @@ class RadixPrefixCache:
             self.evict()
 
     def discard(self, request: Request) -> None:
-        """As PrefixCache.discard."""
+        """See PrefixCache.discard."""
         self._release(request.held_seq_id)
 
     def evict(self) -> bool:
-        """As PrefixCache.evict."""
+        """See PrefixCache.evict."""
         if not self._recycled:
             return False
         seq_id = next(iter(self._recycled))
@@ -118,7 +118,7 @@ class RadixPrefixCache:
         return True
 
     def clear(self) -> None:
-        """As PrefixCache.clear."""
+        """See PrefixCache.clear."""
         self._tree.clear()
         self._num_recorded.clear()
         self._recycled.clear()
@@ -136,30 +136,30 @@ class NoPrefixCache:
         self._pool = pool
 
     def match(self, token_ids: Sequence[int], namespace: str) -> PrefixMatch | None:  # noqa: ARG002 - the interface's
-        """As PrefixCache.match: returns None."""
+        """See PrefixCache.match. Returns None."""
         return None
 
     def touch(self, seq_id: int) -> None:
-        """As PrefixCache.touch: does nothing."""
+        """See PrefixCache.touch. Does nothing."""
 
     def shares_more(self, request: Request, other: Request, length: int) -> bool:  # noqa: ARG002 - the interface's
-        """As PrefixCache.shares_more: returns False."""
+        """See PrefixCache.shares_more. Returns False."""
         return False
 
     def record(self, request: Request) -> None:
-        """As PrefixCache.record: does nothing."""
+        """See PrefixCache.record. Does nothing."""
 
     def recycle(self, request: Request) -> None:
-        """As PrefixCache.recycle: releases the sequence."""
+        """See PrefixCache.recycle. Releases the sequence."""
         self.discard(request)
 
     def discard(self, request: Request) -> None:
-        """As PrefixCache.discard."""
+        """See PrefixCache.discard."""
         self._pool.release(request.held_seq_id)
 
     def evict(self) -> bool:
-        """As PrefixCache.evict: returns False."""
+        """See PrefixCache.evict. Returns False."""
         return False
 
     def clear(self) -> None:
-        """As PrefixCache.clear: does nothing."""
+        """See PrefixCache.clear. Does nothing."""

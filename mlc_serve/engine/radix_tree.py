@@ -2,7 +2,7 @@
 
 It works in whole pages: an edge is a run of pages, and tokens that don't fill a page are left out. Each
 sequence begins with a page that names its namespace, so that only sequences of one namespace share nodes.
-The tree knows neither the KV cache nor which sequences are worth keeping.
+The tree knows nothing about the KV cache, and does not decide which sequences are kept.
 """
 
 from __future__ import annotations

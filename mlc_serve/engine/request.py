@@ -2,7 +2,7 @@
 requests.
 
 The scheduler writes `state` and `seq_id`, and EngineCore's commit writes the tokens and counters, all on the
-engine's thread. Knows no text.
+engine's thread. Knows nothing about text.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Request:
     `num_tokens`. The request ends at the latest when `max_length` tokens are known. `num_cached` tokens of
     the prompt were found in the prefix cache when the request was first admitted; it is None before.
     `num_prompt_logprobs` counts the prompt logprobs that were delivered. `was_passed_over` says that a later
-    request was given the place in the KV cache that this one waits for. `draw` refers to `output_ids`, so it
-    always sees the latest output. Times are time.monotonic() seconds, and None before the event.
+    request was given the pages that this one waits for. `draw` refers to `output_ids`, so it always sees the
+    latest output. Times are time.monotonic() seconds, and None before the event.
     """
 
     spec: EngineRequest
@@ -93,7 +93,7 @@ class Request:
         self.seq_id, self.state = seq_id, RequestState.RUNNING
 
     def wait_again(self) -> None:
-        """Wait without a sequence, with all tokens to be computed anew."""
+        """Wait without a sequence; all tokens will be computed again."""
         self.seq_id, self.state = None, RequestState.WAITING
         self.num_computed = 0
 

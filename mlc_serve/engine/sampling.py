@@ -1,5 +1,5 @@
-"""The sampling parameters of a request, and the input of the sampler for one draw. Knows no text, no logits
-and no device.
+"""The sampling parameters of a request, and the input of the sampler for one draw. Knows nothing about text,
+logits or devices.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from mlc_serve.engine.constraint import Constraint
 class SamplingParams:
     """How the tokens of one sequence are chosen. The values were validated before and are in range.
 
-    Order of application: logit_bias, penalties, temperature, top_k, top_p, min_p, draw. `temperature` 0 is
-    greedy. With `top_k` None all tokens are kept. The presence and frequency penalties count generated
-    tokens; the repetition penalty counts prompt and generated tokens, as in transformers. With `max_tokens`
-    None the request goes on until the context is full. `stop_token_ids` include the model's own end tokens,
-    unless `ignore_eos` was asked for; they can't be drawn before `min_tokens`. With `num_top_logprobs` None
-    no logprobs are returned, and with 0 only that of the drawn token.
+    They are applied in this order: logit_bias, penalties, temperature, top_k, top_p, min_p, draw.
+    `temperature` 0 is greedy. With `top_k` None all tokens are kept. The presence and frequency penalties
+    count generated tokens; the repetition penalty counts prompt and generated tokens, as in transformers.
+    With `max_tokens` None the request goes on until the context is full. `stop_token_ids` include the model's
+    own end tokens, unless `ignore_eos` was asked for; they can't be drawn before `min_tokens`. With
+    `num_top_logprobs` None no logprobs are returned, and with 0 only that of the drawn token.
     """
 
     temperature: float = 1.0

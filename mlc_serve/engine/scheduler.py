@@ -2,8 +2,8 @@
 
 A request has known tokens, and some of them are computed. A plan computes more of them within a budget of
 tokens, sequences and pages. Chunked prefill, prefix hits and resumption after preemption all follow from this
-one rule. Owns the waiting and running lists; runs on the engine's thread. Knows no logits, no clock and no
-metrics.
+one rule. Owns the waiting and running lists; runs on the engine's thread. Knows nothing about logits, clocks
+or metrics.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Scheduler:
     """Gives half of the prompt tokens of a pass to the prompts with the least left, and half in order of
     arrival.
 
-    Thus a prompt is finished after at most twice the tokens that it and those before it have left, and a
+    Thus a prompt waits for at most twice as many prompt tokens as it and those before it have left, and a
     short one does not wait for long ones. `running` is in order of arrival; when pages run out, the request
     that arrived last is preempted. Running requests hold a sequence, waiting ones don't. A plan never takes
     more pages than are free.
@@ -165,7 +165,7 @@ class Scheduler:
         return prompts + list(islice(waiting, 2 * self._max_running))
 
     def _plan_in_turn(self, planning: _Planning, budget: int, candidates: Iterable[Request]) -> None:
-        """Grant up to `budget` tokens. Once a waiting request has no place, only running ones get tokens."""
+        """Grant up to `budget` tokens. Once a waiting request can't start, only running ones get tokens."""
         has_place = True
         for request in candidates:
             if not budget:

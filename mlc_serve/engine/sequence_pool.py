@@ -45,12 +45,12 @@ class SequencePool:
 
     @property
     def num_free_pages(self) -> int:
-        """Pages that no sequence holds, nor will hold after the forward pass that is being planned."""
+        """The number of pages that no sequence holds now or after the forward pass that is being planned."""
         return self.num_pages - self._num_held
 
     @property
     def num_unpinned_pages(self) -> int:
-        """Free pages and those that would be free if all unpinned sequences were released."""
+        """The number of pages that would be free if all unpinned sequences were released."""
         return self.num_pages - self._num_pinned
 
     def num_pages_of(self, num_tokens: int) -> int:
@@ -68,7 +68,7 @@ class SequencePool:
         return self._state.num_tokens_in(num_pages) - sequence.num_tokens
 
     def num_pinned_by_fork(self, parent: int, length: int) -> int:
-        """Return how many pages that could be evicted now a fork would pin."""
+        """Return how many pages a fork would pin that no running request has pinned yet."""
         shared = self._sequences[parent].pages[: length // self.page_size]
         return sum(page.num_pins == 0 for page in shared)
 

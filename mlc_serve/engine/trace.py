@@ -38,22 +38,22 @@ class EventTrace:
         self._epoch = time.time() - time.monotonic()
 
     def instant(self, request_id: str, name: str) -> None:
-        """As Trace.instant."""
+        """See Trace.instant."""
         self._add(request_id, name, time.monotonic(), {"ph": "i", "s": "t"})
 
     def span(self, request_id: str, name: str, start: float, stop: float) -> None:
-        """As Trace.span."""
+        """See Trace.span."""
         self._add(request_id, name, start, {"ph": "X", "dur": round((stop - start) * 1e6)})
 
     def step(self, plan: Plan, start: float, stop: float) -> None:
-        """As Trace.step: records a span for each request that took part, and each preemption."""
+        """See Trace.step. Records a span for each request that took part, and each preemption."""
         for request in plan.preempted:
             self.instant(request.spec.request_id, "preempt")
         for entry in plan.entries:
             self.span(entry.request.spec.request_id, _name(entry), start, stop)
 
     def dump(self) -> list[TraceEvent]:
-        """As Trace.dump. Chrome reads the events as a JSON array; `ts` and `dur` are in microseconds."""
+        """See Trace.dump. Chrome reads the events as a JSON array; `ts` and `dur` are in microseconds."""
         return list(self._events.copy())
 
     def _add(self, request_id: str, name: str, at: float, kind: TraceEvent) -> None:
@@ -65,16 +65,16 @@ class NullTrace:
     """Records nothing."""
 
     def instant(self, request_id: str, name: str) -> None:
-        """As Trace.instant."""
+        """See Trace.instant."""
 
     def span(self, request_id: str, name: str, start: float, stop: float) -> None:
-        """As Trace.span."""
+        """See Trace.span."""
 
     def step(self, plan: Plan, start: float, stop: float) -> None:
-        """As Trace.step."""
+        """See Trace.step."""
 
     def dump(self) -> list[TraceEvent] | None:
-        """As Trace.dump: returns None."""
+        """See Trace.dump. Returns None."""
         return None
 
 

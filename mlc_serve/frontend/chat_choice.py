@@ -29,7 +29,7 @@ from mlc_serve.text.written_calls import ToolCall as ParsedCall
 
 @dataclass(frozen=True)
 class ChatOptions:
-    """What the client asked the choices of its reply to look like."""
+    """How the client wants the choices of its reply to be written."""
 
     parses_tools: bool
     logprobs: bool
@@ -78,7 +78,7 @@ class ChatText:
 
 
 def _through_first_call(pieces: Sequence[str | ParsedCall]) -> int:
-    """The number of pieces up to and including the first call; 0 if there is no call."""
+    """Return the number of pieces up to and including the first call, or 0 if there is no call."""
     calls = (number for number, piece in enumerate(pieces, 1) if isinstance(piece, ParsedCall))
     return next(calls, 0)
 
@@ -110,7 +110,7 @@ class ChatMessageWriter:
         return self._end is not None
 
     def choice(self) -> ChatChoice:
-        """The choice, after its last delta."""
+        """Return the whole choice. Call this after its last delta."""
         content = self._content.getvalue()
         called = {"tool_calls": [_tool_call(call) for call in self._calls]} if self._calls else {}
         message = AssistantMessage(
@@ -123,7 +123,7 @@ class ChatMessageWriter:
 
 
 class ChatChunkWriter:
-    """Writes one choice as parts of chunks: the role, content and calls as they arrive, the finish reason."""
+    """Writes one choice as parts of chunks: its role, content and calls as they arrive, its finish reason."""
 
     def __init__(self, index: int, options: ChatOptions, logprobs: ChatLogprobsWriter) -> None:
         self._index = index
@@ -136,11 +136,11 @@ class ChatChunkWriter:
         self.has_ended = False
 
     def writes_text_alone(self, delta: TextDelta) -> bool:
-        """Whether the part for a delta is only its text, so that `write` need not be called."""
+        """Return whether the part for a delta is only its text, so that `write` need not be called."""
         return self._has_begun and self._is_plain and bool(delta.text) and delta.finish_reason is None
 
     def write(self, delta: TextDelta) -> Iterator[ChatChunkChoice]:
-        """Yield the parts for one delta, none after the end. The first part with output has the logprobs."""
+        """Yield the parts for one delta, none after the end. The first part with output has its logprobs."""
         if self.has_ended:
             return
         if not self._has_begun:

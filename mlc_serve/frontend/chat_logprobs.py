@@ -11,23 +11,23 @@ from mlc_serve.frontend.logprob_table import LogprobTable, finite, listed
 from mlc_serve.protocol.replies import ChatLogprobs
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
-# How many tokens' JSON is cached. Most of a reply consists of the same few tokens.
+# The JSON of this many tokens is cached, because most of a reply consists of the same few tokens.
 _REMEMBERED = 4096
 
 
 class ChatLogprobsWriter:
-    """Writes the logprobs of one reply as JSON, without pydantic: there may be millions of small objects."""
+    """Writes the logprobs of one reply as JSON, without pydantic, because there may be millions of them."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._around = lru_cache(_REMEMBERED)(self._written_around)
 
     def written(self, entries: Iterable[TokenLogprobs]) -> ChatLogprobs:
-        """The logprobs of a few tokens, as an object."""
+        """Return the logprobs of a few tokens as an object."""
         return ChatLogprobs.model_validate_json(f'{{"content":[{self._items(entries)}],"refusal":null}}')
 
     def pieces(self, table: LogprobTable) -> Iterator[str]:
-        """The JSON of many tokens' logprobs, in pieces."""
+        """Yield the JSON of many tokens' logprobs in pieces."""
         yield '{"content":'
         yield from listed(map(self._items, table.runs()))
         yield ',"refusal":null}'
@@ -45,6 +45,6 @@ class ChatLogprobsWriter:
         return f"{before}{finite(logprob)!r}{behind}"
 
     def _written_around(self, token_id: int) -> tuple[str, str]:
-        """The JSON before and after the number."""
+        """Return the JSON of a token before and after its logprob."""
         text, own_bytes = self._tokenizer.token_text(token_id), self._tokenizer.token_bytes(token_id)
         return f'"token":{quoted(text)},"logprob":', f',"bytes":[{",".join(map(str, own_bytes))}]'

@@ -21,9 +21,9 @@ _RESERVED = frozenset({"messages", "tools", "add_generation_prompt", "self"})
 def chat_prompt_ids(
     request: ChatCompletionRequest, model: LoadedModel, meter: Meter | None = None
 ) -> list[int]:
-    """The prompt of a chat request, in which the only control tokens are the template's own.
+    """Return the prompt of a chat request, in which the only control tokens are the template's own.
 
-    Raises InvalidRequestError if the model has no chat template or its template refuses the conversation,
+    Raises InvalidRequestError if the model has no chat template or its template refuses the conversation, and
     ContextLengthError if the prompt is too long.
     """
     check_text(_certain_length(request), model, "messages")
@@ -33,13 +33,13 @@ def chat_prompt_ids(
 
 
 def chat_prompt(request: ChatCompletionRequest, model: LoadedModel) -> str:
-    """The prompt as text, in which special tokens are spelled out."""
+    """Return the prompt as text, in which special tokens appear by name."""
     return "".join(piece.text for piece in _prompt_pieces(request, model))
 
 
 def _certain_length(request: ChatCompletionRequest) -> int:
-    """The number of characters of content that any template writes. Templates may leave out white space
-    around a message's content, and the assistant's reasoning.
+    """Return how many characters of content every template is sure to write. Templates may leave out the
+    white space around a message's content, and the reasoning in the assistant's messages.
     """
     contents = (message.content or "" for message in request.messages if message.role != "assistant")
     return sum(len(content.strip()) for content in contents if isinstance(content, str))
@@ -63,7 +63,7 @@ def _prompt_pieces(
 
 
 def offers_tools(request: ChatCompletionRequest) -> bool:
-    """Whether the model is told about tools, so that its reply may contain calls."""
+    """Return whether the prompt describes tools, so that the reply may contain calls."""
     return bool(request.tools) and request.tool_choice != "none"
 
 
@@ -90,7 +90,7 @@ def _variables(request: ChatCompletionRequest) -> dict[str, Any]:
 
 
 def _for_template(message: Message) -> dict[str, Any]:
-    """The message for a template, which doesn't know `developer`, OpenAI's newer name for `system`."""
+    """Return the message for a template, which doesn't know `developer`, OpenAI's newer name for `system`."""
     role = "system" if message.role == "developer" else message.role
     rendered: dict[str, Any] = {"role": role, "content": message.content}
     for name in ("name", "tool_call_id", "reasoning_content"):

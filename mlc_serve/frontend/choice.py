@@ -13,7 +13,7 @@ from mlc_serve.text.tokenization.detokenizer import Detokenizer
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 
-@dataclass(slots=True)  # not frozen: that would double the time, and there is one for each token
+@dataclass(slots=True)  # not frozen, which would take twice the time, and there is one for each token
 class TextDelta:
     """What is new in one choice. Only the last delta of each `index` has a `finish_reason`.
 
@@ -33,7 +33,7 @@ class TextDelta:
 
 
 def choices(count: int, params: GenerationParams, tokenizer: Tokenizer) -> list[Choice]:
-    """The choices of one request, which share the search tables of its stop strings."""
+    """Return the choices of one request, which share the search tables of its stop strings."""
     stops = StopStrings(params.stop, are_shown=params.shows_stop)
     return [Choice(i, params, tokenizer, stops) for i in range(count)]
 
@@ -58,7 +58,7 @@ class Choice:
     def push(self, delta: RequestDelta) -> TextDelta:
         """Return the text for a delta of the engine. Raises RequestFailedError if the request failed there.
 
-        If a stop string appears, the result ends with FinishReason.STOP, whatever the engine's finish reason.
+        If a stop string appears, the finish reason is STOP, whatever the engine's finish reason was.
         """
         if delta.finish_reason is FinishReason.ERROR:
             raise RequestFailedError(delta.error or "The request failed while it ran.")
@@ -81,7 +81,7 @@ class Choice:
         )
 
     def _going_on(self, delta: RequestDelta, text: str) -> TextDelta:
-        """The common case: there is nothing to search for and nothing to cut off."""
+        """Return the text delta in the common case, where nothing is searched for and nothing is cut off."""
         prompt, cached = delta.prompt_logprobs, delta.num_cached_tokens
         return TextDelta(self.index, text, delta.token_ids, delta.logprobs, prompt, cached)
 

@@ -18,7 +18,7 @@ from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt's ids, and the text that `echo` repeats: the client's own, or that of the client's ids.
+    """A prompt's ids, and the text that `echo` repeats: the client's text, or the decoded ids.
 
     If the client sent ids and nothing is echoed, the text is empty.
     """
@@ -29,7 +29,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class CompletionOptions:
-    """What the client asked the choices of its completion to look like."""
+    """How the client wants the choices of its completion to be written."""
 
     echo: bool
     suffix: str
@@ -37,7 +37,7 @@ class CompletionOptions:
 
 
 class CompletionWriter:
-    """Writes one choice in parts, whose concatenation is the whole."""
+    """Writes one choice in parts, whose concatenation is the whole choice."""
 
     def __init__(self, index: int, prompt: Prompt, tokenizer: Tokenizer, options: CompletionOptions) -> None:
         self._index = index
@@ -48,11 +48,11 @@ class CompletionWriter:
         self._has_begun = False
 
     def writes_text_alone(self, delta: TextDelta) -> bool:
-        """Whether the part for a delta is only its text, so that `write` need not be called."""
+        """Return whether the part for a delta is only its text, so that `write` need not be called."""
         return self._is_plain and bool(delta.text) and delta.finish_reason is None
 
     def write(self, delta: TextDelta) -> CompletionChoice | None:
-        """Return the part for one delta; None if there is nothing to show."""
+        """Return the part for one delta, or None if there is nothing to show."""
         begins = self._options.echo and not self._has_begun
         self._has_begun = True
         text = (self._prompt.text if begins else "") + delta.text
@@ -92,6 +92,6 @@ class WholeCompletionWriter:
             self.logprobs.add((*delta.prompt_logprobs, *delta.logprobs))
 
     def choice(self) -> CompletionChoice:
-        """The choice, after its last delta."""
+        """Return the whole choice. Call this after its last delta."""
         text = self._text.getvalue()
         return CompletionChoice(index=self._index, text=text, logprobs=None, finish_reason=self._end)

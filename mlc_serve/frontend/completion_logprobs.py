@@ -28,7 +28,7 @@ class CompletionLogprobsWriter:
         self._offset = 0
 
     def first_of_prompt(self, token_id: int) -> CompletionLogprobs:
-        """The entry for the prompt's first token, which has no logprob because nothing precedes it."""
+        """Return the entry for the prompt's first token, which has no logprob because nothing precedes it."""
         text = self._tokenizer.token_text(token_id)
         offset = self.pass_by(token_id)
         return CompletionLogprobs(
@@ -36,7 +36,7 @@ class CompletionLogprobsWriter:
         )
 
     def write(self, entries: Sequence[TokenLogprobs]) -> CompletionLogprobs:
-        """The entries for further tokens, in the text's order."""
+        """Return the entries for further tokens, in the text's order."""
         return CompletionLogprobs(
             tokens=self.texts(entries),
             token_logprobs=self.logprobs(entries),
@@ -45,15 +45,18 @@ class CompletionLogprobsWriter:
         )
 
     def texts(self, entries: Iterable[TokenLogprobs]) -> list[str]:
-        """The text of each token by itself."""
+        """Return the text of each token by itself."""
         return [self._tokenizer.token_text(entry.token_id) for entry in entries]
 
     def logprobs(self, entries: Iterable[TokenLogprobs]) -> list[float | None]:
-        """The logprob of each token."""
+        """Return the logprob of each token."""
         return [finite(entry.logprob) for entry in entries]
 
     def alternatives(self, entries: Iterable[TokenLogprobs]) -> list[dict[str, float] | None]:
-        """The likeliest tokens and the sampled one, by text; if several have the same text, the likeliest."""
+        """Return the logprobs of the likeliest tokens and the sampled one, by text.
+
+        If several tokens have the same text, only the likeliest is listed.
+        """
         return [self._by_text(entry) for entry in entries]
 
     def pass_by(self, token_id: int) -> int:
@@ -89,7 +92,7 @@ class WholeCompletionLogprobs:
             self._table.add((entry,))
 
     def pieces(self) -> Iterator[str]:
-        """Yield the JSON of all of them in pieces."""
+        """Yield the JSON of all logprobs in pieces."""
         writer, first = self._writer, self._first
         yield '{"tokens":'
         yield from self._column(first.tokens, writer.texts)
@@ -109,12 +112,12 @@ class WholeCompletionLogprobs:
 
 
 def _items(values: Sequence[object]) -> str:
-    """The values as JSON, with commas in between."""
+    """Return the values as JSON, separated by commas."""
     return _JSON.encode(values)[1:-1]
 
 
 def joined(parts: Sequence[CompletionLogprobs]) -> CompletionLogprobs:
-    """Join consecutive parts to one."""
+    """Join consecutive parts into one."""
     return CompletionLogprobs(
         tokens=[token for part in parts for token in part.tokens],
         token_logprobs=[logprob for part in parts for logprob in part.token_logprobs],

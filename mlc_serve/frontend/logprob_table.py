@@ -30,7 +30,7 @@ class LogprobTable:
             self._ends.append(len(self._ids))
 
     def runs(self) -> Iterator[list[TokenLogprobs]]:
-        """Yield all tokens in order, some at a time."""
+        """Yield all tokens in order, in lists of about a thousand logprobs."""
         start, run, num_left = 0, list[TokenLogprobs](), _RUN
         for end in self._ends:
             own, *top = zip(self._ids[start:end], self._logprobs[start:end], strict=True)
@@ -54,5 +54,5 @@ def listed(runs: Iterable[str]) -> Iterator[str]:
 
 
 def finite(logprob: float) -> float:
-    """The logprob as it is sent: at least LOWEST."""
+    """Return the logprob as it is sent: at least LOWEST."""
     return max(LOWEST, logprob)

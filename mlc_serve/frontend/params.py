@@ -36,12 +36,12 @@ class GenerationParams:
     cache_namespace: str = ""
 
     def seed_of(self, choice: int) -> int:
-        """The seed of one choice, in [0, 2**64)."""
+        """Return the seed of one choice, in [0, 2**64)."""
         return (self.seed + choice) % _NUM_SEEDS
 
 
 def sampling_params(request: GenerationRequest, model: LoadedModel) -> SamplingParams:
-    """The request's sampling parameters, with the model's defaults for those that it doesn't set.
+    """Return the request's sampling parameters, with the model's defaults for those that it doesn't set.
 
     Raises InvalidRequestError as `check_sampling` does.
     """
@@ -79,12 +79,12 @@ def check_sampling(params: SamplingParams, model: LoadedModel) -> None:
 
 
 def seed(request: GenerationRequest) -> int:
-    """The request's seed; a random one if it has none."""
+    """Return the request's seed, or a random one if it has none."""
     return secrets.randbelow(_NUM_SEEDS) if request.seed is None else request.seed
 
 
 def cache_namespace(request: GenerationRequest, owner: str) -> str:
-    """The prefix cache's namespace for the owner and the request's salt; empty if there is neither.
+    """Return the prefix cache's namespace for the owner and the request's salt; empty if there is neither.
 
     It is a hash, so that a long salt takes no more memory than a short one.
     """
@@ -114,7 +114,7 @@ def check_text(num_characters: int, model: LoadedModel, param: str) -> None:
 
 
 def check_prompt(prompt_ids: Sequence[int], model: LoadedModel, param: str) -> None:
-    """Raise if the model can't use these token ids as a prompt: there are none, unknown ones, or too many."""
+    """Raise if these token ids can't be a prompt: if there are none or too many, or if one is unknown."""
     if not prompt_ids:
         raise InvalidRequestError(f"{param}: the prompt has no tokens.", param)
     if len(prompt_ids) > _longest_prompt(model):
@@ -123,7 +123,7 @@ def check_prompt(prompt_ids: Sequence[int], model: LoadedModel, param: str) -> N
 
 
 def _longest_prompt(model: LoadedModel) -> int:
-    """The most tokens of a prompt, which leave room for one token of output."""
+    """Return the most tokens that a prompt may have, which leaves room for one token of output."""
     return model.limits.max_single_sequence_length - 1
 
 

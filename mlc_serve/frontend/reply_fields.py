@@ -19,7 +19,7 @@ _WIRE_REASONS: dict[FinishReason, ChoiceEnd] = {
 
 
 def reply_fields(request: GenerationRequest, model: LoadedModel, reply_id: str) -> dict[str, Any]:
-    """The fields that are equal in all parts of one reply."""
+    """Return the fields that are equal in all parts of one reply."""
     return {
         "id": reply_id,
         "created": int(time.time()),
@@ -29,10 +29,10 @@ def reply_fields(request: GenerationRequest, model: LoadedModel, reply_id: str) 
 
 
 def fingerprint(model: LoadedModel) -> str:
-    """Changes whenever the model or the limits it runs under do."""
+    """Return a text that changes whenever the model or its limits change."""
     return "fp_" + hashlib.sha256(repr((model.name, model.info, model.limits)).encode()).hexdigest()[:10]
 
 
 def wire_reason(reason: FinishReason | None) -> ChoiceEnd | None:
-    """The finish reason of a choice as clients see it. A failed choice has none: clients get an error."""
+    """Return the finish reason of a choice as clients see it. If it has failed, they get an error instead."""
     return None if reason is None else _WIRE_REASONS[reason]

@@ -8,14 +8,14 @@ from dataclasses import replace
 from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.errors import InvalidRequestError
 
-# Tokens and logprobs of all choices together. They take up to 25 MB here, and 130 MB as JSON.
+# The most tokens and logprobs of all choices together. They take up to 25 MB here, and 130 MB as JSON.
 MAX_KEPT = 2**21
 
 
 def bounded(sampling: SamplingParams, num_choices: int, num_kept: int = 0) -> SamplingParams:
-    """The parameters with max_tokens lowered so that all choices fit into a whole reply.
+    """Return the parameters with max_tokens lowered so that all choices fit into a whole reply.
 
-    `num_kept` is the number of the prompts' logprobs, which take part of the space.
+    `num_kept` is the number of the prompts' logprobs, which take up part of the space.
     """
     most = max(1, (MAX_KEPT - num_kept) // (num_choices * (1 + _num_logprobs(sampling))))
     asked = sampling.max_tokens
@@ -23,11 +23,11 @@ def bounded(sampling: SamplingParams, num_choices: int, num_kept: int = 0) -> Sa
 
 
 def prompt_logprobs(sampling: SamplingParams, prompts: Sequence[Sequence[int]], n: int) -> int:
-    """The number of the prompts' logprobs. Raises InvalidRequestError if a whole reply can't hold them."""
+    """Return the number of the prompts' logprobs. Raises InvalidRequestError if a reply can't hold them."""
     num_kept = n * _num_logprobs(sampling) * sum(map(len, prompts)) if sampling.prompt_logprobs else 0
     if num_kept >= MAX_KEPT:
         raise InvalidRequestError(
-            f"logprobs: the prompts have {num_kept} in all, but a reply can hold at most {MAX_KEPT}; send "
+            f"logprobs: the prompts have {num_kept} logprobs, but a reply can hold at most {MAX_KEPT}; send "
             "fewer prompts at a time, or stream the reply.",
             "logprobs",
         )
@@ -35,5 +35,5 @@ def prompt_logprobs(sampling: SamplingParams, prompts: Sequence[Sequence[int]], 
 
 
 def _num_logprobs(sampling: SamplingParams) -> int:
-    """The number of logprobs for each token: its own and those of its alternatives."""
+    """Return the number of logprobs for each token: its own and those of its alternatives."""
     return 0 if sampling.num_top_logprobs is None else 1 + sampling.num_top_logprobs

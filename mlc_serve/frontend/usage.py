@@ -11,7 +11,7 @@ from mlc_serve.protocol.replies import CompletionTokensDetails, PromptTokensDeta
 
 
 class UsageCount:
-    """Counts each prompt once for all its choices, and as cached what its first choice found cached."""
+    """Counts each prompt once for all its choices, with the cached tokens that its first choice found."""
 
     def __init__(self, prompts: Sequence[Sequence[int]], n: int) -> None:
         self._num_prompt_tokens = sum(len(prompt) for prompt in prompts)
@@ -28,7 +28,7 @@ class UsageCount:
                 self._num_cached[prompt] = delta.num_cached_tokens
 
     def of_chunk(self, options: StreamOptions | None) -> dict[str, Any]:
-        """The usage field of a chunk before the last: null if only the last one gets the usage."""
+        """Return the usage field of a chunk before the last; it is null if only the last has the usage."""
         if options is None or not options.wants_usage:
             return {}
         return {"usage": self.usage if options.continuous_usage_stats else None}

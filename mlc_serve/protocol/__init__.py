@@ -1,1 +1,1 @@
-"""The wire types of the HTTP API: requests, replies, errors. Knows no engine and no HTTP server."""
+"""The wire types of the HTTP API: requests, replies, errors. Knows nothing about engines and HTTP servers."""

@@ -1,4 +1,4 @@
-"""Turns pydantic's errors into a RequestError, and a RequestError into the object that clients are sent."""
+"""Turns pydantic's errors into a RequestError, and a RequestError into the object that is sent to clients."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class ErrorReply(Reply):
 
 
 def error_object(error: RequestError) -> dict[str, Any]:
-    """An ErrorReply for the error, as an object for JSON."""
+    """Return the ErrorReply for an error, as a dict."""
     detail = ErrorDetail(message=error.message, type=error.type, param=error.param, code=error.code)
     reply = ErrorReply(error=detail, object="error", message=error.message, code=error.status)
     return reply.model_dump()
 
 
 def from_validation_errors(faults: Sequence[Mapping[str, Any]]) -> RequestError:
-    """Make one error of pydantic's list. `param` is the path of the first."""
+    """Make one error from pydantic's list. `param` is the path of the first one in the list."""
     told = [_describe(fault) for fault in faults[:MAX_FAULTS]]
     more = len(faults) - len(told)
     message = "; ".join(told) + (f"; and {more} more" if more > 0 else "") + "."
@@ -55,7 +55,7 @@ def from_validation_errors(faults: Sequence[Mapping[str, Any]]) -> RequestError:
 
 
 def validated(kind: type[M], fields: object, unknown: UnknownFields | None = None) -> M:
-    """Make a request of its fields. Raises InvalidRequestError or UnsupportedFieldError.
+    """Make a request from its fields. Raises InvalidRequestError or UnsupportedFieldError.
 
     Unknown fields are added to `unknown`; without it they are refused.
     """
@@ -86,7 +86,7 @@ def _path(fault: Mapping[str, Any]) -> str:
 
 
 def _shortened(value: object) -> str:
-    """A short description of a value, made without reading all of a long one."""
+    """Return a short description of a value, without reading all of a long one."""
     if isinstance(value, Mapping):
         return "an object"
     if isinstance(value, list | tuple):

@@ -15,7 +15,7 @@ from mlc_serve.protocol.refusals import refuse_invalid
 
 MAX_STOP_STRINGS = 16
 MAX_BIAS = 100
-# Any share this small keeps only the likeliest token. It replaces 0, so that samplers need not handle that.
+# Any share this small keeps only the likeliest token. It replaces 0, which samplers then need not handle.
 _LEAST_TOP_P = 1e-6
 
 
@@ -44,7 +44,7 @@ def _as_object(value: object) -> object:
 
 
 def _as_bias(given: object) -> dict[int, float]:
-    """Convert JSON's string keys to ids. Checked here because pydantic would block other threads."""
+    """Convert JSON's string keys to ids, and check all values, since pydantic would block other threads."""
     value = _as_object(given)
     if not isinstance(value, Mapping):
         refuse_invalid("must be an object that maps token ids to what is added to their logits")

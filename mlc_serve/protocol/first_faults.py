@@ -1,4 +1,4 @@
-"""Reports only a few of a list's invalid elements: reporting all would cost more than a request may."""
+"""Reports only a few of a list's invalid elements, since reporting all of them could take too long."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from itertools import islice
 from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-# One mistake often causes several faults; more than these say nothing new.
+# One mistake often causes several faults, and listing more of them says nothing new.
 MAX_FAULTS = 3
 
 
 def _first_faults(values: object, validate: ValidatorFunctionWrapHandler) -> object:
-    """Validate a list. `validate` stops at the first fault, so the elements from there on are tried alone."""
+    """Validate a list. `validate` stops at the first fault, so the rest is validated one by one."""
     try:
         return validate(values)
     except ValidationError as error:
@@ -36,5 +36,5 @@ def _faults(
                 yield {"type": kind, "loc": (position, *fault["loc"][1:]), "input": fault["input"]}
 
 
-# Must come last: Annotated[list[int], Field(min_length=1), FailFast(), FIRST_FAULTS].
+# This must come last: Annotated[list[int], Field(min_length=1), FailFast(), FIRST_FAULTS].
 FIRST_FAULTS = WrapValidator(_first_faults)

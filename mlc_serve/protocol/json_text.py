@@ -73,7 +73,7 @@ def count_elements(text: bytes, limits: JsonLimits) -> int:
 
 
 def _marks_outside_strings(text: bytes) -> Iterator[bytes]:
-    """The brackets and commas of a text outside its strings, slice by slice."""
+    """Yield the brackets and commas of a text outside its strings, slice by slice."""
     in_string, held = False, b""
     for start in range(0, len(text), _SLICE):
         piece = held + text[start : start + _SLICE]
@@ -95,7 +95,7 @@ class _Interruptible(json.JSONDecoder):
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """The same as `dict(pairs)`, which lets no other thread run until it is done."""
+    """Return the same as `dict(pairs)`, which lets no other thread run until it is done."""
     return {name: item for name, item in pairs}  # noqa: C416 - a loop lets them run
 
 
@@ -111,7 +111,7 @@ def _require_whole_pairs(value: object) -> None:
 
 
 def _texts(value: object) -> Iterator[str]:
-    """All strings within a value, keys included."""
+    """Yield all strings within a value, including keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

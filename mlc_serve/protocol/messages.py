@@ -1,7 +1,7 @@
 """Wire types of a conversation as clients send it: messages, tool calls in the history, tool definitions.
 
-A history may come from another server, or contain a model's mistakes that an agent reports. It is accepted as
-far as it can be shown to the model.
+A history may come from another server, or contain a model's mistakes that an agent sends back. Whatever can
+be shown to the model is accepted.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from mlc_serve.protocol.unknown_fields import UnknownFields
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 _NOT_CACHED_BY_MARKS = WithoutEffect("the prefix cache needs no marks; it keeps what was used most recently")
-_OTHERS_DETAILS = WithoutEffect("a detail of another service's reply")
+_OTHERS_DETAILS = WithoutEffect("details of other services' replies are not used")
 _ONLY_FUNCTIONS = WithoutEffect("only functions are supported", only=())
 _TEXT_PARTS = ("text", "input_text", "output_text")
 
 
 class ContentPart(RequestPart):
-    """A part of a message's content. Only text is supported, including a refusal's."""
+    """A part of a message's content. Only text is supported, including the text of a refusal."""
 
     PLACE: ClassVar = "messages.content"
     WITHOUT_EFFECT: ClassVar = {
@@ -57,7 +57,7 @@ def _texts_of(content: object, info: ValidationInfo) -> object:
 
 
 def _text_of_part(part: object, position: int, unknown: UnknownFields | None) -> str:
-    """The text of one part. A bare string is accepted as a text part, as by other servers."""
+    """Return the text of one part. A bare string is accepted as a text part, as other servers do."""
     if isinstance(part, str):
         return part
     kind = part.get("type") if isinstance(part, Mapping) else None
@@ -96,14 +96,14 @@ class CalledFunction(RequestPart):
         "provider_specific_fields": _OTHERS_DETAILS,
     }
 
-    name: str = Field(min_length=1, description="Its name.")
+    name: str = Field(min_length=1, description="The function's name.")
     arguments: Arguments = Field(
         default="{}",
         description="A string that contains a JSON object. Any other text is shown to the model as it is.",
     )
 
     def parsed_arguments(self) -> dict[str, Any]:
-        """The arguments as templates need them: always an object that can be rendered.
+        """Return the arguments as templates need them: always an object that can be rendered.
 
         Null and an empty list mean no arguments. Any other text that is not a JSON object, or exceeds
         JsonLimits, becomes the entry `arguments` of an object.
@@ -137,14 +137,14 @@ class CalledTool(RequestPart):
         "provider_specific_fields": _OTHERS_DETAILS,
     }
 
-    id: str | None = Field(default=None, description="The id that the tool's answer names.")
-    type: FunctionType = Field(default="function", description="What was called.")
-    function: CalledFunction = Field(description="The call.")
-    index: Integer | None = Field(default=None, description="The call's place in a streamed reply.")
+    id: str | None = Field(default=None, description="The call's id, to which the tool's message refers.")
+    type: FunctionType = Field(default="function", description="The kind of tool that was called.")
+    function: CalledFunction = Field(description="The function that was called, and its arguments.")
+    index: Integer | None = Field(default=None, description="The call's position in a streamed reply.")
 
 
 class Message(RequestPart):
-    """One message of the conversation. `content` is a text, or a list of texts if it was sent in parts."""
+    """A message of the conversation. `content` is a text, or a list of texts if it was sent in parts."""
 
     PLACE: ClassVar = "messages"
     WITHOUT_EFFECT: ClassVar = {
@@ -160,7 +160,7 @@ class Message(RequestPart):
         "function_call": WithoutEffect("calls must be sent as tool_calls", only=()),
     }
 
-    role: Role = Field(description="Who says it; `developer` is another name for `system`.")
+    role: Role = Field(description="Who wrote the message; `developer` is another name for `system`.")
     content: Content | None = Field(
         default=None, description="A text or text parts; null is allowed for the assistant and for tools."
     )
@@ -168,7 +168,9 @@ class Message(RequestPart):
     tool_calls: Annotated[list[CalledTool], FailFast(), FIRST_FAULTS] = Field(
         default_factory=list, description="The calls that the assistant made."
     )
-    tool_call_id: str | None = Field(default=None, description="The call that a tool's message answers.")
+    tool_call_id: str | None = Field(
+        default=None, description="The id of the call that a tool's message answers."
+    )
     reasoning_content: str | None = Field(
         default=None, description="The assistant's reasoning, for templates that show it."
     )
@@ -177,7 +179,7 @@ class Message(RequestPart):
 
     @classmethod
     def honoured(cls, data: Mapping[str, Any], unknown: UnknownFields | None) -> dict[str, Any]:
-        """The honoured fields, where another name for a field has been replaced by that field's own."""
+        """Return the honoured fields. Fields that were sent under another name get their own name."""
         fields = super().honoured(data, unknown)
         for other, name in (("reasoning", "reasoning_content"), ("refusal", "content")):
             if other in fields:
@@ -204,9 +206,9 @@ class FunctionDefinition(RequestPart):
         "cache_control": _NOT_CACHED_BY_MARKS,
     }
 
-    name: str = Field(min_length=1, description="Its name.")
-    description: str | None = Field(default=None, description="What the model is told about it.")
-    parameters: JsonObject | None = Field(default=None, description="A JSON schema for its arguments.")
+    name: str = Field(min_length=1, description="The function's name.")
+    description: str | None = Field(default=None, description="A description for the model.")
+    parameters: JsonObject | None = Field(default=None, description="A JSON schema of the arguments.")
 
 
 class Tool(RequestPart):
@@ -215,5 +217,5 @@ class Tool(RequestPart):
     PLACE: ClassVar = "tools"
     WITHOUT_EFFECT: ClassVar = {"cache_control": _NOT_CACHED_BY_MARKS, "custom": _ONLY_FUNCTIONS}
 
-    type: FunctionType = Field(default="function", description="What it is.")
-    function: FunctionDefinition = Field(description="The function.")
+    type: FunctionType = Field(default="function", description="The kind of tool.")
+    function: FunctionDefinition = Field(description="The function that the model may call; see below.")

@@ -1,8 +1,8 @@
 """Wire types of the requests of OpenAI's API, with the extensions that vLLM's clients use.
 
 The checks here need no model: types, ranges, fields that contradict each other. What depends on a model
-(token ids, lengths) is checked by mlc_serve.frontend. A field that is None was not sent: the model's default
-applies.
+(token ids, lengths) is checked by mlc_serve.frontend. If a field is None, it was not sent, and the model's
+default applies.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
 MAX_CHOICES = 128
 MAX_TOP_LOGPROBS = 20
 MAX_COMPLETION_LOGPROBS = 5
-# A smaller one would multiply logits beyond a float32's range.
+# A smaller penalty would multiply logits beyond a float32's range.
 MIN_REPETITION_PENALTY = 0.01
 
 _NAMES_THE_END_USER = WithoutEffect(
-    "names the client's end user; the server identifies requests by its own ids"
+    "the server does not distinguish end users; it identifies requests by its own ids"
 )
 _NOTHING_IS_STORED = WithoutEffect("nothing is stored")
 _PREFIX_CACHE_DECIDES = WithoutEffect(
     "there is one prefix cache; it is always used, and keeps what was used most recently"
 )
-_NO_BEAM_SEARCH = WithoutEffect("is for beam search, which is not supported")
+_NO_BEAM_SEARCH = WithoutEffect("beam search is not supported")
 _NOT_CONSTRAINED = WithoutEffect("constrained output is not supported yet", only=())
 _ONLY_TOKEN_TEXTS = WithoutEffect("logprobs name tokens by their text", only=(False,))
 _NO_MEDIA = WithoutEffect("text is the only input")
@@ -88,8 +88,8 @@ class GenerationRequest(RequestPart):
         "metadata": _NOTHING_IS_STORED,
         "store": _NOTHING_IS_STORED,
         "moderation": WithoutEffect("there is no moderation"),
-        "service_tier": WithoutEffect("chooses between price lists"),
-        "priority": WithoutEffect("requests are served in the order of their arrival"),
+        "service_tier": WithoutEffect("there are no price lists to choose from"),
+        "priority": WithoutEffect("clients can't choose the order in which requests are served"),
         "prompt_cache_key": _PREFIX_CACHE_DECIDES,
         "prompt_cache_options": _PREFIX_CACHE_DECIDES,
         "prompt_cache_retention": _PREFIX_CACHE_DECIDES,
@@ -99,8 +99,8 @@ class GenerationRequest(RequestPart):
         "early_stopping": _NO_BEAM_SEARCH,
         "skip_special_tokens": WithoutEffect("special tokens are never part of the text", only=(True,)),
         "spaces_between_special_tokens": WithoutEffect("special tokens are never part of the text"),
-        "detokenize": WithoutEffect("replies are text", only=(True,)),
-        "return_token_ids": WithoutEffect("replies are text", only=(False,)),
+        "detokenize": WithoutEffect("replies always contain text", only=(True,)),
+        "return_token_ids": WithoutEffect("replies contain text, not token ids", only=(False,)),
         "return_tokens_as_token_ids": _ONLY_TOKEN_TEXTS,
         "truncate_prompt_tokens": WithoutEffect("prompts are never shortened", only=()),
         "prompt_logprobs": WithoutEffect("completions with `echo` return a prompt's logprobs", only=()),
@@ -116,8 +116,8 @@ class GenerationRequest(RequestPart):
         "json_schema": _NOT_CONSTRAINED,
         "regex": _NOT_CONSTRAINED,
         "ebnf": _NOT_CONSTRAINED,
-        "guided_decoding_backend": WithoutEffect("is for constrained output, which is not supported yet"),
-        "guided_whitespace_pattern": WithoutEffect("is for constrained output, which is not supported yet"),
+        "guided_decoding_backend": WithoutEffect("constrained output is not supported yet"),
+        "guided_whitespace_pattern": WithoutEffect("constrained output is not supported yet"),
         "mm_processor_kwargs": _NO_MEDIA,
         "media_io_kwargs": _NO_MEDIA,
     }
@@ -146,21 +146,21 @@ class GenerationRequest(RequestPart):
     )
     max_tokens: TokenLimit = Field(
         default=None,
-        description="The most tokens of a choice; -1 means no limit. The context's length limits it, too. At "
-        "least 1, or 0 for completions with `echo`.",
+        description="The most tokens that a choice may have; -1 means no limit. The context's length is a "
+        "limit, too. At least 1, or 0 for completions with `echo`.",
     )
     max_completion_tokens: TokenLimit = Field(default=None, description="Another name for `max_tokens`.")
     min_tokens: Integer = Field(
-        default=0, ge=0, description="The fewest tokens of a choice; not more than `max_tokens`."
+        default=0, ge=0, description="The fewest tokens that a choice may have; not more than `max_tokens`."
     )
     stop: StopStrings = Field(
-        default_factory=list, description="Texts that end the output, besides the template's own."
+        default_factory=list, description="Texts that end the output, in addition to the template's own."
     )
     include_stop_str_in_output: bool = Field(
         default=False, description="Whether the output includes the text that ended it."
     )
     stop_token_ids: TokenIds = Field(
-        default_factory=list, description="Tokens that end the output, besides the model's own."
+        default_factory=list, description="Tokens that end the output, in addition to the model's own."
     )
     ignore_eos: bool = Field(default=False, description="Ignore the model's own end tokens.")
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63), AsInteger] | None = Field(
@@ -181,12 +181,12 @@ class GenerationRequest(RequestPart):
 
     @property
     def token_limit(self) -> int | None:
-        """The most tokens of one choice, under either of its names."""
+        """The most tokens that one choice may have, under whichever name the limit was sent."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     @property
     def num_choices(self) -> int:
-        """How many choices the whole reply has."""
+        """The number of choices in the whole reply."""
         return self.n
 
     @property
@@ -234,15 +234,17 @@ class ChatCompletionRequest(GenerationRequest):
     WITHOUT_EFFECT: ClassVar = {
         **GenerationRequest.WITHOUT_EFFECT,
         "modalities": WithoutEffect("the only output is text", only=(["text"],)),
-        "audio": WithoutEffect("describes an audio output; the only output is text"),
-        "verbosity": WithoutEffect("the system message can ask for it"),
-        "prediction": WithoutEffect("could only save time; it changes no token"),
+        "audio": WithoutEffect("the only output is text"),
+        "verbosity": WithoutEffect("the system message can ask for short or long answers"),
+        "prediction": WithoutEffect("a prediction could only save time; it does not change the output"),
         "web_search_options": WithoutEffect("the server does not search; the client can offer a search tool"),
         "functions": WithoutEffect("functions must be sent as `tools`", only=([],)),
-        "function_call": WithoutEffect("`tool_choice` says whether to call", only=("none", "auto")),
+        "function_call": WithoutEffect(
+            "`tool_choice` says whether the model may call tools", only=("none", "auto")
+        ),
         "include_reasoning": WithoutEffect("reasoning is part of the text"),
         "add_special_tokens": WithoutEffect("the chat template adds special tokens", only=(False,)),
-        "echo": WithoutEffect("a conversation is not repeated", only=(False,)),
+        "echo": WithoutEffect("a conversation is not repeated in the reply", only=(False,)),
         "best_of": WithoutEffect("all choices are returned", only=(1,)),
         "chat_template": WithoutEffect("the model's own chat template is used", only=()),
         "documents": WithoutEffect("documents must be sent within messages", only=([],)),
@@ -252,7 +254,7 @@ class ChatCompletionRequest(GenerationRequest):
         description="The conversation; see below."
     )
     tools: Annotated[list[Tool], FailFast(), FIRST_FAULTS] = Field(
-        default_factory=list, description="What the model may call; see below."
+        default_factory=list, description="The tools that the model may call; see below."
     )
     tool_choice: ToolChoice = Field(
         default="auto", description="`none` hides the tools from the model. Calls can't be forced yet."
@@ -263,7 +265,7 @@ class ChatCompletionRequest(GenerationRequest):
     logprobs: bool = Field(default=False, description="Return each token's logprob.")
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS), AsInteger] | None = Field(
         default=None,
-        description="With `logprobs`, also return those of this many likeliest tokens.",
+        description="With `logprobs`, also return the logprobs of this many of the likeliest tokens.",
     )
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
         default=None, description="Passed to the model's chat template."
@@ -324,7 +326,7 @@ Prompts = Annotated[
 
 
 def _as_number_of_logprobs(value: object) -> object:
-    """Accept False, which asks for none, as null does."""
+    """Accept False, which asks for no logprobs, as null does."""
     return None if value is False else value
 
 
@@ -334,7 +336,7 @@ class CompletionRequest(GenerationRequest):
     WITHOUT_EFFECT: ClassVar = {
         **GenerationRequest.WITHOUT_EFFECT,
         "add_special_tokens": WithoutEffect(
-            "a text prompt gets the special tokens of its model", only=(True,)
+            "the model's special tokens are always added to a text prompt", only=(True,)
         ),
         "prompt_embeds": WithoutEffect("a prompt must be text or token ids", only=()),
     }
@@ -351,13 +353,14 @@ class CompletionRequest(GenerationRequest):
         Annotated[int, Field(ge=0, le=MAX_COMPLETION_LOGPROBS), AsInteger] | None,
         BeforeValidator(_as_number_of_logprobs),
     ] = Field(
-        default=None, description="Return each token's logprob, and those of this many likeliest tokens."
+        default=None,
+        description="Return each token's logprob, and the logprobs of this many of the likeliest tokens.",
     )
     suffix: Text | None = Field(default=None, description="Text that is appended to the completion.")
 
     @property
     def num_choices(self) -> int:
-        """How many choices the whole reply has: `n` for each prompt."""
+        """The number of choices in the whole reply: `n` for each prompt."""
         return len(self.prompt) * self.n
 
     @model_validator(mode="after")

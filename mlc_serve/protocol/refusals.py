@@ -1,4 +1,4 @@
-"""How a validator refuses a field: it raises what later becomes one of our errors."""
+"""How a validator refuses a field: it raises an error of pydantic's, which later becomes one of ours."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ UNKNOWN = "unknown_field"
 
 
 def refuse_unsupported(message: str, field: str | None = None) -> NoReturn:
-    """Raise what becomes an UnsupportedFieldError; `field` is appended to the path of the checked field."""
+    """Raise an error that becomes an UnsupportedFieldError. `field` is appended to the path of the checked
+    field.
+    """
     raise PydanticCustomError(UNSUPPORTED, "{message}", _fault(message, field))
 
 
 def refuse_invalid(message: str, field: str | None = None) -> NoReturn:
-    """Raise what becomes an InvalidRequestError; `field` is appended to the path of the checked field."""
+    """Raise an error that becomes an InvalidRequestError. `field` is appended to the path of the checked
+    field.
+    """
     raise PydanticCustomError("invalid_value", "{message}", _fault(message, field))
 
 
 def refuse_unknown(field: str) -> NoReturn:
-    """Raise what becomes an InvalidRequestError that says that the server doesn't know this field."""
+    """Raise an error that becomes an InvalidRequestError: the server doesn't know this field."""
     raise PydanticCustomError(UNKNOWN, "{message}", _fault("is not known", field))
 
 

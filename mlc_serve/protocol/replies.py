@@ -1,7 +1,7 @@
 """Wire types of the replies of OpenAI's API.
 
-A field is sent exactly if it was set, even to null: replies are written with `exclude_unset`. So fields that
-every reply has are declared without a default, and fields that may be left out default to None.
+A field is sent if and only if it was set, even to null: replies are written with `exclude_unset`. So fields
+that every reply has are declared without a default, and fields that may be left out default to None.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Reply(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     def to_json(self, without: set[str] | None = None) -> str:
-        """The JSON text of the reply, without the fields in `without`."""
+        """Return the JSON text of the reply, without the fields in `without`."""
         return self.model_dump_json(exclude_unset=True, exclude=without)
 
 
@@ -82,7 +82,7 @@ class ToolCall(Reply):
 
 
 class AssistantMessage(Reply):
-    """A whole chat reply."""
+    """The message of a whole chat reply."""
 
     role: Literal["assistant"]
     content: str | None
@@ -91,7 +91,7 @@ class AssistantMessage(Reply):
 
 
 class ChatChoice(Reply):
-    """One of `n` chat replies."""
+    """One of the `n` choices of a chat reply."""
 
     index: int
     message: AssistantMessage
@@ -145,7 +145,7 @@ class ChatChunkChoice(Reply):
 
 
 class ChatCompletionChunk(Reply):
-    """A part of a streamed chat reply. `usage` is set if the client asked for it; null before the last."""
+    """A part of a streamed chat reply. `usage` is sent if asked for; it may be null before the last chunk."""
 
     id: str
     object: Literal["chat.completion.chunk"]
@@ -157,8 +157,8 @@ class ChatCompletionChunk(Reply):
 
 
 class CompletionLogprobs(Reply):
-    """Parallel lists with one entry per token. `text_offset` counts characters; a prompt's first token has no
-    logprob.
+    """Parallel lists with one entry per token. `text_offset` counts characters. The first token of a prompt
+    has no logprob.
     """
 
     tokens: list[str]
@@ -177,7 +177,7 @@ class CompletionChoice(Reply):
 
 
 class Completion(Reply):
-    """The reply to POST /v1/completions, whole or a streamed part, which has `usage` as chat chunks do."""
+    """The reply to POST /v1/completions, or a part of a streamed one, with `usage` as in chat chunks."""
 
     id: str
     object: Literal["text_completion"]

@@ -1,4 +1,4 @@
-"""A streamed reply, in which pieces of text, by far the most common parts, are not yet made into chunks."""
+"""A streamed reply. Pieces of text, by far its most common parts, are not yet made into chunks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Chunk_co = TypeVar("Chunk_co", bound=Chunk, covariant=True)
 
 
 class TextPart(NamedTuple):
-    """What a chunk adds to one choice if that is only text."""
+    """What a chunk adds to one choice, if it adds only text."""
 
     choice: int
     text: str
@@ -24,7 +24,7 @@ class TextPart(NamedTuple):
 class ReplyStream(Generic[Chunk_co]):
     """`parts` yields lists of parts that arrived together; `chunk_of` makes a chunk of a text part.
 
-    Closing `parts` ends the request. It raises whatever makes the reply fail.
+    Closing `parts` ends the request. `parts` raises whatever makes the reply fail.
     """
 
     parts: AsyncGenerator[list[Chunk_co | TextPart], None]

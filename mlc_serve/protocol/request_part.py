@@ -1,10 +1,10 @@
-"""The base of all objects within a request: decides which fields are honoured, accepted, ignored or refused.
+"""The base of all objects within a request, which decides how each field is treated.
 
-There are four cases: * A field that the type declares is honoured, and checked as the type says. * A field in
-the type's WITHOUT_EFFECT with a value that changes nothing here is accepted. * The same field with another
-value, which could change the answer, is refused by name. * An unknown field is ignored, and recorded in the
-UnknownFields that are the context of the validation. Without
-  such a context it is refused.
+* A field that the type declares is honoured, and checked as the type says.
+* A field in the type's WITHOUT_EFFECT is accepted if its value changes nothing here.
+* The same field with another value, which could change the answer, is refused by name.
+* An unknown field is ignored, and recorded in the UnknownFields that are the context of the validation.
+  Without such a context it is refused.
 
 Any field that is null is treated as absent.
 """
@@ -23,13 +23,13 @@ from mlc_serve.protocol.unknown_fields import UnknownFields
 
 @dataclass(frozen=True)
 class WithoutEffect:
-    """Why a field changes nothing here. `only` are the values for which that is so; None means all values."""
+    """Why a field changes nothing here if its value is one of `only`. With None this holds for any value."""
 
     reason: str
     only: tuple[object, ...] | None = None
 
     def admits(self, value: object) -> bool:
-        """Whether a field with this value changes nothing."""
+        """Return whether a field with this value changes nothing."""
         return self.only is None or value in self.only
 
 
@@ -51,7 +51,7 @@ class RequestPart(BaseModel):
 
     @classmethod
     def honoured(cls, data: Mapping[str, Any], unknown: UnknownFields | None) -> dict[str, Any]:
-        """The fields that are honoured. Raises if one has to be refused."""
+        """Return the fields that are honoured. Raises an error of pydantic's if one has to be refused."""
         return {name: value for name, value in data.items() if cls._honours(name, value, unknown)}
 
     @classmethod

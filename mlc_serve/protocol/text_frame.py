@@ -1,4 +1,4 @@
-"""JSON documents that differ only in one text: rendered once, and then reused around each text."""
+"""Writes JSON documents that differ only in one text: renders one of them, and reuses it for other texts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _MARK = "\ue000text\ue000"
 
 
 class TextFrame:
-    """What surrounds the text. `render` returns JSON, perhaps with other text around it, that contains its
-    argument exactly once.
+    """The parts of a document before and behind the text. `render` returns JSON, perhaps with other text
+    around it, that contains its argument exactly once.
     """
 
     def __init__(self, render: Callable[[str], str]) -> None:
         self._before, self._behind = render(_MARK).split(_quoted(_MARK))
 
     def around(self, text: str) -> str:
-        """What `render` would return for this text."""
+        """Return what `render` would return for this text."""
         return self._before + _quoted(text) + self._behind

@@ -1,8 +1,8 @@
-"""The unknown fields of one request, if the server ignores rather than refuses them."""
+"""The unknown fields of one request, for servers that ignore them rather than refuse them."""
 
 from __future__ import annotations
 
-# Further names are ignored without being reported: a client that sends more does not read them.
+# Further names are ignored without being reported, since a client that sends so many won't read the report.
 MAX_NAMES = 16
 
 
@@ -19,5 +19,5 @@ class UnknownFields:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The first distinct ones, in order, such as `messages.mood`, without positions in lists."""
+        """The first MAX_NAMES distinct names, such as `messages.mood`, without positions in lists."""
         return tuple(self._names)

@@ -1,4 +1,4 @@
-"""A reply that is not streamed, with logprobs that are written late: as JSON they may take many megabytes."""
+"""A reply that is not streamed. Its logprobs become JSON only when it is sent, as they may take megabytes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class WholeReply(Generic[Whole_co]):
             yield text
 
     def typed(self) -> Whole_co:
-        """The reply as an object."""
+        """Return the reply as an object."""
         if not self.logprobs:
             return self.outline
         kind: type[Whole_co] = type(self.outline)

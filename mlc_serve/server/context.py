@@ -1,6 +1,6 @@
 """ServerContext: the engines that one server serves, by model name, and whether it takes requests.
 
-It is the only writer of both. Runs on the event loop; knows no HTTP.
+It is the only writer of both. Runs on the event loop, and knows nothing about HTTP.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class ServerContext:
     """The engines by model name. `created` is when serving began, in seconds since the Unix epoch.
 
     `supervisor_url` is the address of the supervisor that started this process, if one did. `loop_holds`
-    records for how long the server's event loop was held.
+    records how long callbacks have held the server's event loop.
     """
 
     def __init__(self, supervisor_url: str | None = None) -> None:
@@ -70,13 +70,13 @@ class ServerContext:
         return self.get(whole)
 
     def require_room(self) -> None:
-        """Raise QueueFullError if no engine has a place left, ShuttingDownError while the server drains.
+        """Raise QueueFullError if no engine has a place left, and ShuttingDownError while the server drains.
 
         It is called before the request's body is read, which names the engine.
         """
         self._require_open()
         if self._served and all(engine.is_full for engine in self.all_served):
-            raise QueueFullError("As many requests are open as this server takes; try again later.")
+            raise QueueFullError("This server has as many open requests as it can take; try again later.")
 
     def get_for_generation(self, model: str | None) -> Served:
         """Like `get`, for a new request. Raises ShuttingDownError while the server drains."""

@@ -1,6 +1,6 @@
 """Reports request fields that the server does not know and has ignored.
 
-The operator sees a metric, and a line in the log for each name. The client sees a header of the reply.
+The operator sees them in a metric and, once for each name, in the log. The client sees them in a header.
 """
 
 from __future__ import annotations

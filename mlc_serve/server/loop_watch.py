@@ -1,8 +1,8 @@
 """Measures how long a single callback holds the event loop, while every other client waits.
 
 A beat on the loop is due at equal intervals, and reads two clocks. If the time between two beats is longer
-than the interval, the difference is a hold. It is measured too short by at most one interval, and never too
-long. The clocks are:
+than the interval, the difference is a hold. The measured hold may be too short by up to one interval, but is
+never too long. The clocks are:
 
     cpu    the time for which the loop's thread computed
     wall   the same plus the time for which it waited: for a lock, a file, the interpreter, or a free CPU

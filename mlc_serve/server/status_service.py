@@ -1,8 +1,8 @@
-"""StatusService: a supervisor's HTTP service. It tells the server's status and starts, stops and restarts it.
+"""StatusService: a supervisor's HTTP service, which reports the server's status and can start and stop it.
 
-Listens only on the loopback interface. Pages on loopback addresses, such as the one that the supervised
-server serves, may read the status; commands need the token. It is here, and not beside the supervisor,
-because programs that only supervise a server should load no web framework.
+It listens only on the loopback interface. Pages on loopback addresses, such as the one that the supervised
+server serves, may read the status; commands need the token. This module is not in the supervisor's package,
+because programs that only supervise a server should not load a web framework.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from mlc_serve.supervisor.mlc_server import MLCServer
 from mlc_serve.supervisor.status import STATUS_CHANGED, MLCServerStatus
 
 HOST = "127.0.0.1"
-# The origins of pages and the Host headers that are accepted. A name that leads here by accident or malice is
-# neither.
+# The origins of pages and the Host headers that are accepted. Any other name that resolves to this machine is
+# refused.
 _LOOPBACK_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost")
 # This is enough, because replies are short and event streams have ended before the service is stopped.
@@ -41,7 +41,7 @@ _SEND_SECONDS = 30
 
 
 def create_status_app(server: MLCServer, token: str) -> FastAPI:
-    """The application that tells a server's status, and obeys those who send `token`."""
+    """Return the application that reports a server's status, and obeys commands that come with `token`."""
     app = FastAPI(
         title="mlc_serve supervisor",
         middleware=[
@@ -62,12 +62,12 @@ def _status_router(server: MLCServer) -> APIRouter:
 
     @router.get("/status")
     async def status() -> MLCServerStatus:
-        """What is known about the server."""
+        """Return what is known about the server."""
         return server.get_status()
 
     @router.get("/events", response_class=EventSourceResponse)
     async def events() -> EventSourceResponse:
-        """The status now and every new one, as `mlc-status-changed`. A slow reader loses the oldest."""
+        """Send the present status and each new one as `mlc-status-changed`. Slow readers miss the oldest."""
         return EventSourceResponse(_changes(server), sep="\n", send_timeout=_SEND_SECONDS)
 
     return router
@@ -93,12 +93,12 @@ def _command_router(server: MLCServer, token: str) -> APIRouter:
 
     @router.post("/start")
     async def start() -> MLCServerStatus:
-        """Start the server, unless it runs. The reply doesn't wait for its model."""
+        """Start the server unless it is running. The reply doesn't wait until the model is loaded."""
         return await _started(server.start_server())
 
     @router.post("/stop")
     async def stop() -> MLCServerStatus:
-        """Stop the server. The reply comes when it has ended."""
+        """Stop the server. The reply is sent when it has ended."""
         return await server.stop_server()
 
     @router.post("/restart")
@@ -121,7 +121,7 @@ def _event(status: MLCServerStatus) -> ServerSentEvent:
 
 
 class StatusService:
-    """The service on a port of 127.0.0.1; 0 is any free one. Raises PortInUseError or ConfigError."""
+    """The service on a port of 127.0.0.1; 0 means any free port. Raises PortInUseError or ConfigError."""
 
     def __init__(self, port: int) -> None:
         self._sock = bind_socket(HOST, port)
@@ -130,7 +130,7 @@ class StatusService:
 
     @property
     def url(self) -> str:
-        """Where the service is reached."""
+        """The address of the service."""
         return url_of(self._sock)
 
     async def serve(self, server: MLCServer, token: str) -> None:
@@ -156,7 +156,7 @@ class StatusService:
 
 
 def _nothing() -> None:
-    """Nobody watches this loop."""
+    """Do nothing when bytes arrive, since this event loop is not watched."""
 
 
 class _Uvicorn(uvicorn.Server):
@@ -164,5 +164,5 @@ class _Uvicorn(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
+        """Capture no signals."""
         yield

@@ -1,4 +1,4 @@
-"""Keeps servers running, each in a process of its own."""
+"""Keeps servers running, each in its own process."""
 
 from __future__ import annotations
 

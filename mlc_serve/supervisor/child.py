@@ -1,7 +1,7 @@
 """Child: one process of a server, which is started, read, interrupted, killed and reaped.
 
-Owns the process, its threads and its pipes until its end. `kill_now` may be called anywhere; the rest belongs
-to the event loop that started it.
+Owns the process, and the threads and pipes for its output, until it ends. `kill_now` may be called from any
+thread; everything else runs on the event loop that started the process.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from mlc_serve.supervisor.output import Output
 logger = logging.getLogger(__name__)
 
 QUOTED_LINES = 20
-# How long it may take to read and log what is left in the pipes after the process has ended.
+# How many seconds it may take to read and log what is left in the pipes after the process has ended.
 JOIN_SECONDS = 2.0
 KILL_SECONDS = 10.0
 _POLL_SECONDS = 0.01
 
 
 class Child:
-    """A running server, which inherits these descriptors. Make it on its event loop.
+    """A running server, which inherits the descriptors `inherited`. It must be created on the event loop.
 
     Raises OSError if the program can't be started.
     """
@@ -60,26 +60,26 @@ class Child:
         return self._tree.process.returncode
 
     def last_words(self, lines: int = QUOTED_LINES) -> str:
-        """The last lines that it printed."""
+        """Return the last lines that it printed."""
         return "\n".join(self._output.tail(lines)).strip()
 
     def describe_end(self) -> str:
-        """How it ended, and the last lines that it printed."""
+        """Return how it ended, and the last lines that it printed."""
         code = self.exit_code or 0
         how = f"the server ended with code {code}" if code >= 0 else f"{_name(-code)} ended the server"
         return _quoting(how, self.last_words())
 
     def quoting(self, text: str) -> str:
-        """`text`, and the last lines that it printed."""
+        """Return `text`, followed by the last lines that it printed."""
         return _quoting(text, self.last_words())
 
     async def wait(self) -> None:
-        """Wait until it has ended, and its descendants with it, and its output is read."""
+        """Wait until it and its descendants have ended and its output has been read."""
         await self._ended.wait()
         self._waiter.join()
 
     async def ended_within(self, seconds: float) -> bool:
-        """Wait as `wait` does, but no longer than this. Returns whether it has ended."""
+        """Wait as `wait` does, but for no longer than `seconds`. Return whether it has ended."""
         try:
             await asyncio.wait_for(self.wait(), seconds)
         except asyncio.TimeoutError:
@@ -101,13 +101,16 @@ class Child:
         """Kill it with all its descendants, and wait for their end."""
         self._tree.kill()
         if not await self.ended_within(KILL_SECONDS):
-            logger.error("process %d does not end, though it was killed: leaving it behind", self.pid)
+            logger.error("process %d was killed but has not ended; it is left running", self.pid)
 
     def kill_now(self) -> None:
-        """Kill it with all its descendants, and wait for its end; for any thread or signal handler."""
+        """Kill it with all its descendants, and wait for its end.
+
+        Any thread or signal handler may call this.
+        """
         self._tree.kill()
         deadline = time.monotonic() + KILL_SECONDS
-        # Not join(): this may interrupt the very code that holds the thread's lock.
+        # join() could hang, since a signal handler may interrupt the code that holds the thread's lock.
         while self.exit_code is None and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
 
@@ -117,7 +120,7 @@ class Child:
         self._output.join(JOIN_SECONDS)
         try:
             self._loop.call_soon_threadsafe(self._ended.set)
-        except RuntimeError:  # the loop has been closed: nobody waits any more
+        except RuntimeError:  # the event loop has been closed, so nothing waits for this any more
             return
 
 

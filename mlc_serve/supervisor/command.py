@@ -28,9 +28,10 @@ _KNOWN_TO_MLC = frozenset(
 
 
 def command_for(settings: Settings, port: int) -> list[str]:
-    """The words that start a server on a port. They include API keys only for `mlc_llm`: see environment_for.
+    """Return the command line that starts a server on a port.
 
-    Raises ConfigError for a setting that the command has no option for, and CommandError if it is not there.
+    It contains API keys only for `mlc_llm`; others get them from environment_for. Raises ConfigError for a
+    setting that the command has no option for, and CommandError if the command does not exist.
     """
     command, engine = settings.supervision.command, settings.engine
     server = replace(settings.server, port=port)
@@ -47,7 +48,8 @@ def command_for(settings: Settings, port: int) -> list[str]:
 
 
 def environment_for(settings: Settings) -> dict[str, str]:
-    """The variables that tell a server its API keys where other users of the machine can't read them.
+    """Return the environment variables that give a server its API keys. Unlike a command line, they can't be
+    read by other users of the machine.
 
     `mlc_llm` does not look for keys there.
     """
@@ -57,13 +59,16 @@ def environment_for(settings: Settings) -> dict[str, str]:
 
 def _check_for_mlc(settings: Settings) -> None:
     if settings.engine.model is None:
-        raise ConfigError("model is None: mlc_llm comes with no model of its own")
+        raise ConfigError("model is None, but mlc_llm has no model of its own to fall back on")
     if len(settings.server.api_keys) > 1:
         raise ConfigError("api_keys: mlc_llm takes no more than one key")
 
 
 def _engine_for_mlc(engine: EngineConfig) -> EngineConfig:
-    """MLC can only set the context window, not limit it, and our default limit must not enlarge a window."""
+    """Return the settings with the context window set rather than limited, because MLC can't limit it.
+
+    Our default limit is left out, since setting it could enlarge a window.
+    """
     limit = engine.context_window_limit
     window = engine.max_single_sequence_length
     if limit is not None and limit != SupervisionConfig.max_tokens:
@@ -74,5 +79,5 @@ def _engine_for_mlc(engine: EngineConfig) -> EngineConfig:
 def _found(program: str) -> str:
     path = shutil.which(program)
     if path is None:
-        raise CommandError(f"{program} is not on PATH; install it, or set `command` to what is to run")
+        raise CommandError(f"{program} is not on PATH; install it, or set `command` to another program")
     return path

@@ -1,4 +1,4 @@
-"""MLCServerConfig: every setting of a supervised server in one flat object that turns into JSON and back.
+"""MLCServerConfig: all settings of a supervised server in one flat object, which can be written as JSON.
 
 Its fields are made from the declarations in mlc_serve/config, which also check the values.
 """
@@ -52,9 +52,9 @@ else:
 class MLCServerConfig(_Fields):
     """The fields of EngineConfig, ServerConfig, LaunchConfig and SupervisionConfig. Frozen.
 
-    A `model` of None is the demo model. `log_level` is one of `logging`'s, in upper or lower case. `command`
-    may be a plain string. Raises ConfigError for a value that is out of range, and pydantic's ValidationError
-    for one of a wrong type or for an unknown field; both name the field.
+    A `model` of None means the demo model. `log_level` is the name of a level of `logging`, in upper or lower
+    case. `command` may be a plain string. Raises ConfigError for a value that is out of range, and pydantic's
+    ValidationError for a value of a wrong type or an unknown field; both name the field.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -69,14 +69,14 @@ class MLCServerConfig(_Fields):
     def of(
         cls, engine: EngineConfig, server: ServerConfig, launch: LaunchConfig, supervision: SupervisionConfig
     ) -> MLCServerConfig:
-        """The configuration that has these parts."""
+        """Return the configuration that consists of these parts."""
         parts = (engine, server, launch, supervision)
         values = {entry.name: getattr(part, entry.name) for part in parts for entry in fields(part)}
         limit = values.pop("context_window_limit") or supervision.max_tokens
         return cls(**{**values, "max_tokens": min(limit, supervision.max_tokens)})
 
     def settings(self) -> Settings:
-        """The same settings by what they concern, made anew. Raises ConfigError for what is out of range."""
+        """Return the settings grouped by what they concern. Raises ConfigError if a value is out of range."""
         return Settings.of(
             self._part(EngineConfig, context_window_limit=None),
             self._part(ServerConfig, log_level=self.log_level.lower()),
@@ -96,7 +96,7 @@ class MLCServerConfig(_Fields):
 
     @model_validator(mode="after")
     def _check(self) -> MLCServerConfig:
-        """Let the declarations check what they declare."""
+        """Check all values by making the settings, whose declarations contain the checks."""
         self.settings()
         return self
 

@@ -1,4 +1,4 @@
-"""What it means for a supervisor that a server's process has ended."""
+"""What the end of a server's process means for its supervisor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlc_serve.errors import EXIT_CHECKPOINT_ERROR, EXIT_CONFIG_ERROR, EXIT_PORT
 
 _HOPELESS = frozenset({EXIT_CONFIG_ERROR, EXIT_CHECKPOINT_ERROR})
 
-# What Uvicorn and asyncio print on Linux, macOS and Windows. Our own server has an exit code for it.
+# What Uvicorn and asyncio print on Linux, macOS and Windows. Our own server has an exit code for this case.
 _PORT_TAKEN = re.compile(r"address already in use|\[Errno (48|98|10048)\]|WinError 10048", re.IGNORECASE)
 
 
@@ -22,7 +22,7 @@ class Ending(Enum):
 
 
 def ending_of(exit_code: int | None, words: str, was_ready: bool) -> Ending:
-    """Why a server ended, by its exit code, its last words, and whether it has served before."""
+    """Return why a server ended, by its exit code, its last lines (`words`), and whether it ever served."""
     if exit_code == EXIT_PORT_IN_USE:
         return Ending.PORT_TAKEN
     if exit_code and exit_code > 0 and not was_ready and _PORT_TAKEN.search(words):

@@ -1,7 +1,7 @@
-"""Launcher: starts a server's process on a port that is free, and starts it again.
+"""Launcher: starts a server's process on a free port, and starts it again when needed.
 
-Our own server inherits the bound socket, so that the port can't be lost between the choice and the start. Any
-other command binds the port itself, and may find that another process has been faster.
+Our own server inherits the bound socket, so that no other process can take the port before it starts. Any
+other command binds the port itself, and may find that another process has taken it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Launcher:
-    """Starts one server, as often as it is needed. `env` is the whole environment of its process.
+    """Starts one server, as often as needed. `env` is the whole environment of its process.
 
     Each start raises StartupError if no port is free, or if the process can't be started.
     """
@@ -44,36 +44,36 @@ class Launcher:
         return self._port
 
     def start(self) -> Child:
-        """Start the server on the first port that is free, from the wanted one on."""
+        """Start the server on the first free port, from the wanted one on."""
         return self._start_on(bind_first_free(self._host, self._wanted, self._attempts))
 
     def start_again(self) -> Child:
-        """Start the server on its last port if that is free, so that clients find it again."""
+        """Start the server on its last port if that is free, so that clients can still reach it."""
         try:
             return self._start_on(bind_first_free(self._host, self._port, 1))
         except PortInUseError:
             return self.start()
 
     def start_elsewhere(self) -> Child:
-        """Start the server on the next port that is free, because another process has taken the last one.
+        """Start the server on the next free port, because another process has taken the last one.
 
-        This is tried as often in a row as there are ports to try.
+        Raises PortInUseError once that has happened with `port_attempts` ports in a row.
         """
         self._conflicts += 1
         any_port = self._wanted == 0
         tried = self._conflicts if any_port else self._port + 1 - self._wanted
         if tried >= self._attempts:
-            raise PortInUseError(f"port {self._port} was taken by another process before the server had it")
-        logger.warning("port %d was taken before the server had it: trying the next one", self._port)
+            raise PortInUseError(f"another process took port {self._port} before the server could bind it")
+        logger.warning("port %d was taken before the server could bind it: trying the next one", self._port)
         wanted = 0 if any_port else self._port + 1
         return self._start_on(bind_first_free(self._host, wanted, self._attempts - tried))
 
     def note_ready(self) -> None:
-        """The server has the port: conflicts are counted from zero again."""
+        """Note that the server has its port, and count conflicts from zero again."""
         self._conflicts = 0
 
     def has_port(self, child: Child) -> bool:
-        """Whether it is this process that listens on the port, rather than a stranger."""
+        """Return whether this process listens on the port, rather than a process that isn't ours."""
         return self._hands_over or is_listening(child.pid, self._port)
 
     def _start_on(self, sock: socket.socket) -> Child:

@@ -1,4 +1,4 @@
-"""MLCServer: a server in a process of its own that is kept running, for programs with an event loop."""
+"""MLCServer: keeps a server running in its own process, for programs with an event loop."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ logger = logging.getLogger(__name__)
 
 
 class MLCServer:
-    """Starts a server, watches it, restarts it when it fails, and tells its status.
+    """Starts a server, watches it, restarts it when it fails, and reports its status.
 
-    Its coroutines belong to one event loop. Those that start and stop the server run one after the other,
-    whoever calls them; `get_status` and `kill_sync` may be called anywhere. `config` may also be given as
-    Settings, from which it needs no conversion. `env` is added to this process's environment. As an async
-    context manager it stops the server and ends all iterators when it is left. The server never outlives this
-    process.
+    Its coroutines must run on one event loop. Those that start or stop the server run one after the other,
+    even if several callers start them at once. `get_status` and `kill_sync` may be called from any thread.
+    `config` may also be Settings, which need no conversion. `env` is added to this process's environment. As
+    an async context manager, it stops the server and ends all iterators on exit. The server never outlives
+    this process.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class MLCServer:
         return MLCServerConfig.of(*self._settings)
 
     async def auto_start(self) -> MLCServerStatus:
-        """Start the server with the settings that it has. If that fails, the status says why."""
+        """Start the server with its present settings. If that fails, the status says why."""
         try:
             return await self.start_server()
         except StartupError as error:
@@ -61,21 +61,24 @@ class MLCServer:
             return self.get_status()
 
     async def start_server(self, config: MLCServerConfig | None = None) -> MLCServerStatus:
-        """Start the server's process, without waiting for its model: see wait_for_server_ready.
+        """Start the server's process. To wait until its model is loaded, call wait_for_server_ready.
 
-        Does nothing if the process runs already. If it waits to be restarted, it starts now. Raises
+        Does nothing if the process is already running. A restart that is due later happens now. Raises
         StartupError if no process can be started, and SupervisionError if one runs with other settings.
         """
         async with self._operations:
             return await self._start(config)
 
     async def stop_server(self) -> MLCServerStatus:
-        """Stop the server: SIGINT, `stop_timeout` seconds, then SIGKILL to it and all its descendants."""
+        """Stop the server with SIGINT. After `stop_timeout` seconds, kill it and all its descendants."""
         async with self._operations:
             return await self._stop()
 
     async def restart(self, config: MLCServerConfig | None = None) -> MLCServerStatus:
-        """Stop, wait for `restart_delay` seconds, start, perhaps with other settings. Raises StartupError."""
+        """Stop the server, wait for `restart_delay` seconds, and start it, with other settings if given.
+
+        Raises StartupError.
+        """
         async with self._operations:
             await self._stop()
             settings = self._settings if config is None else config.settings()
@@ -85,23 +88,24 @@ class MLCServer:
     def kill_sync(self) -> None:
         """Kill the server and all its descendants, and return when it has ended.
 
-        For atexit, signal handlers and other threads: waits for no lock and no event loop.
+        It waits for no lock and no event loop, so atexit, signal handlers and other threads may call it.
         """
         run = self._run
         if run is not None:
             run.kill_now()
 
     async def health_check(self) -> bool:
-        """Ask the server whether it serves. Changes nothing: the status follows probes of its own."""
+        """Ask the server whether it serves. The status is left to the supervisor's own probes."""
         run = self._run
         return run is not None and await run.fault() is None
 
     async def wait_for_server_ready(
         self, attempts: int | None = None, interval: float | None = None
     ) -> MLCServerStatus:
-        """Wait until the server serves, but no longer than `ready_attempts` times `ready_interval` seconds.
+        """Wait until the server serves, but no longer than `attempts` times `interval` seconds.
 
-        Raises SupervisionError if it is not ready by then, or as soon as the supervisor has given up.
+        They default to `ready_attempts` and `ready_interval`. Raises SupervisionError if the server is not
+        ready by then, or as soon as the supervisor has given up.
         """
         supervision = self._settings.supervision
         attempts = attempts or supervision.ready_attempts
@@ -113,11 +117,11 @@ class MLCServer:
             raise SupervisionError(text) from None
 
     async def wait_ready(self) -> MLCServerStatus:
-        """Wait until the server serves. Raises SupervisionError as soon as it is not going to."""
+        """Wait until the server serves. Raises SupervisionError as soon as it is certain that it won't."""
         with closing(self.status_events()) as changes:
             while not (status := self.get_status()).http_available:
                 if self._run is None or self._run.is_over:
-                    raise SupervisionError(status.error or "the server does not run, and is not to")
+                    raise SupervisionError(status.error or "the server is neither running nor starting")
                 await changes.__anext__()
         return status
 
@@ -128,18 +132,18 @@ class MLCServer:
         return self.get_status()
 
     def get_status(self) -> MLCServerStatus:
-        """What is known about the server."""
+        """Return what is known about the server."""
         status, run = self._status, self._run
         if status.process_running and (run is None or not run.has_process):
             return _changed(status, process_running=False, http_available=False, port=None, pid=None)
         return status
 
     def on_status_changed(self, callback: Callback) -> Callable[[], None]:
-        """Call `callback` with each new status, on the event loop. Returns a function that ends this."""
+        """Call `callback` on the event loop with each new status. Return a function that ends this."""
         return self._events.add_callback(callback)
 
     def status_events(self, buffered: int = BUFFERED) -> StatusStream:
-        """An async iterator over each new status from now on; a slow reader loses the oldest."""
+        """Return an async iterator over each new status from now on. A slow reader misses the oldest."""
         return self._events.stream(buffered)
 
     async def close(self) -> None:
@@ -175,7 +179,7 @@ class MLCServer:
 
     def _check_same(self, config: MLCServerConfig | None) -> None:
         if config is not None and config != self.config:
-            raise SupervisionError("a server runs with other settings: stop it, or restart it with these")
+            raise SupervisionError("the server runs with other settings: stop it, or restart it with these")
 
     async def _stop(self) -> MLCServerStatus:
         # `_run` is still set while it stops, so that kill_sync can cut that short.
@@ -187,7 +191,7 @@ class MLCServer:
         return self._status
 
     def _tell(self, **changes: Any) -> None:
-        """The one writer of the status."""
+        """Change the status and report it. Nothing else writes the status."""
         new = _changed(self._status, **changes)
         if new != self._status:
             self._status = new
@@ -195,6 +199,6 @@ class MLCServer:
 
 
 def _changed(status: MLCServerStatus, **changes: Any) -> MLCServerStatus:
-    """A status with other values, and with the present time if this is another state."""
+    """Return a copy of the status with these changes. If the state differs, `since` is the present time."""
     new = status.model_copy(update=changes)
     return new if new.same_state(status) else new.model_copy(update={"since": MLCServerStatus().since})

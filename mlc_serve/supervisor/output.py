@@ -1,6 +1,6 @@
-"""The output of a server: it is read as it comes, the last lines are kept, and all lines are logged.
+"""The output of a server: it is read as it arrives, the last lines are kept, and all lines are logged.
 
-Reading never waits for the log: if logging is slower than the server, or blocked, the log leaves lines out.
+Reading never waits for the log: if logging is slower than the server, or blocked, lines are left out of it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import IO
 
 logger = logging.getLogger(__name__)
 
-# At most so many lines wait to be logged; the oldest ones make room.
+# At most this many lines wait to be logged; the oldest are dropped to make room.
 UNLOGGED_LINES = 1000
-# A line longer than this is taken in parts.
+# A line longer than this is read in parts.
 LINE_BYTES = 16 * 1024
 
 
@@ -31,7 +31,7 @@ class Output:
         self._threads: list[threading.Thread] = []
 
     def follow(self, *streams: IO[bytes]) -> None:
-        """Begin to read, and to close each stream at its end."""
+        """Begin to read the streams. Each is closed at its end."""
         self._streams = len(streams)
         readers = [threading.Thread(target=self._read, args=(stream,), daemon=True) for stream in streams]
         self._threads = [*readers, threading.Thread(target=self._log, daemon=True)]
@@ -39,13 +39,13 @@ class Output:
             thread.start()
 
     def join(self, timeout: float) -> None:
-        """Wait until all is read and logged, but no more than `timeout` seconds."""
+        """Wait until everything has been read and logged, but for no longer than `timeout` seconds."""
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0.0))
 
     def tail(self, lines: int) -> list[str]:
-        """The last lines, the oldest first."""
+        """Return the last lines, the oldest first."""
         with self._change:
             return list(self._tail)[-lines:]
 
@@ -72,7 +72,7 @@ class Output:
                 logger.info("%s", line)
 
     def _next_lines(self) -> list[str]:
-        """Wait for lines that are not logged; none when all streams have ended."""
+        """Wait for lines to log, and return them. Return no lines once all streams have ended."""
         with self._change:
             self._change.wait_for(lambda: self._unlogged or not self._streams)
             lines = list(self._unlogged)

@@ -1,6 +1,6 @@
 """PopenServer: a server in a child process, for programs and tests without an event loop.
 
-Wraps an MLCServer, which it runs on an event loop in a thread of its own.
+Wraps an MLCServer, which it runs on an event loop in a separate thread.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ POLL_SECONDS = 0.1
 
 
 class PopenServer:
-    """Starts `python -m mlc_serve serve` on a fixed port, and ends it. It is not restarted.
+    """Starts `python -m mlc_serve serve` on a fixed port, and ends it. Never restarts it.
 
     `base_url` and `openai_v1_base_url` are its addresses. Every field of `engine_config` is passed on; its
     model, model_lib and mode must be unset or agree with the arguments, or ConfigError is raised.
@@ -44,7 +44,7 @@ class PopenServer:
     ) -> None:
         engine = engine_config or EngineConfig()
         if port == 0:
-            raise ConfigError("PopenServer needs a port that is known beforehand, not 0")
+            raise ConfigError("port: PopenServer needs a fixed port, not 0")
         self.model = model
         self.device = str(device)
         self.engine_config = engine.agreed(model=model, model_lib=model_lib, mode=mode)

@@ -1,4 +1,4 @@
-"""Ports of this machine: which one is free, and whether a process listens on one. Knows no server."""
+"""Finds free ports of this machine, and checks whether a process listens on a port."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LAST_PORT = 65535
 
 
 def bind_first_free(host: str, wanted: int, attempts: int) -> socket.socket:
-    """A socket that is bound to the first free one of `attempts` ports, from `wanted` on; for 0, to any.
+    """Return a socket bound to the first free one of `attempts` ports from `wanted` on, or to any port for 0.
 
     Raises PortInUseError if all are taken, and ConfigError if the address can't be used at all.
     """
@@ -30,7 +30,7 @@ def bind_first_free(host: str, wanted: int, attempts: int) -> socket.socket:
 
 
 def is_listening(pid: int, port: int) -> bool:
-    """Whether a process or one of its descendants listens on a port; True where that can't be known."""
+    """Return whether a process or its descendants listen on a port, or True if that can't be known."""
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]

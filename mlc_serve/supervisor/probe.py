@@ -1,4 +1,4 @@
-"""The probe that asks a server whether it serves. Knows the server's address and key, not its process."""
+"""The probe that asks a server whether it serves. It needs the server's address and key, not its process."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import httpx2
 from mlc_serve.config import ServerConfig
 from mlc_serve.host.server_socket import http_url
 
-# Our own server says here whether its engines run. At other servers this path may mean anything, so that they
-# are asked for their models.
+# Our own server says at this path whether its engines run. On other servers it may mean anything, so these
+# are asked for their models instead.
 OWN_PATH = "/health"
 PATH = "/v1/models"
 QUOTED_CHARACTERS = 200
 _SERVING = frozenset({200, 401})
-# Addresses that a server can listen on, but nobody can connect to, and where it is reached instead.
+# Maps addresses that a server can listen on, but no client can connect to, to those where it is reached.
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  nothing is bound here
 
 
 def base_url(host: str, port: int) -> str:
-    """The http:// address at which a server is reached that listens on `host`."""
+    """Return the http:// address at which clients reach a server that listens on `host`."""
     return http_url(_REACHED_AT.get(host, host), port)
 
 
 async def fault_of(server: ServerConfig, port: int, path: str, timeout: float) -> str | None:
-    """Why a server does not serve; None if it answers GET `path` within `timeout` seconds, and well.
+    """Return why a server does not serve, or None if GET `path` succeeds within `timeout` seconds.
 
-    A server that asks for another key serves, too. Proxies that the environment names are not used.
+    A server that asks for another key counts as serving. Proxies named by the environment are not used.
     """
     url = base_url(server.host, port) + path
     headers = {"Connection": b"close"}
     if server.api_keys:
         headers["Authorization"] = f"Bearer {server.api_keys[0]}".encode(errors="surrogateescape")
-    # Nothing is asked over TLS, and loading the system's certificates takes longer than a probe.
+    # Probes don't use TLS, and loading the system's certificates would take longer than a probe.
     no_certificates = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         async with httpx2.AsyncClient(timeout=timeout, trust_env=False, verify=no_certificates) as client:
@@ -48,5 +48,5 @@ async def fault_of(server: ServerConfig, port: int, path: str, timeout: float) -
 
 
 def _one_line(text: str) -> str:
-    """The beginning of a server's answer."""
+    """Return the beginning of a server's answer in one line."""
     return " ".join(text.split())[:QUOTED_CHARACTERS]

@@ -1,4 +1,4 @@
-"""Settings: everything that can be set of a supervised server, by what it concerns."""
+"""Settings: all settings of a supervised server, grouped by what they concern."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlc_serve.config import EngineConfig, LaunchConfig, ServerConfig, Supervisi
 
 
 class Settings(NamedTuple):
-    """What a supervised server is started with. Make it with `of`, which fits the parts together."""
+    """What a supervised server is started with. Create it with `of`, which makes the parts agree."""
 
     engine: EngineConfig
     server: ServerConfig
@@ -20,9 +20,9 @@ class Settings(NamedTuple):
     def of(
         cls, engine: EngineConfig, server: ServerConfig, launch: LaunchConfig, supervision: SupervisionConfig
     ) -> Settings:
-        """The settings with these parts, where `max_tokens` limits the engine's context window.
+        """Return the settings with these parts, in which `max_tokens` limits the engine's context window.
 
-        A lower limit of the engine's own counts instead, and a window that is set has no limit.
+        A lower limit in `engine` takes precedence. If `engine` sets the window itself, there is no limit.
         """
         if engine.max_single_sequence_length is not None:
             limit = None

@@ -1,4 +1,4 @@
-"""MLCServerStatus: what is known about a supervised server, as a value that turns into JSON."""
+"""MLCServerStatus: what is known about a supervised server, as a value that can be sent as JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# The name of the event that a status has changed.
+# The name of the event that reports a new status.
 STATUS_CHANGED = "mlc-status-changed"
 
 
@@ -17,10 +17,10 @@ def _now() -> datetime:
 class MLCServerStatus(BaseModel):
     """A server's state at one moment. Frozen.
 
-    `http_available` says that the last probe got a good answer. `port` is the port that was chosen, and `pid`
-    the id of the server's own process; both are None while none runs. `error` says why there is no server, or
-    why it does not answer. `since` is the time (UTC) at which process_running and http_available got their
-    values. `restarts` counts the restarts since the last start that somebody asked for.
+    `http_available` says whether the last probe got a good answer. `port` is the port that was chosen, and
+    `pid` the id of the server's process; both are None while none runs. `error` says why there is no server,
+    or why it does not answer. `since` is the time (UTC) at which process_running and http_available got their
+    values. `restarts` counts the restarts since the server was last started on request.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,5 +43,5 @@ class MLCServerStatus(BaseModel):
         return "failed" if self.error else "stopped"
 
     def same_state(self, other: MLCServerStatus) -> bool:
-        """Whether both are in the same state, so that `since` does not change."""
+        """Return whether both are in the same state, so that `since` does not change."""
         return (self.process_running, self.http_available) == (other.process_running, other.http_available)

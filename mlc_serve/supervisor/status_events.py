@@ -1,6 +1,6 @@
-"""Status events: callbacks hear of a new status at once, and async iterators as fast as they read.
+"""Status events: callbacks get a new status at once, and async iterators when they read it.
 
-Runs on one event loop. It waits for nobody: a slow iterator loses the oldest changes.
+Runs on one event loop. It never waits for a reader: a slow one misses the oldest changes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Callback = Callable[[MLCServerStatus], object]
 
 
 class StatusEvents:
-    """Everybody who listens to one server's status."""
+    """The callbacks and iterators that get one server's status."""
 
     def __init__(self) -> None:
         self._callbacks: list[Callback] = []
@@ -28,7 +28,7 @@ class StatusEvents:
         self._closed = False
 
     def add_callback(self, callback: Callback) -> Callable[[], None]:
-        """Call `callback` with each new status from now on. Returns a function that ends this."""
+        """Call `callback` with each new status from now on. Return a function that ends this."""
         self._callbacks.append(callback)
 
         def remove() -> None:
@@ -38,7 +38,7 @@ class StatusEvents:
         return remove
 
     def stream(self, buffered: int = BUFFERED) -> StatusStream:
-        """An async iterator over each new status from now on. It keeps the last `buffered` unread ones."""
+        """Return an async iterator over each new status from now on. It keeps the last `buffered` unread."""
         stream = StatusStream(buffered, self._streams.remove)
         self._streams.append(stream)
         if self._closed:
@@ -46,13 +46,13 @@ class StatusEvents:
         return stream
 
     def emit(self, status: MLCServerStatus) -> None:
-        """Tell everybody of a new status. Logs what a callback raises."""
+        """Pass a new status to all callbacks and iterators. Log what a callback raises."""
         for stream in self._streams:
             stream.put(status)
         for callback in list(self._callbacks):
             try:
                 callback(status)
-            except Exception:  # an edge: a listener's fault must not stop the supervisor
+            except Exception:  # a faulty callback must not stop the supervisor
                 logger.exception("a callback for %s failed", STATUS_CHANGED)
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class StatusEvents:
 
 
 class StatusStream:
-    """An async iterator over changes of status. It ends when its source or its reader closes it."""
+    """An async iterator over new statuses. It ends when its source or its reader closes it."""
 
     def __init__(self, buffered: int, remove: Callable[[StatusStream], None]) -> None:
         self._unread: deque[MLCServerStatus] = deque(maxlen=buffered)
@@ -77,7 +77,7 @@ class StatusStream:
         self._news.set()
 
     def close(self) -> None:
-        """Take no further status, and end after those that are unread. May be called twice."""
+        """Accept no further status, and end after the unread ones. May be called twice."""
         if self._open:
             self._open = False
             self._remove(self)

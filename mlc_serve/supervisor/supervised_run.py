@@ -1,6 +1,6 @@
-"""SupervisedRun: a server from a start that somebody asked for to a stop, or until the supervisor gives up.
+"""SupervisedRun: one server from a start on request until it is stopped or the supervisor gives up.
 
-    start ── launch ──> starting ── answers ──> serving ── ends, or answers no more ──┐
+    start ── launch ──> starting ── answers ──> serving ── ends, or stops answering ──┐
                ^                └── ends, or takes too long ──────────────────────────┤
                ├────── at once, on the next port, if another process has this one ────┤
                └────── after a delay ─────────────────────────────────────────────────┤
@@ -29,7 +29,7 @@ from mlc_serve.supervisor.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# The part of a status that belongs to a process, while there is none.
+# The fields of a status that describe the process, while there is none.
 _NO_PROCESS: dict[str, Any] = {
     "process_running": False,
     "http_available": False,
@@ -83,7 +83,7 @@ class SupervisedRun:
         self._task = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
-        """Stop watching, and end the process: gently, and by force if it takes too long."""
+        """Stop watching, and interrupt the process. Kill it if it takes too long to end."""
         try:
             if self._task is not None:
                 self._task.cancel()
@@ -94,7 +94,10 @@ class SupervisedRun:
             self._tell(**_NO_PROCESS, error=None)
 
     def kill_now(self) -> None:
-        """Kill the process with all its descendants, and start no other; for any thread or signal handler."""
+        """Kill the process with all its descendants, and start no other.
+
+        Any thread or signal handler may call this.
+        """
         self._killed = True
         child = self._child
         if child is not None:
@@ -110,7 +113,7 @@ class SupervisedRun:
             await asyncio.wait({self._task})
 
     async def fault(self) -> str | None:
-        """Ask the server, and return why it does not serve; None if it does. Changes nothing."""
+        """Ask the server, and return why it does not serve, or None if it does. Changes nothing."""
         child = self._child
         if child is None or not self.has_process:
             return "the server's process does not run"
@@ -122,7 +125,7 @@ class SupervisedRun:
     def _watch_over(self, child: Child) -> None:
         """Take charge of a process that has just been started."""
         self._child, self._was_ready = child, False
-        if self._killed:  # while the process was being started
+        if self._killed:  # kill_now was called while the process was being started
             child.kill_now()
         self._tell(
             process_running=True,
@@ -136,7 +139,7 @@ class SupervisedRun:
     async def _watch(self) -> None:
         try:
             await self._keep_running()
-        except Exception as error:  # an edge: whatever broke, no process may run unwatched
+        except Exception as error:  # whatever failed, no process may run unwatched
             logger.exception("the supervision of the server has failed")
             if self._child is not None:
                 await self._child.kill()
@@ -148,7 +151,7 @@ class SupervisedRun:
             failure = await self._until_failure()
 
     async def _until_failure(self) -> _Failure:
-        """Watch a process until it has ended, and end it if it does not serve."""
+        """Watch the process until it has ended, and kill it if it does not serve. Return what was wrong."""
         child = self._child
         if child is None:
             raise RuntimeError("there is no process to watch")
@@ -161,7 +164,7 @@ class SupervisedRun:
         return _Failure(child.quoting(fault), Ending.FAILURE)
 
     async def _until_ready(self, child: Child) -> str | None:
-        """Wait until the server is ready or has ended: None. If it takes too long: what is wrong."""
+        """Wait until the server is ready or has ended, and return None. If it takes too long, return why."""
         deadline = time.monotonic() + self._timing.startup_timeout
         while (fault := await self.fault()) is not None:
             if time.monotonic() > deadline:
@@ -172,7 +175,7 @@ class SupervisedRun:
         return None
 
     async def _until_unhealthy(self, child: Child) -> str | None:
-        """Wait until the server has ended: None. If it fails too many probes: what is wrong."""
+        """Wait until the server has ended, and return None. If too many probes fail, return why."""
         failed = 0
         while not await child.ended_within(self._timing.health_interval):
             fault = await self.fault()
@@ -187,14 +190,14 @@ class SupervisedRun:
         return None
 
     def _note_answer(self) -> None:
-        """The server has answered that it serves. It may have ended since."""
+        """Note that the server has answered that it serves. Does nothing if it has ended since."""
         if self.has_process:
             self._was_ready = True
             self._launcher.note_ready()
             self._tell(http_available=True, error=None)
 
     async def _try_again(self, failure: _Failure) -> bool:
-        """Start another process, now or later. Returns False if there is not going to be one."""
+        """Start another process, now or later. Return False if there will be none."""
         while True:
             if self._killed:
                 return self._end(None)
@@ -214,7 +217,7 @@ class SupervisedRun:
         return self._launcher.start_again()
 
     async def _wait_for_turn(self, reason: str) -> bool:
-        """Wait for as long as the back-off says. Returns False after too many restarts, or after a kill."""
+        """Wait for as long as the back-off says. Return False after too many restarts, or after a kill."""
         delay = self._restarts.next_delay(time.monotonic())
         if delay is None:
             return self._end(self._why_no_more(reason))
@@ -234,7 +237,7 @@ class SupervisedRun:
         return f"gave up after {limit} restarts within {window:g} s; the last time {reason}"
 
     def _end(self, error: str | None) -> bool:
-        """Tell that there is no server any more: for a reason, or (None) because it was killed."""
+        """Report that there is no server any more: because of `error`, or (None) because it was killed."""
         if error is not None:
             logger.error("%s", _first_line(error))
         self._tell(**_NO_PROCESS, error=error)

@@ -38,7 +38,7 @@ class FakeServed:
 
     def endpoint(self, kind: type[Any]) -> NoReturn:
         """Raise UnsupportedFieldError for every kind of request."""
-        raise UnsupportedFieldError(f"The model {self.name!r} answers no {kind.__name__}.", "model")
+        raise UnsupportedFieldError(f"The model {self.name!r} can't answer a {kind.__name__}.", "model")
 
     def card(self) -> dict[str, Any]:
         """Return only the name."""

@@ -1,5 +1,5 @@
-"""The conversation that a prompt is made from, and the interface of prompt templates. Knows no template
-language and no wire format.
+"""The conversation that a prompt is made from, and the interface of prompt templates. Independent of template
+languages and wire formats.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Conversation:
     continues_last: bool = False
 
 
-# Is given a number of characters, and raises if that is too many.
+# Takes a number of characters, and raises if that is too many.
 CheckLength = Callable[[int], object]
 
 

@@ -23,7 +23,7 @@ def texts_of(value: Any) -> Iterator[str]:
 
 
 def keys_of(value: Any) -> Iterator[str]:
-    """Every key of every dict, as often as it is there."""
+    """Yield every key of every dict, as often as it occurs."""
     waiting = [value]
     for part in waiting:
         if isinstance(part, dict):

@@ -46,7 +46,7 @@ def cut_like(pieces: Sequence[Piece], text: str) -> list[Piece]:
 def free_characters(texts: Sequence[str], number: int) -> list[str]:
     """Return `number` private-use characters that occur in none of the texts.
 
-    Raises InvalidRequestError if random tries find too few, which means that the texts hold most of them.
+    Raises InvalidRequestError if random tries find too few, which means that most of them occur in the texts.
     """
     found: dict[str, None] = {}
     for _ in range(_TRIES * number):
@@ -147,9 +147,10 @@ def _renamed(token: tokenizers.AddedToken, text: str) -> tokenizers.AddedToken:
 def _model_without(
     names: Iterable[str], control_ids: frozenset[int], model: tokenizers.models.Model
 ) -> tokenizers.models.Model:
-    """Return the model itself if it never makes a control token of a name (as BPE); else a copy that can't.
+    """Return the model itself if, as BPE does, it never turns a name into a control token, or else a copy
+    that can't do so.
 
-    Unigram models, for one, find such names in their vocabulary wherever they occur in a text.
+    Unigram models, for example, find such names in their vocabulary wherever they occur in a text.
     """
     unread = {name for name in names if not control_ids.isdisjoint(_ids_of_text(model, name))}
     if not unread:
@@ -169,7 +170,7 @@ def _model_without(
 
 
 def _ids_of_text(model: tokenizers.models.Model, text: str) -> set[int]:
-    """Return the ids; none if the text holds unknown characters and the model has no token for them."""
+    """Return the ids, or none if the text has unknown characters and the model has no token for them."""
     try:
         with tokenizer_faults(ValueError):
             return {token.id for token in model.tokenize(text)}

@@ -23,7 +23,7 @@ class StopStrings:
         self._mentioned: dict[str, bool] = {}
 
     def mention(self, text: str) -> bool:
-        """Whether any stop string contains this text. Answers are cached, since stop strings may be long."""
+        """Return whether any stop string contains this text. Caches the answer, since strings may be long."""
         if text not in self._mentioned:
             self._mentioned[text] = any(text in pattern.text for pattern in self.patterns)
         return self._mentioned[text]

@@ -22,7 +22,7 @@ class TextSearch:
         self._longest = len(longest_first[0]) if longest_first else 1
 
     def is_in(self, text: str) -> bool:
-        """Whether the text contains any of them."""
+        """Return whether the text contains any of them."""
         return next(self._found_in(text), None) is not None
 
     def split(self, text: str) -> list[str]:

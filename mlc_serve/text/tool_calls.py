@@ -4,8 +4,8 @@
     {"name": "get_weather", "arguments": {"city": "Oslo"}}
     </tool_call>
 
-There is one object for each answer, owned by the code that streams it. Knows neither which functions exist
-nor how calls get their ids.
+There is one object for each answer, owned by the code that streams it. Knows nothing about which functions
+exist or how calls get their ids.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from mlc_serve.text.written_calls import ToolCall, UnfinishedCallError, read_cal
 START_TAG = "<tool_call>"
 END_TAG = "</tool_call>"
 
-# After this many start tags without a valid call, the rest of an answer is content: each costs another scan.
+# After this many start tags without a valid call, the rest of an answer is content, since each costs a scan.
 MAX_BROKEN = 100
 
-# A growing call is parsed again at most until each character was parsed this often; then only at the end.
+# A growing call is parsed again until its characters have been parsed this often on average, and after that
+# only at the end.
 LOOKS = 16
 
 # What still belongs to a call after its JSON: white space, the end of a code fence, the end tag.

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 # A full queue moves on within a second, and a server that shuts down is replaced within a few.
 _RETRY_AFTER_SECONDS = {429: 1, 503: 5}
-# Nobody reads this reply. The status (which nginx uses, too) marks it in the log.
+# The client that could read this reply is gone. The status, which nginx uses as well, is for the log.
 _CLIENT_CLOSED_REQUEST = 499
 
 

@@ -21,7 +21,7 @@ _PROBES = frozenset({"/health", "/ready", "/metrics", "/v1/models"})
 
 @dataclass
 class RequestRecord:
-    """What is known about a request so far; the routers add to it. Times are time.monotonic() seconds."""
+    """What is known about a request so far; routers add to it. Times are in seconds of time.monotonic()."""
 
     start: float = field(default_factory=time.monotonic)
     status: int | None = None

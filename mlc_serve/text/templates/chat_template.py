@@ -1,7 +1,7 @@
 """Renders conversations with a model's own Jinja2 templates, as Hugging Face's transformers does.
 
 Templates come with models from untrusted sources, so they run in a sandbox, and their work is metered. Only
-what the template itself writes can become a control token, never a client's text. Knows no files.
+what the template itself writes can become a control token, never a client's text. Reads no files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mlc_serve.text.templates.meter import Meter
 from mlc_serve.text.templates.stand_ins import StandIns
 from mlc_serve.text.text_search import TextSearch
 
-# Steps that one trial at start-up may take.
+# The most steps that one trial at start-up may take.
 _STEPS_OF_A_TRIAL = 50_000
 _END_OF_REASONING = "</think>"
 
@@ -56,7 +56,7 @@ class ChatTemplate(PromptTemplate):
         meter: Meter | None = None,
         check_length: CheckLength = lambda _num_characters: None,
     ) -> list[Piece]:
-        """See PromptTemplate. Variables may replace special tokens.
+        """See PromptTemplate. The conversation's variables take precedence over special tokens.
 
         Raises InvalidRequestError: param "messages" if the template refuses the messages, fails on them or
         takes too many steps; param "tools" if there are tools and the template doesn't use them.
@@ -102,7 +102,7 @@ class _Template:
     def _written(
         self, conversation: Conversation, client: list[Any], cover: Cover, meter: Meter
     ) -> list[Piece]:
-        """The prompt, from the client's variables, messages and tools under a cover."""
+        """Return the prompt for the client's variables, messages and tools, whose texts are covered."""
         variables, messages, tools = client
         if conversation.continues_last:
             messages[-1] = _with_end(messages[-1], cover.end)
@@ -145,7 +145,7 @@ class _Template:
         messages: Sequence[Message],
         tools: Sequence[Tool] | None,
     ) -> str | None:
-        """The prompt for messages in their final form; None if the template fails."""
+        """Return the prompt for messages in their final form, or None if the template fails."""
         given = {"messages": messages, "tools": tools if self._takes_tools else None}
         context = {"documents": None, "add_generation_prompt": True, **special_tokens, **given}
         try:
@@ -155,7 +155,7 @@ class _Template:
 
 
 def _with_end(message: Message, end: str) -> Message:
-    """The message, with a mark after its text."""
+    """Return the message with a mark after its text."""
     content: Any = message["content"] or ""
     if isinstance(content, str):
         return {**message, "content": content + end}
@@ -163,7 +163,7 @@ def _with_end(message: Message, end: str) -> Message:
 
 
 def _cut_at(end: str, parts: Sequence[str]) -> list[str]:
-    """The prompt up to the mark after the last message."""
+    """Return the prompt up to the mark after the last message."""
     prompt, found, _ = "".join(parts).rpartition(end)
     return [prompt.replace(end, "")] if found else [""]
 

@@ -1,11 +1,11 @@
 """Puts marks into a client's texts, for chat templates that compose the names of control tokens from parts
-(`"<|" + role + "|>"`): a name in the prompt is the template's own if no mark interrupts it.
+(`"<|" + role + "|>"`). A name in the prompt is the template's own if no mark interrupts it.
 
-The first and the last letters of names are marked, wherever they stand, and whole texts that could be the
-middle of a name. Fillers do more: they stand for every letter. They show which names are the template's own
-if the template goes the same way with them.
+Marks are put next to every letter with which a name begins or ends, and around whole texts that could be the
+middle of a name. Fillers go further: they replace every letter. If the template takes the same branches with
+them, they show which names are its own.
 
-The template's literals, which it may search for in a text, stay as they are.
+The template's literals stay as they are, because the template may search for them in a text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mlc_serve.text.text_search import TextSearch
 
 # Shorter literals, such as `<`, occur everywhere.
 _SHORTEST_LITERAL = 3
-# Words that a client can't choose, by their key.
+# Values that are words of the API rather than a client's text, by their key.
 _FIXED = {"role": {"system", "user", "assistant", "tool"}, "type": {"text", "function"}}
 
 
@@ -28,7 +28,7 @@ class ClientMarks:
     """Puts marks and fillers into texts, for the names that a template composes."""
 
     def __init__(self, names: Collection[str], literals: Collection[str], asked: Collection[str]) -> None:
-        """`literals` are the template's; `asked` are words by which it may ask for what a key leads to."""
+        """`literals` are the template's string constants, and `asked` the words that it may use as keys."""
         self._inside = "\0".join(names)
         self._firsts = {name[0] for name in names}
         self._lasts = {name[-1] for name in names}
@@ -40,13 +40,13 @@ class ClientMarks:
         self._asked = frozenset(asked)
 
     def put_into(self, written: Any, mark: str) -> Any:
-        """Nested dicts and lists with their texts marked."""
+        """Return nested dicts and lists with marks in their texts."""
         return map_texts(written, partial(self._marked, mark))
 
     def fill(self, written: Any, mark: str, characters: Collection[str]) -> Any:
-        """The same with fillers in all texts but those keys that the template may ask for. These have marks.
+        """Return the same with fillers in all texts, and with marks in the keys that the template may use.
 
-        `characters` are free ones, as many as fillers.num_fillers says.
+        `characters` are as many free characters as fillers.num_fillers says.
         """
         keys = [key for key in keys_of(written) if key not in self._asked]
         fillers = Fillers(characters, self.kept, keys)

@@ -1,7 +1,7 @@
 """Renders conversations with the `conv_template` of an MLC model directory: roles, separators, placeholders.
 
-Placeholders are filled only in the template's own strings, never in a client's text. Knows no files and no
-token ids.
+Placeholders are filled only in the template's own strings, never in a client's text. Reads no files, and
+knows nothing about token ids.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class ConversationTemplate(PromptTemplate):
     def from_config(
         cls, config: Mapping[str, Any], *, prefix: str = "", control_texts: Collection[str] = ()
     ) -> ConversationTemplate:
-        """The template of mlc-chat-config.json. Raises CheckpointError for a missing or malformed field."""
+        """Return the template of mlc-chat-config.json. Raises CheckpointError if a field is missing or
+        malformed.
+        """
         given = {name: value for name, value in config.items() if value is not None}
         try:
             template = TypeAdapter(cls).validate_python(
@@ -75,7 +77,7 @@ class ConversationTemplate(PromptTemplate):
         return template
 
     def _fault(self) -> str | None:
-        """What is wrong with the template although its types are right; None if nothing is."""
+        """Return what is wrong with the template although its types are right, or None if nothing is."""
         if "assistant" not in self.roles:
             return "roles: there is no assistant"
         if len(self.seps) not in (1, 2):
@@ -89,7 +91,7 @@ class ConversationTemplate(PromptTemplate):
         meter: Meter | None = None,  # noqa: ARG002
         check_length: CheckLength = lambda _num_characters: None,
     ) -> list[Piece]:
-        """See PromptTemplate. The conversation's variables are ignored, and nothing needs a meter.
+        """See PromptTemplate. The conversation's variables and the meter are not used.
 
         Raises InvalidRequestError for roles and tools that the template has no place for.
         """
@@ -110,14 +112,14 @@ class ConversationTemplate(PromptTemplate):
         return pieces
 
     def _system_parts(self, messages: Sequence[Message]) -> list[_Part]:
-        """The system message: the client's if there is one, the template's own otherwise."""
+        """Return the system message: the client's if there is one, the template's own otherwise."""
         given = [_text(message) for message in messages if _is_system(message)]
         if given:
             return list(_filled(self.system_template, "system_message", "\n".join(given)))
         return list(_filled(self.system_template.replace("{system_message}", self.system_message)))
 
     def _turns(self, messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
-        """Role and text of each message but the system messages."""
+        """Yield the role and the text of each message that is not a system message."""
         last_user = max((i for i, message in enumerate(messages) if message.get("role") == "user"), default=0)
         for i, message in enumerate(messages):
             if _is_system(message):
@@ -133,7 +135,7 @@ class ConversationTemplate(PromptTemplate):
             yield role, text
 
     def _with_functions(self, parts: Sequence[_Part], tools: Sequence[Tool] | None) -> Iterator[_Part]:
-        """The parts, with the functions in the last place for them and the other places left out."""
+        """Yield the parts, with the functions in the last place for them, and without the other places."""
         places = [i for i, part in enumerate(parts) if part.text is None]
         if tools and not places:
             raise InvalidRequestError(
@@ -147,7 +149,7 @@ class ConversationTemplate(PromptTemplate):
                 yield functions
 
     def _pieces(self, parts: Iterable[_Part]) -> Iterator[Piece]:
-        """Cut the parts at control names; one may be split over several parts of the template's own text."""
+        """Cut the parts at control names. A name may span several parts of the template's own text."""
         names = TextSearch(self.control_texts)
         filled = (part for part in parts if part.text)
         for is_own, group in groupby(filled, key=lambda part: part.is_own):
@@ -162,7 +164,7 @@ def _is_system(message: Message) -> bool:
 
 
 def _filled(template: str, place: str | None = None, content: str = "") -> Iterator[_Part]:
-    """A template's text with `content` at `place`, cut where functions can be described."""
+    """Yield a template's text with `content` at `place`, cut where functions can be described."""
     end = 0
     for found in _PLACE.finditer(template):
         if found[1] == "function_string":
@@ -187,7 +189,7 @@ def _functions_text(tools: Sequence[Tool]) -> str:
 
 
 def _text(message: Message) -> str:
-    """The text of a message, with its tool calls as the model would write them."""
+    """Return the text of a message, with its tool calls as the model would write them."""
     content = message.get("content") or ""
     text = content if isinstance(content, str) else "\n".join(content)
     calls = [_call_text(call["function"]) for call in message.get("tool_calls") or ()]

@@ -1,8 +1,8 @@
-"""The most that each filter, test, function and method which a template can call may cost, in bytes.
+"""Upper limits, in bytes, on what each filter, test, function and method that a template can call costs.
 
 Each cost is a function of a meter and of the call's arguments, the filtered value or the method's owner
 first. It returns, before the work is done, how many bytes will be built or read; quadratic copying counts
-each copy.
+each copy. The docstring of a cost says what the call does or returns.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _FIELDS = re.compile(r"[%{]")
 
 
 def nothing(_meter: Meter, *_args: Any, **_named: Any) -> int:
-    """The cost of what only passes its value on."""
+    """A call that only passes its value on."""
     return 0
 
 
 def whole(meter: Meter, *args: Any, **named: Any) -> int:
-    """The size of all arguments, including what they hold."""
+    """The size of all arguments, including what they contain."""
     return sum(map(meter.weigh, (*args, *named.values())))
 
 
@@ -40,7 +40,7 @@ def times(factor: int) -> Cost:
 
 
 def elements(_meter: Meter, value: Any = (), *_args: Any, **_named: Any) -> int:
-    """The elements of the first argument, without what they hold."""
+    """The elements of the first argument, without what they contain."""
     return ELEMENT * _length(value)
 
 
@@ -186,7 +186,7 @@ def dated(meter: Meter, pattern: Any = "") -> int:
     return 256 * whole(meter, pattern)
 
 
-# All filters but those that only pick something out of their value.
+# All filters except those that only pick something out of their value.
 FILTERS: Mapping[str, Cost] = {
     **dict.fromkeys(("map", "select", "reject", "selectattr", "rejectattr"), elements),
     **dict.fromkeys(("list", "reverse"), elements),
@@ -255,7 +255,7 @@ _METHODS: Mapping[type, Mapping[str, Cost]] = {
 
 
 def method_cost(owner: Any, name: str) -> Cost | None:
-    """The cost of a built-in method, whose first argument is the owner; None if it may not be called."""
+    """Return the cost of a built-in method, which takes the owner first, or None if it may not be called."""
     kind = owner if isinstance(owner, type) else type(owner)
     methods = next((_METHODS[base] for base in kind.__mro__ if base in _METHODS), {})
     return methods.get(name)
@@ -280,12 +280,12 @@ def product_of(left: Any, right: Any) -> int:
 
 
 def extent(_meter: Meter, value: Any, *_args: Any) -> int:
-    """A text or a list, without what its elements hold."""
+    """A text or a list, without what its elements contain."""
     return _extent(value)
 
 
 def _extent(value: Any) -> int:
-    """Bytes of a text, or of a list without what its elements hold."""
+    """Return the bytes of a text, or of a list without what its elements contain."""
     if isinstance(value, str):
         return _ESCAPED * len(value) if hasattr(value, "__html__") else text_size(value)
     return ELEMENT * _length(value)

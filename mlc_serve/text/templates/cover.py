@@ -1,5 +1,5 @@
-"""Tells the control tokens in a prompt from a client's text: by the names that a template writes, and by
-changing the client's texts before the template sees them.
+"""Distinguishes the control tokens in a prompt from a client's text: it looks for the names that the template
+writes, and changes the client's texts before the template sees them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from mlc_serve.text.text_search import TextSearch, change_characters
 
 
 class ControlNames:
-    """The names that a template writes: those that stand in it, by their stand-ins, and those that it puts
-    together. `literals` are the texts in it, `asked` the words by which it may ask for what a key leads to.
+    """The names that a template writes: those that it contains, by their stand-ins, and those that it
+    composes. `literals` are the string constants in it, and `asked` the words that it may use as keys.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class ControlNames:
         self._search = TextSearch([*stand_ins, *composed])
 
     def pieces_of(self, parts: Iterable[str]) -> Iterator[Piece]:
-        """The prompt, cut at the names of control tokens."""
+        """Yield the prompt in pieces, cut at the names of control tokens."""
         for position, text in enumerate(self._search.split("".join(parts))):
             if position % 2:
                 yield Piece(self.stand_ins.get(text, text), is_control=True)
@@ -60,25 +60,25 @@ class Cover:
         return self._free[0]
 
     def over(self, written: Any) -> Any:
-        """A client's nested dicts and lists, with their texts covered."""
+        """Return a client's nested dicts and lists with their texts covered."""
         marks = self._names.marks
         exchanged = self._exchanged(written)
         return exchanged if marks is None else marks.put_into(exchanged, self._mark)
 
     def whole_over(self, written: Any) -> Any:
-        """The same with everything in the texts hidden but white space and what a template may search for.
+        """Return the same with the texts hidden, except white space and what a template may search for.
 
-        None if the control tokens in the prompt are certain without it.
+        Return None if the control tokens in the prompt are certain without it.
         """
         marks = self._names.marks
         return None if marks is None else marks.fill(self._exchanged(written), self._mark, self._fillers)
 
     def sure(self, pieces: list[Piece], filled: list[Piece]) -> list[Piece]:
-        """The prompt, cut so that all its control tokens are the template's own, as they are in `filled`:
-        what the template wrote for the texts of `whole_over`.
+        """Return the prompt, cut so that all its control tokens are the template's own.
 
-        Raises InvalidRequestError if the two prompts differ in more than the client's letters and also in
-        their control tokens.
+        `filled` is what the template wrote for the texts of `whole_over`; all control tokens in it are the
+        template's own. Raises InvalidRequestError if the two prompts differ in more than the client's
+        letters, and also in their control tokens.
         """
         text = text_of(pieces)
         if self._are_alike(text, text_of(filled)):
@@ -86,7 +86,7 @@ class Cover:
         if [piece for piece in pieces if piece.is_control] == [piece for piece in filled if piece.is_control]:
             return pieces
         raise InvalidRequestError(
-            "the chat template would join a part of a message to the name of a control token",
+            "the chat template would make the name of a control token from a part of a message",
             param="messages",
         )
 
@@ -109,7 +109,7 @@ class Cover:
 
     @cached_property
     def _fillers(self) -> dict[str, None]:
-        """By their order; none where the template puts no names together."""
+        """The fillers in order; there are none if the template composes no names."""
         marks = self._names.marks
         number = 0 if marks is None else num_fillers(self._texts, marks.kept)
         taken = [*self._wide, *self._exchange.values(), *self._free]
@@ -120,13 +120,13 @@ class Cover:
         return free_characters([*self._wide, *self._exchange.values()], 2)
 
     def pieces(self, parts: Iterable[str]) -> list[Piece]:
-        """The prompt in pieces, without the cover."""
+        """Return the prompt in pieces, with the cover removed."""
         pieces = self._names.pieces_of(parts)
         if self._names.marks is None and not self._exchange:
             return list(pieces)
         return [piece if piece.is_control else Piece(self._uncovered(piece.text), False) for piece in pieces]
 
     def _uncovered(self, text: str) -> str:
-        """Take out the mark, which may have been escaped as JSON in ASCII, and undo the exchange."""
+        """Remove the mark, which may have been escaped as JSON in ASCII, and undo the exchange."""
         escaped = json.dumps(self._mark)[1:-1]
         return self._exchanged_text(text.replace(self._mark, "").replace(escaped, ""))

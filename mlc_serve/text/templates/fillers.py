@@ -1,9 +1,9 @@
-"""Private characters in the place of every letter of one client's texts, so that no part of a text can become
-a part of a name of a control token.
+"""Replaces every letter of a client's texts by private-use characters, the fillers, so that no part of a text
+can become part of a control token's name.
 
-Each key of the client's JSON has letters of its own, so that two keys stay two, and a text that repeats a key
-stays the same as the key. All other texts have one letter everywhere. Literals of the template, for which it
-may look in a text, stay as they are.
+Each key of the client's JSON gets different fillers, so that different keys stay different, and a text that
+equals a key still does. In all other texts, every letter becomes the same filler. Literals of the template,
+which it may search for in a text, stay as they are.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from functools import partial
 from mlc_serve.text.text_search import TextSearch, change_characters
 
 _NO_SPACE = re.compile(r"\S")
-# With so many characters, keys of more than so many letters never run out of letters of their own.
+# With at least _FEWEST characters, there are always enough different fillers for keys of more than _LONG
+# letters.
 _FEWEST = 16
 _LONG = 8
 
 
 class Fillers:
-    """`characters` are free ones, as many as `num_fillers` says. `kept` finds what stays in a text."""
+    """`characters` are as many free characters as `num_fillers` says. `kept` finds what stays in a text."""
 
     def __init__(self, characters: Collection[str], kept: TextSearch, keys: Iterable[str]) -> None:
         self._characters = list(characters)
@@ -35,11 +36,13 @@ class Fillers:
             self._numbers[key] = used[shape]
 
     def fill(self, text: str) -> str:
-        """The text with fillers for its letters."""
+        """Return the text with fillers for its letters."""
         return self._filled(text, self._numbers.get(text, 0))
 
     def _filled(self, text: str, number: int) -> str:
-        """Number 0 has the first filler everywhere; others are written in digits, the last digit first."""
+        """Fill a text with the first filler for number 0, and otherwise with the number's digits, for which
+        fillers stand. The last digit comes first.
+        """
         parts = self._kept.split(text)
         for i in range(0, len(parts), 2):
             if number:
@@ -49,7 +52,7 @@ class Fillers:
         return "".join(parts)
 
     def _in_digits(self, text: str, number: int) -> tuple[str, int]:
-        """The text with digits for its letters, and what is left of the number."""
+        """Return the text with digits for its letters, and what is left of the number."""
         letters = list(text)
         for position, letter in enumerate(letters):
             if not letter.isspace():
@@ -59,7 +62,7 @@ class Fillers:
 
 
 def num_fillers(texts: Iterable[str], kept: TextSearch) -> int:
-    """How many characters it takes for all short texts to differ, in case they are keys."""
+    """Return how many characters are needed so that all short texts can differ, in case they are keys."""
     short = {text for text in texts if len(text) <= _LONG}
     counts = Counter(sum(len(_NO_SPACE.findall(part)) for part in kept.split(text)[::2]) for text in short)
     return max(
@@ -68,7 +71,7 @@ def num_fillers(texts: Iterable[str], kept: TextSearch) -> int:
 
 
 def _root(number: int, degree: int) -> int:
-    """The least integer whose power of that degree is at least the number."""
+    """Return the least integer that, to the power of `degree`, is at least `number`."""
     root = 1
     while root**degree < number:
         root += 1

@@ -1,8 +1,8 @@
 """Finds out in which form a chat template takes messages, by rendering small conversations.
 
-Some templates take a message's content as one text, some as a list of parts, some as either; some write the
-arguments of a call as JSON themselves, others want them as text; some recognize a message that calls a tool
-by its null content. The prompt of a trial shows this more reliably than the template's source.
+Some templates take a message's content as one text, some as a list of parts, some as either. Some write the
+arguments of a call as JSON themselves, others expect them as text. Some recognize a message that calls a tool
+by its null content. The prompt of a trial shows all this more reliably than the template's source.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from mlc_serve.text.conversation import Message, Tool
 
-# What a template writes for messages in their final form; None if it fails.
+# Returns what a template writes for messages in their final form, or None if it fails.
 Trial = Callable[[Sequence[Message], Sequence[Tool] | None], str | None]
 
 _ROLES = ("user", "system", "assistant", "tool")
@@ -39,7 +39,7 @@ class MessageForms:
 
     @classmethod
     def found_by(cls, trial: Trial) -> MessageForms:
-        """The forms that work in trials; where no trial works, those of most templates."""
+        """Return the forms that work in trials, or where no trial works, those of most templates."""
         questions = [
             form for form in (_text, _parts) if _is_written(trial([_message("user", form(_WORD))], None))
         ]
@@ -72,7 +72,7 @@ class MessageForms:
         )
 
     def fit(self, message: Message) -> dict[str, Any]:
-        """The message as the template takes it."""
+        """Return the message in the form that the template takes."""
         calls = message.get("tool_calls")
         content = self._content(message.get("content"), message["role"], has_calls=bool(calls))
         if not calls:
@@ -97,7 +97,7 @@ class MessageForms:
 
 
 def probes(forms: MessageForms) -> list[tuple[list[Message], list[Tool] | None]]:
-    """Short conversations in which every role occurs, in the form that the template takes."""
+    """Return short conversations in which every role occurs, in the form that the template takes."""
     question, answer = _message("user", "Which birds are there?"), _message("assistant", "Many.")
     calling = _calling(as_text=True, content=None)
     calling["tool_calls"][0]["function"]["parsed_arguments"] = _ARGUMENTS
@@ -130,13 +130,13 @@ def _parts(text: str) -> Any:
 
 
 def _is_written(prompt: str | None) -> bool:
-    """Whether the prompt holds the content, and not a list of parts written as Python or JSON."""
+    """Return whether the prompt contains the content, and not as a list of parts in Python or JSON."""
     return prompt is not None and _WORD in prompt and f'"text": "{_WORD}' not in prompt.replace("'", '"')
 
 
 def _call_is_written(prompt: str | None) -> bool:
-    """Whether the prompt holds the call, with arguments that are neither written as Python nor escaped as
-    JSON inside JSON, and with no content written as Python's None.
+    """Return whether the prompt contains the call, with arguments that are neither written as Python nor
+    escaped as JSON inside JSON, and without a content written as Python's None.
     """
     if prompt is None or _KEY not in prompt:
         return False

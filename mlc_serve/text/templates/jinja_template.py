@@ -13,7 +13,7 @@ from mlc_serve.text.templates.sandbox import TemplateRefusalError, TemplateSandb
 
 T = TypeVar("T")
 
-# A hundred times as long as templates are.
+# About a hundred times as long as usual templates.
 _LONGEST_SOURCE = 2**20
 _LONGEST_FAULT = 500
 
@@ -37,12 +37,12 @@ class JinjaTemplate:
 
     @property
     def asked(self) -> set[str]:
-        """Words by which the template may ask for what a key leads to: in `map(attribute="a.b")`, a and b."""
+        """The words that the template may use as keys, such as a and b in `map(attribute="a.b")`."""
         words = {word for text in self.literals for word in (text, *text.split("."))}
         return words | self._asked_names
 
     def run(self, variables: Mapping[str, Any], meter: Meter) -> list[str]:
-        """The text that the template writes, in pieces.
+        """Return the text that the template writes, in pieces.
 
         Raises InvalidRequestError (param "messages") if it refuses, fails, or uses up the meter.
         """

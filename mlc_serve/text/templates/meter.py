@@ -1,7 +1,7 @@
 """Counts the steps that the rendering of a template may still take.
 
 A step is about a microsecond of work, or 64 bytes: an iteration of a loop, a call, an element of a list, 64
-letters that are copied or read. So one number bounds a template's time and memory. Knows no template.
+letters that are copied or read. So one number bounds a template's time and memory.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from jinja2.runtime import Undefined
 
 T = TypeVar("T")
 
-# Bytes that an element of a list or a dict takes: the reference to it, and a small object.
+# The bytes that an element of a list or a dict takes: the reference to it, and a small object.
 ELEMENT = 64
-# Bytes that one step stands for.
+# The bytes that one step stands for.
 _STEP = 64
 _STEPS_PER_TEXT = 16
-# Bits of the longest number that a template may compute with: Python can't write longer ones anyway.
+# The most bits of a number that a template may compute with. Python can't write longer numbers anyway.
 _MAX_BITS = 1 << 14
 
 _SIZED = frozenset({dict, list, tuple})
@@ -104,17 +104,17 @@ class Meter:
 
 
 def text_size(text: str) -> int:
-    """The most bytes that a text can take."""
+    """Return the most bytes that a text can take."""
     return len(text) if text.isascii() else 4 * len(text)
 
 
 def settled(meter: Meter, value: Any) -> Any:
-    """The value with a known length: an iterator becomes a list."""
+    """Return the value with a known length: an iterator becomes a list."""
     return list(meter.counted(value)) if hasattr(type(value), "__next__") else value
 
 
 def _own_size(value: Any) -> int:
-    """The bytes of a value without its parts."""
+    """Return the bytes of a value without its parts."""
     kind = type(value)
     if kind is str:
         return text_size(value)

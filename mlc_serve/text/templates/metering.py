@@ -1,4 +1,4 @@
-"""Puts filters that spend steps into a parsed template, where no hook of Jinja2 sees the work.
+"""Puts filters that spend steps into a parsed template, for work that no hook of Jinja2 sees.
 
 Their names contain a space, so that no template can call or replace them.
 """
@@ -16,20 +16,20 @@ from mlc_serve.text.templates.meter import Meter, settled
 
 N = TypeVar("N", bound=nodes.Node)
 
-# Nodes of a template that are evaluated in about a microsecond.
+# About this many nodes of a template are evaluated in a microsecond.
 _NODES_PER_STEP = 4
 # Filters that have already counted the text that they return.
 _COUNTED_TEXTS = frozenset({"join", "lower", "replace", "string", "tojson", "trim", "upper"})
 
 
 def with_meters(tree: nodes.Template) -> nodes.Template:
-    """The same template, metered."""
+    """Return the same template with meters in it."""
     metered: nodes.Template = _Metering().visit(tree)
     return metered
 
 
 class _Metering(NodeTransformer):
-    """Adds the filters. A body that may run several times spends steps by its length each time it runs."""
+    """Adds the filters. A body that may run several times spends steps for its length each time it runs."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
         if node.test is not None:
@@ -89,7 +89,7 @@ class _Metering(NodeTransformer):
         return node
 
     def generic_visit(self, node: N, *args: Any, **kwargs: Any) -> N:
-        """The node with its children visited."""
+        """Visit the node's children, and return the node."""
         visited: N = super().generic_visit(node, *args, **kwargs)  # type: ignore[assignment]
         return visited
 
@@ -101,15 +101,15 @@ class _Metering(NodeTransformer):
 
 
 def _is_counted(node: nodes.Expr) -> bool:
-    """Whether the node is a constant, or a text that was counted when it was made."""
+    """Return whether the node is a constant, or a text that was counted when it was made."""
     if isinstance(node, nodes.Filter):
         return node.name in _COUNTED_TEXTS or node.name == _name("joined")
     return isinstance(node, nodes.TemplateData | nodes.Const)
 
 
 def _is_short(operands: list[nodes.Expr], operators: list[nodes.Operand]) -> bool:
-    """Whether a comparison takes constant time, such as `x in ["a", "b"]`: one side is a short constant, and
-    the other side is not searched.
+    """Return whether a comparison takes constant time, such as `x in ["a", "b"]`: one side is a short
+    constant, and the other side is not searched.
     """
     if len(operators) > 1:
         return False
@@ -132,7 +132,7 @@ def _name(name: str) -> str:
 
 
 def _steps(body: list[nodes.Node], lineno: int) -> nodes.Const:
-    """The steps that one run of the nodes takes."""
+    """Return the steps that one run of the nodes takes."""
     inner = [part for node in body for part in (node, *node.find_all(nodes.Node))]
     texts = sum(len(part.data) for part in inner if isinstance(part, nodes.TemplateData))
     return nodes.Const(1 + len(inner) // _NODES_PER_STEP + texts // 64, lineno=lineno)
@@ -155,14 +155,14 @@ def _written(context: Any, value: Any) -> Any:
 
 
 def _joined(context: Any, values: tuple[Any, ...]) -> str:
-    """The values as one text, as `~` joins them."""
+    """Return the values as one text, as `~` joins them."""
     meter: Meter = context.meter
     meter.build(costs.as_text(meter, values))
     return "".join(map(str, values))
 
 
 def _added(context: Any, values: tuple[Any, ...]) -> Any:
-    """The sum of the values, from left to right; texts are joined at once."""
+    """Return the sum of the values, added from left to right. Texts are joined in one step."""
     meter: Meter = context.meter
     if set(map(type, values)) == {str}:
         meter.build(4 * sum(map(len, values)))

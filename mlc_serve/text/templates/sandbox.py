@@ -40,7 +40,7 @@ class GenerationTag(Extension):
     tags: ClassVar[set[str]] = {"generation"}  # type: ignore[misc]
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
-        """The enclosed nodes."""
+        """Return the enclosed nodes."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
@@ -58,7 +58,7 @@ class MeteredContext(Context):
     meter: Meter
 
     def derived(self, locals: dict[str, Any] | None = None) -> MeteredContext:
-        """The context of an inner block."""
+        """Return the context of an inner block."""
         within: MeteredContext = super().derived(locals)  # type: ignore[assignment]
         within.meter = self.meter
         return within
@@ -85,7 +85,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         self.filters |= METERS
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        """The template's tree with its meters; every template is compiled from what this returns."""
+        """Return the template's tree with meters in it. Every template is compiled from such a tree."""
         tree = with_meters(super()._parse(source, name, filename))
         tree.set_environment(self)
         return tree
@@ -130,7 +130,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def _call_cost(self, function: Any) -> Cost:
-        """The cost of calling a function. Raises SecurityError if it has none."""
+        """Return the cost of calling a function. Raises SecurityError if it has none."""
         method = getattr(function, "__wrapped__", function)  # the sandbox puts a function around str.format
         if isinstance(method, BuiltinMethodType) and (cost := method_cost(method.__self__, method.__name__)):
             return partial(_of_owner, cost, method.__self__)
@@ -144,7 +144,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
 
 
 def _with_cost(function: Callable[..., Any], cost: Cost) -> Callable[..., Any]:
-    """A filter or a test that spends its steps before it does its work."""
+    """Return a filter or a test that spends its steps before it does its work."""
     wants = getattr(function, "jinja_pass_arg", None)
 
     def counted(context: MeteredContext, *args: Any, **named: Any) -> Any:
@@ -160,7 +160,7 @@ def _with_cost(function: Callable[..., Any], cost: Cost) -> Callable[..., Any]:
 
 
 def _wanted(wants: _PassArg | None, context: MeteredContext) -> tuple[Any, ...]:
-    """What Jinja2 passes to a function before its arguments."""
+    """Return what Jinja2 passes to a function before its arguments."""
     if wants is None:
         return ()
     if wants is _PassArg.context:
@@ -169,7 +169,7 @@ def _wanted(wants: _PassArg | None, context: MeteredContext) -> tuple[Any, ...]:
 
 
 def _bits_of(operator: str, left: int, right: int) -> int:
-    """The most bits that the operator's result can have."""
+    """Return the most bits that the operator's result can have."""
     if operator == "**":
         return left.bit_length() * max(right, 1)
     if operator == "*":
@@ -196,7 +196,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON for a model's eyes, not a browser's: nothing is escaped that JSON leaves as it is."""
+    """Return JSON for a model, not for a browser: nothing is escaped that need not be escaped in JSON."""
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )

@@ -1,7 +1,7 @@
 """Replaces the names of control tokens in a chat template by private-use characters.
 
-No client's text holds these characters, so each of them in the prompt is a control token of the template's
-own, however the template has joined and cut the client's texts.
+No client's text contains these characters, so each of them in the prompt is one of the template's own control
+tokens, however the template has joined and cut the client's texts.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ class StandIns:
 
     @property
     def names(self) -> Mapping[str, str]:
-        """Character -> name."""
+        """The names, by their characters."""
         return {character: name for name, character in self._characters.items()}
 
     def put_into(self, text: str) -> str:
-        """The text with each name replaced by its character."""
+        """Return the text with each name replaced by its character."""
         return self._names.replace(text, self._character)
 
     def take_from(self, text: str) -> str:
-        """The text with each character replaced by its name."""
+        """Return the text with each character replaced by its name."""
         return TextSearch(self.names).replace(text, self.names.__getitem__)
 
     def put_into_template(self, tree: nodes.Template) -> None:
-        """Do the same in what the template writes; names that it searches for in a text stay as they are."""
+        """Do the same to what the template writes. Names that it searches for in a text stay as they are."""
         _Replacing(self.put_into).visit(tree)
 
     def _character(self, name: str) -> str:

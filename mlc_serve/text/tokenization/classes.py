@@ -18,19 +18,19 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class TokenizerClass:
-    """`set_up` gives a tokenizer around a BPE model its pipeline, by the options of tokenizer_config.json.
+    """`set_up` gives a tokenizer with a BPE model its pipeline, by the options of tokenizer_config.json.
 
-    `named_tokens` are used where no file names such a token. With `reads_unknown`, characters outside the
-    vocabulary become the unknown token; with `from_sentencepiece`, the vocabulary may be in tokenizer.model
-    rather than in vocab.json and merges.txt.
+    `named_tokens` are used where no file declares a token of that name. With `reads_unknown`, characters
+    outside the vocabulary become the unknown token. With `from_sentencepiece`, the vocabulary may be in
+    tokenizer.model rather than in vocab.json and merges.txt.
     """
 
     set_up: Callable[[tokenizers.Tokenizer, Options], None]
     named_tokens: Mapping[str, str]
     reads_unknown: bool = False
     from_sentencepiece: bool = False
-    adds_begin_token: bool = False  # unless an option says otherwise, and even beside a tokenizer.json
-    renews_special_tokens: bool = False  # ignores their flags in the files
+    adds_begin_token: bool = False  # always with a tokenizer.json, else unless an option says otherwise
+    renews_special_tokens: bool = False  # ignores the flags that files declare for special tokens
 
 
 def _llama(tokenizer: tokenizers.Tokenizer, options: Options) -> None:

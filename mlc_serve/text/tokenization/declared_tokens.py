@@ -38,7 +38,7 @@ class DeclaredTokens:
     extra: list[AddedToken] | None
 
     def unnormalized(self) -> DeclaredTokens:
-        """A copy whose listed tokens are matched before a text is normalized."""
+        """Return a copy whose listed tokens are matched before a text is normalized."""
         return replace(self, added=[_with_flags(token, normalized=False) for token in self.added])
 
     def add_to(self, tokenizer: tokenizers.Tokenizer) -> None:
@@ -63,7 +63,7 @@ def read_declared_tokens(
     listed: Mapping[int, AddedToken],
     defaults: Mapping[str, str],
 ) -> DeclaredTokens:
-    """The tokens declared in a directory whose tokenizer_config.json is `config`.
+    """Return the tokens declared in a directory whose tokenizer_config.json is `config`.
 
     `listed` are the added tokens of its tokenizer.json, `defaults` the named tokens of its tokenizer class.
     Raises CheckpointError, which names the file and the key.
@@ -111,7 +111,7 @@ class _Reader:
             self._read_extra(_EXTRA_ONCE, declared.get(_EXTRA_ONCE))
 
     def read_ids(self, ids: Mapping[str, Any]) -> None:
-        """Read added_tokens.json: ids by text. A token is special if a file read before names it."""
+        """Read added_tokens.json: ids by text. A token is special if a file that was read before names it."""
         standard = (self._named.get(name) for name in STANDARD_NAMES)
         special = {token.content for token in (*standard, *(self._extra or ())) if token is not None}
         for text, token_id in ids.items():
@@ -120,7 +120,7 @@ class _Reader:
             self.added[token_id] = _token(text, {"content": text, "special": text in special})
 
     def declared(self, defaults: Mapping[str, str]) -> DeclaredTokens:
-        """Everything that was read. A named token has the flags that it has in the list."""
+        """Return everything that was read. A named token has the flags that the list gives it."""
         by_content = {token.content: token for token in self.added.values()}
         named = {name: AddedToken(text, special=True) for name, text in defaults.items()} | {
             name: token and by_content.get(token.content, token) for name, token in self._named.items()
@@ -171,7 +171,7 @@ def _object(key: str, value: Any) -> dict[str, Any]:
 
 
 def _token(key: str, value: Any, *, always_special: bool = False) -> AddedToken:
-    """A token given by its text, which makes it special, or by its text and flags."""
+    """Return a token that is given by its text, which makes it special, or by its text and flags."""
     if isinstance(value, str):
         return AddedToken(value, special=True)
     if not isinstance(value, dict) or not isinstance(value.get("content"), str):

@@ -26,10 +26,10 @@ class Detokenizer:
         self._last_space = ""  # held back while it may be the last
 
     def push(self, token_ids: Iterable[int]) -> str:
-        """The text that these tokens complete."""
+        """Return the text that these tokens complete."""
         tokenizer = self._tokenizer
         shown = self._rest + b"".join(map(tokenizer.shown_bytes, token_ids))
-        # The incremental decoder of codecs calls this, too, at the cost of one more Python call per token.
+        # The incremental decoder of codecs does the same, at the cost of one more Python call per token.
         text, num_used = codecs.utf_8_decode(shown, "replace", False)
         self._rest = shown[num_used:]
         if self._strip_next:
@@ -37,7 +37,7 @@ class Detokenizer:
         return self._without_last_space(text) if tokenizer.strips_last_space else text
 
     def finish(self) -> str:
-        """What is left at the end: U+FFFD if the last character stayed incomplete."""
+        """Return what is left at the end: U+FFFD if the last character is incomplete."""
         text = self._stripped(self._rest.decode(errors="replace"))
         self._rest = b""
         return self._last_space + text if text else ""

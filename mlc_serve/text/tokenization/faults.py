@@ -10,7 +10,7 @@ from mlc_serve.errors import MLCServeError
 
 @contextmanager
 def tokenizer_faults(told_as: Callable[[str], Exception]) -> Iterator[None]:
-    """Replace an error that the library raises by the one that `told_as` makes from its message in one line.
+    """Replace an error that the library raises by the one that `told_as` makes from its message.
 
     A panic reaches Python as a BaseException, not an Exception, of a class that can't be imported.
     """

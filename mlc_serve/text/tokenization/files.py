@@ -24,7 +24,7 @@ _CLASS_OF_MODEL = {"qwen2": "Qwen2Tokenizer"}
 
 
 def read_tokenizer(directory: Path) -> tokenizers.Tokenizer:
-    """The tokenizer of a model directory, with all the tokens that its files declare.
+    """Return the tokenizer of a model directory, with all the tokens that its files declare.
 
     Raises CheckpointError, which names the file that is missing or wrong.
     """
@@ -43,7 +43,9 @@ def read_tokenizer(directory: Path) -> tokenizers.Tokenizer:
 def _from_tokenizer_json(
     directory: Path, saved: tokenizers.Tokenizer, config: Options
 ) -> tokenizers.Tokenizer:
-    """The file says which tokens go around each text; the options for begin and end tokens are ignored."""
+    """Make a tokenizer from tokenizer.json. That says which tokens go around each text, so the options for
+    begin and end tokens are ignored.
+    """
     known = _class_of(directory, config, saved)
     padding = {} if saved.padding is None else {"pad_token": saved.padding["pad_token"]}
     named = {**padding, **(known.named_tokens if known else {})}
@@ -103,7 +105,7 @@ def _read_file(path: Path) -> tokenizers.Tokenizer:
 def _class_of(
     directory: Path, config: Options, saved: tokenizers.Tokenizer | None = None
 ) -> TokenizerClass | None:
-    """The class that builds its own pipeline around the vocabulary; None to use tokenizer.json as it is."""
+    """Return the class that builds its own pipeline, or None if tokenizer.json is used as it is."""
     model = read_json_object_if_present(directory / "config.json") or read_json_object_if_present(
         directory / "mlc-chat-config.json"
     )
@@ -117,7 +119,7 @@ def _class_of(
 
 
 def _is_byte_level(tokenizer: tokenizers.Tokenizer) -> bool:
-    """Whether a tokenizer is byte-level. Many of these are declared as Llama's class, which is not."""
+    """Return whether a tokenizer is byte-level. Many byte-level ones declare Llama's class, which isn't."""
     steps = (tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.post_processor, tokenizer.decoder)
     return any(b'"ByteLevel"' in step.__getstate__() for step in steps if step is not None)
 

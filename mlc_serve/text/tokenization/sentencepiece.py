@@ -61,12 +61,12 @@ class SentencePieceFile:
         self._ids = {piece.piece: i for i, piece in enumerate(self._model.pieces)}
 
     def bpe(self) -> models.BPE:
-        """The pieces as a BPE model in which pieces with lower ids are merged first."""
+        """Return the pieces as a BPE model in which pieces with lower ids are merged first."""
         merges = [parts for piece in self._ids for parts in _parts_of(piece, self._ids)]
         return models.BPE(vocab=self._ids, merges=merges)
 
     def named_tokens(self) -> dict[str, str]:
-        """The pieces for the beginning of a text, its end, and unknown text, by names such as `bos_token`."""
+        """Return the pieces for a text's beginning, its end and unknown text, by names like `bos_token`."""
         trainer = self._model.trainer
         names = ("bos", "eos", "unk")
         return {
@@ -76,8 +76,9 @@ class SentencePieceFile:
         }
 
     def added_tokens(self, *, with_user_defined: bool) -> list[AddedToken]:
-        """The control pieces, which are special, and the user-defined pieces if asked for: the pipeline of
-        `tokenizer` finds these itself, others don't.
+        """Return the control pieces, which are special, and with `with_user_defined` the user-defined ones.
+
+        The pipeline of `tokenizer` finds user-defined pieces by itself; other pipelines don't.
         """
         kinds = (_CONTROL, _USER_DEFINED) if with_user_defined else (_CONTROL,)
         return [
@@ -92,8 +93,8 @@ class SentencePieceFile:
         return bool(self._model.normalizer.add_dummy_prefix)
 
     def tokenizer(self, *, first_only: bool) -> tokenizers.Tokenizer:
-        """The whole pipeline that the file describes. A space goes before every text between added tokens, or
-        with `first_only` before the first one only.
+        """Return the whole pipeline that the file describes. A space is put before every text between added
+        tokens, or with `first_only` before the first text only.
         """
         tokenizer = tokenizers.Tokenizer(self._own_model())
         tokenizer.normalizer = normalizers.Sequence(list(self._normalizers(first_only)))
@@ -127,7 +128,7 @@ class SentencePieceFile:
         return [parts for _, _, parts in sorted(ranked)]
 
     def _user_defined(self) -> list[str]:
-        """Longest first."""
+        """Return the user-defined pieces, the longest first."""
         pieces = (piece.piece for piece in self._model.pieces if piece.type == _USER_DEFINED)
         return sorted(pieces, key=len, reverse=True)
 
@@ -162,7 +163,7 @@ class SentencePieceFile:
 
 
 def _parts_of(piece: str, known: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The ways to compose a piece of two others."""
+    """Yield the ways to compose a piece from two others."""
     for cut in range(1, len(piece)):
         left, right = piece[:cut], piece[cut:]
         if left in known and right in known:
@@ -170,7 +171,7 @@ def _parts_of(piece: str, known: Mapping[str, Any]) -> Iterator[tuple[str, str]]
 
 
 def _model_class() -> type[Any]:
-    """The class of the file's message, with the fields that matter here."""
+    """Return the class of the file's message, with the fields that matter here."""
     file = descriptor_pb2.FileDescriptorProto(name="sentencepiece", package="sentencepiece", syntax="proto2")
     for name, fields in _FIELDS.items():
         message = file.message_type.add(name=name)

@@ -1,4 +1,4 @@
-"""The bytes that one vocabulary entry stands for. Knows no tokenizer file and no ids.
+"""The bytes that one vocabulary entry stands for. Knows nothing about tokenizer files and ids.
 
 Byte-level BPE (GPT-2, Llama 3, Qwen2) writes each byte as one printable character. SentencePiece (Llama 2,
 Gemma) writes text as it is, a space as "▁", and the bytes of characters outside its vocabulary as "<0xNN>".
@@ -47,7 +47,9 @@ class EntryDecoder:
         self.to_bytes: ToBytes = _byte_level_bytes if self.is_byte_level else self._other_bytes
 
     def added_to_bytes(self, text: str) -> bytes:
-        """The bytes of an entry added to the learned vocabulary; byte-level ones are stored as plain text."""
+        """Return the bytes of an entry that was added to the vocabulary. Byte-level tokenizers store such
+        entries as plain text.
+        """
         return text.encode() if self.is_byte_level else self.to_bytes(text)
 
     def _other_bytes(self, entry: str) -> bytes:
@@ -55,7 +57,7 @@ class EntryDecoder:
         return bytes([int(byte[1], 16)]) if byte else self._in_the_middle(entry).encode()
 
     def _in_the_middle(self, entry: str) -> str:
-        """The entry's text between other text, which may differ from its text at either end."""
+        """Return the entry's text between other text, which may differ from its text at either end."""
         whole = self._decoded([_NEIGHBOUR, entry, _NEIGHBOUR])
         return whole[self._before : len(whole) - self._behind]
 
@@ -64,7 +66,7 @@ class EntryDecoder:
 
 
 def _decoder_steps(tokenizer: tokenizers.Tokenizer) -> Iterator[dict[str, Any]]:
-    """The steps of the declared decoder, with nested sequences flattened; nothing if there is no decoder."""
+    """Yield the steps of the declared decoder, if there is one, with nested sequences flattened."""
     if tokenizer.decoder is None:
         return
     waiting = [json.loads(tokenizer.decoder.__getstate__())]
@@ -77,10 +79,10 @@ def _decoder_steps(tokenizer: tokenizers.Tokenizer) -> Iterator[dict[str, Any]]:
 
 
 def _stand_ins() -> dict[int, str]:
-    """A translation table from the printable character of a byte to chr(byte), which moves all other
-    characters below 256 out of the way.
+    """Return a translation table from the printable character that stands for a byte to chr(byte).
 
-    Printable Latin-1 stands for itself; the other bytes are numbered from U+0100, in order.
+    Printable Latin-1 stands for itself; the other bytes are numbered from U+0100, in order. The table moves
+    all other characters below 256 out of the way.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = sorted(set(range(256)) - set(printable))

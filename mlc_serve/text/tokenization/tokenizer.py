@@ -17,7 +17,7 @@ from mlc_serve.text.tokenization.token_bytes import EntryDecoder
 
 # Some models mark these as special, but they are part of an answer: tool calls are found by them.
 _VISIBLE_TAGS = frozenset({"<tool_call>", "</tool_call>"})
-# How many times shorter a normalizer can make a text: three Korean letters become one character, runs of
+# How many times shorter a normalizer may make a text: three Korean letters become one character, runs of
 # white space one space. No useful text shrinks more than this.
 _MOST_SHORTENED = 4
 
@@ -59,7 +59,10 @@ class Tokenizer:
 
     @classmethod
     def from_directory(cls, path: str | Path) -> Tokenizer:
-        """The tokenizer of a model directory. Raises CheckpointError, which names a missing or wrong file."""
+        """Return the tokenizer of a model directory.
+
+        Raises CheckpointError, which names the file that is missing or wrong.
+        """
         try:
             with tokenizer_faults(lambda fault: CheckpointError(f"the tokenizer can't be used: {fault}")):
                 tokenizer = cls(read_tokenizer(Path(path)))
@@ -71,10 +74,10 @@ class Tokenizer:
         return tokenizer
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """The ids of a text. Names of special tokens in it become special tokens.
+        """Return the ids of a text. Names of special tokens in it become special tokens.
 
         `add_special_tokens` adds what the tokenizer puts around every text, such as a begin token. Raises
-        InvalidRequestError if the text is not valid Unicode: it holds a lone half of a surrogate pair.
+        InvalidRequestError if the text contains half of a surrogate pair, which is not valid Unicode.
         """
         _check_unicode(text)
         with tokenizer_faults(_cannot_read):
@@ -83,7 +86,7 @@ class Tokenizer:
         return encoded.ids
 
     def encode_pieces(self, pieces: Sequence[Piece]) -> list[int]:
-        """The ids of the joined pieces, in which only the control pieces are control tokens.
+        """Return the ids of the joined pieces, in which only the control pieces are control tokens.
 
         A control piece is one of `special_texts`. Raises InvalidRequestError as `encode` does, and if the
         tokenizer can't encode a special token's name in other text as plain text.
@@ -94,25 +97,26 @@ class Tokenizer:
             return self._pieces.encode(pieces)
 
     def fewest_tokens(self, num_characters: int) -> int:
-        """The fewest tokens that a text of this length can have, by the length of the longest entry."""
+        """Return the fewest tokens that a text of this length can have, given the longest entry."""
         return -(-num_characters // self._most_characters)
 
     def decode(self, token_ids: Iterable[int]) -> str:
-        """The text of a whole sequence, without special tokens. Bytes that are not UTF-8 become U+FFFD.
+        """Return the text of a whole sequence, without special tokens.
 
-        The space that some tokenizers put before or after every text is removed again.
+        Bytes that are not UTF-8 become U+FFFD. The space that some tokenizers put before or after every text
+        is removed again.
         """
         text = b"".join(map(self.shown_bytes, token_ids)).decode(errors="replace")
         text = text.removesuffix(" ") if self.strips_last_space else text
         return text.removeprefix(" ") if self.strips_leading_space else text
 
     def token_id(self, entry: str) -> int | None:
-        """The id of an entry under its own name, such as that of a special token; None if there is none."""
+        """Return the id of an entry, such as the name of a special token, or None if there is none."""
         found: int | None = self._tokenizer.token_to_id(entry)
         return found
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The id's bytes: for a special token those of its name, for an id without an entry none."""
+        """Return the id's bytes: for a special token those of its name, for an id without an entry none."""
         known = self._bytes.get(token_id)
         if known is not None:
             return known
@@ -123,15 +127,15 @@ class Tokenizer:
         return found
 
     def shown_bytes(self, token_id: int) -> bytes:
-        """The id's bytes in decoded text: for a special token none."""
+        """Return the id's bytes in decoded text: none for a special token."""
         return b"" if token_id in self._special_ids else self.token_bytes(token_id)
 
     def token_text(self, token_id: int) -> str:
-        """The token's bytes decoded by themselves, with U+FFFD where they are only part of a character."""
+        """Return the token's bytes decoded by themselves, with U+FFFD for an incomplete character."""
         return self.token_bytes(token_id).decode(errors="replace")
 
     def is_special(self, token_id: int) -> bool:
-        """Whether the id controls the model and is not shown in decoded text."""
+        """Return whether the id controls the model and is not shown in decoded text."""
         return token_id in self._special_ids
 
 
@@ -141,7 +145,7 @@ def _check_unicode(text: str) -> None:
     except UnicodeEncodeError as error:
         character = text[error.start]
         raise InvalidRequestError(
-            f"the text holds {character!r} at {error.start}, which is half of a surrogate pair"
+            f"the text contains {character!r} at {error.start}, which is half of a surrogate pair"
         ) from error
 
 
