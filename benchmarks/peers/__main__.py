@@ -75,7 +75,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--set-up-only", action="store_true", help="build and convert, and measure nothing")
     home = Path(os.environ.get(HOME_VARIABLE, DEFAULT_HOME))
     parser.add_argument(
-        "--home", type=Path, default=home, help=f"where builds and models are kept (also {HOME_VARIABLE}): {home}"
+        "--home", type=Path, default=home, help=f"for builds and models (also {HOME_VARIABLE}): {home}"
     )
     return parser
 
