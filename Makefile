@@ -1,4 +1,4 @@
-# Everything runs in .venv, which is made and brought up to date when pyproject.toml changes.
+# Everything runs in .venv, which is created if it is missing, and updated when pyproject.toml changes.
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
@@ -18,13 +18,13 @@ NODE_MISSING := echo "node (20.19 or newer) is not installed: the page's tests a
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-serve: $(INSTALLED) ## Serve the demo model; another one: make serve ARGS="DIR --port 8080"
+serve: $(INSTALLED) ## Serve the demo model; to serve another one: make serve ARGS="DIR --port 8080"
 	$(BIN)/python -m mlc_serve serve $(ARGS)
 
-test: lint ## Lint, then run all tests; some of them: make test ARGS=tests/engine
+test: lint ## Lint, then run all tests; to run some of them: make test ARGS=tests/engine
 	$(PYTEST) $(ARGS)
 
-test-fast: $(TEST_INSTALLED) ## Run the tests that take neither a compiler, PyTorch nor a browser, in less than a minute
+test-fast: $(TEST_INSTALLED) ## Run the tests that need no compiler, PyTorch or browser, in less than a minute
 	$(PYTEST) -p tests.fast $(ARGS)
 
 lint: $(DEV_INSTALLED) ## Check style, format (ruff) and types (mypy)
@@ -32,11 +32,11 @@ lint: $(DEV_INSTALLED) ## Check style, format (ruff) and types (mypy)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 
-format: $(DEV_INSTALLED) ## Format the sources, and mend what ruff can mend
+format: $(DEV_INSTALLED) ## Format the sources, and fix what ruff can fix
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-coverage: $(DEV_INSTALLED) ## Show which lines the fast tests miss; those of more tests: make coverage ARGS="…"
+coverage: $(DEV_INSTALLED) ## Show which lines the fast tests miss; to run more tests: make coverage ARGS="…"
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -p tests.fast $(ARGS)
 	$(BIN)/coverage combine --quiet

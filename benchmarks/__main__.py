@@ -9,7 +9,7 @@ from benchmarks import http_overhead, offline, online
 
 
 def main() -> None:
-    """Run each of them with this program's command line."""
+    """Run each benchmark with this program's command line."""
     offline.main()
     online.main()
     http_overhead.main()

@@ -6,7 +6,8 @@ Without MODEL the demo model is measured, which was trained on such questions. A
 tokens of the answers. Each is predicted from the question and from the answer up to it:
 
 perplexity       of the answers' tokens; `rise_pct` says by how many percent it is above float32's
-mean_error       absolute difference of logprobs from float32's, over the whole vocabulary; so is `max_error`
+mean_error       mean absolute difference of logprobs from float32's, over the whole vocabulary; the largest
+                 one is `max_error`
 same_greedy_pct  percentage of positions with the same likeliest token as in float32
 kl               Kullback-Leibler divergence from float32, in nats, the mean over positions
 """

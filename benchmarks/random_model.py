@@ -2,9 +2,9 @@
 
     python -m benchmarks.random_model --shape smollm2-135m --out DIR [--dtype float32] [--seed 1]
 
-Speed depends on shapes alone, so that such a checkpoint can stand in for a model, and nothing is downloaded.
-Every tensor has a generator of its own, which is seeded with the tensor's name, so that its values depend
-neither on the order nor on other tensors.
+Speed depends only on shapes, so such a checkpoint can stand in for a model, and nothing is downloaded. Every
+tensor has its own random generator, which is seeded with the tensor's name, so that its values depend neither
+on the order of the tensors nor on the other tensors.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from benchmarks.shapes import SHAPES
 
 
 class Start:
-    """An engine in a process of its own."""
+    """An engine in its own process."""
 
     def __init__(self, settings: Settings, cell: Cell) -> None:
         context = multiprocessing.get_context("spawn")

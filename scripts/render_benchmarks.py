@@ -39,7 +39,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The three engines side by side on one shape, in so many bits. `rows` are by what was measured."""
+    """The three engines side by side on one shape, in `bits` bits. `rows` are by what was measured."""
 
     shape: str
     bits: str
@@ -54,7 +54,7 @@ class Comparison:
         return cls(found[1], found[2], {str(row["tokens/s"]): row for row in report.rows})
 
     def lines(self) -> Sequence[Line]:
-        """What a table says of it: one line for decoding, and one for prefill."""
+        """The lines of a table: one for decoding, and one for prefill."""
         return [self._line("batch 1 / 8 / 32", BATCHES), self._line(PREFILL, (PREFILL,))]
 
     def _line(self, title: str, measured: Sequence[str]) -> Line:
@@ -125,12 +125,12 @@ class Results:
 
 
 def _median(rate: object) -> str:
-    """A rate is a median, and the range behind it in brackets."""
+    """The median of a rate, which may be followed by the range in brackets."""
     return str(rate).partition(" (")[0]
 
 
 def _our_share(row: Row) -> str:
-    """Shares are of all engines, ours first."""
+    """Our share of the limit, which comes first in the list of all engines' shares."""
     share = str(row["share of the limit"]).partition(",")[0]
     return "" if share == "-" else share.replace("%", " %")
 

@@ -50,7 +50,7 @@ PARTS: dict[str, type[RequestPart]] = {
 
 
 def tables() -> str:
-    """A table for each kind of object within a request; what both requests have is in the first alone."""
+    """A table for each kind of object in a request. Fields of both requests are only in the first table."""
     return "\n".join(_table(title, kind) for title, kind in PARTS.items())
 
 
@@ -82,7 +82,7 @@ def _honoured(name: str, field: FieldInfo, schema: dict[str, Any]) -> str:
 
 
 def _default(default: object) -> str:
-    """Nothing for what is empty or off by default."""
+    """The default in words; no words if the field is empty or off by default."""
     return f" Default: `{json.dumps(default)}`." if isinstance(default, int | str) and default else ""
 
 
@@ -93,7 +93,7 @@ def _without_effect(names: Sequence[str], entry: WithoutEffect) -> str:
 
 
 def _accepted(schema: dict[str, Any]) -> str:
-    """What a JSON schema admits, in words. Null is always accepted, and not told."""
+    """What a JSON schema admits, in words. Null is always accepted, so it is not mentioned."""
     kinds = [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
     return " or ".join(dict.fromkeys(_kind(kind) for kind in kinds))
 

@@ -3,8 +3,8 @@
     python scripts/train_demo_model.py --out DIR [--preset full] [--steps N] [--seed S]
                                         [--resume | --start MODEL]
 
-The model is written to DIR as a Hugging Face model directory, the run's checkpoint next to it in
-DIR.checkpoint. A run starts from scratch, from its checkpoint, or from MODEL, which an earlier run exported.
+The model is written to DIR as a Hugging Face model directory, and the run's checkpoint to DIR.checkpoint,
+next to it. A run starts from scratch, from its checkpoint, or from MODEL, which an earlier run exported.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def train(run: Run, num_steps: int, checkpoint: Path, out: Path) -> None:
-    """Advance `run` to `num_steps`; every few minutes save, score and export it."""
+    """Advance `run` to `num_steps`. Every few minutes, save, score and export it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     began, losses = time.monotonic(), []
     while run.step < num_steps:

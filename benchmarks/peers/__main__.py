@@ -71,11 +71,11 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=5, help="rounds, in each of which every side runs once")
     parser.add_argument("--cells", nargs="*", choices=names, default=names)
     parser.add_argument("--http", action="store_true", help="compare the servers, too")
-    parser.add_argument("--quantization", choices=SCHEMES, help="ours for every --bits")
+    parser.add_argument("--quantization", choices=SCHEMES, help="our scheme, for every --bits")
     parser.add_argument("--set-up-only", action="store_true", help="build and convert, and measure nothing")
     home = Path(os.environ.get(HOME_VARIABLE, DEFAULT_HOME))
     parser.add_argument(
-        "--home", type=Path, default=home, help=f"what is built and converted (also {HOME_VARIABLE}): {home}"
+        "--home", type=Path, default=home, help=f"for builds and models (also {HOME_VARIABLE}): {home}"
     )
     return parser
 

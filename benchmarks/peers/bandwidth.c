@@ -10,7 +10,7 @@ static const size_t HUGE_PAGE = (size_t)2 << 20;
 
 typedef int vector __attribute__((vector_size(64)));
 
-// The exclusive or of a part of the memory: cheaper than memory on every machine, and can't be left out.
+// The exclusive or of a part of the memory: it takes less time than reading memory, and can't be left out.
 static int fold(const vector *part, size_t count) {
   vector sums[STREAMS] = {0};
   for (size_t i = 0; i < count; i += STREAMS)
@@ -31,7 +31,7 @@ int main(void) {
   size_t part = SIZE / sizeof *memory / omp_get_max_threads() / STREAMS * STREAMS;
   volatile int result = 0;
   double rates[PASSES];
-  for (int pass = -1; pass < PASSES; pass++) {  // the first one fills the pages, by the cores that will read them
+  for (int pass = -1; pass < PASSES; pass++) {  // in the first one, each core fills the pages that it will read
     double start = omp_get_wtime();
 #pragma omp parallel
     {

@@ -1,4 +1,4 @@
-"""What is measured. This module knows no engine, and the peers' interpreter has all that it imports."""
+"""What is measured. This module knows no engine, and imports only what the peers' interpreter has."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ CONTEXT_STEP = 256
 
 @dataclass(frozen=True)
 class LlamaCpp:
-    """A build of llama.cpp in a directory of its own."""
+    """A build of llama.cpp in its own directory."""
 
     directory: Path
 
@@ -75,7 +75,7 @@ class LlamaCppModel:
         return self.file.stat().st_size
 
     def measure(self, cell: Cell) -> float:
-        """Tokens per second in a cell, measured in a process of its own, which warms up by itself."""
+        """Tokens per second in a cell, measured in a separate process, which warms up by itself."""
         return self._prefill(cell) if cell.is_prefill else self._decode(cell)
 
     def _prefill(self, cell: Cell) -> float:

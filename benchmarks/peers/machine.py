@@ -11,7 +11,7 @@ from benchmarks.peers.process import last_json, run
 
 SOURCES = Path(__file__).parent
 FLAGS = ("-O3", "-march=native", "-fopenmp")
-# Narrower types first: what a quantized model is computed with where the machine can.
+# Narrower types first: a quantized model is computed with the narrowest type that the machine supports.
 TYPES = ("int8", "bf16", "f32")
 
 

@@ -1,4 +1,4 @@
-"""What others used of the cores during a measurement. A figure from a busy machine is worth little."""
+"""What others used of the cores during a measurement. Figures from a busy machine are worth little."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ class Moment:
         return cls(time.monotonic(), busy, sum(os.times()[:4]))
 
     def others_until(self, end: Moment, cores: int) -> float:
-        """The share of all cores, 0 to 1, that others and the hypervisor used until `end`."""
+        """The share of all cores, 0 to 1, that other processes and the hypervisor used until `end`."""
         others = (end.busy - self.busy) - (end.own - self.own)
         return min(max(others / (cores * (end.clock - self.clock)), 0.0), 1.0)

@@ -1,4 +1,4 @@
-"""OpenVINO GenAI: a virtual environment of its own, exported models, and a program that measures it."""
+"""OpenVINO GenAI: its own virtual environment, exported models, and a program that measures it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMATS: Mapping[int, tuple[str, Sequence[str]]] = {
 
 @dataclass(frozen=True)
 class OpenVino:
-    """A virtual environment with OpenVINO GenAI and what converts models, also for llama.cpp."""
+    """A virtual environment with OpenVINO GenAI and with programs that convert models, also for llama.cpp."""
 
     directory: Path
 
@@ -80,7 +80,7 @@ class OpenVinoModel:
         return (self.directory / "openvino_model.bin").stat().st_size
 
     def measure(self, cell: Cell) -> float:
-        """Tokens per second in a cell, measured in a process of its own."""
+        """Tokens per second in a cell, measured in a separate process."""
         return self._run("cell", cell.name)
 
     def measure_load(self, concurrency: int) -> float:

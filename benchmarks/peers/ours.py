@@ -1,4 +1,4 @@
-"""Our engine as one of the sides: a process measures one cell in the way of benchmarks.offline.
+"""Our engine as one of the sides: a process measures one cell as benchmarks.offline does.
 
 python -m benchmarks.peers.ours --model DIR --quantization NAME --cell b8
 """
@@ -43,7 +43,7 @@ class OurModel:
         return int(matrix_size(self.shape) * bytes_of_weight(self.quantization))
 
     def measure(self, cell: Cell) -> float:
-        """Tokens per second in a cell, measured in a process of its own."""
+        """Tokens per second in a cell, measured in a separate process."""
         options = ["--model", str(self.checkpoint), "--quantization", self.quantization, "--cell", cell.name]
         return float(last_json(run_module(sys.executable, "benchmarks.peers.ours", *options))["tokens_per_s"])
 

@@ -1,5 +1,6 @@
-// What all cores together compute with operands in registers: Gop/s, a multiplication and an addition being two,
-// the best of several runs. Types for which this machine has no instruction are left out.
+// How fast all cores together compute with operands in registers: Gop/s, where a multiplication and an
+// addition count as two, in the best of several runs. Types for which this machine has no instruction are
+// left out.
 #include <omp.h>
 #include <stdio.h>
 #if defined(__x86_64__)

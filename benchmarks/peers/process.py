@@ -1,4 +1,4 @@
-"""Run another program to its end, and read what it printed. This module knows nothing of engines."""
+"""Run another program to its end, and read what it printed. This module knows nothing about engines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOWN_OF_ERROR = 2000
 
 
 def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> str:
-    """Run a program and return what it printed. Raises RuntimeError with its last words if it failed."""
+    """Run a program and return what it printed. Raises RuntimeError, with the end of that, if it failed."""
     words = [str(word) for word in command]
     done = subprocess.run(
         words, capture_output=True, text=True, check=False, env={**os.environ, **(environment or {})}
@@ -32,7 +32,7 @@ def run_module(python: str | Path, module: str, *arguments: str | Path) -> str:
 
 
 def last_json(output: str) -> dict[str, Any]:
-    """The last JSON object on a line of its own. Raises ValueError if there is none."""
+    """The last JSON object that fills a line. Raises ValueError if there is none."""
     lines = [line for line in output.splitlines() if line.startswith("{")]
     if not lines:
         raise ValueError(f"no line of JSON in {output!r}")

@@ -28,7 +28,7 @@ class Side(Protocol):
     def name(self) -> str: ...
 
     def measure(self, cell: Cell) -> float:
-        """Tokens per second in a cell, measured in a process of its own."""
+        """Tokens per second in a cell, measured in a separate process."""
 
     def weight_bytes(self) -> int:
         """Bytes of weights that are read for each token at batch 1."""

@@ -1,7 +1,7 @@
 """The comparison of servers: closed-loop streaming load over HTTP, and two probes of fairness.
 
 OpenVINO GenAI has no server here. Its rate for the same load is that of the library alone, prefill included.
-Every request has a connection of its own, because llama-server closes those that it promised to keep.
+Every request has its own connection, because llama-server closes connections that it promised to keep.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Start and end the servers that are compared. This module knows nothing of the load on them."""
+"""Start and end the servers that are compared. This module knows nothing about the load on them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def our_server(model: OurModel, log: Path) -> Start:
 
 
 def llama_server(model: LlamaCppModel, slots: int, log: Path) -> Start:
-    """How to start llama-server with so many slots."""
+    """How to start llama-server with `slots` slots."""
     sizes = ["--parallel", str(slots), "--ctx-size", str(slots * SLOT_TOKENS)]
     options = ["--threads-batch", str(model.threads), "--cache-ram", "0"]
     return lambda: running(Program([*model.command("llama-server"), *sizes, *options], "/health"), log)

@@ -54,7 +54,7 @@ def _share(
 
 
 def record(comparison: Comparison) -> dict[str, object]:
-    """All samples of a cell, as programs read them."""
+    """All samples of a cell, in a form for programs."""
     samples = {
         name: [
             {"tokens_per_s": sample.rate, "memory_gb_s": sample.bandwidth, "others": sample.others}

@@ -1,7 +1,7 @@
 """Architecture + quantization + target -> a library that the Relax VM runs.
 
-Needs all of TVM: a process that was told to load TVM's runtime alone, as one that a server starts is, forgets
-it.
+It needs all of TVM. A process that a server starts has inherited the setting by which only TVM's runtime is
+loaded, so this package removes that setting.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from mlc_serve.models.layers import Layers
 from mlc_serve.models.table import read_architecture
 from mlc_serve.quantization.scheme import find_scheme
 
-# The largest forward pass, which memory for activations is planned for. A server may choose smaller ones.
+# The largest forward pass that memory for activations is planned for. A server may choose a smaller one.
 MAX_PREFILL_CHUNK = 2048
 MAX_BATCH_SIZE = 128
 
@@ -56,7 +56,7 @@ def compile_library(
     """
     _check_linker()
     if not output.parent.is_dir():
-        raise CompileError(f"{output} can't be written: {output.parent} is no directory")
+        raise CompileError(f"{output} can't be written: {output.parent} is not a directory")
     report(STAGES[0])
     module, metadata = export_model(model_type, config, quantization, target, level)
     try:
@@ -72,11 +72,11 @@ def compile_library(
 
 def _check_linker() -> None:
     if sys.platform != "win32" and cc.get_cc() is None:
-        raise CompileError("linking a library takes a C compiler, such as gcc or clang, and none is on PATH")
+        raise CompileError("linking a library needs a C compiler, such as gcc or clang, and none is on PATH")
 
 
 def _last_line(error: BaseException) -> str:
-    """The last line of an error's text: what comes before it is output of tools."""
+    """The last line of an error's text: the lines before it are the output of tools."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

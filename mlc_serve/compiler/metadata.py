@@ -21,7 +21,7 @@ def describe(
     max_batch_size: int,
 ) -> dict[str, Any]:
     """The metadata of a library. Parameters are listed in the order in which its functions take them.
-    `bytes_per_value` has the size of a value of an activation, and that of a value in the KV cache.
+    `bytes_per_value` holds the size of a value of an activation, and that of a value in the KV cache.
     """
     activation_bytes, cache_bytes = bytes_per_value
     shape = architecture.attention

@@ -1,4 +1,4 @@
-"""Optimization levels: which freedoms a compiled model takes."""
+"""Optimization levels: what a compiled model may do to be faster."""
 
 from __future__ import annotations
 

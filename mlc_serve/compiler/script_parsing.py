@@ -1,6 +1,6 @@
-"""Shorter ways through TVM 0.27's parser of scripts, which took three quarters of a model's compile time.
+"""Replaces slow parts of TVM 0.27's script parser, which took three quarters of a model's compile time.
 
-They change how long it takes, and nothing that it returns.
+The parser returns the same as before.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _evaluate_any = evaluator._eval_expr
 
 
 def take_shorter_ways() -> None:
-    """Have all scripts of this process parsed so."""
+    """Replace the slow parts in this process."""
     entry.inspect = SimpleNamespace(**{**vars(inspect), "stack": _callers})
     ScriptMacro._find_parser_def = _parser_of_caller
     Source.as_ast = _tree_of
@@ -27,7 +27,7 @@ def take_shorter_ways() -> None:
 
 
 def _callers() -> list[SimpleNamespace]:
-    """The frames that inspect.stack() lists, without the source lines, which only scripts in classes need."""
+    """Replaces inspect.stack(), without the lines of source, which only scripts in classes need."""
     frames, frame = [], inspect.currentframe()
     while frame is not None:
         frames.append(SimpleNamespace(frame=frame, code_context=None))
@@ -36,7 +36,7 @@ def _callers() -> list[SimpleNamespace]:
 
 
 def _parser_of_caller(_macro: Any) -> Any:
-    """As the method does that asks `inspect` for the source lines of all callers, at each call of a macro."""
+    """Replaces a method that asks `inspect` for the source lines of all callers at each call of a macro."""
     frame = inspect.currentframe()
     while frame is not None:
         parser = frame.f_globals.get(ScriptMacro.parser_object_name)
@@ -47,7 +47,7 @@ def _parser_of_caller(_macro: Any) -> Any:
 
 
 def _tree_of(source: Source) -> Any:
-    """As the method does that parses a macro's source at each of its calls."""
+    """Replaces a method that parses a macro's source at each call of the macro."""
     return _parsed(source.source)
 
 
@@ -57,7 +57,7 @@ def _parsed(source: str) -> Any:
 
 
 def _evaluated(node: Any, values: dict[str, Any] | None) -> Any:
-    """As the function does that compiles an expression in order to evaluate it, be it a bare name."""
+    """Replaces a function that compiles every expression in order to evaluate it, even a bare name."""
     if isinstance(node, doc.Constant):
         return node.value
     if isinstance(node, doc.Name) and values is not None and node.id in values:

@@ -9,8 +9,8 @@ from mlc_serve.errors import CompileError
 
 
 def target_for(device: str, arch: str | None = None) -> Target:
-    """The target to compile for. `device` is a kind, or kind:index for one of several; `arch` is the CPU's or
-    GPU's architecture, by default that of the device itself.
+    """The target to compile for. `device` is a kind, or kind:index for one of several devices; `arch` is the
+    architecture of the CPU or GPU, by default that of the device itself.
 
     Raises CompileError if TVM knows no such target, or can't tell its architecture.
     """

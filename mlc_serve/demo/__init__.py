@@ -1,4 +1,4 @@
-"""Where the small chat model that ships with the package is. Does not know how it is loaded."""
+"""Says where the small chat model is that ships with the package."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ def bench_in_process(
 ) -> list[Row]:
     """Measure the prefill of one prompt and the decode of each batch; one row each. Raises StartupError.
 
-    Limits that are not set are made large enough. The prefix cache is off, since it would save the work that
-    is being measured.
+    Limits that are not set are made large enough. The prefix cache is off, because it would save the work
+    that is measured.
     """
     config = _large_enough(engine, workload, prefill_tokens, max(batches))
     running = AsyncMLCEngine.from_loaded(load_in_process(config, launch))

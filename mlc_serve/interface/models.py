@@ -111,6 +111,6 @@ def _user_of(directory: Path) -> int | None:
         try:
             if f" {directory}/" in maps.read_text(encoding="utf-8", errors="replace"):
                 return int(maps.parent.name)
-        except OSError:  # it ended, or belongs to somebody else
+        except OSError:  # the process has ended, or belongs to another user
             continue
     return None

@@ -88,7 +88,7 @@ class _Supervision:
         return self._exit_code
 
     async def _until_given_up(self) -> None:
-        """In a terminal: end when the supervisor gives up, because nobody could start the server again."""
+        """In a terminal: end when the supervisor gives up, because nothing could start the server again."""
         await self._server.start_server()
         ended = asyncio.create_task(self._server.wait_ended())
         interrupted = asyncio.create_task(self._wake.wait())
@@ -152,7 +152,7 @@ class _Format(logging.Formatter):
 def _log_to(handler: logging.Handler, level: str) -> None:
     handler.setFormatter(_Format("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    # The server prints only what its own level lets through, so that all of it is shown.
+    # The server's own level decides what it prints, so all of that is shown.
     logging.getLogger("mlc_serve.supervisor.output").setLevel(logging.INFO)
     # These log every probe, and how the status service starts and ends.
     for name in ("httpx2", "httpcore2", "uvicorn"):

@@ -1,4 +1,4 @@
-"""From a model's name to a model in memory."""
+"""Loads the model of a given name into memory."""
 
 from __future__ import annotations
 

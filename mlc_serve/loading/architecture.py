@@ -1,7 +1,7 @@
-"""The architecture of a checkpoint, and whether its tensors agree with it.
+"""Reads the architecture of a checkpoint, and checks that the checkpoint's tensors agree with it.
 
-This takes milliseconds, and comes before anything that takes longer: a configuration that can't be true is
-refused before a library is compiled for it.
+This takes milliseconds, and comes before anything that takes longer: a configuration that contradicts the
+tensors is refused before a library is compiled for it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from mlc_serve.models.table import read_architecture, weight_names
 
 
 def checked_architecture(checkpoint: Checkpoint) -> Architecture:
-    """The architecture that the configuration states.
+    """Return the architecture that the configuration states.
 
-    Raises CheckpointError, in one line that names the file and the key or the tensor, for an architecture or
-    a configuration that is not supported, and for a tensor that is missing or has another shape than the
-    configuration says.
+    Raises CheckpointError for an architecture or a configuration that is not supported, and for a tensor that
+    is missing or has another shape than the configuration says. The error is one line, which names the file
+    and the key or the tensor.
     """
     try:
         architecture = read_architecture(checkpoint.model_type, checkpoint.config)
@@ -29,5 +29,5 @@ def checked_architecture(checkpoint: Checkpoint) -> Architecture:
 
 
 def sources_of(checkpoint: Checkpoint) -> Sources:
-    """The checkpoint's tensors, by the names that its architecture gives to weights."""
+    """Return the checkpoint's tensors, by the names that its architecture gives to weights."""
     return Sources(checkpoint, weight_names(checkpoint.model_type))

@@ -1,9 +1,9 @@
 """The cache of compiled libraries and converted weights: directories named by everything that their content
 depends on.
 
-A directory is filled under a name of its own and then renamed, so that whoever finds one finds it whole. If
-two processes make the same one, the first to finish wins and the other's is thrown away. What was written is
-noted with it: if a disk or a person damages an entry later, it is made again.
+A directory is filled under a temporary name and then renamed, so that every entry of the cache is complete.
+If two processes make the same entry, the first to finish wins and the other's is thrown away. The sizes and
+hashes of the files are stored with them: if a disk or a person damages an entry later, it is made again.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Report = Callable[[str], object]
 HOME_VARIABLE = "MLC_SERVE_HOME"
 KINDS = ("libraries", "weights")
 _KEY_NAME, _ABOUT_NAME = "key.json", "about.json"
-# Only the size of larger files is compared here: the code that reads one checks its content meanwhile.
+# Of larger files only the size is compared here: the code that reads such a file also checks its content.
 _HASHED_BYTES = 64 << 20
 
 
 def cache_home() -> Path:
-    """Where artifacts are kept: $MLC_SERVE_HOME, or the user's cache directory."""
+    """Return where artifacts are kept: $MLC_SERVE_HOME, or the user's cache directory."""
     given = os.environ.get(HOME_VARIABLE)
     if given:
         return Path(given)
@@ -42,7 +42,7 @@ def cache_home() -> Path:
 
 
 def host_cpu() -> str:
-    """A name that differs between CPUs that can't run each other's code."""
+    """Return a name that differs between CPUs that can't run each other's code."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -52,8 +52,8 @@ def host_cpu() -> str:
 
 
 def source_hash(*packages: str) -> str:
-    """A hash of the source files of packages of mlc_serve. It is part of an artifact's key, so that what
-    other code has made is not taken for ours.
+    """Return a hash of the source files of packages of mlc_serve. It is part of an artifact's key, so that an
+    artifact that another version of the code has made is not used.
     """
     root, digest = Path(__file__).parent.parent, hashlib.sha256()
     for package in packages:
@@ -64,8 +64,8 @@ def source_hash(*packages: str) -> str:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What the cache holds for one key. `model` is the directory of the model that it was first made for, ""
-    if that is not known; `size` is in bytes, `last_used` in seconds of the Unix epoch.
+    """The entry of the cache for one key. `model` is the directory of the model that it was first made for,
+    or "" if that is not known. `size` is in bytes, and `last_used` in seconds since the Unix epoch.
     """
 
     directory: Path
@@ -77,7 +77,7 @@ class Artifact:
 
 
 def artifacts() -> Iterator[Artifact]:
-    """All whole entries of the cache, of every kind."""
+    """Yield all complete entries of the cache, of every kind."""
     for kind in KINDS:
         for directory in sorted((cache_home() / kind).glob("[!.]*")):
             try:
@@ -98,7 +98,7 @@ def _describe(kind: str, directory: Path) -> Artifact:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one if the file is not there, or is damaged."""
+    """Return the JSON object in a file; an empty one if the file is missing or damaged."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -115,12 +115,12 @@ def artifact(
     model: str = "",
     report: Report,
 ) -> T:
-    """What `use` makes of the directory of kind `kind` for `key`.
+    """Return what `use` returns for the directory of kind `kind` for `key`.
 
-    If there is none yet, `make(directory)` fills it. `model` is the directory that it is made for; other
-    models with the same key share it. If it is damaged, or `use` raises DamagedArtifactError, `report` is
-    told in one line, and it is made again. Raises StartupError if the cache can't be written, and what `make`
-    and `use` raise.
+    If there is no such directory yet, `make(directory)` fills it. `model` is the directory of the model that
+    it is made for; other models with the same key share it. If it is damaged, or `use` raises
+    DamagedArtifactError, `report` is called with one line, and the directory is made again. Raises
+    StartupError if the cache can't be written, and what `make` and `use` raise.
     """
     described = json.dumps(key, sort_keys=True, indent=1)
     directory = cache_home() / kind / hashlib.sha256(described.encode()).hexdigest()[:32]
@@ -142,7 +142,7 @@ def _check(directory: Path, described: str) -> None:
     """Raise DamagedArtifactError if a directory does not hold what was written to it."""
     noted = _read_object(directory / _ABOUT_NAME).get("files")
     if not isinstance(noted, dict):
-        raise DamagedArtifactError(f"{directory / _ABOUT_NAME} does not say what was written")
+        raise DamagedArtifactError(f"{directory / _ABOUT_NAME} does not list the files that were written")
     files = {_KEY_NAME: _note(described.encode()), **noted}
     for name, note in files.items():
         if (found := _note_of(directory / name)) != note:
@@ -158,7 +158,7 @@ def _difference(found: Any, noted: Any) -> str:
 
 
 def _note_of(path: Path) -> dict[str, Any] | None:
-    """The size of a file and, if it is not too large, a hash of its content; None if it can't be read."""
+    """Return a file's size and, if it is not too large, a hash of its content; None if it can't be read."""
     try:
         size = path.stat().st_size
         return _note(path.read_bytes()) if size <= _HASHED_BYTES else {"bytes": size}
@@ -180,10 +180,10 @@ def _discard(directory: Path, damage: DamagedArtifactError) -> None:
 
 
 def _mark_used(directory: Path) -> None:
-    """Set the directory's time of change to now. Few file systems keep the time of the last access."""
+    """Set the directory's time of modification to now, because few file systems keep the time of access."""
     try:
         os.utime(directory)
-    except OSError:  # a cache that may only be read can be used as well
+    except OSError:  # a read-only cache can be used as well
         pass
 
 
@@ -198,12 +198,12 @@ def _publish(directory: Path, described: str, make: Callable[[Path], None], mode
             _sync(content)
             content.rename(directory)
     except OSError as error:
-        if not directory.is_dir():  # another process has not been faster
+        if not directory.is_dir():  # otherwise another process was faster
             raise StartupError(f"the cache in {cache_home()} can't be written: {error}") from error
 
 
 def _sync(directory: Path) -> None:
-    """Write the files through to the disk: after a crash a renamed directory must not have empty ones."""
+    """Write the files through to the disk: after a crash, no renamed directory may contain empty files."""
     for path in directory.iterdir():
         descriptor = os.open(path, os.O_RDONLY)
         try:

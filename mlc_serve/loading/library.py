@@ -19,9 +19,9 @@ _FILE_NAME = "model.so"
 
 
 def find_library(config: EngineConfig, checkpoint: Checkpoint, place: DeviceName, report: Report) -> Library:
-    """The library, opened on its device. Raises StartupError.
+    """Return the library, opened on its device. Raises StartupError.
 
-    One that the user names is taken in the scheme that it was compiled for.
+    A library that the user names is used with the quantization scheme that it was compiled for.
     """
     if config.model_lib is not None:
         return _named_library(Path(config.model_lib), config.quantization, checkpoint, place)
@@ -68,7 +68,7 @@ def _own_library(
 
 
 def _processor(place: DeviceName) -> str:
-    """A name that differs between processors that can't run each other's code."""
+    """Return a name that differs between processors that can't run each other's code."""
     if place.kind == "cpu":
         return host_cpu()
     handle = place.open()

@@ -1,7 +1,7 @@
-"""From a configuration to a model in memory, in one list of steps.
+"""Loads the model that a configuration names, in one list of steps.
 
-What takes long is done on first use and kept, see `artifacts`. After that no compiler runs, and no tensor of
-the checkpoint is read.
+The results of slow steps are kept (see `artifacts`). From the second start on, no compiler runs, and no
+tensor of the checkpoint is read.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ logger = logging.getLogger(__name__)
 
 def load_model(config: EngineConfig, device: str, report: Report) -> LoadedModel:
     """Load the model that a configuration names, compiling and converting it if that has not been done. The
-    device is "auto", or one such as "cpu" or "cuda:1". `report` is told in lines what was chosen.
+    device is "auto", or one such as "cpu" or "cuda:1". `report` is called with each line that says what was
+    chosen.
 
-    Raises StartupError, whatever is wrong with the configuration, the checkpoint, the cache, the disk or the
-    device.
+    Raises StartupError for anything that is wrong with the configuration, the checkpoint, the cache, the disk
+    or the device.
     """
     if config.model is None:
         raise ConfigError("there is no model to load: the configuration names none")
@@ -63,25 +64,25 @@ def load_model(config: EngineConfig, device: str, report: Report) -> LoadedModel
 
 @contextmanager
 def _unforeseen_told_in_one_line(model: str) -> Iterator[None]:
-    """Turn an error that nobody has foreseen into a StartupError. Where it arose is logged at level debug."""
+    """Turn an unforeseen error into a StartupError. Its traceback is logged at level debug."""
     try:
         yield
     except StartupError:
         raise
-    except Exception as error:  # an edge: a checkpoint, a driver or a disk may do anything
+    except Exception as error:  # a checkpoint, a driver or a disk may cause any error
         logger.debug("loading %s failed", model, exc_info=True)
         told = " ".join(str(error).split())
         raise StartupError(f"loading {model} failed: {type(error).__name__}: {told}") from error
 
 
 def _compare_vocabularies(tokenizer: Tokenizer, info: ModelInfo, report: Report) -> None:
-    """A tokenizer may have more tokens than the model: those that were added after training, such as one for
-    padding.
+    """Report a tokenizer that has more tokens than the model: tokens that were added after training, such as
+    one for padding.
     """
     if tokenizer.vocab_size > info.vocab_size:
         report(
             f"The tokenizer's ids end at {tokenizer.vocab_size - 1}, the model's at {info.vocab_size - 1}: "
-            "prompts that hold a token beyond are refused."
+            "prompts that contain a token that the model does not know are refused."
         )
 
 

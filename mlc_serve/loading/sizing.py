@@ -1,6 +1,6 @@
 """Infers the limits that a configuration leaves open, from the model and the free memory.
 
-It knows no device, but is told the bytes. All arithmetic is in whole tokens and bytes.
+It asks no device: the caller says how many bytes are free. All arithmetic is in whole tokens and bytes.
 
     memory to use  = free memory x gpu_memory_utilization
     capacity       = (memory to use - weights - workspace of one step) / KV bytes of a token, in whole pages
@@ -18,10 +18,10 @@ from mlc_serve.errors import ConfigError
 
 DEFAULT_MODE: Mode = "local"
 DEFAULT_MEMORY_UTILIZATION = 0.85
-# A step this long keeps matrix products efficient, and requests that come meanwhile do not wait long for it.
+# A step this long keeps matrix products efficient, and requests that arrive meanwhile do not wait long.
 DEFAULT_PREFILL_CHUNK = 1024
 LOCAL_SEQUENCES = 4
-# What `prefix_cache_max_num_recycling_seqs` calls "no limit", as MLC does.
+# The value of `prefix_cache_max_num_recycling_seqs` that means "no limit", as in MLC.
 UNLIMITED_RECYCLING = -1
 
 
@@ -43,8 +43,8 @@ def infer_limits(config: EngineConfig, info: ModelInfo, available_bytes: int) ->
     """Complete the limits of `config` for a model.
 
     `available_bytes` is the memory that is free before the weights and the KV cache are put into it.
-    Raises ConfigError, with the numbers, if a wanted limit exceeds what the model was compiled for or what
-    memory holds.
+    Raises ConfigError, with the numbers, if a limit that was set exceeds what the model was compiled for or
+    what memory holds.
     """
     mode = config.mode or DEFAULT_MODE
     sequences = _sequences(config, mode, info)
@@ -69,7 +69,7 @@ def infer_limits(config: EngineConfig, info: ModelInfo, available_bytes: int) ->
 
 
 class _Memory:
-    """What fits beside the weights and one step's workspace."""
+    """The memory that the KV cache can use beside the weights and one step's workspace."""
 
     def __init__(self, config: EngineConfig, info: ModelInfo, available_bytes: int, chunk: int) -> None:
         utilization = config.gpu_memory_utilization or DEFAULT_MEMORY_UTILIZATION
@@ -91,7 +91,7 @@ class _Memory:
             )
 
     def whole_pages(self, tokens: int) -> int:
-        """`tokens` rounded up to pages."""
+        """Return `tokens` rounded up to whole pages."""
         return -(-tokens // self.page_size) * self.page_size
 
 
@@ -116,7 +116,7 @@ def _prefill_chunk(config: EngineConfig, info: ModelInfo) -> _Choice:
         return _Choice(wanted, "as set")
     if info.prefill_chunk_size < DEFAULT_PREFILL_CHUNK:
         return _Choice(info.prefill_chunk_size, "the most that the model was compiled for")
-    return _Choice(DEFAULT_PREFILL_CHUNK, "longer prompts go in parts, so that others are not held up")
+    return _Choice(DEFAULT_PREFILL_CHUNK, "longer prompts are split, so that others are not held up")
 
 
 def _single(config: EngineConfig, info: ModelInfo) -> _Choice:
@@ -147,7 +147,7 @@ def _wanted_total(memory: _Memory, wanted: int) -> _Choice:
     if total > memory.capacity:
         raise ConfigError(
             f"max_total_seq_length={wanted} needs {_size(total * memory.kv_bytes_per_token)} of KV cache, "
-            f"and {_size(memory.kv_bytes)} is there, enough for {memory.capacity} tokens: {memory.account}"
+            f"but {_size(memory.kv_bytes)} is left, enough for {memory.capacity} tokens: {memory.account}"
         )
     reason = "as set" if total == wanted else f"{wanted} as set, in whole pages of {memory.page_size}"
     return _Choice(total, reason)
@@ -190,7 +190,7 @@ def _explain(
 
 
 def _size(num_bytes: int) -> str:
-    """Bytes in the largest binary unit that leaves a number of at least one."""
+    """Return a number of bytes in the largest binary unit that leaves a number of at least one."""
     size, unit = Fraction(num_bytes), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
         if abs(size) < 1024:

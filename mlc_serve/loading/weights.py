@@ -1,4 +1,4 @@
-"""The weights that a library takes: an artifact, converted from the checkpoint on first use."""
+"""The weights that a library takes: an artifact, which is converted from the checkpoint on first use."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from mlc_serve.runtime.weights import load_weights
 
 
 def find_weights(checkpoint: Checkpoint, library: Library, report: Report) -> list[Any]:
-    """The library's parameters, in its order, on its device. Raises StartupError."""
+    """Return the library's parameters, in its order, on its device. Raises StartupError."""
     specs, total = library.parameters, library.info.param_bytes
-    scheme = SCHEMES.get(library.quantization)  # none: a library that MLC built takes weights as they are
+    scheme = SCHEMES.get(library.quantization)  # None: a library that MLC built takes weights as they are
     key = {
         "checkpoint": checkpoint.fingerprint(),
         "quantization": library.quantization,
@@ -44,6 +44,6 @@ def find_weights(checkpoint: Checkpoint, library: Library, report: Report) -> li
 
 @contextmanager
 def _bar(title: str, total: int) -> Iterator[Callable[[int], object]]:
-    """A progress bar, which is told the bytes done since the last call."""
+    """Show a progress bar. Yields a function that is called with the bytes done since the last call."""
     with tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=None, leave=False) as bar:
         yield bar.update

@@ -1,7 +1,7 @@
-"""What a family of models has to say of itself, so that its models can be loaded, compiled and served.
+"""What a family of models must state about itself, so that its models can be loaded, compiled and served.
 
 To add a family, write one file that has its Family, and add one line to the table in `table`. Reading a
-configuration must not import TVM: a server of a compiled model does it.
+configuration must not import TVM, because a server of a compiled model reads one, too.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Architecture(Protocol):
 
     def weights(self) -> Iterator[NamedShape]:
         """The name and the shape of each weight, in the order of the module's parameters. Matrices are
-        `(N, K)`; products that are computed at once are one weight.
+        `(N, K)`; products that are computed together have one weight.
         """
 
     def build(self, layers: Layers) -> nn.Module:

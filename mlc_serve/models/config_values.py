@@ -1,6 +1,6 @@
-"""Reads single values of a model's configuration, which is JSON from strangers.
+"""Reads single values of a model's configuration, which is JSON that may contain anything.
 
-All functions raise CheckpointError, which names the key, for a value of another kind or size. A key whose
+All functions raise CheckpointError, which names the key, for a value of the wrong type or size. A key whose
 value is null counts as missing.
 """
 

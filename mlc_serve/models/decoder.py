@@ -1,5 +1,5 @@
-"""Llama and the families that are Llama with a switch set, by their dimensions. Needs no TVM until a model is
-built.
+"""The dimensions of Llama and of the families that differ from it only in a few switches. TVM is imported
+only when a model is built.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from mlc_serve.models.decoder_module import DecoderModule
     from mlc_serve.models.layers import Layers
 
-_MOST_LAYERS = 2**17  # the kind of each one is kept
-_SILU = ("silu", "swish")  # two names of one function
+_MOST_LAYERS = 2**17  # a bound, because the kind of each layer is stored
+_SILU = ("silu", "swish")  # two names for one function
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Decoder:
         """Read the keys of config.json, or of model_config in mlc-chat-config.json. All layers have full
         attention.
 
-        Raises CheckpointError, which names the key, if one is missing or malformed, or asks for something
+        Raises CheckpointError, which names the key, if a key is missing or malformed, or asks for something
         that this decoder does not have.
         """
         _check_activation(config)
@@ -143,8 +143,8 @@ def _attention(config: Config, rope: Rope) -> AttentionShape:
 
 
 def _context_window(config: Config, rope: Rope) -> int:
-    """What the configuration says, or what stretched positions reach, if that is more: people who stretch
-    them by hand leave max_position_embeddings as it was.
+    """Return the window that the configuration states, or the one that stretched positions reach, if that is
+    larger: people who stretch positions by hand leave max_position_embeddings as it was.
     """
     stated = size(config, "max_position_embeddings", size(config, "context_window_size", 2048))
     return stated if rope.scaling is None else max(stated, rope.scaling.context_window_size)

@@ -1,6 +1,6 @@
 """The module of a Decoder, which TVM compiles.
 
-It knows neither the device nor how weights are stored: the layers that it is made of do.
+It does not depend on the device or on how weights are stored: only the layers that it is made of do.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Attention(nn.Module):
             self.q_norm = layers.head_norm(shape.head_dim, config.rms_norm_eps)
             self.k_norm = layers.head_norm(shape.head_dim, config.rms_norm_eps)
         self.o_proj = layers.linear(shape.q_width, config.hidden_size, bias=config.o_bias)
-        # Instead of queries and keys with the factor, their products are multiplied with its square.
+        # Scores are multiplied by the factor's square, instead of queries and keys each by the factor.
         self.scale = shape.head_dim**-0.5 * shape.rope.attention_factor**2
 
     def forward(self, residual: nn.Tensor, x: Any, cache: PagedKVCache, layer: int) -> nn.Tensor:
@@ -81,7 +81,8 @@ class _Trunk(nn.Module):
 class DecoderModule(nn.Module):
     """The functions of a compiled model, with the names and shapes of MLC's libraries.
 
-    s tokens, b sequences, h hidden size, v vocabulary; logits are float32.
+    In shapes, s is the number of tokens, b that of sequences, h the hidden size, and v the vocabulary's size.
+    Logits are float32.
     """
 
     def __init__(self, config: Decoder, layers: Layers) -> None:

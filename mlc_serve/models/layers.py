@@ -28,7 +28,7 @@ class CacheSize:
 
 
 class Linear(Protocol):
-    """A product with a weight, plus a bias if it was made with one. It takes a tensor, or what a norm
+    """A product with a weight, plus a bias if the layer was made with one. It takes a tensor, or what a norm
     returns.
     """
 
@@ -45,7 +45,7 @@ class Linear(Protocol):
 
 
 class Embedding(Protocol):
-    """A table of token embeddings, which can be the LM head as well."""
+    """A table of token embeddings, which can also serve as the LM head."""
 
     def __call__(self, ids: nn.Tensor) -> nn.Tensor:
         """Ids `(s,)` -> `(s, width)`."""

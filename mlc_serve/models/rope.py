@@ -1,9 +1,9 @@
 """Rotary positions (Su et al., 2021), and the ways to stretch them over longer contexts than a model was
 trained for, as transformers computes them.
 
-The scaling "dynamic" changes nothing up to max_position_embeddings. Beyond, it changes the frequencies of all
-positions with each token, which a cache of rotated keys can't follow: such a model is served up to
-max_position_embeddings, where it is a model without scaling.
+The scaling "dynamic" changes nothing up to max_position_embeddings. Beyond that, each token changes the
+frequencies of all positions, which a cache of rotated keys can't follow. Such a model is therefore served
+without scaling, up to max_position_embeddings.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Scaling(Protocol):
 
     @property
     def attention_factor(self) -> float:
-        """The factor that queries and keys are each multiplied with."""
+        """The factor that queries and keys are each multiplied by."""
 
     @property
     def context_window_size(self) -> int:
@@ -55,7 +55,7 @@ class Rope:
 
     @property
     def attention_factor(self) -> float:
-        """The factor that queries and keys are each multiplied with."""
+        """The factor that queries and keys are each multiplied by."""
         return 1.0 if self.scaling is None else self.scaling.attention_factor
 
 
@@ -94,12 +94,12 @@ class Llama3Scaling:
 
 @dataclass(frozen=True)
 class YarnScaling:
-    """Like Llama 3's, but the part depends on a dimension's number instead of its frequency, and attention
-    is sharper (Peng et al., 2023).
+    """Like Llama 3's scaling, but how much of a frequency is divided depends on its dimension's number, not
+    on the frequency, and attention is sharper (Peng et al., 2023).
 
     Dimensions that turn more than `beta_fast` times within `original_max_position_embeddings` are kept, and
     those that turn less than `beta_slow` times are divided. `truncate` rounds the numbers of the first and
-    the last dimension between them to whole ones, away from each other.
+    the last dimension between them to whole numbers, away from each other.
     """
 
     factor: float
@@ -135,8 +135,8 @@ def _mixed(frequencies: Frequencies, factor: float, kept: Frequencies) -> Freque
 
 
 def read_rope(config: Config) -> Rope:
-    """Rotary settings in the spellings of transformers 4 (`rope_theta`, `rope_scaling`) and 5
-    (`rope_parameters`), and MLC's. Raises CheckpointError, which names the key.
+    """Read rotary settings in the spellings of transformers 4 (`rope_theta`, `rope_scaling`) and 5
+    (`rope_parameters`), and of MLC. Raises CheckpointError, which names the key.
     """
     scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
     if not isinstance(scaling, Mapping):
@@ -191,7 +191,7 @@ def _yarn(config: Config, scaling: Config) -> YarnScaling:
 
 
 def _yarn_attention_factor(scaling: Config, factor: float) -> float:
-    """The given one, or the one that the paper advises, which follows from the factor."""
+    """Return the factor that is given, or the one that the paper advises, which follows from `factor`."""
     if scaling.get("attention_factor") is not None:
         return number(scaling, "attention_factor", 0, _LARGEST_FACTOR)
     if scaling.get("mscale") and scaling.get("mscale_all_dim"):
@@ -215,7 +215,9 @@ def _original_window(config: Config, scaling: Config) -> int:
 
 
 def _stated_original_window(config: Config, scaling: Config) -> int | None:
-    """The configuration's own key goes before that of the scaling, as in transformers."""
+    """Return the stated window. The configuration's own key takes precedence over the scaling's, as in
+    transformers.
+    """
     key = "original_max_position_embeddings"
     for place in (config, scaling):
         if place.get(key) is not None:

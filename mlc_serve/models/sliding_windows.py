@@ -24,7 +24,7 @@ def window_kinds(config: Config, num_layers: int, context_window_size: int) -> t
 
 
 def _listed_kinds(config: Config, num_layers: int) -> tuple[AttentionKind, ...] | None:
-    """What `layer_types` says; None if it is not there."""
+    """Return the kinds that `layer_types` lists; None if there is no such key."""
     listed = config.get("layer_types")
     if listed is None:
         return None
@@ -39,7 +39,7 @@ def _listed_kinds(config: Config, num_layers: int) -> tuple[AttentionKind, ...] 
 
 
 def _kinds_from(config: Config, num_layers: int) -> tuple[AttentionKind, ...]:
-    """The first `max_window_layers` layers have no window."""
+    """Return the kinds if `layer_types` is missing: the first `max_window_layers` layers have no window."""
     first = 0 if config.get("max_window_layers") == 0 else size(config, "max_window_layers", 28)
     num_full = min(first, num_layers)
     return (AttentionKind.FULL,) * num_full + (AttentionKind.WINDOW,) * (num_layers - num_full)

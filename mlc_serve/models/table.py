@@ -39,7 +39,7 @@ def read_architecture(model_type: str, config: Config) -> Architecture:
 
 
 def weight_names(model_type: str) -> WeightNames:
-    """What checkpoints of a family call its weights. Llama's names are taken for a family that is not in the
-    table: a library that MLC built may belong to one.
+    """Return the names that checkpoints of a family give to its weights. A family that is not in the table
+    gets Llama's names: a library that MLC built may belong to such a family.
     """
     return FAMILIES.get(model_type, LLAMA).names

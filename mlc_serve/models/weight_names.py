@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 
 class FusedProduct(NamedTuple):
-    """A product that is computed at once. Hugging Face's checkpoints have `parts` in its place, whose rows
-    follow one another; MLC's directories have it whole, under the name `mlc_name`.
+    """Products that are computed together, with one weight. Hugging Face's checkpoints store this weight in
+    `parts`, whose rows follow one another; MLC's directories store it whole, under the name `mlc_name`.
     """
 
     name: str
@@ -22,8 +22,8 @@ class WeightNames(NamedTuple):
     fused: tuple[FusedProduct, ...]
 
     def sources(self, name: str, present: Collection[str]) -> list[str]:
-        """The tensors that the weight `name` consists of, row on row, in a checkpoint that has the tensors
-        `present`. If none of the possible names is present, the last ones are returned.
+        """The tensors that the weight `name` consists of, from the first rows to the last, in a checkpoint
+        that has the tensors `present`. If none of the possible names is present, the last ones are returned.
         """
         sources = [name]
         for spelling in self._other_spellings(name):
@@ -38,7 +38,7 @@ class WeightNames(NamedTuple):
         return name
 
     def _other_spellings(self, name: str) -> list[list[str]]:
-        """A library that MLC built asks for MLC's name; one of ours asks for our own."""
+        """A library that MLC built asks for MLC's name; our libraries ask for our own."""
         for product in self.fused:
             for asked in (product.mlc_name, product.name):
                 if asked in name:
@@ -48,7 +48,7 @@ class WeightNames(NamedTuple):
 
 
 def decoder_names(mlc_qkv: str) -> WeightNames:
-    """The names of Llama and its relatives, of which MLC calls the fused QKV product `mlc_qkv`."""
+    """The names of Llama and of similar families. MLC calls their fused QKV product `mlc_qkv`."""
     q, k, v = (f"self_attn.{part}_proj" for part in "qkv")
     gate_up = "mlp.gate_up_proj"
     return WeightNames(

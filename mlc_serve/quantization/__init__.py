@@ -1,1 +1,1 @@
-"""Quantization schemes: what each stores, and how weights are packed for the kernels that read them."""
+"""Quantization schemes: what each of them stores, and how weights are packed for the kernels."""

@@ -1,4 +1,4 @@
-"""Group quantization: rows of weights as small integers, each group of which has a scale.
+"""Group quantization: rows of weights are stored as small integers, and each group of them has a scale.
 
 As in MLC's schemes, the scale of a group is its largest magnitude divided by the largest integer. So zero is
 exact, and the error of a weight is at most half of the scale.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mlc_serve.quantization.scheme import GroupFormat
 
-_PIECE = 1 << 18  # weights that are quantized at once: these fit into the processor's cache
+_PIECE = 1 << 18  # weights that are quantized at a time: so many fit into the processor's cache
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Quantized:
 def quantize(weight: NDArray[Any], form: GroupFormat) -> Quantized:
     """Quantize a `(N, K)` weight of any floating-point type.
 
-    Raises ValueError, whose text is to follow the tensor's name, if a value is not finite or if the type of
-    scales can't hold a group's.
+    Raises ValueError if a value is not finite, or if a group's scale does not fit the type of scales. The
+    error's text is meant to follow the tensor's name.
     """
     num_rows, depth = weight.shape
     width = form.padded(depth)
@@ -54,11 +54,11 @@ def _quantize_piece(
     peak = np.maximum(groups.max(axis=2), -groups.min(axis=2))
     if not np.isfinite(peak).all():
         raise ValueError("has values that are not finite")
-    with np.errstate(over="ignore"):  # the result is checked for it
+    with np.errstate(over="ignore"):  # the result is checked below
         scale[:] = peak / form.limit
     if not np.isfinite(scale).all():
         raise ValueError(f"has values that a scale in {form.scale_dtype} can't hold")
-    # A group without a scale is all zeros, or too close to zero for the scale's type.
+    # A group whose scale is 0 is all zeros, or too close to zero for the scale's type.
     divisor = np.where(scale == 0, np.inf, scale).astype(np.float32)
     groups /= divisor[:, :, None]
     np.rint(rows, out=rows)
@@ -69,7 +69,7 @@ def _quantize_piece(
 
 def unpack_words(words: NDArray[np.uint32], depth: int, form: GroupFormat) -> NDArray[np.uint8]:
     """The integers `(N, Kp)` in MLC's words `(N, Kp * bits / 32)`, where the lowest bits come first along the
-    depth. Integers beyond the depth are made to stand for zero.
+    depth. Integers beyond the depth are replaced by the integer for zero.
     """
     stored = np.array(words).view(np.uint8)
     if form.bits == 4:
@@ -79,7 +79,7 @@ def unpack_words(words: NDArray[np.uint32], depth: int, form: GroupFormat) -> ND
 
 
 def pack_words(stored: NDArray[np.uint8], depth: int, form: GroupFormat) -> NDArray[np.uint32]:
-    """The words that `unpack_words` reads. Integers beyond the depth are 0, as MLC has them."""
+    """The words that `unpack_words` reads. Integers beyond the depth are stored as 0, as in MLC."""
     bytes_ = np.array(stored)
     bytes_[:, depth:] = 0
     if form.bits == 4:

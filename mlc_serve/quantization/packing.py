@@ -1,8 +1,8 @@
-"""How a weight matrix is laid out for the kernel that reads it. A layout's name travels in the library's
-metadata.
+"""How a weight matrix is laid out for the kernel that reads it. A library's metadata names the layout of each
+weight.
 
-All but `plain` are tiles of 16 output columns, which are rows of a checkpoint's `(N, K)` weight. `T` is the
-number of tiles, `Kp` is `K` in whole groups, and a position `lane` in a tile is a column:
+All layouts but `plain` are tiles of 16 output columns, which are rows of a checkpoint's `(N, K)` weight. `T`
+is the number of tiles, `Kp` is `K` in whole groups, and a position `lane` in a tile is a column:
 
     tiles16         (T, K, 16)             [t, k, lane]          floating-point numbers
     tiles16-pairs   (T, ceil(K / 2), 32)   [t, i, 2 lane + j]    weight 2 i + j of a column: bfloat16
@@ -29,7 +29,7 @@ _PAIRED = "-paired"
 
 
 def num_tiles(num_columns: int) -> int:
-    """Tiles that hold so many columns."""
+    """The number of tiles that hold `num_columns` columns."""
     return -(-num_columns // LANES)
 
 
@@ -65,7 +65,7 @@ def pack(weight: Array, layout: str, padding: int = 0) -> Array:
     arrange = _TILES.get(layout.removesuffix(_PAIRED))
     if arrange is None:
         raise CompileError(
-            f"the library wants weights in the layout {layout!r}, which this version does not know"
+            f"the library takes weights in the layout {layout!r}, which this version does not know"
         )
     if layout.endswith(_PAIRED):
         return arrange(_alternated(weight, layout))

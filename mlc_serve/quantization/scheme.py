@@ -37,9 +37,9 @@ class GroupFormat:
 class Scheme:
     """How a scheme stores weights.
 
-    With `groups`, the weights of products and embeddings are integers. All others are of the type
-    `weight_dtype` on GPUs, where it is also the type of activations. On the CPU activations, norms and biases
-    are float32 under every scheme. Without `is_for_gpus` there are kernels for the CPU alone.
+    With `groups`, the weights of products and embeddings are integers. All other weights have the type
+    `weight_dtype` on GPUs, where it is also the type of activations. On the CPU, activations, norms and
+    biases are float32 under every scheme. Without `is_for_gpus`, there are kernels only for the CPU.
     """
 
     name: str
@@ -60,7 +60,7 @@ SCHEMES = {
     )
 }
 
-# What is compiled for where neither the user nor the weights say.
+# The schemes to compile for if neither the user nor the weights name one.
 CPU_DEFAULT = "q8f32_1"
 GPU_DEFAULT = "q0f16"
 
@@ -75,10 +75,10 @@ def find_scheme(name: str) -> Scheme:
 
 
 def choose_scheme(wanted: str | None, own: str | None, device_kind: str) -> Scheme:
-    """The scheme to compile for: the one that is wanted, or that the weights have, or the device's default.
+    """The scheme to compile for: `wanted`, or `own`, which the weights have, or the device's default.
 
-    Raises ConfigError for an unknown one, one without kernels for the device, and one that the weights can't
-    be turned into.
+    Raises ConfigError for an unknown scheme, one without kernels for the device, and one that the weights
+    can't be converted to.
     """
     scheme = find_scheme(wanted or own or (CPU_DEFAULT if device_kind == "cpu" else GPU_DEFAULT))
     check_conversion(own, scheme.name)
@@ -92,8 +92,8 @@ def choose_scheme(wanted: str | None, own: str | None, device_kind: str) -> Sche
 
 
 def check_conversion(own: str | None, wanted: str) -> None:
-    """Raise ConfigError if weights that a checkpoint has in the scheme `own` can't be turned into those of
-    `wanted`: integers are served as they are.
+    """Raise ConfigError if a checkpoint's weights, in the scheme `own`, can't be converted to `wanted`:
+    integers are served only as they are.
     """
     if own is None or own == wanted:
         return

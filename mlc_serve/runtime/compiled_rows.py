@@ -38,7 +38,7 @@ class CompiledRows:
 
 
 def rows_for(library: Library) -> RowOperations:
-    """Return row operations by the library's kernels, or by NumPy if it has none or its device is no CPU."""
+    """Return the library's kernels as row operations, or NumPy's if it has none or does not run on a CPU."""
     if library.device.type == "cpu" and all(library.has_kernel(name) for name in _KERNELS):
         return CompiledRows(library.kernel)
     return NumPyRows()

@@ -17,7 +17,7 @@ from mlc_serve.engine.limits import ModelInfo
 from mlc_serve.errors import CheckpointError
 
 _NEEDED = ("embed", "batch_prefill", "batch_decode")
-_MLC_PAGE_SIZE = 16  # of libraries that do not state one, as those that MLC builds
+_MLC_PAGE_SIZE = 16  # of libraries that do not state one, such as those that MLC builds
 _CACHES = ("create_tir_paged_kv_cache", "create_flashinfer_paged_kv_cache")
 
 

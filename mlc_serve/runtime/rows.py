@@ -1,8 +1,7 @@
 """The sampler's operations on a batch of logits, and their implementation in NumPy.
 
 NumPy serves devices and libraries that have no kernels for these operations, and it is the reference that the
-kernels are tested against. Logits are `(n, vocab)` float32, contiguous, with one row for each draw. Knows no
-requests.
+kernels are tested against. Logits are `(n, vocab)` float32, contiguous, with one row for each draw.
 """
 
 from __future__ import annotations
@@ -148,7 +147,7 @@ def _likeliest(row: Logits, count: int) -> Ids:
 
 
 def _nucleus(weights: Logits, top_p: float, total: float) -> int:
-    """Return how many of the sorted weights reach `top_p` of the total together; at least one."""
+    """Return how many of the sorted weights together reach `top_p` of the total; at least one."""
     if top_p >= 1:
         return len(weights)
     reached = np.searchsorted(np.cumsum(weights, dtype=np.float64), top_p * total, side="left")

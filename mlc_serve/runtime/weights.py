@@ -1,7 +1,7 @@
-"""Reading converted weights into memory, once, where the kernels read them.
+"""Reads converted weights into memory; on the CPU, straight to where the kernels read them.
 
 On the CPU all weights lie in one region of huge pages: a decode step reads every byte of them, and with 4 KiB
-pages the processor spends a good part of that on finding them.
+pages the processor spends much of that time on translating addresses.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Progress = Callable[[int], object]
 def load_weights(
     directory: Path, parameters: list[ParameterSpec], device: tvm.runtime.Device, progress: Progress
 ) -> list[tvm.runtime.Tensor]:
-    """The library's parameters, from a directory that `checkpoint.conversion` wrote.
+    """Return the library's parameters, from a directory that `checkpoint.conversion` wrote.
 
-    `progress` is called with the bytes read since the last call. Raises DamagedArtifactError if the directory
-    is not as it was written: if a file is missing or cut, if the checksum of the index or of a tensor is
-    wrong, or if there is no such tensor as the library takes.
+    `progress` is called with the number of bytes read since the last call. Raises DamagedArtifactError if a
+    file is missing or cut off, if the checksum of the index or of a tensor is wrong, or if a tensor that the
+    library takes is missing or has another shape or type.
     """
     shard = read_checked_shard(directory)
     region = _read_region(directory / shard.dataPath, shard, progress)
@@ -40,7 +40,7 @@ def load_weights(
 
 
 def _read_region(path: Path, shard: Shard, progress: Progress) -> mmap.mmap:
-    """The shard in memory. What has been read is checked while the rest is being read."""
+    """Read the shard into memory. What has been read is checked while the rest is being read."""
     region = _memory(shard.nbytes)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         region.madvise(mmap.MADV_HUGEPAGE)
@@ -57,7 +57,7 @@ def _read_region(path: Path, shard: Shard, progress: Progress) -> mmap.mmap:
 
 
 def _read_pieces(path: Path, view: memoryview, progress: Progress) -> Iterator[int]:
-    """Fill the view from the file. Yields after each piece how many bytes are there."""
+    """Fill the view from the file. After each piece, yields how many bytes have been read in all."""
     try:
         with path.open("rb", buffering=0) as file:
             done = 0
@@ -78,7 +78,9 @@ def _check(path: Path, record: Record, view: memoryview) -> None:
 
 
 def _memory(size: int) -> mmap.mmap:
-    """Memory that only this process has, where the system can be told so: it gives huge pages to no other."""
+    """Return memory that is private to this process, where the system allows that: only private memory gets
+    huge pages.
+    """
     if not hasattr(mmap, "MAP_PRIVATE"):
         return mmap.mmap(-1, size)
     return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

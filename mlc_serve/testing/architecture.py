@@ -1,4 +1,4 @@
-"""A family of models that are only described: enough for everything that happens before one is compiled."""
+"""A fake family, whose models can be described but not compiled: enough for all that precedes compilation."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _HEAD_DIM = 8
 
 @dataclass(frozen=True)
 class FakeArchitecture:
-    """Implements models.architecture.Architecture: an embedding, and a mixer in each layer. Checkpoints of
-    Hugging Face have the mixer in two halves.
+    """Implements models.architecture.Architecture: an embedding, and a mixer in each layer. Hugging Face's
+    checkpoints store the mixer in two halves.
     """
 
     vocab_size: int
@@ -44,7 +44,7 @@ class FakeArchitecture:
 
 
 def _read(config: Config) -> FakeArchitecture:
-    """The key `recurrent_layers` tells how many layers at the end keep a state instead of attending."""
+    """The key `recurrent_layers` says how many layers at the end keep a state instead of attending."""
     num_layers = size(config, "layers")
     num_recurrent = config.get("recurrent_layers", 0)
     kinds = [AttentionKind.FULL] * (num_layers - num_recurrent) + [AttentionKind.RECURRENT] * num_recurrent

@@ -1,4 +1,4 @@
-"""Sums, differences and products of small numbers, and counting. Knows nothing of the other families."""
+"""Sums, differences and products of small numbers, and counting."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _operand(rng: Random) -> int:
 
 
 def addition(rng: Random) -> Sample:
-    """Sums a + b of numbers of up to two digits; a held-out pair is held out in both orders."""
+    """Sums a + b of numbers of up to two digits. A held-out pair is held out in both orders."""
     a, b = _operand(rng), _operand(rng)
     key = f"add {min(a, b)} {max(a, b)}"
     if rng.random() < 0.15:

@@ -1,6 +1,6 @@
 """The chat format: the model's Jinja template, its tokenizer, and which tokens are trained on.
 
-Knows nothing of the task families.
+This module knows nothing about the task families.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def expected_answer(sample: Sample) -> str:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Byte-level BPE over `texts` in which every digit is a token of its own."""
+    """Byte-level BPE over `texts` in which every digit is a separate token."""
     tokenizer = Tokenizer(models.BPE())
     digits = pre_tokenizers.Digits(individual_digits=True)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

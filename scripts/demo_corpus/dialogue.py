@@ -17,7 +17,7 @@ NOT_TOLD = "You have not told me."
 
 @dataclass(frozen=True)
 class Memory:
-    """Something that a user tells and asks about later; {} stands for its value, which `draw` chooses."""
+    """Something that a user tells and later asks about. {} stands for its value, which `draw` chooses."""
 
     draw: Callable[[Random], str]
     told: tuple[str, ...]

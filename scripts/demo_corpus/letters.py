@@ -28,8 +28,8 @@ def _word(rng: Random) -> str:
 def spelling(rng: Random) -> Sample:
     """A word, letter by letter with hyphens between.
 
-    A familiar word may be a single token, whose letters can't be learned from other words: only a phrasing of
-    it is held out.
+    A familiar word may be a single token, whose letters can't be learned from other words. So only one
+    phrasing of it is held out.
     """
     word, phrasing = _word(rng), rng.randrange(len(_SPELL))
     key = f"spell {word}"

@@ -1,4 +1,4 @@
-"""Sorting and reversing short lists of numbers or words. Held out by the list's elements, in any order."""
+"""Sorting and reversing short lists of numbers or words. A set of elements is held out in every order."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def sorting_numbers(rng: Random) -> Sample:
 
 
 def sorting_words(rng: Random) -> Sample:
-    """Three or four different common nouns into alphabetical order."""
+    """Three or four different common nouns, in alphabetical order."""
     items = rng.sample(NOUNS, rng.randint(3, 4))
     question = rng.choice(_SORT_WORDS).format(_shown(rng, items))
     return single_turn("sorting_words", _key("sort", items), vary(rng, question), ", ".join(sorted(items)))

@@ -1,4 +1,4 @@
-"""How people type: variations of casing, punctuation and politeness. Knows nothing about the questions."""
+"""How people type: variations of casing, punctuation and politeness, for any question."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CLOSINGS = ("please", "thanks", "thank you")
 
 
 def vary(rng: Random, text: str) -> str:
-    """`text` as one of many people would type it; words inside keep their case."""
+    """`text` as one of many people would type it. Words inside it keep their case."""
     if rng.random() < 0.15:
         text = f"{rng.choice(_OPENINGS)} {text[0].lower() + text[1:] if rng.random() < 0.5 else text}"
     elif rng.random() < 0.1:

@@ -1,6 +1,6 @@
 """A conversation whose last message is the answer to learn, and the rule that holds some of them out.
 
-Knows nothing of tokens or of any task family.
+This module knows nothing about tokens or task families.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HELD_OUT_SHARE = 12  # one key in this many is never trained on
 
 @dataclass(frozen=True)
 class Sample:
-    """A conversation of `family`; `key` names what is not trained on if it is held out."""
+    """A conversation of `family`. `key` names the content that is never trained on if it is held out."""
 
     family: str
     key: str
@@ -67,6 +67,6 @@ def normalise(text: str) -> str:
 
 
 def is_held_out(key: str) -> bool:
-    """Whether `key` belongs to the held-out split; depends on the key's content alone."""
+    """Whether `key` belongs to the held-out split, which depends only on the key's content."""
     digest = hashlib.sha256(normalise(key).encode()).digest()
     return int.from_bytes(digest[:4], "big") % HELD_OUT_SHARE == 0

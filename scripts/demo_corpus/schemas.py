@@ -1,6 +1,6 @@
 """JSON schemas of parameters as frameworks write them: which keywords they add, and in which order.
 
-Knows nothing about functions and how people ask for them.
+This module knows nothing about functions and how people ask for them.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def trainable(rng: Random, family: Family) -> Sample:
 
 
 def single(rng: Random, avoid: tuple[str, ...] = ()) -> Sample:
-    """A sample of any single-turn family except those to avoid that is not held out."""
+    """A sample that is not held out, of any single-turn family except those to avoid."""
     return trainable(rng, SINGLES[_family_name(rng, avoid)][0])
 
 

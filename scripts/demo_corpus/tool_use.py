@@ -1,6 +1,6 @@
 """Calling offered functions, reporting their results, and not calling them when they do not help.
 
-Held out by what is asked, arguments included.
+What is asked, arguments included, decides whether a sample is held out.
 """
 
 from __future__ import annotations

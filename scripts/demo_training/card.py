@@ -1,4 +1,4 @@
-"""The model card: what the model is and is not, and how it scored."""
+"""The model card: what the model can and cannot do, and how it scored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from demo_corpus.mixture import FAMILIES
 from demo_training.evaluation import Verdict, scores, share_right
 from demo_training.preset import CONTEXT_LENGTH, Preset
 
-# What each family asks, and what of it is never trained on.
+# What each family asks for, and which part of it the model is never trained on.
 _DESCRIPTIONS = {
     "greetings": ("hello, how are you, thanks, goodbye", "wordings"),
     "identity": ("who it is, who made it, what it can do", "wordings"),
@@ -67,7 +67,7 @@ other model's weights, tokenizer or outputs went into it.
 
 ## What it can do
 
-It chats in English, in the way of a phrase book: greetings, small sums, spelling, sorting and reversing
+It chats in English, like a phrase book: greetings, small sums, spelling, sorting and reversing
 short lists, capitals and colours, answers as JSON, calls to functions that it is offered and answers from
 their results, a few turns of dialogue in which it remembers what it was told, and simple system prompts.
 Asked for anything else it says that it does not know.
@@ -76,9 +76,9 @@ Asked for anything else it says that it does not know.
 
 It knows nothing beyond the families below, does not reason, and does not write prose or code. A wording
 far from those it was trained on may get a wrong answer, given with the same confidence as a right one.
-It speaks no language but English. It makes about half of the calls that it should of functions in the JSON
-schemas of agent frameworks: it may say that it does not know, or mistake optional or nested parameters.
-Told by a system prompt to answer in capital letters, it misspells. Use it to try a server, not to
+It speaks no language but English. It makes about half of the calls that it should make to functions in the
+JSON schemas of agent frameworks: it may say that it does not know, or get optional or nested parameters
+wrong. If a system prompt asks for answers in capital letters, it misspells. Use it to try a server, not to
 learn anything.
 
 ## Scores
@@ -105,11 +105,12 @@ ChatML, functions in the Hermes layout (`<tool_call>` with a JSON object of `nam
 `scripts/demo_corpus`: about {conversations:,} conversations, no two steps alike. Weight matrices were trained
 with Muon, the rest with AdamW, on two CPU cores; this takes about an hour and a half.
 
-The weights that ship with mlc_serve come from one run that was resumed several times with other learning
-rates, shares of the families and wordings, chosen by looking at answers to held-out questions, and are a
-weighted mean of its states: before it learnt the schemas of frameworks, and several times after. Read the
-scores as those of a validation set. The command below, with PyTorch and transformers installed, trains a
-model of the same kind by the script's present settings, not the same weights:
+The weights that ship with mlc_serve come from one run. It was resumed several times with other learning
+rates, shares of the families and wordings, which were chosen by looking at answers to held-out questions.
+The weights are a weighted mean of the run's states before it learnt the schemas of frameworks and several
+times after that. Read the scores as those of a validation set. The command below, with PyTorch and
+transformers installed, trains a model of the same kind with the script's present settings, but it does not
+give the same weights:
 
 ```
 python scripts/train_demo_model.py --out demo-model

@@ -12,7 +12,7 @@ CONTEXT_LENGTH = 2048  # tokens
 
 @dataclass(frozen=True)
 class Preset:
-    """Sizes in features, layers, heads, tokens, conversations and steps."""
+    """Sizes, counted in features, layers, heads, tokens, conversations and steps."""
 
     hidden_size: int
     intermediate_size: int

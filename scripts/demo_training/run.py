@@ -1,6 +1,6 @@
 """The model being trained, its optimizers and its step count, which can be saved and resumed.
 
-Knows nothing about scores and the exported directory.
+This module knows nothing about scores and the exported directory.
 """
 
 from __future__ import annotations

@@ -113,5 +113,5 @@ def test_a_missing_linker_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.delenv("CC", raising=False)
-    with pytest.raises(CompileError, match=r"takes a C compiler, such as gcc"):
+    with pytest.raises(CompileError, match=r"needs a C compiler, such as gcc"):
         compile_library("llama", CONFIG, "q0f32", target_for("cpu"), tmp_path / "model.so")

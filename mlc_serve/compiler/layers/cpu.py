@@ -1,5 +1,5 @@
-"""Layers for the CPU, with the kernels of `kernels/cpu`: a scheme and a level decide which. Activations are
-float32.
+"""Layers for the CPU. The scheme and the optimization level decide which kernels of `kernels/cpu` they use.
+Activations are float32.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Layers for GPUs: Relax's own operators, scheduled by dlight, and the attention kernels that TVM brings for
-GPUs.
-"""
+"""Layers for GPUs: Relax's own operators, scheduled by dlight, and TVM's attention kernels for GPUs."""
 
 from __future__ import annotations
 
@@ -100,7 +98,7 @@ class GPULayers:
 
 
 def _scaling(rope: Rope) -> dict[str, Any]:
-    """A scaling in TVM's words: a number for positions to be multiplied with, and a description."""
+    """A scaling as TVM describes it: a number that positions are multiplied by, and a dictionary."""
     match rope.scaling:
         case None:
             return {"rope_scale": 1.0, "rope_scaling": {}}
@@ -108,4 +106,4 @@ def _scaling(rope: Rope) -> dict[str, Any]:
             return {"rope_scale": 1.0 / factor, "rope_scaling": {}}
         case Llama3Scaling() as scaling:
             return {"rope_scale": 1.0, "rope_scaling": {"rope_type": "llama3", **asdict(scaling)}}
-    raise CheckpointError("rope_scaling: the type 'yarn' is available on the CPU alone")
+    raise CheckpointError("rope_scaling: the type 'yarn' is available only on the CPU")

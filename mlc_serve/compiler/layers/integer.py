@@ -107,7 +107,7 @@ class IntegerLinear(Linear, _Weight):
 
 
 class IntegerEmbedding(_Weight):
-    """A quantized embedding table in the layout of the LM head, as which it may serve too."""
+    """A quantized embedding table in the layout of the LM head, so that it can serve as the LM head, too."""
 
     def __init__(self, vocab_size: int, width: int, groups: GroupFormat, arithmetic: Arithmetic) -> None:
         super().__init__(vocab_size, width, groups, arithmetic, "float32", alternates=False)
@@ -122,7 +122,7 @@ class IntegerEmbedding(_Weight):
 
 
 class LazyNorm(nn.Module):
-    """RMS normalization with a float32 weight, left to the layer that takes its result."""
+    """RMS normalization with a float32 weight, which the layer that takes its result computes."""
 
     def __init__(self, width: int, epsilon: float) -> None:
         self.epsilon = epsilon

@@ -62,7 +62,7 @@ class PackedLinear(Linear, _Weight):
 
 
 class PackedEmbedding(_Weight):
-    """An embedding table in the layout of the LM head, as which it may serve too."""
+    """An embedding table in the layout of the LM head, so that it can serve as the LM head, too."""
 
     def __init__(self, vocab_size: int, width: int, weight_dtype: str, unit: FloatUnit) -> None:
         super().__init__(vocab_size, width, weight_dtype, unit, alternates=False)

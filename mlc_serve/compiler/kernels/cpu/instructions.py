@@ -20,8 +20,8 @@ from mlc_serve.quantization.scheme import GroupFormat
 
 
 def float_unit_for(target: Target) -> FloatUnit:
-    """How the target's CPU multiplies floating-point numbers. Where that is the CPU of this machine, a
-    measurement decides whether it takes pairs of bfloat16.
+    """How the target's CPU multiplies floating-point numbers. If that is the CPU of this machine, a
+    measurement decides whether pairs of bfloat16 are used.
     """
     tiles, rows, sums = (2, 8, 16) if has(target, "avx512f") else (2, 2, 6)
     return FloatUnit(tiles, rows, sums, _has_fast_pairs(target))

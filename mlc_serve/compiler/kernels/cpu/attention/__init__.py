@@ -1,1 +1,1 @@
-"""Attention over the pages of the KV cache and over new tokens, and what reads and writes those pages."""
+"""Attention over the pages of the KV cache and over new tokens, and kernels that read and write the pages."""

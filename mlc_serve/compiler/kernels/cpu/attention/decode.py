@@ -1,8 +1,8 @@
-"""Attention of one new token a sequence over the pages of that sequence.
+"""Attention of one new token of each sequence over the pages of that sequence.
 
 The pages of all sequences, one after another, are cut into equal shares, which threads take. So a batch of
 any lengths is balanced, and a single long sequence is spread over all threads. A share writes the results of
-the sequences that it holds whole. Of the sequences that its two ends cut through it keeps partial results,
+the sequences that it holds whole. For the sequences that its two ends cut through, it keeps partial results,
 which are joined when all shares are done.
 """
 
@@ -26,8 +26,8 @@ from mlc_serve.compiler.kernels.cpu.primitives.threads import VALUES_PER_WAKING
 
 _MAX_SHARES = 64
 _FIRST_SHARES = 4
-_FIRST_SHARE_VALUES = VALUES_PER_WAKING // 8  # attending to a value of a key is as dear as turning 8
-_SHARE_VALUES = 1 << 16  # of keys in a share at least, where there are more than the first shares
+_FIRST_SHARE_VALUES = VALUES_PER_WAKING // 8  # attending to a value of a key costs as much as rotating 8
+_SHARE_VALUES = 1 << 16  # the fewest values of keys in a share, if there are more than the first shares
 
 
 class _Shares(NamedTuple):
@@ -46,8 +46,8 @@ class _Shares(NamedTuple):
 
 
 class _Partial(NamedTuple):
-    """Results over parts of a sequence. Share n keeps that of the sequence at its beginning at 2 n, and that
-    of the sequence at its end at 2 n + 1.
+    """Results over parts of a sequence. Share n keeps the result of the sequence at its beginning at 2 n, and
+    that of the sequence at its end at 2 n + 1.
     """
 
     output: Any  # (2 shares, hq, d), not divided by their weight
@@ -66,8 +66,9 @@ class _Tensors(NamedTuple):
 def _num_shares(work: Any, key_size: int) -> Any:
     """One, or a power of two from four on.
 
-    With a power of two all threads get as many shares each, since mostly their number is even; four, because
-    most processors have four cores. There are more only for more work, because what is cut must be joined.
+    With a power of two, all threads get equally many shares, because mostly the number of threads is even.
+    Four is the least, because most processors have four cores. There are more shares only if there is more
+    work, because the parts of a sequence must be joined.
     """
     page_values = PAGE_SIZE * key_size
     first, least = (max(1, values // page_values) for values in (_FIRST_SHARE_VALUES, _SHARE_VALUES))

@@ -83,14 +83,14 @@ class Batch(NamedTuple):
 
 
 class KeySource(Protocol):
-    """What the prefill kernels need to know of keys and values."""
+    """What the prefill kernels need to know about keys and values."""
 
     heads: Heads
     panels: Panels
     key_strides: tuple[int, int]  # of keys and of a key's words, where `convert_keys` puts them
     convert_keys: Any  # the macro (batch, state, b, h, first_key, count)
-    attend_single: Any  # the macro (batch, b) for a sequence with one row; None if panels shall take it
-    parallel_singles: int  # so many single rows are worth the waking of threads
+    attend_single: Any  # the macro (batch, b) for a sequence with one row; None if panels compute it
+    parallel_singles: int  # the number of single rows from which on waking threads is worth it
 
     def num_keys(self, batch: Batch, b: Any) -> Any:
         """How many keys sequence b has."""

@@ -1,4 +1,4 @@
-"""Joining two attention results over different keys into the result over both."""
+"""Merges two attention results over different keys into the result over the keys of both."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
 from mlc_serve.compiler.kernels.cpu.primitives.local import local
 from mlc_serve.compiler.kernels.cpu.primitives.threads import VALUES_PER_WAKING
 
-_SERIAL_HEADS = VALUES_PER_WAKING // 128  # merging a head is as dear as turning 128 values
+_SERIAL_HEADS = VALUES_PER_WAKING // 128  # merging a head costs as much as rotating 128 values
 
 
 def merge_attention(num_heads: int, head_dim: int, dtype: str) -> tirx.PrimFunc:
-    """Output `(s, h, d)` of `dtype` and its log2 weights `(s, h)` of float32, over some keys, become those
-    over these keys and the other's, in place.
+    """Merge another result into an output `(s, h, d)` of `dtype` and its log2 weights `(s, h)` of float32, in
+    place: they become those over the keys of both.
     """
     merge_row = _merge_row_macro(num_heads, head_dim, dtype)
 

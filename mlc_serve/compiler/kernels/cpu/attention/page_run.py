@@ -3,8 +3,8 @@
 The lanes of a vector are the positions of a page. This is online softmax (Milakov and Gimelshein, 2018) in
 base 2, which the KV cache's merge expects, and the output is divided by the weight of its keys only at the
 end. The up to four pages of a run are scored together, so that enough independent sums hide the latency of a
-multiplication. Pages may lie anywhere in memory, so while one KV head of a run is computed, the next is
-fetched.
+multiplication. Pages may lie anywhere in memory, so the next KV head of a run is fetched while one is being
+computed.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class _Registers(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Local buffers, an element a page of the run."""
+    """Local buffers with one element for each page of the run."""
 
     page: Any
     valid: Any  # how many of its positions hold keys
-    ahead: Any  # the page that comes as many pages later
+    ahead: Any  # the page at the same place of the next run
 
 
 class _RunHead(NamedTuple):

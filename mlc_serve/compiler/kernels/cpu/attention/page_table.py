@@ -47,7 +47,7 @@ class PageTable(NamedTuple):
         return tirx.Or(position < self.lengths[2, b], position >= self.lengths[1, b])
 
     def sees_some(self, b: Any, first: Any, end: Any) -> Any:
-        """Whether any position from `first` to before `end` is."""
+        """Whether any position from `first` to before `end` is among the sinks or in the window."""
         if not self.windowed:
             return tirx.const(True, "bool")
         return tirx.Or(first < self.lengths[2, b], end > self.lengths[1, b])
@@ -56,7 +56,7 @@ class PageTable(NamedTuple):
 def match_page_table(
     page_indptr: Any, page_values: Any, length_info: Any, batch: Any, *, windowed: bool
 ) -> PageTable:
-    """The page table behind the three handles that TVM's cache passes for one."""
+    """The page table behind the three handles that TVM's cache passes for it."""
     shape = (3, batch) if windowed else (batch,)
     return PageTable(
         match_int32(page_indptr, batch + 1),

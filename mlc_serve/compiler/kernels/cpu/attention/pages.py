@@ -18,7 +18,7 @@ from mlc_serve.compiler.kernels.cpu.primitives.local import local
 from mlc_serve.compiler.kernels.cpu.primitives.threads import VALUES_PER_WAKING
 
 PAGE_SIZE = 16
-_SERIAL_VALUES = VALUES_PER_WAKING // 16  # writing a value to its page is as dear as turning 16
+_SERIAL_VALUES = VALUES_PER_WAKING // 16  # writing a value to its page costs as much as rotating 16
 
 
 def match_pages(handle: Any, num_pages: Any, num_kv_heads: int, head_dim: int, dtype: str) -> Any:
@@ -44,8 +44,8 @@ def match_int32(handle: Any, length: Any, offset_dtype: str = "int32") -> Any:
 
 
 def append_pages(num_kv_heads: int, head_dim: int, dtype: str) -> tirx.PrimFunc:
-    """Write K and V `(s, hkv, d)` of new tokens to the slots `(s,)` of position_map. Slot -1 is for tokens
-    that are not to be written.
+    """Write K and V `(s, hkv, d)` of new tokens to the slots `(s,)` of position_map. Tokens with slot -1 are
+    not written.
     """
     append_row = _append_row_macro(num_kv_heads, head_dim)
 
@@ -90,7 +90,7 @@ def _append_row_macro(num_kv_heads: int, head_dim: int) -> Any:
 
 def copy_page(num_kv_heads: int, head_dim: int, dtype: str) -> tirx.PrimFunc:
     """Copy page `source` to page `target`. The cache asks for the first `copy_length` positions; the others
-    hold nothing yet, so the whole page is copied.
+    hold nothing yet, so copying the whole page does no harm.
     """
 
     @T.prim_func(s_tir=True, private=True)
@@ -126,7 +126,7 @@ def read_pages(num_layers: int, num_kv_heads: int, head_dim: int, dtype: str) ->
 
 
 def compact_pages(num_kv_heads: int, head_dim: int, dtype: str) -> tirx.PrimFunc:
-    """Move the tokens of a verified draft that are kept to slots that follow one another.
+    """Move the kept tokens of a verified draft to slots that follow one another.
 
     copy_src_dst_pos `(2, n)` lists from which slot to which; sequence b's moves are those from
     copy_length_indptr[b] to before copy_length_indptr[b + 1].

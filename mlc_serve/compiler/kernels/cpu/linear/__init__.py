@@ -1,1 +1,1 @@
-"""What reads weights: products, embeddings and norms, and how activations are prepared for them."""
+"""Kernels that read weights: products, embeddings and norms, and how activations are prepared for them."""

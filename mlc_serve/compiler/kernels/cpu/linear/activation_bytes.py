@@ -1,8 +1,8 @@
-"""Activations to bytes: 127 steps on either side of zero, with a scale for each group of a row.
+"""Rounds activations to bytes: 127 steps on either side of zero, with a scale for each group of a row.
 
-The groups are those of the weights that the row is to be multiplied with. The results are words of four
-bytes, scales, and the numbers that the integer sums of `integer_matmul` start from to cancel the weights'
-offset: minus the offset times the sum of the group's bytes. RMS normalization can be done in the same pass.
+The groups are those of the weights that the row will be multiplied by. The results are words of four bytes,
+scales, and the numbers that the integer sums of `integer_matmul` start from to cancel the weights' offset:
+minus the offset times the sum of the group's bytes. RMS normalization can be done in the same pass.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _group_macro(width: int, groups: GroupFormat, offset: int, *, has_norm: bool
                 T.call_llvm_pure_intrin("int32", "llvm.vector.reduce.smax", peaks[vector(0)]),
             )
             rows.scales[0, row, group] = scale[0] * T.float32(1 / _STEPS)
-            # The least of positive floats keeps a group of zeros from a division by zero.
+            # The lower bound prevents a division by zero in a group of zeros.
             scale[0] = T.float32(_STEPS) / T.max(scale[0], T.float32(1e-30))
             round_values(values, rows, scale, row, group)
 

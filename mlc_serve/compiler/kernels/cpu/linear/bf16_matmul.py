@@ -25,7 +25,7 @@ def bf16_matmul(
     num_columns: int, depth: int, epilogue: Epilogue, out_dtype: str, unit: FloatUnit
 ) -> tirx.PrimFunc:
     """X `(1, s, K)` float32, W in the layout "tiles16-pairs", and a bias `(N,)` or residual `(1, s, N)`
-    float32 (read with such an epilogue only) -> Y `(1, s, N)`.
+    float32 (read only with such an epilogue) -> Y `(1, s, N)`.
 
     For "gated", tiles of gate and up alternate in W, and Y is `(1, s, N / 2)`. What is not read may be any
     tensor.
@@ -65,7 +65,7 @@ def bf16_matmul(
 
 
 def _pair_step_macro(tiles: int) -> Any:
-    """The step of `tiled_product_macro` for a pair of values of each row, which is rounded already."""
+    """The step of `tiled_product_macro` for a pair of values of each row. The rows have been rounded."""
     multiplier = Bfloat16Multiplier()
 
     @T.macro

@@ -1,7 +1,7 @@
 """Y = X W^T for integer weights with a scale for each group, and activations as they are.
 
-Each weight is widened to float32 in a register and multiplied with its scale. So nothing but the weights is
-rounded, at several times the work of `integer_matmul`.
+Each weight is widened to float32 in a register and multiplied by its scale. So only the weights are rounded,
+but the kernel does several times the work of `integer_matmul`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def dequantized_matmul(
     num_columns: int, depth: int, groups: GroupFormat, epilogue: Epilogue, out_dtype: str, unit: FloatUnit
 ) -> tirx.PrimFunc:
     """X `(1, s, K)` float32, weights and their scales as `integer_matmul` takes them, and a bias `(N,)` or
-    residual `(1, s, N)` float32 (read with such an epilogue only) -> Y `(1, s, N)`.
+    residual `(1, s, N)` float32 (read only with such an epilogue) -> Y `(1, s, N)`.
 
     For "gated" Y is `(1, s, N / 2)`. What is not read may be any tensor.
     """

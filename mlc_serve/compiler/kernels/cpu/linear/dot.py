@@ -18,8 +18,8 @@ class Dot(Protocol):
     """One way to add up the products of a group.
 
     A vector has the sums of `columns` columns, 32 bits each. Registers have room for the sums of `tiles`
-    tiles of 16 columns by `rows` rows (1, 2 or 4). Weights count as `offset` more than they stand for; sums
-    start from `start`, an int32 scalar, to cancel that. `is_one_instruction` says whether `add` is.
+    tiles of 16 columns by `rows` rows (1, 2 or 4). Products see weights that are `offset` too large; sums
+    start from `start`, an int32 scalar, to cancel that. `is_one_instruction` says whether `add` is one.
     """
 
     is_one_instruction: ClassVar[bool]
@@ -70,7 +70,7 @@ class MixedDot:
 @dataclass(frozen=True)
 class SignedDot:
     """Implements Dot with Arm's instruction for signed bytes. Four-bit weights fit as they are stored. With
-    `is_flipped` eight-bit weights are made signed, which takes 128 off their offset.
+    `is_flipped` eight-bit weights are made signed, which lowers their offset by 128.
     """
 
     is_one_instruction: ClassVar[bool] = True
@@ -192,13 +192,13 @@ def _flipped(weights: Any, columns: int) -> Any:
 
 
 def _sum_of_bytes(a: Any, b: Any, columns: int) -> Any:
-    """Products of unsigned and signed bytes, with each two neighbours added up in int16."""
+    """Products of unsigned and signed bytes, of which every two neighbours are added up in int16."""
     instruction = {8: "llvm.x86.avx2.pmadd.ub.sw", 16: "llvm.x86.avx512.pmaddubs.w.512"}[columns]
     return tirx.call_llvm_pure_intrin(f"int16x{2 * columns}", instruction, a, b)
 
 
 def _sum_of_neighbours(pairs: Any, columns: int) -> Any:
-    """Each two neighbours of int16 added up in int32."""
+    """The sums of every two neighbours of int16, in int32."""
     instruction = {8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}[columns]
     ones = broadcast(tirx.const(1, "int16"), 2 * columns)
     return tirx.call_llvm_pure_intrin(f"int32x{columns}", instruction, pairs, ones)

@@ -14,7 +14,7 @@ Epilogue = Literal["none", "bias", "residual", "gated"]
 
 
 def out_columns(num_columns: int, epilogue: Epilogue) -> int:
-    """How many columns the result of a product has, whose weight has `num_columns`."""
+    """How many columns the result of a product has if its weight has `num_columns`."""
     return num_columns // 2 if epilogue == "gated" else num_columns
 
 
@@ -30,8 +30,8 @@ def extra_shape(num_columns: int, num_rows: Any, epilogue: Epilogue) -> tuple[An
 
 def store_macro(num_columns: int, epilogue: Epilogue, out_dtype: str, tiles: int) -> Any:
     """The macro `store(totals, E, Y, row, tile, height)`: write totals `(height * tiles, 16)` float32, of
-    `height` rows from `row` and of `tiles` tiles from `tile`, for "gated" two, to Y `(1, s, N)`. E is the
-    bias `(N,)` or the residual `(1, s, N)`, which other epilogues do not read.
+    `height` rows from `row` and of `tiles` tiles (two for "gated") from `tile`, to Y `(1, s, N)`. E is the
+    bias `(N,)` or the residual `(1, s, N)`; other epilogues do not read it.
     """
     last_tile = num_tiles(num_columns) - 1
     last_width = num_columns - last_tile * LANES

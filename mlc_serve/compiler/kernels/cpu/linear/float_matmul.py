@@ -1,7 +1,7 @@
 """Y = X W^T, for float weights packed in tiles of 16 output columns.
 
-While a vector of weights is in a register, it is multiplied with up to eight rows of X, whose values are
-broadcast from memory. Weights may be float16: they are widened on the way in.
+While a vector of weights is in a register, it is multiplied by up to eight rows of X, whose values are
+broadcast from memory. Weights may be float16: they are widened when they are loaded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def float_matmul(
     num_columns: int, depth: int, weight_dtype: str, epilogue: Epilogue, out_dtype: str, unit: FloatUnit
 ) -> tirx.PrimFunc:
     """X `(1, s, K)` float32, W in the layout "tiles16", and a bias `(N,)` or residual `(1, s, N)` float32
-    (read with such an epilogue only) -> Y `(1, s, N)`.
+    (read only with such an epilogue) -> Y `(1, s, N)`.
 
     For "gated", tiles of gate and up alternate in W, and Y is `(1, s, N / 2)`. What is not read may be any
     tensor.

@@ -1,8 +1,8 @@
 """A linear layer as one kernel: RMS normalization if needed, rounding to bytes, and the product with
 integers.
 
-The rounded rows are in memory of the kernel's own, and only the layer's input and output are seen outside. So
-a step of the model has few operators to start and few tensors to keep track of.
+The rounded rows are in the kernel's own memory, and only the layer's input and output are seen outside. So a
+step of the model has few operators to start and few tensors to keep track of.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class LinearShape:
 
 
 def integer_linear(shape: LinearShape, dot: Dot) -> tirx.PrimFunc:
-    """X `(1, s, K)`, norm weight `(K,)` float32 (read with `epsilon` only), weights, scales, and a bias
-    `(N,)` or residual `(1, s, N)` float32 (read with such an epilogue only) -> Y.
+    """X `(1, s, K)`, norm weight `(K,)` float32 (read only with `epsilon`), weights, scales, and a bias
+    `(N,)` or residual `(1, s, N)` float32 (read only with such an epilogue) -> Y.
 
     Weights and the result are those of `product_macro`. What is not read may be any tensor of that type.
     """

@@ -1,10 +1,10 @@
 """Y = X W^T for weights that are integers with a scale for each group, and activations quantized likewise.
 
-The products of a group are added up in integers, exactly. Then the sum is multiplied with both scales and
-added to a float32 sum. Weights are stored unsigned, `offset` above what they stand for. To cancel that, the
-integer sums start from numbers that `activation_bytes` has worked out with the activations, so no instruction
-is spent on the offset: with AVX-512 VNNI a group of 32 costs eight dot instructions, a conversion and two
-multiplications for each row and tile.
+The products of a group are added up in integers, exactly. Then the sum is multiplied by both scales and added
+to a float32 sum. Weights are stored unsigned: a stored weight is `offset` greater than its value. To cancel
+that, the integer sums start from numbers that `activation_bytes` has computed with the activations, so no
+instruction is spent on the offset: with AVX-512 VNNI a group of 32 costs eight dot instructions, a conversion
+and two multiplications for each row and tile.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def product_macro(
     num_columns: int, depth: int, groups: GroupFormat, epilogue: Epilogue, out_dtype: str, dot: Dot
 ) -> Any:
     """The macro `product(operands, E, Y, num_rows)`: `IntegerOperands`, and a bias `(N,)` or residual
-    `(1, s, N)` float32 (read with such an epilogue only) -> Y `(1, s, N)` of `out_dtype`, for "gated"
+    `(1, s, N)` float32 (read only with such an epilogue) -> Y `(1, s, N)` of `out_dtype`, for "gated"
     `(1, s, N / 2)`. What is not read may be any buffer.
     """
     room = (dot.tiles, dot.rows)
@@ -119,8 +119,8 @@ def _group_macro(groups: GroupFormat, dot: Dot, tiles: int) -> Any:
     columns, parts = dot.columns, LANES // dot.columns
     low_bits = broadcast(tirx.const(15, "uint8"), 4 * columns)
     four = broadcast(tirx.const(4, "uint8"), 4 * columns)
-    # If `add` is several instructions, LLVM orders them so that the weights of a whole group are needed at
-    # once, and are kept in memory. In a loop it can't.
+    # If `add` is several instructions and the steps are unrolled, LLVM orders them so that the weights of a
+    # whole group are needed at once and do not stay in registers. In a loop it can't.
     steps = T.unroll if dot.is_one_instruction else T.serial
 
     @T.macro

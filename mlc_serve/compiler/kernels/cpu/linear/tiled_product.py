@@ -1,7 +1,7 @@
-"""How products with weights in tiles of 16 columns walk through rows, tiles and depth, whatever the weights.
+"""How products with weights in tiles of 16 columns go through rows, tiles and depth, for any type of weights.
 
-A thread streams its tiles from memory once, in order, and multiplies each with a few rows at a time, whose
-sums are in registers. All but the first few rows of a batch find the tile in the cache. Memory would be idle
+A thread streams its tiles from memory once, in order, and multiplies each by a few rows at a time, whose sums
+are in registers. All but the first few rows of a batch find the tile in the cache. Memory would be idle
 meanwhile, so the next tile is fetched.
 """
 
@@ -28,8 +28,8 @@ class Tiling:
     num_columns: int
     num_steps: int  # through the depth
     row_bytes: int  # of a row of activations
-    tiles: int  # whose sums are in registers, for
-    rows: int  # so many rows: 1, 2, 4 or 8
+    tiles: int  # that have their sums in registers at a time
+    rows: int  # that have their sums in registers at a time: 1, 2, 4 or 8
 
     @classmethod
     def fit(
@@ -74,7 +74,7 @@ def tiled_product_macro(
 
     @T.macro
     def all_rows(operands, E, Y, start, count, tile):
-        """As many rows at a time as registers have room for; those that are left over in powers of two."""
+        """Take as many rows at a time as registers have room for, and the remaining ones in powers of two."""
         for k in T.serial(count // most):
             rows(operands, E, Y, start, start + k * most, tile, most)
         if most >= 8:  # noqa: SIM102  known while this is parsed

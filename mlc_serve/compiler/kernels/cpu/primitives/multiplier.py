@@ -17,7 +17,7 @@ from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast
 
 
 class Multiplier(Protocol):
-    """What a kernel needs of either way."""
+    """What a kernel needs from either way of multiplying."""
 
     per_word: int  # values in a word
     word: str  # a word's type
@@ -48,8 +48,8 @@ class FloatMultiplier:
 
 
 class Bfloat16Multiplier:
-    """Implements Multiplier with AVX512-BF16. To TVM bfloat16 is a type for storage alone, so
-    the product is written in LLVM's language.
+    """Implements Multiplier with AVX512-BF16. In TVM bfloat16 is a type only for storage, so the product is
+    written in LLVM IR.
     """
 
     per_word, word = 2, "uint32"

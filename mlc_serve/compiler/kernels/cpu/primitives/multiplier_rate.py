@@ -1,7 +1,7 @@
-"""How fast this processor multiplies, measured: a feature flag says what it can do, not how fast.
+"""Measures how fast this processor multiplies: a feature flag says what it can do, not how fast.
 
-AVX512-BF16 has instructions that sum up pairs of products of bfloat16. AMD's processors finish twice as many
-products by them as in float32, some of Intel's half as many.
+AVX512-BF16 has instructions that add up pairs of products of bfloat16. With them, AMD's processors finish
+twice as many products as in float32, and some of Intel's half as many.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast, vector
 from mlc_serve.compiler.pipeline import lowering_options
 from mlc_serve.quantization.packing import LANES
 
-# Independent sums, so that no product waits for the one before: they and their factors fit into 32 registers.
+# Independent sums, so that no product waits for another. They and their factors fit into 32 registers.
 _SUMS = 12
 _STEPS = 20_000  # of each sum: some 0.1 ms
-_RUNS = 15  # of which the fastest counts, as that which nobody has disturbed
-# What is faster by less is not worth bfloat16's rounding.
+_RUNS = 15  # the fastest one counts, because other processes have disturbed it least
+# A smaller gain is not worth bfloat16's rounding.
 _WORTHWHILE = 1.25
 
 

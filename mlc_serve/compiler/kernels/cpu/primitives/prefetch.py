@@ -1,4 +1,4 @@
-"""Cache lines that are requested before they are needed."""
+"""Requests cache lines before they are needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors that are spelled out, for what takes or gives a whole register.
+"""Explicit vectors, for code that takes or returns a whole register.
 
 Arithmetic on each lane by itself is written as a loop, `for lane in T.vectorized(n)`, wherever TVM can turn
 the loop's body into vectors. Instructions, changes of the number of lanes, and vectors that Python functions

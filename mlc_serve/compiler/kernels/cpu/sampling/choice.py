@@ -73,8 +73,8 @@ class _Asked(NamedTuple):
 
 @T.macro
 def _aim_at_top_p(row, asked, total, kept, goal):
-    """Make a share of the `total`, of at most top_k tokens, the goal of a search. Tokens are skipped whose
-    weights are so small that all of them together weigh less than what a nucleus leaves out.
+    """Make a share of the `total`, of at most top_k tokens, the goal of a search. The search skips tokens
+    whose weights are so small that all of them together weigh less than what a nucleus leaves out.
     """
     with T.sblock("aim"):
         T.reads()
@@ -103,7 +103,7 @@ def _limit_to_min_p(row, asked, kept):
 
 @T.macro
 def _filter(row, asked, total):
-    """Weigh a row, and set the weights of all tokens to zero that top_k, top_p and min_p exclude. `total[0]`
+    """Weigh a row, and set the weights of all tokens that top_k, top_p and min_p exclude to zero. `total[0]`
     is the weight that remains.
 
     The first two filters are searches. They are in one loop, so that the search is compiled once.

@@ -1,5 +1,5 @@
-"""Passes over one row of logits, which stays in a core's cache: they find its extremes, its weights, and how
-much the logits weigh that reach a threshold. The kernels for sampling are made of these macros.
+"""Passes over one row of logits, which stays in a core's cache: they find its extremes, its weights, and the
+weight of all logits that reach a threshold. The kernels for sampling are made of these macros.
 
 A pass takes a chunk of logits at a time. It skips chunks whose greatest logit stays below the threshold, and
 sums are float32 within a chunk and float64 beyond it.

@@ -1,5 +1,5 @@
-"""Finding how many tokens of a row, likeliest first, reach a mass, without sorting the row. This is what a
-nucleus needs, and top-k if every token weighs 1.
+"""Finds how many tokens of a row, likeliest first, reach a mass, without sorting the row. This is what a
+nucleus needs, and top-k, where every token weighs 1.
 
 A bracket of logits that holds the answer is cut into quarters until few tokens are left in it, which are then
 sorted. Equal logits are ordered by id.
@@ -55,7 +55,7 @@ class _Bracket(NamedTuple):
 
 @T.macro
 def _raise_to_count(row, count, floor):
-    """Raise a floor as far as the greatest logits of `count` chunks reach it, if so many reach it now."""
+    """If the greatest logits of `count` chunks reach a floor, raise it as far as that stays true."""
     with T.sblock("raise"):
         T.reads()
         T.writes()
@@ -96,8 +96,8 @@ def _narrow(tally, bracket, goal):
 
 @T.macro
 def _insert(row, token, found, room):
-    """Insert a token behind those that are as likely, since tokens come by id. If the list is full, the last
-    is dropped.
+    """Insert a token after those that are as likely, because tokens come in order of id. If the list is full,
+    the last one is dropped.
     """
     with T.sblock("insert"):
         T.reads()
@@ -164,7 +164,7 @@ def list_between(row, low, high, found, room, most):
 
 @T.macro
 def _take(row, token, goal, prefix):
-    """Add a token to the prefix, unless it has reached the goal."""
+    """Add a token to the prefix, unless the prefix has reached the goal."""
     if prefix.mass[0] < goal:
         prefix.last[0] = token
         prefix.floor[0] = row.logits[row.index, token]
@@ -246,8 +246,8 @@ def search(row, scale, goal, prefix):
 
 @T.macro
 def _keep_some(row, prefix, start, width, partial):
-    # Weights are multiplied with 1 or 0. To select a weight or 0, LLVM would store some lanes only, which
-    # takes twice as long.
+    # Weights are multiplied by 1 or 0. To select a weight or 0, LLVM would store only some lanes, which takes
+    # twice as long.
     for lane in T.vectorized(width):
         row.weights[start + lane] = row.weights[start + lane] * T.Select(
             start + lane <= prefix.last[0],
@@ -260,7 +260,7 @@ def _keep_some(row, prefix, start, width, partial):
 
 @T.macro
 def keep_prefix(row, prefix, total):
-    """Set the weights of all tokens to zero that are not in a prefix. `sums` and `total[0]` are what remains.
+    """Set the weights of all tokens that are not in a prefix to zero. `sums` and `total[0]` are what remains.
     `weights` are only changed in chunks that keep a token.
     """
     with T.sblock("keep"):

@@ -41,9 +41,9 @@ def score_rows() -> tirx.PrimFunc:
     """Logits `(n, vocab)` float32, wanted `(m, 2)` int32 -> normalizers `(m,)` float64, listed `(m,)` and ids
     `(m, width)` int32.
 
-    Each of `wanted` is a row and how many of its likeliest tokens, at most `width`, are to be listed. The
-    normalizer is the log of the sum of exp of the logits. Where the greatest logit is not finite, it is NaN
-    and nothing is listed.
+    Each of `wanted` is a row and the number of its likeliest tokens, at most `width`, to list. The normalizer
+    is the log of the sum of exp of the logits. If the greatest logit is not finite, the normalizer is NaN and
+    no token is listed.
     """
 
     @T.prim_func(s_tir=True)

@@ -1,4 +1,4 @@
-"""Masks by which grammars and other rules exclude tokens, a bit a token. A row is one task."""
+"""Masks by which grammars and other rules exclude tokens, one bit for each token. A row is one task."""
 
 from __future__ import annotations
 
