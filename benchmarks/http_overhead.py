@@ -15,8 +15,8 @@ from benchmarks import online
 from benchmarks.report import Row, print_report
 from benchmarks.setup import Settings, add_arguments, settings_of, start_engine
 from mlc_serve.bench.asking import ask_engine, ask_server
+from mlc_serve.bench.closed_loop import Ask, closed_loop, median_of, random_prompts, summary
 from mlc_serve.bench.event_client import EventClient
-from mlc_serve.bench.load import Ask, closed_loop, median_of, random_prompts, summary
 from mlc_serve.bench.measures import WAVES
 
 

@@ -26,8 +26,8 @@ import uvloop
 
 from benchmarks.report import Row, print_report
 from mlc_serve.bench.asking import ask_chat, ask_server
+from mlc_serve.bench.closed_loop import Ask, closed_loop, median_of, random_prompts, summary
 from mlc_serve.bench.event_client import EventClient
-from mlc_serve.bench.load import Ask, closed_loop, median_of, random_prompts, summary
 
 PROMPT_TOKENS = 16
 ROOT = Path(__file__).parent.parent

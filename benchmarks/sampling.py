@@ -17,7 +17,7 @@ import numpy as np
 import tvm
 
 from benchmarks.report import Row, print_report
-from mlc_serve.compiler.kernels.cpu.sampling.table import KERNELS
+from mlc_serve.compiler.kernels.cpu.sampling.kernels import KERNELS
 from mlc_serve.compiler.target import target_for
 from mlc_serve.engine.sampling import Draw, SamplingParams
 from mlc_serve.runtime.compiled_rows import CompiledRows

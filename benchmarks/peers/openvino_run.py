@@ -18,7 +18,7 @@ import openvino
 import openvino_genai
 
 from benchmarks.peers.cells import CELLS, LOAD, Cell
-from mlc_serve.bench.load import TOKEN_IDS
+from mlc_serve.bench.closed_loop import TOKEN_IDS
 
 # Gibibytes of memory for keys and values, which is enough for all sequences of a cell.
 CACHE_GIB = 2

@@ -11,7 +11,7 @@ import asyncio
 import statistics
 import time
 
-from mlc_serve.bench.load import Ask, AskFor, Prompt, Record, random_prompts
+from mlc_serve.bench.closed_loop import Ask, AskFor, Prompt, Record, random_prompts
 
 STREAMS, STREAM_PROMPT, STREAM_ANSWER = 7, 32, 200
 # Tokens that each stream has received when the long prompt is sent.

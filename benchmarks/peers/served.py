@@ -22,8 +22,8 @@ from benchmarks.peers.rounds import say
 from benchmarks.peers.servers import Start, llama_server, our_server
 from benchmarks.report import Row, table
 from mlc_serve.bench.asking import ask_server
+from mlc_serve.bench.closed_loop import Ask, AskFor, Prompt, closed_loop, random_prompts, summary
 from mlc_serve.bench.event_client import EventClient
-from mlc_serve.bench.load import Ask, AskFor, Prompt, closed_loop, random_prompts, summary
 
 SLOTS = (8, 32)
 # The figures of a round, by what was measured: a number of clients, or the probes.

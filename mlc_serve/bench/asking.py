@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from mlc_serve.api.async_engine import AsyncMLCEngine
+from mlc_serve.bench.closed_loop import Ask, Prompt
 from mlc_serve.bench.event_client import EventClient, ReplyError
-from mlc_serve.bench.load import Ask, Prompt
 from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.frontend.params import GenerationParams
 

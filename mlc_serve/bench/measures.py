@@ -6,7 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mlc_serve.bench.load import Ask, AskFor, closed_loop, median_of, random_prompts, steady_rate, summary
+from mlc_serve.bench.closed_loop import (
+    Ask,
+    AskFor,
+    closed_loop,
+    median_of,
+    random_prompts,
+    steady_rate,
+    summary,
+)
 from mlc_serve.config import Workload
 
 Row = Mapping[str, object]

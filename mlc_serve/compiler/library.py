@@ -13,7 +13,7 @@ from tvm import relax
 from tvm.support import cc
 from tvm.target import Target
 
-from mlc_serve.compiler.kernels.cpu.sampling.table import KERNELS as SAMPLING_KERNELS
+from mlc_serve.compiler.kernels.cpu.sampling.kernels import KERNELS as SAMPLING_KERNELS
 from mlc_serve.compiler.layers.cpu import CPULayers
 from mlc_serve.compiler.layers.gpu import GPULayers
 from mlc_serve.compiler.metadata import describe
@@ -21,8 +21,8 @@ from mlc_serve.compiler.optimization import find_level
 from mlc_serve.compiler.pipeline import lowering_options, pipeline_for
 from mlc_serve.config import DEFAULT_OPT
 from mlc_serve.errors import CompileError
+from mlc_serve.models.families import read_architecture
 from mlc_serve.models.layers import Layers
-from mlc_serve.models.table import read_architecture
 from mlc_serve.quantization.scheme import find_scheme
 
 # The largest forward pass that memory for activations is planned for. A server may choose a smaller one.

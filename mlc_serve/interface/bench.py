@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.bench.asking import ask_engine, ask_server
+from mlc_serve.bench.closed_loop import NoMeasureError
 from mlc_serve.bench.event_client import EventClient, ReplyError
-from mlc_serve.bench.load import NoMeasureError
 from mlc_serve.bench.measures import Row, measure_decode, measure_load, measure_prefill
-from mlc_serve.chat.remote import RemoteSource
+from mlc_serve.chat.remote_source import RemoteSource
 from mlc_serve.config import EngineConfig, LaunchConfig, Workload
 from mlc_serve.errors import ConfigError, RemoteServerError, RequestError, StartupError
 from mlc_serve.interface.in_process import load_in_process

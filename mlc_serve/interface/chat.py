@@ -6,7 +6,7 @@ import sys
 from contextlib import closing
 
 from mlc_serve.chat.dialogue import Dialogue
-from mlc_serve.chat.remote import RemoteSource
+from mlc_serve.chat.remote_source import RemoteSource
 from mlc_serve.chat.session import answer_lines, talk
 from mlc_serve.chat.source import ChatSource
 from mlc_serve.config import ChatConfig

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlc_serve.api.sync_engine import MLCEngine
-from mlc_serve.chat.local import LocalSource
+from mlc_serve.chat.local_source import LocalSource
 from mlc_serve.config import ChatConfig, EngineConfig, LaunchConfig
 from mlc_serve.errors import StartupError
 from mlc_serve.interface.chat import run_chat

@@ -10,7 +10,7 @@ from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.checkpoint.sources import Sources
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import Architecture
-from mlc_serve.models.table import read_architecture, weight_names
+from mlc_serve.models.families import read_architecture, weight_names
 
 
 def checked_architecture(checkpoint: Checkpoint) -> Architecture:

@@ -19,7 +19,7 @@ class CompiledRows:
     """Implements runtime.rows.RowOperations without copying logits. Each row is one task of TVM's workers."""
 
     def __init__(self, kernel: Callable[[str], Callable[..., None]]) -> None:
-        """`kernel` returns a kernel by its name in mlc_serve.compiler.kernels.cpu.sampling.table."""
+        """`kernel` returns a kernel by its name in mlc_serve.compiler.kernels.cpu.sampling.kernels."""
         self._choose, self._score, self._penalize = map(kernel, _KERNELS)
 
     def choose(self, logits: Logits, settings: Settings) -> Choices:

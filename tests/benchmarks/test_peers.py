@@ -24,7 +24,7 @@ from benchmarks.peers.rounds import Comparison, Sample, compare
 from benchmarks.peers.served import load_rows, probe_rows
 from benchmarks.peers.tables import record, row
 from benchmarks.shapes import SHAPES, Shape
-from mlc_serve.bench.load import Record
+from mlc_serve.bench.closed_loop import Record
 
 DECODE, PREFILL = CELLS[0], CELLS[-1]
 # One layer with 2 * 2 heads' worth of queries, keys and so on: small enough to count by hand.

@@ -12,7 +12,7 @@ import sys
 import termios
 
 from mlc_serve.api.sync_engine import MLCEngine
-from mlc_serve.chat.local import LocalSource
+from mlc_serve.chat.local_source import LocalSource
 from mlc_serve.config import ChatConfig
 from mlc_serve.interface.chat import run_chat
 from mlc_serve.testing import FakeBackend, fake_model, replay

@@ -11,8 +11,8 @@ from mlc_serve.compiler.target import target_for
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.attention import AttentionKind
 from mlc_serve.models.decoder import Decoder
+from mlc_serve.models.families import read_architecture
 from mlc_serve.models.rope import Rope
-from mlc_serve.models.table import read_architecture
 from mlc_serve.quantization.scheme import find_scheme
 
 CONFIG: dict[str, Any] = {

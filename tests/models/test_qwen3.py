@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from mlc_serve.models.families import read_architecture
 from mlc_serve.models.qwen3 import QWEN3
-from mlc_serve.models.table import read_architecture
 from tests.models.test_decoder import CONFIG
 
 LAYER = "model.layers.1.self_attn"

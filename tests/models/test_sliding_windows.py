@@ -9,8 +9,8 @@ from transformers import Qwen2Config, Qwen3Config
 
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.attention import AttentionKind
+from mlc_serve.models.families import read_architecture
 from mlc_serve.models.sliding_windows import window_kinds
-from mlc_serve.models.table import read_architecture
 from tests.models.test_decoder import CONFIG
 
 THEIR_NAMES = {"full_attention": AttentionKind.FULL, "sliding_attention": AttentionKind.WINDOW}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import tvm
 
-from mlc_serve.compiler.kernels.cpu.sampling.table import KERNELS
+from mlc_serve.compiler.kernels.cpu.sampling.kernels import KERNELS
 from mlc_serve.compiler.target import target_for
 from mlc_serve.runtime.compiled_rows import CompiledRows
 from mlc_serve.runtime.rows import NumPyRows, RowOperations

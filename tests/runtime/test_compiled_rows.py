@@ -9,7 +9,7 @@ import pytest
 import tvm
 from tvm import relax
 
-from mlc_serve.compiler.kernels.cpu.sampling.table import KERNELS
+from mlc_serve.compiler.kernels.cpu.sampling.kernels import KERNELS
 from mlc_serve.compiler.target import target_for
 from mlc_serve.runtime.compiled_rows import CompiledRows, rows_for
 from mlc_serve.runtime.library import Library

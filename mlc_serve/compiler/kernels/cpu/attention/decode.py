@@ -21,8 +21,8 @@ from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE, flat_pages
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
-from mlc_serve.compiler.kernels.cpu.primitives.local import local
-from mlc_serve.compiler.kernels.cpu.primitives.threads import VALUES_PER_WAKING
+from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
+from mlc_serve.compiler.kernels.cpu.primitives.thread_cost import VALUES_PER_WAKING
 
 _MAX_SHARES = 64
 _FIRST_SHARES = 4

@@ -8,9 +8,9 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
-from mlc_serve.compiler.kernels.cpu.primitives.local import local
 from mlc_serve.compiler.kernels.cpu.primitives.rms import Row, inverse_rms
-from mlc_serve.compiler.kernels.cpu.primitives.threads import VALUES_PER_WAKING
+from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
+from mlc_serve.compiler.kernels.cpu.primitives.thread_cost import VALUES_PER_WAKING
 
 
 def head_norm(

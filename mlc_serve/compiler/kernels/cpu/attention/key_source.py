@@ -18,8 +18,8 @@ from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
 from mlc_serve.compiler.kernels.cpu.attention.query_panels import BLOCK, Panels, panels_for, row_words
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
-from mlc_serve.compiler.kernels.cpu.primitives.local import local
-from mlc_serve.compiler.kernels.cpu.primitives.threads import VALUES_PER_WAKING
+from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
+from mlc_serve.compiler.kernels.cpu.primitives.thread_cost import VALUES_PER_WAKING
 from mlc_serve.compiler.kernels.cpu.primitives.vector import vector, widened
 
 

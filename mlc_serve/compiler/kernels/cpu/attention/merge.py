@@ -9,8 +9,8 @@ from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
-from mlc_serve.compiler.kernels.cpu.primitives.local import local
-from mlc_serve.compiler.kernels.cpu.primitives.threads import VALUES_PER_WAKING
+from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
+from mlc_serve.compiler.kernels.cpu.primitives.thread_cost import VALUES_PER_WAKING
 
 _SERIAL_HEADS = VALUES_PER_WAKING // 128  # merging a head costs as much as rotating 128 values
 

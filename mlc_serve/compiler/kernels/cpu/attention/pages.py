@@ -14,8 +14,8 @@ from typing import Any
 from tvm import tirx
 from tvm.script import tirx as T
 
-from mlc_serve.compiler.kernels.cpu.primitives.local import local
-from mlc_serve.compiler.kernels.cpu.primitives.threads import VALUES_PER_WAKING
+from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
+from mlc_serve.compiler.kernels.cpu.primitives.thread_cost import VALUES_PER_WAKING
 
 PAGE_SIZE = 16
 _SERIAL_VALUES = VALUES_PER_WAKING // 16  # writing a value to its page costs as much as rotating 16

@@ -35,7 +35,7 @@ from mlc_serve.compiler.kernels.cpu.attention.query_panels import (
     soften_macro,
 )
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
-from mlc_serve.compiler.kernels.cpu.primitives.local import local
+from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 
 
 def _num_tasks(source: KeySource, batch: Batch, b: Any) -> Any:

@@ -17,8 +17,8 @@ from mlc_serve.compiler.kernels.cpu.attention.page_run import MASKED
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
-from mlc_serve.compiler.kernels.cpu.primitives.local import local
 from mlc_serve.compiler.kernels.cpu.primitives.multiplier import Multiplier, multiplier_for
+from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast, vector, widened
 from mlc_serve.quantization.packing import LANES
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from tvm import tirx
 from tvm.script import tirx as T
 
-from mlc_serve.compiler.kernels.cpu.primitives.local import local
-from mlc_serve.compiler.kernels.cpu.primitives.threads import FEW_ROWS
+from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
+from mlc_serve.compiler.kernels.cpu.primitives.thread_cost import FEW_ROWS
 from mlc_serve.compiler.kernels.cpu.primitives.vector import vector
 from mlc_serve.quantization.packing import LANES
 from mlc_serve.quantization.scheme import GroupFormat

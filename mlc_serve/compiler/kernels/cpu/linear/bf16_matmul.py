@@ -14,9 +14,9 @@ from tvm.script import tirx as T
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue, extra_shape, has_extra, out_columns
 from mlc_serve.compiler.kernels.cpu.linear.tiled_product import Tiling, tiled_product_macro
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
-from mlc_serve.compiler.kernels.cpu.primitives.local import local
 from mlc_serve.compiler.kernels.cpu.primitives.multiplier import Bfloat16Multiplier, FloatMultiplier
-from mlc_serve.compiler.kernels.cpu.primitives.threads import FEW_ROWS
+from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
+from mlc_serve.compiler.kernels.cpu.primitives.thread_cost import FEW_ROWS
 from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast, vector
 from mlc_serve.quantization.packing import LANES, tiles16_pairs_shape
 

@@ -18,8 +18,8 @@ from mlc_serve.compiler.kernels.cpu.linear.activation_bytes import ByteRows
 from mlc_serve.compiler.kernels.cpu.linear.dot import Dot
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue
 from mlc_serve.compiler.kernels.cpu.linear.tiled_product import Tiling, tiled_product_macro
-from mlc_serve.compiler.kernels.cpu.primitives.local import local
 from mlc_serve.compiler.kernels.cpu.primitives.prefetch import fetch_line
+from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast, vector
 from mlc_serve.quantization.packing import LANES
 from mlc_serve.quantization.scheme import GroupFormat

@@ -6,8 +6,8 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
-from mlc_serve.compiler.kernels.cpu.primitives.local import local
 from mlc_serve.compiler.kernels.cpu.primitives.rms import Row, inverse_rms
+from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 
 
 def rms_norm(width: int, epsilon: float) -> tirx.PrimFunc:

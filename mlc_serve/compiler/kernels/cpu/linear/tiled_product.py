@@ -13,7 +13,7 @@ from typing import Any
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue, store_macro
-from mlc_serve.compiler.kernels.cpu.primitives.local import local
+from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 from mlc_serve.quantization.packing import LANES, num_tiles
 
 # Bytes of activations per pass over the weights: half of an L2 cache.

@@ -16,12 +16,12 @@ from tvm import tirx
 from tvm.script import tirx as T
 from tvm.target import Target
 
-from mlc_serve.compiler.kernels.cpu.primitives.local import local
 from mlc_serve.compiler.kernels.cpu.primitives.multiplier import (
     Bfloat16Multiplier,
     FloatMultiplier,
     Multiplier,
 )
+from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast, vector
 from mlc_serve.compiler.pipeline import lowering_options
 from mlc_serve.quantization.packing import LANES

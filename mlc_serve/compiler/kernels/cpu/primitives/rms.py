@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
-from mlc_serve.compiler.kernels.cpu.primitives.local import local
+from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 
 
 class Row(NamedTuple):

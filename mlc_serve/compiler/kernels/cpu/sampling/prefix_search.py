@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
-from mlc_serve.compiler.kernels.cpu.primitives.local import local
+from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 from mlc_serve.compiler.kernels.cpu.sampling.logits_row import (
     CHUNK,
     THRESHOLDS,

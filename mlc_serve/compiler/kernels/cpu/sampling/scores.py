@@ -7,7 +7,7 @@ import math
 from tvm import tirx
 from tvm.script import tirx as T
 
-from mlc_serve.compiler.kernels.cpu.primitives.local import local
+from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 from mlc_serve.compiler.kernels.cpu.sampling.logits_row import Row, find_extremes, num_chunks, weigh
 from mlc_serve.compiler.kernels.cpu.sampling.prefix_search import (
     Found,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tvm import tirx
 
-from mlc_serve.compiler.kernels.cpu.sampling.choice import choose_tokens
+from mlc_serve.compiler.kernels.cpu.sampling.draw import choose_tokens
 from mlc_serve.compiler.kernels.cpu.sampling.penalties import penalize_tokens
 from mlc_serve.compiler.kernels.cpu.sampling.scores import score_rows
 from mlc_serve.compiler.kernels.cpu.sampling.token_mask import mask_tokens

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from mlc_serve.api.sync_engine import MLCEngine
-from mlc_serve.chat.local import LocalSource
+from mlc_serve.chat.local_source import LocalSource
 from mlc_serve.errors import ContextLengthError
 from mlc_serve.testing import FakeBackend, fake_model, replay
 

@@ -17,7 +17,7 @@ from mlc_serve.errors import CheckpointError
 from mlc_serve.interface.convert import convert_model
 from mlc_serve.loading.architecture import checked_architecture, sources_of
 from mlc_serve.models.decoder import Decoder
-from mlc_serve.models.table import FAMILIES, read_architecture
+from mlc_serve.models.families import FAMILIES, read_architecture
 from mlc_serve.runtime.library import ParameterSpec
 from mlc_serve.testing.architecture import FAKE_FAMILY
 from tests.models.test_decoder import CONFIG

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mlc_serve.bench.asking import tokens_in
-from mlc_serve.bench.load import (
+from mlc_serve.bench.closed_loop import (
     Prompt,
     Record,
     closed_loop,

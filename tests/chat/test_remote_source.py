@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from mlc_serve.chat.remote import RemoteSource
+from mlc_serve.chat.remote_source import RemoteSource
 from mlc_serve.errors import RemoteServerError
 from mlc_serve.testing import replay
 from tests.e2e.live_server import LiveServer, live_server
