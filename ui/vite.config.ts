@@ -1,4 +1,5 @@
-// The page, built into the package that serves it: fixed names, so that a change of the source is a small one here.
+// Builds the page into the package that serves it. File names are fixed, so that a change of the source changes few
+// built files.
 import { createHash } from "node:crypto";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,7 +7,7 @@ import { defineConfig, type Plugin } from "vite";
 
 const server = "http://127.0.0.1:8000";
 
-/** Notes what the files were built from, so that a test without node can tell whether they are current. */
+/** Writes the sources' checksums, so that a test without node can tell whether the built files are current. */
 function seal(): Plugin {
   return {
     name: "seal",

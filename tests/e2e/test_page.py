@@ -102,7 +102,7 @@ def requested(page: Page, act: Any) -> dict[str, Any]:
 def set_tools(page: Page, tools: str) -> None:
     """Put tools into the settings."""
     page.get_by_role("button", name="Settings", exact=True).click()
-    page.get_by_label("Tools, a JSON list").fill(tools)
+    page.get_by_label("Tools, as a JSON list").fill(tools)
 
 
 def test_a_reply_streams(page: Page, server: LiveServer) -> None:
@@ -347,7 +347,7 @@ def test_tools_that_are_no_json_are_not_sent(page: Page, server: LiveServer) -> 
     expect(page.get_by_role("alert")).to_contain_text("not valid JSON")
     expect(page.get_by_role("button", name="Retry")).to_be_disabled()
     expect(page.get_by_label("You")).to_have_count(1)
-    page.get_by_label("Tools, a JSON list").fill("")
+    page.get_by_label("Tools, as a JSON list").fill("")
     page.get_by_label("Message", exact=True).press("Enter")
     expect(page.get_by_label("You")).to_have_count(2)
 
@@ -436,7 +436,7 @@ def test_colours_follow_the_system_or_the_user(page: Page, server: LiveServer) -
     page.goto(server.url)
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     dark = page.evaluate(background)
-    page.get_by_role("button", name="Colours: as the system").click()
+    page.get_by_role("button", name="Colours: same as the system").click()
     expect(page.get_by_role("button", name="Colours: light")).to_be_visible()
     assert page.evaluate(background) != dark
     page.reload()

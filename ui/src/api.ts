@@ -1,8 +1,8 @@
-// Calls of the server. Knows the key, paths and errors, not what a conversation is.
+// Calls the server. This file knows the key, the paths and the errors, but not what a conversation is.
 import { eventData } from "./sse";
 import type { ChatRequest, Chunk, EngineInfo, Model } from "./wire";
 
-/** A refusal by the server, or (status 0) no answer from it. */
+/** A call that failed. The status is that of the server's answer, or 0 if the connection failed. */
 export class ApiError extends Error {
   constructor(
     readonly status: number,
@@ -24,12 +24,12 @@ export class Api {
     return (await (await this.call("/ui/engine.json")).json()) as EngineInfo;
   }
 
-  /** Prometheus' text. */
+  /** Returns the metrics in Prometheus' text format. */
   async metrics(): Promise<string> {
     return (await this.call("/metrics")).text();
   }
 
-  /** Chunks of a streamed reply. Throws ApiError, also for an error event in mid-stream. */
+  /** Yields the chunks of a streamed reply. Throws ApiError, also if an error event comes in mid-stream. */
   async *chat(request: ChatRequest, signal: AbortSignal): AsyncGenerator<Chunk> {
     const body = JSON.stringify(request);
     const reply = await this.call("/v1/chat/completions", { method: "POST", body, signal });
@@ -37,7 +37,7 @@ export class Api {
     for await (const data of eventData(reply.body)) {
       if (data === "[DONE]") return;
       const chunk = JSON.parse(data) as Chunk & { error?: unknown };
-      if (chunk.error) throw new ApiError(reply.status, messageOf(chunk) ?? "The reply broke off.");
+      if (chunk.error) throw new ApiError(reply.status, messageOf(chunk) ?? "The reply was interrupted.");
       yield chunk;
     }
     throw new ApiError(0, "The connection was closed before the reply was complete.");
@@ -56,7 +56,7 @@ export class Api {
   }
 }
 
-/** The text of OpenAI's error object. */
+/** Returns the message of OpenAI's error object, or null if there is none. */
 function messageOf(body: unknown): string | null {
   const error = (body as { error?: { message?: unknown } } | null)?.error;
   return typeof error?.message === "string" ? error.message : null;

@@ -1,4 +1,4 @@
-// The frame of the page: which view is open, which model is meant, whether a key is needed.
+// The frame of the page: which view is open, which model is chosen, and whether a key is needed.
 import type { JSX } from "preact";
 import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
 import { Api, type ApiError } from "./api";
@@ -15,7 +15,7 @@ import { useTheme } from "./use_theme";
 import { useView } from "./use_view";
 import type { Model } from "./wire";
 
-/** How long to wait for a server that does not answer. */
+/** How long to wait before a server that did not answer is asked again. */
 const RETRY_MILLISECONDS = 2000;
 
 export function App(): JSX.Element {
@@ -76,7 +76,7 @@ export function App(): JSX.Element {
   );
 }
 
-/** Lists the models, trying again while the server does not answer. Returns what ends it. */
+/** Lists the models, trying again while the server does not answer. Returns a function that stops it. */
 function keepFinding(
   api: Api,
   onModels: (models: Model[]) => void,

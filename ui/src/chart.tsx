@@ -1,4 +1,4 @@
-// Lines over time, on uPlot. The legend shows the moment under the pointer, or else the newest.
+// Draws lines over time with uPlot. The legend shows the values under the pointer, or else the newest ones.
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
@@ -17,7 +17,7 @@ interface Props {
   times: number[];
   lines: Line[];
   format: (value: number) => string;
-  /** What the axis reaches at least. */
+  /** The axis always reaches up to at least this value. */
   atLeast: number;
   isDark: boolean;
 }
@@ -39,7 +39,7 @@ export function Chart({ title, times, lines, format, atLeast, isDark }: Props): 
       watcher.disconnect();
       made.destroy();
     };
-    // Made anew for new colours alone; data comes below.
+    // The plot is recreated only when its colours, number of lines or range change. New data is set below.
   }, [isDark, lines.length, atLeast]);
   useEffect(() => plot.current?.setData(data), [data]);
 

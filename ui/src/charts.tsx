@@ -1,4 +1,4 @@
-// Which charts there are, and from which numbers.
+// Says which charts there are, and which numbers they show.
 import type { JSX } from "preact";
 import { useMemo } from "preact/hooks";
 import { Chart, type Line } from "./chart";
@@ -25,7 +25,7 @@ export function Charts({ points, isDark }: { points: Point[]; isDark: boolean })
       <Chart {...shared} title="Time to first token" lines={lines.firstToken} format={milliseconds} atLeast={10} />
       <Chart {...shared} title="Time between tokens" lines={lines.betweenTokens} format={milliseconds} atLeast={5} />
       <Chart {...shared} title="Time in the queue" lines={lines.queueTime} format={milliseconds} atLeast={10} />
-      <Chart {...shared} title="Time of a whole request" lines={lines.duration} format={milliseconds} atLeast={10} />
+      <Chart {...shared} title="Total request time" lines={lines.duration} format={milliseconds} atLeast={10} />
     </div>
   );
 }

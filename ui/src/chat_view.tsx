@@ -1,4 +1,4 @@
-// The chat: turns, the field to write in, the settings beside them.
+// The chat: its turns, the field for the next message, and the settings beside them.
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { Composer } from "./composer";
@@ -79,7 +79,7 @@ export function ChatView({ chat, model, settings, onSettings, hasKey }: Props): 
   );
 }
 
-/** Says in words, for those who listen, what happens to a reply; its tokens one by one would be noise. */
+/** Says in words what happens to a reply, for screen readers. Reading out each token would be noise. */
 function Announcer({ last }: { last: Turn | undefined }): JSX.Element {
   const state = last?.role === "assistant" ? last.state : null;
   const words = { streaming: "The model is answering.", done: "Answered.", stopped: "Stopped.", failed: "Failed." };
@@ -90,7 +90,7 @@ function Announcer({ last }: { last: Turn | undefined }): JSX.Element {
   );
 }
 
-/** A scroller that stays at its end while it is there. */
+/** Scrolls to the end at each new turn, and as a reply grows unless the user has scrolled up. */
 function useFollowed(turns: Turn[]): { current: HTMLDivElement | null } {
   const scroller = useRef<HTMLDivElement>(null);
   const isAtEnd = useRef(true);

@@ -1,4 +1,4 @@
-// The field in which one writes, and the button that sends or stops.
+// The field for writing a message, and the button that sends it or stops the reply.
 import type { ComponentChildren, JSX } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Icon } from "./icons";
@@ -66,7 +66,7 @@ export function Composer({ isStreaming, isBlocked, onSend, onStop, children }: P
   );
 }
 
-/** As high as its text; the style sheet sets the limit. */
+/** Makes the area as high as its text. The style sheet limits the height. */
 export function fit(area: HTMLTextAreaElement | null): void {
   if (!area) return;
   area.style.height = "auto";

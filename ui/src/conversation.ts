@@ -1,4 +1,5 @@
-// The conversation: what was said, by whom, and what became of each reply. Pure: no clock, no network, no page.
+// The conversation: what was said, who said it, and how each reply ended. These functions are pure: they use no clock,
+// no network and no page.
 import type { Stats } from "./reply";
 import { splitReasoning } from "./reasoning";
 import { requestFields, type Settings } from "./settings";
@@ -29,7 +30,7 @@ export interface ReplyTurn {
   stats: Stats | null;
 }
 
-/** What a user adds. */
+/** A turn that the user adds. */
 export type Input = UserTurn | ToolTurn;
 
 export type Turn = Input | ReplyTurn;
@@ -48,7 +49,7 @@ const EMPTY_REPLY: ReplyTurn = {
   stats: null,
 };
 
-/** `ask` keeps `after` turns, adds those given and begins a reply; `update` changes the last reply. */
+/** `ask` keeps the first `after` turns, adds the given ones and begins a reply. `update` changes the last reply. */
 export function reduce(turns: Turn[], action: Action): Turn[] {
   switch (action.type) {
     case "ask":
@@ -67,13 +68,13 @@ export function isStreaming(turns: Turn[]): boolean {
   return last?.role === "assistant" && last.state === "streaming";
 }
 
-/** What a page that was left in mid-stream finds again: the reply as far as it came. */
+/** The stored turns, as a reopened page shows them. A reply that was still streaming becomes a stopped one. */
 export function restored(turns: Turn[]): Turn[] {
   if (!Array.isArray(turns)) return [];
   return isStreaming(turns) ? reduce(turns, { type: "update", reply: { state: "stopped" } }) : turns;
 }
 
-/** The request whose reply stands at `index`, or would. */
+/** The request for the reply at `index`. That reply need not exist yet. */
 export function requestAt(turns: Turn[], index: number, model: string, settings: Settings): ChatRequest {
   const system: WireMessage[] = settings.system.trim() ? [{ role: "system", content: settings.system }] : [];
   return {
@@ -85,7 +86,7 @@ export function requestAt(turns: Turn[], index: number, model: string, settings:
   };
 }
 
-/** A reply that failed before its first token is nothing that the model said. */
+/** Whether a turn belongs in a request. A reply that failed before its first token does not: it says nothing. */
 function hasSubstance(turn: Turn): boolean {
   return turn.role !== "assistant" || turn.content !== "" || turn.toolCalls.length > 0;
 }

@@ -1,4 +1,4 @@
-// A button that copies a text and says so.
+// A button that copies a text and then says that it did.
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 
@@ -19,7 +19,7 @@ export function CopyButton({ label, text }: { label: string; text: () => string 
   );
 }
 
-/** Browsers have a clipboard on https and on this machine only; elsewhere the older way works. */
+/** Browsers offer navigator.clipboard only over https and on localhost. Elsewhere, the older way works. */
 async function copy(text: string): Promise<void> {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const area = document.createElement("textarea");

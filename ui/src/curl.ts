@@ -1,4 +1,4 @@
-// A request as a command line, with the key left to the shell's environment.
+// Writes a request as a curl command. The command does not contain the key: the shell gets it from its environment.
 import type { ChatRequest } from "./wire";
 
 export function curlCommand(origin: string, request: ChatRequest, hasKey: boolean): string {
@@ -8,7 +8,7 @@ export function curlCommand(origin: string, request: ChatRequest, hasKey: boolea
   return parts.join(" \\\n  ");
 }
 
-/** In single quotes a shell changes nothing; a single quote itself goes outside of them. */
+/** Puts a text into single quotes, in which a shell changes nothing. A single quote can only stand outside of them. */
 function quoted(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }

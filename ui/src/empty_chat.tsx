@@ -1,7 +1,7 @@
-// What a chat shows before anything is said.
+// What a chat shows before its first message.
 import type { JSX } from "preact";
 
-/** Things that the model of the package was trained on. */
+/** Examples of what the demo model was trained to answer. */
 const DEMO_QUESTIONS = ["What is 17 plus 25?", "Spell the word house.", "What is the capital of France?"];
 
 export function EmptyChat({ model, onAsk }: { model: string; onAsk: (text: string) => void }): JSX.Element {
@@ -17,7 +17,7 @@ export function EmptyChat({ model, onAsk }: { model: string; onAsk: (text: strin
         )}
       </h1>
       <p>
-        <kbd>Enter</kbd> sends, <kbd>Shift</kbd>+<kbd>Enter</kbd> begins a line, <kbd>Esc</kbd> stops a reply.
+        <kbd>Enter</kbd> sends, <kbd>Shift</kbd>+<kbd>Enter</kbd> starts a new line, <kbd>Esc</kbd> stops a reply.
       </p>
       {model === "demo" && (
         <div class="examples">

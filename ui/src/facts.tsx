@@ -1,4 +1,4 @@
-// Names and values, one a row.
+// A table of names and values, one pair per row.
 import type { JSX } from "preact";
 
 export function Facts({ facts }: { facts: [name: string, value: string][] }): JSX.Element {

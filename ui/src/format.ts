@@ -1,4 +1,4 @@
-// Numbers as one reads them.
+// Writes numbers in a readable form.
 
 export function milliseconds(value: number): string {
   if (value >= 1000) return `${Number((value / 1000).toFixed(value < 10_000 ? 2 : 1))} s`;
@@ -17,7 +17,7 @@ export function percent(value: number): string {
   return `${Number(value.toFixed(value < 10 ? 1 : 0))} %`;
 }
 
-/** A length of time in its two largest units. */
+/** Writes a length of time in its two largest units. */
 export function duration(seconds: number): string {
   const whole = Math.max(0, Math.floor(seconds));
   if (whole < 60) return `${whole} s`;

@@ -1,11 +1,11 @@
-// The bar at the top: the views, the model, the theme.
+// The bar at the top, with the views, the model and the theme.
 import type { JSX } from "preact";
 import { Icon } from "./icons";
 import type { Theme } from "./use_theme";
 import type { View } from "./use_view";
 import type { Model } from "./wire";
 
-const THEMES: Record<Theme, string> = { system: "as the system", light: "light", dark: "dark" };
+const THEMES: Record<Theme, string> = { system: "same as the system", light: "light", dark: "dark" };
 
 interface Props {
   view: View;
@@ -13,7 +13,7 @@ interface Props {
   model: string;
   onModel: (model: string) => void;
   theme: { theme: Theme; next: () => void };
-  /** Lets another key be typed; null where none is asked for. */
+  /** Lets the user enter another key; null if the server needs none. */
   onKey: (() => void) | null;
 }
 

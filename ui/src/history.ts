@@ -1,9 +1,9 @@
-// The last minutes of an engine: readings in, one point of every chart out.
+// The last minutes of an engine. Each reading of the metrics gives one point of every chart.
 import { bucketGrowth, growth, quantile, type Sample } from "./metrics";
 
-/** One moment of the charts; null where nothing was there to measure. Latencies in milliseconds. */
+/** The charts' values at one moment, null if there was nothing to measure. Latencies are in milliseconds. */
 export interface Point {
-  /** Seconds of the Unix epoch. */
+  /** Seconds since the Unix epoch. */
   time: number;
   running: number;
   waiting: number;
@@ -29,13 +29,13 @@ export interface Reading {
 export const KEPT_SECONDS = 120;
 export const WINDOW_SECONDS = 30;
 
-/** Readings with a new one, without those too old to be charted. */
+/** Adds a reading, and drops those that are too old for the charts. */
 export function withReading(readings: Reading[], reading: Reading): Reading[] {
   const oldest = reading.time - KEPT_SECONDS - WINDOW_SECONDS;
   return [...readings.filter((entry) => entry.time >= oldest), reading];
 }
 
-/** The newest point: rates since the reading before, shares and percentiles over the last WINDOW_SECONDS. */
+/** The newest point. Rates are since the previous reading, shares and percentiles over the last WINDOW_SECONDS. */
 export function pointOf(readings: Reading[]): Point | null {
   const now = readings.at(-1);
   if (!now) return null;
@@ -69,7 +69,7 @@ function rate(before: Reading | undefined, now: Reading, name: string): number |
   return before ? added(before, now, name) / (now.time - before.time) : null;
 }
 
-/** In per cent. */
+/** The share in per cent; null if the whole did not grow. */
 function share(before: Reading | undefined, now: Reading, part: string, whole: string): number | null {
   const total = before ? added(before, now, whole) : 0;
   return before && total > 0 ? (100 * added(before, now, part)) / total : null;

@@ -1,4 +1,4 @@
-// The few signs of the page, drawn in the colour of the text beside them.
+// The page's few icons, drawn in the colour of the text beside them.
 import type { JSX } from "preact";
 
 const PATHS = {

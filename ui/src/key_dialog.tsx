@@ -1,10 +1,10 @@
-// Asks for the API key. A key is tried before it is taken.
+// Asks for the API key. A key is tried before it is accepted.
 import type { JSX, TargetedSubmitEvent } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Api, type ApiError } from "./api";
 
 interface Props {
-  /** Why a key is asked for; empty where the user asked to change it. */
+  /** Why a key is asked for; empty if the user wants to change it. */
   refusal: string;
   onKey: (key: string) => void;
   onClose: () => void;
@@ -38,7 +38,7 @@ export function KeyDialog({ refusal, onKey, onClose }: Props): JSX.Element {
             onInput={(event) => setKey(event.currentTarget.value)}
           />
         </label>
-        <p class="hint">It is kept in this tab alone, until the tab is closed.</p>
+        <p class="hint">The key is kept only in this tab, until you close it.</p>
         <div class="buttons">
           <button type="button" onClick={onClose}>
             Cancel

@@ -1,4 +1,4 @@
-// Markdown to HTML that can do nothing: a model's words are a stranger's.
+// Turns Markdown into harmless HTML, because a model's output is not trusted.
 import DOMPurify from "dompurify";
 import { Marked } from "marked";
 
@@ -7,7 +7,8 @@ const marked = new Marked({
   breaks: true,
   async: false,
   renderer: {
-    // An image's address could carry what was said to another server. A link waits for a click.
+    // Loading an image could send parts of the conversation to another server, in the image's address. A link does
+    // nothing until it is clicked.
     image({ href, text }) {
       const anchor = document.createElement("a");
       anchor.setAttribute("href", href);

@@ -1,4 +1,4 @@
-// One turn of the conversation, and what can be done with it.
+// One turn of the conversation, with the buttons for what can be done with it.
 import type { ComponentChildren, JSX } from "preact";
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { CopyButton } from "./copy_button";
@@ -12,7 +12,7 @@ import { ToolCallBlock } from "./tool_call_block";
 interface Props {
   turn: Turn;
   isLast: boolean;
-  /** Whether nothing can be asked now. */
+  /** Whether nothing can be sent, because the tools are invalid. */
   isBlocked: boolean;
   onEdit: (text: string) => void;
   onRetry: () => void;
@@ -79,7 +79,7 @@ function Editor({ draft, isBlocked, onDraft, onSend, onCancel }: EditorProps): J
         onInput={(event) => onDraft(event.currentTarget.value)}
       />
       <div class="buttons">
-        <p class="hint">What follows it is asked for anew.</p>
+        <p class="hint">Everything after this message is replaced by a new reply.</p>
         <button type="button" onClick={onCancel}>
           Cancel
         </button>
@@ -131,7 +131,7 @@ function ReplyMessage({
           {turn.error}
         </p>
       )}
-      {turn.finish === "length" && <p class="note">Cut off: the limit of tokens was reached.</p>}
+      {turn.finish === "length" && <p class="note">Cut off: the token limit was reached.</p>}
       {turn.state === "stopped" && <p class="note">Stopped.</p>}
       <div class="meta">
         {turn.stats && <StatsLine stats={turn.stats} />}

@@ -1,4 +1,4 @@
-// Prometheus' text format, and what follows from two readings of it.
+// Reads Prometheus' text format, and computes what happened between two readings.
 
 /** Upper bound (seconds) and cumulative count of each bucket, in ascending order. */
 export type Buckets = [bound: number, count: number][];
@@ -12,7 +12,7 @@ export interface Sample {
 const LINE = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)/;
 const LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g;
 
-/** Reads the samples whose `model` label is the one given. Buckets are stored under the histogram's own name. */
+/** Reads the samples whose label `model` has the given value. Buckets are stored under their histogram's name. */
 export function parseMetrics(text: string, model: string): Sample {
   const sample: Sample = { values: new Map(), histograms: new Map() };
   for (const line of text.split("\n")) {
@@ -42,7 +42,7 @@ function unescaped(value: string): string {
   return value.replace(/\\(.)/g, (_, char: string) => (char === "n" ? "\n" : char));
 }
 
-/** How much a counter grew. One that shrank belongs to a server that was started anew. */
+/** How much a counter grew. A counter that shrank belongs to a server that was restarted. */
 export function growth(before: number | undefined, now: number | undefined): number {
   if (now === undefined) return 0;
   return before === undefined || now < before ? now : now - before;
@@ -55,7 +55,7 @@ export function bucketGrowth(before: Buckets | undefined, now: Buckets): Buckets
   return now.map(([bound, count], i) => [bound, count - (old?.[i]?.[1] ?? 0)]);
 }
 
-/** The value below which a share of the observations lies, interpolated within its bucket; null without any. */
+/** The value below which a share of the observations lies, interpolated within its bucket; null if there are none. */
 export function quantile(share: number, buckets: Buckets): number | null {
   const total = buckets.at(-1)?.[1] ?? 0;
   if (total <= 0) return null;

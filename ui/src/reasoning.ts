@@ -1,4 +1,4 @@
-// Models that think aloud do so between <think> and </think> at the start of their text.
+// Some models write their reasoning between <think> and </think>, at the start of their text.
 
 export interface Parts {
   reasoning: string;
@@ -8,7 +8,7 @@ export interface Parts {
 const OPEN = "<think>";
 const CLOSE = "</think>";
 
-/** Splits a text, perhaps an unfinished one, into what was thought and what was said. */
+/** Splits a text, which may be unfinished, into the reasoning and the content of the reply. */
 export function splitReasoning(text: string): Parts {
   const start = text.trimStart();
   if (OPEN.startsWith(start) && start) return { reasoning: "", content: "" };

@@ -1,13 +1,17 @@
-// A reply as it grows: chunks in, text, reasoning, calls and times out. Times are performance.now() milliseconds.
+// A reply as it grows: collects its chunks, and has its text, reasoning, tool calls and times. Times are milliseconds
+// of performance.now().
 import type { Chunk, Delta, ToolCall, ToolCallDelta, Usage } from "./wire";
 
 export interface Stats {
-  /** Milliseconds from sending to the first token; null if tokens were held back, as those of tool calls are. */
+  /** Milliseconds from the request to the first token; null if tokens were held back, as those of tool calls are. */
   firstToken: number | null;
-  /** Output tokens: counted by the server, or pieces as they came while it has not said so. */
+  /** The server's count of output tokens; until it arrives, the number of pieces received. */
   tokens: number;
   isExact: boolean;
-  /** Output tokens a second after the first, or of the whole if tokens were held back; null for fewer than two. */
+  /**
+   * Output tokens per second since the first token, or since the request if tokens were held back. Null for fewer than
+   * two tokens.
+   */
   rate: number | null;
   promptTokens: number | null;
   cachedTokens: number | null;
@@ -48,7 +52,7 @@ export class Reply {
     };
   }
 
-  /** Whether the delta held anything. */
+  /** Adds a delta, and returns whether it contained anything. */
   private add(delta: Delta): boolean {
     const reasoning = delta.reasoning_content ?? delta.reasoning ?? "";
     const calls = delta.tool_calls ?? [];

@@ -1,4 +1,4 @@
-// What the user chose for a request. Fields are texts as typed; an empty one is left to the server.
+// What the user chose for a request. Fields hold the text as it was typed. If one is empty, the server decides.
 import type { ChatRequest } from "./wire";
 
 export interface Settings {
@@ -38,17 +38,17 @@ export const EXAMPLE_TOOLS = JSON.stringify(
   2,
 );
 
-/** Why the tools can't be sent, or null. */
+/** Says why the tools can't be sent; null if they can. */
 export function toolsFault(text: string): string | null {
   if (!text.trim()) return null;
   try {
-    return Array.isArray(JSON.parse(text)) ? null : "Tools are a JSON list.";
+    return Array.isArray(JSON.parse(text)) ? null : "Tools must be a JSON list.";
   } catch (error) {
     return `Tools are not valid JSON: ${(error as Error).message}`;
   }
 }
 
-/** The fields of a request that the settings decide. */
+/** The fields of a request that come from the settings. */
 export function requestFields(settings: Settings): Partial<ChatRequest> {
   const fields = {
     temperature: number(settings.temperature),

@@ -1,13 +1,13 @@
-// The fields beside the chat. An empty one leaves the choice to the server.
+// The fields beside the chat. If one is empty, the server decides.
 import type { JSX } from "preact";
 import { Icon } from "./icons";
 import { DEFAULTS, EXAMPLE_TOOLS, toolsFault, type Settings } from "./settings";
 
 const NUMBERS: [name: keyof Settings, label: string, step: string, hint: string][] = [
   ["temperature", "Temperature", "0.1", "0 to 2"],
-  ["topP", "Top p", "0.05", "above 0, to 1"],
-  ["topK", "Top k", "1", "1 and more"],
-  ["maxTokens", "Max tokens", "1", "to the end"],
+  ["topP", "Top p", "0.05", "0 to 1"],
+  ["topK", "Top k", "1", "1 or more"],
+  ["maxTokens", "Max tokens", "1", "no limit"],
   ["seed", "Seed", "1", "random"],
 ];
 
@@ -52,8 +52,8 @@ export function SettingsPanel({ settings, onChange, onClose }: Props): JSX.Eleme
           </label>
         ))}
       </div>
-      <Area name="stop" label="Stop strings, one a line" rows={2} placeholder="" settings={settings} set={set} />
-      <Area name="tools" label="Tools, a JSON list" rows={7} placeholder="[ … ]" settings={settings} set={set} />
+      <Area name="stop" label="Stop strings, one per line" rows={2} placeholder="" settings={settings} set={set} />
+      <Area name="tools" label="Tools, as a JSON list" rows={7} placeholder="[ … ]" settings={settings} set={set} />
       {fault && <p class="fault">{fault}</p>}
       <div class="buttons">
         <button type="button" disabled={settings.tools !== ""} onClick={() => set("tools", EXAMPLE_TOOLS)}>

@@ -1,6 +1,6 @@
-// Server-sent events read from a fetch. EventSource can neither post nor send a key.
+// Reads server-sent events from a reply to fetch, because EventSource can neither post nor send a key.
 
-/** The data of each event, in order. Comments and other fields are skipped. */
+/** Yields the data of each event, in order. Comments and other fields are skipped. */
 export async function* eventData(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
   const reader = body.pipeThrough(new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>).getReader();
   let buffer = "";

@@ -1,4 +1,4 @@
-// How fast a reply came, and what it took.
+// How fast a reply came, and how many tokens it took.
 import type { JSX } from "preact";
 import { milliseconds, perSecond } from "./format";
 import type { Stats } from "./reply";
@@ -10,7 +10,7 @@ export function StatsLine({ stats }: { stats: Stats }): JSX.Element {
     stats.firstToken !== null && `first token ${milliseconds(stats.firstToken)}`,
     `${about}${stats.tokens} tokens`,
     stats.promptTokens !== null &&
-      `prompt ${stats.promptTokens}${stats.cachedTokens ? `, ${stats.cachedTokens} cached` : ""}`,
+      `${stats.promptTokens} prompt tokens${stats.cachedTokens ? `, ${stats.cachedTokens} cached` : ""}`,
   ];
   return (
     <p class="stats">

@@ -1,4 +1,4 @@
-// The status view, fetched when it is first opened: who only chats needs no charts.
+// The status view. It is loaded when it is first opened, because the chat needs no charts.
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { StatusView, StatusProps } from "./status_view";

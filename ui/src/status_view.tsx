@@ -1,4 +1,4 @@
-// The engine's state: what it does now, what it did in the last minutes, what it was started with.
+// The engine's state: what it is doing, what it did in the last minutes, and what it was started with.
 import type { JSX } from "preact";
 import { Charts } from "./charts";
 import { Facts } from "./facts";
@@ -71,7 +71,7 @@ function engineFacts(card: EngineCard, version: string): [string, string][] {
     ["model", card.name],
     ["device", card.device],
     ["quantization", card.quantization],
-    ["kv_cache_pages", `${count(card.kv_cache.num_pages)} of ${card.kv_cache.page_size} tokens`],
+    ["kv_cache_pages", `${count(card.kv_cache.num_pages)}, with ${card.kv_cache.page_size} tokens each`],
     ...limits,
     ["mlc_serve", version],
   ];

@@ -1,7 +1,8 @@
-// What outlives a reload. Where a browser keeps nothing (private windows, full disks) the page works on without.
+// Stores what should survive a reload. If the browser can't store it, as in some private windows or on a full disk, the
+// page still works until it is reloaded.
 //
-// Conversation, settings, model and theme lie in localStorage. The key lies in sessionStorage: it opens the server
-// to whoever reads it, and so should not outlive the tab it was typed into.
+// The conversation, settings, model and theme are in localStorage. The key is in sessionStorage: whoever reads it can
+// use the server, so it should not outlive the tab in which it was entered.
 
 const PREFIX = "mlc_serve.";
 
@@ -18,7 +19,7 @@ export function save(name: string, value: unknown): void {
   try {
     localStorage.setItem(PREFIX + name, JSON.stringify(value));
   } catch {
-    // Nothing to be done, and nothing lost that is on the screen.
+    // Nothing can be done, and nothing on the screen is lost.
   }
 }
 
@@ -34,6 +35,6 @@ export function saveKey(key: string): void {
   try {
     sessionStorage.setItem(`${PREFIX}key`, key);
   } catch {
-    // As above.
+    // Nothing can be done: the key must be entered again after a reload.
   }
 }

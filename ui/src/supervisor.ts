@@ -1,5 +1,5 @@
-// The supervisor that runs the server, where one does. Its stream of events begins with the status as it is, so
-// that nothing else has to be asked, whose answer could be older than an event.
+// The supervisor that runs the server, if there is one. Its stream of events begins with the current status. Nothing
+// else is requested, because another answer could be older than an event that came before it.
 import { useEffect, useState } from "preact/hooks";
 
 export interface SupervisorStatus {
@@ -8,18 +8,21 @@ export interface SupervisorStatus {
   port: number | null;
   pid: number | null;
   error: string | null;
-  /** ISO text, or seconds of the Unix epoch. */
+  /** A date in ISO format, or seconds since the Unix epoch. */
   since: string | number | null;
 }
 
-/** The status; null while the supervisor does not answer. */
+/** The supervisor's status; null while it does not answer. */
 export function useSupervisor(url: string | null): SupervisorStatus | null {
   const [status, setStatus] = useState<SupervisorStatus | null>(null);
   useEffect(() => (url === null ? undefined : watchSupervisor(url, setStatus)), [url]);
   return status;
 }
 
-/** Tells the status now and at every change, in their order, and null when the supervisor is lost, until it is ended. */
+/**
+ * Passes the current status and then each new one to `tell`, in order, and null when the connection is lost. Returns a
+ * function that stops it.
+ */
 export function watchSupervisor(url: string, tell: (status: SupervisorStatus | null) => void): () => void {
   const events = new EventSource(`${url}/events`);
   events.addEventListener("error", () => tell(null));
@@ -27,7 +30,7 @@ export function watchSupervisor(url: string, tell: (status: SupervisorStatus | n
   return () => events.close();
 }
 
-/** Seconds that the status has held; null if it doesn't say. */
+/** For how many seconds the status has been the same; null if that is unknown. */
 export function age(status: SupervisorStatus, now: number): number | null {
   if (status.since === null) return null;
   const start = typeof status.since === "number" ? status.since * 1000 : Date.parse(status.since);

@@ -1,4 +1,4 @@
-// The supervisor's status in words.
+// Shows the supervisor's status in words.
 import type { JSX } from "preact";
 import { duration } from "./format";
 import { Facts } from "./facts";

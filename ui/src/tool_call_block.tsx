@@ -1,4 +1,4 @@
-// A call that the model asks for.
+// Shows a tool call that the model asks for.
 import type { JSX } from "preact";
 import type { ToolCall } from "./wire";
 
@@ -13,7 +13,7 @@ export function ToolCallBlock({ call }: { call: ToolCall }): JSX.Element {
   );
 }
 
-/** JSON over several lines; what is not yet, or not at all, JSON as it is. */
+/** Spreads JSON over several lines. Text that is not JSON, or not yet complete, stays as it is. */
 function indented(text: string): string {
   try {
     return JSON.stringify(JSON.parse(text), null, 2);

@@ -1,4 +1,4 @@
-// Fields for what the called functions returned: the user stands in for the program that would call them.
+// Fields for the results of tool calls. The user fills them in, instead of a program that runs the tools.
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import type { ToolTurn } from "./conversation";

@@ -1,4 +1,4 @@
-// The conversation at work: sends it, follows the reply, stops it. The one writer of its turns.
+// Sends the conversation, follows the reply and stops it. Nothing else changes the turns.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, type Api } from "./api";
 import {
@@ -16,13 +16,13 @@ import type { Settings } from "./settings";
 import { load, save } from "./storage";
 import type { ChatRequest } from "./wire";
 
-/** How often a growing reply is drawn; tokens come faster than anybody reads. */
+/** How often a growing reply is drawn. Tokens can arrive faster than anybody reads. */
 const DRAW_MILLISECONDS = 40;
 
 export interface Chat {
   turns: Turn[];
   isStreaming: boolean;
-  /** Keeps the first `after` turns, adds some, and asks for a reply. */
+  /** Keeps the first `after` turns, adds the given ones, and asks for a reply. */
   ask: (turns: Input[], after: number) => void;
   stop: () => void;
   clear: () => void;
@@ -70,7 +70,7 @@ export function useChat(api: Api, model: string, settings: Settings, onUnauthori
   };
 }
 
-/** Feeds a reply's progress to `update` until its end, and returns the error that ended it, if one did. */
+/** Passes a reply's progress to `update` until it ends. Returns the error that ended it, or null. */
 async function follow(
   api: Api,
   request: ChatRequest,
@@ -95,7 +95,7 @@ async function follow(
       update({ ...progress(), state: "stopped" });
       return null;
     }
-    const failure = error instanceof ApiError ? error : new ApiError(0, `The reply broke off: ${String(error)}`);
+    const failure = error instanceof ApiError ? error : new ApiError(0, `The reply was interrupted: ${String(error)}`);
     update({ ...progress(), state: "failed", error: failure.message });
     return failure;
   } finally {
@@ -103,7 +103,7 @@ async function follow(
   }
 }
 
-/** Keeps the turns whenever nothing streams, and when the page is left. */
+/** Saves the turns whenever nothing is streaming, and when the user leaves the page. */
 function useSaved(turns: Turn[], latest: { current: Turn[] }): void {
   useEffect(() => {
     if (!isStreaming(turns)) save("conversation", turns);

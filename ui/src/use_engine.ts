@@ -1,4 +1,4 @@
-// What the status view shows of the server, read once a second while the view is open and the page visible.
+// Reads what the status view shows, once a second while the view is open and the page is visible.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, type Api } from "./api";
 import { KEPT_SECONDS, pointOf, withReading, type Point, type Reading } from "./history";
@@ -8,10 +8,10 @@ import type { EngineInfo } from "./wire";
 const POLL_MILLISECONDS = 1000;
 
 export interface Engine {
-  /** Oldest first. */
+  /** The points of the charts, oldest first. */
   points: Point[];
   info: EngineInfo | null;
-  /** Whether the last call was answered; null before the first. */
+  /** Whether the server answered the last call; null before the first call. */
   isReachable: boolean | null;
 }
 
@@ -38,7 +38,7 @@ export function useEngine(
       } catch (error) {
         if (isOver) return;
         if (error instanceof ApiError && error.status === 401) return onUnauthorized(error.message);
-        info.current = null; // whoever answers next may be another
+        info.current = null; // the server that answers next may be a different one
         setEngine((old) => ({ ...old, isReachable: false }));
       }
       if (!isOver) timer = setTimeout(() => void tick(), POLL_MILLISECONDS);

@@ -1,4 +1,4 @@
-// State that a reload keeps.
+// State that survives a reload.
 import { useEffect, useState } from "preact/hooks";
 import { load, save } from "./storage";
 

@@ -1,4 +1,4 @@
-// Light, dark, or as the system has it.
+// The page's colours: light, dark, or the same as the system's.
 import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { useStored } from "./use_stored";
 
@@ -7,7 +7,7 @@ export type Theme = "system" | "light" | "dark";
 const NEXT: Record<Theme, Theme> = { system: "light", light: "dark", dark: "system" };
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 
-/** The choice, what it comes to, and a step to the next choice. */
+/** Returns the user's choice, whether it makes the page dark, and a function that moves to the next choice. */
 export function useTheme(): { theme: Theme; isDark: boolean; next: () => void } {
   const [theme, setTheme] = useStored<Theme>("theme", "system");
   const [isSystemDark, setSystemDark] = useState(systemDark.matches);
@@ -17,7 +17,7 @@ export function useTheme(): { theme: Theme; isDark: boolean; next: () => void } 
     return () => systemDark.removeEventListener("change", follow);
   }, []);
   const isDark = theme === "system" ? isSystemDark : theme === "dark";
-  // Before other effects, which read colours.
+  // This runs before other effects, because some of them read the colours.
   useLayoutEffect(() => {
     document.documentElement.dataset["theme"] = isDark ? "dark" : "light";
   }, [isDark]);

@@ -1,4 +1,4 @@
-// Which of the two views is open: the address says so, so that links and the back button work.
+// Which of the two views is open. This is part of the address, so that links and the back button work.
 import { useEffect, useState } from "preact/hooks";
 
 export type View = "chat" | "status";

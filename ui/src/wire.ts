@@ -1,4 +1,4 @@
-// What the server sends, as far as the page reads it.
+// What the page sends to the server and what the server sends back, as far as the page uses it.
 
 export interface FunctionCall {
   name: string;

@@ -11,7 +11,7 @@ const ask = (turns: Turn[], text: string, after = turns.length): Turn[] =>
   reduce(turns, { type: "ask", turns: [{ role: "user", content: text }], after });
 const chunk = (delta: Delta): Chunk => ({ choices: [{ delta, finish_reason: null }] });
 
-test("an edited turn takes the place of all that followed", () => {
+test("an edited turn replaces everything after it", () => {
   let turns = reduce(ask([], "one"), { type: "update", reply: { content: "1", state: "done" } });
   turns = ask(turns, "two");
   turns = ask(turns, "other", 0);
@@ -20,7 +20,7 @@ test("an edited turn takes the place of all that followed", () => {
   expect(isStreaming(restored(turns))).toBe(false);
 });
 
-test("a request has the system prompt, what was said, and what was set", () => {
+test("a request contains the system prompt, the conversation and the settings", () => {
   const turns = reduce(ask([], "one"), { type: "update", reply: { content: "<think>hm</think>1", state: "done" } });
   const request = requestAt(ask(turns, "two"), 3, "m", {
     ...DEFAULTS,
@@ -42,21 +42,21 @@ test("a request has the system prompt, what was said, and what was set", () => {
   expect("top_p" in request).toBe(false);
 });
 
-test("empty settings send nothing, and bad tools are told", () => {
+test("empty settings add nothing to a request, and invalid tools are reported", () => {
   expect(requestFields(DEFAULTS)).toEqual({});
   expect(toolsFault("")).toBeNull();
   expect(toolsFault("{}")).toMatch(/list/);
   expect(toolsFault("[")).toMatch(/not valid JSON/);
 });
 
-test("thinking is split off, also while it is going on", () => {
+test("reasoning is split off, even while it is unfinished", () => {
   expect(splitReasoning("<thi")).toEqual({ reasoning: "", content: "" });
   expect(splitReasoning("<think>a")).toEqual({ reasoning: "a", content: "" });
   expect(splitReasoning("\n<think>a</think>\n\nb")).toEqual({ reasoning: "a", content: "b" });
   expect(splitReasoning("1 < 2")).toEqual({ reasoning: "", content: "1 < 2" });
 });
 
-test("a reply adds up text, reasoning and calls", () => {
+test("a reply collects text, reasoning and tool calls", () => {
   const reply = new Reply(1000);
   reply.push(chunk({ content: "" }), 1010);
   reply.push(chunk({ content: "He" }), 1100);
@@ -68,14 +68,14 @@ test("a reply adds up text, reasoning and calls", () => {
   expect(reply.stats).toMatchObject({ firstToken: 100, tokens: 4, isExact: false, rate: 6 });
 });
 
-test("tokens that were held back give no time of a first one", () => {
+test("a reply whose tokens were held back has no time to the first one", () => {
   const reply = new Reply(0);
   reply.push(chunk({ content: "all at once" }), 1000);
   reply.push({ choices: [], usage: { prompt_tokens: 3, completion_tokens: 20 } }, 1001);
   expect(reply.stats).toMatchObject({ firstToken: null, rate: 20, isExact: true, promptTokens: 3 });
 });
 
-test("events are put together across pieces, and comments skipped", async () => {
+test("events are assembled from pieces, and comments are skipped", async () => {
   const pieces = ["data: a\n", "\n: ping\n\ndata: b", "\r\n\r\ndata: €".slice(0, 20), "\n\n"];
   const body = new ReadableStream<Uint8Array>({
     start(controller) {
@@ -88,7 +88,7 @@ test("events are put together across pieces, and comments skipped", async () => 
   expect(seen).toEqual(["a", "b", "€"]);
 });
 
-test("a command for the shell survives quotes and holds no key", () => {
+test("a copied command escapes quotes and contains no key", () => {
   const request = requestAt(ask([], "it's"), 1, "m", DEFAULTS);
   const command = curlCommand("http://h", request, true);
   expect(command).toContain(`it'\\''s`);

@@ -16,7 +16,7 @@ mlc_serve_time_to_first_token_seconds_bucket{le="+Inf",model="m"} ${fast + slow}
 python_info{version="3.10"} 1.0
 `;
 
-test("samples are those of one model, however its name is escaped", () => {
+test("only one model's samples are read, even if its name is escaped", () => {
   const sample = parseMetrics(text(5, 1, 2, 2), "m");
   expect(sample.values.get("mlc_serve_requests_running")).toBe(3);
   expect(sample.values.has("python_info")).toBe(false);
@@ -28,7 +28,7 @@ test("samples are those of one model, however its name is escaped", () => {
   expect(parseMetrics('a{model="x\\"y\\\\,{}"} 1e-3', 'x"y\\,{}').values.get("a")).toBe(0.001);
 });
 
-test("quantiles are interpolated within a bucket, and nothing has none", () => {
+test("quantiles are interpolated within a bucket; without observations there are none", () => {
   const buckets: Buckets = [
     [1, 10],
     [2, 20],
@@ -45,7 +45,7 @@ test("quantiles are interpolated within a bucket, and nothing has none", () => {
   expect(quantile(0.5, [])).toBeNull();
 });
 
-test("a counter that shrank began anew", () => {
+test("a counter that shrank has started again from zero", () => {
   expect(growth(5, 8)).toBe(3);
   expect(growth(8, 5)).toBe(5);
   expect(
@@ -65,7 +65,7 @@ test("a counter that shrank began anew", () => {
   ]);
 });
 
-test("a point has rates since the last reading and shares of the window", () => {
+test("a point has rates since the previous reading, and shares over the window", () => {
   const at = (time: number, body: string): Reading => ({ time, sample: parseMetrics(body, "m") });
   let readings: Reading[] = [];
   readings = withReading(readings, at(100, text(0, 0, 0, 0)));

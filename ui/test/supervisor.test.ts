@@ -1,7 +1,7 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { watchSupervisor, type SupervisorStatus } from "../src/supervisor";
 
-/** An event source whose events the test makes. */
+/** An event source whose events come from the test. */
 class FakeSource extends EventTarget {
   static last: FakeSource;
   isOpen = true;
@@ -23,7 +23,7 @@ class FakeSource extends EventTarget {
 function watched(): { told: unknown[]; end: () => void } {
   vi.stubGlobal("EventSource", FakeSource);
   vi.stubGlobal("fetch", () => {
-    throw new Error("nothing but the stream is asked");
+    throw new Error("nothing but the stream may be requested");
   });
   const told: unknown[] = [];
   return { told, end: watchSupervisor("http://s", (status) => told.push(status)) };
@@ -39,7 +39,7 @@ test("the status is what the last event said", () => {
   expect(told).toEqual([{ pid: 1 }, { pid: 2 }]);
 });
 
-test("a supervisor that is lost has no status until it sends one", () => {
+test("after the connection is lost, there is no status until an event brings one", () => {
   const { told } = watched();
   FakeSource.last.send({ pid: 1 });
   FakeSource.last.dispatchEvent(new Event("error"));
