@@ -81,7 +81,9 @@ def test_a_fork_of_a_fork_shares_too(backend: Backend) -> None:
 
 
 def test_a_fork_of_the_whole_parent_leaves_both_free_to_grow(backend: Backend) -> None:
-    """Parent and fork both take new pages when they grow, and each keeps the shared ones when the other goes."""
+    """Parent and fork both take new pages when they grow. When the parent goes, the fork keeps the shared
+    ones.
+    """
     kv = backend.state
     kv.add_sequence(0)
     append(backend, 0, 32)
