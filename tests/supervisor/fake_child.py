@@ -2,6 +2,9 @@
 
     python -I -S fake_child.py MODE [flags of `mlc_serve serve`]
 
+Python may lose a SIGINT that arrives while it imports this, before the handler is in place. So a test that
+sends one by itself has to wait for the first line on stderr.
+
 A mode is some of these words, joined by commas. With any other word it serves GET /v1/models until SIGINT: on
 the socket that it inherits, or else on --port.
 
