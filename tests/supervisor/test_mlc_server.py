@@ -26,6 +26,7 @@ from mlc_serve.supervisor.probe import fault_of
 from mlc_serve.supervisor.supervised_run import SupervisedRun
 from tests.patience import PATIENCE
 from tests.supervisor.supervised import (
+    NUM_FLOOD_LINES,
     QUICK,
     config_for,
     fake_command,
@@ -177,7 +178,7 @@ async def test_a_server_that_is_never_ready_is_given_up(servers: list[MLCServer]
 async def test_a_flood_of_output_blocks_nobody(
     servers: list[MLCServer], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server that prints 4 MB to either stream starts, because all of it is read. The last lines are kept."""
+    """A server that prints 4 MB to either stream starts, as all of it is read; the last lines are kept."""
     server = make(servers, "floods", restart_limit=0)
     with caplog.at_level("INFO", logger="mlc_serve.supervisor.output"):
         await server.start_server()
@@ -187,7 +188,8 @@ async def test_a_flood_of_output_blocks_nobody(
     end, *last = str(status.error).splitlines()
     assert end == "SIGKILL ended the server:"
     assert len(last) == 20
-    assert {line for line in last if not line.startswith("Serving")} == {"x" * 200}
+    numbers = [int(line.split()[0]) for line in last if not line.startswith("Serving")]
+    assert min(numbers) >= NUM_FLOOD_LINES - 20
 
 
 async def test_questions_change_nothing(servers: list[MLCServer], monkeypatch: pytest.MonkeyPatch) -> None:
