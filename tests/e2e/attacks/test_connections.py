@@ -65,8 +65,8 @@ def wait_until_idle(server: AttackedServer) -> None:
 
 @pytest.mark.parametrize("start", [START, START + b"X: ", b"GET /"])
 def test_endless_headers(impatient: AttackedServer, start: bytes) -> None:
-    """A client without a key gets a 431 after 64 KiB of headers, and loses its connection though it sends 200 MB
-    more.
+    """A client without a key gets a 431 after 64 KiB of headers. If it goes on for 200 MB, it loses its
+    connection and harms nobody.
     """
     with attack(impatient), connected(impatient) as connection:
         connection.sendall(start + b"a" * (64 * 1024 - len(start)))
