@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, is_dataclass
 from typing import Any
 
 import pytest
 
+from mlc_serve import config
 from mlc_serve.config import (
     EngineConfig,
     LaunchConfig,
@@ -152,10 +153,15 @@ def test_a_server_setting_out_of_range_is_refused(values: dict[str, Any]) -> Non
         ServerConfig(**values)
 
 
-def test_configurations_are_frozen() -> None:
-    """A configuration can't be changed after it was made."""
-    with pytest.raises(FrozenInstanceError):
-        EngineConfig().verbose = False  # type: ignore[misc]
+@pytest.mark.parametrize(
+    "kind", [entry for entry in vars(config).values() if isinstance(entry, type) and is_dataclass(entry)]
+)
+def test_configurations_are_frozen(kind: type[Any]) -> None:
+    """No configuration of any kind can be changed after it was made."""
+    made = kind()
+    for entry in fields(kind):
+        with pytest.raises(FrozenInstanceError):
+            setattr(made, entry.name, getattr(made, entry.name))
 
 
 def test_a_model_given_twice_must_be_the_same() -> None:

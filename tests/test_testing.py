@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -131,12 +132,27 @@ def test_a_batch_that_a_real_backend_could_not_take_is_refused(steps: list[Seque
 
 
 def test_a_closed_gate_holds_run() -> None:
-    """A run sets `entered` before it waits at the gate, and an open gate does not hold it."""
+    """A run sets `entered`, and then waits until the gate is open. An open gate does not hold it."""
     backend = FakeBackend()
     backend.state.add_sequence(0)
     assert not backend.entered.is_set()
     backend.run([SequenceStep(0, b"a")])
     assert backend.entered.is_set()
+    backend.entered.clear()
+    backend.gate.clear()
+    happened: list[str] = []
+
+    def run() -> None:
+        backend.run([SequenceStep(0, b"b")])
+        happened.append("run")
+
+    held = threading.Thread(target=run)
+    held.start()
+    backend.entered.wait()
+    happened.append("opened")
+    backend.gate.set()
+    held.join()
+    assert happened == ["opened", "run"]
 
 
 def test_pages_are_shared_by_forks_and_freed_with_the_last_holder() -> None:

@@ -1,4 +1,6 @@
-"""Adds request bodies and errors to the OpenAPI document, because FastAPI does not know them."""
+"""Adds request bodies and errors to the OpenAPI document, because FastAPI does not know them, and removes the
+error that it lists by itself.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +25,7 @@ class DocumentedApp(FastAPI):
         """Return the document, which is made once."""
         if self.openapi_schema is None:
             document = super().openapi()
+            _leave_out_422(document)
             for schema in _body_schemas(document):
                 document["components"]["schemas"].update(schema.pop("$defs", {}))
         return super().openapi()
@@ -52,6 +55,17 @@ def _kinds(kind: type[RequestError]) -> Iterator[type[RequestError]]:
     for child in kind.__subclasses__():
         yield child
         yield from _kinds(child)
+
+
+def _leave_out_422(document: dict[str, Any]) -> None:
+    """Remove the status that FastAPI lists for every path with a parameter, with the schemas of its body. Our
+    parameters are texts, which can't be of a wrong type.
+    """
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
 
 
 def _body_schemas(document: dict[str, Any]) -> Iterator[dict[str, Any]]:

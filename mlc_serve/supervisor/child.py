@@ -22,6 +22,9 @@ QUOTED_LINES = 20
 # How many seconds it may take to read and log what is left in the pipes after the process has ended.
 JOIN_SECONDS = 2.0
 KILL_SECONDS = 10.0
+# A process that does not serve yet is interrupted again after this time, as Python may lose an interrupt: an
+# exception that is raised in a callback, such as those that each import runs, is printed and forgotten.
+REPEAT_SECONDS = 5.0
 _POLL_SECONDS = 0.01
 
 
@@ -86,16 +89,29 @@ class Child:
             return False
         return True
 
-    async def stop(self, grace: float) -> None:
-        """Interrupt it, give it `grace` seconds, then kill it with all its descendants."""
-        self._tree.interrupt()
+    async def stop(self, grace: float, *, serves: bool) -> None:
+        """Interrupt it, give it `grace` seconds, then kill it with all its descendants.
+
+        If it `serves`, it is interrupted only once, since a second time would end open requests.
+        """
         try:
-            if await self.ended_within(grace):
+            if await self._ended_by_interrupt(grace, grace if serves else REPEAT_SECONDS):
                 return
         except asyncio.CancelledError:
             self._tree.kill()
             raise
         await self.kill()
+
+    async def _ended_by_interrupt(self, grace: float, interval: float) -> bool:
+        """Interrupt it every `interval` seconds for `grace` seconds. Returns whether it has ended."""
+        deadline = time.monotonic() + grace
+        while True:
+            self._tree.interrupt()
+            left = deadline - time.monotonic()
+            if await self.ended_within(min(interval, left)):
+                return True
+            if left <= interval:
+                return False
 
     async def kill(self) -> None:
         """Kill it with all its descendants, and wait for their end."""

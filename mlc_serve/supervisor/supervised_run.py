@@ -89,7 +89,7 @@ class SupervisedRun:
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
             if self._child is not None:
-                await self._child.stop(self._timing.stop_timeout)
+                await self._child.stop(self._timing.stop_timeout, serves=self._was_ready)
         finally:
             self._tell(**_NO_PROCESS, error=None)
 

@@ -70,6 +70,11 @@ async def read(deltas: AsyncIterator[TextDelta]) -> dict[int, list[TextDelta]]:
     return by_choice
 
 
+def token_ids(choices: dict[int, list[TextDelta]]) -> list[int]:
+    """Return all tokens of the first choice."""
+    return [token_id for delta in choices[0] for token_id in delta.token_ids]
+
+
 async def num_used_pages(engine: AsyncMLCEngine, backend: FakeBackend) -> int:
     """Return the pages in use, read between two steps, after all earlier commands."""
 
@@ -368,11 +373,24 @@ async def test_abort_by_id_ends_all_choices(serve: Serve, backend: FakeBackend) 
     assert (await read(other))[0][-1].finish_reason is FinishReason.LENGTH
 
 
-async def test_two_requests_may_have_one_id(serve: Serve) -> None:
-    """The engine makes its own ids, so no client can reach another client's request."""
+async def test_two_requests_may_have_one_id(serve: Serve, backend: FakeBackend) -> None:
+    """The engine makes its own ids. So requests with one id each get their own tokens, and a client that goes
+    away ends only its own.
+    """
     engine = serve()
-    both = await asyncio.gather(*(read(engine.generate([i], params(4), request_id="same")) for i in (1, 2)))
-    assert all(choices[0][-1].finish_reason is FinishReason.LENGTH for choices in both)
+    alone = [token_ids(await read(engine.generate([i], params(4)))) for i in (1, 2)]
+    backend.entered.clear()
+    backend.gate.clear()
+    mine, yours, hers = (
+        asyncio.ensure_future(read(engine.generate([i], params(4), request_id="same"))) for i in (1, 2, 1)
+    )
+    await asyncio.to_thread(backend.entered.wait)
+    assert engine.num_open == 3
+    hers.cancel()
+    await asyncio.wait([hers])
+    backend.gate.set()
+    assert [token_ids(await reading) for reading in (mine, yours)] == alone
+    assert alone[0] != alone[1]
 
 
 async def test_reset_forgets_cached_prefixes(serve: Serve, backend: FakeBackend) -> None:
@@ -455,11 +473,14 @@ async def test_metrics_and_names(serve: Serve) -> None:
 
 
 async def test_tracing_can_be_switched_on(backend: FakeBackend) -> None:
-    """With tracing, the events of every request are kept."""
+    """With tracing, the events of every request are kept, from its beginning to its end."""
     engine = AsyncMLCEngine.from_loaded(fake_model(backend=backend), enable_tracing=True)
-    await read(engine.generate([1, 2], params(3)))
+    await asyncio.gather(*(read(engine.generate([i], params(2))) for i in range(3)))
     engine.terminate()
-    assert engine.trace.dump()
+    by_request: dict[str, list[str]] = {}
+    for event in engine.trace.dump() or []:
+        by_request.setdefault(event["tid"], []).append(event["name"])
+    assert list(by_request.values()) == [["request added to engine", "prefill (1)", "decode", "finish"]] * 3
 
 
 @pytest.mark.parametrize(

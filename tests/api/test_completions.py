@@ -129,6 +129,14 @@ async def test_min_tokens_hold_back_every_end(serve: Serve) -> None:
     """Neither a stop string nor an end token ends the text before min_tokens."""
     reply = await whole(serve(b"a.b.c.d"), stop=".", min_tokens=3)
     assert reply.choices[0].text == "a.b"
+    engine = serve()
+    greedy: dict[str, Any] = {"temperature": 0, "max_tokens": 10}
+    likeliest = (await whole(engine, **greedy)).choices[0].text[0]
+    greedy["stop_token_ids"] = [ord(likeliest)]
+    assert (await whole(engine, **greedy)).choices[0].text == ""
+    held_back = (await whole(engine, min_tokens=3, **greedy)).choices[0].text
+    assert len(held_back) >= 3
+    assert likeliest not in held_back
 
 
 async def test_seed_makes_a_draw_repeatable(serve: Serve) -> None:
@@ -149,7 +157,7 @@ async def test_unknown_prompt_tokens_are_refused(serve: Serve, prompt: object) -
 
 async def test_too_long_prompt_is_refused(serve: Serve) -> None:
     """The error names the prompt's length and the limit."""
-    with pytest.raises(ContextLengthError, match="1025 tokens"):
+    with pytest.raises(ContextLengthError, match=r"maximum context length is 1024 tokens.* has 1025 tokens"):
         await whole(serve(), "x" * 1024)
 
 

@@ -108,8 +108,11 @@ def test_the_fingerprint_changes_with_what_is_converted(tmp_path: Path) -> None:
     prints.append(open_checkpoint(tmp_path).fingerprint())
     (tmp_path / "mlc-chat-config.json").write_text(json.dumps(CHAT_CONFIG | {"top_p": 0.5}))
     prints.append(open_checkpoint(tmp_path).fingerprint())
+    cache = json.loads((tmp_path / "tensor-cache.json").read_text())
+    (tmp_path / "tensor-cache.json").write_text(json.dumps(cache | {"note": "other"}))
+    prints.append(open_checkpoint(tmp_path).fingerprint())
 
-    assert len(set(prints)) == len(prints)
+    assert len(set(prints)) == len(prints) == 4
 
 
 def test_what_can_not_be_followed_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -152,8 +155,9 @@ def test_what_can_not_be_followed_is_left_out(tmp_path: Path, caplog: pytest.Log
     ],
 )
 def test_a_malformed_chat_config_is_named(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
-    """The error names the file and the field, before any tensor is loaded."""
+    """The error names the file and the field in one line, before any tensor is loaded."""
     write_with(tmp_path, **changes)
 
-    with pytest.raises(CheckpointError, match=rf"mlc-chat-config\.json: {fault}"):
+    with pytest.raises(CheckpointError, match=rf"mlc-chat-config\.json: {fault}") as error:
         read_all(tmp_path)
+    assert len(str(error.value).splitlines()) == 1

@@ -444,21 +444,32 @@ def test_colours_follow_the_system_or_the_user(page: Page, server: LiveServer) -
 
 
 def test_everything_is_reached_by_keyboard(page: Page, server: LiveServer) -> None:
-    """Each control that can be focused has a name, and shows that it has the focus."""
+    """The Tab key goes through every control that is visible and enabled, and back to the first. Each has a
+    name, and shows that it has the focus.
+    """
     page.goto(server.url)
     ask(page)
     names = set()
-    for _ in range(20):
+    page.evaluate("window.reached = new Set()")
+    while True:
         page.keyboard.press("Tab")
         found = page.evaluate(
-            "(() => { const e = document.activeElement; return [e.tagName, e.getAttribute('aria-label')"
-            " || e.innerText || e.labels?.[0]?.innerText, getComputedStyle(e).outlineStyle]; })()"
+            "(() => { const e = document.activeElement, isNew = !reached.has(e); reached.add(e);"
+            " return [e.tagName, e.getAttribute('aria-label') || e.innerText || e.labels?.[0]?.innerText,"
+            " getComputedStyle(e).outlineStyle, isNew]; })()"
         )
+        if not found[3]:
+            break
         if found[0] == "BODY":
             continue
         names.add(str(found[1]).strip())
         assert found[1], found
         assert found[2] != "none" or found[0] == "TEXTAREA", found  # its frame shows the focus
+    missed = page.evaluate(
+        "[...document.querySelectorAll('a[href], button, input, select, textarea, summary, [tabindex]')]"
+        ".filter(e => e.checkVisibility() && !e.disabled && !reached.has(e)).map(e => e.outerHTML)"
+    )
+    assert missed == []
     assert {"Chat", "Status", "Model", "Retry", "Copy as curl", "New chat", "Settings", "Message"} <= names
 
 

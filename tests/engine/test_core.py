@@ -12,6 +12,7 @@ import pytest
 from mlc_serve.engine.core import EngineCore
 from mlc_serve.engine.metrics import EngineMetrics
 from mlc_serve.engine.policy import MakePolicy
+from mlc_serve.engine.prefix_cache import RadixPrefixCache
 from mlc_serve.engine.request import EngineRequest, FinishReason, Request
 from mlc_serve.engine.sampling import Draw, SamplingParams
 from mlc_serve.engine.scheduler import Drafts, Scheduler
@@ -179,9 +180,18 @@ def assert_prompt_logprobs(bench: Bench, request: EngineRequest) -> None:
     assert entries == (list(request.prompt_ids[1:]) if request.params.prompt_logprobs else [])
 
 
-def test_the_oracle_mix_preempts_and_hits() -> None:
+def test_the_oracle_mix_preempts_and_hits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The random mixes do include preemption, prefix hits and eviction."""
     preempted = hit = 0.0
+    evicted: list[int] = []
+    release = RadixPrefixCache.evict
+
+    def counted(cache: RadixPrefixCache) -> bool:
+        if has_released := release(cache):
+            evicted.append(seed)
+        return has_released
+
+    monkeypatch.setattr(RadixPrefixCache, "evict", counted)
     for seed in range(90):
         rng = random.Random(seed)
         bench = random_bench(rng, KINDS[0])
@@ -192,6 +202,7 @@ def test_the_oracle_mix_preempts_and_hits() -> None:
         hit += bench.sample("prefix_cache_hit_tokens_total")
     assert preempted > 10
     assert hit > 100
+    assert len(set(evicted)) > 10
 
 
 def test_a_prompt_is_not_found_from_another_namespace() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from prometheus_client import generate_latest
 
 from tests.engine.bench import Bench
@@ -105,18 +107,25 @@ def test_a_reset_starts_the_snapshot_anew() -> None:
 
 
 def test_a_request_without_tokens_has_no_token_rates() -> None:
-    """A request that ended before its first token reports neither rates nor TTFT."""
+    """A request that ended before its first token reports its tokens and its duration, but neither rates nor
+    TTFT; one that has several tokens reports all of them.
+    """
+    whole = finished_bench().metrics.snapshot()
     bench = Bench()
     bench.submit("a", b"xyz")
     bench.core.abort("a")
     bench.finish()
     snapshot = bench.metrics.snapshot()
     assert snapshot["last_finished_request_completion_tokens"] == 0
-    assert "last_finished_request_ttft_s" not in snapshot
+    timed = ("ttft_s", "prefill_tokens_per_s", "inter_token_latency_s", "decode_tokens_per_s")
+    assert whole.keys() - snapshot.keys() == {f"last_finished_request_{name}" for name in timed}
 
 
 def test_the_registry_can_be_scraped() -> None:
-    """The text format has help and type lines, and the model's name as a label."""
+    """The text format has help and type lines for every metric, and the model's name as a label."""
     text = generate_latest(finished_bench().metrics.registry).decode()
+    helps, types = (re.findall(rf"^# {word} (\S+) \S", text, re.MULTILINE) for word in ("HELP", "TYPE"))
+    assert helps == types
     assert "# TYPE mlc_serve_requests_running gauge" in text
+    assert "# HELP mlc_serve_requests_running Requests that hold a sequence in the KV cache" in text
     assert 'mlc_serve_generation_tokens_total{model="fake"} 8.0' in text

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
 from mlc_serve.errors import DeviceError
+from mlc_serve.host.processes import running
 from mlc_serve.runtime import device
 from mlc_serve.runtime.device import DeviceName, find_device
 
@@ -41,9 +45,20 @@ def test_auto_prefers_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("built_in")
 def test_a_driver_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the driver does not answer in time, its process is ended, and `auto` means the CPU."""
+    probes: list[Popen[bytes]] = []
+
+    @contextmanager
+    def noted(command: Sequence[str], env: Mapping[str, str]) -> Iterator[Popen[bytes]]:
+        with running(command, env) as probe:
+            probes.append(probe)
+            yield probe
+
+    monkeypatch.setattr(device, "running", noted)
     monkeypatch.setattr(device, "_PROBE", HANGS)
     monkeypatch.setattr(device, "_PROBE_SECONDS", 0.01)
     assert find_device("auto") == DeviceName("cpu")
+    (probe,) = probes
+    assert probe.returncode is not None
 
 
 @pytest.mark.usefixtures("built_in")

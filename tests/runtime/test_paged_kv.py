@@ -81,7 +81,9 @@ def test_a_fork_of_a_fork_shares_too(backend: Backend) -> None:
 
 
 def test_a_fork_of_the_whole_parent_leaves_both_free_to_grow(backend: Backend) -> None:
-    """Parent and fork both take new pages when they grow, and write into none that they share."""
+    """Parent and fork both take new pages when they grow. When the parent goes, the fork keeps the shared
+    ones.
+    """
     kv = backend.state
     kv.add_sequence(0)
     append(backend, 0, 32)
@@ -90,6 +92,8 @@ def test_a_fork_of_the_whole_parent_leaves_both_free_to_grow(backend: Backend) -
     append(backend, 0, 1)
     append(backend, 1, 17)
     assert used(kv) == 2 + 1 + 2
+    kv.remove_sequence(0)
+    assert used(kv) == 2 + 2
 
 
 def test_popped_tokens_free_their_pages(backend: Backend) -> None:

@@ -127,6 +127,19 @@ def test_a_fork_and_its_parent_go_on_apart(backend: Backend) -> None:
     assert_same(continued(backend, 1, [[9]]), alone(backend, [*ids[:32], *branch, 9]))
 
 
+def test_a_fork_of_the_whole_parent_goes_on_apart(backend: Backend) -> None:
+    """A parent and a fork of all its tokens write into no page that they share, so that both continue as if
+    each had computed everything itself.
+    """
+    ids, branch = tokens(32), tokens(12, seed=1)
+    backend.state.add_sequence(0)
+    continued(backend, 0, [ids])
+    backend.state.fork_sequence(0, 1, 32)
+    continued(backend, 0, [[8]])
+    assert_same(continued(backend, 1, [branch]), alone(backend, ids + branch))
+    assert_same(continued(backend, 0, [[9]]), alone(backend, [*ids, 8, 9]))
+
+
 def test_popped_tokens_are_forgotten(backend: Backend) -> None:
     """Tokens appended after a pop replace those that were popped."""
     ids = tokens(30)
@@ -170,22 +183,29 @@ def test_results_come_in_the_order_of_the_steps(backend: Backend) -> None:
 
 
 def test_wishes_on_the_logits_hold(backend: Backend) -> None:
-    """Biased, penalized and sampled rows may share a pass with plain ones; all logprobs stay the model's."""
+    """Biased, penalized and sampled rows may share a pass with plain ones; all logprobs stay the model's. The
+    penalties are on the likeliest token, so that the second is drawn.
+    """
+    plain = alone(backend, [5, 6, 7])
+    ((first, _), second, *_) = plain.logprobs[0].top
+    penalties: dict[str, float] = {"repetition_penalty": 1.5, "frequency_penalty": 100.0}
     wishes = [
         GREEDY,
         SamplingParams(logit_bias={77: 100.0}, top_p=0.9, num_top_logprobs=3),
-        SamplingParams(temperature=0.0, repetition_penalty=1.5, frequency_penalty=2.0),
+        SamplingParams(temperature=0.0, num_top_logprobs=3, **penalties),  # type: ignore[arg-type]
         SamplingParams(top_k=1, num_top_logprobs=0),
     ]
     for seq_id in range(len(wishes)):
         backend.state.add_sequence(seq_id)
-    results = backend.run(
-        [SequenceStep(i, [5, 6, 7], [Draw(params, (5, 6, 7), (), 0)]) for i, params in enumerate(wishes)]
-    )
-    plain = alone(backend, [5, 6, 7])
+    draws = [Draw(params, (5, 6), (first,) if params.frequency_penalty else (), 0) for params in wishes]
+    results = backend.run([SequenceStep(i, [5, 6, 7], [draw]) for i, draw in enumerate(draws)])
     assert_same(results[0], plain)
     assert results[1].token_ids == (77,)
-    (likeliest,), (biased,), (chosen,) = (result.logprobs for result in (plain, results[1], results[3]))
+    (likeliest,), *others = (result.logprobs for result in (plain, *results[1:]))
+    (biased,), (penalized,), (chosen,) = others
+    assert results[2].token_ids == (second[0],)
+    assert penalized.logprob == pytest.approx(second[1], abs=ROUNDING)
+    assert_same_top(penalized.top, likeliest.top[:3])
     assert chosen.logprob == pytest.approx(likeliest.logprob, abs=ROUNDING)
     assert_same_top(biased.top, likeliest.top[:3])
     assert biased.logprob < likeliest.top[0][1]
@@ -224,6 +244,18 @@ def test_drafts_are_kept_as_far_as_they_would_have_been_drawn(backend: Backend) 
         backend.state.remove_sequence(1)
 
 
+def scores(backend: Backend, ids: Sequence[int], candidates: Sequence[int]) -> dict[int, float]:
+    """The model's logprob of each candidate after a prompt."""
+    targets = [None] * (len(ids) - 1)
+    found: dict[int, float] = {}
+    for candidate in candidates:
+        backend.state.add_sequence(99)
+        (result,) = backend.run([SequenceStep(99, [*ids, candidate], targets=[*targets, candidate, None])])
+        backend.state.remove_sequence(99)
+        found[candidate] = result.target_logprobs[0].logprob
+    return found
+
+
 def test_a_constraint_leaves_its_tokens_alone(backend: Backend, tiny_model: LoadedModel) -> None:
     """The likeliest of the allowed tokens is drawn, also behind a draft; logprobs stay the model's, and a
     constraint that fails or allows nothing ends only its own request.
@@ -231,14 +263,26 @@ def test_a_constraint_leaves_its_tokens_alone(backend: Backend, tiny_model: Load
     vocab_size = tiny_model.info.vocab_size
     for seq_id in range(4):
         backend.state.add_sequence(seq_id)
-    allowed = FakeConstraint([[70, 71, 72], [80]], vocab_size)
+    allowed = FakeConstraint([[70, 71, 72, 73], [80, 81, 82, 83]], vocab_size)
     nothing = FakeConstraint([[]], vocab_size)
     misshapen = FakeConstraint([[1]], 7)
     draws = [Draw(GREEDY, (5, 6, 7), (), 0, constraint) for constraint in (None, allowed, nothing, misshapen)]
     steps = [SequenceStep(i, [5, 6, 7], [draw]) for i, draw in enumerate(draws)]
     plain, chosen, without, failed = backend.run(steps)
     assert_same(plain, alone(backend, [5, 6, 7]))
-    assert chosen.token_ids[0] in {70, 71, 72}
+    first = scores(backend, [5, 6, 7], [70, 71, 72, 73])
+    (likeliest,) = chosen.token_ids
+    assert likeliest == max(first, key=first.__getitem__)
+    assert chosen.logprobs[0].logprob == pytest.approx(first[likeliest], abs=ROUNDING)
+    assert_same_top(chosen.logprobs[0].top, plain.logprobs[0].top)
     assert chosen.error is None
     assert without.error == "the request's constraint leaves no token to choose from"
     assert failed.error
+
+    backend.state.add_sequence(4)
+    drafted = [draws[1], draws[1].after([likeliest])]
+    (behind,) = backend.run([SequenceStep(4, [5, 6, 7], drafted, [likeliest])])
+    second = scores(backend, [5, 6, 7, likeliest], [80, 81, 82, 83])
+    assert behind.token_ids == (likeliest, max(second, key=second.__getitem__))
+    assert behind.logprobs[1].logprob == pytest.approx(second[behind.token_ids[1]], abs=ROUNDING)
+    assert_same_top(behind.logprobs[1].top, alone(backend, [5, 6, 7, likeliest]).logprobs[0].top)

@@ -50,14 +50,19 @@ async def test_they_are_counted_and_logged_once(
     assert len([line for line in lines if "mood" in line]) == 1
 
 
-async def test_made_up_names_are_one_series(client: httpx.AsyncClient) -> None:
-    """A client that keeps sending new names does not fill the metrics: beyond 100 they count as one."""
+async def test_made_up_names_are_one_series(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client that keeps sending new names fills neither the metrics nor the log: beyond 100 they count as
+    one, and they are not logged.
+    """
     for start in range(0, 160, 16):
         odd = {f"field{number}": 1 for number in range(start, start + 16)}
         await client.post("/v1/completions", json={**COMPLETION, **odd})
     metrics = (await client.get("/metrics")).text
     assert metrics.count("\nmlc_serve_ignored_fields_total{") == 101
     assert 'mlc_serve_ignored_fields_total{field="other"} 60.0' in metrics
+    assert sum(record.levelno >= logging.WARNING for record in caplog.records) == 100
 
 
 async def test_strict_servers_refuse_them_by_name(make_client: MakeClient) -> None:

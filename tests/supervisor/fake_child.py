@@ -2,13 +2,16 @@
 
     python -I -S fake_child.py MODE [flags of `mlc_serve serve`]
 
+Python may lose a SIGINT that arrives while it imports this, before the handler is in place. So a test that
+sends one by itself has to wait for the first line on stderr.
+
 A mode is some of these words, joined by commas. With any other word it serves GET /v1/models until SIGINT: on
 the socket that it inherits, or else on --port.
 
     exit=N            ends with this code at once
     never-ready       never listens
     unauthorized      answers 401
-    floods            prints 4 MB to either stream before it serves
+    floods            prints 4 MB of numbered lines to either stream before it serves
     ignores-sigint    needs to be killed
     family=FILE       starts two children, one in a session of its own, and writes their ids to a file
     slow-end          takes long to end after SIGINT
@@ -49,9 +52,9 @@ def main() -> None:
     if "takes-port" in MODES and PORT % 2 == 0:
         sys.exit("[Errno 98] error while attempting to bind on address: address already in use")
     if "floods" in MODES:
-        for _ in range(20_000):
-            os.write(1, FLOOD)
-            os.write(2, FLOOD)
+        for number in range(20_000):
+            os.write(1, b"%d %s" % (number, FLOOD))
+            os.write(2, b"%d %s" % (number, FLOOD))
     if "never-ready" in MODES:
         time.sleep(600)
     serve()

@@ -15,6 +15,8 @@ from mlc_serve.supervisor import MLCServer, MLCServerConfig, MLCServerStatus
 from tests.patience import PATIENCE
 
 FAKE_CHILD = Path(__file__).with_name("fake_child.py")
+# The fake child that floods prints so many lines, which begin with their number, to either stream.
+NUM_FLOOD_LINES = 20_000
 QUICK: dict[str, Any] = {
     "ready_interval": 0.02,
     "health_interval": 0.05,

@@ -72,7 +72,7 @@ async def test_our_own_server_listens_on_the_socket_that_was_bound() -> None:
         await until_serving(child, launcher.port)
         assert launcher.has_port(child)
     finally:
-        await child.stop(PATIENCE)
+        await child.stop(PATIENCE, serves=True)
     assert f"Serving on socket {spawn.sockets[0]}" in child.last_words()
     assert spawn.refusals == [str(errno.EADDRINUSE)]
 
@@ -92,7 +92,7 @@ async def test_a_server_that_has_died_comes_back_on_its_port() -> None:
     try:
         await until_serving(second, port)
     finally:
-        await second.stop(PATIENCE)
+        await second.stop(PATIENCE, serves=True)
     assert launcher.port == port
     assert spawn.refusals == [str(errno.EADDRINUSE)] * 2
 
@@ -106,5 +106,5 @@ async def test_another_command_binds_the_port_itself() -> None:
         await until_serving(child, launcher.port)
         assert launcher.has_port(child)
     finally:
-        await child.stop(PATIENCE)
+        await child.stop(PATIENCE, serves=True)
     assert (spawn.sockets, spawn.refusals) == ([], [""])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -19,12 +20,13 @@ import pytest
 from mlc_serve.errors import CommandError, PortInUseError, SupervisionError
 from mlc_serve.host.processes import this_platform
 from mlc_serve.host.processes.tree import ProcessTree
-from mlc_serve.supervisor import MLCServer, MLCServerConfig, MLCServerStatus, supervised_run
+from mlc_serve.supervisor import MLCServer, MLCServerConfig, MLCServerStatus, child, supervised_run
 from mlc_serve.supervisor.command import MLC_SERVE
 from mlc_serve.supervisor.probe import fault_of
 from mlc_serve.supervisor.supervised_run import SupervisedRun
 from tests.patience import PATIENCE
 from tests.supervisor.supervised import (
+    NUM_FLOOD_LINES,
     QUICK,
     config_for,
     fake_command,
@@ -176,13 +178,18 @@ async def test_a_server_that_is_never_ready_is_given_up(servers: list[MLCServer]
 async def test_a_flood_of_output_blocks_nobody(
     servers: list[MLCServer], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server that prints 4 MB to either stream starts, because all of it is read."""
-    server = make(servers, "floods")
+    """A server that prints 4 MB to either stream starts, as all of it is read; the last lines are kept."""
+    server = make(servers, "floods", restart_limit=0)
     with caplog.at_level("INFO", logger="mlc_serve.supervisor.output"):
         await server.start_server()
-        await ready(server)
-        await server.stop_server()
+        os.kill((await ready(server)).pid or 0, signal.SIGKILL)
+        status = await status_where(server, lambda status: not status.process_running and status.error)
     assert any(message.startswith("Serving") for message in caplog.messages)
+    end, *last = str(status.error).splitlines()
+    assert end == "SIGKILL ended the server:"
+    assert len(last) == 20
+    numbers = [int(line.split()[0]) for line in last if not line.startswith("Serving")]
+    assert min(numbers) >= NUM_FLOOD_LINES - 20
 
 
 async def test_questions_change_nothing(servers: list[MLCServer], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,15 +316,26 @@ async def test_who_ignores_sigint_is_killed_with_all_below(servers: list[MLCServ
 
 
 async def test_what_a_dead_server_leaves_behind_is_killed(servers: list[MLCServer], tmp_path: Path) -> None:
-    """When a server dies, its children in the process group are ended too."""
+    """When a server dies, its children in the process group are ended too, before another one is started."""
     family = tmp_path / "family"
-    server = make(servers, f"family={family}", restart_limit=0)
+    ended: list[int] = []
+
+    def spawn(command: Sequence[str], env: Mapping[str, str], inherited: Sequence[int] = ()) -> ProcessTree:
+        """Start the first server. Instead of the second one, wait for the end of the first one's child."""
+        if not family.exists():
+            return this_platform()(command, env, inherited)
+        wait_gone(inside)
+        ended.append(inside)
+        raise OSError(errno.EAGAIN, "no second one")
+
+    server = MLCServer(config_for(f"family={family}", restart_limit=1), spawn=spawn)
+    servers.append(server)
     await server.start_server()
     status = await ready(server)
     inside, outside = (int(pid) for pid in family.read_text().split())
     os.kill(status.pid or 0, signal.SIGKILL)
-    await status_where(server, lambda status: status.error)
-    wait_gone(inside)
+    await status_where(server, lambda status: status.error and "gave up" in status.error)
+    assert ended == [inside]
     psutil.Process(outside).kill()  # it left the group and lost its parent: it can't be found any more
 
 
@@ -347,6 +365,70 @@ async def test_a_stop_during_a_start_ends_it(servers: list[MLCServer]) -> None:
     pid = (await server.start_server()).pid
     assert (await server.stop_server()).word == "stopped"
     wait_gone(pid or 0)
+
+
+class NotedTree:
+    """A process tree that notes its interrupts, and loses the first ones."""
+
+    def __init__(self, tree: ProcessTree, num_lost: int) -> None:
+        self._tree = tree
+        self._num_lost = num_lost
+        self.process = tree.process
+        self.num_interrupts = 0
+        self.is_killed = False
+
+    def interrupt(self) -> None:
+        """Interrupt the process, unless this interrupt is one of those that are lost."""
+        self.num_interrupts += 1
+        if self.num_interrupts > self._num_lost:
+            self._tree.interrupt()
+
+    def kill(self) -> None:
+        """Kill the tree."""
+        self.is_killed = True
+        self._tree.kill()
+
+    def release(self) -> None:
+        """Release the tree."""
+        self._tree.release()
+
+
+def noted(servers: list[MLCServer], mode: str, num_lost: int, **settings: Any) -> list[NotedTree]:
+    """Add a supervisor of a fake child, and return the list that gets the trees that it starts."""
+    trees: list[NotedTree] = []
+
+    def spawn(command: Sequence[str], env: Mapping[str, str], inherited: Sequence[int] = ()) -> ProcessTree:
+        trees.append(NotedTree(this_platform()(command, env, inherited), num_lost))
+        return trees[-1]
+
+    servers.append(MLCServer(config_for(mode, **settings), spawn=spawn))
+    return trees
+
+
+async def test_an_interrupt_that_is_lost_during_a_start_is_repeated(
+    servers: list[MLCServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that does not serve yet is interrupted until it ends, since Python may lose an interrupt while
+    it imports.
+    """
+    monkeypatch.setattr(child, "REPEAT_SECONDS", 0.01)
+    trees = noted(servers, "never-ready", num_lost=2)
+    await servers[0].start_server()
+    assert (await servers[0].stop_server()).word == "stopped"
+    assert trees[0].num_interrupts >= 3
+    assert not trees[0].is_killed
+
+
+async def test_a_server_that_serves_is_interrupted_once(
+    servers: list[MLCServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that serves gets one interrupt, because a second one would end its open requests."""
+    monkeypatch.setattr(child, "REPEAT_SECONDS", 0.001)
+    trees = noted(servers, "slow-end", num_lost=0, stop_timeout=0.1)
+    await servers[0].start_server()
+    await ready(servers[0])
+    await servers[0].stop_server()
+    assert (trees[0].num_interrupts, trees[0].is_killed) == (1, True)
 
 
 async def test_a_start_during_a_back_off_is_at_once(servers: list[MLCServer], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.attacks.attack import MODEL, QUESTION, attack
+from tests.e2e.attacks.attack import ANSWER, MODEL, QUESTION, attack
 from tests.e2e.attacks.conftest import BROKEN, HOSTILE
 from tests.e2e.attacks.server import AttackedServer
 
@@ -56,6 +56,6 @@ def test_control_tokens_are_the_templates_own(impatient: AttackedServer) -> None
 
 
 def test_the_good_model_is_unharmed(impatient: AttackedServer) -> None:
-    """The good model still answers after the attacks on the others."""
+    """The good model still gives its right answer after the attacks on the others."""
     reply = ask(impatient, MODEL, QUESTION, max_tokens=64)
-    assert reply.json()["choices"][0]["message"]["content"]
+    assert reply.json()["choices"][0]["message"]["content"] == ANSWER

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlc_serve.api.async_engine import AsyncMLCEngine
@@ -29,15 +30,38 @@ async def test_every_sample_has_help_and_type(client: httpx.AsyncClient) -> None
 
 
 async def test_names_of_mlc_are_there(client: httpx.AsyncClient) -> None:
-    """Dashboards made for MLC-LLM find its metrics by name, with the right counts."""
+    """Dashboards made for MLC-LLM find its metrics by name, with the right counts for a prompt of two tokens
+    and a reply of three.
+    """
     await client.post("/v1/completions", json={"prompt": "x", "max_tokens": 3, "ignore_eos": True})
-    lines = (await scrape(client)).splitlines()
-    assert 'completion_tokens_sum{model="fake"} 3.0' in lines
+    families = text_string_to_metric_families(await scrape(client))
+    values = {
+        sample.name: sample.value
+        for family in families
+        for sample in family.samples
+        if not sample.name.startswith("mlc_serve_") and sample.labels == {"model": "fake"}
+    }
+    sums = {"prompt_tokens": 2, "completion_tokens": 3, "prefill_tokens": 2, "decode_tokens": 2}
+    last = {f"last_finished_request_{name}": count for name, count in sums.items()}
+    counts = {f"{name}_sum": count for name, count in sums.items()} | last
+    assert {name: value for name, value in values.items() if name in counts} == counts
+    assert {name for name in values if name not in counts} == {
+        "engine_prefill_time_sum",
+        "engine_decode_time_sum",
+        "last_finished_request_end_to_end_latency_s",
+        "last_finished_request_ttft_s",
+        "last_finished_request_inter_token_latency_s",
+        "last_finished_request_prefill_tokens_per_s",
+        "last_finished_request_decode_tokens_per_s",
+    }
 
 
-async def test_process_is_measured(client: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("name", ["process_resident_memory_bytes", "process_cpu_seconds_total"])
+async def test_process_is_measured(client: httpx.AsyncClient, name: str) -> None:
     """The memory and the processor time of the process are among the metrics."""
-    assert "\nprocess_resident_memory_bytes " in await scrape(client)
+    families = text_string_to_metric_families(await scrape(client))
+    (value,) = (sample.value for family in families for sample in family.samples if sample.name == name)
+    assert value > 0
 
 
 async def test_engines_share_families(client: httpx.AsyncClient, context: ServerContext) -> None:

@@ -10,6 +10,8 @@ import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from mlc_serve.errors import CheckpointError, InvalidRequestError
+from mlc_serve.text.conversation import Conversation
+from mlc_serve.text.pieces import text_of
 from mlc_serve.text.templates.chat_template import ChatTemplate
 from mlc_serve.text.templates.meter import Meter
 from tests.prompts import prompt_of
@@ -168,9 +170,14 @@ def test_variables_reach_the_template() -> None:
     """Clients may set a template's own variables, such as enable_thinking, but not those that the server
     sets.
     """
-    template = ChatTemplate("{{ enable_thinking }} {{ messages | length }}")
+    template = ChatTemplate(
+        "{{ enable_thinking }} {{ messages | length }} {{ tools }} {{ add_generation_prompt }}"
+    )
+    taken = {"messages": [], "tools": ["mine"], "add_generation_prompt": "mine"}
 
-    assert prompt_of(template, TALK, enable_thinking=False) == "False 4"
+    assert prompt_of(template, TALK, enable_thinking=False) == "False 4 None True"
+    pieces = template.render(Conversation(TALK, variables={"enable_thinking": False, **taken}))
+    assert text_of(pieces) == "False 4 None True"
 
 
 def test_what_a_template_refuses_is_the_clients_fault() -> None:
