@@ -280,7 +280,7 @@ async def test_our_exit_code_for_a_taken_port_is_understood(servers: list[MLCSer
     server = make(servers, "exit=75", port_attempts=2, restart_limit=0)
     await server.start_server()
     status = await status_where(server, lambda status: status.error)
-    assert "was taken by another process" in str(status.error)
+    assert "another process took port" in str(status.error)
 
 
 async def test_no_port_is_an_error_at_once(servers: list[MLCServer]) -> None:
