@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mlc_serve.engine.sampling import Draw
 from mlc_serve.engine.sequence_state import SequenceState
@@ -26,8 +26,7 @@ class TokenLogprobs:
     top: tuple[tuple[int, float], ...] = ()
 
 
-@dataclass(frozen=True)
-class SequenceStep:
+class SequenceStep(NamedTuple):
     """One sequence's part in a forward pass.
 
     `token_ids` (at least one) are known and `draft_ids` are guessed; all are appended to the sequence.
@@ -46,8 +45,7 @@ class SequenceStep:
     num_top_logprobs: int = 0
 
 
-@dataclass(frozen=True)
-class StepResult:
+class StepResult(NamedTuple):
     """The result of one SequenceStep.
 
     `token_ids` are the drafts that were guessed right, up to the first wrong one, and then the token that was

@@ -208,11 +208,11 @@ def _targets(request: Request, start: int, stop: int) -> list[int | None]:
 
 def _kept(request: Request, token_ids: tuple[int, ...]) -> tuple[int, ...]:
     """Return the tokens that a step has drawn, up to the first one that ends the request."""
-    stops, num_left = request.spec.params.stop_token_ids, request.max_length - request.num_tokens
-    for count, token_id in enumerate(token_ids[:num_left], 1):
+    stops, fitting = request.spec.params.stop_token_ids, token_ids[: request.max_length - request.num_tokens]
+    for count, token_id in enumerate(fitting, 1):
         if token_id in stops:
-            return token_ids[:count]
-    return token_ids[:num_left]
+            return fitting[:count]
+    return fitting
 
 
 def _finish_reason(request: Request, result: StepResult, kept: tuple[int, ...]) -> FinishReason | None:

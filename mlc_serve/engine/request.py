@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from mlc_serve.engine.backend import TokenLogprobs
 from mlc_serve.engine.constraint import Constraint
@@ -136,8 +137,10 @@ class Request:
         """
         return not self.spec.params.prompt_logprobs or self.num_prompt_logprobs == self.num_prompt - 1
 
-    def draws(self, draft_ids: Sequence[int]) -> list[Draw]:
+    def draws(self, draft_ids: Sequence[int]) -> Sequence[Draw]:
         """Return the draw of the next token, and of the token after each draft."""
+        if not draft_ids:
+            return (self.draw,)
         return [self.draw, *(self.draw.after(draft_ids[:stop]) for stop in range(1, len(draft_ids) + 1))]
 
     def known_ids(self, start: int, stop: int) -> Sequence[int]:
@@ -150,8 +153,7 @@ class Request:
         return [*self.spec.prompt_ids[start:], *self.output_ids[: stop - boundary]]
 
 
-@dataclass(frozen=True)
-class RequestDelta:
+class RequestDelta(NamedTuple):
     """What one step added to one request.
 
     Only the last delta of a request has a `finish_reason`. If a stop token ended the request, it is the last

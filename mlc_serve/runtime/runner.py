@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import accumulate, islice, zip_longest
 from typing import Any
 
@@ -74,7 +73,7 @@ class TVMBackend:
         if not all(math.isfinite(score.logprob) for score in scores):
             return StepResult(error=NO_NUMBER)
         drawn = self._sampler.sample(logits[-1:], step.draws) if step.draws else []
-        return replace(_result((), drawn), target_logprobs=tuple(scores))
+        return _result((), drawn)._replace(target_logprobs=tuple(scores))
 
     def forward(self, steps: Sequence[SequenceStep], rows: list[int]) -> Logits:
         """Append the steps' tokens to their sequences, and return the logits of the given rows of the batch.
