@@ -36,9 +36,9 @@ format: $(DEV_INSTALLED) ## Format the sources, and fix what ruff can fix
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-coverage: $(DEV_INSTALLED) ## Show which lines the fast tests miss; to run more tests: make coverage ARGS="…"
+coverage: $(DEV_INSTALLED) ## Show which lines the fast tests miss; other tests: make coverage ARGS=tests/supervisor
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -p tests.fast $(ARGS)
+	$(BIN)/coverage run -m pytest $(or $(ARGS),-p tests.fast)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --show-missing --skip-covered
 
