@@ -93,7 +93,7 @@ class AttackedServer:
     def long_holds(self) -> float:
         """How often the event loop's thread has computed for more than 100 ms at a stretch.
 
-        The aim is 50 ms, and on an otherwise idle machine no attack was seen to reach more than 25. Beside
+        The aim is 50 ms, and on an otherwise idle machine no attack was seen to reach more than 18. Beside
         other tests the same work takes longer, because time that a virtual processor loses and that the
         kernel spends on finding memory is counted too. An attack that works holds the loop for seconds.
         """
