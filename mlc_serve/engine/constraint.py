@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-Mask = npt.NDArray[np.bool_]
+# Bit t % 32 of word t // 32 is set if token t may be drawn.
+Words = npt.NDArray[np.int32]
 
 
 class Constraint(Protocol):
@@ -18,12 +19,19 @@ class Constraint(Protocol):
     and a preempted request keeps its tokens.
     """
 
-    def mask(self, ahead: Sequence[int] = ()) -> Mask:
-        """Return which tokens may follow the accepted tokens and `ahead`: one flag per token of the
-        vocabulary. All flags are False if `ahead` itself is not allowed.
+    def mask(self, words: Words, ahead: Sequence[int] = ()) -> None:
+        """Set the bits of the tokens that may follow the accepted tokens and `ahead`.
 
+        `words` `(ceil(vocab / 32),)` are zero before the call, and stay so if `ahead` itself is not allowed.
         An exception ends only this request.
         """
 
     def accept(self, token_ids: Sequence[int]) -> None:
-        """Accept tokens that were drawn under the masks. Raises nothing for such tokens."""
+        """Accept tokens that were drawn under the masks or forced. Raises nothing for such tokens."""
+
+    def forced(self) -> Sequence[int]:
+        """Return tokens that must come next, which need not be drawn; none if there is a choice."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing may follow the accepted tokens, so that the output has ended."""

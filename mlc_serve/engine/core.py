@@ -144,13 +144,13 @@ class EngineCore:
     def _commit_one(self, entry: PlanEntry, result: StepResult, now: float) -> RequestDelta | None:
         """Write a result into its request, and return the delta to deliver, if there is anything new."""
         request = entry.request
-        kept = _kept(request, result.token_ids)
-        num_drafts_kept = max(0, len(kept) - 1)
+        drawn = _kept(request, result.token_ids)
+        num_drafts_kept = max(0, len(drawn) - 1)
         if len(entry.draft_ids) > num_drafts_kept:
             self._pool.shrink(entry.seq_id, len(entry.draft_ids) - num_drafts_kept)
         request.num_computed += entry.num_tokens + num_drafts_kept
         request.num_prompt_logprobs += len(result.target_logprobs)
-        self._append(request, kept, now)
+        kept = self._append(request, drawn, now)
         self._cache.record(request)
         reason = _finish_reason(request, result, kept)
         if reason is not None:
@@ -159,12 +159,28 @@ class EngineCore:
             return None
         return _result_delta(request, result, kept, reason)
 
-    def _append(self, request: Request, token_ids: Sequence[int], now: float) -> None:
-        request.output_ids += token_ids
-        if token_ids and request.spec.constraint is not None:
-            request.spec.constraint.accept(token_ids)
-        for _ in token_ids:
+    def _append(self, request: Request, drawn: tuple[int, ...], now: float) -> tuple[int, ...]:
+        """Append drawn tokens and those that are forced after them, and return both."""
+        request.output_ids += drawn
+        kept = drawn + self._append_forced(request, drawn) if request.spec.constraint is not None else drawn
+        for _ in kept:
             self._metrics.generated(request, now)
+        return kept
+
+    def _append_forced(self, request: Request, drawn: tuple[int, ...]) -> tuple[int, ...]:
+        """Let the constraint accept what was drawn; append and return the tokens that it then forces.
+
+        They are known but not computed, so that the next steps compute them as they compute a prompt's
+        tokens, several in one pass.
+        """
+        request.accept(drawn)
+        if not drawn or _ends_in_stop_token(request, drawn):
+            return ()
+        forced = _kept(request, tuple(request.forced()))
+        request.output_ids += forced
+        request.accept(forced)
+        self._metrics.jumped(len(forced))
+        return forced
 
     def _finish(self, request: Request, reason: FinishReason, now: float) -> None:
         del self._requests[request.spec.request_id]
@@ -219,10 +235,14 @@ def _finish_reason(request: Request, result: StepResult, kept: tuple[int, ...]) 
     """Return why a request ends after a step, or None. It goes on while it has known tokens to compute."""
     if result.error is not None:
         return FinishReason.ERROR
-    if kept and kept[-1] in request.spec.params.stop_token_ids:
+    if kept and (_ends_in_stop_token(request, kept) or request.is_complete):
         return FinishReason.STOP
     is_full = request.num_tokens >= request.max_length
     return FinishReason.LENGTH if is_full and (kept or not request.num_uncomputed) else None
+
+
+def _ends_in_stop_token(request: Request, token_ids: tuple[int, ...]) -> bool:
+    return bool(token_ids) and token_ids[-1] in request.spec.params.stop_token_ids
 
 
 def _result_delta(
@@ -235,7 +255,7 @@ def _result_delta(
         prompt_logprobs=result.target_logprobs,
         num_cached_tokens=request.num_cached or 0,
         finish_reason=reason,
-        stop_token=reason is FinishReason.STOP,
+        stop_token=reason is FinishReason.STOP and _ends_in_stop_token(request, kept),
         error=result.error,
     )
 

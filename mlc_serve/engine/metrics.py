@@ -31,6 +31,7 @@ class EngineSums:
     completion_tokens_sum: int = 0
     prefill_tokens_sum: int = 0
     decode_tokens_sum: int = 0
+    jump_forward_tokens_sum: int = 0
 
 
 class EngineMetrics:
@@ -57,6 +58,7 @@ class EngineMetrics:
         self._hit = self._counter("prefix_cache_hit_tokens", "Prompt tokens found in the cache")
         self._prompt = self._counter("prompt_tokens", "Prompt tokens of admitted requests")
         self._generated = self._counter("generation_tokens", "Tokens generated")
+        self._forced = self._counter("forced_tokens", "Tokens that a grammar forced, which were not drawn")
         self._preemptions = self._counter("preemptions", "Times that a running request lost its pages")
         finished = Counter(
             "mlc_serve_requests_finished",
@@ -94,6 +96,11 @@ class EngineMetrics:
             self._sums.engine_prefill_time_sum += stop - start
         else:
             self._sums.engine_decode_time_sum += stop - start
+
+    def jumped(self, num_forced: int) -> None:
+        """Count tokens that a constraint forced; they count as generated, too."""
+        self._forced.inc(num_forced)
+        self._sums.jump_forward_tokens_sum += num_forced
 
     def generated(self, request: Request, now: float) -> None:
         """Observe the TTFT or ITL of one token that was generated for a request."""

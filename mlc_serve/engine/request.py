@@ -137,6 +137,25 @@ class Request:
         """
         return not self.spec.params.prompt_logprobs or self.num_prompt_logprobs == self.num_prompt - 1
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the constraint lets nothing follow the output."""
+        return self.spec.constraint is not None and self.spec.constraint.is_complete
+
+    def accept(self, token_ids: Sequence[int]) -> None:
+        """Let the constraint, if there is one, follow tokens that were appended to the output."""
+        if token_ids and self.spec.constraint is not None:
+            self.spec.constraint.accept(token_ids)
+
+    def forced(self) -> Sequence[int]:
+        """Return the tokens that the constraint forces to come next. There are none if logprobs are asked
+        for, which only draws have.
+        """
+        constraint = self.spec.constraint
+        if constraint is None or self.spec.params.num_top_logprobs is not None:
+            return ()
+        return constraint.forced()
+
     def draws(self, draft_ids: Sequence[int]) -> Sequence[Draw]:
         """Return the draw of the next token, and of the token after each draft."""
         if not draft_ids:

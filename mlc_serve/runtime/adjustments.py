@@ -58,8 +58,17 @@ def _adjust(
     for i, draw in edited:
         if _may_not_end(draw):
             logits[i, draw.params.end_ids] = -np.inf
-        if draw.constraint is not None:
-            logits[i, ~draw.constraint.mask(draw.ahead)] = -np.inf
+    _constrain(logits, edited, rows)
+
+
+def _constrain(logits: Logits, edited: Sequence[tuple[int, Draw]], rows: RowOperations) -> None:
+    constrained = [(i, draw.constraint, draw.ahead) for i, draw in edited if draw.constraint is not None]
+    if not constrained:
+        return
+    masks = np.zeros((len(constrained), -(-logits.shape[1] // 32)), np.int32)
+    for words, (_, constraint, ahead) in zip(masks, constrained, strict=True):
+        constraint.mask(words, ahead)
+    rows.mask(logits, np.array([i for i, _, _ in constrained], np.int32), masks)
 
 
 def _adjusts(draw: Draw) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from mlc_serve.runtime.library import Library
 from mlc_serve.runtime.rows import Choices, Histories, Ids, Logits, NumPyRows, RowOperations, Scores, Settings
 
-_KERNELS = ("choose_tokens", "score_rows", "penalize_tokens")
+_KERNELS = ("choose_tokens", "score_rows", "penalize_tokens", "mask_tokens")
 
 
 class CompiledRows:
@@ -20,7 +20,7 @@ class CompiledRows:
 
     def __init__(self, kernel: Callable[[str], Callable[..., None]]) -> None:
         """`kernel` returns a kernel by its name in mlc_serve.compiler.kernels.cpu.sampling.kernels."""
-        self._choose, self._score, self._penalize = map(kernel, _KERNELS)
+        self._choose, self._score, self._penalize, self._mask = map(kernel, _KERNELS)
 
     def choose(self, logits: Logits, settings: Settings) -> Choices:
         choices = Choices(np.empty(len(logits), np.int32), np.empty(len(logits), np.float32))
@@ -35,6 +35,9 @@ class CompiledRows:
 
     def penalize(self, logits: Logits, histories: Histories) -> None:
         self._penalize(logits, histories.ids, histories.spans, histories.penalties)
+
+    def mask(self, logits: Logits, rows: Ids, masks: Ids) -> None:
+        self._mask(logits, rows, masks)
 
 
 def rows_for(library: Library) -> RowOperations:

@@ -75,6 +75,12 @@ class RowOperations(Protocol):
     def penalize(self, logits: Logits, histories: Histories) -> None:
         """Apply penalties to the logits in place."""
 
+    def mask(self, logits: Logits, rows: Ids, masks: Ids) -> None:
+        """Set tokens to minus infinity in the given rows `(m,)`, in place, unless a mask allows them.
+
+        `masks` is `(m, ceil(vocab / 32))`: bit t % 32 of word t // 32 says that token t is allowed.
+        """
+
 
 class NumPyRows:
     """Implements RowOperations one row at a time.
@@ -106,6 +112,11 @@ class NumPyRows:
             logits, histories.spans, histories.penalties, strict=True
         ):
             _penalize(row, histories.ids[prompt:output], histories.ids[output:end], *penalties)
+
+
+    def mask(self, logits: Logits, rows: Ids, masks: Ids) -> None:
+        allowed = np.unpackbits(masks.view(np.uint8), axis=1, count=logits.shape[1], bitorder="little")
+        logits[rows] = np.where(allowed, logits[rows], -np.inf)
 
 
 # ---------------------------------------------------------------- which tokens may be drawn

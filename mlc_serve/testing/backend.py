@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from mlc_serve.engine.backend import SequenceStep, StepResult, TokenLogprobs
 from mlc_serve.engine.sampling import Draw
 from mlc_serve.engine.sequence_state import SequenceState
 from mlc_serve.testing.kv_cache import FakeKVCache
-from mlc_serve.testing.tokens import EOS_ID
+from mlc_serve.testing.tokens import EOS_ID, VOCAB_SIZE
 
 _ALPHABET = tuple(b"abcdefghijklmnopqrstuvwxyz ")
 _UNLIKELY = -50.0
@@ -167,13 +170,24 @@ def likely_letter(stored: Sequence[int], draw: Draw) -> int:
     banned = {token_id for token_id, bias in params.logit_bias.items() if bias <= -100}
     if len(draw.output_ids) < params.min_tokens:
         banned |= params.stop_token_ids
-    mask = None if draw.constraint is None else draw.constraint.mask(draw.ahead)
+    allowed = _allowed(draw)
     candidates = [token_id for token_id in _ranking(stored) if token_id not in banned]
-    if mask is not None:
-        candidates = [token_id for token_id in candidates if mask[token_id]]
+    if allowed is not None:
+        candidates = [token_id for token_id in candidates if allowed[token_id]] or [
+            token_id for token_id in np.flatnonzero(allowed).tolist() if token_id not in banned
+        ]
     if params.temperature == 0:
         return candidates[0]
     return candidates[(draw.seed + len(draw.output_ids)) % min(4, len(candidates))]
+
+
+def _allowed(draw: Draw) -> npt.NDArray[np.uint8] | None:
+    """Return a flag for each token that the draw's constraint allows, or None without a constraint."""
+    if draw.constraint is None:
+        return None
+    words = np.zeros(-(-VOCAB_SIZE // 32), np.int32)
+    draw.constraint.mask(words, draw.ahead)
+    return np.unpackbits(words.view(np.uint8), bitorder="little")
 
 
 def replay(token_ids: Iterable[int], end_id: int = EOS_ID) -> Choice:

@@ -155,6 +155,6 @@ def oracle(
         output.append(token_id)
         if constraint is not None:
             constraint.accept([token_id])
-        if token_id in params.stop_token_ids:
+        if token_id in params.stop_token_ids or (constraint is not None and constraint.is_complete):
             return output, FinishReason.STOP
         pending = [token_id]

@@ -93,7 +93,7 @@ def random_request(rng: random.Random, bench: Bench, request_id: str) -> EngineR
         prompt,
         seed=rng.randrange(100),
         namespace=rng.choice(["", "", "other"]),
-        constraint=syllables() if rng.random() < 0.2 else None,
+        constraint=syllables(jumps=rng.random() < 0.5) if rng.random() < 0.3 else None,
         temperature=rng.choice([0.0, 1.0]),
         max_tokens=rng.choice([None, 0, 1, 5, 12]),
         stop_token_ids=frozenset(rng.choice([b"", b"ae", b"klmnop"])),
@@ -101,9 +101,9 @@ def random_request(rng: random.Random, bench: Bench, request_id: str) -> EngineR
     )
 
 
-def syllables() -> FakeConstraint:
-    """Alternate between vowels and other letters."""
-    return FakeConstraint([b"aeiou ", b"bcdfghjklmnpqrstvwxyz"], VOCAB_SIZE)
+def syllables(*, jumps: bool = False) -> FakeConstraint:
+    """Allow a vowel and a consonant, then only `the`, again and again; complete after 30 letters."""
+    return FakeConstraint([b"aeiou ", b"bcdfghjklmnpqrstvwxyz", b"t", b"h", b"e"], VOCAB_SIZE, 30, jumps=jumps)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -140,6 +140,25 @@ def test_any_mix_gives_each_request_the_oracles_tokens(seed: int, kind: Kind) ->
             assert_found_among_its_own(bench, request, requests.values())
         assert bench.output(request_id) == tokens
         assert bench.deltas[request_id][-1].finish_reason
+
+
+def test_forced_tokens_are_appended_without_draws() -> None:
+    """Tokens that a constraint forces come in the delta of the draw before them and are computed in one pass,
+    unless logprobs are asked for; the request ends when nothing may follow.
+    """
+    jumping, drawing = Bench(), Bench()
+    jumping.submit("a", b"hello", constraint=syllables(jumps=True), max_tokens=None)
+    drawing.submit("a", b"hello", constraint=syllables(jumps=True), max_tokens=None, num_top_logprobs=0)
+    for bench in (jumping, drawing):
+        bench.finish()
+        assert bench.reasons("a") == [FinishReason.STOP]
+        assert not bench.deltas["a"][-1].stop_token
+        assert len(bench.output("a")) == 30
+    assert jumping.output("a") == drawing.output("a")
+    assert len(jumping.backend.batches) == 12
+    assert len(drawing.backend.batches) == 30
+    assert jumping.sample("forced_tokens_total") == 18
+    assert jumping.sample("generation_tokens_total") == 30
 
 
 def test_drafts_that_are_right_save_steps() -> None:

@@ -265,7 +265,7 @@ def test_a_constraint_leaves_its_tokens_alone(backend: Backend, tiny_model: Load
         backend.state.add_sequence(seq_id)
     allowed = FakeConstraint([[70, 71, 72, 73], [80, 81, 82, 83]], vocab_size)
     nothing = FakeConstraint([[]], vocab_size)
-    misshapen = FakeConstraint([[1]], 7)
+    misshapen = FakeConstraint([[10]], 7)
     draws = [Draw(GREEDY, (5, 6, 7), (), 0, constraint) for constraint in (None, allowed, nothing, misshapen)]
     steps = [SequenceStep(i, [5, 6, 7], [draw]) for i, draw in enumerate(draws)]
     plain, chosen, without, failed = backend.run(steps)

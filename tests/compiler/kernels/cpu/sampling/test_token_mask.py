@@ -1,4 +1,4 @@
-"""The kernel for masks of tokens, which no runtime calls yet."""
+"""The kernel for masks of tokens."""
 
 from __future__ import annotations
 
