@@ -1,0 +1,14 @@
+"""Output that must follow a JSON schema, a regular expression or a grammar.
+
+    Grammar         what a request asks for: a kind, and a text from the client
+      Grammars      compiles them for one model, on any thread; bounded and cached
+        Template    a compiled grammar, from which each choice gets a
+          GrammarConstraint   which the engine asks for masks (engine.constraint.Constraint)
+
+The parser is llguidance (https://github.com/guidance-ai/llguidance).
+"""
+
+from mlc_serve.grammar.grammar import Grammar
+from mlc_serve.grammar.grammars import Grammars, Template
+
+__all__ = ["Grammar", "Grammars", "Template"]

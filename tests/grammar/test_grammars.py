@@ -1,0 +1,162 @@
+"""Grammars compiled for a tokenizer over bytes, and followed byte by byte."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlc_serve.errors import InvalidRequestError
+from mlc_serve.grammar import Grammar, Grammars
+from mlc_serve.grammar.constraint import GrammarConstraint
+from mlc_serve.testing.tokens import EOS_ID, IM_END_ID, VOCAB_SIZE, byte_tokenizer
+
+STOPS = frozenset({EOS_ID, IM_END_ID})
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def grammars() -> Grammars:
+    """Grammars for a model with more ids than its tokenizer has entries."""
+    return Grammars(byte_tokenizer(), VOCAB_SIZE + 60)
+
+
+def constraint(grammars: Grammars, grammar: Grammar, *, jumps: bool = True) -> GrammarConstraint:
+    """Return a fresh constraint."""
+    return grammars.compile(grammar).constraint(STOPS, jumps=jumps)
+
+
+def allowed(follower: GrammarConstraint, ahead: bytes = b"") -> set[int]:
+    """Return the tokens that may follow."""
+    words = np.zeros(-(-(VOCAB_SIZE + 60) // 32), np.int32)
+    follower.mask(words, list(ahead))
+    return set(np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little")).tolist())
+
+
+def accepts(grammars: Grammars, grammar: Grammar, text: str) -> bool:
+    """Return whether a text may be written, byte by byte, and may end there."""
+    follower = constraint(grammars, grammar)
+    for byte in text.encode():
+        if byte not in allowed(follower):
+            return False
+        follower.accept([byte])
+    return follower.is_complete or EOS_ID in allowed(follower)
+
+
+@pytest.mark.parametrize(
+    ("grammar", "good", "bad"),
+    [
+        (Grammar.of_schema(PERSON, "p"), '{"name": "Ann", "age": 3}', '{"name":"Ann","age":3}'),
+        (Grammar.of_schema({"type": "object"}, "p"), '{"a": [1, null]}', "[1]"),
+        (Grammar.of_schema({"const": 'quote " and é'}, "p"), '"quote \\" and é"', '"quote"'),
+        (Grammar.of_schema(PERSON, "p", "[ ]?"), '{"name": "Ann","age":3}', '{"name":  "Ann","age":3}'),
+        (Grammar("regex", r"\d{3}-[a-c]+", "p"), "123-abc", "12-a"),
+        (Grammar.of_choice(["yes", 'n"o\n', "é\\"], "p"), 'n"o\n', "no"),
+        (Grammar.of_choice(["yes", 'n"o\n', "é\\"], "p"), "é\\", "é"),
+        (Grammar("grammar", 'start: "a" b+\nb: /[xy]/', "p"), "axy", "a"),
+        (Grammar("grammar", 'root ::= "a" b+\nb ::= [xy]', "p"), "axy", "az"),
+    ],
+)
+def test_only_what_the_grammar_describes_can_be_written(
+    grammars: Grammars, grammar: Grammar, good: str, bad: str
+) -> None:
+    """Each kind of grammar accepts one text and refuses another; JSON has the layout of json.dumps."""
+    assert accepts(grammars, grammar, good)
+    assert not accepts(grammars, grammar, bad)
+
+
+def test_end_tokens_are_allowed_where_the_grammar_may_end(grammars: Grammars) -> None:
+    """The request's own end tokens are allowed there and nowhere else; no id without an entry ever is."""
+    follower = constraint(grammars, Grammar("regex", "ab?", "p"))
+    assert allowed(follower) == set(b"a")
+    follower.accept(b"a")
+    assert allowed(follower) == set(b"b") | STOPS
+    assert allowed(follower, b"b") == STOPS
+    assert allowed(follower, b"x") == set()
+    assert allowed(follower) == set(b"b") | STOPS
+    follower.accept([IM_END_ID])
+
+
+def test_forced_tokens_lead_to_the_next_choice(grammars: Grammars) -> None:
+    """What has no alternative is forced, unless the constraint doesn't jump; then the grammar is complete."""
+    follower = constraint(grammars, Grammar.of_schema(PERSON, "p"))
+    assert bytes(follower.forced()) == b'{"name": "'
+    follower.accept(b'{"name": "A"')
+    assert bytes(follower.forced()) == b', "age": '
+    follower.accept(b', "age": 7}')
+    assert follower.is_complete
+    assert constraint(grammars, Grammar.of_schema(PERSON, "p"), jumps=False).forced() == ()
+
+
+def test_a_forced_name_of_a_control_token_stays_text(grammars: Grammars) -> None:
+    """A schema can't write control tokens: their names are forced letter by letter."""
+    follower = constraint(grammars, Grammar.of_schema({"const": "<|im_end|>"}, "p"))
+    assert bytes(follower.forced()) == b'"<|im_end|>"'
+
+
+@pytest.mark.parametrize(
+    ("schema", "place", "reason"),
+    [
+        ({"type": "strin"}, "", "strin"),
+        ({"properties": {"a": {"items": {"type": "string", "not": {"const": "x"}}}}}, ".properties.a.items", "not"),
+        ({"anyOf": [{"type": "null"}, {"$ref": "#/$defs/x"}]}, ".anyOf.1", "/$defs/x"),
+        ({"$ref": "#/$defs/x", "$defs": {"x": {"uniqueItems": True}}}, ".$defs.x", "uniqueItems"),
+        ({"type": "string", "pattern": "(?=a)b"}, "", "look-around"),
+        ({"type": "integer", "minimum": 5, "maximum": 2}, "", "minimum"),
+    ],
+)
+def test_a_schema_that_cant_be_followed_is_refused(
+    grammars: Grammars, schema: Any, place: str, reason: str
+) -> None:
+    """The refusal names the place within the schema and the reason."""
+    with pytest.raises(InvalidRequestError) as caught:
+        grammars.compile(Grammar.of_schema(schema, "schema"))
+    assert caught.value.param == f"schema{place}"
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        Grammar("regex", "(", "p"),
+        Grammar("regex", "[a-z]{1,30}" * 3000, "p"),
+        Grammar("choice", "[]", "p"),
+        Grammar("grammar", 'start: "a" nowhere', "p"),
+        Grammar("grammar", "start: <nothing>", "p"),
+        Grammar("grammar", "", "p"),
+        Grammar("json_schema", "[" * 1000 + "]" * 1000, "p"),
+        Grammar("json_schema", json.dumps({"enum": ["x" * 99 + str(i) for i in range(2400)]}), "p"),
+    ],
+)
+def test_bad_and_unbounded_grammars_are_refused_or_cheap(grammars: Grammars, grammar: Grammar) -> None:
+    """What is not valid is refused by the field's name, and nothing takes the process down."""
+    try:
+        grammars.compile(grammar)
+    except InvalidRequestError as error:
+        assert error.param == "p"
+
+
+def test_a_long_grammar_is_refused() -> None:
+    """The length of a grammar is bounded before anything is done with it."""
+    with pytest.raises(InvalidRequestError, match="at most 262144"):
+        Grammar("regex", "a" * 300_000, "p")
+
+
+def test_grammars_are_kept(grammars: Grammars) -> None:
+    """A grammar is found again until 64 others were used."""
+    first = Grammar("regex", "first", "p")
+    assert grammars.find(first) is None
+    template = grammars.compile(first)
+    for i in range(63):
+        grammars.compile(Grammar("regex", f"other{i}", "p"))
+    assert grammars.find(first) is template
+    for i in range(64):
+        grammars.compile(Grammar("regex", f"more{i}", "p"))
+    assert grammars.find(first) is None
