@@ -28,9 +28,9 @@ from mlc_serve.protocol.openai import (
     ChatCompletionRequest,
     CompletionRequest,
     GenerationRequest,
-    ResponseFormat,
     StreamOptions,
 )
+from mlc_serve.protocol.output_form import JsonSchemaFormat, ResponseFormat, StructuredOutputs
 from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
 
 PARTS: dict[str, type[RequestPart]] = {
@@ -45,6 +45,8 @@ PARTS: dict[str, type[RequestPart]] = {
     "`tools.function`": FunctionDefinition,
     "`stream_options`": StreamOptions,
     "`response_format`": ResponseFormat,
+    "`response_format.json_schema`": JsonSchemaFormat,
+    "`structured_outputs`": StructuredOutputs,
     "`debug_config`": DebugConfig,
 }
 
@@ -59,9 +61,9 @@ def _table(title: str, kind: type[RequestPart]) -> str:
     shared = base.model_fields if issubclass(base, GenerationRequest) else {}
     schemas = kind.model_json_schema()["properties"]
     rows = [
-        _honoured(name, field, schemas[name])
-        for name, field in kind.model_fields.items()
-        if name not in shared
+        _honoured(name, kind.model_fields[attribute], schemas[name])
+        for name, attribute in kind.wire_names().items()
+        if attribute not in shared
     ]
     known = {name: entry for name, entry in kind.WITHOUT_EFFECT.items() if not _is_inherited(base, name)}
     rows += [

@@ -42,8 +42,11 @@ ALLOWED: dict[str, frozenset[str]] = {
     "bench": frozenset({"api", "frontend", "engine"}),
     "server": frozenset({"", "api", "protocol", "supervisor", "host"}),
     "supervisor": frozenset({"host"}),
-    "api": frozenset({"frontend", "protocol", "text", "engine", "loaded_model", "loading", "host"}),
-    "frontend": frozenset({"protocol", "text", "engine", "loaded_model"}),
+    "api": frozenset(
+        {"frontend", "protocol", "text", "engine", "grammar", "loaded_model", "loading", "host"}
+    ),
+    "frontend": frozenset({"protocol", "text", "engine", "grammar", "loaded_model"}),
+    "grammar": frozenset({"engine", "text"}),
     "loading": frozenset(
         {
             "checkpoint",

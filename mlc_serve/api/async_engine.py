@@ -27,6 +27,7 @@ from mlc_serve.api.completions import Completions
 from mlc_serve.api.endpoint import Asked, Endpoint
 from mlc_serve.api.generation import Generation
 from mlc_serve.api.long_texts import LongTexts
+from mlc_serve.api.output_forms import OutputForms
 from mlc_serve.api.places import Places
 from mlc_serve.api.streams import Streams
 from mlc_serve.config import EngineConfig, Mode
@@ -36,6 +37,7 @@ from mlc_serve.engine.trace import EventTrace, NullTrace, Trace
 from mlc_serve.errors import ConfigError, UnsupportedFieldError
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.params import GenerationParams, check_prompt, check_sampling
+from mlc_serve.grammar import Grammars
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.openai import ChatCompletionRequest, CompletionRequest
 from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion
@@ -110,8 +112,9 @@ class AsyncMLCEngine:
         self._add_endpoints(model)
 
     def _add_endpoints(self, model: LoadedModel) -> None:
-        chat = ChatCompletions(model, self._generation, self._long_texts)
-        completions = Completions(model, self._generation, self._long_texts)
+        forms = OutputForms(Grammars(model.tokenizer, model.info.vocab_size), self._long_texts)
+        chat = ChatCompletions(model, self._generation, self._long_texts, forms)
+        completions = Completions(model, self._generation, self._long_texts, forms)
         self.chat = Chat(Endpoint(ChatCompletionRequest, "chatcmpl", chat, self.reserve))
         self.completions = Endpoint(CompletionRequest, "cmpl", completions, self.reserve)
         self._endpoints: dict[type[Any], Endpoint[Any, Any, Any]] = {

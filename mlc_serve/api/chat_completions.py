@@ -9,11 +9,13 @@ from functools import partial
 
 from mlc_serve.api.generation import Generation
 from mlc_serve.api.long_texts import LongTexts, is_long
+from mlc_serve.api.output_forms import OutputForms
 from mlc_serve.errors import InvalidRequestError
 from mlc_serve.frontend.chat_choice import ChatChunkWriter, ChatMessageWriter, ChatOptions
 from mlc_serve.frontend.chat_logprobs import ChatLogprobsWriter
 from mlc_serve.frontend.chat_prompt import chat_prompt_ids, offers_tools
 from mlc_serve.frontend.choice import TextDelta
+from mlc_serve.frontend.output_grammar import jumps_forward, output_grammar
 from mlc_serve.frontend.params import GenerationParams, cache_namespace, sampling_params, seed
 from mlc_serve.frontend.reply_fields import reply_fields
 from mlc_serve.frontend.reply_size import bounded
@@ -32,17 +34,21 @@ _QUICK_STEPS = 10_000
 class ChatCompletions:
     """Answers requests for chat completions. Implements api.endpoint.Responder."""
 
-    def __init__(self, model: LoadedModel, generation: Generation, long_texts: LongTexts) -> None:
+    def __init__(
+        self, model: LoadedModel, generation: Generation, long_texts: LongTexts, output_forms: OutputForms
+    ) -> None:
         self._model = model
         self._generation = generation
         self._long_texts = long_texts
+        self._output_forms = output_forms
 
     async def respond(
         self, request: ChatCompletionRequest, request_id: str, owner: str
     ) -> WholeReply[ChatCompletion] | ReplyStream[ChatCompletionChunk]:
         """See Endpoint.respond."""
         prompt_ids = await self._prompt_ids(request)
-        params = _generation_params(request, self._model, owner)
+        grammar = await self._output_forms.template(output_grammar(request))
+        params = replace(_generation_params(request, self._model, owner), grammar=grammar)
         if request.stream:
             return self._stream(request, prompt_ids, params, request_id)
         return await self._collect(request, prompt_ids, params, request_id)
@@ -135,6 +141,7 @@ def _generation_params(request: ChatCompletionRequest, model: LoadedModel, owner
         n=request.n,
         continues_text=request.continue_final_message,
         cache_namespace=cache_namespace(request, owner),
+        jumps_forward=jumps_forward(request),
     )
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from mlc_serve.api.generation import Generation
 from mlc_serve.api.long_texts import LongTexts, is_long
+from mlc_serve.api.output_forms import OutputForms
 from mlc_serve.engine.request import FinishReason
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.completion_choice import (
@@ -18,6 +19,7 @@ from mlc_serve.frontend.completion_choice import (
     Prompt,
     WholeCompletionWriter,
 )
+from mlc_serve.frontend.output_grammar import jumps_forward, output_grammar
 from mlc_serve.frontend.params import (
     GenerationParams,
     cache_namespace,
@@ -41,10 +43,13 @@ Writer = TypeVar("Writer", CompletionWriter, WholeCompletionWriter)
 class Completions:
     """Answers requests for raw completions. Implements api.endpoint.Responder."""
 
-    def __init__(self, model: LoadedModel, generation: Generation, long_texts: LongTexts) -> None:
+    def __init__(
+        self, model: LoadedModel, generation: Generation, long_texts: LongTexts, output_forms: OutputForms
+    ) -> None:
         self._model = model
         self._generation = generation
         self._long_texts = long_texts
+        self._output_forms = output_forms
 
     async def respond(
         self, request: CompletionRequest, request_id: str, owner: str
@@ -55,7 +60,8 @@ class Completions:
                 check_text(len(prompt), self._model, "prompt")
         read = partial(_prompts, request, self._model)
         prompts = await self._long_texts.read(read) if is_long(request.prompt) else read()
-        params = _generation_params(request, prompts, self._model, owner)
+        grammar = await self._output_forms.template(output_grammar(request))
+        params = replace(_generation_params(request, prompts, self._model, owner), grammar=grammar)
         if request.stream:
             return self._stream(request, prompts, params, request_id)
         return await self._collect(request, prompts, params, request_id)
@@ -174,4 +180,5 @@ def _generation_params(
         n=request.n,
         continues_text=True,
         cache_namespace=cache_namespace(request, owner),
+        jumps_forward=jumps_forward(request),
     )

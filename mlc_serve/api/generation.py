@@ -82,6 +82,7 @@ def _engine_requests(
             params.seed_of(choice),
             arrival,
             params.cache_namespace,
+            params.constraint(),
         )
         for prompt_ids in map(tuple, prompts)
         for choice in range(params.n)

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from mlc_serve.engine.constraint import Constraint
 from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.errors import ContextLengthError, InvalidRequestError
+from mlc_serve.grammar import Template
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.openai import GenerationRequest
 
@@ -24,7 +26,8 @@ class GenerationParams:
 
     With `continues_text` the output continues the prompt's text rather than being a new message, and with
     `shows_stop` it includes the stop string. Only requests of the same `cache_namespace` share cached
-    prefixes.
+    prefixes. Every choice follows the compiled `grammar`, if there is one; what it forces is appended without
+    being drawn if `jumps_forward`.
     """
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -34,6 +37,14 @@ class GenerationParams:
     continues_text: bool = False
     shows_stop: bool = False
     cache_namespace: str = ""
+    grammar: Template | None = None
+    jumps_forward: bool = True
+
+    def constraint(self) -> Constraint | None:
+        """Return a new constraint for one choice, or None if the output is free text."""
+        if self.grammar is None:
+            return None
+        return self.grammar.constraint(self.sampling.stop_token_ids, jumps=self.jumps_forward)
 
     def seed_of(self, choice: int) -> int:
         """Return the seed of one choice, in [0, 2**64)."""

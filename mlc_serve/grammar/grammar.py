@@ -16,8 +16,8 @@ Kind = Literal["json_schema", "regex", "choice", "grammar"]
 
 @dataclass(frozen=True)
 class Grammar:
-    """`text` is a JSON schema, a regular expression, a JSON list of texts, or a grammar in the notation of Lark
-    or GBNF. `param` is the request's field that it comes from. Between the parts of JSON there may be only
+    """`text` is a JSON schema, a regular expression, a JSON list of texts, or a grammar in Lark's or GBNF's
+    notation. `param` is the request's field that it comes from. Between the parts of JSON there may be only
     what the regular expression `whitespace` allows; by default the layout is that of Python's `json.dumps`.
     """
 

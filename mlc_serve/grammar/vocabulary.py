@@ -39,5 +39,6 @@ class Vocabulary:
             ids = self._tokenizer.encode_pieces([Piece(text.decode(), is_control=False)])
         except (UnicodeDecodeError, RequestError):
             ids = []
-        is_exact = b"".join(map(self._tokenizer.token_bytes, ids)) == text and max(ids, default=0) < self.end_id
+        is_known = max(ids, default=0) < self.end_id
+        is_exact = b"".join(map(self._tokenizer.token_bytes, ids)) == text and is_known
         return ids if is_exact else self.llguidance.greedy_tokenize(text.decode(errors="replace"))

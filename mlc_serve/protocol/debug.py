@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,14 +21,15 @@ class DebugConfig(RequestPart):
         "special_request": WithoutEffect(
             "engine metrics are served by GET /metrics and POST /debug/dump_engine_metrics", only=()
         ),
-        "grammar_execution_mode": WithoutEffect(
-            "constrained decoding is not supported yet", only=("jump_forward",)
-        ),
         "disagg_config": WithoutEffect("disaggregated prefill is not supported yet", only=({},)),
     }
 
     ignore_eos: bool = Field(
         default=False, description="Ignore the model's own end tokens and go on until max_tokens."
+    )
+    grammar_execution_mode: Literal["jump_forward", "constraint"] = Field(
+        default="jump_forward",
+        description="With `constraint`, tokens that a grammar forces are drawn like others.",
     )
 
 

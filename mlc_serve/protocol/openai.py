@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, FailFast, Field, field_validator, model_validator
+from pydantic import BeforeValidator, FailFast, Field, model_validator
 
 from mlc_serve.protocol.debug import DebugConfig
 from mlc_serve.protocol.fields import (
@@ -27,8 +27,10 @@ from mlc_serve.protocol.fields import (
 )
 from mlc_serve.protocol.first_faults import FIRST_FAULTS
 from mlc_serve.protocol.messages import Message, Tool
+from mlc_serve.protocol.output_form import ResponseFormat, StructuredOutputs, with_structured_outputs
 from mlc_serve.protocol.refusals import refuse_invalid, refuse_unsupported
 from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
+from mlc_serve.protocol.unknown_fields import UnknownFields
 
 MAX_CHOICES = 128
 MAX_TOP_LOGPROBS = 20
@@ -44,7 +46,7 @@ _PREFIX_CACHE_DECIDES = WithoutEffect(
     "there is one prefix cache; it is always used, and keeps what was used most recently"
 )
 _NO_BEAM_SEARCH = WithoutEffect("beam search is not supported")
-_NOT_CONSTRAINED = WithoutEffect("constrained output is not supported yet", only=())
+_ONE_GRAMMAR_LIBRARY = WithoutEffect("there is one library for grammars")
 _ONLY_TOKEN_TEXTS = WithoutEffect("logprobs name tokens by their text", only=(False,))
 _NO_MEDIA = WithoutEffect("text is the only input")
 
@@ -64,14 +66,6 @@ class StreamOptions(RequestPart):
     def wants_usage(self) -> bool:
         """Whether a last chunk has the usage."""
         return self.include_usage or self.continuous_usage_stats
-
-
-class ResponseFormat(RequestPart):
-    """The form of the reply."""
-
-    PLACE: ClassVar = "response_format"
-
-    type: Literal["text"] = Field(description="Constrained output is not supported yet.")
 
 
 class GenerationRequest(RequestPart):
@@ -104,20 +98,11 @@ class GenerationRequest(RequestPart):
         "return_tokens_as_token_ids": _ONLY_TOKEN_TEXTS,
         "truncate_prompt_tokens": WithoutEffect("prompts are never shortened", only=()),
         "prompt_logprobs": WithoutEffect("completions with `echo` return a prompt's logprobs", only=()),
-        "allowed_token_ids": _NOT_CONSTRAINED,
+        "allowed_token_ids": WithoutEffect("logit_bias and structured_outputs restrict the output", only=()),
         "bad_words": WithoutEffect("words can't be forbidden; logit_bias forbids tokens", only=([],)),
         "logits_processors": WithoutEffect("the server does not run clients' code", only=([],)),
-        "guided_json": _NOT_CONSTRAINED,
-        "guided_regex": _NOT_CONSTRAINED,
-        "guided_choice": _NOT_CONSTRAINED,
-        "guided_grammar": _NOT_CONSTRAINED,
-        "structured_outputs": _NOT_CONSTRAINED,
-        "grammar": _NOT_CONSTRAINED,
-        "json_schema": _NOT_CONSTRAINED,
-        "regex": _NOT_CONSTRAINED,
-        "ebnf": _NOT_CONSTRAINED,
-        "guided_decoding_backend": WithoutEffect("constrained output is not supported yet"),
-        "guided_whitespace_pattern": WithoutEffect("constrained output is not supported yet"),
+        "guided_decoding_backend": _ONE_GRAMMAR_LIBRARY,
+        "guided_whitespace_pattern": WithoutEffect("send `structured_outputs.whitespace_pattern`", only=()),
         "mm_processor_kwargs": _NO_MEDIA,
         "media_io_kwargs": _NO_MEDIA,
     }
@@ -172,12 +157,22 @@ class GenerationRequest(RequestPart):
     )
     stream_options: StreamOptions | None = Field(default=None, description="See below.")
     response_format: ResponseFormat | None = Field(default=None, description="See below.")
+    structured_outputs: StructuredOutputs | None = Field(
+        default=None,
+        description="See below. Its fields may also be sent as `guided_json`, `guided_regex`, "
+        "`guided_choice`, `guided_grammar`, `json_schema`, `regex`, `grammar` or `ebnf`.",
+    )
     debug_config: DebugConfig | None = Field(
         default=None, description="See below; accepted by servers started with `--enable-debug`."
     )
     cache_salt: Text | None = Field(
         default=None, description="Only requests with the same salt share cached prefixes."
     )
+
+    @classmethod
+    def honoured(cls, data: Mapping[str, Any], unknown: UnknownFields | None) -> dict[str, Any]:
+        """See RequestPart.honoured."""
+        return super().honoured(with_structured_outputs(data), unknown)
 
     @property
     def token_limit(self) -> int | None:
@@ -199,15 +194,12 @@ class GenerationRequest(RequestPart):
         """Whether every chunk of a stream has the usage so far."""
         return self.stream_options is not None and self.stream_options.continuous_usage_stats
 
-    @field_validator("response_format", mode="before")
-    @classmethod
-    def _plain_text_only(cls, value: object) -> object:
-        kind = value.get("type") if isinstance(value, Mapping) else "text"
-        if kind in ("json_object", "json_schema", "structural_tag", "grammar", "regex"):
-            refuse_unsupported(f"type {kind!r} is not supported yet")
-        if kind != "text":
-            refuse_invalid("type must be 'text'")
-        return value
+    @model_validator(mode="after")
+    def _one_form(self) -> GenerationRequest:
+        is_free = self.response_format is None or self.response_format.type == "text"
+        if self.structured_outputs is not None and not is_free:
+            refuse_invalid("can't be combined with response_format", "structured_outputs")
+        return self
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> GenerationRequest:

@@ -36,7 +36,9 @@ class WithoutEffect:
 class RequestPart(BaseModel):
     """An object within a request. Types are not converted, except 2.0 to 2, and null means absent."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="ignore", strict=True, frozen=True, allow_inf_nan=False, serialize_by_alias=True
+    )
 
     # The path of the part in a request, without positions in lists; empty for the request itself.
     PLACE: ClassVar[str] = ""
@@ -55,8 +57,15 @@ class RequestPart(BaseModel):
         return {name: value for name, value in data.items() if cls._honours(name, value, unknown)}
 
     @classmethod
+    def wire_names(cls) -> Mapping[str, str]:
+        """Return the attribute of each field that is honoured, by the name that requests use for it. They
+        differ only if a class of pydantic's has an attribute of that name.
+        """
+        return {field.alias or name: name for name, field in cls.__pydantic_fields__.items()}
+
+    @classmethod
     def _honours(cls, name: str, value: object, unknown: UnknownFields | None) -> bool:
-        if value is None or name in cls.__pydantic_fields__:
+        if value is None or name in cls.wire_names():
             return value is not None
         entry = cls.WITHOUT_EFFECT.get(name)
         if entry is None:

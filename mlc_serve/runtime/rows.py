@@ -113,7 +113,6 @@ class NumPyRows:
         ):
             _penalize(row, histories.ids[prompt:output], histories.ids[output:end], *penalties)
 
-
     def mask(self, logits: Logits, rows: Ids, masks: Ids) -> None:
         allowed = np.unpackbits(masks.view(np.uint8), axis=1, count=logits.shape[1], bitorder="little")
         logits[rows] = np.where(allowed, logits[rows], -np.inf)

@@ -103,7 +103,9 @@ def random_request(rng: random.Random, bench: Bench, request_id: str) -> EngineR
 
 def syllables(*, jumps: bool = False) -> FakeConstraint:
     """Allow a vowel and a consonant, then only `the`, again and again; complete after 30 letters."""
-    return FakeConstraint([b"aeiou ", b"bcdfghjklmnpqrstvwxyz", b"t", b"h", b"e"], VOCAB_SIZE, 30, jumps=jumps)
+    return FakeConstraint(
+        [b"aeiou ", b"bcdfghjklmnpqrstvwxyz", b"t", b"h", b"e"], VOCAB_SIZE, 30, jumps=jumps
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

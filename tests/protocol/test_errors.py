@@ -63,7 +63,7 @@ def test_values_that_hold_others_are_not_written_out() -> None:
 def test_unsupported_keeps_its_kind() -> None:
     """An unsupported field has another error than an invalid one."""
     with pytest.raises(UnsupportedFieldError) as caught:
-        validated(CompletionRequest, {"prompt": "a", "response_format": {"type": "json_object"}})
+        validated(CompletionRequest, {"prompt": "a", "response_format": {"type": "regex"}})
     assert error_object(caught.value)["error"]["code"] == "unsupported"
 
 

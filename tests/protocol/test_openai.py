@@ -91,7 +91,23 @@ def test_values_at_the_edges_are_taken() -> None:
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"continue_final_message": True}, "continue_final_message"),
         ({"continue_final_message": True, "add_generation_prompt": True}, "continue_final_message"),
-        ({"response_format": {"type": "yaml"}}, "response_format"),
+        ({"response_format": {"type": "yaml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {}}},
+            "response_format.json_schema.schema",
+        ),
+        ({"response_format": {"type": "text", "schema": {}}}, "response_format.schema"),
+        ({"response_format": {"type": "json_object", "schema": "{"}}, "response_format.schema"),
+        ({"structured_outputs": {}}, "structured_outputs"),
+        ({"structured_outputs": {"regex": "a", "json": {}}}, "structured_outputs"),
+        ({"structured_outputs": {"choice": []}}, "structured_outputs.choice"),
+        ({"structured_outputs": {"json": 5}}, "structured_outputs.json"),
+        ({"regex": "a", "guided_json": {}}, "guided_json"),
+        (
+            {"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}},
+            "structured_outputs",
+        ),
         ({"tool_choice": "always"}, "tool_choice"),
         ({"tools": [{"type": "function"}]}, "tools.0.function"),
     ],
@@ -106,8 +122,8 @@ def test_contradictions_are_refused(fields: dict[str, Any], param: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
+        ({"response_format": {"type": "structural_tag"}}, "response_format"),
+        ({"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs.structural_tag"),
         ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
     ],
@@ -117,6 +133,14 @@ def test_what_is_not_supported_is_refused_as_that(fields: dict[str, Any], param:
     with pytest.raises(UnsupportedFieldError) as caught:
         chat(**fields)
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize("name", ["guided_json", "json_schema"])
+def test_other_servers_names_for_the_form_of_the_output(name: str) -> None:
+    """They mean the same as the field of `structured_outputs`."""
+    request = chat(**{name: '{"type": "null"}'})
+    assert request.structured_outputs is not None
+    assert request.structured_outputs.json_ == {"type": "null"}
 
 
 def test_ordinary_wishes_of_clients_are_taken() -> None:

@@ -247,7 +247,7 @@ BAD: list[tuple[str, dict[str, Any], int, str]] = [
     ("completions", {}, 400, "prompt"),
     ("completions", {"model": "gpt-4"}, 404, "model"),
     ("completions", {"prompt": "x", "max_tokens": "5"}, 400, "max_tokens"),
-    ("completions", {"prompt": "x", "guided_json": {}}, 400, "guided_json"),
+    ("completions", {"prompt": "x", "guided_json": {"not": {}}}, 400, "structured_outputs.json"),
     ("completions", {"prompt": "x" * 2000}, 400, "prompt"),
     ("completions", {"prompt": "x", "temperature": -1}, 400, "temperature"),
     ("completions", {"prompt": "x", "temperature": float("nan")}, 400, "temperature"),
