@@ -36,6 +36,7 @@ async def test_models(client: httpx.AsyncClient) -> None:
     (card,) = listing["data"]
     assert {**card, "created": 0} == {
         "id": "fake",
+        "root": "fake",
         "object": "model",
         "created": 0,
         "owned_by": "MLC-LLM",
@@ -52,6 +53,22 @@ async def test_model_names_may_have_slashes(client: httpx.AsyncClient, context: 
     reply = await client.get("/v1/models/nobody/name")
     assert reply.status_code == 404
     assert reply.json()["error"]["code"] == "model_not_found"
+
+
+async def test_an_alias_is_a_name_like_any_other(client: httpx.AsyncClient, context: ServerContext) -> None:
+    """An alias is listed and looked up, requests may use it, and replies repeat it; metrics have the name."""
+    context.add(AsyncMLCEngine.from_loaded(fake_model("long/name")), ["short"])
+    cards = (await client.get("/v1/models")).json()["data"]
+    assert [(card["id"], card["root"]) for card in cards[1:]] == [
+        ("long/name", "long/name"),
+        ("short", "long/name"),
+    ]
+    assert (await client.get("/v1/models/short")).json() == cards[2]
+    reply = await client.post("/v1/completions", json={**COMPLETION, "model": "short"})
+    assert reply.json()["model"] == "short"
+    metrics = (await client.get("/metrics")).text
+    assert 'mlc_serve_requests_finished_total{model="long/name",reason="length"} 1.0' in metrics
+    assert "short" not in metrics
 
 
 async def test_chat(client: httpx.AsyncClient) -> None:
