@@ -132,8 +132,8 @@ class AsyncMLCEngine:
     def reserve(self, num_choices: int) -> Iterator[None]:
         """Reserve places for the choices of a request while it is prepared, answered and sent.
 
-        Raises QueueFullError if too few are left, InvalidRequestError if the engine has fewer places than
-        choices, and EngineDeadError or ShuttingDownError if it takes no requests.
+        Raises QueueFullError if too few are left, InvalidRequestError if one request may not have so many,
+        and EngineDeadError or ShuttingDownError if the engine takes no requests.
         """
         self.streams.require_open()
         with self._places.reserve(num_choices):

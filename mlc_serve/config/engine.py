@@ -198,6 +198,14 @@ class EngineConfig:
         flags=("--max-queued-requests",),
         override="max_queued_requests",
     )
+    max_choices: int = option(
+        128,
+        "Most choices of one request: `n`, or for completions `n` times the number of prompts.",
+        kind=Kind.INTEGER,
+        minimum=1,
+        flags=("--max-choices",),
+        override="max_choices",
+    )
     verbose: bool = option(
         True, "Print the limits that were chosen, and why.", kind=Kind.BOOLEAN, override="verbose"
     )

@@ -240,7 +240,7 @@ async def test_full_queue_refuses_before_anything_is_submitted(serve: Serve, bac
 
 async def test_more_choices_than_the_queue_can_ever_hold_is_a_mistake(serve: Serve) -> None:
     """Such a request is invalid, since trying again later would not help."""
-    with pytest.raises(InvalidRequestError, match="4 choices") as caught:
+    with pytest.raises(InvalidRequestError, match="at most 3 choices") as caught:
         await anext(serve(max_num_sequence=2, max_queued_requests=1).generate([1], params(n=4)))
     assert caught.value.param == "n"
 

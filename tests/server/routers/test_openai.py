@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -175,6 +176,22 @@ async def test_a_full_queue_asks_for_patience(client: httpx.AsyncClient, context
     assert (await held).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("fields", "status"), [({"n": 3}, 400), ({"n": 2}, 200), ({"prompt": ["a", "b"], "n": 2}, 400)]
+)
+async def test_choices_are_limited_over_all_prompts(
+    client: httpx.AsyncClient, context: ServerContext, fields: dict[str, Any], status: int
+) -> None:
+    """A request with more choices is refused with the name of the field and the limit."""
+    context.add(AsyncMLCEngine.from_loaded(fake_model("strict", max_choices=2)))
+    reply = await client.post("/v1/completions", json={**COMPLETION, "model": "strict", **fields})
+    assert reply.status_code == status
+    if status == 400:
+        error = reply.json()["error"]
+        assert error["param"] == "n"
+        assert "at most 2 choices" in error["message"]
+
+
 async def test_without_any_place_a_body_is_not_even_read(
     make_client: MakeClient, engine: AsyncMLCEngine
 ) -> None:
@@ -188,7 +205,9 @@ async def test_without_any_place_a_body_is_not_even_read(
 
     headers = {"Content-Type": "application/json"}
     async with make_client() as client:
-        with engine.reserve(engine.limits.max_num_sequence + engine.limits.max_queued_requests):
+        with ExitStack() as places:
+            while not engine.is_full:
+                places.enter_context(engine.reserve(1))
             reply = await client.post("/v1/completions", content=body(), headers=headers)
     assert reply.status_code == 429
     assert not was_read
