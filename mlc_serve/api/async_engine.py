@@ -28,6 +28,7 @@ from mlc_serve.api.endpoint import Asked, Endpoint
 from mlc_serve.api.generation import Generation
 from mlc_serve.api.long_texts import LongTexts
 from mlc_serve.api.places import Places
+from mlc_serve.api.queued_tokens import QueuedTokens
 from mlc_serve.api.streams import Streams
 from mlc_serve.config import EngineConfig, Mode
 from mlc_serve.engine.core import EngineCore
@@ -104,7 +105,8 @@ class AsyncMLCEngine:
         self._model = model
         self._metrics = EngineMetrics(model.name)
         self._places = Places(model.limits)
-        self.streams = Streams(EngineCore(model.backend, model.limits, self._metrics, self.trace))
+        core = EngineCore(model.backend, model.limits, self._metrics, self.trace)
+        self.streams = Streams(core, QueuedTokens(model.limits.max_queued_tokens))
         self._generation = Generation(self.streams, model.tokenizer)
         self._long_texts = LongTexts()
         self._add_endpoints(model)
@@ -132,10 +134,11 @@ class AsyncMLCEngine:
     def reserve(self, num_choices: int) -> Iterator[None]:
         """Reserve places for the choices of a request while it is prepared, answered and sent.
 
-        Raises QueueFullError if too few are left, InvalidRequestError if one request may not have so many,
-        and EngineDeadError or ShuttingDownError if the engine takes no requests.
+        Raises QueueFullError if too few are left or no further prompt may wait, InvalidRequestError if one
+        request may not have so many, and EngineDeadError or ShuttingDownError if the engine takes none.
         """
         self.streams.require_open()
+        self.streams.require_room()
         with self._places.reserve(num_choices):
             yield
 
@@ -170,8 +173,8 @@ class AsyncMLCEngine:
 
     @property
     def is_full(self) -> bool:
-        """Whether no place is left."""
-        return self._places.is_full
+        """Whether no place is left, or no further prompt may wait."""
+        return self._places.is_full or self.streams.is_queue_full
 
     @property
     def is_alive(self) -> bool:

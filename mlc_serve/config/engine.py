@@ -198,6 +198,15 @@ class EngineConfig:
         flags=("--max-queued-requests",),
         override="max_queued_requests",
     )
+    max_queued_tokens: int | None = option(
+        None,
+        "Most prompt tokens that may wait; a request that would add more is refused with status 429, unless "
+        "nothing else waits. Default: no limit.",
+        kind=Kind.INTEGER,
+        minimum=1,
+        flags=("--max-queued-tokens",),
+        override="max_queued_tokens",
+    )
     max_choices: int = option(
         128,
         "Most choices of one request: `n`, or for completions `n` times the number of prompts.",

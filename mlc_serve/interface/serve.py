@@ -83,6 +83,7 @@ def serve(
     kv_cache_page_size: int = EngineConfig.kv_cache_page_size,
     context_window_limit: int | None = None,
     max_queued_requests: int = EngineConfig.max_queued_requests,
+    max_queued_tokens: int | None = None,
     max_choices: int = EngineConfig.max_choices,
     verbose: bool = EngineConfig.verbose,
     api_keys: Sequence[str] = (),
