@@ -30,8 +30,10 @@ from mlc_serve.api.long_texts import LongTexts
 from mlc_serve.api.places import Places
 from mlc_serve.api.queued_tokens import QueuedTokens
 from mlc_serve.api.streams import Streams
+from mlc_serve.api.timeouts import Timeouts
 from mlc_serve.config import EngineConfig, Mode
 from mlc_serve.engine.core import EngineCore
+from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.engine.metrics import EngineMetrics
 from mlc_serve.engine.trace import EventTrace, NullTrace, Trace
 from mlc_serve.errors import ConfigError, UnsupportedFieldError
@@ -106,7 +108,7 @@ class AsyncMLCEngine:
         self._metrics = EngineMetrics(model.name)
         self._places = Places(model.limits)
         core = EngineCore(model.backend, model.limits, self._metrics, self.trace)
-        self.streams = Streams(core, QueuedTokens(model.limits.max_queued_tokens))
+        self.streams = _streams(core, model.limits)
         self._generation = Generation(self.streams, model.tokenizer)
         self._long_texts = LongTexts()
         self._add_endpoints(model)
@@ -252,3 +254,8 @@ class AsyncMLCEngine:
         """
         self._long_texts.end()
         self.streams.terminate()
+
+
+def _streams(core: EngineCore, limits: EngineLimits) -> Streams:
+    queued_tokens = QueuedTokens(limits.max_queued_tokens)
+    return Streams(core, queued_tokens, Timeouts(limits.first_token_timeout, limits.request_timeout))

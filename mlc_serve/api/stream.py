@@ -37,6 +37,11 @@ class Stream:
         self._error: RequestError | None = None
         self._something_new: asyncio.Future[None] | None = None  # while the reader waits
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether one of the choices has a token or an end."""
+        return len(self.waiting) < len(self.engine_ids)
+
     def put(self, delta: RequestDelta) -> bool:
         """Store a delta for the reader, and return whether there is room for more.
 

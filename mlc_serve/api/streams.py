@@ -20,6 +20,7 @@ from typing import Any
 
 from mlc_serve.api.queued_tokens import QueuedTokens
 from mlc_serve.api.stream import Stream
+from mlc_serve.api.timeouts import Timeouts
 from mlc_serve.engine.core import EngineCore
 from mlc_serve.engine.loop import EngineLoop
 from mlc_serve.engine.request import EngineRequest, FinishReason, RequestDelta
@@ -34,9 +35,10 @@ class Streams:
     It may be used from one event loop at a time; another one may use it when no stream is open.
     """
 
-    def __init__(self, core: EngineCore, queued_tokens: QueuedTokens) -> None:
+    def __init__(self, core: EngineCore, queued_tokens: QueuedTokens, timeouts: Timeouts) -> None:
         self._streams: dict[str, Stream] = {}  # by the engine's id of each choice
         self._queued_tokens = queued_tokens
+        self._timeouts = timeouts
         self._event_loop: asyncio.AbstractEventLoop | None = None
         self._refusal: Callable[[], RequestError] | None = None
         self._has_died = False
@@ -73,7 +75,8 @@ class Streams:
         try:
             for request in requests:
                 self.loop.submit(request)
-            yield stream
+            with self._timeouts.watching(stream, self._give_up):
+                yield stream
         finally:
             self._close(stream)
 
@@ -175,17 +178,21 @@ class Streams:
         for delta in deltas:
             stream = self._streams.get(delta.request_id)
             if stream is not None and not stream.put(delta):
-                self._give_up(stream)
+                self._give_up(stream, _too_slow())
 
-    def _give_up(self, stream: Stream) -> None:
-        """End a request whose reader is slower than the engine."""
-        stream.fail(ReaderTooSlowError("The reply was read more slowly than it was written; it ends here."))
+    def _give_up(self, stream: Stream, error: RequestError) -> None:
+        """End a request with this error, which its reader gets after what was generated before."""
+        stream.fail(error)
         for engine_id in stream.engine_ids:
             self.loop.abort(engine_id)
 
     def _fail_all(self, error: Callable[[], RequestError]) -> None:
         for stream in self._open:
             stream.fail(error())
+
+
+def _too_slow() -> RequestError:
+    return ReaderTooSlowError("The reply was read more slowly than it was written; it ends here.")
 
 
 def _shutting_down() -> RequestError:

@@ -85,6 +85,8 @@ def serve(
     max_queued_requests: int = EngineConfig.max_queued_requests,
     max_queued_tokens: int | None = None,
     max_choices: int = EngineConfig.max_choices,
+    first_token_timeout: float | None = None,
+    request_timeout: float | None = None,
     verbose: bool = EngineConfig.verbose,
     api_keys: Sequence[str] = (),
     api_key_file: str | None = None,

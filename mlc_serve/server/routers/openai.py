@@ -53,7 +53,7 @@ def _generates(whole: type[Reply], chunk: type[Reply]) -> dict[int | str, dict[s
     stream = {
         "schema": {"type": "string", "description": f"Events whose data is a {chunk.__name__}, or [DONE]."}
     }
-    return {200: {"model": whole, "content": {"text/event-stream": stream}}, **refuses_with(404, 429)}
+    return {200: {"model": whole, "content": {"text/event-stream": stream}}, **refuses_with(404, 429, 504)}
 
 
 router = APIRouter(prefix="/v1", tags=["openai"])

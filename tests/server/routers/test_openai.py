@@ -176,6 +176,23 @@ async def test_a_full_queue_asks_for_patience(client: httpx.AsyncClient, context
     assert (await held).status_code == 200
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("limit", ["first_token_timeout", "request_timeout"])
+async def test_a_request_that_takes_too_long_before_it_begins_gets_a_status(
+    client: httpx.AsyncClient, context: ServerContext, limit: str, stream: bool
+) -> None:
+    """Whether it is streamed or not, it gets 504 while the device hangs, and leaves nothing behind."""
+    backend = FakeBackend(num_pages=64)
+    backend.gate.clear()
+    engine = AsyncMLCEngine.from_loaded(fake_model("slow", backend=backend, **{limit: 0.01}))
+    context.add(engine)
+    reply = await client.post("/v1/completions", json={**COMPLETION, "model": "slow", "stream": stream})
+    backend.gate.set()
+    assert reply.status_code == 504
+    assert reply.json()["error"]["code"].endswith("_timeout")
+    assert engine.num_open == 0
+
+
 @pytest.mark.parametrize(
     ("fields", "status"), [({"n": 3}, 400), ({"n": 2}, 200), ({"prompt": ["a", "b"], "n": 2}, 400)]
 )
