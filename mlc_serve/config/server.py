@@ -90,6 +90,12 @@ class ServerConfig:
         kind=Kind.BOOLEAN,
         flags=("--enable-debug",),
     )
+    vllm_metrics: bool = option(
+        False,
+        "Report the engines' metrics also under vLLM's names.",
+        kind=Kind.BOOLEAN,
+        flags=("--vllm-metrics",),
+    )
     max_header_bytes: int = option(
         64 * 1024,
         "Longest headers of a request in bytes; longer ones are refused with status 431.",

@@ -92,6 +92,7 @@ def serve(
     api_key_file: str | None = None,
     served_model_name: Sequence[str] = (),
     enable_ui: bool = ServerConfig.enable_ui,
+    vllm_metrics: bool = ServerConfig.vllm_metrics,
     max_header_bytes: int = ServerConfig.max_header_bytes,
     header_timeout: float = ServerConfig.header_timeout,
     body_timeout: float = ServerConfig.body_timeout,

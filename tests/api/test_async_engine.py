@@ -279,8 +279,8 @@ async def test_a_prompt_waits_once_for_each_choice(serve: Serve, backend: FakeBa
         first.cancel()
         second.cancel()
         await asyncio.gather(first, second, return_exceptions=True)
-    assert not engine.is_full
     assert engine.num_open == 0
+    assert not engine.is_full
 
 
 async def test_failed_request_fails_alone(serve: Serve, backend: FakeBackend) -> None:
