@@ -73,9 +73,9 @@ class Streams:
         self._queued_tokens.require_room(self._open, sum(stream.waiting.values()))
         self._streams.update(dict.fromkeys(stream.engine_ids, stream))
         try:
-            for request in requests:
-                self.loop.submit(request)
-            with self._timeouts.watching(stream, self._give_up):
+            with self._timeouts.watching(stream, requests[0].arrival, self._give_up):
+                for request in requests:
+                    self.loop.submit(request)
                 yield stream
         finally:
             self._close(stream)

@@ -35,7 +35,7 @@ class EngineLimits:
     `max_queued_requests` bounds the requests that have been accepted but do not run yet, and
     `max_queued_tokens`, if it isn't None, the prompt tokens of those that have no token yet. `max_choices`
     bounds the choices that one client's request asks for, over all its prompts.
-    `first_token_timeout` and `request_timeout` bound the seconds from a request's submission to its first
+    `first_token_timeout` and `request_timeout` bound the seconds from a request's arrival to its first
     token and to its end; None sets no bound.
     """
 

@@ -24,7 +24,8 @@ class GenerationParams:
 
     With `continues_text` the output continues the prompt's text rather than being a new message, and with
     `shows_stop` it includes the stop string. Only requests of the same `cache_namespace` share cached
-    prefixes.
+    prefixes. `arrival` is when the request came (time.monotonic() seconds), or None if it comes when it is
+    submitted.
     """
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -34,6 +35,7 @@ class GenerationParams:
     continues_text: bool = False
     shows_stop: bool = False
     cache_namespace: str = ""
+    arrival: float | None = None
 
     def seed_of(self, choice: int) -> int:
         """Return the seed of one choice, in [0, 2**64)."""

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -94,6 +95,15 @@ async def test_a_request_that_has_begun_ends_after_what_it_has_got(
     state = backend.state
     used = engine.streams.loop.call(lambda _core: state.num_pages - state.num_free_pages)
     assert used.result(PATIENCE) == 0
+
+
+async def test_the_time_begins_when_a_request_arrives(engine: AsyncMLCEngine, backend: FakeBackend) -> None:
+    """If preparing its prompt has taken all of the time, nothing is computed for it."""
+    late = replace(params(), arrival=time.monotonic() - 11)
+    with pytest.raises(FirstTokenTimeoutError):
+        await anext(engine.generate(PROMPT, late))
+    assert engine.num_open == 0
+    assert not backend.batches
 
 
 async def test_a_request_that_ends_in_time_leaves_no_timer(engine: AsyncMLCEngine, advance: Advance) -> None:
