@@ -72,8 +72,8 @@ class ServerConfig:
     )
     served_model_name: Sequence[str] = option(
         (),
-        "Name of the model for clients, and any aliases that requests may use as well. Default: MODEL as it "
-        "was given.",
+        "Name of the model for clients, and any aliases that requests may use as well; MODEL must come "
+        "before them. Default: MODEL as it was given.",
         kind=Kind.TEXTS,
         flags=("--served-model-name",),
         spelling=Spelling.MANY,
