@@ -14,7 +14,9 @@
     │   ├── QueueFullError          429  retry later
     │   ├── RequestFailedError      500  this request failed while it ran; others go on
     │   ├── EngineDeadError         500  the engine loop has ended; nothing more is computed
-    │   └── ShuttingDownError       503  the server is shutting down
+    │   ├── ShuttingDownError       503  the server is shutting down
+    │   ├── FirstTokenTimeoutError  504  --first-token-timeout has passed
+    │   └── GenerationTimeoutError  504  --request-timeout has passed
     ├── RemoteServerError         another server refuses a request, fails, or can't be reached
     ├── StartupError              the server can't start; its text is the one line that the user sees
     │   ├── ConfigError             a flag, an --overrides key or a value
@@ -210,6 +212,22 @@ class ShuttingDownError(RequestError):
     status = 503
     type = "server_error"
     code = "shutting_down"
+
+
+class FirstTokenTimeoutError(RequestError):
+    """The request has waited too long for its first token. The server has more work than it can do."""
+
+    status = 504
+    type = "server_error"
+    code = "first_token_timeout"
+
+
+class GenerationTimeoutError(RequestError):
+    """The reply was not finished in the time that the server gives a request."""
+
+    status = 504
+    type = "server_error"
+    code = "generation_timeout"
 
 
 class RemoteServerError(MLCServeError):

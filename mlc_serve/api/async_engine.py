@@ -29,9 +29,12 @@ from mlc_serve.api.generation import Generation
 from mlc_serve.api.long_texts import LongTexts
 from mlc_serve.api.output_forms import OutputForms
 from mlc_serve.api.places import Places
+from mlc_serve.api.queued_tokens import QueuedTokens
 from mlc_serve.api.streams import Streams
+from mlc_serve.api.timeouts import Timeouts
 from mlc_serve.config import EngineConfig, Mode
 from mlc_serve.engine.core import EngineCore
+from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.engine.metrics import EngineMetrics
 from mlc_serve.engine.trace import EventTrace, NullTrace, Trace
 from mlc_serve.errors import ConfigError, UnsupportedFieldError
@@ -106,7 +109,8 @@ class AsyncMLCEngine:
         self._model = model
         self._metrics = EngineMetrics(model.name)
         self._places = Places(model.limits)
-        self.streams = Streams(EngineCore(model.backend, model.limits, self._metrics, self.trace))
+        core = EngineCore(model.backend, model.limits, self._metrics, self.trace)
+        self.streams = _streams(core, model.limits)
         self._generation = Generation(self.streams, model.tokenizer)
         self._long_texts = LongTexts()
         self._add_endpoints(model)
@@ -135,10 +139,11 @@ class AsyncMLCEngine:
     def reserve(self, num_choices: int) -> Iterator[None]:
         """Reserve places for the choices of a request while it is prepared, answered and sent.
 
-        Raises QueueFullError if too few are left, InvalidRequestError if the engine has fewer places than
-        choices, and EngineDeadError or ShuttingDownError if it takes no requests.
+        Raises QueueFullError if too few are left or no further prompt may wait, InvalidRequestError if one
+        request may not have so many, and EngineDeadError or ShuttingDownError if the engine takes none.
         """
         self.streams.require_open()
+        self.streams.require_room()
         with self._places.reserve(num_choices):
             yield
 
@@ -173,8 +178,8 @@ class AsyncMLCEngine:
 
     @property
     def is_full(self) -> bool:
-        """Whether no place is left."""
-        return self._places.is_full
+        """Whether no place is left, or no further prompt may wait."""
+        return self._places.is_full or self.streams.is_queue_full
 
     @property
     def is_alive(self) -> bool:
@@ -252,3 +257,8 @@ class AsyncMLCEngine:
         """
         self._long_texts.end()
         self.streams.terminate()
+
+
+def _streams(core: EngineCore, limits: EngineLimits) -> Streams:
+    queued_tokens = QueuedTokens(limits.max_queued_tokens)
+    return Streams(core, queued_tokens, Timeouts(limits.first_token_timeout, limits.request_timeout))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import replace
@@ -46,9 +47,10 @@ class ChatCompletions:
         self, request: ChatCompletionRequest, request_id: str, owner: str
     ) -> WholeReply[ChatCompletion] | ReplyStream[ChatCompletionChunk]:
         """See Endpoint.respond."""
+        arrival = time.monotonic()
         prompt_ids = await self._prompt_ids(request)
         grammar = await self._output_forms.template(output_grammar(request))
-        params = replace(_generation_params(request, self._model, owner), grammar=grammar)
+        params = replace(_generation_params(request, self._model, owner), arrival=arrival, grammar=grammar)
         if request.stream:
             return self._stream(request, prompt_ids, params, request_id)
         return await self._collect(request, prompt_ids, params, request_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -55,13 +56,15 @@ class Completions:
         self, request: CompletionRequest, request_id: str, owner: str
     ) -> WholeReply[Completion] | ReplyStream[Completion]:
         """See Endpoint.respond."""
+        arrival = time.monotonic()
         for prompt in request.prompt:
             if isinstance(prompt, str):
                 check_text(len(prompt), self._model, "prompt")
         read = partial(_prompts, request, self._model)
         prompts = await self._long_texts.read(read) if is_long(request.prompt) else read()
         grammar = await self._output_forms.template(output_grammar(request))
-        params = replace(_generation_params(request, prompts, self._model, owner), grammar=grammar)
+        params = _generation_params(request, prompts, self._model, owner)
+        params = replace(params, arrival=arrival, grammar=grammar)
         if request.stream:
             return self._stream(request, prompts, params, request_id)
         return await self._collect(request, prompts, params, request_id)

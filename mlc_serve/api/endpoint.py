@@ -70,7 +70,7 @@ class Endpoint(Generic[Asked, Whole, Part]):
         """Reserve a place for each choice of a request. `respond` must be called within this context.
 
         Raises QueueFullError, ShuttingDownError or EngineDeadError before any work is done for the request,
-        and InvalidRequestError if the engine has fewer places than choices.
+        and InvalidRequestError if one request may not have so many choices.
         """
         return self._reserve(request.num_choices)
 

@@ -72,7 +72,7 @@ def _engine_requests(
     """Return one engine request for each choice, prompt by prompt. Ids are unique and begin with
     `request_id`.
     """
-    arrival = time.monotonic()
+    arrival = time.monotonic() if params.arrival is None else params.arrival
     beginning = "" if request_id is None else f"{request_id}-"
     return [
         EngineRequest(

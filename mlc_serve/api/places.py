@@ -18,6 +18,7 @@ class Places:
 
     def __init__(self, limits: EngineLimits) -> None:
         self._num_places = limits.max_num_sequence + limits.max_queued_requests
+        self._most_at_once = min(limits.max_choices, self._num_places)
         self._num_taken = 0
 
     @property
@@ -34,8 +35,8 @@ class Places:
     def reserve(self, num_choices: int) -> Iterator[None]:
         """Reserve places for the choices of a request until the context is left.
 
-        Raises QueueFullError if too few are left, and InvalidRequestError if there are fewer places than
-        choices.
+        Raises QueueFullError if too few are left, and InvalidRequestError if one request may not have so
+        many.
         """
         self._require_room(num_choices)
         self._num_taken += num_choices
@@ -46,9 +47,11 @@ class Places:
 
     def _require_room(self, num_choices: int) -> None:
         taken, most = self._num_taken, self._num_places
-        if num_choices > most:
+        if num_choices > self._most_at_once:
             raise InvalidRequestError(
-                f"n: the request has {num_choices} choices in all, and this server takes at most {most}.", "n"
+                f"n: a request to this server may have at most {self._most_at_once} choices in all, n for "
+                "each of its prompts.",
+                "n",
             )
         if taken + num_choices > most:
             raise QueueFullError(f"{taken} of at most {most} requests are open; try again later.")

@@ -6,6 +6,7 @@ Used on the event loop only. A slow reader gets more deltas at once, up to the s
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from itertools import accumulate
 
 from mlc_serve.engine.request import RequestDelta
@@ -18,27 +19,36 @@ MAX_TAKEN = 512
 
 
 class Stream:
-    """The open stream of one request.
+    """The open stream of one request, from the number of prompt tokens by the engine's id of each choice.
 
-    `engine_ids` are the engine's ids of its choices, and `unfinished` are those for which no last delta has
-    come and that were not stopped. `request_id` is the caller's name for the request.
+    `engine_ids` are the engine's ids, and `unfinished` are those for which no last delta has come and that
+    were not stopped. `waiting` has the number of prompt tokens of those that have neither a token nor an end.
+    `request_id` is the caller's name for the request.
     """
 
-    def __init__(self, request_id: str | None, engine_ids: list[str]) -> None:
+    def __init__(self, request_id: str | None, prompt_tokens: Mapping[str, int]) -> None:
         self.request_id = request_id
-        self.engine_ids = engine_ids
-        self.unfinished = set(engine_ids)
+        self.engine_ids = list(prompt_tokens)
+        self.unfinished = set(prompt_tokens)
+        self.waiting = dict(prompt_tokens)
         self.closed = asyncio.Event()
         self._deltas: list[RequestDelta] = []
         self._size = 0
         self._error: RequestError | None = None
         self._something_new: asyncio.Future[None] | None = None  # while the reader waits
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether one of the choices has a token or an end."""
+        return len(self.waiting) < len(self.engine_ids)
+
     def put(self, delta: RequestDelta) -> bool:
         """Store a delta for the reader, and return whether there is room for more.
 
         After `fail` the delta is dropped, and there is always room.
         """
+        if self.waiting and (delta.token_ids or delta.finish_reason is not None):
+            self.waiting.pop(delta.request_id, None)
         if delta.finish_reason is not None:
             self.unfinished.discard(delta.request_id)
         if self._error is not None:

@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from mlc_serve.api.queued_tokens import QueuedTokens
 from mlc_serve.api.stream import Stream
+from mlc_serve.api.timeouts import Timeouts
 from mlc_serve.engine.core import EngineCore
 from mlc_serve.engine.loop import EngineLoop
 from mlc_serve.engine.request import EngineRequest, FinishReason, RequestDelta
@@ -33,8 +35,10 @@ class Streams:
     It may be used from one event loop at a time; another one may use it when no stream is open.
     """
 
-    def __init__(self, core: EngineCore) -> None:
+    def __init__(self, core: EngineCore, queued_tokens: QueuedTokens, timeouts: Timeouts) -> None:
         self._streams: dict[str, Stream] = {}  # by the engine's id of each choice
+        self._queued_tokens = queued_tokens
+        self._timeouts = timeouts
         self._event_loop: asyncio.AbstractEventLoop | None = None
         self._refusal: Callable[[], RequestError] | None = None
         self._has_died = False
@@ -47,21 +51,32 @@ class Streams:
         if self._refusal is not None:
             raise self._refusal()
 
+    @property
+    def is_queue_full(self) -> bool:
+        """Whether the prompts of the open requests leave no room for another one to wait."""
+        return not self._queued_tokens.has_room(self._open)
+
+    def require_room(self) -> None:
+        """Raise QueueFullError if the queue is full."""
+        self._queued_tokens.require_room(self._open)
+
     @contextmanager
     def open(self, requests: Sequence[EngineRequest], request_id: str | None = None) -> Iterator[Stream]:
         """Submit the choices of a request, and yield the stream of their deltas.
 
         When the context is left, choices that have not ended are aborted. `abort` takes `request_id`. Raises
-        what `require_open` and EngineLoop.submit raise.
+        what `require_open` and EngineLoop.submit raise, and QueueFullError if these prompts may not wait.
         """
         self.require_open()
         self._adopt_running_loop()
-        stream = Stream(request_id, [request.request_id for request in requests])
+        stream = Stream(request_id, {request.request_id: len(request.prompt_ids) for request in requests})
+        self._queued_tokens.require_room(self._open, sum(stream.waiting.values()))
         self._streams.update(dict.fromkeys(stream.engine_ids, stream))
         try:
-            for request in requests:
-                self.loop.submit(request)
-            yield stream
+            with self._timeouts.watching(stream, requests[0].arrival, self._give_up):
+                for request in requests:
+                    self.loop.submit(request)
+                yield stream
         finally:
             self._close(stream)
 
@@ -82,7 +97,7 @@ class Streams:
         Requests that are refused or ended get ShuttingDownError.
         """
         self._refuse_with(_shutting_down)
-        streams = set(self._streams.values())
+        streams = self._open
         try:
             await asyncio.wait_for(asyncio.gather(*(stream.closed.wait() for stream in streams)), timeout)
         except asyncio.TimeoutError:
@@ -109,6 +124,10 @@ class Streams:
         """Return whether the engine's thread runs and has not spent `stuck_after` seconds in one step."""
         is_stuck = self.loop.busy and time.monotonic() - self.loop.last_turn > stuck_after
         return self.loop.alive and not is_stuck
+
+    @property
+    def _open(self) -> set[Stream]:
+        return set(self._streams.values())
 
     def _close(self, stream: Stream) -> None:
         for engine_id in stream.engine_ids:
@@ -159,17 +178,21 @@ class Streams:
         for delta in deltas:
             stream = self._streams.get(delta.request_id)
             if stream is not None and not stream.put(delta):
-                self._give_up(stream)
+                self._give_up(stream, _too_slow())
 
-    def _give_up(self, stream: Stream) -> None:
-        """End a request whose reader is slower than the engine."""
-        stream.fail(ReaderTooSlowError("The reply was read more slowly than it was written; it ends here."))
+    def _give_up(self, stream: Stream, error: RequestError) -> None:
+        """End a request with this error, which its reader gets after what was generated before."""
+        stream.fail(error)
         for engine_id in stream.engine_ids:
             self.loop.abort(engine_id)
 
     def _fail_all(self, error: Callable[[], RequestError]) -> None:
-        for stream in set(self._streams.values()):
+        for stream in self._open:
             stream.fail(error())
+
+
+def _too_slow() -> RequestError:
+    return ReaderTooSlowError("The reply was read more slowly than it was written; it ends here.")
 
 
 def _shutting_down() -> RequestError:

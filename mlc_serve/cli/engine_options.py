@@ -14,7 +14,14 @@ from mlc_serve.errors import ConfigError
 MODEL_HELP = "directory in Hugging Face or MLC format, or org/name or HF://org/name on the hub"
 
 # Settings that only a server uses.
-_SERVERS_OWN = {"additional_models", "max_queued_requests"}
+_SERVERS_OWN = {
+    "additional_models",
+    "max_queued_requests",
+    "max_queued_tokens",
+    "max_choices",
+    "first_token_timeout",
+    "request_timeout",
+}
 _NOT_DEVICE = {entry.name for entry in fields(LaunchConfig)} - {"device"}
 
 

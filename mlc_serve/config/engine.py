@@ -198,6 +198,41 @@ class EngineConfig:
         flags=("--max-queued-requests",),
         override="max_queued_requests",
     )
+    max_queued_tokens: int | None = option(
+        None,
+        "Most prompt tokens that may wait; a request that would add more is refused with status 429, unless "
+        "nothing else waits. Default: no limit.",
+        kind=Kind.INTEGER,
+        minimum=1,
+        flags=("--max-queued-tokens",),
+        override="max_queued_tokens",
+    )
+    max_choices: int = option(
+        128,
+        "Most choices of one request: `n`, or for completions `n` times the number of prompts.",
+        kind=Kind.INTEGER,
+        minimum=1,
+        flags=("--max-choices",),
+        override="max_choices",
+    )
+    first_token_timeout: float | None = option(
+        None,
+        "Seconds in which a request must get its first token; else it ends with status 504. Default: no "
+        "limit.",
+        kind=Kind.NUMBER,
+        minimum=0.1,
+        flags=("--first-token-timeout",),
+        override="first_token_timeout",
+    )
+    request_timeout: float | None = option(
+        None,
+        "Seconds in which a reply must be finished; else it ends with status 504, or with an error event if "
+        "it is streamed and has begun. Default: no limit.",
+        kind=Kind.NUMBER,
+        minimum=0.1,
+        flags=("--request-timeout",),
+        override="request_timeout",
+    )
     verbose: bool = option(
         True, "Print the limits that were chosen, and why.", kind=Kind.BOOLEAN, override="verbose"
     )

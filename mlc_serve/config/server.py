@@ -70,10 +70,13 @@ class ServerConfig:
         "File with further keys, one per line; it is read once, at the start.",
         flags=("--api-key-file",),
     )
-    served_model_name: str | None = option(
-        None,
-        "Name of the model for clients. Default: MODEL as it was given.",
+    served_model_name: Sequence[str] = option(
+        (),
+        "Name of the model for clients, and any aliases that requests may use as well; MODEL must come "
+        "before them. Default: MODEL as it was given.",
+        kind=Kind.TEXTS,
         flags=("--served-model-name",),
+        spelling=Spelling.MANY,
     )
     enable_ui: bool = option(
         True,
@@ -86,6 +89,12 @@ class ServerConfig:
         "Serve /debug/* and accept `debug_config` in requests.",
         kind=Kind.BOOLEAN,
         flags=("--enable-debug",),
+    )
+    vllm_metrics: bool = option(
+        False,
+        "Report the engines' metrics also under vLLM's names.",
+        kind=Kind.BOOLEAN,
+        flags=("--vllm-metrics",),
     )
     max_header_bytes: int = option(
         64 * 1024,

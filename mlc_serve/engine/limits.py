@@ -32,7 +32,11 @@ class EngineLimits:
     `max_total_sequence_length`, the capacity of the KV cache. `prefill_chunk_size` bounds the tokens of one
     forward pass, and `max_num_sequence` its sequences.
     `max_recycling_sequences` bounds the finished sequences that the prefix cache keeps; None sets no bound.
-    `max_queued_requests` bounds the requests that have been accepted but do not run yet.
+    `max_queued_requests` bounds the requests that have been accepted but do not run yet, and
+    `max_queued_tokens`, if it isn't None, the prompt tokens of those that have no token yet. `max_choices`
+    bounds the choices that one client's request asks for, over all its prompts.
+    `first_token_timeout` and `request_timeout` bound the seconds from a request's arrival to its first
+    token and to its end; None sets no bound.
     """
 
     max_num_sequence: int
@@ -43,3 +47,7 @@ class EngineLimits:
     prefix_cache_mode: PrefixCacheMode = "radix"
     max_recycling_sequences: int | None = None
     max_queued_requests: int = 1024
+    max_queued_tokens: int | None = None
+    max_choices: int = 128
+    first_token_timeout: float | None = None
+    request_timeout: float | None = None

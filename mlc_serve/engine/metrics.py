@@ -77,6 +77,8 @@ class EngineMetrics:
         )
         self._duration = self._histogram("request_duration", "From arrival to the end", _LATENCY_BUCKETS)
         self._queued = self._histogram("queue_time", "From arrival to admission", _LATENCY_BUCKETS)
+        self._prefill = self._histogram("prefill_time", "From admission to the first token", _LATENCY_BUCKETS)
+        self._decode = self._histogram("decode_time", "From the first token to the last", _LATENCY_BUCKETS)
 
     def planned(self, plan: Plan, now: float) -> None:
         """Count a plan before its forward pass, and set `admitted_at` of newly admitted requests."""
@@ -115,6 +117,7 @@ class EngineMetrics:
         """Count a request that ended."""
         self._finished[reason].inc()
         self._duration.observe(now - request.spec.arrival)
+        self._observe_parts(request)
         self._sums.prompt_tokens_sum += len(request.spec.prompt_ids)
         self._sums.completion_tokens_sum += len(request.output_ids)
         self._last_finished = _last_finished(request, now)
@@ -144,6 +147,13 @@ class EngineMetrics:
         if request.may_reuse_prefix:
             self._queried.inc(num_prompt)
             self._hit.inc(request.num_cached or 0)
+
+    def _observe_parts(self, request: Request) -> None:
+        """Observe how long a request that has ended was in prefill and in decode, if it has a token."""
+        admitted, first, last = request.admitted_at, request.first_token_at, request.last_token_at
+        if admitted is not None and first is not None and last is not None:
+            self._prefill.observe(first - admitted)
+            self._decode.observe(last - first)
 
     def _gauge(self, name: str, description: str) -> Gauge:
         return self._labelled(Gauge(f"mlc_serve_{name}", description, ["model"], registry=self.registry))

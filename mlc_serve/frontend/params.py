@@ -27,7 +27,8 @@ class GenerationParams:
     With `continues_text` the output continues the prompt's text rather than being a new message, and with
     `shows_stop` it includes the stop string. Only requests of the same `cache_namespace` share cached
     prefixes. Every choice follows the compiled `grammar`, if there is one; what it forces is appended without
-    being drawn if `jumps_forward`.
+    being drawn if `jumps_forward`. `arrival` is when the request came (time.monotonic() seconds), or None if
+    it comes when it is submitted.
     """
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -39,6 +40,7 @@ class GenerationParams:
     cache_namespace: str = ""
     grammar: Template | None = None
     jumps_forward: bool = True
+    arrival: float | None = None
 
     def constraint(self) -> Constraint | None:
         """Return a new constraint for one choice, or None if the output is free text."""

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.config import (
@@ -36,6 +36,14 @@ from mlc_serve.server.context import ServerContext
 from mlc_serve.server.lifecycle import run
 
 Config = TypeVar("Config", bound="EngineConfig | ServerConfig | LaunchConfig")
+
+
+class _Named(NamedTuple):
+    """A model's configuration, and the names that requests may use."""
+
+    name: str
+    aliases: Sequence[str]
+    config: EngineConfig
 
 
 def serve(
@@ -75,11 +83,16 @@ def serve(
     kv_cache_page_size: int = EngineConfig.kv_cache_page_size,
     context_window_limit: int | None = None,
     max_queued_requests: int = EngineConfig.max_queued_requests,
+    max_queued_tokens: int | None = None,
+    max_choices: int = EngineConfig.max_choices,
+    first_token_timeout: float | None = None,
+    request_timeout: float | None = None,
     verbose: bool = EngineConfig.verbose,
     api_keys: Sequence[str] = (),
     api_key_file: str | None = None,
-    served_model_name: str | None = None,
+    served_model_name: Sequence[str] = (),
     enable_ui: bool = ServerConfig.enable_ui,
+    vllm_metrics: bool = ServerConfig.vllm_metrics,
     max_header_bytes: int = ServerConfig.max_header_bytes,
     header_timeout: float = ServerConfig.header_timeout,
     body_timeout: float = ServerConfig.body_timeout,
@@ -127,9 +140,10 @@ def run_server(
     sock = inherited_socket(os.environ) or bind_socket(server.host, server.port)
     try:
         with ended_by_sigterm():
-            for name, config in models.items():
+            for name, aliases, config in models:
                 named = replace(load(config, launch.device, _report), name=name)
-                context.add(AsyncMLCEngine.from_loaded(named, enable_tracing=launch.enable_tracing))
+                running = AsyncMLCEngine.from_loaded(named, enable_tracing=launch.enable_tracing)
+                context.add(running, aliases)
     except BaseException:
         context.close()
         sock.close()
@@ -142,16 +156,22 @@ def _from_fields(kind: type[Config], values: Mapping[str, Any]) -> Config:
     return kind(**{entry.name: values[entry.name] for entry in fields(kind) if entry.name in values})
 
 
-def _models(engine: EngineConfig, served_name: str | None) -> dict[str, EngineConfig]:
-    """Each model's configuration by the name it is served under. Raises ConfigError if two have one name."""
+def _models(engine: EngineConfig, served_names: Sequence[str]) -> list[_Named]:
+    """Each model's names and configuration. Raises ConfigError if a name occurs twice."""
     first = replace(engine, model=engine.model or str(demo_model_path()), additional_models=())
-    models = {served_name or engine.model or DEMO_MODEL_NAME: first}
+    name, *aliases = served_names or (engine.model or DEMO_MODEL_NAME,)
+    models = [_Named(name, aliases, first)]
     for entry in engine.additional_models:
         path, library = (entry, None) if isinstance(entry, str) else entry
-        if path in models:
-            raise ConfigError(f"two models would be served under the same name, {path!r}")
-        models[path] = replace(first, model=path, model_lib=library)
+        models.append(_Named(path, (), replace(first, model=path, model_lib=library)))
+    _refuse_clashes([name for model in models for name in (model.name, *model.aliases)])
     return models
+
+
+def _refuse_clashes(names: Sequence[str]) -> None:
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            raise ConfigError(f"two models would be served under the same name, {name!r}")
 
 
 def _report(line: str) -> None:

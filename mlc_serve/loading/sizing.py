@@ -64,6 +64,10 @@ def infer_limits(config: EngineConfig, info: ModelInfo, available_bytes: int) ->
         prefix_cache_mode=config.prefix_cache_mode,
         max_recycling_sequences=_recycling(config, sequences.value),
         max_queued_requests=config.max_queued_requests,
+        max_queued_tokens=config.max_queued_tokens,
+        max_choices=config.max_choices,
+        first_token_timeout=config.first_token_timeout,
+        request_timeout=config.request_timeout,
     )
     return InferredLimits(limits, _explain(mode, memory, sequences, total, single, chunk))
 

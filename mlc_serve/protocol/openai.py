@@ -32,7 +32,6 @@ from mlc_serve.protocol.refusals import refuse_invalid, refuse_unsupported
 from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
 from mlc_serve.protocol.unknown_fields import UnknownFields
 
-MAX_CHOICES = 128
 MAX_TOP_LOGPROBS = 20
 MAX_COMPLETION_LOGPROBS = 5
 # A smaller penalty would multiply logits beyond a float32's range.
@@ -151,7 +150,7 @@ class GenerationRequest(RequestPart):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63), AsInteger] | None = Field(
         default=None, description="Choice i is sampled with `seed` + i. Random by default."
     )
-    n: Integer = Field(default=1, ge=1, le=MAX_CHOICES, description="The number of choices.")
+    n: Integer = Field(default=1, ge=1, description="The number of choices, for each prompt.")
     stream: bool = Field(
         default=False, description="Send the reply while it is generated, as server-sent events."
     )
@@ -334,7 +333,6 @@ class CompletionRequest(GenerationRequest):
     }
 
     prompt: Prompts = Field(
-        max_length=MAX_CHOICES,
         description="A text, token ids, or a list of either. Choices are numbered prompt by prompt.",
     )
     best_of: Integer | None = Field(default=None, description="Must equal `n`.")

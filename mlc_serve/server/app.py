@@ -61,7 +61,7 @@ def create_app(context: ServerContext, config: ServerConfig, lifespan: Lifespan 
 
 
 def _serving(context: ServerContext, config: ServerConfig) -> Serving:
-    server_metrics = ServerMetrics(context)
+    server_metrics = ServerMetrics(context, vllm_names=config.vllm_metrics)
     bodies = JsonBodies(config, IgnoredFields(server_metrics.registry))
     return Serving(context, config, bodies, server_metrics)
 

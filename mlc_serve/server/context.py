@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from mlc_serve.errors import ConfigError, ModelNotFoundError, QueueFullError, ShuttingDownError
 from mlc_serve.server.loop_watch import LoopHolds
@@ -17,10 +18,11 @@ _LONGEST_QUOTE = 200
 
 
 class ServerContext:
-    """The engines by model name. `created` is when serving began, in seconds since the Unix epoch.
+    """The engines by their names and aliases.
 
-    `supervisor_url` is the address of the supervisor that started this process, if one did. `loop_holds`
-    records how long callbacks have held the server's event loop.
+    `created` is when serving began, in seconds since the Unix epoch. `supervisor_url` is the address of the
+    supervisor that started this process, if one did. `loop_holds` records how long callbacks have held the
+    server's event loop.
     """
 
     def __init__(self, supervisor_url: str | None = None) -> None:
@@ -30,21 +32,22 @@ class ServerContext:
         self.supervisor_url = supervisor_url
         self.loop_holds = LoopHolds()
 
-    def add(self, engine: Served) -> None:
-        """Serve an engine under its name. Raises ConfigError if another engine has that name."""
-        if engine.name in self._served:
-            raise ConfigError(f"two models can't be served under the same name {engine.name!r}")
-        self._served[engine.name] = engine
+    def add(self, engine: Served, aliases: Sequence[str] = ()) -> None:
+        """Serve an engine under its name and under aliases. Raises ConfigError if one of these is taken."""
+        for name in (engine.name, *aliases):
+            if name in self._served:
+                raise ConfigError(f"two models can't be served under the same name {name!r}")
+            self._served[name] = engine
 
     @property
     def names(self) -> list[str]:
-        """The models' names, in the order in which the engines were added."""
+        """The models' names, each followed by its aliases, in the order in which the engines were added."""
         return list(self._served)
 
     @property
     def all_served(self) -> list[Served]:
         """The engines, in the order in which they were added."""
-        return list(self._served.values())
+        return list(dict.fromkeys(self._served.values()))
 
     @property
     def is_draining(self) -> bool:
@@ -64,10 +67,9 @@ class ServerContext:
             raise ModelNotFoundError(f"No model {named!r} is served; there is {self._listing()}.", "model")
         return engine
 
-    def get_by_path(self, model: str) -> Served:
-        """Like `get`, but ignores slashes at the end of the name, which paths lose."""
-        whole = next((name for name in self._served if name.rstrip("/") == model.rstrip("/")), model)
-        return self.get(whole)
+    def name_in_path(self, model: str) -> str:
+        """Return the name that a path asks for. Slashes at its end, which paths lose, are added again."""
+        return next((name for name in self._served if name.rstrip("/") == model.rstrip("/")), model)
 
     def require_room(self) -> None:
         """Raise QueueFullError if no engine has a place left, and ShuttingDownError while the server drains.
@@ -114,9 +116,10 @@ class ServerContext:
             engine.terminate()
 
     def _only_engine(self) -> Served:
-        if len(self._served) != 1:
+        engines = self.all_served
+        if len(engines) != 1:
             raise ModelNotFoundError(f"Name one of the models that are served: {self._listing()}.", "model")
-        return self.all_served[0]
+        return engines[0]
 
     def _listing(self) -> str:
         return ", ".join(repr(name) for name in self._served) or "none"

@@ -15,14 +15,21 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from mlc_serve.server.context import ServerContext
+from mlc_serve.server.metric_families import merged
+from mlc_serve.server.vllm_metrics import VLLMCollector
 
 
 class ServerMetrics:
-    """All metrics of one server. More of them may be added to its `registry`."""
+    """All metrics of one server; with `vllm_names`, those of the engines also under vLLM's names.
 
-    def __init__(self, context: ServerContext) -> None:
+    More of them may be added to its `registry`.
+    """
+
+    def __init__(self, context: ServerContext, *, vllm_names: bool = False) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(EngineCollector(context))
+        if vllm_names:
+            self.registry.register(VLLMCollector(context))
         self.registry.register(context.loop_holds)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -44,18 +51,11 @@ class EngineCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return the engines' metric families, and MLC-LLM's values as gauges."""
-        families: dict[str, Metric] = {}
-        for served in self.context.all_served:
-            for family in (*served.registry.collect(), *_gauges(served.name, served.metrics())):
-                _merge(families, family)
-        return families.values()
-
-
-def _merge(families: dict[str, Metric], family: Metric) -> None:
-    empty = Metric(family.name, family.documentation, family.type, family.unit)
-    merged = families.setdefault(family.name, empty)
-    # Creation times would double the number of series, and Prometheus' text format does not use them.
-    merged.samples.extend(sample for sample in family.samples if not sample.name.endswith("_created"))
+        return merged(
+            family
+            for served in self.context.all_served
+            for family in (*served.registry.collect(), *_gauges(served.name, served.metrics()))
+        )
 
 
 def _gauges(model: str, metrics: Mapping[str, object]) -> Iterator[Metric]:

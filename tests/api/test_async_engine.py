@@ -240,9 +240,47 @@ async def test_full_queue_refuses_before_anything_is_submitted(serve: Serve, bac
 
 async def test_more_choices_than_the_queue_can_ever_hold_is_a_mistake(serve: Serve) -> None:
     """Such a request is invalid, since trying again later would not help."""
-    with pytest.raises(InvalidRequestError, match="4 choices") as caught:
+    with pytest.raises(InvalidRequestError, match="at most 3 choices") as caught:
         await anext(serve(max_num_sequence=2, max_queued_requests=1).generate([1], params(n=4)))
     assert caught.value.param == "n"
+
+
+async def test_prompts_wait_only_up_to_a_number_of_tokens(serve: Serve, backend: FakeBackend) -> None:
+    """A prompt of any length is taken if nothing waits. While it waits, another one is refused before it is
+    prepared; once it has its first token, there is room again.
+    """
+    engine = serve(max_queued_tokens=4)
+    backend.gate.clear()
+    async with aclosing(engine.generate([1] * 9, params())) as running:
+        first = asyncio.ensure_future(anext(running))
+        await asyncio.sleep(0)
+        assert engine.is_full
+        with pytest.raises(QueueFullError, match="9 tokens wait already, and at most 4"):
+            await engine.chat.completions.create(**HELLO)
+        backend.gate.set()
+        await first
+        assert not engine.is_full
+
+
+async def test_a_prompt_waits_once_for_each_choice(serve: Serve, backend: FakeBackend) -> None:
+    """Beneath a limit of eight, two choices of three tokens leave room for two of one token, but not for
+    three. A request that is refused, or is closed before its first token, leaves no token behind.
+    """
+    engine = serve(max_queued_tokens=8)
+    backend.gate.clear()
+    async with aclosing(engine.generate([1] * 3, params(n=2))) as waiting:
+        first = asyncio.ensure_future(anext(waiting))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFullError, match="6 tokens"):
+            await anext(engine.generate([1], params(n=3)))
+        second = asyncio.ensure_future(anext(engine.generate([1], params(n=2))))
+        await asyncio.sleep(0)
+        assert engine.is_full
+        first.cancel()
+        second.cancel()
+        await asyncio.gather(first, second, return_exceptions=True)
+    assert engine.num_open == 0
+    assert not engine.is_full
 
 
 async def test_failed_request_fails_alone(serve: Serve, backend: FakeBackend) -> None:

@@ -14,7 +14,7 @@ from mlc_serve.errors import EngineDeadError, ShuttingDownError
 
 async def test_slow_reader_takes_everything_at_once() -> None:
     """Deltas are kept in order until the reader takes them."""
-    stream = Stream(None, ["a"])
+    stream = Stream(None, {"a": 1})
     deltas = [RequestDelta("a", (i,)) for i in range(3)]
     for delta in deltas:
         stream.put(delta)
@@ -23,7 +23,7 @@ async def test_slow_reader_takes_everything_at_once() -> None:
 
 async def test_reader_waits_for_what_is_not_there() -> None:
     """`take` returns only once there is a delta."""
-    stream = Stream(None, ["a"])
+    stream = Stream(None, {"a": 1})
     reading = asyncio.ensure_future(stream.take())
     await asyncio.sleep(0)
     assert not reading.done()
@@ -33,7 +33,7 @@ async def test_reader_waits_for_what_is_not_there() -> None:
 
 async def test_failure_comes_after_what_was_there_and_stays() -> None:
     """The reader gets the stored deltas, then the first error. Later deltas and errors are dropped."""
-    stream = Stream(None, ["a"])
+    stream = Stream(None, {"a": 1})
     stream.put(RequestDelta("a"))
     stream.fail(EngineDeadError("dead"))
     stream.fail(ShuttingDownError("later"))
@@ -52,7 +52,7 @@ def with_logprobs(num_alternatives: int) -> RequestDelta:
 @pytest.mark.parametrize("delta", [RequestDelta("a", (1,)), with_logprobs(20)], ids=["plain", "logprobs"])
 async def test_a_backlog_is_taken_in_pieces(delta: RequestDelta) -> None:
     """A backlog is taken completely and in order, in small pieces between which other tasks run."""
-    stream = Stream(None, ["a"])
+    stream = Stream(None, {"a": 1})
     for _ in range(3 * MAX_TAKEN):
         stream.put(delta)
     turns = 0
@@ -75,7 +75,7 @@ async def test_a_backlog_is_taken_in_pieces(delta: RequestDelta) -> None:
 
 async def test_a_mailbox_is_full_at_some_time() -> None:
     """`put` says when the mailbox is full. After a failure it never is, since nothing is kept."""
-    stream = Stream(None, ["a"])
+    stream = Stream(None, {"a": 1})
     delta = with_logprobs(20)
     num_put = 1
     while stream.put(delta):

@@ -90,6 +90,7 @@ def test_a_written_command_line_is_read_back() -> None:
             port=9,
             api_keys=("k",),
             allow_origins=("a", "b"),
+            served_model_name=("name", "alias"),
             enable_debug=True,
             enable_ui=False,
             shutdown_timeout=1.5,

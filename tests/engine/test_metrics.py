@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from prometheus_client import generate_latest
 
 from tests.engine.bench import Bench
@@ -28,12 +29,27 @@ def test_tokens_are_counted() -> None:
 
 
 def test_latencies_are_counted() -> None:
-    """Each request has one TTFT, one duration and one queue time; each later token has one ITL."""
+    """Each request has one TTFT, one duration, and one time in the queue, in prefill and in decode; each
+    later token has one ITL.
+    """
     bench = finished_bench()
     assert bench.sample("time_to_first_token_seconds_count") == 2
     assert bench.sample("inter_token_latency_seconds_count") == 6
     assert bench.sample("request_duration_seconds_count") == 2
-    assert bench.sample("queue_time_seconds_count") == 2
+    for part in ("queue_time", "prefill_time", "decode_time"):
+        assert bench.sample(f"{part}_seconds_count") == 2
+    parts = sum(bench.sample(f"{part}_time_seconds_sum") for part in ("queue", "prefill"))
+    assert parts == pytest.approx(bench.sample("time_to_first_token_seconds_sum"))
+
+
+def test_a_request_without_a_token_was_in_neither_prefill_nor_decode() -> None:
+    """If it is aborted before its first token, only its duration is observed."""
+    bench = Bench()
+    bench.submit("a", b"xyz")
+    bench.core.abort("a")
+    bench.finish()
+    assert bench.sample("request_duration_seconds_count") == 1
+    assert bench.sample("prefill_time_seconds_count") == bench.sample("decode_time_seconds_count") == 0
 
 
 def test_ends_are_counted_by_reason() -> None:

@@ -21,6 +21,8 @@ from mlc_serve.errors import CheckpointError, ConfigError, PortInUseError
 from mlc_serve.host.server_socket import bind_socket, environment_of, url_of
 from mlc_serve.interface.serve import run_server, serve
 from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.server.context import ServerContext
+from mlc_serve.testing import fake_model
 from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent
@@ -146,6 +148,33 @@ def test_two_models_of_one_name_are_refused_before_loading() -> None:
     config = EngineConfig(model="same", additional_models=["same"])
     with pytest.raises(ConfigError, match="'same'"):
         run_server(config, ServerConfig(port=0), LaunchConfig(), refuse_to_load)
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("a", "second")])
+def test_a_served_name_that_is_given_twice_is_refused_before_loading(names: tuple[str, ...]) -> None:
+    """Neither another alias nor another model may have the name."""
+    config = EngineConfig(model="first", additional_models=["second"])
+    with pytest.raises(ConfigError, match=repr(names[1])):
+        run_server(config, ServerConfig(port=0, served_model_name=names), LaunchConfig(), refuse_to_load)
+
+
+def test_the_first_served_name_is_the_models_and_the_others_are_aliases(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They name the main model; further models keep their own names."""
+    served: list[tuple[str, str]] = []
+
+    def note(context: ServerContext, _config: ServerConfig, sock: socket.socket) -> int:
+        served.extend((name, context.get(name).name) for name in context.names)
+        context.close()
+        sock.close()
+        return 0
+
+    monkeypatch.setattr("mlc_serve.interface.serve.run", note)
+    config = EngineConfig(model="first", additional_models=["second"])
+    server = ServerConfig(port=0, served_model_name=("a", "b"))
+    assert run_server(config, server, LaunchConfig(), lambda *_: fake_model()) == 0
+    assert served == [("a", "a"), ("b", "a"), ("second", "second")]
 
 
 def test_a_model_that_can_not_be_loaded_frees_the_port() -> None:

@@ -97,7 +97,10 @@ def test_a_small_compiled_chunk_bounds_the_default() -> None:
 def test_overrides_win() -> None:
     """Every limit can be set, whatever the mode."""
     text = "max_num_sequence=7;max_total_seq_length=4096;context_window_size=1024;prefill_chunk_size=128"
-    chosen = limits("interactive", overrides=text + ";max_queued_requests=5;prefill_mode=chunked")
+    queue = (
+        "max_queued_requests=5;max_queued_tokens=900;max_choices=6;first_token_timeout=8;request_timeout=99"
+    )
+    chosen = limits("interactive", overrides=f"{text};{queue};prefill_mode=chunked")
     assert chosen == EngineLimits(
         max_num_sequence=7,
         max_total_sequence_length=4096,
@@ -107,6 +110,10 @@ def test_overrides_win() -> None:
         prefix_cache_mode="radix",
         max_recycling_sequences=7,
         max_queued_requests=5,
+        max_queued_tokens=900,
+        max_choices=6,
+        first_token_timeout=8,
+        request_timeout=99,
     )
 
 

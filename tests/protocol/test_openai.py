@@ -45,8 +45,6 @@ def completion(**fields: Any) -> CompletionRequest:
         ("repetition_penalty", 1e-38),
         ("repetition_penalty", 2.5),
         ("n", 0),
-        ("n", 129),
-        ("n", 10000),
         ("n", "2"),
         ("max_tokens", 0),
         ("max_tokens", -2),
@@ -76,7 +74,7 @@ def test_values_at_the_edges_are_taken() -> None:
     """Ranges include their bounds where they are defined to."""
     request = chat(
         temperature=0, top_p=1, min_p=1, top_k=-1, presence_penalty=-2, frequency_penalty=2,
-        repetition_penalty=2, n=128, max_tokens=1, min_tokens=1, seed=-(2**63), logprobs=True,
+        repetition_penalty=2, n=1, max_tokens=1, min_tokens=1, seed=-(2**63), logprobs=True,
         top_logprobs=20,
     )  # fmt: skip
     assert (request.temperature, request.top_k, request.token_limit) == (0, -1, 1)
@@ -167,9 +165,7 @@ def test_forms_of_a_prompt(prompt: object, prompts: list[object]) -> None:
     assert completion(prompt=prompt).prompt == prompts
 
 
-@pytest.mark.parametrize(
-    "prompt", [[], [[]], 5, [1.5], [True], [[1], "a", None], {"a": 1}, [["a"]], ["a"] * 129]
-)
+@pytest.mark.parametrize("prompt", [[], [[]], 5, [1.5], [True], [[1], "a", None], {"a": 1}, [["a"]]])
 def test_bad_prompt_is_refused(prompt: object) -> None:
     """The error is about `prompt`, not about one of its accepted types."""
     with pytest.raises(InvalidRequestError) as caught:

@@ -40,6 +40,15 @@ async def test_names_are_unique(context: ServerContext) -> None:
     twin.terminate()
 
 
+async def test_a_lone_engine_with_aliases_need_not_be_named() -> None:
+    """Aliases don't make several engines of one, and an alias that is a name already is refused."""
+    context = ServerContext()
+    context.add(FakeServed("name"), ["alias"])
+    assert context.all_served == [context.get(None)] == [context.get("alias")]
+    with pytest.raises(ConfigError, match="'alias'"):
+        context.add(FakeServed("other"), ["alias"])
+
+
 async def test_draining_takes_nothing_new(context: ServerContext) -> None:
     """Once a drain has begun, an engine can still be looked up, but not for a new generation."""
     await context.drain(0)

@@ -15,9 +15,11 @@ export class ApiError extends Error {
 export class Api {
   constructor(readonly key: string) {}
 
+  /** Returns each model once, under its name: metrics don't know the aliases. */
   async models(): Promise<Model[]> {
     const reply = await this.call("/v1/models");
-    return ((await reply.json()) as { data: Model[] }).data;
+    const { data } = (await reply.json()) as { data: Model[] };
+    return data.filter(({ id, root }) => root === undefined || root === id);
   }
 
   async engineInfo(): Promise<EngineInfo> {

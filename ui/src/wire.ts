@@ -54,8 +54,10 @@ export interface ChatRequest {
   stop?: string[];
 }
 
+/** An entry of /v1/models. `root` is the model's name, which differs from `id` if that is an alias. */
 export interface Model {
   id: string;
+  root?: string;
   max_model_len?: number;
 }
 

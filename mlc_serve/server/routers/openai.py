@@ -32,7 +32,6 @@ from mlc_serve.server.documentation import refuses_with, takes
 from mlc_serve.server.middleware.auth import key_name
 from mlc_serve.server.middleware.request_id import reply_id
 from mlc_serve.server.middleware.request_log import RequestRecord, record_of
-from mlc_serve.server.served import Served
 from mlc_serve.server.serving import serving_of
 from mlc_serve.server.sse import EventStream, event
 
@@ -54,7 +53,7 @@ def _generates(whole: type[Reply], chunk: type[Reply]) -> dict[int | str, dict[s
     stream = {
         "schema": {"type": "string", "description": f"Events whose data is a {chunk.__name__}, or [DONE]."}
     }
-    return {200: {"model": whole, "content": {"text/event-stream": stream}}, **refuses_with(404, 429)}
+    return {200: {"model": whole, "content": {"text/event-stream": stream}}, **refuses_with(404, 429, 504)}
 
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -62,16 +61,16 @@ router = APIRouter(prefix="/v1", tags=["openai"])
 
 @router.get("/models")
 async def list_models(request: Request) -> dict[str, Any]:
-    """List the models that are served."""
+    """List the names and aliases under which models are served."""
     context = serving_of(request).context
-    return {"object": "list", "data": [_model_card(context, served) for served in context.all_served]}
+    return {"object": "list", "data": [_model_card(context, name) for name in context.names]}
 
 
 @router.get("/models/{model:path}", responses=refuses_with(404))
 async def retrieve_model(request: Request, model: str) -> dict[str, Any]:
     """Return one of the models that are served."""
     context = serving_of(request).context
-    return _model_card(context, context.get_by_path(model))
+    return _model_card(context, context.name_in_path(model))
 
 
 @router.post(
@@ -175,10 +174,15 @@ def _counted(body: Body) -> Body:
     return counted
 
 
-def _model_card(context: ServerContext, served: Served) -> dict[str, Any]:
-    """Return a model's entry. `max_model_len` counts the tokens of prompt and output together."""
+def _model_card(context: ServerContext, name: str) -> dict[str, Any]:
+    """Return the entry of a name or an alias, whose `root` is the model's name. Raises ModelNotFoundError.
+
+    `max_model_len` counts the tokens of prompt and output together.
+    """
+    served = context.get(name)
     return {
-        "id": served.name,
+        "id": name,
+        "root": served.name,
         "object": "model",
         "created": context.created,
         "owned_by": "MLC-LLM",

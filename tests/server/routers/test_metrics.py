@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import aclosing
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlc_serve.api.async_engine import AsyncMLCEngine
+from mlc_serve.frontend.params import GenerationParams
 from mlc_serve.server.context import ServerContext
 from mlc_serve.testing import FakeBackend, fake_model
+from tests.server.conftest import MakeClient
+
+VLLM = {
+    "num_requests_running": "gauge",
+    "num_requests_waiting": "gauge",
+    "kv_cache_usage_perc": "gauge",
+    "prefix_cache_queries": "counter",
+    "prefix_cache_hits": "counter",
+    "prompt_tokens": "counter",
+    "generation_tokens": "counter",
+    "num_preemptions": "counter",
+    "request_success": "counter",
+    "time_to_first_token_seconds": "histogram",
+    "inter_token_latency_seconds": "histogram",
+    "e2e_request_latency_seconds": "histogram",
+    "request_queue_time_seconds": "histogram",
+    "request_prefill_time_seconds": "histogram",
+    "request_decode_time_seconds": "histogram",
+}
 
 
 async def scrape(client: httpx.AsyncClient) -> str:
@@ -74,6 +95,49 @@ async def test_engines_share_families(client: httpx.AsyncClient, context: Server
     assert set(helps.values()) == {1}
     assert 'model="fake"' in text
     assert 'model="other"' in text
+
+
+async def test_dashboards_made_for_vllm_find_its_metrics(make_client: MakeClient) -> None:
+    """With --vllm-metrics, ours are also there under vLLM's names and labels, with the same values."""
+    async with make_client(vllm_metrics=True) as client:
+        await client.post("/v1/completions", json={"prompt": "x", "max_tokens": 3, "ignore_eos": True})
+        families = list(text_string_to_metric_families(await scrape(client)))
+    theirs = {family.name: family for family in families if family.name.startswith("vllm:")}
+    values = {
+        (sample.name, sample.labels.get("finished_reason", "")): sample.value
+        for family in theirs.values()
+        for sample in family.samples
+        if sample.labels["model_name"] == "fake" and "le" not in sample.labels
+    }
+    kinds = {name.removeprefix("vllm:"): family.type for name, family in theirs.items()}
+    assert kinds == VLLM
+    assert values["vllm:prompt_tokens_total", ""] == 2
+    assert values["vllm:generation_tokens_total", ""] == 3
+    assert values["vllm:request_success_total", "length"] == 1
+    assert values["vllm:request_success_total", "stop"] == 0
+    assert values["vllm:inter_token_latency_seconds_count", ""] == 2
+    assert values["vllm:request_decode_time_seconds_count", ""] == 1
+    assert not any(name.endswith("_created") for name, _ in values)
+
+
+async def test_the_use_of_the_kv_cache_is_a_share(
+    make_client: MakeClient, backend: FakeBackend, engine: AsyncMLCEngine
+) -> None:
+    """While a request holds 64 of 256 pages, a quarter is in use. Other models have their own values."""
+    async with (
+        make_client(vllm_metrics=True) as client,
+        aclosing(engine.generate([1] * 253, GenerationParams())) as running,
+    ):
+        backend.hold_after(4)
+        await anext(running)
+        lines = (await scrape(client)).splitlines()
+        backend.gate.set()
+    assert 'vllm:kv_cache_usage_perc{model_name="fake"} 0.25' in lines
+
+
+async def test_names_of_vllm_are_opt_in(client: httpx.AsyncClient) -> None:
+    """Without --vllm-metrics, each number is reported once."""
+    assert "vllm:" not in await scrape(client)
 
 
 async def test_answers_when_the_engine_is_dead(client: httpx.AsyncClient, backend: FakeBackend) -> None:

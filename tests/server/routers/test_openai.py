@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -36,6 +37,7 @@ async def test_models(client: httpx.AsyncClient) -> None:
     (card,) = listing["data"]
     assert {**card, "created": 0} == {
         "id": "fake",
+        "root": "fake",
         "object": "model",
         "created": 0,
         "owned_by": "MLC-LLM",
@@ -52,6 +54,22 @@ async def test_model_names_may_have_slashes(client: httpx.AsyncClient, context: 
     reply = await client.get("/v1/models/nobody/name")
     assert reply.status_code == 404
     assert reply.json()["error"]["code"] == "model_not_found"
+
+
+async def test_an_alias_is_a_name_like_any_other(client: httpx.AsyncClient, context: ServerContext) -> None:
+    """An alias is listed and looked up, requests may use it, and replies repeat it; metrics have the name."""
+    context.add(AsyncMLCEngine.from_loaded(fake_model("long/name")), ["short"])
+    cards = (await client.get("/v1/models")).json()["data"]
+    assert [(card["id"], card["root"]) for card in cards[1:]] == [
+        ("long/name", "long/name"),
+        ("short", "long/name"),
+    ]
+    assert (await client.get("/v1/models/short")).json() == cards[2]
+    reply = await client.post("/v1/completions", json={**COMPLETION, "model": "short"})
+    assert reply.json()["model"] == "short"
+    metrics = (await client.get("/metrics")).text
+    assert 'mlc_serve_requests_finished_total{model="long/name",reason="length"} 1.0' in metrics
+    assert "short" not in metrics
 
 
 async def test_chat(client: httpx.AsyncClient) -> None:
@@ -158,6 +176,39 @@ async def test_a_full_queue_asks_for_patience(client: httpx.AsyncClient, context
     assert (await held).status_code == 200
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("limit", ["first_token_timeout", "request_timeout"])
+async def test_a_request_that_takes_too_long_before_it_begins_gets_a_status(
+    client: httpx.AsyncClient, context: ServerContext, limit: str, stream: bool
+) -> None:
+    """Whether it is streamed or not, it gets 504 while the device hangs, and leaves nothing behind."""
+    backend = FakeBackend(num_pages=64)
+    backend.gate.clear()
+    engine = AsyncMLCEngine.from_loaded(fake_model("slow", backend=backend, **{limit: 0.01}))
+    context.add(engine)
+    reply = await client.post("/v1/completions", json={**COMPLETION, "model": "slow", "stream": stream})
+    backend.gate.set()
+    assert reply.status_code == 504
+    assert reply.json()["error"]["code"].endswith("_timeout")
+    assert engine.num_open == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"), [({"n": 3}, 400), ({"n": 2}, 200), ({"prompt": ["a", "b"], "n": 2}, 400)]
+)
+async def test_choices_are_limited_over_all_prompts(
+    client: httpx.AsyncClient, context: ServerContext, fields: dict[str, Any], status: int
+) -> None:
+    """A request with more choices is refused with the name of the field and the limit."""
+    context.add(AsyncMLCEngine.from_loaded(fake_model("strict", max_choices=2)))
+    reply = await client.post("/v1/completions", json={**COMPLETION, "model": "strict", **fields})
+    assert reply.status_code == status
+    if status == 400:
+        error = reply.json()["error"]
+        assert error["param"] == "n"
+        assert "at most 2 choices" in error["message"]
+
+
 async def test_without_any_place_a_body_is_not_even_read(
     make_client: MakeClient, engine: AsyncMLCEngine
 ) -> None:
@@ -171,7 +222,9 @@ async def test_without_any_place_a_body_is_not_even_read(
 
     headers = {"Content-Type": "application/json"}
     async with make_client() as client:
-        with engine.reserve(engine.limits.max_num_sequence + engine.limits.max_queued_requests):
+        with ExitStack() as places:
+            while not engine.is_full:
+                places.enter_context(engine.reserve(1))
             reply = await client.post("/v1/completions", content=body(), headers=headers)
     assert reply.status_code == 429
     assert not was_read
