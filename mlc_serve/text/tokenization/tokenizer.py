@@ -14,6 +14,7 @@ from mlc_serve.text.pieces import Piece, PieceEncoder
 from mlc_serve.text.tokenization.faults import tokenizer_faults
 from mlc_serve.text.tokenization.files import read_tokenizer
 from mlc_serve.text.tokenization.token_bytes import EntryDecoder
+from mlc_serve.text.tokenization.token_starts import token_starts
 
 # Some models mark these as special, but they are part of an answer: tool calls are found by them.
 _VISIBLE_TAGS = frozenset({"<tool_call>", "</tool_call>"})
@@ -84,6 +85,13 @@ class Tokenizer:
             # Only the batch call lets other threads run meanwhile.
             (encoded,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         return encoded.ids
+
+    def encode_with_starts(self, text: str, *, add_special_tokens: bool) -> tuple[list[int], list[int]]:
+        """Return the ids that `encode` returns, and for each how many characters are complete before it."""
+        _check_unicode(text)
+        with tokenizer_faults(_cannot_read):
+            (encoded,) = self._tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)
+        return encoded.ids, token_starts(encoded)
 
     def encode_pieces(self, pieces: Sequence[Piece]) -> list[int]:
         """Return the ids of the joined pieces, in which only the control pieces are control tokens.
