@@ -91,7 +91,7 @@ class Tokenizer:
         _check_unicode(text)
         with tokenizer_faults(_cannot_read):
             (encoded,) = self._tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)
-        return encoded.ids, token_starts(encoded)
+        return encoded.ids, token_starts(encoded, self.token_text)
 
     def encode_pieces(self, pieces: Sequence[Piece]) -> list[int]:
         """Return the ids of the joined pieces, in which only the control pieces are control tokens.
