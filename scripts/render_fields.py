@@ -32,6 +32,7 @@ from mlc_serve.protocol.openai import (
     StreamOptions,
 )
 from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
+from mlc_serve.protocol.tokenization import DetokenizeRequest, TokenizeChatRequest, TokenizeTextRequest
 
 PARTS: dict[str, type[RequestPart]] = {
     "Both": GenerationRequest,
@@ -46,6 +47,9 @@ PARTS: dict[str, type[RequestPart]] = {
     "`stream_options`": StreamOptions,
     "`response_format`": ResponseFormat,
     "`debug_config`": DebugConfig,
+    "`/tokenize`, of a text": TokenizeTextRequest,
+    "`/tokenize`, of a conversation, besides the fields of chat": TokenizeChatRequest,
+    "`/detokenize`": DetokenizeRequest,
 }
 
 
