@@ -78,7 +78,8 @@ class ChatCompletions:
             async for deltas in batches:
                 for delta in deltas:
                     usage.add(delta)
-                    scores.add(delta.prompt_logprobs)
+                    if delta.prompt_logprobs:
+                        scores.add(delta.prompt_logprobs)
                     writers[delta.index].add(delta)
                 if options.ends_after_call and all(writer.has_ended for writer in writers):
                     break

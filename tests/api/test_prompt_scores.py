@@ -167,3 +167,12 @@ async def test_a_wrong_number_is_refused(serve: Serve, number: object) -> None:
     """The number of alternatives is from 0 to 20."""
     with pytest.raises(InvalidRequestError, match="prompt_logprobs"):
         await completion(serve(), prompt="ab", prompt_logprobs=number)
+
+
+async def test_a_reply_that_could_not_hold_the_scores_is_refused(serve: Serve) -> None:
+    """The size of a whole reply is bounded before anything is computed; a stream is not kept."""
+    fields: dict[str, Any] = {"prompt": "a" * 1000, "n": 128, "prompt_logprobs": 20, "max_tokens": 1}
+    engine = serve()
+    with pytest.raises(InvalidRequestError, match="stream the reply") as caught:
+        await completion(engine, **fields)
+    assert (caught.value.param, backend_of(engine).batches) == ("prompt_logprobs", [])
