@@ -32,6 +32,7 @@ from mlc_serve.protocol.openai import (
 )
 from mlc_serve.protocol.output_form import JsonSchemaFormat, ResponseFormat, StructuredOutputs
 from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
+from mlc_serve.protocol.tokenization import DetokenizeRequest, TokenizeChatRequest, TokenizeTextRequest
 
 PARTS: dict[str, type[RequestPart]] = {
     "Both": GenerationRequest,
@@ -48,6 +49,9 @@ PARTS: dict[str, type[RequestPart]] = {
     "`response_format.json_schema`": JsonSchemaFormat,
     "`structured_outputs`": StructuredOutputs,
     "`debug_config`": DebugConfig,
+    "`/tokenize`, of a text": TokenizeTextRequest,
+    "`/tokenize`, of a conversation, besides the fields of chat": TokenizeChatRequest,
+    "`/detokenize`": DetokenizeRequest,
 }
 
 

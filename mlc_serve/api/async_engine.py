@@ -32,6 +32,7 @@ from mlc_serve.api.places import Places
 from mlc_serve.api.queued_tokens import QueuedTokens
 from mlc_serve.api.streams import Streams
 from mlc_serve.api.timeouts import Timeouts
+from mlc_serve.api.tokenization import Tokenization
 from mlc_serve.config import EngineConfig, Mode
 from mlc_serve.engine.core import EngineCore
 from mlc_serve.engine.limits import EngineLimits
@@ -44,6 +45,7 @@ from mlc_serve.grammar import Grammars
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.openai import ChatCompletionRequest, CompletionRequest
 from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion
+from mlc_serve.protocol.tokenization import TokenizationRequest, TokenizerInfo
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +115,7 @@ class AsyncMLCEngine:
         self.streams = _streams(core, model.limits)
         self._generation = Generation(self.streams, model.tokenizer)
         self._long_texts = LongTexts()
+        self._tokenization = Tokenization(model)
         self._add_endpoints(model)
 
     def _add_endpoints(self, model: LoadedModel) -> None:
@@ -168,6 +171,19 @@ class AsyncMLCEngine:
                 async for deltas in batches:
                     for delta in deltas:
                         yield delta
+
+    # Tokens and prompts ------------------------------------------------------------------------------------
+
+    async def tokenization(self, request: TokenizationRequest) -> str:
+        """Answer a request about tokens or prompts with JSON. It needs no place.
+
+        Raises InvalidRequestError or ContextLengthError.
+        """
+        return await self._tokenization.answer(request)
+
+    def tokenizer_info(self) -> TokenizerInfo:
+        """Return what is known about the tokenizer, and the chat template."""
+        return self._tokenization.info()
 
     # The engine as a whole ---------------------------------------------------------------------------------
 
@@ -256,6 +272,7 @@ class AsyncMLCEngine:
         Any thread may call this. A second call does nothing.
         """
         self._long_texts.end()
+        self._tokenization.end()
         self.streams.terminate()
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from mlc_serve.api.generation import Generation
 from mlc_serve.api.long_texts import LongTexts, is_long
@@ -18,8 +19,13 @@ from mlc_serve.frontend.chat_prompt import chat_prompt_ids, offers_tools
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.output_grammar import jumps_forward, output_grammar
 from mlc_serve.frontend.params import GenerationParams, cache_namespace, sampling_params, seed
+from mlc_serve.frontend.prompt_logprobs import (
+    PromptLogprobsParts,
+    PromptLogprobsWriter,
+    PromptScores,
+)
 from mlc_serve.frontend.reply_fields import reply_fields
-from mlc_serve.frontend.reply_size import bounded
+from mlc_serve.frontend.reply_size import bounded, checked_size, num_per_token
 from mlc_serve.frontend.usage import UsageCount
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.openai import ChatCompletionRequest
@@ -50,7 +56,8 @@ class ChatCompletions:
         arrival = time.monotonic()
         prompt_ids = await self._prompt_ids(request)
         grammar = await self._output_forms.template(output_grammar(request))
-        params = replace(_generation_params(request, self._model, owner), arrival=arrival, grammar=grammar)
+        params = _generation_params(request, len(prompt_ids), self._model, owner)
+        params = replace(params, arrival=arrival, grammar=grammar)
         if request.stream:
             return self._stream(request, prompt_ids, params, request_id)
         return await self._collect(request, prompt_ids, params, request_id)
@@ -74,25 +81,32 @@ class ChatCompletions:
         self, request: ChatCompletionRequest, prompt_ids: list[int], params: GenerationParams, reply_id: str
     ) -> WholeReply[ChatCompletion]:
         options = _options(request)
-        usage = UsageCount([prompt_ids], params.n)
+        usage, scores = UsageCount([prompt_ids], params.n), PromptScores()
         writers = [ChatMessageWriter(i, options) for i in range(params.n)]
         async with aclosing(self._generation.run([prompt_ids], params, reply_id)) as batches:
             async for deltas in batches:
                 for delta in deltas:
                     usage.add(delta)
+                    if delta.prompt_logprobs:
+                        scores.add(delta.prompt_logprobs)
                     writers[delta.index].add(delta)
                 if options.ends_after_call and all(writer.has_ended for writer in writers):
                     break
+        of_prompt: dict[str, Any] = {} if request.prompt_logprobs is None else {"prompt_logprobs": None}
         outline = ChatCompletion(
             object="chat.completion",
             choices=[writer.choice() for writer in writers],
             usage=usage.usage,
             **reply_fields(request, self._model, reply_id),
+            **of_prompt,
         )
-        if not options.logprobs:
-            return WholeReply(outline)
         logprobs = ChatLogprobsWriter(self._model.tokenizer)
-        return WholeReply(outline, [partial(logprobs.pieces, writer.logprobs) for writer in writers])
+        scored = PromptLogprobsWriter(self._model.tokenizer, request.prompt_logprobs or 0)
+        return WholeReply(
+            outline,
+            [partial(logprobs.pieces, writer.logprobs) for writer in writers] if options.logprobs else [],
+            [] if request.prompt_logprobs is None else [partial(scored.pieces, scores)],
+        )
 
     def _stream(
         self, request: ChatCompletionRequest, prompt_ids: list[int], params: GenerationParams, reply_id: str
@@ -101,6 +115,7 @@ class ChatCompletions:
         chunk = partial(ChatCompletionChunk, object="chat.completion.chunk", **fields)
         options, usage = _options(request), UsageCount([prompt_ids], params.n)
         logprobs = ChatLogprobsWriter(self._model.tokenizer)
+        of_prompt = PromptLogprobsParts(self._model.tokenizer, request.prompt_logprobs)
         writers = [ChatChunkWriter(i, options, logprobs) for i in range(params.n)]
 
         def chunk_of(choice: ChatChunkChoice) -> ChatCompletionChunk:
@@ -111,9 +126,17 @@ class ChatCompletions:
         def parts_of(delta: TextDelta) -> Iterable[ChatCompletionChunk | TextPart]:
             usage.add(delta)
             writer = writers[delta.index]
-            if writer.writes_text_alone(delta) and not counts_always:
+            if writer.writes_text_alone(delta) and not (counts_always or delta.prompt_logprobs):
                 return (TextPart(delta.index, delta.text),)
-            return map(chunk_of, writer.write(delta))
+            chunks = map(chunk_of, writer.write(delta))
+            return chunks if delta.index else with_prompt(list(chunks), delta)
+
+        def with_prompt(chunks: list[ChatCompletionChunk], delta: TextDelta) -> list[ChatCompletionChunk]:
+            field = of_prompt.field(delta.prompt_logprobs)
+            if not field:
+                return chunks
+            first, *others = chunks or [chunk_of(_text_choice(TextPart(delta.index, "")))]
+            return [first.model_copy(update=field), *others]
 
         async def parts() -> AsyncGenerator[list[ChatCompletionChunk | TextPart], None]:
             async with aclosing(self._generation.run([prompt_ids], params, reply_id)) as batches:
@@ -132,11 +155,20 @@ def _text_choice(part: TextPart) -> ChatChunkChoice:
     return ChatChunkChoice(index=part.choice, delta=delta, logprobs=None, finish_reason=None)
 
 
-def _generation_params(request: ChatCompletionRequest, model: LoadedModel, owner: str) -> GenerationParams:
+def _generation_params(
+    request: ChatCompletionRequest, num_prompt: int, model: LoadedModel, owner: str
+) -> GenerationParams:
     num_top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
-    sampling = replace(sampling_params(request, model), num_top_logprobs=num_top_logprobs)
+    sampling = replace(
+        sampling_params(request, model),
+        num_top_logprobs=num_top_logprobs,
+        num_prompt_logprobs=request.prompt_logprobs,
+    )
+    if not request.stream:
+        num_kept = checked_size(num_per_token(request.prompt_logprobs) * num_prompt, "prompt_logprobs")
+        sampling = bounded(sampling, request.n, num_kept)
     return GenerationParams(
-        sampling=sampling if request.stream else bounded(sampling, request.n),
+        sampling=sampling,
         stop=(*model.defaults.stop, *request.stop),
         shows_stop=request.include_stop_str_in_output,
         seed=seed(request),

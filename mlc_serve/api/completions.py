@@ -7,38 +7,34 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
 from mlc_serve.api.generation import Generation
 from mlc_serve.api.long_texts import LongTexts, is_long
 from mlc_serve.api.output_forms import OutputForms
-from mlc_serve.engine.request import FinishReason
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.completion_choice import (
     CompletionOptions,
     CompletionWriter,
-    Prompt,
     WholeCompletionWriter,
 )
+from mlc_serve.frontend.completion_prompt import Prompt, completion_prompts
 from mlc_serve.frontend.output_grammar import jumps_forward, output_grammar
 from mlc_serve.frontend.params import (
     GenerationParams,
     cache_namespace,
-    check_prompt,
     check_text,
     sampling_params,
     seed,
 )
+from mlc_serve.frontend.prompt_logprobs import PromptScores
 from mlc_serve.frontend.reply_fields import reply_fields
-from mlc_serve.frontend.reply_size import bounded, prompt_logprobs
+from mlc_serve.frontend.reply_size import bounded, checked_size, num_per_token
 from mlc_serve.frontend.usage import UsageCount
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.openai import CompletionRequest
 from mlc_serve.protocol.replies import Completion, CompletionChoice
 from mlc_serve.protocol.reply_stream import ReplyStream, TextPart
 from mlc_serve.protocol.whole_reply import WholeReply
-
-Writer = TypeVar("Writer", CompletionWriter, WholeCompletionWriter)
 
 
 class Completions:
@@ -60,7 +56,7 @@ class Completions:
         for prompt in request.prompt:
             if isinstance(prompt, str):
                 check_text(len(prompt), self._model, "prompt")
-        read = partial(_prompts, request, self._model)
+        read = partial(completion_prompts, request, self._model)
         prompts = await self._long_texts.read(read) if is_long(request.prompt) else read()
         grammar = await self._output_forms.template(output_grammar(request))
         params = _generation_params(request, prompts, self._model, owner)
@@ -73,8 +69,8 @@ class Completions:
         self, request: CompletionRequest, prompts: list[Prompt], params: GenerationParams, reply_id: str
     ) -> WholeReply[Completion]:
         usage = UsageCount([prompt.token_ids for prompt in prompts], params.n)
-        writers = self._writers(WholeCompletionWriter, request, prompts)
-        async with aclosing(self._deltas(request, prompts, params, reply_id)) as batches:
+        writers = self._whole_writers(request, prompts)
+        async with aclosing(self._deltas(prompts, params, reply_id)) as batches:
             async for deltas in batches:
                 for delta in deltas:
                     usage.add(delta)
@@ -85,9 +81,11 @@ class Completions:
             usage=usage.usage,
             **reply_fields(request, self._model, reply_id),
         )
-        if request.logprobs is None:
-            return WholeReply(outline)
-        return WholeReply(outline, [writer.logprobs.pieces for writer in writers])
+        return WholeReply(
+            outline,
+            [] if request.logprobs is None else [writer.logprobs.pieces for writer in writers],
+            [] if request.prompt_logprobs is None else [writer.prompt_logprobs for writer in writers],
+        )
 
     def _stream(
         self, request: CompletionRequest, prompts: list[Prompt], params: GenerationParams, reply_id: str
@@ -95,7 +93,7 @@ class Completions:
         fields = reply_fields(request, self._model, reply_id)
         chunk = partial(Completion, object="text_completion", **fields)
         usage = UsageCount([prompt.token_ids for prompt in prompts], params.n)
-        writers = self._writers(CompletionWriter, request, prompts)
+        writers = self._writers(request, prompts)
 
         def chunk_of(part: CompletionChoice) -> Completion:
             return chunk(choices=[part], **usage.of_chunk(request.stream_options))
@@ -111,7 +109,7 @@ class Completions:
             return () if part is None else (chunk_of(part),)
 
         async def parts() -> AsyncGenerator[list[Completion | TextPart], None]:
-            async with aclosing(self._deltas(request, prompts, params, reply_id)) as batches:
+            async with aclosing(self._deltas(prompts, params, reply_id)) as batches:
                 async for deltas in batches:
                     yield [part for delta in deltas for part in parts_of(delta)]
             if request.wants_usage:
@@ -119,48 +117,39 @@ class Completions:
 
         return ReplyStream(parts(), lambda part: chunk_of(_text_choice(part)))
 
-    def _writers(self, kind: type[Writer], request: CompletionRequest, prompts: list[Prompt]) -> list[Writer]:
-        options = CompletionOptions(request.echo, request.suffix or "", request.logprobs is not None)
-        owners = [prompt for prompt in prompts for _ in range(request.n)]
-        return [kind(i, owner, self._model.tokenizer, options) for i, owner in enumerate(owners)]
+    def _writers(self, request: CompletionRequest, prompts: list[Prompt]) -> list[CompletionWriter]:
+        """Return a writer for each choice. The first choice of each prompt has its prompt_logprobs."""
+        options, tokenizer = _options(request), self._model.tokenizer
+        others = replace(options, num_prompt_top=None)
+        owners = [(prompt, choice) for prompt in prompts for choice in range(request.n)]
+        return [
+            CompletionWriter(i, prompt, tokenizer, others if choice else options)
+            for i, (prompt, choice) in enumerate(owners)
+        ]
+
+    def _whole_writers(
+        self, request: CompletionRequest, prompts: list[Prompt]
+    ) -> list[WholeCompletionWriter]:
+        options, tokenizer = _options(request), self._model.tokenizer
+        scored = [(prompt, PromptScores()) for prompt in prompts]
+        owners = [owner for owner in scored for _ in range(request.n)]
+        return [
+            WholeCompletionWriter(i, prompt, scores, tokenizer, options)
+            for i, (prompt, scores) in enumerate(owners)
+        ]
 
     def _deltas(
-        self, request: CompletionRequest, prompts: list[Prompt], params: GenerationParams, reply_id: str
+        self, prompts: list[Prompt], params: GenerationParams, reply_id: str
     ) -> AsyncGenerator[list[TextDelta], None]:
-        batches = self._generation.run([prompt.token_ids for prompt in prompts], params, reply_id)
-        return _without_output(batches) if request.token_limit == 0 else batches
+        return self._generation.run([prompt.token_ids for prompt in prompts], params, reply_id)
+
+
+def _options(request: CompletionRequest) -> CompletionOptions:
+    return CompletionOptions(request.echo, request.suffix or "", request.logprobs, request.prompt_logprobs)
 
 
 def _text_choice(part: TextPart) -> CompletionChoice:
     return CompletionChoice(index=part.choice, text=part.text, logprobs=None, finish_reason=None)
-
-
-async def _without_output(
-    batches: AsyncGenerator[list[TextDelta], None],
-) -> AsyncGenerator[list[TextDelta], None]:
-    """Remove the output from deltas. A request for no tokens draws one, which must not be shown."""
-    async with aclosing(batches):
-        async for deltas in batches:
-            yield [_of_prompt_alone(delta) for delta in deltas]
-
-
-def _of_prompt_alone(delta: TextDelta) -> TextDelta:
-    ended = None if delta.finish_reason is None else FinishReason.LENGTH
-    return replace(delta, text="", token_ids=(), logprobs=(), finish_reason=ended)
-
-
-def _prompts(request: CompletionRequest, model: LoadedModel) -> list[Prompt]:
-    """Return the tokenized prompts. Raises InvalidRequestError or ContextLengthError for a bad one."""
-    return [_prompt(prompt, model, request.echo) for prompt in request.prompt]
-
-
-def _prompt(given: str | Sequence[int], model: LoadedModel, echo: bool) -> Prompt:
-    if isinstance(given, str):
-        prompt = Prompt(tuple(model.tokenizer.encode(given, add_special_tokens=True)), given)
-        check_prompt(prompt.token_ids, model, "prompt")
-        return prompt
-    check_prompt(given, model, "prompt")
-    return Prompt(tuple(given), model.tokenizer.decode(given) if echo else "")
 
 
 def _generation_params(
@@ -168,20 +157,36 @@ def _generation_params(
 ) -> GenerationParams:
     sampling = replace(
         sampling_params(request, model),
-        max_tokens=1 if request.token_limit == 0 else request.token_limit,
         num_top_logprobs=request.logprobs,
-        prompt_logprobs=request.echo and request.logprobs is not None,
+        num_prompt_logprobs=_num_prompt_logprobs(request),
     )
     if not request.stream:
-        num_kept = prompt_logprobs(sampling, [prompt.token_ids for prompt in prompts], request.n)
-        sampling = bounded(sampling, len(prompts) * request.n, num_kept)
+        sampling = bounded(sampling, len(prompts) * request.n, _num_kept(request, prompts))
     return GenerationParams(
         sampling=sampling,
         stop=tuple(request.stop),
         shows_stop=request.include_stop_str_in_output,
+        lists_stop_token=request.echoes_logprobs,
+        scores_every_choice=request.stream and request.echoes_logprobs,
         seed=seed(request),
         n=request.n,
         continues_text=True,
         cache_namespace=cache_namespace(request, owner),
         jumps_forward=jumps_forward(request),
     )
+
+
+def _num_prompt_logprobs(request: CompletionRequest) -> int | None:
+    """Return how many alternatives to the prompt's tokens the reply needs, in either format."""
+    asked = [request.prompt_logprobs, request.logprobs if request.echo else None]
+    return max((number for number in asked if number is not None), default=None)
+
+
+def _num_kept(request: CompletionRequest, prompts: list[Prompt]) -> int:
+    """Return the number of the prompts' logprobs in a whole reply. Raises InvalidRequestError if it is too
+    large.
+    """
+    per_token = num_per_token(request.logprobs) if request.echo else 0
+    per_token += num_per_token(request.prompt_logprobs)
+    param = "logprobs" if request.prompt_logprobs is None else "prompt_logprobs"
+    return checked_size(per_token * request.n * sum(len(prompt.token_ids) for prompt in prompts), param)

@@ -6,10 +6,12 @@ this request.
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 
+from mlc_serve.api.portions import portions
 from mlc_serve.api.streams import Streams
 from mlc_serve.engine.request import EngineRequest, RequestDelta
 from mlc_serve.errors import RequestError
@@ -35,13 +37,17 @@ class Generation:
         ReaderTooSlowError.
         """
         requests = _engine_requests(prompts, params, request_id)
+        scores_prompts = params.sampling.num_prompt_logprobs is not None
         in_order = choices(len(requests), params, self._tokenizer)
         running = {request.request_id: choice for request, choice in zip(requests, in_order, strict=True)}
         with self._streams.open(requests, request_id) as stream:
             while running:
                 texts, failure = self._push(await stream.take(), running)
-                if texts:
+                if texts and not scores_prompts:
                     yield texts
+                for portion in portions(texts if scores_prompts else ()):
+                    yield portion
+                    await asyncio.sleep(0)  # so that others get their turns
                 if failure is not None:
                     raise failure
 
@@ -78,7 +84,7 @@ def _engine_requests(
         EngineRequest(
             f"{beginning}{uuid.uuid4().hex}",
             prompt_ids,
-            params.sampling,
+            params.sampling_of(choice),
             params.seed_of(choice),
             arrival,
             params.cache_namespace,

@@ -41,11 +41,12 @@ def _parts(value: object) -> list[object] | tuple[object, ...] | None:
 
 
 class LongTexts:
-    """Runs work on two threads, which start when they are first needed. A process exits without waiting for
+    """Runs work on a few threads, which start when they are first needed. A process exits without waiting for
     them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, num_threads: int = _NUM_THREADS) -> None:
+        self._num_threads = num_threads
         self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
@@ -71,7 +72,7 @@ class LongTexts:
             self._jobs.put(None)
 
     def _start(self) -> None:
-        while len(self._threads) < _NUM_THREADS:
+        while len(self._threads) < self._num_threads:
             self._threads.append(threading.Thread(target=self._work, name="long texts", daemon=True))
             self._threads[-1].start()
 

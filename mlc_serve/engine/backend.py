@@ -19,11 +19,13 @@ class TokenLogprobs:
     """The logprob of one token, and those of the likeliest tokens as pairs (id, logprob).
 
     They are natural logarithms of the model's own distribution, before any bias, penalty or temperature.
+    `rank`, known only for a prompt's tokens, is the token's place among all tokens, 1 for the likeliest.
     """
 
     token_id: int
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
+    rank: int | None = None
 
 
 class SequenceStep(NamedTuple):

@@ -209,7 +209,7 @@ def _sequence_step(entry: PlanEntry) -> SequenceStep:
         draws=request.draws(entry.draft_ids) if entry.draws else (),
         draft_ids=entry.draft_ids,
         targets=None if request.may_reuse_prefix else _targets(request, start, start + entry.num_tokens),
-        num_top_logprobs=spec.params.num_top_logprobs or 0,
+        num_top_logprobs=spec.params.num_prompt_logprobs or 0,
     )
 
 

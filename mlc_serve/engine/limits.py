@@ -30,7 +30,8 @@ class EngineLimits:
 
     `max_single_sequence_length` bounds the prompt and output of one request together, and is at most
     `max_total_sequence_length`, the capacity of the KV cache. `prefill_chunk_size` bounds the tokens of one
-    forward pass, and `max_num_sequence` its sequences.
+    forward pass, and `max_num_sequence` its sequences. `max_scored_tokens` bounds the prompt tokens of one
+    pass whose logprobs are wanted: they take longer than others, and the backend computes no more at a time.
     `max_recycling_sequences` bounds the finished sequences that the prefix cache keeps; None sets no bound.
     `max_queued_requests` bounds the requests that have been accepted but do not run yet, and
     `max_queued_tokens`, if it isn't None, the prompt tokens of those that have no token yet. `max_choices`
@@ -43,6 +44,7 @@ class EngineLimits:
     max_total_sequence_length: int
     max_single_sequence_length: int
     prefill_chunk_size: int
+    max_scored_tokens: int = 128
     prefill_mode: PrefillMode = "hybrid"
     prefix_cache_mode: PrefixCacheMode = "radix"
     max_recycling_sequences: int | None = None

@@ -135,7 +135,8 @@ class Request:
         """Whether the request may reuse a computed prefix. It may not while prompt logprobs are due, since
         these need the logits at every position of the prompt.
         """
-        return not self.spec.params.prompt_logprobs or self.num_prompt_logprobs == self.num_prompt - 1
+        is_scored = self.spec.params.num_prompt_logprobs is not None
+        return not is_scored or self.num_prompt_logprobs == self.num_prompt - 1
 
     @property
     def is_complete(self) -> bool:

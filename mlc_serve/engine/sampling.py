@@ -23,7 +23,8 @@ class SamplingParams:
     count generated tokens; the repetition penalty counts prompt and generated tokens, as in transformers.
     With `max_tokens` None the request goes on until the context is full. `stop_token_ids` include the model's
     own end tokens, unless `ignore_eos` was asked for; they can't be drawn before `min_tokens`. With
-    `num_top_logprobs` None no logprobs are returned, and with 0 only that of the drawn token.
+    `num_top_logprobs` None no logprobs are returned, and with 0 only that of the drawn token;
+    `num_prompt_logprobs` is the same for the tokens of the prompt.
     """
 
     temperature: float = 1.0
@@ -38,7 +39,7 @@ class SamplingParams:
     min_tokens: int = 0
     stop_token_ids: frozenset[int] = frozenset()
     num_top_logprobs: int | None = None
-    prompt_logprobs: bool = False
+    num_prompt_logprobs: int | None = None
 
     @cached_property
     def biased_ids(self) -> npt.NDArray[np.int64]:

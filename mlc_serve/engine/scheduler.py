@@ -31,11 +31,13 @@ Drafts = Callable[[Request], Sequence[int]]
 class _Planning:
     """A plan that is being made.
 
-    `num_tokens_left` is the rest of the budget, `granted` are prompt tokens that have no entry yet, and
-    `held_back` are requests that wait because another one computes the same prompt.
+    `num_tokens_left` is the rest of the budget, and `num_scored_left` that of the budget for prompt tokens
+    whose logprobs are wanted. `granted` are prompt tokens that have no entry yet, and `held_back` are
+    requests that wait because another one computes the same prompt.
     """
 
     num_tokens_left: int
+    num_scored_left: int
     plan: Plan = field(default_factory=Plan)
     granted: dict[Request, int] = field(default_factory=dict)
     held_back: set[Request] = field(default_factory=set)
@@ -65,6 +67,7 @@ class Scheduler:
         drafts: Drafts = no_drafts,
     ) -> None:
         self._budget = limits.prefill_chunk_size
+        self._scored_budget = limits.max_scored_tokens
         self._max_running = min(limits.max_num_sequence, limits.prefill_chunk_size)
         self._fill = {"hybrid": self._fill_hybrid, "chunked": self._fill_chunked}[limits.prefill_mode]
         self._pool = pool
@@ -92,7 +95,7 @@ class Scheduler:
         """Return the next forward pass. It is empty only if there is no request, because the oldest running
         request is never preempted.
         """
-        planning = _Planning(self._budget)
+        planning = _Planning(self._budget, self._scored_budget)
         self._fill(planning)
         while not planning.plan.entries and len(self.running) > 1:
             self._preempt_latest(planning.plan)
@@ -194,11 +197,14 @@ class Scheduler:
         """Let a running request compute as many tokens as budget and pages allow, and return their number."""
         seq_id, granted = request.held_seq_id, planning.granted.get(request, 0)
         wanted = min(request.num_uncomputed - granted, budget)
+        if not request.may_reuse_prefix:
+            wanted = min(wanted, planning.num_scored_left)
         self._make_room(seq_id, wanted)
         num_tokens = min(wanted, self._pool.room(seq_id))
         if num_tokens:
             self._pool.grow(seq_id, num_tokens)
             planning.num_tokens_left -= num_tokens
+            planning.num_scored_left -= 0 if request.may_reuse_prefix else num_tokens
             planning.granted[request] = granted + num_tokens
         return num_tokens
 

@@ -26,15 +26,21 @@ def chat_prompt_ids(
     Raises InvalidRequestError if the model has no chat template or its template refuses the conversation, and
     ContextLengthError if the prompt is too long.
     """
-    check_text(_certain_length(request), model, "messages")
-    prompt_ids = model.tokenizer.encode_pieces(_prompt_pieces(request, model, meter))
+    prompt_ids = chat_tokens(request, model, meter)
     check_prompt(prompt_ids, model, "messages")
     return prompt_ids
 
 
-def chat_prompt(request: ChatCompletionRequest, model: LoadedModel) -> str:
-    """Return the prompt as text, in which special tokens appear by name."""
-    return "".join(piece.text for piece in _prompt_pieces(request, model))
+def chat_tokens(request: ChatCompletionRequest, model: LoadedModel, meter: Meter | None = None) -> list[int]:
+    """Like `chat_prompt_ids`, but raises ContextLengthError only for a text that can't possibly fit."""
+    check_text(_certain_length(request), model, "messages")
+    return model.tokenizer.encode_pieces(_prompt_pieces(request, model, meter))
+
+
+def chat_prompt(request: ChatCompletionRequest, model: LoadedModel, meter: Meter | None = None) -> str:
+    """Return the prompt as text, in which special tokens appear by name. Raises as `chat_tokens` does."""
+    check_text(_certain_length(request), model, "messages")
+    return "".join(piece.text for piece in _prompt_pieces(request, model, meter))
 
 
 def _certain_length(request: ChatCompletionRequest) -> int:

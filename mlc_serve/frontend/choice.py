@@ -18,9 +18,9 @@ class TextDelta:
     """What is new in one choice. Only the last delta of each `index` has a `finish_reason`.
 
     `token_ids` are all generated tokens up to and including a stop token or the one that completed a stop
-    string. `logprobs`, if asked for, has an entry for each of them except a stop token, whose text isn't
-    shown. The `prompt_logprobs` of all deltas, if asked for, are those of the prompt's tokens from the second
-    on.
+    string. `logprobs`, if asked for, has an entry for each of them; for a stop token, whose text isn't shown,
+    only if that was asked for. The `prompt_logprobs` of all deltas, if asked for, are those of the prompt's
+    tokens from the second on.
     """
 
     index: int
@@ -50,6 +50,7 @@ class Choice:
     ) -> None:
         self.index = index
         self._min_tokens = params.sampling.min_tokens
+        self._lists_stop_token = params.lists_stop_token
         self._num_tokens = 0
         self._tokenizer = tokenizer
         self._detokenizer = Detokenizer(tokenizer, continues_text=params.continues_text)
@@ -74,11 +75,14 @@ class Choice:
             index=self.index,
             text=text,
             token_ids=delta.token_ids[:stopped_after],
-            logprobs=delta.logprobs[: len(shown)][:stopped_after],
+            logprobs=self._listed(delta.logprobs, len(shown))[:stopped_after],
             prompt_logprobs=delta.prompt_logprobs,
             num_cached_tokens=delta.num_cached_tokens,
             finish_reason=FinishReason.STOP if stopped else delta.finish_reason,
         )
+
+    def _listed(self, logprobs: tuple[TokenLogprobs, ...], num_shown: int) -> tuple[TokenLogprobs, ...]:
+        return logprobs if self._lists_stop_token else logprobs[:num_shown]
 
     def _going_on(self, delta: RequestDelta, text: str) -> TextDelta:
         """Return the text delta in the common case, where nothing is searched for and nothing is cut off."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from io import StringIO
 
 from mlc_serve.frontend.choice import TextDelta
@@ -11,29 +12,30 @@ from mlc_serve.frontend.completion_logprobs import (
     WholeCompletionLogprobs,
     joined,
 )
+from mlc_serve.frontend.completion_prompt import Prompt
+from mlc_serve.frontend.prompt_logprobs import PromptLogprobsParts, PromptLogprobsWriter, PromptScores
 from mlc_serve.frontend.reply_fields import wire_reason
 from mlc_serve.protocol.replies import ChoiceEnd, CompletionChoice, CompletionLogprobs
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """A prompt's ids, and the text that `echo` repeats: the client's text, or the decoded ids.
+class CompletionOptions:
+    """How the client wants the choices of its completion to be written.
 
-    If the client sent ids and nothing is echoed, the text is empty.
+    `num_top` is the number of alternatives in logprobs, `num_prompt_top` that in prompt logprobs; with None
+    there are no such logprobs.
     """
 
-    token_ids: tuple[int, ...]
-    text: str
+    echo: bool = False
+    suffix: str = ""
+    num_top: int | None = None
+    num_prompt_top: int | None = None
 
-
-@dataclass(frozen=True)
-class CompletionOptions:
-    """How the client wants the choices of its completion to be written."""
-
-    echo: bool
-    suffix: str
-    logprobs: bool
+    @property
+    def are_plain(self) -> bool:
+        """Whether a choice is only its output."""
+        return not self.echo and self.num_top is None and self.num_prompt_top is None
 
 
 class CompletionWriter:
@@ -43,8 +45,11 @@ class CompletionWriter:
         self._index = index
         self._prompt = prompt
         self._options = options
-        self._is_plain = not (options.echo or options.logprobs)
-        self._logprobs = CompletionLogprobsWriter(tokenizer, echo=options.echo)
+        self._is_plain = options.are_plain
+        self._logprobs = CompletionLogprobsWriter(
+            tokenizer, options.num_top or 0, prompt if options.echo else None
+        )
+        self._of_prompt = PromptLogprobsParts(tokenizer, options.num_prompt_top)
         self._has_begun = False
 
     def writes_text_alone(self, delta: TextDelta) -> bool:
@@ -53,34 +58,51 @@ class CompletionWriter:
 
     def write(self, delta: TextDelta) -> CompletionChoice | None:
         """Return the part for one delta, or None if there is nothing to show."""
-        begins = self._options.echo and not self._has_begun
+        begins = not self._has_begun
         self._has_begun = True
-        text = (self._prompt.text if begins else "") + delta.text
+        text = (self._prompt.text if begins and self._options.echo else "") + delta.text
         if delta.finish_reason is not None:
             text += self._options.suffix
-        logprobs = self._logprobs_of(delta, begins) if self._options.logprobs else None
-        if not text and delta.finish_reason is None and (logprobs is None or not logprobs.tokens):
+        logprobs = None if self._options.num_top is None else self._logprobs_of(delta, begins)
+        of_prompt = self._of_prompt.field(delta.prompt_logprobs)
+        if not (text or delta.finish_reason or of_prompt or (logprobs is not None and logprobs.tokens)):
             return None
         end = wire_reason(delta.finish_reason)
-        return CompletionChoice(index=self._index, text=text, logprobs=logprobs, finish_reason=end)
+        return CompletionChoice(
+            index=self._index, text=text, logprobs=logprobs, finish_reason=end, **of_prompt
+        )
 
     def _logprobs_of(self, delta: TextDelta, begins: bool) -> CompletionLogprobs:
+        if not self._options.echo:
+            return self._logprobs.write(delta.logprobs)
         first = [self._logprobs.first_of_prompt(self._prompt.token_ids[0])] if begins else []
         return joined([*first, self._logprobs.write((*delta.prompt_logprobs, *delta.logprobs))])
 
 
 class WholeCompletionWriter:
-    """Collects one choice, and its logprobs, if the client asked for them, in `logprobs`."""
+    """Collects one choice, and its logprobs, if the client asked for them, in `logprobs`.
 
-    def __init__(self, index: int, prompt: Prompt, tokenizer: Tokenizer, options: CompletionOptions) -> None:
+    Those of the prompt are collected in `scores`, which the prompt's choices share.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        prompt: Prompt,
+        scores: PromptScores,
+        tokenizer: Tokenizer,
+        options: CompletionOptions,
+    ) -> None:
         self._index = index
-        self._parts = CompletionWriter(index, prompt, tokenizer, replace(options, logprobs=False))
+        self._options = options
+        text_only = CompletionOptions(options.echo, options.suffix)
+        self._parts = CompletionWriter(index, prompt, tokenizer, text_only)
         self._text = StringIO()
         self._end: ChoiceEnd | None = None
-        self._has_logprobs = options.logprobs
-        self.logprobs = WholeCompletionLogprobs(tokenizer, echo=options.echo)
-        if options.echo:
-            self.logprobs.add_first_of_prompt(prompt.token_ids[0])
+        self._scores = scores
+        self._prompt_logprobs = PromptLogprobsWriter(tokenizer, options.num_prompt_top or 0)
+        echoed = prompt if options.echo else None
+        self.logprobs = WholeCompletionLogprobs(tokenizer, options.num_top or 0, echoed, scores)
 
     def add(self, delta: TextDelta) -> None:
         """Add one more delta."""
@@ -88,10 +110,22 @@ class WholeCompletionWriter:
         if part is not None:
             self._text.write(part.text)
             self._end = part.finish_reason
-        if self._has_logprobs:
-            self.logprobs.add((*delta.prompt_logprobs, *delta.logprobs))
+        if delta.prompt_logprobs:
+            self._scores.add(delta.prompt_logprobs)
+        if delta.logprobs:
+            self.logprobs.add(delta.logprobs)
+
+    def prompt_logprobs(self) -> Iterator[str]:
+        """Yield the JSON of the prompt's logprobs in pieces. Call this after the last delta."""
+        return self._prompt_logprobs.pieces(self._scores)
 
     def choice(self) -> CompletionChoice:
         """Return the whole choice. Call this after its last delta."""
-        text = self._text.getvalue()
-        return CompletionChoice(index=self._index, text=text, logprobs=None, finish_reason=self._end)
+        of_prompt = {} if self._options.num_prompt_top is None else {"prompt_logprobs": None}
+        return CompletionChoice(
+            index=self._index,
+            text=self._text.getvalue(),
+            logprobs=None,
+            finish_reason=self._end,
+            **of_prompt,
+        )

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 from mlc_serve.engine.backend import TokenLogprobs
+from mlc_serve.frontend.completion_prompt import Prompt
 from mlc_serve.frontend.logprob_table import LogprobTable, finite, listed
+from mlc_serve.frontend.prompt_logprobs import PromptScores
 from mlc_serve.protocol.replies import CompletionLogprobs
 from mlc_serve.text.tokenization.detokenizer import Detokenizer
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
@@ -17,23 +19,22 @@ _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class CompletionLogprobsWriter:
-    """Writes the logprobs of one choice.
+    """Writes the logprobs of one choice, with up to `num_top` alternatives for each token.
 
-    With `echo` the text begins with the prompt, otherwise with the output.
+    If a prompt is echoed, the text begins with it, otherwise with the output.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, echo: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, num_top: int, echoed: Prompt | None = None) -> None:
         self._tokenizer = tokenizer
-        self._detokenizer = Detokenizer(tokenizer, continues_text=not echo)
-        self._offset = 0
+        self._num_top = num_top
+        self._detokenizer = Detokenizer(tokenizer, continues_text=True)
+        self._prompt_starts = iter(() if echoed is None else echoed.starts[1:])
+        self._offset = 0 if echoed is None else len(echoed.text)
 
     def first_of_prompt(self, token_id: int) -> CompletionLogprobs:
         """Return the entry for the prompt's first token, which has no logprob because nothing precedes it."""
         text = self._tokenizer.token_text(token_id)
-        offset = self.pass_by(token_id)
-        return CompletionLogprobs(
-            tokens=[text], token_logprobs=[None], top_logprobs=[None], text_offset=[offset]
-        )
+        return CompletionLogprobs(tokens=[text], token_logprobs=[None], top_logprobs=[None], text_offset=[0])
 
     def write(self, entries: Sequence[TokenLogprobs]) -> CompletionLogprobs:
         """Return the entries for further tokens, in the text's order."""
@@ -61,39 +62,46 @@ class CompletionLogprobsWriter:
 
     def pass_by(self, token_id: int) -> int:
         """Advance past the next token, and return its offset: the number of complete characters before it."""
+        start = next(self._prompt_starts, None)
+        if start is not None:
+            return start
         offset = self._offset
         self._offset += len(self._detokenizer.push((token_id,)))
         return offset
 
     def _by_text(self, entry: TokenLogprobs) -> dict[str, float]:
         by_text: dict[str, float] = {}
-        for token_id, logprob in (*entry.top, (entry.token_id, entry.logprob)):
+        for token_id, logprob in (*entry.top[: self._num_top], (entry.token_id, entry.logprob)):
             by_text.setdefault(self._tokenizer.token_text(token_id), finite(logprob))
         return by_text
 
 
 class WholeCompletionLogprobs:
-    """The logprobs of one choice of a whole reply, collected and then written in pieces."""
+    """The logprobs of one choice of a whole reply, collected and then written in pieces.
 
-    def __init__(self, tokenizer: Tokenizer, *, echo: bool) -> None:
-        self._writer = CompletionLogprobsWriter(tokenizer, echo=echo)
-        self._first = self._writer.write(())  # the prompt's first token, if it is echoed
+    If a prompt is echoed, they begin with its `scores`, which its choices share.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, num_top: int, echoed: Prompt | None, scores: PromptScores
+    ) -> None:
+        self._writer = CompletionLogprobsWriter(tokenizer, num_top)
+        self._echoed = echoed
+        self._scores = scores
         self._table = LogprobTable()
+        self._start = 0 if echoed is None else len(echoed.text)
         self._offsets = array("q")
 
-    def add_first_of_prompt(self, token_id: int) -> None:
-        """Add the prompt's first token, which has no logprob."""
-        self._first = self._writer.first_of_prompt(token_id)
-
     def add(self, entries: Iterable[TokenLogprobs]) -> None:
-        """Add further tokens, in the text's order."""
+        """Add further tokens of the output, in the text's order."""
         for entry in entries:
-            self._offsets.append(self._writer.pass_by(entry.token_id))
+            self._offsets.append(self._start + self._writer.pass_by(entry.token_id))
             self._table.add((entry,))
 
     def pieces(self) -> Iterator[str]:
         """Yield the JSON of all logprobs in pieces."""
-        writer, first = self._writer, self._first
+        writer, prompt = self._writer, self._echoed
+        first = writer.write(()) if prompt is None else writer.first_of_prompt(prompt.token_ids[0])
         yield '{"tokens":'
         yield from self._column(first.tokens, writer.texts)
         yield ',"token_logprobs":'
@@ -101,14 +109,15 @@ class WholeCompletionLogprobs:
         yield ',"top_logprobs":'
         yield from self._column(first.top_logprobs, writer.alternatives)
         yield ',"text_offset":'
-        offsets = iter(self._offsets)
+        offsets = chain(() if prompt is None else prompt.starts[1:], self._offsets)
         yield from self._column(first.text_offset, lambda run: [next(offsets) for _ in run])
         yield "}"
 
     def _column(
         self, first: Sequence[object], column: Callable[[list[TokenLogprobs]], Sequence[object]]
     ) -> Iterator[str]:
-        return listed(map(_items, chain([first], map(column, self._table.runs()))))
+        prompts = () if self._echoed is None else self._scores.runs()
+        return listed(map(_items, chain([first], map(column, chain(prompts, self._table.runs())))))
 
 
 def _items(values: Sequence[object]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from mlc_serve.engine.constraint import Constraint
@@ -25,10 +25,12 @@ class GenerationParams:
     """How one prompt is answered: `n` times, choice i sampled with `seed` + i, each ended by any of `stop`.
 
     With `continues_text` the output continues the prompt's text rather than being a new message, and with
-    `shows_stop` it includes the stop string. Only requests of the same `cache_namespace` share cached
-    prefixes. Every choice follows the compiled `grammar`, if there is one; what it forces is appended without
-    being drawn if `jumps_forward`. `arrival` is when the request came (time.monotonic() seconds), or None if
-    it comes when it is submitted.
+    `shows_stop` it includes the stop string. With `lists_stop_token` the logprobs include that of a stop
+    token, which is never shown. If prompt logprobs are asked for, only the first choice has them, unless
+    `scores_every_choice`. Only requests of the same `cache_namespace` share cached prefixes. Every choice
+    follows the compiled `grammar`, if there is one; what it forces is appended without being drawn if
+    `jumps_forward`. `arrival` is when the request came (time.monotonic() seconds), or None if it comes when
+    it is submitted.
     """
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -37,6 +39,8 @@ class GenerationParams:
     n: int = 1
     continues_text: bool = False
     shows_stop: bool = False
+    lists_stop_token: bool = False
+    scores_every_choice: bool = False
     cache_namespace: str = ""
     grammar: Template | None = None
     jumps_forward: bool = True
@@ -47,6 +51,12 @@ class GenerationParams:
         if self.grammar is None:
             return None
         return self.grammar.constraint(self.sampling.stop_token_ids, jumps=self.jumps_forward)
+
+    def sampling_of(self, choice: int) -> SamplingParams:
+        """Return the sampling parameters of one choice."""
+        if choice == 0 or self.scores_every_choice or self.sampling.num_prompt_logprobs is None:
+            return self.sampling
+        return replace(self.sampling, num_prompt_logprobs=None)
 
     def seed_of(self, choice: int) -> int:
         """Return the seed of one choice, in [0, 2**64)."""

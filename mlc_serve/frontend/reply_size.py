@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from mlc_serve.engine.sampling import SamplingParams
@@ -17,23 +16,22 @@ def bounded(sampling: SamplingParams, num_choices: int, num_kept: int = 0) -> Sa
 
     `num_kept` is the number of the prompts' logprobs, which take up part of the space.
     """
-    most = max(1, (MAX_KEPT - num_kept) // (num_choices * (1 + _num_logprobs(sampling))))
+    most = max(1, (MAX_KEPT - num_kept) // (num_choices * (1 + num_per_token(sampling.num_top_logprobs))))
     asked = sampling.max_tokens
     return replace(sampling, max_tokens=most if asked is None else min(asked, most))
 
 
-def prompt_logprobs(sampling: SamplingParams, prompts: Sequence[Sequence[int]], n: int) -> int:
+def checked_size(num_logprobs: int, param: str) -> int:
     """Return the number of the prompts' logprobs. Raises InvalidRequestError if a reply can't hold them."""
-    num_kept = n * _num_logprobs(sampling) * sum(map(len, prompts)) if sampling.prompt_logprobs else 0
-    if num_kept >= MAX_KEPT:
+    if num_logprobs >= MAX_KEPT:
         raise InvalidRequestError(
-            f"logprobs: the prompts have {num_kept} logprobs, but a reply can hold at most {MAX_KEPT}; send "
-            "fewer prompts at a time, or stream the reply.",
-            "logprobs",
+            f"{param}: the prompts have {num_logprobs} logprobs, but a reply can hold at most {MAX_KEPT}; "
+            "send fewer prompts at a time, or stream the reply.",
+            param,
         )
-    return num_kept
+    return num_logprobs
 
 
-def _num_logprobs(sampling: SamplingParams) -> int:
-    """Return the number of logprobs for each token: its own and those of its alternatives."""
-    return 0 if sampling.num_top_logprobs is None else 1 + sampling.num_top_logprobs
+def num_per_token(num_top: int | None) -> int:
+    """Return the number of logprobs for each token: its own and those of its alternatives, or none."""
+    return 0 if num_top is None else 1 + num_top

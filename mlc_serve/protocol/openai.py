@@ -96,7 +96,6 @@ class GenerationRequest(RequestPart):
         "return_token_ids": WithoutEffect("replies contain text, not token ids", only=(False,)),
         "return_tokens_as_token_ids": _ONLY_TOKEN_TEXTS,
         "truncate_prompt_tokens": WithoutEffect("prompts are never shortened", only=()),
-        "prompt_logprobs": WithoutEffect("completions with `echo` return a prompt's logprobs", only=()),
         "allowed_token_ids": WithoutEffect("logit_bias and structured_outputs restrict the output", only=()),
         "bad_words": WithoutEffect("words can't be forbidden; logit_bias forbids tokens", only=([],)),
         "logits_processors": WithoutEffect("the server does not run clients' code", only=([],)),
@@ -131,7 +130,8 @@ class GenerationRequest(RequestPart):
     max_tokens: TokenLimit = Field(
         default=None,
         description="The most tokens that a choice may have; -1 means no limit. The context's length is a "
-        "limit, too. At least 1, or 0 for completions with `echo`.",
+        "limit, too. At least 1, or 0 for completions with `echo` or "
+        "`prompt_logprobs`.",
     )
     max_completion_tokens: TokenLimit = Field(default=None, description="Another name for `max_tokens`.")
     min_tokens: Integer = Field(
@@ -155,6 +155,11 @@ class GenerationRequest(RequestPart):
         default=False, description="Send the reply while it is generated, as server-sent events."
     )
     stream_options: StreamOptions | None = Field(default=None, description="See below.")
+    prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS), AsInteger] | None = Field(
+        default=None,
+        description="Return the logprob and rank of each token of the prompt, and this many of the likeliest "
+        "tokens at its place.",
+    )
     response_format: ResponseFormat | None = Field(default=None, description="See below.")
     structured_outputs: StructuredOutputs | None = Field(
         default=None,
@@ -353,6 +358,11 @@ class CompletionRequest(GenerationRequest):
         """The number of choices in the whole reply: `n` for each prompt."""
         return len(self.prompt) * self.n
 
+    @property
+    def echoes_logprobs(self) -> bool:
+        """Whether the prompt's logprobs come before those of the output."""
+        return self.echo and self.logprobs is not None
+
     @model_validator(mode="after")
     def _all_choices_are_returned(self) -> CompletionRequest:
         if self.best_of is not None and self.best_of != self.n:
@@ -360,7 +370,7 @@ class CompletionRequest(GenerationRequest):
         return self
 
     @model_validator(mode="after")
-    def _no_output_needs_echo(self) -> CompletionRequest:
-        if self.token_limit == 0 and not self.echo:
-            refuse_invalid("0 is allowed only with echo", "max_tokens")
+    def _some_reply_is_asked_for(self) -> CompletionRequest:
+        if self.token_limit == 0 and not self.echo and self.prompt_logprobs is None:
+            refuse_invalid("0 is allowed only with echo or prompt_logprobs", "max_tokens")
         return self

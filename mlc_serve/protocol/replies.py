@@ -90,6 +90,19 @@ class AssistantMessage(Reply):
     tool_calls: list[ToolCall] | None = None
 
 
+class PromptLogprob(Reply):
+    """A token that could stand at a position of a prompt. `rank` is 1 for the likeliest of all tokens."""
+
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
+# For each token of a prompt, itself and the likeliest tokens at its place, by token id. The first token has
+# none, because nothing precedes it.
+PromptLogprobs = list[dict[int, PromptLogprob] | None]
+
+
 class ChatChoice(Reply):
     """One of the `n` choices of a chat reply."""
 
@@ -109,6 +122,7 @@ class ChatCompletion(Reply):
     system_fingerprint: str
     choices: list[ChatChoice]
     usage: Usage
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 class FunctionDelta(Reply):
@@ -154,6 +168,7 @@ class ChatCompletionChunk(Reply):
     system_fingerprint: str
     choices: list[ChatChunkChoice]
     usage: Usage | None = None
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 class CompletionLogprobs(Reply):
@@ -174,6 +189,7 @@ class CompletionChoice(Reply):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: ChoiceEnd | None
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 class Completion(Reply):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -10,35 +11,44 @@ from mlc_serve.protocol.replies import Reply
 
 Whole_co = TypeVar("Whole_co", bound=Reply, covariant=True)
 
-# Quotation marks within texts are escaped, so that this can only be a field.
-_NONE = '"logprobs":null'
+Pieces = Callable[[], Iterator[str]]
+
+# Quotation marks within texts are escaped, so that these can only be fields.
+_GAP = re.compile('"(logprobs|prompt_logprobs)":null')
 
 
 @dataclass(frozen=True)
 class WholeReply(Generic[Whole_co]):
-    """`outline` is the reply without logprobs. If the client asked for them, `logprobs` has a function for
-    each choice that yields their JSON in pieces.
+    """`outline` is the reply without logprobs: these fields are null where they will be.
+
+    If the client asked for them, `logprobs` has a function for each of these fields, in order, that yields
+    its JSON in pieces; `prompt_logprobs` is the same for those of prompts.
     """
 
     outline: Whole_co
-    logprobs: Sequence[Callable[[], Iterator[str]]] = ()
+    logprobs: Sequence[Pieces] = ()
+    prompt_logprobs: Sequence[Pieces] = ()
+
+    @property
+    def has_logprobs(self) -> bool:
+        """Whether the reply has logprobs, so that it may be large."""
+        return bool(self.logprobs or self.prompt_logprobs)
 
     def json(self) -> Iterator[str]:
         """Yield the reply's JSON in pieces, each of which takes about a millisecond to write."""
-        outline = self.outline.to_json()
-        if not self.logprobs:
-            yield outline
-            return
-        before, *behind = outline.split(_NONE)
-        yield before
-        for pieces, text in zip(self.logprobs, behind, strict=True):
-            yield '"logprobs":'
-            yield from pieces()
-            yield text
+        outline, written = self.outline.to_json(), 0
+        wanted = {"logprobs": iter(self.logprobs), "prompt_logprobs": iter(self.prompt_logprobs)}
+        for gap in _GAP.finditer(outline):
+            pieces = next(wanted[gap[1]], None)
+            if pieces is not None:
+                yield outline[written : gap.end() - len("null")]
+                yield from pieces()
+                written = gap.end()
+        yield outline[written:]
 
     def typed(self) -> Whole_co:
         """Return the reply as an object."""
-        if not self.logprobs:
+        if not self.has_logprobs:
             return self.outline
         kind: type[Whole_co] = type(self.outline)
         return kind.model_validate_json("".join(self.json()))

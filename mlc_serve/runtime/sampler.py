@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -76,12 +77,17 @@ class Sampler:
     def score(
         self, logits: Logits, targets: Sequence[int | None], num_top_logprobs: int
     ) -> list[TokenLogprobs]:
-        """Return the logprob of each row's target and of its likeliest alternatives, for rows with a target.
+        """Return the logprob of each row's target, its rank, and the logprobs of its likeliest alternatives,
+        for rows with a target.
 
         A logprob is NaN if the row's logits are.
         """
         wanted = [(row, target, num_top_logprobs) for row, target in enumerate(targets) if target is not None]
-        return self._logprobs(logits, wanted)
+        scored = self._logprobs(logits, wanted)
+        return [
+            replace(logprobs, rank=_rank(logits[row], target))
+            for (row, target, _), logprobs in zip(wanted, scored, strict=True)
+        ]
 
     def _logprobs_of(
         self, logits: Logits, draws: Sequence[Draw], choices: Choices
@@ -109,6 +115,12 @@ class Sampler:
                 tokens.tolist(), own, scores.ids.tolist(), top_values, scores.num_listed.tolist(), strict=True
             )
         ]
+
+
+def _rank(row: Logits, token: int) -> int:
+    """Return the place of a token among all, the likeliest first, and by id if they are equally likely."""
+    value = row[token]
+    return 1 + int(np.count_nonzero(row > value)) + int(np.count_nonzero(row[:token] == value))
 
 
 def _result(draw: Draw, token: int, peak: float, logprobs: TokenLogprobs | None) -> Drawn:

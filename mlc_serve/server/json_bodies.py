@@ -43,10 +43,14 @@ class JsonBodies:
 
         Raises a RequestError if the body is not valid, and ClientDisconnect if it is incomplete.
         """
+        return await self.read_one_of(request, lambda _fields: kind)
+
+    async def read_one_of(self, request: Request, kind_of: Callable[[object], type[Body]]) -> Body:
+        """Like `read`, for a body that may be of several kinds, which its fields tell apart."""
         _require_json(request.headers.get("content-type", ""))
         text = b"".join([chunk async for chunk in request.stream()])  # request.body() would keep a copy
         unknown = UnknownFields()
-        check = partial(self._checked, kind, text, None if self._refuses_unknown else unknown)
+        check = partial(self._checked, kind_of, text, None if self._refuses_unknown else unknown)
         body = check() if len(text) <= _SHORT else await self._beside_the_loop(check)
         self._ignored.tell(request, unknown.names)
         return body
@@ -54,10 +58,13 @@ class JsonBodies:
     async def _beside_the_loop(self, check: Callable[[], Body]) -> Body:
         return await asyncio.get_running_loop().run_in_executor(self._threads, check)
 
-    def _checked(self, kind: type[Body], text: bytes, unknown: UnknownFields | None) -> Body:
+    def _checked(
+        self, kind_of: Callable[[object], type[Body]], text: bytes, unknown: UnknownFields | None
+    ) -> Body:
         if not text:
             raise InvalidRequestError("the request body is missing.")
-        return validated(kind, parse_json(text, self._limits), unknown)
+        fields = parse_json(text, self._limits)
+        return validated(kind_of(fields), fields, unknown)
 
 
 def _require_json(content_type: str) -> None:

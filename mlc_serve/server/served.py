@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry
 
 from mlc_serve.api.endpoint import Asked, Endpoint
+from mlc_serve.protocol.tokenization import TokenizationRequest, TokenizerInfo
 
 
 class Served(Protocol):
@@ -35,6 +36,12 @@ class Served(Protocol):
 
     def endpoint(self, kind: type[Asked]) -> Endpoint[Asked, Any, Any]:
         """Return the endpoint for this kind of request. Raises UnsupportedFieldError if there is none."""
+
+    async def tokenization(self, request: TokenizationRequest) -> str:
+        """Answer a request about tokens or prompts with JSON. Raises UnsupportedFieldError if it has none."""
+
+    def tokenizer_info(self) -> TokenizerInfo:
+        """Return what is known about its tokenizer. Raises UnsupportedFieldError if it has none."""
 
     def card(self) -> dict[str, Any]:
         """Return what it was started with, for display."""

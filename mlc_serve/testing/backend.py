@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Protocol
 
@@ -127,7 +128,7 @@ class FakeBackend:
         start = self.state.num_tokens(step.seq_id)
         self.state.append(step.seq_id, [*step.token_ids, *step.draft_ids])
         targets = tuple(
-            logprobs_of(target, _ranking(self.state.seen(step.seq_id, start + i)), step.num_top_logprobs)
+            _scored(target, _ranking(self.state.seen(step.seq_id, start + i)), step.num_top_logprobs)
             for i, target in enumerate(step.targets or (), 1)
             if target is not None
         )
@@ -159,6 +160,12 @@ def logprobs_of(token_id: int, ranking: Sequence[int], num_top: int) -> TokenLog
     """Return the fake logprobs of a token and of the likeliest ones. Only the alphabet's are likely."""
     ranked = tuple((ranked_id, -(rank + 1) * math.log(2)) for rank, ranked_id in enumerate(ranking))
     return TokenLogprobs(token_id, dict(ranked).get(token_id, _UNLIKELY), ranked[:num_top])
+
+
+def _scored(token_id: int, ranking: Sequence[int], num_top: int) -> TokenLogprobs:
+    """Return the fake logprobs of a prompt's token, with its rank: the last if it is not in the alphabet."""
+    rank = ranking.index(token_id) + 1 if token_id in ranking else len(ranking) + 1
+    return replace(logprobs_of(token_id, ranking, num_top), rank=rank)
 
 
 def likely_letter(stored: Sequence[int], draw: Draw) -> int:

@@ -40,6 +40,14 @@ class FakeServed:
         """Raise UnsupportedFieldError for every kind of request."""
         raise UnsupportedFieldError(f"The model {self.name!r} can't answer a {kind.__name__}.", "model")
 
+    async def tokenization(self, request: object) -> NoReturn:  # noqa: ARG002 - the protocol has it
+        """Raise UnsupportedFieldError."""
+        self.tokenizer_info()
+
+    def tokenizer_info(self) -> NoReturn:
+        """Raise UnsupportedFieldError."""
+        raise UnsupportedFieldError(f"The model {self.name!r} has no tokenizer.", "model")
+
     def card(self) -> dict[str, Any]:
         """Return only the name."""
         return {"name": self.name}

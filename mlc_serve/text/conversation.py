@@ -41,6 +41,10 @@ CheckLength = Callable[[int], object]
 class PromptTemplate(Protocol):
     """Writes a conversation as the text that a model continues."""
 
+    @property
+    def source(self) -> str | None:
+        """The template in Jinja2, or None if it is written in another form."""
+
     def render(
         self,
         conversation: Conversation,

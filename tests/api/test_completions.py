@@ -91,9 +91,9 @@ async def test_echo_with_logprobs_has_the_prompts_first(serve: Serve) -> None:
     reply = await engine.completions.create(prompt=prompt, echo=True, logprobs=1)
     found = reply.choices[0].logprobs
     assert found is not None
-    assert found.tokens == ["<s>", *prompt, "c", "d"]
-    assert found.text_offset == [0, *range(82)]
-    assert [logprob is None for logprob in found.token_logprobs] == [True] + [False] * 82
+    assert found.tokens == ["<s>", *prompt, "c", "d", "</s>"]
+    assert found.text_offset == [0, *range(83)]
+    assert [logprob is None for logprob in found.token_logprobs] == [True] + [False] * 83
     streamed = await parts(engine, prompt, echo=True, logprobs=1)
     logprobs = [choice["logprobs"] for part in streamed for choice in part["choices"]]
     assert [token for part in logprobs for token in part["tokens"]] == found.tokens

@@ -97,7 +97,7 @@ def random_request(rng: random.Random, bench: Bench, request_id: str) -> EngineR
         temperature=rng.choice([0.0, 1.0]),
         max_tokens=rng.choice([None, 0, 1, 5, 12]),
         stop_token_ids=frozenset(rng.choice([b"", b"ae", b"klmnop"])),
-        prompt_logprobs=rng.random() < 0.2,
+        num_prompt_logprobs=2 if rng.random() < 0.2 else None,
     )
 
 
@@ -198,7 +198,7 @@ def assert_prompt_logprobs(bench: Bench, request: EngineRequest) -> None:
     entries = [
         entry.token_id for delta in bench.deltas[request.request_id] for entry in delta.prompt_logprobs
     ]
-    assert entries == (list(request.prompt_ids[1:]) if request.params.prompt_logprobs else [])
+    assert entries == (list(request.prompt_ids[1:]) if request.params.num_prompt_logprobs is not None else [])
 
 
 def test_the_oracle_mix_preempts_and_hits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +282,7 @@ def test_a_cache_smaller_than_one_sequence_is_refused() -> None:
 def test_echo_computes_the_prompt_alone() -> None:
     """max_tokens 0 with prompt logprobs gives these, no token, and LENGTH, in any number of chunks."""
     bench = Bench(prefill_chunk_size=4)
-    bench.submit("a", b"hello there", max_tokens=0, prompt_logprobs=True, num_top_logprobs=2)
+    bench.submit("a", b"hello there", max_tokens=0, num_prompt_logprobs=2)
     bench.finish()
     logprobs = [entry for delta in bench.deltas["a"] for entry in delta.prompt_logprobs]
     assert [entry.token_id for entry in logprobs] == list(b"ello there")
@@ -297,7 +297,7 @@ def test_prompt_logprobs_are_complete_in_spite_of_the_cache() -> None:
     bench = Bench()
     bench.submit("a", b"hello there")
     bench.finish()
-    bench.submit("b", b"hello there", prompt_logprobs=True)
+    bench.submit("b", b"hello there", num_prompt_logprobs=0)
     bench.finish()
     assert sum(len(delta.prompt_logprobs) for delta in bench.deltas["b"]) == 10
     assert bench.num_cached("b") == 0
@@ -308,7 +308,7 @@ def test_prompt_logprobs_come_once_when_preempted() -> None:
     """A preempted request that has given its prompt logprobs does not give them again."""
     bench = Bench(num_pages=8, max_single_sequence_length=32)
     bench.submit("old", b"0123456", max_tokens=24)
-    bench.submit("new", b"abcdefg", max_tokens=24, prompt_logprobs=True)
+    bench.submit("new", b"abcdefg", max_tokens=24, num_prompt_logprobs=0)
     bench.finish()
     assert bench.sample("preemptions_total") > 0
     assert sum(len(delta.prompt_logprobs) for delta in bench.deltas["new"]) == 6

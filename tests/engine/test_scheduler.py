@@ -61,6 +61,22 @@ def test_several_prompts_share_a_step() -> None:
     assert bench.batch == [4, 4, 2]
 
 
+def test_scored_prompts_leave_room_in_a_step() -> None:
+    """Tokens whose logprobs are wanted have a budget of their own, which prompts share."""
+    bench = Bench(prefill_chunk_size=12, max_scored_tokens=4)
+    bench.submit("a", b"a" * 10, max_tokens=1, num_prompt_logprobs=0)
+    bench.submit("b", b"b" * 10, max_tokens=1, num_prompt_logprobs=0)
+    bench.step()
+    assert sum(bench.batch) == 4
+    bench.submit("plain", b"c" * 20, max_tokens=1)
+    bench.step()
+    assert sum(bench.batch) == 12
+    bench.finish()
+    assert [bench.output(name) for name in ("a", "b")] == [
+        oracle(spec(name, name.encode() * 10, max_tokens=1), 64)[0] for name in ("a", "b")
+    ]
+
+
 def test_a_short_prompt_takes_a_free_place_beside_long_ones() -> None:
     """While enough sequences and pages remain for the first in line, any number of short prompts start before
     it.

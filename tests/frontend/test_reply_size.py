@@ -6,7 +6,7 @@ import pytest
 
 from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.errors import InvalidRequestError
-from mlc_serve.frontend.reply_size import MAX_KEPT, bounded, prompt_logprobs
+from mlc_serve.frontend.reply_size import MAX_KEPT, bounded, checked_size, num_per_token
 
 
 def test_choices_and_logprobs_share_the_place() -> None:
@@ -18,11 +18,9 @@ def test_choices_and_logprobs_share_the_place() -> None:
 
 
 def test_prompts_with_too_many_logprobs_are_refused() -> None:
-    """The prompts' logprobs take part of the space, but only if they were asked for."""
-    prompts = [range(2**15)] * 16
-    asked = SamplingParams(num_top_logprobs=1, prompt_logprobs=True)
-    assert prompt_logprobs(asked, prompts, 1) == 2**20
-    assert prompt_logprobs(SamplingParams(num_top_logprobs=1), prompts, 1) == 0
+    """A reply has room for less than all, and what nobody asked for takes none."""
+    assert (num_per_token(None), num_per_token(0), num_per_token(2)) == (0, 1, 3)
+    assert checked_size(MAX_KEPT - 1, "logprobs") == MAX_KEPT - 1
     with pytest.raises(InvalidRequestError, match="fewer prompts") as caught:
-        prompt_logprobs(asked, prompts, 2)
+        checked_size(MAX_KEPT, "logprobs")
     assert caught.value.param == "logprobs"

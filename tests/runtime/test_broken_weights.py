@@ -21,7 +21,7 @@ from tests.checkpoints import write_checkpoint
 
 POISON = 7  # the token whose values overflow float32
 GREEDY = SamplingParams(temperature=0.0, max_tokens=12)
-SCORED = SamplingParams(temperature=0.0, max_tokens=2, num_top_logprobs=3, prompt_logprobs=True)
+SCORED = SamplingParams(temperature=0.0, max_tokens=2, num_top_logprobs=3, num_prompt_logprobs=3)
 NO_NUMBER = "the model's output is not a number"
 
 

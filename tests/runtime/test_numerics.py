@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM
 
 from mlc_serve.config import EngineConfig
-from mlc_serve.engine.backend import SequenceStep
+from mlc_serve.engine.backend import SequenceStep, TokenLogprobs
 from mlc_serve.engine.core import EngineCore
 from mlc_serve.engine.metrics import EngineMetrics
 from mlc_serve.engine.request import EngineRequest
@@ -139,35 +139,41 @@ def prompts_for(shape_vocab: int) -> list[list[int]]:
     return [[int(token) for token in rng.integers(3, shape_vocab, length)] for length in PROMPT_LENGTHS]
 
 
-def scored(pair: Pair, pieces: Sequence[Sequence[int]]) -> list[float]:
-    """Our logprob of each token after the first, when the pieces are appended one after another."""
+def scored(pair: Pair, pieces: Sequence[Sequence[int]]) -> list[TokenLogprobs]:
+    """Our scores of each token after the first, when the pieces are appended one after another."""
     ids = [token for piece in pieces for token in piece]
     backend = pair.ours.backend
     backend.state.clear()
     backend.state.add_sequence(0)
-    logprobs: list[float] = []
+    scores: list[TokenLogprobs] = []
     position = 0
     for piece in pieces:
         position += len(piece)
         targets = [*ids[position - len(piece) + 1 : position], ids[position] if position < len(ids) else None]
-        (result,) = backend.run([SequenceStep(0, list(piece), targets=targets)])
-        logprobs += [score.logprob for score in result.target_logprobs]
+        (result,) = backend.run([SequenceStep(0, list(piece), targets=targets, num_top_logprobs=3)])
+        scores += result.target_logprobs
     backend.state.clear()
-    return logprobs
+    return scores
 
 
 @pytest.mark.parametrize("prefill", [120, 37, 1])
 def test_logprobs_are_transformers_at_every_position(pair: Pair, prefill: int) -> None:
-    """Every token's logprob is within 1e-3, whether it is computed by prefill, in chunks, or by decode."""
+    """Up to rounding, logprobs and ranks are theirs, whether computed by prefill, in chunks, or by decode."""
     prompts = prompts_for(pair.ours.tokenizer.vocab_size)
     ids = prompts[-1] + prompts[-2][:23]
     pieces = [ids[start : start + prefill] for start in range(0, len(ids), prefill)]
     theirs = pair.their_logprobs(ids)
     expected = [float(theirs[i, token]) for i, token in enumerate(ids[1:])]
-    ours = scored(pair, pieces)
+    scores = scored(pair, pieces)
+    ours = [score.logprob for score in scores]
     assert len(ours) == len(expected)
     assert max(abs(a - b) for a, b in zip(ours, expected, strict=True)) < ROUNDING
     assert all(math.isfinite(value) for value in ours)
+    for score, row, own in zip(scores, theirs, expected, strict=False):
+        assert score.rank is not None
+        assert (row > own + ROUNDING).sum() < score.rank <= (row > own - ROUNDING).sum()
+        best = np.sort(row)[::-1][:3]
+        assert np.abs(best - [logprob for _, logprob in score.top]).max() < ROUNDING
 
 
 @pytest.mark.parametrize(("chunk_size", "mode"), [(1024, "hybrid"), (24, "hybrid"), (24, "chunked")])

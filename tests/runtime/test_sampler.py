@@ -289,3 +289,11 @@ def test_rows_with_a_target_are_scored(sampler: Sampler) -> None:
     scores = sampler.score(np.stack([ROW, ROW * 2, ROW]), [3, None, 0], 1)
     assert [(one.token_id, one.top[0][0], len(one.top)) for one in scores] == [(3, 1, 1), (0, 1, 1)]
     assert scores[0].logprob - scores[1].logprob == pytest.approx(float(ROW[3] - ROW[0]))
+
+
+def test_a_scored_token_has_its_place_among_all(sampler: Sampler) -> None:
+    """Its rank is where the list of all tokens has it, also if others are as likely."""
+    row = np.array([0.5, 2.0, 0.5, -1.0, 0.5], np.float32)
+    scores = sampler.score(np.tile(row, (len(row) + 1, 1)), [None, *range(len(row))], len(row))
+    assert [score.rank for score in scores] == [2, 1, 3, 5, 4]
+    assert all(score.top[(score.rank or 0) - 1] == (score.token_id, score.logprob) for score in scores)

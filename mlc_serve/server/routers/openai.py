@@ -124,7 +124,7 @@ async def _first_answer(
 
 def _whole(reply: WholeReply[ChatCompletion | Completion]) -> Response:
     """Return a whole reply. With logprobs it is sent in many pieces, so that others get their turns."""
-    if not reply.logprobs:
+    if not reply.has_logprobs:
         return Response("".join(reply.json()), media_type="application/json")
     return StreamingResponse(_in_turns(reply.json()), media_type="application/json")
 

@@ -43,12 +43,18 @@ class ChatTemplate(PromptTemplate):
         sources = {"default": source} if isinstance(source, str) else dict(source)
         if not sources:
             raise CheckpointError("the chat template is an empty list")
+        self._source = sources.get("default")
         self._templates: dict[str, _Template] = {}
         for name, text in sources.items():
             try:
                 self._templates[name] = _Template(text, special_tokens or {}, control_texts)
             except CheckpointError as error:
                 raise CheckpointError(f"the chat template {reprlib.repr(name)} {error}") from error
+
+    @property
+    def source(self) -> str | None:
+        """The template that is used without tools; None if there is none."""
+        return self._source
 
     def render(
         self,

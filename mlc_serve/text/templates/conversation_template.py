@@ -76,6 +76,10 @@ class ConversationTemplate(PromptTemplate):
             raise CheckpointError(f"conv_template.{fault}")
         return template
 
+    @property
+    def source(self) -> None:
+        """None, since the template is not written in Jinja2."""
+
     def _fault(self) -> str | None:
         """Return what is wrong with the template although its types are right, or None if nothing is."""
         if "assistant" not in self.roles:

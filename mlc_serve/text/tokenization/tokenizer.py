@@ -4,16 +4,19 @@ thread may use it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 
 from mlc_serve.errors import CheckpointError, InvalidRequestError, RequestFailedError
 from mlc_serve.text.pieces import Piece, PieceEncoder
+from mlc_serve.text.tokenization.description import read_description
 from mlc_serve.text.tokenization.faults import tokenizer_faults
 from mlc_serve.text.tokenization.files import read_tokenizer
 from mlc_serve.text.tokenization.token_bytes import EntryDecoder
+from mlc_serve.text.tokenization.token_starts import token_starts
 
 # Some models mark these as special, but they are part of an answer: tool calls are found by them.
 _VISIBLE_TAGS = frozenset({"<tool_call>", "</tool_call>"})
@@ -28,10 +31,11 @@ class Tokenizer:
     The bytes of consecutive tokens concatenate to the UTF-8 of their text, even if one character is spread
     over several tokens. Ids without an entry (models pad their vocabulary) have no bytes; `vocab_size` is one
     more than the highest id with an entry. `special_texts` are the texts that `encode` turns into control
-    tokens wherever they occur.
+    tokens wherever they occur. `description` is what its files say about it.
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+    def __init__(self, tokenizer: tokenizers.Tokenizer, description: Mapping[str, Any] | None = None) -> None:
+        self.description = description or {}
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
@@ -65,7 +69,7 @@ class Tokenizer:
         """
         try:
             with tokenizer_faults(lambda fault: CheckpointError(f"the tokenizer can't be used: {fault}")):
-                tokenizer = cls(read_tokenizer(Path(path)))
+                tokenizer = cls(read_tokenizer(Path(path)), read_description(Path(path)))
             tokenizer.encode("", add_special_tokens=True)  # fails if its begin or end token is unknown
         except RequestFailedError as error:
             raise CheckpointError(f"{path}: {error}") from error
@@ -85,6 +89,13 @@ class Tokenizer:
             (encoded,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         return encoded.ids
 
+    def encode_with_starts(self, text: str, *, add_special_tokens: bool) -> tuple[list[int], list[int]]:
+        """Return the ids that `encode` returns, and for each how many characters are complete before it."""
+        _check_unicode(text)
+        with tokenizer_faults(_cannot_read):
+            (encoded,) = self._tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)
+        return encoded.ids, token_starts(encoded, self.token_text)
+
     def encode_pieces(self, pieces: Sequence[Piece]) -> list[int]:
         """Return the ids of the joined pieces, in which only the control pieces are control tokens.
 
@@ -100,13 +111,14 @@ class Tokenizer:
         """Return the fewest tokens that a text of this length can have, given the longest entry."""
         return -(-num_characters // self._most_characters)
 
-    def decode(self, token_ids: Iterable[int]) -> str:
-        """Return the text of a whole sequence, without special tokens.
+    def decode(self, token_ids: Iterable[int], *, shows_special: bool = False) -> str:
+        """Return the text of a whole sequence, without special tokens or with their names.
 
         Bytes that are not UTF-8 become U+FFFD. The space that some tokenizers put before or after every text
         is removed again.
         """
-        text = b"".join(map(self.shown_bytes, token_ids)).decode(errors="replace")
+        bytes_of = self.token_bytes if shows_special else self.shown_bytes
+        text = b"".join(map(bytes_of, token_ids)).decode(errors="replace")
         text = text.removesuffix(" ") if self.strips_last_space else text
         return text.removeprefix(" ") if self.strips_leading_space else text
 
@@ -114,6 +126,11 @@ class Tokenizer:
         """Return the id of an entry, such as the name of a special token, or None if there is none."""
         found: int | None = self._tokenizer.token_to_id(entry)
         return found
+
+    def entry(self, token_id: int) -> str:
+        """Return the id's entry as the vocabulary writes it, empty for an id without one."""
+        found: str | None = self._tokenizer.id_to_token(token_id)
+        return found or ""
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the id's bytes: for a special token those of its name, for an id without an entry none."""
