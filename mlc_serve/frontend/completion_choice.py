@@ -11,7 +11,7 @@ from mlc_serve.frontend.completion_logprobs import (
     WholeCompletionLogprobs,
     joined,
 )
-from mlc_serve.frontend.reply_fields import wire_reason
+from mlc_serve.frontend.reply_fields import stop_fields, wire_reason
 from mlc_serve.protocol.replies import ChoiceEnd, CompletionChoice, CompletionLogprobs
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
@@ -61,8 +61,8 @@ class CompletionWriter:
         logprobs = self._logprobs_of(delta, begins) if self._options.logprobs else None
         if not text and delta.finish_reason is None and (logprobs is None or not logprobs.tokens):
             return None
-        end = wire_reason(delta.finish_reason)
-        return CompletionChoice(index=self._index, text=text, logprobs=logprobs, finish_reason=end)
+        end, stop = wire_reason(delta.finish_reason), stop_fields(delta.stop_string)
+        return CompletionChoice(index=self._index, text=text, logprobs=logprobs, finish_reason=end, **stop)
 
     def _logprobs_of(self, delta: TextDelta, begins: bool) -> CompletionLogprobs:
         first = [self._logprobs.first_of_prompt(self._prompt.token_ids[0])] if begins else []
@@ -77,6 +77,7 @@ class WholeCompletionWriter:
         self._parts = CompletionWriter(index, prompt, tokenizer, replace(options, logprobs=False))
         self._text = StringIO()
         self._end: ChoiceEnd | None = None
+        self._stop: dict[str, str] = {}
         self._has_logprobs = options.logprobs
         self.logprobs = WholeCompletionLogprobs(tokenizer, echo=options.echo)
         if options.echo:
@@ -88,10 +89,13 @@ class WholeCompletionWriter:
         if part is not None:
             self._text.write(part.text)
             self._end = part.finish_reason
+            self._stop = stop_fields(part.stop_reason)
         if self._has_logprobs:
             self.logprobs.add((*delta.prompt_logprobs, *delta.logprobs))
 
     def choice(self) -> CompletionChoice:
         """Return the whole choice. Call this after its last delta."""
         text = self._text.getvalue()
-        return CompletionChoice(index=self._index, text=text, logprobs=None, finish_reason=self._end)
+        return CompletionChoice(
+            index=self._index, text=text, logprobs=None, finish_reason=self._end, **self._stop
+        )
