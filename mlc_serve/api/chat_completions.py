@@ -41,13 +41,13 @@ class ChatCompletions:
         self, request: ChatCompletionRequest, request_id: str, owner: str
     ) -> WholeReply[ChatCompletion] | ReplyStream[ChatCompletionChunk]:
         """See Endpoint.respond."""
-        prompt_ids = await self._prompt_ids(request)
+        prompt_ids = await self.prompt_ids(request)
         params = _generation_params(request, self._model, owner)
         if request.stream:
             return self._stream(request, prompt_ids, params, request_id)
         return await self._collect(request, prompt_ids, params, request_id)
 
-    async def _prompt_ids(self, request: ChatCompletionRequest) -> list[int]:
+    async def prompt_ids(self, request: ChatCompletionRequest) -> list[int]:
         """Return the prompt's tokens. If the text is long, or the template turns out to take many steps, they
         are made on another thread.
         """
@@ -116,7 +116,7 @@ class ChatCompletions:
             if request.wants_usage:
                 yield [chunk(choices=[], usage=usage.usage)]
 
-        return ReplyStream(parts(), lambda part: chunk_of(_text_choice(part)))
+        return ReplyStream(parts(), lambda part: chunk_of(_text_choice(part)), lambda: usage.usage)
 
 
 def _text_choice(part: TextPart) -> ChatChunkChoice:

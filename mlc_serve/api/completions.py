@@ -108,7 +108,7 @@ class Completions:
             if request.wants_usage:
                 yield [chunk(choices=[], usage=usage.usage)]
 
-        return ReplyStream(parts(), lambda part: chunk_of(_text_choice(part)))
+        return ReplyStream(parts(), lambda part: chunk_of(_text_choice(part)), lambda: usage.usage)
 
     def _writers(self, kind: type[Writer], request: CompletionRequest, prompts: list[Prompt]) -> list[Writer]:
         options = CompletionOptions(request.echo, request.suffix or "", request.logprobs is not None)
