@@ -8,7 +8,7 @@ from functools import partial
 
 from mlc_serve.api.chat_completions import ChatCompletions
 from mlc_serve.api.long_texts import LongTexts, is_long
-from mlc_serve.frontend.anthropic.chat_request import chat_request, counted_request
+from mlc_serve.frontend.anthropic.chat_request import anthropics_names, chat_request, counted_request
 from mlc_serve.frontend.anthropic.message import message_reply
 from mlc_serve.frontend.anthropic.message_events import EventPart, MessageEvents, text_event
 from mlc_serve.protocol.anthropic.reply import MessageEvent, MessageReply, TokenCount
@@ -35,8 +35,9 @@ class Messages:
         self, request: MessagesRequest, request_id: str, owner: str
     ) -> WholeReply[MessageReply] | ReplyStream[MessageEvent]:
         """See Endpoint.respond."""
-        asked = await _translated(partial(chat_request, request), request, self._long_texts)
-        reply = await self._chat.respond(asked, request_id, owner)
+        with anthropics_names():
+            asked = await _translated(partial(chat_request, request), request, self._long_texts)
+            reply = await self._chat.respond(asked, request_id, owner)
         if isinstance(reply, WholeReply):
             return WholeReply(message_reply(reply.outline, request))
         events = MessageEvents(request, request_id, request.model or self._model)
@@ -57,8 +58,9 @@ class MessageTokens:
         owner: str,  # noqa: ARG002 - the protocol has it
     ) -> WholeReply[TokenCount]:
         """See Endpoint.respond."""
-        asked = await _translated(partial(counted_request, request), request, self._long_texts)
-        return WholeReply(TokenCount(input_tokens=len(await self._chat.prompt_ids(asked))))
+        with anthropics_names():
+            asked = await _translated(partial(counted_request, request), request, self._long_texts)
+            return WholeReply(TokenCount(input_tokens=len(await self._chat.prompt_ids(asked))))
 
 
 async def _translated(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from mlc_serve.errors import RequestError
 from mlc_serve.frontend.anthropic.chat_messages import chat_messages, is_continued
 from mlc_serve.protocol.anthropic.request import (
     CountTokensRequest,
@@ -22,6 +25,12 @@ _TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _SCHEMA_NAME = "output"
 # Limits the tokens of reasoning, if chat completions can.
 _REASONING_LIMIT = "max_reasoning_tokens"
+# Fields of chat completions, and what Anthropic's clients call them.
+_NAMES = (
+    ("response_format.json_schema", "output_config.format"),
+    ("response_format", "output_config.format"),
+    (".function.parameters", ".input_schema"),
+)
 
 
 def chat_request(request: MessagesRequest) -> ChatCompletionRequest:
@@ -40,6 +49,19 @@ def chat_request(request: MessagesRequest) -> ChatCompletionRequest:
 def counted_request(request: CountTokensRequest) -> ChatCompletionRequest:
     """Return a chat completion with the same prompt as that of a request whose tokens are counted."""
     return validated(ChatCompletionRequest, _prompt_fields(request))
+
+
+@contextmanager
+def anthropics_names() -> Iterator[None]:
+    """Change errors that name a field of the chat completion so that they name the field that was sent."""
+    try:
+        yield
+    except RequestError as error:
+        for name, own in _NAMES:
+            if error.param is not None and name in error.param:
+                param, message = (text.replace(name, own) for text in (error.param, error.message))
+                raise type(error)(message, param) from error
+        raise
 
 
 def _prompt_fields(request: MessagesPrompt) -> dict[str, Any]:
