@@ -67,7 +67,8 @@ async def _translated(
     translate: Callable[[], ChatCompletionRequest], request: MessagesPrompt, long_texts: LongTexts
 ) -> ChatCompletionRequest:
     """Return a request's translation, which is made on another thread if the request is long."""
-    if is_long(request.messages, request.system, request.tools):
+    schemas = (request.tools, request.output_config, request.output_format)
+    if is_long(request.messages, request.system, schemas):
         return await long_texts.read(translate)
     return translate()
 

@@ -12,7 +12,7 @@ from mlc_serve.protocol.first_faults import FIRST_FAULTS
 from mlc_serve.protocol.refusals import refuse_invalid, refuse_unsupported
 from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
 
-_NOT_CACHED_BY_MARKS = WithoutEffect("the prefix cache needs no marks; it keeps what was used most recently")
+NOT_CACHED_BY_MARKS = WithoutEffect("the prefix cache needs no marks; it keeps what was used most recently")
 _FROM_CITATIONS = WithoutEffect("the model sees the text alone")
 _ONLY_CLIENTS_TOOLS = WithoutEffect("all tools are the client's")
 
@@ -21,7 +21,7 @@ class TextBlock(RequestPart):
     """A text."""
 
     PLACE: ClassVar = "messages.content"
-    WITHOUT_EFFECT: ClassVar = {"cache_control": _NOT_CACHED_BY_MARKS, "citations": _FROM_CITATIONS}
+    WITHOUT_EFFECT: ClassVar = {"cache_control": NOT_CACHED_BY_MARKS, "citations": _FROM_CITATIONS}
 
     type: Literal["text"] = Field(description="The kind of block.")
     text: str = Field(description="The text.")
@@ -32,7 +32,7 @@ class ThinkingBlock(RequestPart):
 
     PLACE: ClassVar = "messages.content"
     WITHOUT_EFFECT: ClassVar = {
-        "cache_control": _NOT_CACHED_BY_MARKS,
+        "cache_control": NOT_CACHED_BY_MARKS,
         "signature": WithoutEffect("clients may change what the model has thought"),
     }
 
@@ -45,7 +45,7 @@ class RedactedThinkingBlock(RequestPart):
 
     PLACE: ClassVar = "messages.content"
     WITHOUT_EFFECT: ClassVar = {
-        "cache_control": _NOT_CACHED_BY_MARKS,
+        "cache_control": NOT_CACHED_BY_MARKS,
         "data": WithoutEffect("only the server that encrypted it can read it"),
     }
 
@@ -57,7 +57,7 @@ class ToolUseBlock(RequestPart):
 
     PLACE: ClassVar = "messages.content"
     WITHOUT_EFFECT: ClassVar = {
-        "cache_control": _NOT_CACHED_BY_MARKS,
+        "cache_control": NOT_CACHED_BY_MARKS,
         "caller": _ONLY_CLIENTS_TOOLS,
         "toolset_name": _ONLY_CLIENTS_TOOLS,
     }
@@ -95,7 +95,7 @@ class ToolResultBlock(RequestPart):
 
     PLACE: ClassVar = "messages.content"
     WITHOUT_EFFECT: ClassVar = {
-        "cache_control": _NOT_CACHED_BY_MARKS,
+        "cache_control": NOT_CACHED_BY_MARKS,
         "toolset_name": _ONLY_CLIENTS_TOOLS,
     }
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, FailFast, Field
+from pydantic import BeforeValidator, FailFast, Field, model_validator
 
-from mlc_serve.protocol.anthropic.blocks import MessagesTurn, Texts
+from mlc_serve.protocol.anthropic.blocks import NOT_CACHED_BY_MARKS, MessagesTurn, Texts
 from mlc_serve.protocol.fields import AsInteger, Integer, JsonObject, Share, StopStrings, Text
 from mlc_serve.protocol.first_faults import FIRST_FAULTS
-from mlc_serve.protocol.refusals import refuse_unsupported
+from mlc_serve.protocol.refusals import refuse_invalid, refuse_unsupported
 from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
 from mlc_serve.protocol.unknown_fields import UnknownFields
 
-_NOT_CACHED_BY_MARKS = WithoutEffect("the prefix cache needs no marks; it keeps what was used most recently")
 _NO_ACCOUNTS = WithoutEffect("the server does not distinguish end users or accounts")
 _ONE_SERVER = WithoutEffect("there is one model and one way to serve it")
 _NOTHING_IS_KEPT = WithoutEffect("the server keeps no conversations; send all messages", only=())
@@ -35,7 +34,7 @@ class MessagesTool(RequestPart):
 
     PLACE: ClassVar = "tools"
     WITHOUT_EFFECT: ClassVar = {
-        "cache_control": _NOT_CACHED_BY_MARKS,
+        "cache_control": NOT_CACHED_BY_MARKS,
         "defer_loading": WithoutEffect("the model sees all tools"),
         "eager_input_streaming": WithoutEffect("arguments are always sent while they are generated"),
         "allowed_callers": WithoutEffect("only the model calls tools", only=(["direct"],)),
@@ -65,6 +64,12 @@ class MessagesToolChoice(RequestPart):
     disable_parallel_tool_use: bool = Field(
         default=False, description="If true, a reply ends after its first call."
     )
+
+    @model_validator(mode="after")
+    def _one_tool_has_a_name(self) -> MessagesToolChoice:
+        if (self.type == "tool") != (self.name is not None):
+            refuse_invalid("is needed with type `tool`, and only there", "name")
+        return self
 
 
 class Thinking(RequestPart):
@@ -136,7 +141,7 @@ class MessagesPrompt(RequestPart):
     """The fields from which a prompt is made."""
 
     WITHOUT_EFFECT: ClassVar = {
-        "cache_control": _NOT_CACHED_BY_MARKS,
+        "cache_control": NOT_CACHED_BY_MARKS,
         "metadata": _NO_ACCOUNTS,
         "user_profile_id": _NO_ACCOUNTS,
         "workspace_id": _NO_ACCOUNTS,

@@ -60,6 +60,7 @@ def test_the_usual_fields_are_known() -> None:
         ),
         ({"tools": [{"type": "web_search_20250305", "name": "w"}]}, UnsupportedFieldError, "tools.0.type"),
         ({"tools": [{"name": "f"}]}, InvalidRequestError, "tools.0.input_schema"),
+        ({"tool_choice": {"type": "tool"}}, InvalidRequestError, "tool_choice.name"),
         ({"container": "c"}, UnsupportedFieldError, "container"),
         ({"mcp_servers": [{"name": "m"}]}, UnsupportedFieldError, "mcp_servers"),
         (
