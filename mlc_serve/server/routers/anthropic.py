@@ -35,7 +35,13 @@ from mlc_serve.server.middleware.request_log import RequestRecord, record_of
 from mlc_serve.server.serving import serving_of
 from mlc_serve.server.sse import EventForm, event
 
-_STREAM = {"schema": {"type": "string", "description": "Events whose data has the event's name as `type`."}}
+_STREAM = {
+    "schema": {
+        "type": "object",
+        "description": "Events. The data is an object whose `type` is the event's name.",
+        "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    }
+}
 _REPLIES: dict[int | str, dict[str, Any]] = {
     200: {"model": MessageReply, "content": {"text/event-stream": _STREAM}}
 }
