@@ -8,13 +8,33 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 from made_section import DOCS, MadeSection, main, table_row
 from pydantic.fields import FieldInfo
 
+from mlc_serve.protocol.anthropic.blocks import (
+    MessagesTurn,
+    RedactedThinkingBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+)
+from mlc_serve.protocol.anthropic.request import (
+    ContextManagement,
+    CountTokensRequest,
+    MessagesPrompt,
+    MessagesRequest,
+    MessagesTool,
+    MessagesToolChoice,
+    OutputConfig,
+    OutputFormat,
+    Thinking,
+)
 from mlc_serve.protocol.debug import DebugConfig
 from mlc_serve.protocol.messages import (
     CalledFunction,
@@ -55,14 +75,33 @@ PARTS: dict[str, type[RequestPart]] = {
 }
 
 
-def tables() -> str:
+ANTHROPICS_PARTS: dict[str, type[RequestPart]] = {
+    "Messages and count_tokens": MessagesPrompt,
+    "Messages": MessagesRequest,
+    "count_tokens": CountTokensRequest,
+    "`messages` of Anthropic's API": MessagesTurn,
+    "`text`, a block": TextBlock,
+    "`thinking`, a block": ThinkingBlock,
+    "`redacted_thinking`, a block": RedactedThinkingBlock,
+    "`tool_use`, a block": ToolUseBlock,
+    "`tool_result`, a block": ToolResultBlock,
+    "`tools` of Anthropic's API": MessagesTool,
+    "`tool_choice`": MessagesToolChoice,
+    "`thinking`": Thinking,
+    "`output_config`": OutputConfig,
+    "`output_config.format`": OutputFormat,
+    "`context_management`": ContextManagement,
+}
+
+
+def tables(parts: Mapping[str, type[RequestPart]]) -> str:
     """A table for each kind of object in a request. Fields of both requests are only in the first table."""
-    return "\n".join(_table(title, kind) for title, kind in PARTS.items())
+    return "\n".join(_table(title, kind) for title, kind in parts.items())
 
 
 def _table(title: str, kind: type[RequestPart]) -> str:
     base = kind.__mro__[1]
-    shared = base.model_fields if issubclass(base, GenerationRequest) else {}
+    shared = base.model_fields if issubclass(base, RequestPart) else {}
     schemas = kind.model_json_schema()["properties"]
     rows = [
         _honoured(name, kind.model_fields[attribute], schemas[name])
@@ -126,9 +165,20 @@ def _range(schema: dict[str, Any]) -> str:
     return "" if low is None else f" of at least {low:g}"
 
 
-SECTION = MadeSection(
-    DOCS / "api.md", "<!-- fields: made by scripts/render_fields.py -->", "<!-- end of fields -->", tables
-)
+SECTIONS = [
+    MadeSection(
+        DOCS / "api.md",
+        "<!-- fields: made by scripts/render_fields.py -->",
+        "<!-- end of fields -->",
+        partial(tables, PARTS),
+    ),
+    MadeSection(
+        DOCS / "api.md",
+        "<!-- Anthropic's fields: made by scripts/render_fields.py -->",
+        "<!-- end of Anthropic's fields -->",
+        partial(tables, ANTHROPICS_PARTS),
+    ),
+]
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__, [SECTION]))
+    sys.exit(main(__doc__, SECTIONS))

@@ -25,6 +25,7 @@ SLOW_PATHS = (
     "chat/test_session.py",
     "cli/test_chat.py",
     "cli/test_compile.py",
+    "clients",
     "compiler",
     "demo",
     "e2e",

@@ -27,6 +27,7 @@ from mlc_serve.api.completions import Completions
 from mlc_serve.api.endpoint import Asked, Endpoint
 from mlc_serve.api.generation import Generation
 from mlc_serve.api.long_texts import LongTexts
+from mlc_serve.api.messages import Messages, MessageTokens
 from mlc_serve.api.output_forms import OutputForms
 from mlc_serve.api.places import Places
 from mlc_serve.api.queued_tokens import QueuedTokens
@@ -43,6 +44,7 @@ from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.params import GenerationParams, check_prompt, check_sampling
 from mlc_serve.grammar import Grammars
 from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.protocol.anthropic.request import CountTokensRequest, MessagesRequest
 from mlc_serve.protocol.openai import ChatCompletionRequest, CompletionRequest
 from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion
 from mlc_serve.protocol.tokenization import TokenizationRequest, TokenizerInfo
@@ -122,11 +124,15 @@ class AsyncMLCEngine:
         forms = OutputForms(Grammars(model.tokenizer, model.info.vocab_size), self._long_texts)
         chat = ChatCompletions(model, self._generation, self._long_texts, forms)
         completions = Completions(model, self._generation, self._long_texts, forms)
-        self.chat = Chat(Endpoint(ChatCompletionRequest, "chatcmpl", chat, self.reserve))
-        self.completions = Endpoint(CompletionRequest, "cmpl", completions, self.reserve)
+        messages = Messages(model.name, chat, self._long_texts)
+        tokens = MessageTokens(chat, self._long_texts)
+        self.chat = Chat(Endpoint(ChatCompletionRequest, "chatcmpl-", chat, self.reserve))
+        self.completions = Endpoint(CompletionRequest, "cmpl-", completions, self.reserve)
         self._endpoints: dict[type[Any], Endpoint[Any, Any, Any]] = {
             ChatCompletionRequest: self.chat.completions,
             CompletionRequest: self.completions,
+            MessagesRequest: Endpoint(MessagesRequest, "msg_", messages, self.reserve),
+            CountTokensRequest: Endpoint(CountTokensRequest, "count_", tokens, self.reserve),
         }
 
     # Generating text -------------------------------------------------------------------------------------

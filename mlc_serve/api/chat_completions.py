@@ -54,7 +54,7 @@ class ChatCompletions:
     ) -> WholeReply[ChatCompletion] | ReplyStream[ChatCompletionChunk]:
         """See Endpoint.respond."""
         arrival = time.monotonic()
-        prompt_ids = await self._prompt_ids(request)
+        prompt_ids = await self.prompt_ids(request)
         grammar = await self._output_forms.template(output_grammar(request))
         params = _generation_params(request, len(prompt_ids), self._model, owner)
         params = replace(params, arrival=arrival, grammar=grammar)
@@ -62,7 +62,7 @@ class ChatCompletions:
             return self._stream(request, prompt_ids, params, request_id)
         return await self._collect(request, prompt_ids, params, request_id)
 
-    async def _prompt_ids(self, request: ChatCompletionRequest) -> list[int]:
+    async def prompt_ids(self, request: ChatCompletionRequest) -> list[int]:
         """Return the prompt's tokens. If the text is long, or the template turns out to take many steps, they
         are made on another thread.
         """
@@ -147,7 +147,7 @@ class ChatCompletions:
             if request.wants_usage:
                 yield [chunk(choices=[], usage=usage.usage)]
 
-        return ReplyStream(parts(), lambda part: chunk_of(_text_choice(part)))
+        return ReplyStream(parts(), lambda part: chunk_of(_text_choice(part)), lambda: usage.usage)
 
 
 def _text_choice(part: TextPart) -> ChatChunkChoice:

@@ -115,7 +115,7 @@ class Completions:
             if request.wants_usage:
                 yield [chunk(choices=[], usage=usage.usage)]
 
-        return ReplyStream(parts(), lambda part: chunk_of(_text_choice(part)))
+        return ReplyStream(parts(), lambda part: chunk_of(_text_choice(part)), lambda: usage.usage)
 
     def _writers(self, request: CompletionRequest, prompts: list[Prompt]) -> list[CompletionWriter]:
         """Return a writer for each choice. The first choice of each prompt has its prompt_logprobs."""

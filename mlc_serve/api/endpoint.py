@@ -9,21 +9,22 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Generic, Literal, Protocol, TypeVar, overload
 
+from mlc_serve.protocol.anthropic.request import MessagesPrompt
 from mlc_serve.protocol.errors import validated
 from mlc_serve.protocol.openai import GenerationRequest
-from mlc_serve.protocol.replies import ChatCompletion, Completion
-from mlc_serve.protocol.reply_stream import Chunk, ReplyStream
+from mlc_serve.protocol.replies import Reply
+from mlc_serve.protocol.reply_stream import ReplyStream
 from mlc_serve.protocol.whole_reply import WholeReply
 
 # Reserves places for that many choices until the context is left. Raises a RequestError if too few are free.
 Reserve = Callable[[int], AbstractContextManager[None]]
 
-Asked = TypeVar("Asked", bound=GenerationRequest)
-Asked_contra = TypeVar("Asked_contra", bound=GenerationRequest, contravariant=True)
-Whole = TypeVar("Whole", bound=ChatCompletion | Completion)
-Whole_co = TypeVar("Whole_co", bound=ChatCompletion | Completion, covariant=True)
-Part = TypeVar("Part", bound=Chunk)
-Part_co = TypeVar("Part_co", bound=Chunk, covariant=True)
+Asked = TypeVar("Asked", bound=GenerationRequest | MessagesPrompt)
+Asked_contra = TypeVar("Asked_contra", bound=GenerationRequest | MessagesPrompt, contravariant=True)
+Whole = TypeVar("Whole", bound=Reply)
+Whole_co = TypeVar("Whole_co", bound=Reply, covariant=True)
+Part = TypeVar("Part", bound=Reply)
+Part_co = TypeVar("Part_co", bound=Reply, covariant=True)
 
 
 class Responder(Protocol[Asked_contra, Whole_co, Part_co]):
@@ -63,7 +64,7 @@ class Endpoint(Generic[Asked, Whole, Part]):
         """
         request = validated(self._kind, {**fields, "stream": stream})
         with self.reserve(request):
-            reply = await self.respond(request, f"{self.prefix}-{uuid.uuid4().hex}")
+            reply = await self.respond(request, f"{self.prefix}{uuid.uuid4().hex}")
         return reply.chunks(self.reserve(request)) if isinstance(reply, ReplyStream) else reply.typed()
 
     def reserve(self, request: Asked) -> AbstractContextManager[None]:

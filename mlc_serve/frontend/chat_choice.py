@@ -6,11 +6,12 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from typing import Any
 
 from mlc_serve.frontend.chat_logprobs import ChatLogprobsWriter
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.logprob_table import LogprobTable
-from mlc_serve.frontend.reply_fields import wire_reason
+from mlc_serve.frontend.reply_fields import stop_fields, wire_reason
 from mlc_serve.protocol.replies import (
     AssistantMessage,
     ChatChoice,
@@ -92,6 +93,7 @@ class ChatMessageWriter:
         self._content = StringIO()
         self._calls: list[ParsedCall] = []
         self._end: ChoiceEnd | None = None
+        self._stop: dict[str, str] = {}
         self.logprobs = LogprobTable()
 
     def add(self, delta: TextDelta) -> None:
@@ -102,6 +104,7 @@ class ChatMessageWriter:
         self._content.write(part.content)
         self._calls += part.calls
         self._end = part.finish_reason
+        self._stop = stop_fields(delta.stop_string)
         self.logprobs.add(delta.logprobs)
 
     @property
@@ -112,14 +115,18 @@ class ChatMessageWriter:
     def choice(self) -> ChatChoice:
         """Return the whole choice. Call this after its last delta."""
         content = self._content.getvalue()
-        called = {"tool_calls": [_tool_call(call) for call in self._calls]} if self._calls else {}
+        called: dict[str, Any] = (
+            {"tool_calls": [_tool_call(call) for call in self._calls]} if self._calls else {}
+        )
         message = AssistantMessage(
             role="assistant",
             content=None if self._calls and not content.strip() else content,
             refusal=None,
             **called,
         )
-        return ChatChoice(index=self._index, message=message, logprobs=None, finish_reason=self._end)
+        return ChatChoice(
+            index=self._index, message=message, logprobs=None, finish_reason=self._end, **self._stop
+        )
 
 
 class ChatChunkWriter:
@@ -153,7 +160,8 @@ class ChatChunkWriter:
             logprobs = None
         if part.finish_reason is not None:
             self.has_ended = True
-            yield self._part(ChatDelta(), end=part.finish_reason)
+            stop = stop_fields(delta.stop_string)
+            yield self._part(ChatDelta(), end=part.finish_reason).model_copy(update=stop)
 
     def _logprobs_due(self, delta: TextDelta) -> bool:
         return self._options.logprobs and bool(delta.logprobs)

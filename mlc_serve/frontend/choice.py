@@ -20,7 +20,7 @@ class TextDelta:
     `token_ids` are all generated tokens up to and including a stop token or the one that completed a stop
     string. `logprobs`, if asked for, has an entry for each of them; for a stop token, whose text isn't shown,
     only if that was asked for. The `prompt_logprobs` of all deltas, if asked for, are those of the prompt's
-    tokens from the second on.
+    tokens from the second on. `stop_string` is the one that ended the text, in the last delta.
     """
 
     index: int
@@ -30,6 +30,7 @@ class TextDelta:
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     num_cached_tokens: int = 0
     finish_reason: FinishReason | None = None
+    stop_string: str | None = None
 
 
 def choices(count: int, params: GenerationParams, tokenizer: Tokenizer) -> list[Choice]:
@@ -79,6 +80,7 @@ class Choice:
             prompt_logprobs=delta.prompt_logprobs,
             num_cached_tokens=delta.num_cached_tokens,
             finish_reason=FinishReason.STOP if stopped else delta.finish_reason,
+            stop_string=None if self._stop_search is None else self._stop_search.found,
         )
 
     def _listed(self, logprobs: tuple[TokenLogprobs, ...], num_shown: int) -> tuple[TokenLogprobs, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
+from typing import Any
 
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.completion_logprobs import (
@@ -14,7 +15,7 @@ from mlc_serve.frontend.completion_logprobs import (
 )
 from mlc_serve.frontend.completion_prompt import Prompt
 from mlc_serve.frontend.prompt_logprobs import PromptLogprobsParts, PromptLogprobsWriter, PromptScores
-from mlc_serve.frontend.reply_fields import wire_reason
+from mlc_serve.frontend.reply_fields import stop_fields, wire_reason
 from mlc_serve.protocol.replies import ChoiceEnd, CompletionChoice, CompletionLogprobs
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
@@ -68,9 +69,8 @@ class CompletionWriter:
         if not (text or delta.finish_reason or of_prompt or (logprobs is not None and logprobs.tokens)):
             return None
         end = wire_reason(delta.finish_reason)
-        return CompletionChoice(
-            index=self._index, text=text, logprobs=logprobs, finish_reason=end, **of_prompt
-        )
+        further: dict[str, Any] = {**of_prompt, **stop_fields(delta.stop_string)}
+        return CompletionChoice(index=self._index, text=text, logprobs=logprobs, finish_reason=end, **further)
 
     def _logprobs_of(self, delta: TextDelta, begins: bool) -> CompletionLogprobs:
         if not self._options.echo:
@@ -99,6 +99,7 @@ class WholeCompletionWriter:
         self._parts = CompletionWriter(index, prompt, tokenizer, text_only)
         self._text = StringIO()
         self._end: ChoiceEnd | None = None
+        self._ended_by: dict[str, Any] = {}
         self._scores = scores
         self._prompt_logprobs = PromptLogprobsWriter(tokenizer, options.num_prompt_top or 0)
         echoed = prompt if options.echo else None
@@ -110,6 +111,7 @@ class WholeCompletionWriter:
         if part is not None:
             self._text.write(part.text)
             self._end = part.finish_reason
+            self._ended_by = stop_fields(part.stop_reason)
         if delta.prompt_logprobs:
             self._scores.add(delta.prompt_logprobs)
         if delta.logprobs:
@@ -121,11 +123,12 @@ class WholeCompletionWriter:
 
     def choice(self) -> CompletionChoice:
         """Return the whole choice. Call this after its last delta."""
-        of_prompt = {} if self._options.num_prompt_top is None else {"prompt_logprobs": None}
+        of_prompt: dict[str, Any] = {} if self._options.num_prompt_top is None else {"prompt_logprobs": None}
         return CompletionChoice(
             index=self._index,
             text=self._text.getvalue(),
             logprobs=None,
             finish_reason=self._end,
             **of_prompt,
+            **self._ended_by,
         )

@@ -36,3 +36,8 @@ def fingerprint(model: LoadedModel) -> str:
 def wire_reason(reason: FinishReason | None) -> ChoiceEnd | None:
     """Return the finish reason of a choice as clients see it. If it has failed, they get an error instead."""
     return None if reason is None else _WIRE_REASONS[reason]
+
+
+def stop_fields(stop_string: str | None) -> dict[str, str]:
+    """Return the field of a choice that says which stop string ended it, if one did."""
+    return {} if stop_string is None else {"stop_reason": stop_string}

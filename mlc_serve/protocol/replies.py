@@ -87,6 +87,7 @@ class AssistantMessage(Reply):
     role: Literal["assistant"]
     content: str | None
     refusal: None
+    reasoning_content: str | None = None
     tool_calls: list[ToolCall] | None = None
 
 
@@ -104,12 +105,13 @@ PromptLogprobs = list[dict[int, PromptLogprob] | None]
 
 
 class ChatChoice(Reply):
-    """One of the `n` choices of a chat reply."""
+    """One of the `n` choices of a chat reply. `stop_reason` is the stop string that ended it, if one did."""
 
     index: int
     message: AssistantMessage
     logprobs: ChatLogprobs | None
     finish_reason: ChoiceEnd | None
+    stop_reason: str | None = None
 
 
 class ChatCompletion(Reply):
@@ -146,16 +148,18 @@ class ChatDelta(Reply):
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    reasoning_content: str | None = None
     tool_calls: list[ToolCallDelta] | None = None
 
 
 class ChatChunkChoice(Reply):
-    """What a chunk adds to one choice."""
+    """What a chunk adds to one choice. `stop_reason` is as in whole replies."""
 
     index: int
     delta: ChatDelta
     logprobs: ChatLogprobs | None
     finish_reason: ChoiceEnd | None
+    stop_reason: str | None = None
 
 
 class ChatCompletionChunk(Reply):
@@ -183,13 +187,14 @@ class CompletionLogprobs(Reply):
 
 
 class CompletionChoice(Reply):
-    """One raw completion, or a part of a streamed one."""
+    """One raw completion, or a part of a streamed one. `stop_reason` is as in chat replies."""
 
     index: int
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: ChoiceEnd | None
     prompt_logprobs: PromptLogprobs | None = None
+    stop_reason: str | None = None
 
 
 class Completion(Reply):

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-from mlc_serve.protocol.replies import ChatCompletionChunk, Completion
+from mlc_serve.protocol.replies import ChatCompletionChunk, Completion, Reply, Usage
 
 Chunk = ChatCompletionChunk | Completion
-Chunk_co = TypeVar("Chunk_co", bound=Chunk, covariant=True)
+Chunk_co = TypeVar("Chunk_co", bound=Reply, covariant=True)
 
 
 class TextPart(NamedTuple):
@@ -22,13 +22,15 @@ class TextPart(NamedTuple):
 
 @dataclass(frozen=True)
 class ReplyStream(Generic[Chunk_co]):
-    """`parts` yields lists of parts that arrived together; `chunk_of` makes a chunk of a text part.
+    """`parts` yields lists of parts that arrived together; `chunk_of` makes a chunk of a text part. `usage`
+    returns the usage so far.
 
     Closing `parts` ends the request. `parts` raises whatever makes the reply fail.
     """
 
     parts: AsyncGenerator[list[Chunk_co | TextPart], None]
     chunk_of: Callable[[TextPart], Chunk_co]
+    usage: Callable[[], Usage]
 
     async def chunks(self, places: AbstractContextManager[None]) -> AsyncGenerator[Chunk_co, None]:
         """Yield all parts as chunks. Closing this generator closes `parts`.

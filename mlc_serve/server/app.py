@@ -29,7 +29,7 @@ from mlc_serve.server.middleware.paths import Paths
 from mlc_serve.server.middleware.reply_heads import ReplyHeads
 from mlc_serve.server.middleware.request_id import RequestId
 from mlc_serve.server.middleware.request_log import RequestLog
-from mlc_serve.server.routers import debug, health, metrics, openai, tokenization, ui
+from mlc_serve.server.routers import anthropic, debug, health, metrics, openai, tokenization, ui
 from mlc_serve.server.serving import Serving
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -49,6 +49,7 @@ def create_app(context: ServerContext, config: ServerConfig, lifespan: Lifespan 
     )
     app.state.serving = _serving(context, config)
     app.include_router(openai.router)
+    app.include_router(anthropic.router)
     app.include_router(tokenization.router)
     app.include_router(tokenization.router, prefix="/v1")
     app.include_router(metrics.router)
@@ -87,7 +88,12 @@ def _layers(config: ServerConfig) -> list[Middleware]:
             allow_headers=config.allow_headers,
             allow_credentials=config.allow_credentials,
             allow_private_network=True,
-            expose_headers=[request_id.HEADER, ignored_fields.HEADER, "Retry-After"],
+            expose_headers=[
+                request_id.HEADER,
+                request_id.ANTHROPIC_HEADER,
+                ignored_fields.HEADER,
+                "Retry-After",
+            ],
         ),
         Middleware(UnexpectedErrors),
         *_api_keys(config),

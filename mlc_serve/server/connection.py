@@ -282,7 +282,8 @@ def _probes_only(app: ASGIApp) -> ASGIApp:
             await app(scope, receive, send)
             return
         refusal = TooManyConnectionsError("The server has reached its limit of open connections.")
-        await error_response(refusal, {"Connection": "close"})(scope, receive, send)
+        response = error_response(refusal, {"Connection": "close"}, path=scope["path"])
+        await response(scope, receive, send)
 
     return answer
 

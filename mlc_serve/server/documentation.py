@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from mlc_serve.errors import RequestError
 from mlc_serve.protocol.errors import ErrorReply
+from mlc_serve.protocol.replies import Reply
 from mlc_serve.protocol.request_part import RequestPart
 
 # Any path may answer with these statuses, since the layers in front of the paths do.
@@ -37,11 +38,9 @@ def takes(kind: type[RequestPart]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def refuses_with(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def refuses_with(*statuses: int, model: type[Reply] = ErrorReply) -> dict[int | str, dict[str, Any]]:
     """Return FastAPI's `responses` for an operation that may answer with these error statuses."""
-    return {
-        status: {"model": ErrorReply, "description": f"Refused: {_codes(status)}."} for status in statuses
-    }
+    return {status: {"model": model, "description": f"Refused: {_codes(status)}."} for status in statuses}
 
 
 def _codes(status: int) -> str:

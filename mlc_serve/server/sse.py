@@ -1,4 +1,4 @@
-"""Sends a streamed reply as server-sent events: data lines, pings, errors after the first byte, [DONE].
+"""Sends a streamed reply as server-sent events, with pings, errors after the first byte, and an end.
 
 Knows the wire format, but not the contents of the JSON.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from anyio import CancelScope
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -24,7 +25,29 @@ logger = logging.getLogger(__name__)
 
 # Proxies often cut connections that are silent for 30 or 60 seconds, and a long prefill can take longer.
 PING_SECONDS = 15
-DONE = b"data: [DONE]\n\n"
+
+
+def event(text: str, name: str | None = None) -> str:
+    """Return an event whose data is JSON text without line breaks."""
+    return f"data: {text}\n\n" if name is None else f"event: {name}\ndata: {text}\n\n"
+
+
+@dataclass(frozen=True)
+class EventForm:
+    """What one API's streams have besides the events of a reply: pings, an event for an error, perhaps an
+    end.
+    """
+
+    ping: ServerSentEvent
+    error: Callable[[RequestError], str]
+    end: bytes = b""
+
+
+OPENAI_EVENTS = EventForm(
+    ping=ServerSentEvent(comment="ping", sep="\n"),
+    error=lambda error: event(error_json(error)),
+    end=b"data: [DONE]\n\n",
+)
 
 
 class EventStream(EventSourceResponse):
@@ -40,12 +63,13 @@ class EventStream(EventSourceResponse):
         *,
         send_timeout: float,
         ping_seconds: float = PING_SECONDS,
+        form: EventForm = OPENAI_EVENTS,
     ) -> None:
         super().__init__(
-            _whole(first, rest),
+            _whole(first, rest, form),
             sep="\n",
             ping=ping_seconds,
-            ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
+            ping_message_factory=lambda: form.ping,
             send_timeout=send_timeout,
         )
         self._patience = send_timeout
@@ -98,21 +122,17 @@ class EventStream(EventSourceResponse):
             timer.cancel()
 
 
-def event(text: str) -> str:
-    """Return an event whose data is JSON text without line breaks."""
-    return f"data: {text}\n\n"
-
-
-async def _whole(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield all events, then [DONE]. The status line has been sent, so an error can only be another event."""
+async def _whole(first: bytes, rest: AsyncIterator[bytes], form: EventForm) -> AsyncIterator[bytes]:
+    """Yield all events and the end. The status line has been sent, so an error can only be another event."""
     yield first
     try:
         async for events in rest:
             yield events
     except RequestError as error:
-        yield event(error_json(error)).encode()
+        yield form.error(error).encode()
     except Exception:  # whatever failed, the client gets an error, and other streams go on
         logger.exception("a stream failed, id=%s", request_id.get())
         failure = RequestFailedError("The server failed while it wrote this reply.")
-        yield event(error_json(failure)).encode()
-    yield DONE
+        yield form.error(failure).encode()
+    if form.end:
+        yield form.end

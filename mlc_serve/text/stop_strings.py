@@ -42,7 +42,7 @@ class StopSearch:
         self._num_matched = [0] * len(stops.patterns)
         self._held: deque[tuple[str, bool]] = deque()  # portions, and whether they are shown
         self._num_held = 0
-        self._has_ended = False
+        self.found: str | None = None  # the stop string that has ended the text
 
     def push(self, text: str) -> tuple[str, bool]:
         """Return the text that can be shown now, and whether a stop string ended it; the rest is dropped."""
@@ -61,29 +61,29 @@ class StopSearch:
         return self._release(self._num_held)
 
     def _push(self, text: str, is_shown: bool) -> tuple[str, bool]:
-        if self._has_ended or not text:
-            return "", self._has_ended
+        if self.found is not None or not text:
+            return "", self.found is not None
         if not self._held and self._stops.beginnings.isdisjoint(text):
             return text if is_shown else "", False
         self._held.append((text, is_shown))
         for character in text:
             self._num_held += 1
-            if length := self._advance(character):
-                return self._end(self._num_held - (0 if self._stops.are_shown else length)), True
+            if stop := self._advance(character):
+                return self._end(stop, self._num_held - (0 if self._stops.are_shown else len(stop))), True
         return self._release(self._num_held - max(self._num_matched)), False
 
-    def _advance(self, character: str) -> int:
-        """Match the next character. Return the length of the longest stop string that it completes, or 0."""
-        completed = 0
+    def _advance(self, character: str) -> str:
+        """Match the next character. Return the longest stop string that it completes, or ""."""
+        completed = ""
         for i, pattern in enumerate(self._stops.patterns):
             matched = self._num_matched[i] = pattern.extended(self._num_matched[i], character)
             if matched == len(pattern.text):
-                completed = max(completed, matched)
+                completed = max(completed, pattern.text, key=len)
         return completed
 
-    def _end(self, num_released: int) -> str:
+    def _end(self, stop: str, num_released: int) -> str:
         released = self._release(num_released)
-        self._has_ended = True
+        self.found = stop
         self._num_held = 0
         self._held.clear()
         return released

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import nullcontext
 
-from mlc_serve.protocol.replies import Completion, CompletionChoice
+from mlc_serve.frontend.usage import UsageCount
+from mlc_serve.protocol.replies import Completion, CompletionChoice, Usage
 from mlc_serve.protocol.reply_stream import ReplyStream, TextPart
 
 
@@ -21,6 +22,11 @@ def chunk_of(part: TextPart) -> Completion:
     return chunk([CompletionChoice(index=part.choice, text=part.text, logprobs=None, finish_reason=None)])
 
 
+def no_usage() -> Usage:
+    """The usage of a request without tokens."""
+    return UsageCount([], 1).usage
+
+
 async def test_pieces_of_text_become_chunks_in_their_place() -> None:
     """A reader of chunks sees no difference between parts that were chunks and parts that were text."""
 
@@ -28,7 +34,7 @@ async def test_pieces_of_text_become_chunks_in_their_place() -> None:
         yield [TextPart(1, "a"), chunk([])]
         yield [TextPart(0, "b")]
 
-    chunks = [part async for part in ReplyStream(parts(), chunk_of).chunks(nullcontext())]
+    chunks = [part async for part in ReplyStream(parts(), chunk_of, no_usage).chunks(nullcontext())]
     assert [[(c.index, c.text) for c in part.choices] for part in chunks] == [[(1, "a")], [], [(0, "b")]]
 
 
@@ -43,7 +49,7 @@ async def test_closing_the_chunks_closes_the_parts() -> None:
         finally:
             closed = True
 
-    chunks = ReplyStream(parts(), chunk_of).chunks(nullcontext())
+    chunks = ReplyStream(parts(), chunk_of, no_usage).chunks(nullcontext())
     await anext(chunks)
     await chunks.aclose()
     assert closed

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from sse_starlette import ServerSentEvent
 from starlette.types import Message
 
 from mlc_serve.errors import EngineDeadError
 from mlc_serve.server import sse
-from mlc_serve.server.sse import EventStream
+from mlc_serve.server.sse import EventForm, EventStream
 
 
 class Connection:
@@ -112,6 +113,26 @@ async def test_silence_is_filled_with_comments() -> None:
     await connection.take(stream)
     assert connection.body.startswith(b'data: "a"\n\n: ping\n\n')
     assert connection.body.endswith(b'data: "b"\n\ndata: [DONE]\n\n')
+
+
+async def test_another_api_may_have_other_pings_and_errors_and_no_end() -> None:
+    """A stream has the pings and errors of its form, and ends after the last event if the form has no end."""
+    connection = Connection()
+    form = EventForm(
+        ping=ServerSentEvent("{}", event="ping", sep="\n"),
+        error=lambda error: sse.event(error.message, "error"),
+    )
+
+    async def silent_then_failing() -> AsyncIterator[bytes]:
+        connection.arrived.clear()
+        await connection.arrived.wait()
+        yield event("b")
+        raise EngineDeadError("dead")
+
+    stream = EventStream(event("a"), silent_then_failing(), send_timeout=60, ping_seconds=0.001, form=form)
+    await connection.take(stream)
+    assert b"\n\nevent: ping\ndata: {}\n\n" in connection.body
+    assert connection.body.endswith(b'data: "b"\n\nevent: error\ndata: dead\n\n')
 
 
 async def test_a_client_that_leaves_ends_its_stream() -> None:

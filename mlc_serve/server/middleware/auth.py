@@ -44,7 +44,7 @@ class ApiKeys:
             try:
                 key = self._key_of(bearer_token(Headers(scope=scope).get("authorization")))
             except AuthenticationError as refusal:
-                await error_response(refusal)(scope, receive, send)
+                await error_response(refusal, path=scope["path"])(scope, receive, send)
                 return
             scope.setdefault("state", {})["api_key"] = f"key {key}"
         await self._app(scope, receive, send)

@@ -22,7 +22,8 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif int(Headers(scope=scope).get("content-length", 0)) > self._max_bytes:
-            await error_response(BodyTooLargeError(self._message))(scope, receive, send)
+            refusal = BodyTooLargeError(self._message)
+            await error_response(refusal, path=scope["path"])(scope, receive, send)
         else:
             await self._app(scope, self._counted(receive), send)
 

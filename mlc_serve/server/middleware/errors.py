@@ -1,6 +1,6 @@
-"""Answers every failure with OpenAI's error object, the right status, and Retry-After where that makes sense.
+"""Answers every failure with an error object, the right status, and Retry-After where that makes sense.
 
-mlc_serve.protocol.errors defines the error object.
+The object is OpenAI's, but Anthropic's on the paths of Anthropic's API; mlc_serve.protocol defines both.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from mlc_serve.errors import (
     RequestFailedError,
     UnknownPathError,
 )
+from mlc_serve.protocol.anthropic.errors import anthropic_error
 from mlc_serve.protocol.errors import error_object
 from mlc_serve.server.middleware.reply_heads import on_reply_head
 from mlc_serve.server.middleware.request_id import request_id
@@ -42,11 +43,23 @@ def retry_headers(status: int) -> dict[str, str]:
     return {} if seconds is None else {"Retry-After": str(seconds)}
 
 
-def error_response(error: RequestError, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return the reply to a failed request."""
+def error_response(
+    error: RequestError, headers: Mapping[str, str] | None = None, *, path: str | None = None
+) -> JSONResponse:
+    """Return the reply to a failed request, in the form of the API that its path belongs to."""
     challenge = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
     all_headers = {**retry_headers(error.status), **challenge, **(headers or {})}
-    return JSONResponse(error_object(error), status_code=error.status, headers=all_headers)
+    content = _anthropic_object(error) if is_anthropics(path) else error_object(error)
+    return JSONResponse(content, status_code=error.status, headers=all_headers)
+
+
+def is_anthropics(path: str | None) -> bool:
+    """Return whether a path belongs to Anthropic's API alone."""
+    return path is not None and f"{path}/".startswith("/v1/messages/")
+
+
+def _anthropic_object(error: RequestError) -> dict[str, Any]:
+    return anthropic_error(error, request_id.get()).model_dump()
 
 
 def error_json(error: RequestError) -> str:
@@ -54,15 +67,15 @@ def error_json(error: RequestError) -> str:
     return json.dumps(error_object(error), ensure_ascii=False)
 
 
-async def _refused(_request: Request, error: RequestError) -> Response:
-    return error_response(error)
+async def _refused(request: Request, error: RequestError) -> Response:
+    return error_response(error, path=request.scope["path"])
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
     if headers.get("Allow") == "GET":
         headers["Allow"] = "GET, HEAD"  # every path that answers GET answers HEAD
-    return error_response(_as_request_error(request, error), headers)
+    return error_response(_as_request_error(request, error), headers, path=request.scope["path"])
 
 
 def _as_request_error(request: Request, error: HTTPException) -> RequestError:
@@ -107,4 +120,4 @@ class UnexpectedErrors:
                 raise
             logger.exception("%s %r failed, id=%s", scope["method"], scope["path"], request_id.get())
             failure = RequestFailedError("The server failed to answer this request.")
-            await error_response(failure)(scope, receive, send)
+            await error_response(failure, path=scope["path"])(scope, receive, send)

@@ -42,7 +42,7 @@ class Hosts:
         refusal = UnknownHostError(
             f"This server does not answer to the name {name!r}. If it should, start it with --allowed-hosts."
         )
-        await error_response(refusal)(scope, receive, send)
+        await error_response(refusal, path=scope["path"])(scope, receive, send)
 
     def _is_ours(self, name: str) -> bool:
         return not name or name in self._names or _is_localhost(name) or _is_address(name)

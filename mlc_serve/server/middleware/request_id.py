@@ -1,4 +1,4 @@
-"""X-Request-Id: the client's id or a new one, which is in the reply's header and in log lines.
+"""X-Request-Id: the client's id or a new one, which is in the reply's headers and in log lines.
 
 Two clients may send the same id. Therefore the ids of replies and those in engines and event traces consist
 of it and a unique suffix, so that any of them leads to the others.
@@ -18,6 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mlc_serve.server.middleware.reply_heads import on_reply_head
 
 HEADER = "X-Request-Id"
+# Anthropic's clients read the id from this header.
+ANTHROPIC_HEADER = "request-id"
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 # Ids of this form are safe in log lines and headers.
@@ -33,7 +35,7 @@ def accepted_id(offered: str | None) -> str:
 
 def reply_id(prefix: str) -> str:
     """Return a new id for the reply to the current request."""
-    return f"{prefix}-{request_id.get()}-{secrets.token_hex(8)}"
+    return f"{prefix}{request_id.get()}-{secrets.token_hex(8)}"
 
 
 class RequestId:
@@ -57,4 +59,5 @@ class RequestId:
 
 
 def _add_id(identity: str, head: Message) -> None:
-    MutableHeaders(scope=head)[HEADER] = identity
+    headers = MutableHeaders(scope=head)
+    headers[HEADER] = headers[ANTHROPIC_HEADER] = identity

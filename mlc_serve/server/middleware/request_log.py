@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mlc_serve.errors import RequestError
 from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion
 from mlc_serve.server.middleware.reply_heads import on_reply_head
 from mlc_serve.server.middleware.request_id import request_id
@@ -43,6 +46,16 @@ class RequestRecord:
             self.completion_tokens = part.usage.completion_tokens
         for choice in part.choices:
             self.finish = choice.finish_reason or self.finish
+
+    @contextmanager
+    def of_stream(self) -> Iterator[None]:
+        """Note what goes wrong while a stream is read. A chunk with a finish reason replaces this."""
+        self.finish = "disconnected"
+        try:
+            yield
+        except RequestError as error:
+            self.finish = error.code
+            raise
 
     def saw_first_chunk(self) -> None:
         """Note that the first chunk of a streamed reply is ready."""

@@ -1,20 +1,20 @@
 """OpenAI's API: /v1/models, /v1/completions, /v1/chat/completions.
 
-Reads a request, and sends the whole reply or the stream that the engine's endpoint returns.
+Reads a request, and writes the reply that the engine's endpoint returns.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import cache, partial
-from typing import Annotated, Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
 
-from mlc_serve.errors import RequestError
 from mlc_serve.protocol.debug import check_debug_allowed
 from mlc_serve.protocol.openai import (
     ChatCompletionRequest,
@@ -25,27 +25,14 @@ from mlc_serve.protocol.openai import (
 from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion, Reply
 from mlc_serve.protocol.reply_stream import Chunk, ReplyStream, TextPart
 from mlc_serve.protocol.text_frame import TextFrame
-from mlc_serve.protocol.whole_reply import WholeReply
+from mlc_serve.server.answering import UntilSent, answer
 from mlc_serve.server.context import ServerContext
-from mlc_serve.server.disconnect import unless_disconnected
 from mlc_serve.server.documentation import refuses_with, takes
-from mlc_serve.server.middleware.auth import key_name
-from mlc_serve.server.middleware.request_id import reply_id
 from mlc_serve.server.middleware.request_log import RequestRecord, record_of
 from mlc_serve.server.serving import serving_of
-from mlc_serve.server.sse import EventStream, event
+from mlc_serve.server.sse import OPENAI_EVENTS, event
 
-Work = Awaitable[WholeReply[ChatCompletion | Completion] | ReplyStream[Chunk]]
 Body = TypeVar("Body", bound=GenerationRequest)
-
-
-async def _until_sent() -> AsyncIterator[AsyncExitStack]:
-    """Yield a stack that is closed after the response has been sent or sending it has failed."""
-    async with AsyncExitStack() as stack:
-        yield stack
-
-
-UntilSent = Annotated[AsyncExitStack, Depends(_until_sent)]
 
 
 def _generates(whole: type[Reply], chunk: type[Reply]) -> dict[int | str, dict[str, Any]]:
@@ -63,7 +50,10 @@ router = APIRouter(prefix="/v1", tags=["openai"])
 async def list_models(request: Request) -> dict[str, Any]:
     """List the names and aliases under which models are served."""
     context = serving_of(request).context
-    return {"object": "list", "data": [_model_card(context, name) for name in context.names]}
+    cards = [_model_card(context, name) for name in context.names]
+    # Anthropic's clients read the further fields.
+    edges = {"first_id": cards[0]["id"], "last_id": cards[-1]["id"]} if cards else {}
+    return {"object": "list", "data": cards, "has_more": False, "first_id": None, "last_id": None, **edges}
 
 
 @router.get("/models/{model:path}", responses=refuses_with(404))
@@ -93,46 +83,29 @@ async def create_chat(request: Request, until_sent: UntilSent) -> Response:
 
 async def _generate(request: Request, until_sent: AsyncExitStack, kind: type[Body]) -> Response:
     """Answer a request. Each step refuses what it can before the next one does any work."""
-    serving, record = serving_of(request), record_of(request)
+    serving = serving_of(request)
     serving.context.require_room()
     body = await serving.bodies.read(request, kind)
     check_debug_allowed(body.debug_config, serving.config.enable_debug)
-    served = serving.context.get_for_generation(body.model)
-    endpoint = served.endpoint(kind)
-    record.model, record.reply_id = served.name, reply_id(endpoint.prefix)
-    until_sent.enter_context(endpoint.reserve(body))
-    work = endpoint.respond(_counted(body), record.reply_id, key_name(request))
-    answer = _first_answer(work, record, until_sent, body.wants_usage, serving.config.send_timeout)
-    return await unless_disconnected(request.receive, answer)
+    form = _OpenAIForm(record_of(request), body.wants_usage)
+    return await answer(request, until_sent, _counted(body), form)
 
 
-async def _first_answer(
-    work: Work, record: RequestRecord, until_sent: AsyncExitStack, shows_usage: bool, send_timeout: float
-) -> Response:
-    """Return the whole reply, or a stream once its first chunk is ready. Until then a failure can still set
-    the status.
-    """
-    reply = await work
-    if isinstance(reply, WholeReply):
-        record.saw(reply.outline)
-        return _whole(reply)
-    events = await until_sent.enter_async_context(aclosing(_events(reply, record, shows_usage)))
-    first = await anext(events)
-    record.saw_first_chunk()
-    return EventStream(first, events, send_timeout=send_timeout)
+@dataclass(frozen=True)
+class _OpenAIForm:
+    """Writes OpenAI's replies. Implements answering.ReplyForm."""
 
+    record: RequestRecord
+    shows_usage: bool
+    event_form: ClassVar = OPENAI_EVENTS
 
-def _whole(reply: WholeReply[ChatCompletion | Completion]) -> Response:
-    """Return a whole reply. With logprobs it is sent in many pieces, so that others get their turns."""
-    if not reply.has_logprobs:
-        return Response("".join(reply.json()), media_type="application/json")
-    return StreamingResponse(_in_turns(reply.json()), media_type="application/json")
+    def note(self, whole: ChatCompletion | Completion) -> None:
+        """See ReplyForm."""
+        self.record.saw(whole)
 
-
-async def _in_turns(pieces: Iterator[str]) -> AsyncIterator[str]:
-    for piece in pieces:
-        yield piece
-        await asyncio.sleep(0)
+    def events(self, reply: ReplyStream[Chunk]) -> AsyncGenerator[bytes, None]:
+        """See ReplyForm."""
+        return _events(reply, self.record, self.shows_usage)
 
 
 async def _events(
@@ -151,15 +124,11 @@ async def _events(
         record.saw(part)
         return event(part.to_json(hidden)) if shows_usage or part.choices else ""
 
-    record.finish = "disconnected"  # a chunk or an error replaces this
-    try:
+    with record.of_stream():
         async with aclosing(reply.parts) as batches:
             async for batch in batches:
                 if events := "".join(map(event_of, batch)):
                     yield events.encode()
-    except RequestError as error:
-        record.finish = error.code
-        raise
 
 
 def _frame(reply: ReplyStream[Chunk], hidden: set[str], choice: int) -> TextFrame:
@@ -175,9 +144,10 @@ def _counted(body: Body) -> Body:
 
 
 def _model_card(context: ServerContext, name: str) -> dict[str, Any]:
-    """Return the entry of a name or an alias, whose `root` is the model's name. Raises ModelNotFoundError.
+    """Return the entry of a name or an alias, with OpenAI's fields and then Anthropic's.
 
-    `max_model_len` counts the tokens of prompt and output together.
+    Raises ModelNotFoundError. `root` is the model's name, and `max_model_len` counts the tokens of prompt
+    and output together.
     """
     served = context.get(name)
     return {
@@ -187,4 +157,10 @@ def _model_card(context: ServerContext, name: str) -> dict[str, Any]:
         "created": context.created,
         "owned_by": "MLC-LLM",
         "max_model_len": served.context_length,
+        "type": "model",
+        "display_name": served.name,
+        "created_at": datetime.fromtimestamp(context.created, timezone.utc).isoformat(),
+        "lifecycle": "active",
+        "max_input_tokens": served.context_length,
+        "max_tokens": served.context_length,
     }

@@ -1,0 +1,1 @@
+"""Translates Anthropic's requests into chat completions, and the replies back. Pure functions and values."""

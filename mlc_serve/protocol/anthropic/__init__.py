@@ -1,0 +1,1 @@
+"""Wire types of Anthropic's API: requests, replies, the events of streams, errors."""
