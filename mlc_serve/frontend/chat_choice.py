@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from typing import Any
 
 from mlc_serve.frontend.chat_logprobs import ChatLogprobsWriter
 from mlc_serve.frontend.choice import TextDelta
@@ -112,7 +113,8 @@ class ChatMessageWriter:
     def choice(self) -> ChatChoice:
         """Return the whole choice. Call this after its last delta."""
         content = self._content.getvalue()
-        called = {"tool_calls": [_tool_call(call) for call in self._calls]} if self._calls else {}
+        calls = [_tool_call(call) for call in self._calls]
+        called: dict[str, Any] = {"tool_calls": calls} if calls else {}
         message = AssistantMessage(
             role="assistant",
             content=None if self._calls and not content.strip() else content,

@@ -28,7 +28,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 class EventStream(EventSourceResponse):
-    """A response that sends the events `first` and `rest`. The caller closes `rest` afterwards.
+    """A response that sends the events `first` and `rest`, then `last`. The caller closes `rest` afterwards.
 
     It ends early if the client disconnects or reads nothing for `send_timeout` seconds.
     """
@@ -40,9 +40,10 @@ class EventStream(EventSourceResponse):
         *,
         send_timeout: float,
         ping_seconds: float = PING_SECONDS,
+        last: bytes = DONE,
     ) -> None:
         super().__init__(
-            _whole(first, rest),
+            _whole(first, rest, last),
             sep="\n",
             ping=ping_seconds,
             ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
@@ -103,8 +104,13 @@ def event(text: str) -> str:
     return f"data: {text}\n\n"
 
 
-async def _whole(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield all events, then [DONE]. The status line has been sent, so an error can only be another event."""
+def named_event(name: str, text: str) -> str:
+    """Return an event with a name, by which some clients distinguish events."""
+    return f"event: {name}\ndata: {text}\n\n"
+
+
+async def _whole(first: bytes, rest: AsyncIterator[bytes], last: bytes) -> AsyncIterator[bytes]:
+    """Yield all events, then `last`. The status line has been sent, so an error can only be another event."""
     yield first
     try:
         async for events in rest:
@@ -115,4 +121,4 @@ async def _whole(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
         logger.exception("a stream failed, id=%s", request_id.get())
         failure = RequestFailedError("The server failed while it wrote this reply.")
         yield event(error_json(failure)).encode()
-    yield DONE
+    yield last
