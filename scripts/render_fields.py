@@ -32,6 +32,22 @@ from mlc_serve.protocol.openai import (
     StreamOptions,
 )
 from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
+from mlc_serve.protocol.responses.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    InputMessage,
+    ItemReference,
+    ReasoningItem,
+    ReasoningText,
+)
+from mlc_serve.protocol.responses.request import (
+    ReasoningConfig,
+    ResponseRequest,
+    ResponseStreamOptions,
+    TextConfig,
+    TextFormat,
+)
+from mlc_serve.protocol.responses.tools import AllowedTools, FunctionTool, NamedFunction
 
 PARTS: dict[str, type[RequestPart]] = {
     "Both": GenerationRequest,
@@ -46,6 +62,20 @@ PARTS: dict[str, type[RequestPart]] = {
     "`stream_options`": StreamOptions,
     "`response_format`": ResponseFormat,
     "`debug_config`": DebugConfig,
+    "Responses": ResponseRequest,
+    "`input` of responses: `message`": InputMessage,
+    "`input` of responses: `function_call`": FunctionCall,
+    "`input` of responses: `function_call_output`": FunctionCallOutput,
+    "`input` of responses: `reasoning`": ReasoningItem,
+    "`content` and `summary` of `reasoning`": ReasoningText,
+    "`input` of responses: `item_reference`": ItemReference,
+    "`tools` of responses": FunctionTool,
+    "`tool_choice` of responses: `function`": NamedFunction,
+    "`tool_choice` of responses: `allowed_tools`": AllowedTools,
+    "`text`": TextConfig,
+    "`text.format`": TextFormat,
+    "`reasoning`": ReasoningConfig,
+    "`stream_options` of responses": ResponseStreamOptions,
 }
 
 
@@ -59,7 +89,7 @@ def _table(title: str, kind: type[RequestPart]) -> str:
     shared = base.model_fields if issubclass(base, GenerationRequest) else {}
     schemas = kind.model_json_schema()["properties"]
     rows = [
-        _honoured(name, field, schemas[name])
+        _honoured(name.rstrip("_"), field, schemas[name])
         for name, field in kind.model_fields.items()
         if name not in shared
     ]

@@ -15,7 +15,7 @@ from fastapi.responses import Response as HttpResponse
 from fastapi.responses import StreamingResponse
 
 from mlc_serve.api.responses import ResponseEvents, new_response_id
-from mlc_serve.errors import InvalidRequestError, UnsupportedFieldError
+from mlc_serve.errors import InvalidRequestError, RequestError, UnsupportedFieldError
 from mlc_serve.protocol.openai import ChatCompletionRequest
 from mlc_serve.protocol.responses.events import Event, ProgressEvent
 from mlc_serve.protocol.responses.items import StoredItem
@@ -125,18 +125,21 @@ def _whole(reply: WholeResponse) -> HttpResponse:
 
 async def _written(reply: ResponseEvents, record: RequestRecord) -> AsyncGenerator[bytes, None]:
     """Yield events as they are sent; those that arrive together are sent together."""
-    record.finish = "disconnected"  # the last event replaces this
-    async with aclosing(reply) as batches:
-        async for batch in batches:
-            for event in batch:
-                _note(event, record)
-            if batch:
-                yield "".join([named_event(event.type, event.to_json()) for event in batch]).encode()
+    record.finish = "disconnected"  # the last event or an error replaces this
+    try:
+        async with aclosing(reply) as batches:
+            async for batch in batches:
+                if batch:
+                    yield "".join([_event_text(event, record) for event in batch]).encode()
+    except RequestError as error:
+        record.finish = error.code
+        raise
 
 
-def _note(event: Event, record: RequestRecord) -> None:
+def _event_text(event: Event, record: RequestRecord) -> str:
     if isinstance(event, ProgressEvent):
         record.saw_response(event.progress)
+    return named_event(event.type, event.to_json())
 
 
 def _ordered(items: Sequence[StoredItem], order: str) -> Sequence[StoredItem]:
