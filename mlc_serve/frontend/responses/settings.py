@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from mlc_serve.errors import InvalidRequestError
 from mlc_serve.protocol.request_part import RequestPart
 from mlc_serve.protocol.responses.replies import ResponseSettings
 from mlc_serve.protocol.responses.request import ResponseRequest
 
 
 def settings_json(request: ResponseRequest, model: str, *, store: bool) -> str:
-    """Return the ResponseSettings as JSON. `store` says whether the response is really kept."""
+    """Return the ResponseSettings as JSON. `store` says whether the response is really kept.
+
+    Raises InvalidRequestError if the request contains a number that JSON can't express.
+    """
     settings = ResponseSettings(
         model=request.model or model,
         instructions=request.instructions,
@@ -31,12 +35,17 @@ def settings_json(request: ResponseRequest, model: str, *, store: bool) -> str:
         background=False,
         service_tier="default",
     )
-    return json_text(settings.model_dump()).decode()
+    try:
+        return json_text(settings.model_dump()).decode()
+    except ValueError as error:  # Python's parser accepts NaN and Infinity
+        raise InvalidRequestError(
+            "The request contains NaN or Infinity, which JSON doesn't have; send a number, a text or null."
+        ) from error
 
 
 def json_text(value: object) -> bytes:
-    """Return JSON in UTF-8. Half of a surrogate pair, which no UTF-8 can have, becomes a question mark."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+    """Return JSON in UTF-8. Raises ValueError if it has a number that is not finite."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _dumped(choice: str | RequestPart) -> str | dict[str, Any]:
