@@ -80,9 +80,7 @@ def test_no_responses_turn_it_off(most: int, keeps: bool) -> None:
 
 @given(
     st.lists(
-        st.tuples(
-            st.sampled_from(["add", "continue", "delete", "get"]), st.integers(0, 9), st.integers(0, 3000)
-        ),
+        st.tuples(st.sampled_from(STEPS), st.integers(0, 9), st.integers(0, 3000)),
         max_size=60,
     )
 )

@@ -30,9 +30,8 @@ _SAME = (
     "parallel_tool_calls",
     "stream",
 )
-# The names of a chat's fields in a request for a response.
+# The names of a chat's fields in a request for a response, where they are not the same.
 _NAMES = {
-    "messages": "input",
     "response_format": "text.format",
     "max_completion_tokens": "max_output_tokens",
     "max_tokens": "max_output_tokens",
@@ -60,13 +59,22 @@ def naming_fields_of_responses() -> Iterator[None]:
     try:
         yield
     except RequestError as error:
-        first, *rest = (error.param or "").split(".")
-        if first not in _NAMES:
-            raise
-        error.message = error.message.replace(f"{error.param}:", f"{_NAMES[first]}:", 1)
-        # The positions of messages are not those of items.
-        error.param = _NAMES[first] if first == "messages" else ".".join([_NAMES[first], *rest])
+        if error.param is not None:
+            own = _own_name(error.param)
+            error.message = error.message.replace(f"{error.param}:", f"{own}:", 1)
+            error.param = own
         raise
+
+
+def _own_name(param: str) -> str:
+    """Return the path of a field in the request for a response. Functions and schemas are not nested there,
+    and the positions of messages are not those of items.
+    """
+    first, *rest = param.split(".")
+    if first == "messages":
+        return "input"
+    steps = [step for step in rest if step not in ("function", "json_schema")]
+    return ".".join([_NAMES.get(first, first), *steps])
 
 
 def _settings(request: ResponseRequest) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class IncompleteDetails(Reply):
 class ResponseFailure(Reply):
     """Why a response has failed."""
 
-    code: Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
+    code: Literal["server_error"]
     message: str
 
 

@@ -62,9 +62,9 @@ def test_an_empty_conversation_is_refused() -> None:
     ("param", "own"),
     [
         ("messages.3.content", "input"),
-        ("response_format.json_schema", "text.format.json_schema"),
+        ("response_format.json_schema.schema", "text.format.schema"),
         ("max_tokens", "max_output_tokens"),
-        ("tools.0.function", "tools.0.function"),
+        ("tools.0.function.parameters", "tools.0.parameters"),
         (None, None),
     ],
 )
@@ -72,4 +72,4 @@ def test_errors_name_the_fields_of_the_request(param: str | None, own: str | Non
     """An error about the chat request names the field of the request that it was made from."""
     with pytest.raises(RequestError) as refusal, naming_fields_of_responses():
         raise InvalidRequestError(f"{param}: is wrong.", param)
-    assert refusal.value.param == own
+    assert (refusal.value.param, refusal.value.message) == (own, f"{own}: is wrong.")

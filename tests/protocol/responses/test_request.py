@@ -93,10 +93,7 @@ def test_what_is_not_built_is_refused_by_name(fields: dict[str, Any], param: str
     [
         ({"input": 3}, "input"),
         ({"input": ["Hello"]}, "input.0"),
-        (
-            {"input": [{"role": "user", "content": "Hi"}, {"type": "function_call", "name": "f"}]},
-            "input.1.call_id",
-        ),
+        ({"input": [{"role": "user", "content": "Hi"}, {**F, "type": "function_call"}]}, "input.1.call_id"),
         ({"metadata": {"a": 1}}, "metadata.a"),
         ({"metadata": {str(n): "" for n in range(17)}}, "metadata"),
         ({"metadata": {"a": "b" * 513}}, "metadata"),
@@ -104,13 +101,7 @@ def test_what_is_not_built_is_refused_by_name(fields: dict[str, Any], param: str
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema"),
         ({"tool_choice": "always"}, "tool_choice"),
-        (
-            {
-                "tools": [F],
-                "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{**F, "name": "g"}]},
-            },
-            "tool_choice",
-        ),
+        ({"tools": [F], "tool_choice": ONLY_G}, "tool_choice"),
     ],
 )
 def test_mistakes_are_refused_by_name(fields: dict[str, Any], param: str) -> None:
