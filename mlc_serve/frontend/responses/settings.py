@@ -10,6 +10,9 @@ from mlc_serve.protocol.request_part import RequestPart
 from mlc_serve.protocol.responses.replies import ResponseSettings
 from mlc_serve.protocol.responses.request import ResponseRequest
 
+# `iterencode` is written in Python, so that other threads can run while it encodes a long value.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
 
 def settings_json(request: ResponseRequest, model: str, *, store: bool) -> str:
     """Return the ResponseSettings as JSON. `store` says whether the response is really kept.
@@ -45,7 +48,7 @@ def settings_json(request: ResponseRequest, model: str, *, store: bool) -> str:
 
 def json_text(value: object) -> bytes:
     """Return JSON in UTF-8. Raises ValueError if it has a number that is not finite."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return "".join(_ENCODER.iterencode(value)).encode()
 
 
 def _dumped(choice: str | RequestPart) -> str | dict[str, Any]:
