@@ -61,7 +61,8 @@ class ResponseStore:
         self._max_responses = max_responses
         self._max_bytes = max_bytes
         self._turns: OrderedDict[Key, Turn] = OrderedDict()
-        self._items: dict[Key, StoredItem] = {}
+        # Each item with the turn that it is forgotten with. A turn that refers to an item is not that.
+        self._items: dict[Key, tuple[StoredItem, Turn]] = {}
         self.num_bytes = 0
 
     @property
@@ -82,14 +83,17 @@ class ResponseStore:
 
     def item(self, owner: str, item_id: str) -> StoredItem | None:
         """Return an item of a stored response, or None."""
-        return self._items.get((owner, item_id))
+        known = self._items.get((owner, item_id))
+        return None if known is None else known[0]
 
     def add(self, owner: str, response_id: str, turn: Turn) -> None:
         """Store a response. One that is larger than the store is not kept."""
         key = (owner, response_id)
         self._turns[key] = turn
         self._use(turn)
-        self._items.update({(owner, item.id): item for item in (*turn.sent, *turn.output)})
+        for item in (*turn.sent, *turn.output):
+            if self.item(owner, item.id) is not item:
+                self._items[owner, item.id] = (item, turn)
         while len(self._turns) > self._max_responses or self.num_bytes > self._max_bytes:
             self._remove(next(iter(self._turns)))
 
@@ -110,11 +114,12 @@ class ResponseStore:
             turn = turn.before
 
     def _remove(self, key: Key) -> None:
-        turn: Turn | None = self._turns.pop(key)
-        owner, _ = key
-        for item in (*turn.sent, *turn.output) if turn else ():
-            if self._items.get((owner, item.id)) is item:
+        removed, (owner, _) = self._turns.pop(key), key
+        for item in (*removed.sent, *removed.output):
+            known = self._items.get((owner, item.id))
+            if known is not None and known[1] is removed:
                 del self._items[owner, item.id]
+        turn: Turn | None = removed
         while turn is not None:
             turn.num_users -= 1
             if turn.num_users > 0:

@@ -65,6 +65,22 @@ def test_a_turn_is_kept_and_counted_once_while_one_needs_it() -> None:
     assert store.num_bytes == 0
 
 
+def test_an_item_is_known_as_long_as_its_own_response() -> None:
+    """A response that refers to an item of another neither keeps it known nor makes it forgotten."""
+    store = ResponseStore(10, MIB)
+    first = turn("a")
+    for name, stored in (
+        ("a", first),
+        ("b", Turn(b"r", first.output, [])),
+        ("c", Turn(b"r", first.output, [])),
+    ):
+        store.add("", name, stored)
+    store.delete("", "b")
+    assert store.item("", "a-out") is first.output[0]
+    store.delete("", "a")
+    assert store.item("", "a-out") is None
+
+
 def test_what_is_larger_than_the_store_is_not_kept() -> None:
     """A response that does not fit leaves an empty store."""
     store = ResponseStore(10, 4096)
