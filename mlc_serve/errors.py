@@ -5,9 +5,11 @@
     │   ├── InvalidRequestError     400  a field is malformed, out of range or contradictory
     │   ├── UnsupportedFieldError   400  a field asks for something that this server can't do
     │   ├── ContextLengthError      400  the prompt can never fit
+    │   ├── PreviousResponseNotFoundError  400
     │   ├── AuthenticationError     401
     │   ├── ModelNotFoundError      404
     │   ├── UnknownPathError        404
+    │   ├── ResponseNotFoundError   404  a response that is not stored, or no longer
     │   ├── MethodNotAllowedError   405
     │   ├── ReaderTooSlowError      408  a stream was not read while it was written
     │   ├── BodyTooLargeError       413
@@ -111,6 +113,12 @@ class ContextLengthError(RequestError):
         )
 
 
+class PreviousResponseNotFoundError(RequestError):
+    """The response that a request continues is not stored, or no longer."""
+
+    code = "previous_response_not_found"
+
+
 class AuthenticationError(RequestError):
     """The API key is missing or wrong."""
 
@@ -130,6 +138,13 @@ class UnknownPathError(RequestError):
 
     status = 404
     code = "unknown_path"
+
+
+class ResponseNotFoundError(RequestError):
+    """The response that a path names is not stored, or no longer."""
+
+    status = 404
+    code = "response_not_found"
 
 
 class MethodNotAllowedError(RequestError):

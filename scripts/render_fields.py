@@ -52,6 +52,22 @@ from mlc_serve.protocol.openai import (
 )
 from mlc_serve.protocol.output_form import JsonSchemaFormat, ResponseFormat, StructuredOutputs
 from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
+from mlc_serve.protocol.responses.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    InputMessage,
+    ItemReference,
+    ReasoningItem,
+    ReasoningText,
+)
+from mlc_serve.protocol.responses.request import (
+    ReasoningConfig,
+    ResponseRequest,
+    ResponseStreamOptions,
+    TextConfig,
+    TextFormat,
+)
+from mlc_serve.protocol.responses.tools import AllowedTools, FunctionTool, NamedFunction
 from mlc_serve.protocol.tokenization import DetokenizeRequest, TokenizeChatRequest, TokenizeTextRequest
 
 PARTS: dict[str, type[RequestPart]] = {
@@ -72,6 +88,20 @@ PARTS: dict[str, type[RequestPart]] = {
     "`/tokenize`, of a text": TokenizeTextRequest,
     "`/tokenize`, of a conversation, besides the fields of chat": TokenizeChatRequest,
     "`/detokenize`": DetokenizeRequest,
+    "Responses": ResponseRequest,
+    "`input` of responses: `message`": InputMessage,
+    "`input` of responses: `function_call`": FunctionCall,
+    "`input` of responses: `function_call_output`": FunctionCallOutput,
+    "`input` of responses: `reasoning`": ReasoningItem,
+    "`content` and `summary` of `reasoning`": ReasoningText,
+    "`input` of responses: `item_reference`": ItemReference,
+    "`tools` of responses": FunctionTool,
+    "`tool_choice` of responses: `function`": NamedFunction,
+    "`tool_choice` of responses: `allowed_tools`": AllowedTools,
+    "`text`": TextConfig,
+    "`text.format`": TextFormat,
+    "`reasoning`": ReasoningConfig,
+    "`stream_options` of responses": ResponseStreamOptions,
 }
 
 

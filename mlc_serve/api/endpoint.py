@@ -27,6 +27,14 @@ Part = TypeVar("Part", bound=Reply)
 Part_co = TypeVar("Part_co", bound=Reply, covariant=True)
 
 
+class Choices(Protocol):
+    """A request that takes a place for each of its choices."""
+
+    @property
+    def num_choices(self) -> int:
+        """The number of choices in the whole reply."""
+
+
 class Responder(Protocol[Asked_contra, Whole_co, Part_co]):
     """Answers one kind of request. The caller has reserved a place for each choice."""
 
@@ -67,7 +75,7 @@ class Endpoint(Generic[Asked, Whole, Part]):
             reply = await self.respond(request, f"{self.prefix}{uuid.uuid4().hex}")
         return reply.chunks(self.reserve(request)) if isinstance(reply, ReplyStream) else reply.typed()
 
-    def reserve(self, request: Asked) -> AbstractContextManager[None]:
+    def reserve(self, request: Choices) -> AbstractContextManager[None]:
         """Reserve a place for each choice of a request. `respond` must be called within this context.
 
         Raises QueueFullError, ShuttingDownError or EngineDeadError before any work is done for the request,

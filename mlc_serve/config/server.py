@@ -163,6 +163,21 @@ class ServerConfig:
         kind=Kind.BOOLEAN,
         flags=("--strict-requests",),
     )
+    max_stored_responses: int = option(
+        1000,
+        "Most responses of /v1/responses that are kept in memory, so that later requests can continue them; "
+        "those that were used least recently make room. 0 keeps none.",
+        kind=Kind.INTEGER,
+        minimum=0,
+        flags=("--max-stored-responses",),
+    )
+    max_stored_response_bytes: int = option(
+        64 * 1024 * 1024,
+        "Most bytes that the stored responses and their conversations take.",
+        kind=Kind.INTEGER,
+        minimum=0,
+        flags=("--max-stored-response-bytes",),
+    )
     shutdown_timeout: float = option(
         30.0,
         "Seconds that running requests get to finish after SIGINT or SIGTERM.",

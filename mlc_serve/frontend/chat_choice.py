@@ -115,9 +115,8 @@ class ChatMessageWriter:
     def choice(self) -> ChatChoice:
         """Return the whole choice. Call this after its last delta."""
         content = self._content.getvalue()
-        called: dict[str, Any] = (
-            {"tool_calls": [_tool_call(call) for call in self._calls]} if self._calls else {}
-        )
+        calls = [_tool_call(call) for call in self._calls]
+        called: dict[str, Any] = {"tool_calls": calls} if calls else {}
         message = AssistantMessage(
             role="assistant",
             content=None if self._calls and not content.strip() else content,

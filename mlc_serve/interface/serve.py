@@ -102,6 +102,8 @@ def serve(
     max_body_elements: int = ServerConfig.max_body_elements,
     max_body_depth: int = ServerConfig.max_body_depth,
     strict_requests: bool = ServerConfig.strict_requests,
+    max_stored_responses: int = ServerConfig.max_stored_responses,
+    max_stored_response_bytes: int = ServerConfig.max_stored_response_bytes,
     shutdown_timeout: float = ServerConfig.shutdown_timeout,
     send_timeout: float = ServerConfig.send_timeout,
     watchdog_timeout: float = ServerConfig.watchdog_timeout,

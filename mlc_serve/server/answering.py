@@ -83,10 +83,11 @@ def _whole(reply: WholeReply[Any]) -> Response:
     """Return a whole reply. With logprobs it is sent in many pieces, so that others get their turns."""
     if not reply.has_logprobs:
         return Response("".join(reply.json()), media_type="application/json")
-    return StreamingResponse(_in_turns(reply.json()), media_type="application/json")
+    return StreamingResponse(in_turns(reply.json()), media_type="application/json")
 
 
-async def _in_turns(pieces: Iterator[str]) -> AsyncIterator[str]:
+async def in_turns(pieces: Iterator[str]) -> AsyncIterator[str]:
+    """Yield the pieces of a reply, and let others run after each."""
     for piece in pieces:
         yield piece
         await asyncio.sleep(0)

@@ -13,6 +13,8 @@ from fastapi.responses import RedirectResponse
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from mlc_serve.api.response_store import ResponseStore
+from mlc_serve.api.responses import Responses
 from mlc_serve.config import ServerConfig
 from mlc_serve.server import ignored_fields
 from mlc_serve.server.context import ServerContext
@@ -29,7 +31,7 @@ from mlc_serve.server.middleware.paths import Paths
 from mlc_serve.server.middleware.reply_heads import ReplyHeads
 from mlc_serve.server.middleware.request_id import RequestId
 from mlc_serve.server.middleware.request_log import RequestLog
-from mlc_serve.server.routers import anthropic, debug, health, metrics, openai, tokenization, ui
+from mlc_serve.server.routers import anthropic, debug, health, metrics, openai, responses, tokenization, ui
 from mlc_serve.server.serving import Serving
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -50,6 +52,7 @@ def create_app(context: ServerContext, config: ServerConfig, lifespan: Lifespan 
     app.state.serving = _serving(context, config)
     app.include_router(openai.router)
     app.include_router(anthropic.router)
+    app.include_router(responses.router)
     app.include_router(tokenization.router)
     app.include_router(tokenization.router, prefix="/v1")
     app.include_router(metrics.router)
@@ -66,7 +69,8 @@ def create_app(context: ServerContext, config: ServerConfig, lifespan: Lifespan 
 def _serving(context: ServerContext, config: ServerConfig) -> Serving:
     server_metrics = ServerMetrics(context, vllm_names=config.vllm_metrics)
     bodies = JsonBodies(config, IgnoredFields(server_metrics.registry))
-    return Serving(context, config, bodies, server_metrics)
+    store = ResponseStore(config.max_stored_responses, config.max_stored_response_bytes)
+    return Serving(context, config, bodies, server_metrics, Responses(store, config.max_body_bytes))
 
 
 def _layers(config: ServerConfig) -> list[Middleware]:

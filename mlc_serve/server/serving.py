@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from mlc_serve.api.responses import Responses
 from mlc_serve.config import ServerConfig
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.json_bodies import JsonBodies
@@ -20,6 +21,7 @@ class Serving:
     config: ServerConfig
     bodies: JsonBodies
     metrics: ServerMetrics
+    responses: Responses
 
 
 def serving_of(request: Request) -> Serving:

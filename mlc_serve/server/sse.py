@@ -51,7 +51,7 @@ OPENAI_EVENTS = EventForm(
 
 
 class EventStream(EventSourceResponse):
-    """A response that sends the events `first` and `rest`. The caller closes `rest` afterwards.
+    """A response that sends the events `first` and `rest`, then `last`. The caller closes `rest` afterwards.
 
     It ends early if the client disconnects or reads nothing for `send_timeout` seconds.
     """

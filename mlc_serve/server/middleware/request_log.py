@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlc_serve.errors import RequestError
 from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion
+from mlc_serve.protocol.responses.replies import ResponseProgress
 from mlc_serve.server.middleware.reply_heads import on_reply_head
 from mlc_serve.server.middleware.request_id import request_id
 
@@ -46,6 +47,14 @@ class RequestRecord:
             self.completion_tokens = part.usage.completion_tokens
         for choice in part.choices:
             self.finish = choice.finish_reason or self.finish
+
+    def saw_response(self, progress: ResponseProgress) -> None:
+        """Note the usage of a response, and how it ended if it has."""
+        if progress.usage is not None:
+            self.prompt_tokens = progress.usage.input_tokens
+            self.completion_tokens = progress.usage.output_tokens
+        if progress.status != "in_progress":
+            self.finish = progress.status
 
     @contextmanager
     def of_stream(self) -> Iterator[None]:

@@ -226,12 +226,19 @@ async def test_without_any_place_a_body_is_not_even_read(
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/completions", {**COMPLETION, "max_tokens": 3, "n": 2}),
+        ("/v1/responses", {"input": "Hello", "max_output_tokens": 3}),
+    ],
+)
 async def test_a_client_that_leaves_at_any_moment_leaves_nothing_behind(
-    context: ServerContext, engine: AsyncMLCEngine, stream: bool
+    context: ServerContext, engine: AsyncMLCEngine, path: str, fields: dict[str, Any], stream: bool
 ) -> None:
     """No place stays taken, after however many turns of the event loop the client leaves."""
     app = create_app(context, ServerConfig())
-    body = json.dumps({**COMPLETION, "max_tokens": 3, "stream": stream, "n": 2}).encode()
+    body = json.dumps({**fields, "stream": stream}).encode()
     headers = [(b"content-type", b"application/json"), (b"host", b"localhost")]
     num_turns = 0
     is_done = False
@@ -247,7 +254,7 @@ async def test_a_client_that_leaves_at_any_moment_leaves_nothing_behind(
         async def send(_message: Message) -> None:
             await asyncio.sleep(0)
 
-        scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": headers}
+        scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
         answering = asyncio.ensure_future(app({**scope, "query_string": b""}, receive, send))
         for _ in range(num_turns):
             await asyncio.sleep(0)
