@@ -11,11 +11,25 @@ from typing import TypeVar
 from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.errors import ContextLengthError, InvalidRequestError
 from mlc_serve.loaded_model import LoadedModel
-from mlc_serve.protocol.openai import GenerationRequest
+from mlc_serve.protocol.openai import ChatCompletionRequest, GenerationRequest
 
 T = TypeVar("T")
 
 _NUM_SEEDS = 2**64
+
+
+@dataclass(frozen=True)
+class ReasoningLimit:
+    """The most tokens of reasoning, after which the model must write the text that ends it.
+
+    `is_open` says that the output begins within the reasoning, because the prompt has opened it; otherwise
+    `begin` opens it.
+    """
+
+    max_tokens: int
+    begin: str
+    end: str
+    is_open: bool
 
 
 @dataclass(frozen=True)
@@ -24,7 +38,7 @@ class GenerationParams:
 
     With `continues_text` the output continues the prompt's text rather than being a new message, and with
     `shows_stop` it includes the stop string. Only requests of the same `cache_namespace` share cached
-    prefixes.
+    prefixes. The special tokens in `shown_special` are part of the text.
     """
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -34,6 +48,8 @@ class GenerationParams:
     continues_text: bool = False
     shows_stop: bool = False
     cache_namespace: str = ""
+    shown_special: frozenset[str] = frozenset()
+    reasoning_limit: ReasoningLimit | None = None
 
     def seed_of(self, choice: int) -> int:
         """Return the seed of one choice, in [0, 2**64)."""
@@ -81,6 +97,16 @@ def check_sampling(params: SamplingParams, model: LoadedModel) -> None:
 def seed(request: GenerationRequest) -> int:
     """Return the request's seed, or a random one if it has none."""
     return secrets.randbelow(_NUM_SEEDS) if request.seed is None else request.seed
+
+
+def reasoning_limit(
+    request: ChatCompletionRequest, model: LoadedModel, *, is_open: bool
+) -> ReasoningLimit | None:
+    """Return the request's limit on reasoning, or None if it has none or the model doesn't reason visibly."""
+    marks = model.answers.reasoning
+    if marks is None or request.reasoning_limit is None:
+        return None
+    return ReasoningLimit(request.reasoning_limit, marks.begin, marks.end, is_open)
 
 
 def cache_namespace(request: GenerationRequest, owner: str) -> str:

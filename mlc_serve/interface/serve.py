@@ -21,8 +21,10 @@ from mlc_serve.config import (
     OptimizationLevel,
     PrefillMode,
     PrefixCacheMode,
+    ReasoningParser,
     ServerConfig,
     SpeculativeMode,
+    ToolCallParser,
 )
 from mlc_serve.config.api_keys import with_all_keys
 from mlc_serve.demo import DEMO_MODEL_NAME, demo_model_path
@@ -75,6 +77,8 @@ def serve(
     kv_cache_page_size: int = EngineConfig.kv_cache_page_size,
     context_window_limit: int | None = None,
     max_queued_requests: int = EngineConfig.max_queued_requests,
+    tool_call_parser: ToolCallParser | None = None,
+    reasoning_parser: ReasoningParser | None = None,
     verbose: bool = EngineConfig.verbose,
     api_keys: Sequence[str] = (),
     api_key_file: str | None = None,

@@ -71,6 +71,10 @@ class MessageForms:
             contents_of_calls=contents,
         )
 
+    def takes(self, role: str) -> bool:
+        """Return whether the template writes messages of this role."""
+        return role in self.with_text or role in self.with_parts
+
     def fit(self, message: Message) -> dict[str, Any]:
         """Return the message in the form that the template takes."""
         calls = message.get("tool_calls")
