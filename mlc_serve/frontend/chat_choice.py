@@ -60,7 +60,6 @@ class ChatText:
         self._shows_reasoning = options.shows_reasoning
         self._has_called = False
         self._ends_in_call = False
-        self._is_reasoning = False
         self.num_reasoning_tokens = 0
 
     @property
@@ -77,10 +76,7 @@ class ChatText:
         end = wire_reason(delta.finish_reason)
         if self._parser is None:
             return ChatPart([delta.text] if delta.text else [], end)
-        parts = self._parser.push(delta.text)
-        if end is not None:
-            parts += self._parser.finish()
-        self._count(parts, len(delta.token_ids))
+        parts = self._parsed(self._parser, delta, is_last=end is not None)
         if self._ends_after_call and CallEnd() in parts:
             parts, end = parts[: parts.index(CallEnd()) + 1], "stop"
         self._has_called = self._has_called or any(isinstance(part, CallStart) for part in parts)
@@ -91,13 +87,16 @@ class ChatText:
             parts = [part for part in parts if not isinstance(part, Reasoning)]
         return ChatPart(parts, "tool_calls" if is_call else end)
 
-    def _count(self, parts: Sequence[Part], num_tokens: int) -> None:
-        """Count the tokens as reasoning if the answer was or is within it."""
-        kinds = [isinstance(part, Reasoning) for part in parts]
-        if self._is_reasoning or any(kinds):
-            self.num_reasoning_tokens += num_tokens
-        if kinds:
-            self._is_reasoning = kinds[-1]
+    def _parsed(self, parser: AnswerParser, delta: TextDelta, *, is_last: bool) -> list[Part]:
+        """Return the parts that a delta completes, and count its tokens if any of them is in the reasoning."""
+        was_in_reasoning = parser.is_in_reasoning
+        parts = parser.push(delta.text)
+        if is_last:
+            parts += parser.finish()
+        is_in_reasoning = was_in_reasoning or parser.is_in_reasoning
+        if is_in_reasoning or any(isinstance(part, Reasoning) for part in parts):
+            self.num_reasoning_tokens += len(delta.token_ids)
+        return parts
 
 
 class ChatMessageWriter:

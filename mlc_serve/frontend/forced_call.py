@@ -28,10 +28,8 @@ def forced_call_grammar(
 
 
 def _reasoning(marks: ReasoningMarks, lark: Lark, *, is_open: bool) -> str:
-    begin = "" if is_open else lark.mark(marks.begin)
+    """Return the first rules of an answer that may contain reasoning before the calls."""
     thought = "thought" if is_open else "thought?"
-    return (
-        f"start: {thought} calls\n"
-        f"thought: {begin} THOUGHTS {lark.mark(marks.end)} /\\s*/\n"
-        f"THOUGHTS: /(.|\\n)*/\n"
-    )
+    begin = "" if is_open else lark.mark(marks.begin)
+    rules = [f"start: {thought} calls", f"thought: {begin} thoughts /\\s{{0,8}}/"]
+    return "\n".join([*rules, lark.rule_of_text("thoughts", marks.end)]) + "\n"

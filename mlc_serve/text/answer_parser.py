@@ -21,6 +21,11 @@ class AnswerParser:
         self._reading = reader(self._source)
         self.is_plain = False
 
+    @property
+    def is_in_reasoning(self) -> bool:
+        """Whether what was pushed last is within the reasoning."""
+        return self._source.is_in_reasoning
+
     def push(self, text: str) -> list[Part]:
         """Return the parts that this text completes; none of them is empty."""
         if self.is_plain:

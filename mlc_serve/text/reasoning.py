@@ -57,9 +57,11 @@ def read_reasoning(source: Source, marks: ReasoningMarks, *, is_open: bool) -> R
     begins = (yield from attempt(source, lambda scan: _begin(scan, marks))) is not None
     if not (begins or is_open):
         return
+    source.is_in_reasoning = True
     yield from skip_space(source)
     if (yield from text_until(source, (marks.end,), Reasoning, strips=True)) is not None:
         source.drop(len(marks.end))
+        source.is_in_reasoning = False
         yield from skip_space(source)
 
 

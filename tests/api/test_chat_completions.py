@@ -11,7 +11,7 @@ from openai.types import chat as openai_chat
 
 from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.errors import ContextLengthError, InvalidRequestError
-from mlc_serve.frontend.chat_prompt import chat_prompt_ids
+from mlc_serve.frontend.chat_prompt import ChatPrompt, read_chat
 from mlc_serve.loaded_model import GenerationDefaults
 from mlc_serve.testing import EOS_ID
 from mlc_serve.text.templates.chat_template import ChatTemplate
@@ -221,11 +221,11 @@ async def test_a_template_that_works_long_does_so_elsewhere(
     source = f"{{% for i in range({turns}) %}}{{% endfor %}}{{{{ messages[0].content }}}}"
     threads = []
 
-    def noted(*arguments: Any) -> list[int]:
+    def noted(*arguments: Any) -> ChatPrompt:
         threads.append(threading.current_thread())
-        return chat_prompt_ids(*arguments)
+        return read_chat(*arguments)
 
-    monkeypatch.setattr("mlc_serve.api.chat_completions.chat_prompt_ids", noted)
+    monkeypatch.setattr("mlc_serve.api.chat_completions.read_chat", noted)
     reply = await whole(serve(b"Hello", chat_template=ChatTemplate(source)))
     assert reply.choices[0].message.content == "Hello"
     assert (threads[-1] is threading.current_thread()) == is_quick

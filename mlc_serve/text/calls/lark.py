@@ -25,6 +25,12 @@ class Lark:
         token_id = self._special_ids.get(text)
         return self.text(text) if token_id is None else f"<[{token_id}]>"
 
+    def rule_of_text(self, rule: str, end: str) -> str:
+        """Return a rule: any text up to and including `end`, which may be a special token."""
+        if end in self._special_ids:
+            return f"{rule}: /(.|\\n)*/ {self.mark(end)}"
+        return f"{rule}[suffix={self.text(end)}]: /(.|\\n)*/"
+
     def json(self, schema: Mapping[str, Any]) -> str:
         """Return an expression for a JSON value that a schema allows."""
         return f"%json {json.dumps({**schema, 'x-guidance': _LAYOUT})}"
@@ -45,7 +51,8 @@ def rules_of_calls(
     """
     further = "" if between is None else f"({between} call)*"
     names = [f"call_{number}" for number in range(len(functions))]
-    lines = [f"calls: {opening} call {further} {closing}", f"call: {' | '.join(names)}"]
+    lines = [f"calls: {' '.join(filter(None, [opening, 'call', further, closing]))}"]
+    lines.append(f"call: {' | '.join(names)}")
     for number, (name, schema) in enumerate(functions.items()):
         lines.append(f"call_{number}: {call(name, f'arguments_{number}')}")
         lines.append(f"arguments_{number}: {lark.json({'type': 'object', **schema})}")

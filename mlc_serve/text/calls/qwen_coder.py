@@ -50,7 +50,6 @@ class QwenCoder:
         lines = [f"calls: call {further}", f"call: {' | '.join(names)}"]
         for name, (function, schema) in zip(names, functions.items(), strict=True):
             lines += _rules_of_function(name, function, schema, lark)
-        lines.append("text: /(.|\\n)*/")
         return "\n".join(lines) + "\n"
 
 
@@ -78,7 +77,7 @@ def _parameter(name: str, declared: Any, schema: Mapping[str, Any], lark: Lark, 
     values = [value for value in declared.get("enum", ()) if isinstance(value, str)]
     if values:
         return f"{begin} ({' | '.join(map(lark.text, values))}) {lark.text(end)}"
-    return f"{begin} {rule}_text\n{rule}_text[suffix={lark.text(end)}]: /(.|\\n)*/"
+    return f"{begin} {rule}_text\n{lark.rule_of_text(f'{rule}_text', end)}"
 
 
 def _calls(source: Source, functions: Functions) -> Reading[bool]:

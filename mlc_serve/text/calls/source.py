@@ -19,11 +19,14 @@ Reading = Generator[Part | None, None, T]
 
 
 class Source:
-    """The text that has arrived and is not used yet. `is_last` says that no more will arrive."""
+    """The text that has arrived and is not used yet. `is_last` says that no more will arrive, and
+    `is_in_reasoning` whether the reader is behind the mark that begins reasoning, and not behind its end.
+    """
 
     def __init__(self) -> None:
         self.text = ""
         self.is_last = False
+        self.is_in_reasoning = False
 
     def drop(self, num_characters: int) -> None:
         """Use up the beginning of the text."""

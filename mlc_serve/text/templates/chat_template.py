@@ -64,7 +64,7 @@ class ChatTemplate(PromptTemplate):
     @property
     def takes_calls(self) -> bool:
         """See PromptTemplate."""
-        return "tool_calls" in self._source
+        return self.takes_tools or any(one.takes_calls for one in self._templates.values())
 
     @property
     def takes_system(self) -> bool:
@@ -100,6 +100,11 @@ class _Template:
         self._jinja, self._special_tokens, self._names = plain, special_tokens, ControlNames({})
         if control_texts:
             self._learn_names(source, control_texts)
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether a call appeared in a trial's prompt."""
+        return self._forms.writes_calls
 
     @property
     def takes_system(self) -> bool:
