@@ -88,7 +88,7 @@ class ChatText:
         return ChatPart(parts, "tool_calls" if is_call else end)
 
     def _parsed(self, parser: AnswerParser, delta: TextDelta, *, is_last: bool) -> list[Part]:
-        """Return the parts that a delta completes, and count its tokens if any of them is in the reasoning."""
+        """Return the parts that a delta completes, and count its tokens if any is in the reasoning."""
         was_in_reasoning = parser.is_in_reasoning
         parts = parser.push(delta.text)
         if is_last:

@@ -12,7 +12,8 @@ from mlc_serve.text.templates.chat_template import ChatTemplate
 
 CHATML = "{% for m in messages %}<{{ m.role }}>{{ m.content or '' }}{% endfor %}<assistant>"
 TURNS = """\
-{%- for m in messages %}{% if m.role not in ['user', 'assistant'] or (m.role == 'user') != (loop.index0 % 2 == 0) %}
+{%- for m in messages %}{% set is_users_turn = loop.index0 % 2 == 0 %}
+{%- if m.role not in ['user', 'assistant'] or (m.role == 'user') != is_users_turn %}
 {{- raise_exception('no') }}{% endif %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"""
 TOOL = {"type": "function", "function": {"name": "weather", "description": "Weather", "parameters": {}}}
 CALL = {"name": "weather", "arguments": '{"a":1}', "parsed_arguments": {"a": 1}}

@@ -96,8 +96,8 @@ def test_every_beginning_of_an_answer_is_read(name: str) -> None:
         ("qwen3_coder", "<tool_call>\n<function=", None),
         (
             "qwen3_coder",
-            "<tool_call>\n<function=f>\n<parameter=a>\n[1, NaN\n]\n</parameter>\n<parameter=b>\nx\n</parameter>"
-            "\n<parameter=c>\n1], [2\n</parameter>\n</function>\n</tool_call>",
+            "<tool_call><function=f><parameter=a>[1, NaN]</parameter><parameter=b>x</parameter>"
+            + "<parameter=c>\n1], [2\n</parameter></function></tool_call>",
             [Written("f", '{"a": [1, null], "b": "x", "c": "1], [2"}')],
         ),
     ],
@@ -135,8 +135,8 @@ TAGGED = {"generic", "hermes", "qwen3_coder"}
     [*((name, True) for name in FORMATS), *((n, False) for n in FORMATS if n not in TAGGED)],
 )
 def test_the_grammar_allows_what_the_reader_reads(name: str, are_special: bool) -> None:
-    """The grammar of forced calls allows calls in the family's form and no text, whether the marks are special
-    tokens or not. Without parallel calls it allows one.
+    """The grammar of forced calls allows calls in the family's form and no text, whether the marks are
+    special tokens or not. Without parallel calls it allows one.
     """
     tokenizer = byte_level_bpe()
     if are_special:

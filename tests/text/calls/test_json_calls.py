@@ -151,8 +151,9 @@ def test_the_layout_is_that_of_json_dumps(written: str) -> None:
         '{"a": [1}',
         '{"a": 1 2}',
         "{,}",
-    ]
-    + ['{"a": ' + "9" * 5000 + "}", '{"a": ' + "[" * 5000],
+        '{"a": ' + "9" * 5000 + "}",
+        '{"a": ' + "[" * 5000,
+    ],
 )
 def test_what_is_not_json_is_no_whole_call(broken: str) -> None:
     """The copier accepts JSON alone, of bounded depth and with numbers of bounded length."""
