@@ -157,8 +157,16 @@ def _as_json(written: str) -> str:
     listed = f"[{written}]"  # so that there are brackets around any value
     copier = JsonCopier()
     copied, end = copier.copy(listed, 0, is_last=True)
-    is_one_value = copier.is_whole and end == len(listed) and len(json.loads(copied)) == 1
+    is_one_value = copier.is_whole and end == len(listed) and _length(copied) == 1
     return copied[1:-1] if is_one_value else json.dumps(written, ensure_ascii=False)
+
+
+def _length(listed: str) -> int | None:
+    """Return the length of a JSON list, or None if it is nested too deep for Python."""
+    try:
+        return len(json.loads(listed))
+    except RecursionError:
+        return None
 
 
 def _escaped(text: str) -> str:

@@ -116,8 +116,11 @@ def _first_mark(text: str, marks: Collection[str]) -> tuple[str | None, int]:
 
 def _length_of_mark_begun(text: str, marks: Collection[str]) -> int:
     """Return how many characters at the end of the text could begin a mark."""
-    longest = min(len(text), max(map(len, marks), default=1) - 1)
-    return next(
-        (k for k in range(longest, 0, -1) if any(mark.startswith(text[-k:]) for mark in marks)),
-        0,
-    )
+    return max((_length_begun(text, mark) for mark in marks), default=0)
+
+
+def _length_begun(text: str, mark: str) -> int:
+    position = text.find(mark[0], max(len(text) - len(mark) + 1, 0))
+    while position >= 0 and not mark.startswith(text[position:]):
+        position = text.find(mark[0], position + 1)
+    return len(text) - position if position >= 0 else 0

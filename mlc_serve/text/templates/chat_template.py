@@ -59,7 +59,8 @@ class ChatTemplate(PromptTemplate):
     @property
     def takes_tools(self) -> bool:
         """See PromptTemplate."""
-        return "tool_use" in self._templates or any(one.takes_tools for one in self._templates.values())
+        default = self._templates.get("default")
+        return "tool_use" in self._templates or (default is not None and default.takes_tools)
 
     @property
     def takes_calls(self) -> bool:

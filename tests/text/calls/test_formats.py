@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, get_args
 
 import llguidance
 import pytest
 import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlc_serve.config import ReasoningParser, ToolCallParser
 from mlc_serve.text.answer_form import AnswerForm
@@ -46,6 +49,29 @@ FORCED = {
     '{"city": "Os\\"lo", "days": 3}<｜tool▁call▁end｜>'
     "<｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
 }
+JUNK = [
+    "{",
+    "}",
+    '"',
+    "\\",
+    "[",
+    "]",
+    ",",
+    "; ",
+    " ",
+    "\n",
+    "```",
+    "NaN",
+    "1e",
+    "\\ud83d",
+    "a < b",
+    "</",
+    "<",
+]
+MIXED = (
+    "<tool_call><function=f><parameter=a>[1, NaN]</parameter><parameter=b>x</parameter>\n<parameter=c>\n"
+    "1], [2\n</parameter></function></tool_call>"
+)
 FORCED["generic"] = FORCED["hermes"]
 
 
@@ -59,6 +85,21 @@ def test_calls_of_each_family_are_read(name: str) -> None:
     for cut in range(len(answer)):
         assert read_in_portions(form, [answer[:cut], answer[cut:]], FUNCTIONS) == expected
     assert read_in_portions(form, answer, FUNCTIONS) == expected
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(data=st.data())
+def test_portions_make_no_difference(name: str, data: st.DataObject) -> None:
+    """Whatever a model makes of its form, the parts are the same however they arrive."""
+    written = FORCED[name]
+    edges = st.integers(0, len(written))
+    slices = st.tuples(edges, edges).map(lambda cut: written[min(cut) : max(cut)])
+    pieces = st.one_of(slices, st.sampled_from([*JUNK, *FORMATS[name].special_texts]))
+    answer = "".join(data.draw(st.lists(pieces, max_size=6)))
+    cuts = data.draw(st.lists(st.integers(0, len(answer)), max_size=8).map(sorted))
+    portions = [answer[start:stop] for start, stop in itertools.pairwise([0, *cuts, len(answer)])]
+    form = AnswerForm(FORMATS[name])
+    assert read_in_portions(form, portions, FUNCTIONS) == read_in_portions(form, [answer], FUNCTIONS)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -96,8 +137,7 @@ def test_every_beginning_of_an_answer_is_read(name: str) -> None:
         ("qwen3_coder", "<tool_call>\n<function=", None),
         (
             "qwen3_coder",
-            "<tool_call><function=f><parameter=a>[1, NaN]</parameter><parameter=b>x</parameter>"
-            + "<parameter=c>\n1], [2\n</parameter></function></tool_call>",
+            MIXED,
             [Written("f", '{"a": [1, null], "b": "x", "c": "1], [2"}')],
         ),
     ],
