@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlc_serve.engine.backend import Backend
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
+from mlc_serve.text.answer_form import AnswerForm
 from mlc_serve.text.conversation import PromptTemplate
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
@@ -32,7 +33,8 @@ class GenerationDefaults:
 @dataclass(frozen=True)
 class LoadedModel:
     """`name` is the model's name for clients. Without a `chat_template` only raw completions can be served.
-    `device` names the device that it runs on, `quantization` the scheme of its weights.
+    `device` names the device that it runs on, `quantization` the scheme of its weights. `answers` says how it
+    writes calls and reasoning.
     """
 
     name: str
@@ -44,3 +46,4 @@ class LoadedModel:
     tokenizer: Tokenizer
     chat_template: PromptTemplate | None
     defaults: GenerationDefaults
+    answers: AnswerForm = field(default_factory=AnswerForm)

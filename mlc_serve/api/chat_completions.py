@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -13,12 +13,19 @@ from mlc_serve.api.generation import Generation
 from mlc_serve.api.long_texts import LongTexts, is_long
 from mlc_serve.api.output_forms import OutputForms
 from mlc_serve.errors import InvalidRequestError
+from mlc_serve.frontend.called_functions import called_functions
 from mlc_serve.frontend.chat_choice import ChatChunkWriter, ChatMessageWriter, ChatOptions
 from mlc_serve.frontend.chat_logprobs import ChatLogprobsWriter
-from mlc_serve.frontend.chat_prompt import chat_prompt_ids, offers_tools
+from mlc_serve.frontend.chat_prompt import ChatPrompt, offers_tools, read_chat
 from mlc_serve.frontend.choice import TextDelta
 from mlc_serve.frontend.output_grammar import jumps_forward, output_grammar
-from mlc_serve.frontend.params import GenerationParams, cache_namespace, sampling_params, seed
+from mlc_serve.frontend.params import (
+    GenerationParams,
+    cache_namespace,
+    reasoning_limit,
+    sampling_params,
+    seed,
+)
 from mlc_serve.frontend.prompt_logprobs import (
     PromptLogprobsParts,
     PromptLogprobsWriter,
@@ -32,6 +39,7 @@ from mlc_serve.protocol.openai import ChatCompletionRequest
 from mlc_serve.protocol.replies import ChatChunkChoice, ChatCompletion, ChatCompletionChunk, ChatDelta
 from mlc_serve.protocol.reply_stream import ReplyStream, TextPart
 from mlc_serve.protocol.whole_reply import WholeReply
+from mlc_serve.text.answer_parser import AnswerParser
 from mlc_serve.text.templates.meter import Meter
 
 # A template may run this many steps on the event loop. Each takes about a microsecond.
@@ -54,36 +62,41 @@ class ChatCompletions:
     ) -> WholeReply[ChatCompletion] | ReplyStream[ChatCompletionChunk]:
         """See Endpoint.respond."""
         arrival = time.monotonic()
-        prompt_ids = await self.prompt_ids(request)
+        prompt = await self._prompt(request)
         grammar = await self._output_forms.template(output_grammar(request))
-        params = _generation_params(request, len(prompt_ids), self._model, owner)
+        params = _generation_params(request, prompt, self._model, owner)
         params = replace(params, arrival=arrival, grammar=grammar)
         if request.stream:
-            return self._stream(request, prompt_ids, params, request_id)
-        return await self._collect(request, prompt_ids, params, request_id)
+            return self._stream(request, prompt, params, request_id)
+        return await self._collect(request, prompt, params, request_id)
 
     async def prompt_ids(self, request: ChatCompletionRequest) -> list[int]:
-        """Return the prompt's tokens. If the text is long, or the template turns out to take many steps, they
-        are made on another thread.
+        """Return the prompt's tokens; see frontend.chat_prompt.read_chat."""
+        return (await self._prompt(request)).token_ids
+
+    async def _prompt(self, request: ChatCompletionRequest) -> ChatPrompt:
+        """Return the prompt. If the text is long, or the template turns out to take many steps, it is made on
+        another thread.
         """
         if not is_long(request.messages, request.tools, request.chat_template_kwargs):
             quick = Meter(_QUICK_STEPS)
             try:
-                return chat_prompt_ids(request, self._model, quick)
+                return read_chat(request, self._model, quick)
             except InvalidRequestError:
                 if not quick.is_spent:
                     raise
         meter = Meter()
-        read = partial(chat_prompt_ids, request, self._model, meter)
+        read = partial(read_chat, request, self._model, meter)
         return await self._long_texts.read(read, meter.cancel)
 
     async def _collect(
-        self, request: ChatCompletionRequest, prompt_ids: list[int], params: GenerationParams, reply_id: str
+        self, request: ChatCompletionRequest, prompt: ChatPrompt, params: GenerationParams, reply_id: str
     ) -> WholeReply[ChatCompletion]:
-        options = _options(request)
-        usage, scores = UsageCount([prompt_ids], params.n), PromptScores()
+        options = _options(request, prompt, self._model)
+        scores = PromptScores()
         writers = [ChatMessageWriter(i, options) for i in range(params.n)]
-        async with aclosing(self._generation.run([prompt_ids], params, reply_id)) as batches:
+        usage = UsageCount([prompt.token_ids], params.n, partial(_num_reasoning_tokens, writers))
+        async with aclosing(self._generation.run([prompt.token_ids], params, reply_id)) as batches:
             async for deltas in batches:
                 for delta in deltas:
                     usage.add(delta)
@@ -109,14 +122,15 @@ class ChatCompletions:
         )
 
     def _stream(
-        self, request: ChatCompletionRequest, prompt_ids: list[int], params: GenerationParams, reply_id: str
+        self, request: ChatCompletionRequest, prompt: ChatPrompt, params: GenerationParams, reply_id: str
     ) -> ReplyStream[ChatCompletionChunk]:
         fields = reply_fields(request, self._model, reply_id)
         chunk = partial(ChatCompletionChunk, object="chat.completion.chunk", **fields)
-        options, usage = _options(request), UsageCount([prompt_ids], params.n)
+        options = _options(request, prompt, self._model)
         logprobs = ChatLogprobsWriter(self._model.tokenizer)
         of_prompt = PromptLogprobsParts(self._model.tokenizer, request.prompt_logprobs)
         writers = [ChatChunkWriter(i, options, logprobs) for i in range(params.n)]
+        usage = UsageCount([prompt.token_ids], params.n, partial(_num_reasoning_tokens, writers))
 
         def chunk_of(choice: ChatChunkChoice) -> ChatCompletionChunk:
             return chunk(choices=[choice], **usage.of_chunk(request.stream_options))
@@ -139,7 +153,7 @@ class ChatCompletions:
             return [first.model_copy(update=field), *others]
 
         async def parts() -> AsyncGenerator[list[ChatCompletionChunk | TextPart], None]:
-            async with aclosing(self._generation.run([prompt_ids], params, reply_id)) as batches:
+            async with aclosing(self._generation.run([prompt.token_ids], params, reply_id)) as batches:
                 async for deltas in batches:
                     yield [part for delta in deltas for part in parts_of(delta)]
                     if options.ends_after_call and all(writer.has_ended for writer in writers):
@@ -155,8 +169,12 @@ def _text_choice(part: TextPart) -> ChatChunkChoice:
     return ChatChunkChoice(index=part.choice, delta=delta, logprobs=None, finish_reason=None)
 
 
+def _num_reasoning_tokens(writers: Sequence[ChatMessageWriter | ChatChunkWriter]) -> int:
+    return sum(writer.num_reasoning_tokens for writer in writers)
+
+
 def _generation_params(
-    request: ChatCompletionRequest, num_prompt: int, model: LoadedModel, owner: str
+    request: ChatCompletionRequest, prompt: ChatPrompt, model: LoadedModel, owner: str
 ) -> GenerationParams:
     num_top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
     sampling = replace(
@@ -165,7 +183,9 @@ def _generation_params(
         num_prompt_logprobs=request.prompt_logprobs,
     )
     if not request.stream:
-        num_kept = checked_size(num_per_token(request.prompt_logprobs) * num_prompt, "prompt_logprobs")
+        num_kept = checked_size(
+            num_per_token(request.prompt_logprobs) * len(prompt.token_ids), "prompt_logprobs"
+        )
         sampling = bounded(sampling, request.n, num_kept)
     return GenerationParams(
         sampling=sampling,
@@ -176,12 +196,25 @@ def _generation_params(
         continues_text=request.continue_final_message,
         cache_namespace=cache_namespace(request, owner),
         jumps_forward=jumps_forward(request),
+        shown_special=model.answers.special_texts(with_calls=offers_tools(request)),
+        reasoning_limit=reasoning_limit(request, model, is_open=prompt.reasoning_is_open),
     )
 
 
-def _options(request: ChatCompletionRequest) -> ChatOptions:
+def _options(request: ChatCompletionRequest, prompt: ChatPrompt, model: LoadedModel) -> ChatOptions:
     return ChatOptions(
-        parses_tools=offers_tools(request),
         logprobs=request.logprobs,
+        new_parser=_new_parser(request, prompt, model),
         ends_after_call=not request.parallel_tool_calls,
+        shows_reasoning=request.include_reasoning,
     )
+
+
+def _new_parser(
+    request: ChatCompletionRequest, prompt: ChatPrompt, model: LoadedModel
+) -> Callable[[], AnswerParser] | None:
+    """Return what makes a parser for each choice, or None if all of the answer is content."""
+    functions = called_functions(request) if offers_tools(request) else None
+    if functions is None and model.answers.reasoning is None:
+        return None
+    return partial(model.answers.parser, functions, reasoning_is_open=prompt.reasoning_is_open)

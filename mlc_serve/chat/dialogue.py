@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
 
-from mlc_serve.chat.source import ChatSource, Message
+from mlc_serve.chat.source import ChatSource, Message, ReplyPart
 from mlc_serve.chat.stats import ReplyStats
 from mlc_serve.config import ChatConfig
 from mlc_serve.errors import MLCServeError
@@ -58,13 +58,15 @@ class Dialogue:
     def _reply(self) -> Text:
         self.stats = ReplyStats()
         said: list[str] = []
+        transcript = _Transcript()
         try:
             with closing(self.source.reply(self.messages, self.config.sampling())) as parts:
                 for part in parts:
                     self.stats.add(part)
                     if part.text:
                         said.append(part.text)
-                        yield part.text
+                    if written := transcript.written(part):
+                        yield written
         except MLCServeError:
             if not said:
                 self._turns.pop()
@@ -72,6 +74,23 @@ class Dialogue:
         finally:
             if said:
                 self._turns.append({"role": "assistant", "content": "".join(said)})
+
+
+class _Transcript:
+    """Marks the reasoning in what a person reads. It is not part of the conversation."""
+
+    def __init__(self) -> None:
+        self._is_reasoning = False
+
+    def written(self, part: ReplyPart) -> str:
+        """Return a part with a mark before it where reasoning begins or ends."""
+        mark = ""
+        if part.reasoning and not self._is_reasoning:
+            mark = "<think>\n"
+        elif part.text and self._is_reasoning:
+            mark = "\n</think>\n\n"
+        self._is_reasoning = bool(part.reasoning) or (self._is_reasoning and not part.text)
+        return mark + part.reasoning + part.text
 
 
 def _nothing() -> Text:

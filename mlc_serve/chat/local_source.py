@@ -27,8 +27,9 @@ class LocalSource:
         )
         for chunk in chunks:
             for choice in chunk.choices:
-                if choice.delta.content:
-                    yield ReplyPart(choice.delta.content)
+                delta = choice.delta
+                if delta.content or delta.reasoning:
+                    yield ReplyPart(delta.content or "", delta.reasoning or "")
             if chunk.usage is not None:
                 yield ReplyPart(num_tokens=chunk.usage.completion_tokens)
 

@@ -103,7 +103,9 @@ def _parts(event: Mapping[str, Any]) -> Iterator[ReplyPart]:
     if error := event.get("error"):
         raise RemoteServerError(f"the reply ended with an error: {error.get('message', error)}")
     for choice in event.get("choices") or ():
-        if text := (choice.get("delta") or {}).get("content"):
-            yield ReplyPart(text)
+        delta = choice.get("delta") or {}
+        text, reasoning = delta.get("content"), delta.get("reasoning_content") or delta.get("reasoning")
+        if text or reasoning:
+            yield ReplyPart(text or "", reasoning or "")
     if usage := event.get("usage"):
         yield ReplyPart(num_tokens=usage["completion_tokens"])

@@ -11,9 +11,12 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True)
 class ReplyPart:
-    """A piece of a reply. `num_tokens` is the number of the whole reply's tokens, if this part has it."""
+    """A piece of a reply's text, or of the reasoning before it. `num_tokens` is the number of the whole
+    reply's tokens, if this part has it.
+    """
 
     text: str = ""
+    reasoning: str = ""
     num_tokens: int | None = None
 
 

@@ -21,7 +21,7 @@ class ReplyStats:
 
     def add(self, part: ReplyPart) -> None:
         """Count a part that has just arrived."""
-        if part.text:
+        if part.text or part.reasoning:
             self.last = time.perf_counter()
             self.first = self.first or self.last
             self.num_tokens += 1

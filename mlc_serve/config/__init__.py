@@ -13,7 +13,9 @@ from mlc_serve.config.engine import (
     OptimizationLevel,
     PrefillMode,
     PrefixCacheMode,
+    ReasoningParser,
     SpeculativeMode,
+    ToolCallParser,
     parse_overrides,
 )
 from mlc_serve.config.launch import LaunchConfig
@@ -30,10 +32,12 @@ __all__ = [
     "OptimizationLevel",
     "PrefillMode",
     "PrefixCacheMode",
+    "ReasoningParser",
     "ServerConfig",
     "SpeculativeMode",
     "StatusServiceConfig",
     "SupervisionConfig",
+    "ToolCallParser",
     "Workload",
     "parse_overrides",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mlc_serve.config.not_yet import refuse_not_yet
 from mlc_serve.config.option import Kind, Spelling, check_options, option, parse_assignments
@@ -16,6 +16,17 @@ PrefillMode = Literal["hybrid", "chunked"]
 OptimizationLevel = Literal["O0", "O1", "O2", "O3"]
 DEFAULT_OPT: OptimizationLevel = "O3"
 PrefixCacheMode = Literal["radix", "disable"]
+ToolCallParser = Literal[
+    "generic",
+    "hermes",
+    "qwen3_coder",
+    "llama3_json",
+    "mistral",
+    "mistral_args",
+    "deepseek_v3",
+    "deepseek_v31",
+]
+ReasoningParser = Literal["think", "deepseek_r1", "mistral", "none"]
 
 
 @dataclass(frozen=True)
@@ -232,6 +243,19 @@ class EngineConfig:
         minimum=0.1,
         flags=("--request-timeout",),
         override="request_timeout",
+    )
+    tool_call_parser: ToolCallParser | None = option(
+        None,
+        "Form in which the model writes tool calls. By default the chat template decides.",
+        flags=("--tool-call-parser",),
+        choices=get_args(ToolCallParser),
+    )
+    reasoning_parser: ReasoningParser | None = option(
+        None,
+        "Marks around the model's reasoning; none leaves it in the text. By default the chat template "
+        "decides.",
+        flags=("--reasoning-parser",),
+        choices=get_args(ReasoningParser),
     )
     verbose: bool = option(
         True, "Print the limits that were chosen, and why.", kind=Kind.BOOLEAN, override="verbose"

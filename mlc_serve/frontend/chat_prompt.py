@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,37 +12,57 @@ from mlc_serve.frontend.params import check_prompt, check_text
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.messages import CalledTool, Message
 from mlc_serve.protocol.openai import ChatCompletionRequest
+from mlc_serve.text.calls.described import in_words
 from mlc_serve.text.conversation import Conversation
-from mlc_serve.text.pieces import Piece
+from mlc_serve.text.pieces import Piece, text_of
 from mlc_serve.text.templates.meter import Meter
 
 # `self` can't be a variable of the template, since it can't be passed by name.
 _RESERVED = frozenset({"messages", "tools", "add_generation_prompt", "self"})
 
 
-def chat_prompt_ids(
-    request: ChatCompletionRequest, model: LoadedModel, meter: Meter | None = None
-) -> list[int]:
+@dataclass(frozen=True)
+class ChatPrompt:
+    """The prompt of a chat request, and whether the model goes on within its reasoning."""
+
+    token_ids: list[int]
+    reasoning_is_open: bool
+
+
+def read_chat(request: ChatCompletionRequest, model: LoadedModel, meter: Meter | None = None) -> ChatPrompt:
     """Return the prompt of a chat request, in which the only control tokens are the template's own.
 
     Raises InvalidRequestError if the model has no chat template or its template refuses the conversation, and
     ContextLengthError if the prompt is too long.
     """
-    prompt_ids = chat_tokens(request, model, meter)
+    pieces = _checked_pieces(request, model, meter)
+    prompt_ids = model.tokenizer.encode_pieces(pieces)
     check_prompt(prompt_ids, model, "messages")
-    return prompt_ids
+    return ChatPrompt(prompt_ids, _reasoning_is_open(request, model, pieces))
+
+
+def chat_prompt_ids(
+    request: ChatCompletionRequest, model: LoadedModel, meter: Meter | None = None
+) -> list[int]:
+    """Return the token ids of the prompt; see read_chat."""
+    return read_chat(request, model, meter).token_ids
 
 
 def chat_tokens(request: ChatCompletionRequest, model: LoadedModel, meter: Meter | None = None) -> list[int]:
     """Like `chat_prompt_ids`, but raises ContextLengthError only for a text that can't possibly fit."""
-    check_text(_certain_length(request), model, "messages")
-    return model.tokenizer.encode_pieces(_prompt_pieces(request, model, meter))
+    return model.tokenizer.encode_pieces(_checked_pieces(request, model, meter))
 
 
 def chat_prompt(request: ChatCompletionRequest, model: LoadedModel, meter: Meter | None = None) -> str:
     """Return the prompt as text, in which special tokens appear by name. Raises as `chat_tokens` does."""
+    return "".join(piece.text for piece in _checked_pieces(request, model, meter))
+
+
+def _checked_pieces(
+    request: ChatCompletionRequest, model: LoadedModel, meter: Meter | None = None
+) -> list[Piece]:
     check_text(_certain_length(request), model, "messages")
-    return "".join(piece.text for piece in _prompt_pieces(request, model, meter))
+    return _prompt_pieces(request, model, meter)
 
 
 def _certain_length(request: ChatCompletionRequest) -> int:
@@ -65,18 +87,29 @@ def _prompt_pieces(
         add_generation_prompt=_adds_generation_prompt(request),
         continues_last=request.continue_final_message,
     )
+    conversation = in_words(conversation, model.chat_template)
     return model.chat_template.render(conversation, meter, partial(check_text, model=model, param="messages"))
 
 
 def offers_tools(request: ChatCompletionRequest) -> bool:
     """Return whether the prompt describes tools, so that the reply may contain calls."""
-    return bool(request.tools) and request.tool_choice != "none"
+    return bool(request.offered_tools)
+
+
+def _reasoning_is_open(request: ChatCompletionRequest, model: LoadedModel, pieces: Sequence[Piece]) -> bool:
+    marks = model.answers.reasoning
+    if marks is None:
+        return False
+    if request.continue_final_message:
+        content = request.messages[-1].content or ""
+        return marks.are_open_in(content if isinstance(content, str) else content[-1])
+    return _adds_generation_prompt(request) and marks.are_opened_by(text_of(pieces))
 
 
 def _tools(request: ChatCompletionRequest) -> list[dict[str, Any]] | None:
     if not offers_tools(request):
         return None
-    return [tool.model_dump(exclude_none=True) for tool in request.tools]
+    return [tool.model_dump(exclude_none=True) for tool in request.offered_tools]
 
 
 def _adds_generation_prompt(request: ChatCompletionRequest) -> bool:

@@ -54,7 +54,9 @@ class Choice:
         self._lists_stop_token = params.lists_stop_token
         self._num_tokens = 0
         self._tokenizer = tokenizer
-        self._detokenizer = Detokenizer(tokenizer, continues_text=params.continues_text)
+        self._detokenizer = Detokenizer(
+            tokenizer, continues_text=params.continues_text, shown_special=params.shown_special
+        )
         self._stop_search = StopSearch(stops) if stops.patterns else None
 
     def push(self, delta: RequestDelta) -> TextDelta:
@@ -108,7 +110,7 @@ class Choice:
         text = self._detokenizer.push((token_id,))
         if self._num_tokens <= self._min_tokens:
             return text, False
-        if self._tokenizer.is_special(token_id):
+        if not self._detokenizer.shows(token_id):
             return search.push_hidden(self._tokenizer.token_text(token_id))
         return search.push(text)
 

@@ -13,11 +13,25 @@ from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.errors import ContextLengthError, InvalidRequestError
 from mlc_serve.grammar import Template
 from mlc_serve.loaded_model import LoadedModel
-from mlc_serve.protocol.openai import GenerationRequest
+from mlc_serve.protocol.openai import ChatCompletionRequest, GenerationRequest
 
 T = TypeVar("T")
 
 _NUM_SEEDS = 2**64
+
+
+@dataclass(frozen=True)
+class ReasoningLimit:
+    """The most tokens of reasoning, after which the model must write the text that ends it.
+
+    `is_open` says that the output begins within the reasoning, because the prompt has opened it; otherwise
+    `begin` opens it.
+    """
+
+    max_tokens: int
+    begin: str
+    end: str
+    is_open: bool
 
 
 @dataclass(frozen=True)
@@ -27,10 +41,10 @@ class GenerationParams:
     With `continues_text` the output continues the prompt's text rather than being a new message, and with
     `shows_stop` it includes the stop string. With `lists_stop_token` the logprobs include that of a stop
     token, which is never shown. If prompt logprobs are asked for, only the first choice has them, unless
-    `scores_every_choice`. Only requests of the same `cache_namespace` share cached prefixes. Every choice
-    follows the compiled `grammar`, if there is one; what it forces is appended without being drawn if
-    `jumps_forward`. `arrival` is when the request came (time.monotonic() seconds), or None if it comes when
-    it is submitted.
+    `scores_every_choice`. Only requests of the same `cache_namespace` share cached prefixes. The special
+    tokens in `shown_special` are part of the text. Every choice follows the compiled `grammar`, if there is
+    one; what it forces is appended without being drawn if `jumps_forward`. `arrival` is when the request came
+    (time.monotonic() seconds), or None if it comes when it is submitted.
     """
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -42,6 +56,8 @@ class GenerationParams:
     lists_stop_token: bool = False
     scores_every_choice: bool = False
     cache_namespace: str = ""
+    shown_special: frozenset[str] = frozenset()
+    reasoning_limit: ReasoningLimit | None = None
     grammar: Template | None = None
     jumps_forward: bool = True
     arrival: float | None = None
@@ -104,6 +120,16 @@ def check_sampling(params: SamplingParams, model: LoadedModel) -> None:
 def seed(request: GenerationRequest) -> int:
     """Return the request's seed, or a random one if it has none."""
     return secrets.randbelow(_NUM_SEEDS) if request.seed is None else request.seed
+
+
+def reasoning_limit(
+    request: ChatCompletionRequest, model: LoadedModel, *, is_open: bool
+) -> ReasoningLimit | None:
+    """Return the request's limit on reasoning, or None if it has none or the model doesn't reason visibly."""
+    marks = model.answers.reasoning
+    if marks is None or request.reasoning_limit is None:
+        return None
+    return ReasoningLimit(request.reasoning_limit, marks.begin, marks.end, is_open)
 
 
 def cache_namespace(request: GenerationRequest, owner: str) -> str:

@@ -42,7 +42,10 @@ def tokenizer_info(model: LoadedModel) -> TokenizerInfo:
     template, if it is Jinja2.
     """
     template = model.chat_template
-    return {**model.tokenizer.description, "chat_template": None if template is None else template.source}
+    return {
+        **model.tokenizer.description,
+        "chat_template": None if template is None else template.jinja_source,
+    }
 
 
 def _tokenized_text(request: TokenizeTextRequest, model: LoadedModel) -> TokenizeReply:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mlc_serve.frontend.choice import TextDelta
@@ -11,11 +11,17 @@ from mlc_serve.protocol.replies import CompletionTokensDetails, PromptTokensDeta
 
 
 class UsageCount:
-    """Counts each prompt once for all its choices, with the cached tokens that its first choice found."""
+    """Counts each prompt once for all its choices, with the cached tokens that its first choice found.
 
-    def __init__(self, prompts: Sequence[Sequence[int]], n: int) -> None:
+    `num_reasoning_tokens` says how many tokens of the output were reasoning so far.
+    """
+
+    def __init__(
+        self, prompts: Sequence[Sequence[int]], n: int, num_reasoning_tokens: Callable[[], int] = lambda: 0
+    ) -> None:
         self._num_prompt_tokens = sum(len(prompt) for prompt in prompts)
         self._n = n
+        self._num_reasoning_tokens = num_reasoning_tokens
         self._num_cached = [0] * len(prompts)
         self._num_output_tokens = 0
 
@@ -41,5 +47,5 @@ class UsageCount:
             completion_tokens=self._num_output_tokens,
             total_tokens=self._num_prompt_tokens + self._num_output_tokens,
             prompt_tokens_details=PromptTokensDetails(cached_tokens=sum(self._num_cached)),
-            completion_tokens_details=CompletionTokensDetails(reasoning_tokens=0),
+            completion_tokens_details=CompletionTokensDetails(reasoning_tokens=self._num_reasoning_tokens()),
         )

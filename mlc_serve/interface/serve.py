@@ -21,8 +21,10 @@ from mlc_serve.config import (
     OptimizationLevel,
     PrefillMode,
     PrefixCacheMode,
+    ReasoningParser,
     ServerConfig,
     SpeculativeMode,
+    ToolCallParser,
 )
 from mlc_serve.config.api_keys import with_all_keys
 from mlc_serve.demo import DEMO_MODEL_NAME, demo_model_path
@@ -87,6 +89,8 @@ def serve(
     max_choices: int = EngineConfig.max_choices,
     first_token_timeout: float | None = None,
     request_timeout: float | None = None,
+    tool_call_parser: ToolCallParser | None = None,
+    reasoning_parser: ReasoningParser | None = None,
     verbose: bool = EngineConfig.verbose,
     api_keys: Sequence[str] = (),
     api_key_file: str | None = None,

@@ -24,6 +24,7 @@ from mlc_serve.loading.weights import find_weights
 from mlc_serve.runtime.device import DeviceName, find_device
 from mlc_serve.runtime.runner import TVMBackend
 from mlc_serve.runtime.threads import use_every_core
+from mlc_serve.text.answer_form import answer_form
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ def load_model(config: EngineConfig, device: str, report: Report) -> LoadedModel
         place = find_device(device)
         tokenizer = checkpoint.tokenizer
         chat_template, defaults = checkpoint.chat_template(), checkpoint.generation_defaults()
+        answers = answer_form(chat_template, config.tool_call_parser, config.reasoning_parser)
         library = find_library(config, checkpoint, place, report)
         _compare_vocabularies(tokenizer, library.info, report)
         limits = _choose_limits(config, library.info, place, report)
@@ -59,6 +61,7 @@ def load_model(config: EngineConfig, device: str, report: Report) -> LoadedModel
             tokenizer=tokenizer,
             chat_template=chat_template,
             defaults=defaults,
+            answers=answers,
         )
 
 

@@ -30,6 +30,7 @@ from mlc_serve.protocol.messages import Message, Tool
 from mlc_serve.protocol.output_form import ResponseFormat, StructuredOutputs, with_structured_outputs
 from mlc_serve.protocol.refusals import refuse_invalid, refuse_unsupported
 from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
+from mlc_serve.protocol.tool_choice import ChosenTools, ToolChoice
 from mlc_serve.protocol.unknown_fields import UnknownFields
 
 MAX_TOP_LOGPROBS = 20
@@ -215,15 +216,6 @@ class GenerationRequest(RequestPart):
         return self
 
 
-def _supported_choice(value: object) -> object:
-    if value == "required" or isinstance(value, Mapping):
-        refuse_unsupported("forcing a tool call ('required' or a named tool) is not supported yet")
-    return value
-
-
-ToolChoice = Annotated[Literal["none", "auto"], BeforeValidator(_supported_choice)]
-
-
 class ChatCompletionRequest(GenerationRequest):
     """POST /v1/chat/completions."""
 
@@ -238,7 +230,6 @@ class ChatCompletionRequest(GenerationRequest):
         "function_call": WithoutEffect(
             "`tool_choice` says whether the model may call tools", only=("none", "auto")
         ),
-        "include_reasoning": WithoutEffect("reasoning is part of the text"),
         "add_special_tokens": WithoutEffect("the chat template adds special tokens", only=(False,)),
         "echo": WithoutEffect("a conversation is not repeated in the reply", only=(False,)),
         "best_of": WithoutEffect("all choices are returned", only=(1,)),
@@ -253,7 +244,9 @@ class ChatCompletionRequest(GenerationRequest):
         default_factory=list, description="The tools that the model may call; see below."
     )
     tool_choice: ToolChoice = Field(
-        default="auto", description="`none` hides the tools from the model. Calls can't be forced yet."
+        default="auto",
+        description="Whether the model may call tools (`auto`), must call one (`required`), or gets none. An "
+        "object names the function that it must call, or the `allowed_tools`.",
     )
     parallel_tool_calls: bool = Field(
         default=True, description="If false, a reply ends after its first tool call."
@@ -266,6 +259,15 @@ class ChatCompletionRequest(GenerationRequest):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
         default=None, description="Passed to the model's chat template."
     )
+    include_reasoning: bool = Field(
+        default=True, description="Whether the reply contains the model's reasoning."
+    )
+    max_reasoning_tokens: TokenLimit = Field(
+        default=None, description="The most tokens that the model's reasoning may have; -1 means no limit."
+    )
+    thinking_token_budget: TokenLimit = Field(
+        default=None, description="Another name for `max_reasoning_tokens`."
+    )
     add_generation_prompt: bool | None = Field(
         default=None, description="Whether the template begins the assistant's turn; true by default."
     )
@@ -275,6 +277,43 @@ class ChatCompletionRequest(GenerationRequest):
     chat_template_kwargs: JsonObject = Field(
         default_factory=dict, description="Further variables for the model's chat template."
     )
+
+    @property
+    def offered_tools(self) -> list[Tool]:
+        """The tools that the model may call, and is told of."""
+        if isinstance(self.tool_choice, ChosenTools):
+            return [tool for tool in self.tools if tool.function.name in self.tool_choice.names]
+        return [] if self.tool_choice == "none" else self.tools
+
+    @property
+    def forces_call(self) -> bool:
+        """Whether the model must call a tool."""
+        if isinstance(self.tool_choice, ChosenTools):
+            return self.tool_choice.must_call
+        return self.tool_choice == "required"
+
+    @property
+    def reasoning_limit(self) -> int | None:
+        """The most tokens of reasoning, under whichever name the limit was sent."""
+        if self.max_reasoning_tokens is None:
+            return self.thinking_token_budget
+        return self.max_reasoning_tokens
+
+    @model_validator(mode="after")
+    def _chosen_tools_exist(self) -> ChatCompletionRequest:
+        chosen = self.tool_choice.names if isinstance(self.tool_choice, ChosenTools) else ()
+        if not self.tools and (self.forces_call or chosen):
+            refuse_invalid("needs tools, and there are none", "tool_choice")
+        unknown = set(chosen) - {tool.function.name for tool in self.tools}
+        if unknown:
+            refuse_invalid(f"there is no tool {min(unknown)[:80]!r}", "tool_choice")
+        return self
+
+    @model_validator(mode="after")
+    def _reasoning_limits_agree(self) -> ChatCompletionRequest:
+        if len({self.max_reasoning_tokens, self.thinking_token_budget} - {None}) > 1:
+            refuse_invalid("differs from thinking_token_budget; send one of them", "max_reasoning_tokens")
+        return self
 
     @model_validator(mode="after")
     def _some_output_is_asked_for(self) -> ChatCompletionRequest:

@@ -30,7 +30,7 @@ class PromptTokensDetails(Reply):
 
 
 class CompletionTokensDetails(Reply):
-    """What the output tokens were used for. Reasoning is part of the text here and not counted separately."""
+    """What the output tokens were used for. `reasoning_tokens` include the marks around the reasoning."""
 
     reasoning_tokens: int
 
@@ -67,7 +67,7 @@ class ChatLogprobs(Reply):
 
 
 class ToolCallFunction(Reply):
-    """`arguments` is a string that holds a JSON object."""
+    """`arguments` is a string that holds a JSON object, unless the call was cut off or is broken."""
 
     name: str
     arguments: str
@@ -82,12 +82,13 @@ class ToolCall(Reply):
 
 
 class AssistantMessage(Reply):
-    """The message of a whole chat reply."""
+    """The message of a whole chat reply. The reasoning is there under both names that are in use."""
 
     role: Literal["assistant"]
     content: str | None
     refusal: None
     reasoning_content: str | None = None
+    reasoning: str | None = None
     tool_calls: list[ToolCall] | None = None
 
 
@@ -144,11 +145,12 @@ class ToolCallDelta(Reply):
 
 
 class ChatDelta(Reply):
-    """What a chunk adds to the message."""
+    """What a chunk adds to the message. A piece of reasoning is there under both names that are in use."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None
     tool_calls: list[ToolCallDelta] | None = None
 
 

@@ -1,1 +1,1 @@
-"""Text to token ids and back: tokenizers, chat templates, stop strings, tool calls. Needs no engine."""
+"""Text to token ids and back: tokenizers, chat templates, stop strings, calls, reasoning. Needs no engine."""

@@ -42,8 +42,24 @@ class PromptTemplate(Protocol):
     """Writes a conversation as the text that a model continues."""
 
     @property
-    def source(self) -> str | None:
+    def jinja_source(self) -> str | None:
         """The template in Jinja2, or None if it is written in another form."""
+
+    @property
+    def source(self) -> str:
+        """The template's own text, which shows in which form the model writes calls and reasoning."""
+
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the template has a place for tools."""
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether the template writes the calls of earlier messages."""
+
+    @property
+    def takes_system(self) -> bool:
+        """Whether the template has a place for a system message."""
 
     def render(
         self,

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, ClassVar
 
 import pytest
 from openai.types import chat as openai_chat
 
 from mlc_serve.api.async_engine import AsyncMLCEngine
-from mlc_serve.errors import ContextLengthError, InvalidRequestError
-from mlc_serve.frontend.chat_prompt import chat_prompt_ids
+from mlc_serve.errors import ContextLengthError, InvalidRequestError, UnsupportedFieldError
+from mlc_serve.frontend.chat_prompt import ChatPrompt, read_chat
 from mlc_serve.loaded_model import GenerationDefaults
-from mlc_serve.testing import EOS_ID
+from mlc_serve.testing import EOS_ID, IM_START_ID, FakeBackend, replay
+from mlc_serve.text.answer_form import AnswerForm
+from mlc_serve.text.calls.call_format import Functions
+from mlc_serve.text.calls.json_calls import json_calls
+from mlc_serve.text.calls.lark import Lark
+from mlc_serve.text.calls.marked_calls import marked_calls
+from mlc_serve.text.calls.source import Reading, Source
+from mlc_serve.text.reasoning import REASONING
 from mlc_serve.text.templates.chat_template import ChatTemplate
 
 Serve = Callable[..., AsyncMLCEngine]
@@ -144,6 +151,108 @@ async def test_tool_call(serve: Serve) -> None:
     assert parts[-1].choices[0].finish_reason == "tool_calls"
 
 
+async def test_a_call_may_be_streamed_before_it_is_whole(serve: Serve) -> None:
+    """A call that max_tokens cuts off has the arguments so far, streamed or not, and ends with length."""
+    engine = serve(CALL, chat_template=TOOL_TEMPLATE)
+    limit = len(CALL) - len("}}</tool_call>") - 1
+    (choice,) = (await whole(engine, tools=[TOOL], max_tokens=limit)).choices
+    (call,) = choice.message.tool_calls or []
+    assert call.type == "function"
+    assert (call.function.arguments, choice.finish_reason) == ('{"a": ', "length")
+    parts = await chunks(engine, tools=[TOOL], max_tokens=limit)
+    calls = [call for part in parts for call in part.choices[0].delta.tool_calls or []]
+    assert "".join(call.function.arguments or "" for call in calls if call.function) == '{"a": '
+    assert parts[-1].choices[0].finish_reason == "length"
+
+
+async def test_tools_need_no_place_in_the_template(serve: Serve) -> None:
+    """The server describes them itself, and reads calls with and without tags."""
+    for script in (CALL, CALL.removeprefix(b"<tool_call>")):
+        engine = serve(script, chat_template=ChatTemplate("{{ messages[0].content }}"))
+        plain = await whole(engine, max_tokens=1)
+        (choice,) = (reply := await whole(engine, tools=[TOOL])).choices
+        assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
+        assert plain.usage is not None
+        assert reply.usage is not None
+        assert reply.usage.prompt_tokens > plain.usage.prompt_tokens + 100
+
+
+async def test_a_special_token_may_begin_a_call(serve: Serve) -> None:
+    """The format's special tokens reach the parser although they are no part of a text, and only then."""
+    script = (*b"See: ", IM_START_ID, *CALL[len(b"<tool_call>") : -len(b"</tool_call>")])
+    backend = FakeBackend(choose=replay(script))
+    engine = serve(backend=backend, chat_template=TOOL_TEMPLATE, answers=AnswerForm(MarkedCalls()))
+    (choice,) = (await whole(engine, tools=[TOOL])).choices
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", "See: ")
+    (choice,) = (await whole(engine)).choices
+    assert choice.message.content == bytes(byte for byte in script if byte < 256).decode()
+
+
+class MarkedCalls:
+    """Calls that begin with a special token."""
+
+    special_texts: ClassVar[Collection[str]] = ("<|im_start|>",)
+
+    def read(self, source: Source, functions: Functions) -> Reading[None]:
+        return marked_calls(source, "<|im_start|>", lambda: json_calls(source, ("</tool_call>",)))
+
+    def forced(self, functions: Functions, lark: Lark, *, parallel: bool) -> str:
+        raise NotImplementedError
+
+
+THINKING = AnswerForm(reasoning=REASONING["think"])
+
+
+@pytest.mark.parametrize("opens", [True, False])
+async def test_reasoning_is_split_and_counted(serve: Serve, opens: bool) -> None:
+    """The prompt or the reply opens it. It is counted among the output tokens, also if it is hidden."""
+    template = ChatTemplate("{{ messages[0].content }}" + "<think>\n" * opens)
+    said = b"hm</think>Hello" if opens else b"<think>hm</think>Hello"
+    engine = serve(said, chat_template=template, answers=THINKING)
+    fields: dict[str, Any] = {"stream_options": {"include_usage": True}}
+    for shows in (True, False):
+        reply = await whole(engine, include_reasoning=shows)
+        parts = await chunks(engine, include_reasoning=shows, **fields)
+        deltas = [choice.delta.model_dump() for part in parts for choice in part.choices]
+        joined = [
+            "".join(delta.get(name) or "" for delta in deltas) for name in ("reasoning", "reasoning_content")
+        ]
+        assert joined == ["hm" * shows] * 2
+        assert content(parts) == reply.choices[0].message.content == "Hello"
+        assert reply.choices[0].message.model_dump().get("reasoning_content", "") == "hm" * shows
+        for usage in (reply.usage, parts[-1].usage):
+            assert usage is not None
+            assert usage.completion_tokens_details is not None
+            assert usage.completion_tokens_details.reasoning_tokens == len("hm</think>") + (not opens)
+
+
+async def test_a_message_is_continued_within_its_reasoning(serve: Serve) -> None:
+    """If it ends there."""
+    engine = serve(b"b</think>c", answers=THINKING)
+    for begun, expected in (("<think>a", "b"), ("<think>a</think>", None)):
+        messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": begun}]
+        (choice,) = (await whole(engine, messages=messages, continue_final_message=True)).choices
+        assert choice.message.model_dump().get("reasoning") == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+        ({"max_reasoning_tokens": 5}, "max_reasoning_tokens"),
+        ({"thinking_token_budget": 5}, "max_reasoning_tokens"),
+    ],
+)
+async def test_what_needs_constrained_output_is_refused(
+    serve: Serve, fields: dict[str, Any], param: str
+) -> None:
+    """It is not ignored."""
+    with pytest.raises(UnsupportedFieldError) as caught:
+        await whole(serve(b"Hello"), **fields)
+    assert caught.value.param == param
+
+
 async def test_no_tool_is_called_where_none_may_be(serve: Serve) -> None:
     """If no tools are offered, a call in the reply stays text."""
     choice = (await whole(serve(CALL), tools=[TOOL], tool_choice="none")).choices[0]
@@ -221,11 +330,11 @@ async def test_a_template_that_works_long_does_so_elsewhere(
     source = f"{{% for i in range({turns}) %}}{{% endfor %}}{{{{ messages[0].content }}}}"
     threads = []
 
-    def noted(*arguments: Any) -> list[int]:
+    def noted(*arguments: Any) -> ChatPrompt:
         threads.append(threading.current_thread())
-        return chat_prompt_ids(*arguments)
+        return read_chat(*arguments)
 
-    monkeypatch.setattr("mlc_serve.api.chat_completions.chat_prompt_ids", noted)
+    monkeypatch.setattr("mlc_serve.api.chat_completions.read_chat", noted)
     reply = await whole(serve(b"Hello", chat_template=ChatTemplate(source)))
     assert reply.choices[0].message.content == "Hello"
     assert (threads[-1] is threading.current_thread()) == is_quick

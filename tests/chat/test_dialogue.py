@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
 import pytest
 
 from mlc_serve.chat.dialogue import Dialogue
+from mlc_serve.chat.source import Message, ReplyPart
 from mlc_serve.config import ChatConfig
 from mlc_serve.errors import ConfigError, RemoteServerError
 from tests.chat.fake_source import FakeSource
+
+
+class PartsSource(FakeSource):
+    """Answers with certain parts."""
+
+    def __init__(self, parts: Sequence[ReplyPart]) -> None:
+        super().__init__()
+        self._parts = parts
+
+    def reply(
+        self,
+        messages: Sequence[Message],
+        sampling: Mapping[str, Any],
+    ) -> Generator[ReplyPart, None, None]:
+        yield from self._parts
 
 
 def said(dialogue: Dialogue) -> list[tuple[str, str]]:
@@ -26,6 +45,20 @@ def test_the_model_is_given_all_that_was_said() -> None:
     assert sampling == {"temperature": 0.5}
     assert dialogue.stats is not None
     assert dialogue.stats.num_tokens == 10
+
+
+def test_reasoning_is_shown_and_not_kept() -> None:
+    """A person can tell it from the answer, and the model is not sent it again."""
+    parts = [
+        ReplyPart(reasoning="so"),
+        ReplyPart(reasoning="?"),
+        ReplyPart("3"),
+        ReplyPart("."),
+        ReplyPart(num_tokens=9),
+    ]
+    dialogue = Dialogue(PartsSource(parts), ChatConfig())
+    assert "".join(dialogue.ask("one")) == "<think>\nso?\n</think>\n\n3."
+    assert said(dialogue) == [("user", "one"), ("assistant", "3.")]
 
 
 def test_a_reply_that_is_stopped_stays_as_far_as_it_went() -> None:

@@ -24,6 +24,7 @@ REPLIES: dict[str, Reply] = {
     "nested": f'<tool_call>{{"name": "weather", "arguments": {{"city": {DEEP}}}}}</tool_call>',
     "cut off": ['<tool_call>{"name": "weather', '", "arguments": {}}', "</tool_call>And", " more"],
     "broken": '<tool_call>{"name": "weather", "arguments": {"city": "Os</tool_call>',
+    "thinks": '<think>\nNo <tool_call>{"name": "f"}</tool_call> yet.\n</think>\n\nIt is wet.',
     "turns": ["One.", "<|tool|>", "Two."],
 }
 TOOLS: Any = [
@@ -36,7 +37,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     """The SDK, connected to a server of the scripted model."""
     path = write_scripted_checkpoint(tmp_path_factory.mktemp("scripted") / "model", REPLIES)
     with (
-        attacked_server(path) as server,
+        attacked_server(path, "--reasoning-parser", "think") as server,
         openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as sdk,
     ):
         yield sdk
@@ -101,13 +102,35 @@ def test_a_stop_string_may_cut_the_end_tag_off(client: openai.OpenAI, model: str
     assert choice.finish_reason == "tool_calls"
 
 
-def test_a_broken_call_is_text(client: openai.OpenAI, model: str) -> None:
-    """A call whose JSON is broken becomes text, so that nothing of the reply is lost."""
+def test_a_call_that_breaks_is_passed_on(client: openai.OpenAI, model: str) -> None:
+    """The client sees what the model wrote, since its beginning was streamed before the end was known."""
     (choice,) = client.chat.completions.create(
         model=model, messages=[{"role": "user", "content": "broken"}], tools=TOOLS
     ).choices
-    assert (choice.message.content, choice.message.tool_calls) == (REPLIES["broken"], None)
-    assert choice.finish_reason == "stop"
+    (call,) = choice.message.tool_calls or []
+    assert call.type == "function"
+    assert call.function.arguments == '{"city": "Os</tool_call>'
+    assert choice.finish_reason == "tool_calls"
+
+
+def test_reasoning_is_apart_from_the_answer(client: openai.OpenAI, model: str) -> None:
+    """Whole and streamed replies have it under both names, its tokens are counted, and nothing is called."""
+    asked: Any = {"model": model, "messages": [{"role": "user", "content": "thinks"}], "tools": TOOLS}
+    reply = client.chat.completions.create(**asked)
+    message = reply.choices[0].message
+    thought = 'No <tool_call>{"name": "f"}</tool_call> yet.'
+    assert (message.content, message.tool_calls) == ("It is wet.", None)
+    assert message.model_extra == {"reasoning": thought, "reasoning_content": thought}
+    assert reply.usage is not None
+    assert reply.usage.completion_tokens_details is not None
+    assert 0 < (reply.usage.completion_tokens_details.reasoning_tokens or 0) < reply.usage.completion_tokens
+
+    chunks = list(client.chat.completions.create(stream=True, **asked))
+    deltas = [choice.delta for chunk in chunks for choice in chunk.choices]
+    extras = [delta.model_extra or {} for delta in deltas]
+    assert "".join(extra.get("reasoning_content", "") for extra in extras) == thought
+    assert "".join(extra.get("reasoning", "") for extra in extras) == thought
+    assert "".join(delta.content or "" for delta in deltas) == "It is wet."
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,18 @@ import pytest
 from mlc_serve.errors import ContextLengthError, InvalidRequestError
 from mlc_serve.frontend.params import (
     GenerationParams,
+    ReasoningLimit,
     cache_namespace,
     check_prompt,
+    reasoning_limit,
     sampling_params,
     seed,
 )
 from mlc_serve.loaded_model import GenerationDefaults
-from mlc_serve.protocol.openai import CompletionRequest
+from mlc_serve.protocol.openai import ChatCompletionRequest, CompletionRequest
 from mlc_serve.testing import EOS_ID, IM_END_ID, VOCAB_SIZE, fake_model
+from mlc_serve.text.answer_form import AnswerForm
+from mlc_serve.text.reasoning import REASONING
 
 DEFAULTS = GenerationDefaults(
     temperature=0.6, top_p=0.9, top_k=20, min_p=0.1, repetition_penalty=1.1, eos_token_ids=frozenset({EOS_ID})
@@ -121,3 +125,15 @@ def test_namespaces_differ_by_owner_and_by_salt() -> None:
     assert len(named) == 6
     assert max(map(len, named)) <= 64
     assert cache_namespace(plain, "") == ""
+
+
+def test_a_limit_on_reasoning_needs_a_model_that_reasons() -> None:
+    """The engine is told the marks, and whether the prompt has opened the reasoning."""
+    messages = [{"role": "user", "content": "hi"}]
+    limited = ChatCompletionRequest.model_validate({"messages": messages, "thinking_token_budget": 7})
+    unlimited = ChatCompletionRequest.model_validate({"messages": messages})
+    thinking = replace(fake_model(), answers=AnswerForm(reasoning=REASONING["think"]))
+    expected = ReasoningLimit(7, "<think>", "</think>", is_open=True)
+    assert reasoning_limit(limited, thinking, is_open=True) == expected
+    assert reasoning_limit(unlimited, thinking, is_open=True) is None
+    assert reasoning_limit(limited, fake_model(), is_open=False) is None

@@ -43,7 +43,7 @@ class ChatTemplate(PromptTemplate):
         sources = {"default": source} if isinstance(source, str) else dict(source)
         if not sources:
             raise CheckpointError("the chat template is an empty list")
-        self._source = sources.get("default")
+        self._source, self._all_sources = sources.get("default"), "\n".join(sources.values())
         self._templates: dict[str, _Template] = {}
         for name, text in sources.items():
             try:
@@ -52,9 +52,30 @@ class ChatTemplate(PromptTemplate):
                 raise CheckpointError(f"the chat template {reprlib.repr(name)} {error}") from error
 
     @property
-    def source(self) -> str | None:
+    def jinja_source(self) -> str | None:
         """The template that is used without tools; None if there is none."""
         return self._source
+
+    @property
+    def source(self) -> str:
+        """See PromptTemplate."""
+        return self._all_sources
+
+    @property
+    def takes_tools(self) -> bool:
+        """See PromptTemplate."""
+        default = self._templates.get("default")
+        return "tool_use" in self._templates or (default is not None and default.takes_tools)
+
+    @property
+    def takes_calls(self) -> bool:
+        """See PromptTemplate."""
+        return self.takes_tools or any(one.takes_calls for one in self._templates.values())
+
+    @property
+    def takes_system(self) -> bool:
+        """See PromptTemplate."""
+        return all(one.takes_system for one in self._templates.values())
 
     def render(
         self,
@@ -80,15 +101,25 @@ class _Template:
         self, source: str, special_tokens: Mapping[str, str], control_texts: Collection[str]
     ) -> None:
         plain = JinjaTemplate(source)
-        self._takes_tools = "tools" in plain.variables
+        self.takes_tools = "tools" in plain.variables
         self._forms = MessageForms.found_by(partial(self._tried, plain, special_tokens))
         self._jinja, self._special_tokens, self._names = plain, special_tokens, ControlNames({})
         if control_texts:
             self._learn_names(source, control_texts)
 
+    @property
+    def takes_calls(self) -> bool:
+        """Whether a call appeared in a trial's prompt."""
+        return self._forms.writes_calls
+
+    @property
+    def takes_system(self) -> bool:
+        """Whether a system message appeared in a trial's prompt."""
+        return self._forms.takes("system")
+
     def render(self, conversation: Conversation, meter: Meter, check_length: CheckLength) -> list[Piece]:
         """See ChatTemplate."""
-        if conversation.tools and not self._takes_tools:
+        if conversation.tools and not self.takes_tools:
             raise InvalidRequestError("the model's chat template has no place for tools", param="tools")
         messages = [self._forms.fit(message) for message in conversation.messages]
         client = [conversation.variables, messages, conversation.tools]
@@ -152,7 +183,7 @@ class _Template:
         tools: Sequence[Tool] | None,
     ) -> str | None:
         """Return the prompt for messages in their final form, or None if the template fails."""
-        given = {"messages": messages, "tools": tools if self._takes_tools else None}
+        given = {"messages": messages, "tools": tools if self.takes_tools else None}
         context = {"documents": None, "add_generation_prompt": True, **special_tokens, **given}
         try:
             return "".join(jinja.run(context, Meter(_STEPS_OF_A_TRIAL)))

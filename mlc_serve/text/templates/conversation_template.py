@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from mlc_serve.errors import CheckpointError, InvalidRequestError
+from mlc_serve.text.calls.hermes import END_TAG, START_TAG
 from mlc_serve.text.conversation import CheckLength, Conversation, Message, PromptTemplate, Tool
 from mlc_serve.text.pieces import Piece, text_of
 from mlc_serve.text.templates.meter import Meter
 from mlc_serve.text.text_search import TextSearch
-from mlc_serve.text.tool_calls import END_TAG, START_TAG
 
 _PLACE = re.compile(r"\{([a-z]+_message|function_string)\}")
 _END_OF_REASONING = "</think>"
@@ -77,8 +77,30 @@ class ConversationTemplate(PromptTemplate):
         return template
 
     @property
-    def source(self) -> None:
+    def jinja_source(self) -> None:
         """None, since the template is not written in Jinja2."""
+
+    @property
+    def source(self) -> str:
+        """See PromptTemplate. Reasoning that is stripped from earlier messages shows that there is some."""
+        marks = _END_OF_REASONING if self.strip_reasoning_in_history else ""
+        return "\n".join([self.system_template, self.role_empty_sep, *self.role_templates.values(), marks])
+
+    @property
+    def takes_tools(self) -> bool:
+        """See PromptTemplate."""
+        places = [self.system_template, *self.role_templates.values()]
+        return any("{function_string}" in place for place in places)
+
+    @property
+    def takes_calls(self) -> bool:
+        """See PromptTemplate."""
+        return "tool" in self.roles
+
+    @property
+    def takes_system(self) -> bool:
+        """See PromptTemplate."""
+        return "{system_message}" in self.system_template
 
     def _fault(self) -> str | None:
         """Return what is wrong with the template although its types are right, or None if nothing is."""

@@ -29,13 +29,15 @@ _TOOL: Tool = {
 @dataclass(frozen=True)
 class MessageForms:
     """The form in which one template takes messages: the roles whose content may be a text or a list of
-    parts, whether arguments are text, and which contents a message that only calls tools may have.
+    parts, whether arguments are text, which contents a message that only calls tools may have, and whether
+    calls are written at all.
     """
 
     with_text: frozenset[str] = frozenset()
     with_parts: frozenset[str] = frozenset()
     arguments_are_text: bool = False
     contents_of_calls: tuple[str | None, ...] = ("",)
+    writes_calls: bool = True
 
     @classmethod
     def found_by(cls, trial: Trial) -> MessageForms:
@@ -44,12 +46,13 @@ class MessageForms:
             form for form in (_text, _parts) if _is_written(trial([_message("user", form(_WORD))], None))
         ]
         question = _message("user", (questions or [_text])[0]("Which birds are there?"))
-        calls = [
+        written = [
             (as_text, content)
             for as_text in (False, True)
             for content in (None, "")
             if _call_is_written(trial([question, _calling(as_text, content), _message("tool", "")], [_TOOL]))
-        ] or [(False, "")]
+        ]
+        calls = written or [(False, "")]
         as_text = calls[0][0]
         contents = tuple(content for is_text, content in calls if is_text == as_text)
         around = {
@@ -69,7 +72,12 @@ class MessageForms:
             with_parts=frozenset(role for role in _ROLES if takes(role, _parts)),
             arguments_are_text=as_text,
             contents_of_calls=contents,
+            writes_calls=bool(written),
         )
+
+    def takes(self, role: str) -> bool:
+        """Return whether the template writes messages of this role."""
+        return role in self.with_text or role in self.with_parts
 
     def fit(self, message: Message) -> dict[str, Any]:
         """Return the message in the form that the template takes."""

@@ -31,7 +31,7 @@ class Tokenizer:
     The bytes of consecutive tokens concatenate to the UTF-8 of their text, even if one character is spread
     over several tokens. Ids without an entry (models pad their vocabulary) have no bytes; `vocab_size` is one
     more than the highest id with an entry. `special_texts` are the texts that `encode` turns into control
-    tokens wherever they occur. `description` is what its files say about it.
+    tokens wherever they occur, and `special_ids` their ids. `description` is what its files say about it.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, description: Mapping[str, Any] | None = None) -> None:
@@ -55,6 +55,7 @@ class Tokenizer:
             for token_id, token in added.items()
         }
         self.special_texts = frozenset(token.content for token in added.values() if token.special)
+        self.special_ids = {token.content: token_id for token_id, token in added.items() if token.special}
         self._special_ids = frozenset(
             token_id
             for token_id, token in added.items()
@@ -131,6 +132,12 @@ class Tokenizer:
         """Return the id's entry as the vocabulary writes it, empty for an id without one."""
         found: str | None = self._tokenizer.id_to_token(token_id)
         return found or ""
+
+    def special_ids_of(self, texts: Iterable[str]) -> frozenset[int]:
+        """Return the ids of those texts that are special tokens and not shown in decoded text."""
+        return self._special_ids.intersection(
+            self.special_ids[text] for text in texts if text in self.special_ids
+        )
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the id's bytes: for a special token those of its name, for an id without an entry none."""

@@ -58,6 +58,14 @@ def test_a_character_that_stays_incomplete_is_shown_at_the_end() -> None:
     assert detokenizer.finish() == "\ufffd"
 
 
+def test_special_tokens_are_shown_if_asked_for() -> None:
+    """Others stay hidden, and texts that are no special tokens change nothing."""
+    ids = BYTES.encode("a<|im_start|>b<|im_end|>", add_special_tokens=False)
+    detokenizer = Detokenizer(BYTES, shown_special={"<|im_start|>", "a", "<none>"})
+    assert detokenizer.push(ids) == "a<|im_start|>b"
+    assert Detokenizer(BYTES).push(ids) == "ab"
+
+
 def test_only_the_first_space_of_a_reply_is_the_tokenizers() -> None:
     """SentencePiece's space is removed once, even if the first tokens have no text; a continued text keeps
     it.

@@ -1,4 +1,4 @@
-"""Reading function calls from JSON."""
+"""Calls that are JSON, in all forms that models write."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 
-from mlc_serve.text.written_calls import ToolCall, UnfinishedCallError, read_calls
+from mlc_serve.text.answer_form import AnswerForm
+from mlc_serve.text.calls.hermes import START_TAG, Hermes
+from tests.answers import Written, read_in_portions
 
-F = ToolCall("f", '{"a": 1}')
+F = Written("f", '{"a": 1}')
 
 
-def read(text: str) -> list[ToolCall]:
-    """The calls in a text, which must contain nothing else."""
-    calls, end = read_calls(text)
-    assert text[end:].strip("`\n") == ""
+def read(text: str) -> list[object]:
+    """The calls in a text, which make no difference if they arrive in portions."""
+    calls = read_in_portions(AnswerForm(Hermes()), [START_TAG + text])
+    assert read_in_portions(AnswerForm(Hermes()), [START_TAG, *text]) == calls
     return calls
 
 
@@ -31,7 +33,7 @@ def read(text: str) -> list[ToolCall]:
         '{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}',
         '{"type": "function", "function": {"name": "f", "parameters": "{\\"a\\": 1}"}}',
         '{"function": "f", "arguments": {"a": 1}}',
-        '{"name": "g", "name": "f", "arguments": {"a": 2}, "arguments": {"a": 1}}',
+        '{"type": "x", "name": "g", "name": "f", "arguments": {"a": 2}, "arguments": {"a": 1}}',
         '```json\n{"name": "f", "arguments": {"a": 1}}\n```',
         ' \n\t{"name":"f","arguments":{"a":1}}',
     ],
@@ -65,7 +67,7 @@ def test_several_calls(written: str) -> None:
 )
 def test_a_call_without_arguments_has_an_empty_object(written: str) -> None:
     """A call without arguments gets an empty object, because clients parse the arguments."""
-    assert read(written) == [ToolCall("f", "{}")]
+    assert read(written) == [Written("f", "{}")]
 
 
 @pytest.mark.parametrize(
@@ -79,33 +81,17 @@ def test_a_call_without_arguments_has_an_empty_object(written: str) -> None:
         '{"name": "", "arguments": {}}',
         '{"name": ["f"], "arguments": {}}',
         '{"arguments": {"a": 1}}',
-        '[{"name": "f", "arguments": {"a": 1}}, {"a": 1}]',
+        '[{"a": 1}, {"name": "f", "arguments": {"a": 1}}]',
         '["f"]',
         "[]",
         "{} and more",
         "f({a: 1}) and more",
         "[" * 100_000,
-        '{"name": "f", "arguments": {"a": ' + "9" * 5000 + "}}",
     ],
 )
 def test_what_is_no_call(written: str) -> None:
     """A call needs a name, and an object of arguments in its place; otherwise the text is no call."""
-    assert read_calls(written) == ([], 0)
-
-
-@pytest.mark.parametrize("written", ["", "\n", "```json", '{"name": "f", "arguments": {"a": "x'])
-def test_more_text_could_make_it_a_call(written: str) -> None:
-    """A text that ends before its JSON does is an unfinished call."""
-    with pytest.raises(UnfinishedCallError):
-        read_calls(written)
-
-
-def test_each_beginning_of_a_call_is_unfinished() -> None:
-    """Wherever a text is cut off, nothing is decided too early."""
-    written = '{"name": "f", "arguments": {"a": [true, -1.5e3, "\\u00e9\\n", -Infinity, {}]}}'
-    for length in range(len(written)):
-        with pytest.raises(UnfinishedCallError):
-            read_calls(written[:length])
+    assert read_in_portions(AnswerForm(Hermes()), [START_TAG + written]) == [START_TAG + written]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +112,7 @@ def test_each_beginning_of_a_call_is_unfinished() -> None:
 def test_arguments_are_json_that_any_client_parses(value: str, expected: Any) -> None:
     """Numbers that JSON can't express are null, as in JavaScript, and halves of characters are U+FFFD."""
     (call,) = read(f'{{"name": "f", "arguments": {{"a": {value}}}}}')
-
+    assert isinstance(call, Written)
     call.arguments.encode()
     assert json.loads(call.arguments, parse_constant=pytest.fail) == {"a": expected}
 
@@ -135,5 +121,42 @@ def test_deep_arguments_are_passed_on() -> None:
     """Arguments may be nested as deep as JSON parsers allow."""
     deep = "[" * 500 + "]" * 500
     (call,) = read(f'{{"name": "f", "arguments": {{"a": {deep}}}}}')
-
+    assert isinstance(call, Written)
     assert json.loads(call.arguments) == {"a": json.loads(deep)}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "{}",
+        '{"a": [true, false, null, -0.5, 0], "b": {"c": []}}',
+        ' { "a" :[ 1 ,2 ] , "é\\u00e9\\n\\/" : "\\ud83d\\ude00 \\" \\\\" }',
+    ],
+)
+def test_the_layout_is_that_of_json_dumps(written: str) -> None:
+    """However a model spaces its JSON, the arguments look as a template shows them in the history."""
+    expected = json.dumps(json.loads(written), ensure_ascii=False)
+    assert read(f'{{"name": "f", "arguments": {written}}}') == [Written("f", expected)]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        '{"a": 01}',
+        '{"a": 1,}',
+        '{"a"}',
+        "{1: 2}",
+        '{"a": tru}',
+        '{"a": "\\x"}',
+        '{"a": [1}',
+        '{"a": 1 2}',
+        "{,}",
+        '{"a": ' + "9" * 5000 + "}",
+        '{"a": ' + "[" * 5000,
+    ],
+)
+def test_what_is_not_json_is_no_whole_call(broken: str) -> None:
+    """The copier accepts JSON alone, of bounded depth and with numbers of bounded length."""
+    (call,) = read(f'{{"name": "f", "arguments": {broken}')
+    assert isinstance(call, Written)
+    assert not call.is_whole

@@ -1,0 +1,29 @@
+"""CallFormat: how a family of models writes calls."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Protocol
+
+from mlc_serve.text.calls.lark import Lark
+from mlc_serve.text.calls.source import Reading, Source
+
+# The functions that may be called: the JSON schema of each one's arguments, by name.
+Functions = Mapping[str, Mapping[str, Any]]
+
+
+class CallFormat(Protocol):
+    """The form in which a family of models writes calls."""
+
+    # The texts of special tokens that the reader needs, although special tokens are not part of an answer.
+    special_texts: ClassVar[Collection[str]]
+
+    def read(self, source: Source, functions: Functions) -> Reading[None]:
+        """Yield the content and the calls of an answer, in their order, up to its end. What looks like a call
+        but isn't is content.
+        """
+
+    def forced(self, functions: Functions, lark: Lark, *, parallel: bool) -> str:
+        """Return rules in Lark, of which `calls` is the first: one call in this form, or one or more if
+        `parallel`, with the arguments that the function's schema allows.
+        """
