@@ -6,6 +6,7 @@
     │   ├── UnsupportedFieldError   400  a field asks for something that this server can't do
     │   ├── ContextLengthError      400  the prompt can never fit
     │   ├── AuthenticationError     401
+    │   ├── ClientCertificateError  401  the connection has no client certificate
     │   ├── ModelNotFoundError      404
     │   ├── UnknownPathError        404
     │   ├── MethodNotAllowedError   405
@@ -114,6 +115,13 @@ class AuthenticationError(RequestError):
 
     status = 401
     code = "invalid_api_key"
+
+
+class ClientCertificateError(RequestError):
+    """The connection has no client certificate, but needs one."""
+
+    status = 401
+    code = "client_certificate_needed"
 
 
 class ModelNotFoundError(RequestError):

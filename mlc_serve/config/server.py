@@ -70,6 +70,29 @@ class ServerConfig:
         "File with further keys, one per line; it is read once, at the start.",
         flags=("--api-key-file",),
     )
+    ssl_certfile: str | None = option(
+        None,
+        "Serve HTTPS instead of HTTP, with the certificate in this PEM file, followed by those of the "
+        "authorities between it and the root.",
+        flags=("--ssl-certfile",),
+    )
+    ssl_keyfile: str | None = option(
+        None,
+        "PEM file with the certificate's private key. Default: the key is in --ssl-certfile, too.",
+        flags=("--ssl-keyfile",),
+    )
+    ssl_keyfile_password_file: str | None = option(
+        None,
+        "File whose first line is the password of the private key. Default: the environment variable "
+        "MLC_SERVE_SSL_KEYFILE_PASSWORD.",
+        flags=("--ssl-keyfile-password-file",),
+    )
+    ssl_ca_certs: str | None = option(
+        None,
+        "PEM file with the authorities that sign the certificates of clients. With it, every path but the "
+        "probes needs such a certificate.",
+        flags=("--ssl-ca-certs",),
+    )
     served_model_name: str | None = option(
         None,
         "Name of the model for clients. Default: MODEL as it was given.",
@@ -194,8 +217,17 @@ class ServerConfig:
         check_options(self)
         if any("\n" in key for key in self.api_keys):
             raise ConfigError("api_keys: a key with a line break can't be sent in a header")
+        without_certificate = self.ssl_certfile is None
+        for name in ("ssl_keyfile", "ssl_keyfile_password_file", "ssl_ca_certs"):
+            if without_certificate and getattr(self, name) is not None:
+                raise ConfigError(f"{name} has no effect without a certificate: set ssl_certfile, too")
         if self.allow_credentials and "*" in self.allow_origins:
             raise ConfigError(
                 "allow_credentials would let every web page act on its visitors' behalf: "
                 "set allow_origins to the origins that may"
             )
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the server's addresses, http or https."""
+        return "http" if self.ssl_certfile is None else "https"

@@ -34,6 +34,7 @@ from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.lifecycle import run
+from mlc_serve.server.tls import server_context
 
 Config = TypeVar("Config", bound="EngineConfig | ServerConfig | LaunchConfig")
 
@@ -78,6 +79,10 @@ def serve(
     verbose: bool = EngineConfig.verbose,
     api_keys: Sequence[str] = (),
     api_key_file: str | None = None,
+    ssl_certfile: str | None = None,
+    ssl_keyfile: str | None = None,
+    ssl_keyfile_password_file: str | None = None,
+    ssl_ca_certs: str | None = None,
     served_model_name: str | None = None,
     enable_ui: bool = ServerConfig.enable_ui,
     max_header_bytes: int = ServerConfig.max_header_bytes,
@@ -122,6 +127,7 @@ def run_server(
     """
     _log_to_stderr(server.log_level)
     server = with_all_keys(server, os.environ)
+    tls = server_context(server, os.environ)
     models = _models(engine, server.served_model_name)
     context = ServerContext(supervisor_url(os.environ))
     sock = inherited_socket(os.environ) or bind_socket(server.host, server.port)
@@ -134,7 +140,7 @@ def run_server(
         context.close()
         sock.close()
         raise
-    return run(context, server, sock)
+    return run(context, server, sock, tls)
 
 
 def _from_fields(kind: type[Config], values: Mapping[str, Any]) -> Config:

@@ -48,7 +48,7 @@ def run_supervisor(
     """
     server = with_all_keys(server, os.environ)
     settings = Settings.of(engine, server, launch, supervision)
-    line = StatusLine(sys.stderr, server.host)
+    line = StatusLine(sys.stderr, server.host, server.scheme)
     _log_to(line, server.log_level)
     try:
         return asyncio.run(_Supervision(settings, service, line).run())

@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -45,10 +46,16 @@ CLOSE_SECONDS = 3
 _SWITCH_SECONDS = 0.001
 
 
-def run(context: ServerContext, config: ServerConfig, sock: socket.socket | None = None) -> int:
+def run(
+    context: ServerContext,
+    config: ServerConfig,
+    sock: socket.socket | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> int:
     """Serve until a signal arrives or an engine dies, and return the exit code of the process.
 
-    `sock` is bound already; without it, one is bound to the config's address. Closes context and socket.
+    `sock` is bound already; without it, one is bound to the config's address. With `tls`, which
+    `server_context` makes, the server speaks HTTPS. Closes context and socket.
     Raises PortInUseError if another process listens on the address.
     """
     bound = sock or bind_socket(config.host, config.port)
@@ -57,16 +64,23 @@ def run(context: ServerContext, config: ServerConfig, sock: socket.socket | None
     except StartupError:
         bound.close()
         raise
-    return Lifecycle(context, config, bound).run()
+    return Lifecycle(context, config, bound, tls).run()
 
 
 class Lifecycle:
     """Runs one server from listening to its exit code."""
 
-    def __init__(self, context: ServerContext, config: ServerConfig, sock: socket.socket) -> None:
+    def __init__(
+        self,
+        context: ServerContext,
+        config: ServerConfig,
+        sock: socket.socket,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._context = context
         self._config = config
         self._sock = sock
+        self._tls = tls
         self._exit_code = EXIT_OK
         self._stop = asyncio.Event()
         self._server_loop: asyncio.AbstractEventLoop
@@ -107,7 +121,7 @@ class Lifecycle:
     def _uvicorn_config(self) -> uvicorn.Config:
         return uvicorn.Config(
             create_app(self._context, self._config, lifespan=self._lifespan),
-            **uvicorn_settings(self._config, self._connections),
+            **uvicorn_settings(self._config, self._connections, self._tls),
             log_config=None,
             log_level=self._config.log_level,
             access_log=False,
@@ -128,7 +142,8 @@ class Lifecycle:
             sys.setswitchinterval(_SWITCH_SECONDS)
         self._loop_watch.start(self._server_loop)
         supervision = asyncio.create_task(self._supervise())
-        print(f"Serving {', '.join(self._context.names)} on {url_of(self._sock)}", flush=True)
+        url = url_of(self._sock, self._config.scheme)
+        print(f"Serving {', '.join(self._context.names)} on {url}", flush=True)
         yield
         supervision.cancel()
         self._loop_watch.stop()
