@@ -58,9 +58,9 @@ class ServerConfig:
     )
     api_keys: Sequence[str] = option(
         (),
-        "Key that clients must send as a bearer token; may be given several times. Keys are also read from "
-        "the environment variable MLC_SERVE_API_KEY, which other users of the machine can't see; they are "
-        "separated by line breaks or commas there.",
+        "Key that clients must send as a bearer token or in X-Api-Key; may be given several times. Keys "
+        "are also read from the environment variable MLC_SERVE_API_KEY, which other users of the machine "
+        "can't see; they are separated by line breaks or commas there.",
         kind=Kind.TEXTS,
         flags=("--api-key",),
         spelling=Spelling.REPEATED,
@@ -69,6 +69,17 @@ class ServerConfig:
         None,
         "File with further keys, one per line; it is read once, at the start.",
         flags=("--api-key-file",),
+    )
+    admin_api_key: str | None = option(
+        None,
+        "Key that /debug/* needs instead of the other keys; it opens all other paths, too. It is better "
+        "taken from the environment variable MLC_SERVE_ADMIN_API_KEY or a file.",
+        flags=("--admin-api-key",),
+    )
+    admin_api_key_file: str | None = option(
+        None,
+        "File whose first line is the admin key; it is read once, at the start.",
+        flags=("--admin-api-key-file",),
     )
     ssl_certfile: str | None = option(
         None,
@@ -217,6 +228,8 @@ class ServerConfig:
         check_options(self)
         if any("\n" in key for key in self.api_keys):
             raise ConfigError("api_keys: a key with a line break can't be sent in a header")
+        if "\n" in (self.admin_api_key or ""):
+            raise ConfigError("admin_api_key: a key with a line break can't be sent in a header")
         without_certificate = self.ssl_certfile is None
         for name in ("ssl_keyfile", "ssl_keyfile_password_file", "ssl_ca_certs"):
             if without_certificate and getattr(self, name) is not None:

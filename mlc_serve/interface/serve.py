@@ -79,6 +79,8 @@ def serve(
     verbose: bool = EngineConfig.verbose,
     api_keys: Sequence[str] = (),
     api_key_file: str | None = None,
+    admin_api_key: str | None = None,
+    admin_api_key_file: str | None = None,
     ssl_certfile: str | None = None,
     ssl_keyfile: str | None = None,
     ssl_keyfile_password_file: str | None = None,

@@ -21,7 +21,7 @@ from mlc_serve.server.ignored_fields import IgnoredFields
 from mlc_serve.server.json_bodies import JsonBodies
 from mlc_serve.server.metrics import ServerMetrics
 from mlc_serve.server.middleware import request_id
-from mlc_serve.server.middleware.auth import ApiKeys
+from mlc_serve.server.middleware.auth import ApiKeys, Keys
 from mlc_serve.server.middleware.body_limit import BodyLimit
 from mlc_serve.server.middleware.errors import EXCEPTION_HANDLERS, UnexpectedErrors
 from mlc_serve.server.middleware.hosts import Hosts, is_loopback
@@ -108,10 +108,11 @@ def _api_keys(config: ServerConfig) -> list[Middleware]:
 
     The page's files need no key, since the user types the key into the page. The data that it shows does.
     """
-    if not config.api_keys:
+    if not config.api_keys and config.admin_api_key is None:
         return []
     open_paths = ui.PAGE_PATHS if config.enable_ui else ()
-    return [Middleware(ApiKeys, keys=config.api_keys, open_paths=open_paths)]
+    keys = Keys.of(config.api_keys, config.admin_api_key)
+    return [Middleware(ApiKeys, keys=keys, admin_paths=debug.router.prefix, open_paths=open_paths)]
 
 
 async def front_page() -> RedirectResponse:
