@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlc_serve.config.option import Kind, Spelling, check_options, option
 from mlc_serve.errors import ConfigError
+
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+# The first parts of the server's own paths. One that is also a prefix could mean either.
+OWN_PATHS = frozenset({"v1", "health", "ready", "metrics", "debug", "ui", "docs", "openapi.json"})
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,12 @@ class ServerConfig:
         None,
         "Name of the model for clients. Default: MODEL as it was given.",
         flags=("--served-model-name",),
+    )
+    root_path: str | None = option(
+        None,
+        "Prefix of the paths under which a proxy publishes this server, such as /llm. Requests may come with "
+        "or without it.",
+        flags=("--root-path",),
     )
     enable_ui: bool = option(
         True,
@@ -234,6 +245,8 @@ class ServerConfig:
         for name in ("ssl_keyfile", "ssl_keyfile_password_file", "ssl_ca_certs"):
             if without_certificate and getattr(self, name) is not None:
                 raise ConfigError(f"{name} has no effect without a certificate: set ssl_certfile, too")
+        if self.root_path is not None:
+            _check_root_path(self.root_path)
         if self.allow_credentials and "*" in self.allow_origins:
             raise ConfigError(
                 "allow_credentials would let every web page act on its visitors' behalf: "
@@ -244,3 +257,13 @@ class ServerConfig:
     def scheme(self) -> str:
         """The scheme of the server's addresses, http or https."""
         return "http" if self.ssl_certfile is None else "https"
+
+
+def _check_root_path(prefix: str) -> None:
+    if not _ROOT_PATH.fullmatch(prefix):
+        raise ConfigError(
+            f"root_path is {prefix!r}: expected a path such as /llm, with a slash before each part only"
+        )
+    first = prefix.split("/")[1]
+    if first in OWN_PATHS:
+        raise ConfigError(f"root_path is {prefix!r}, but paths of this server begin with /{first}, too")

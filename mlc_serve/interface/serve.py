@@ -86,6 +86,7 @@ def serve(
     ssl_keyfile_password_file: str | None = None,
     ssl_ca_certs: str | None = None,
     served_model_name: str | None = None,
+    root_path: str | None = None,
     enable_ui: bool = ServerConfig.enable_ui,
     max_header_bytes: int = ServerConfig.max_header_bytes,
     header_timeout: float = ServerConfig.header_timeout,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -29,6 +29,7 @@ from mlc_serve.server.middleware.paths import Paths
 from mlc_serve.server.middleware.reply_heads import ReplyHeads
 from mlc_serve.server.middleware.request_id import RequestId
 from mlc_serve.server.middleware.request_log import RequestLog
+from mlc_serve.server.middleware.root_path import RootPath
 from mlc_serve.server.routers import debug, health, metrics, openai, ui
 from mlc_serve.server.serving import Serving
 
@@ -73,6 +74,7 @@ def _layers(config: ServerConfig) -> list[Middleware]:
     header is outside, so that a page that fails it learns nothing.
     """
     return [
+        *_root_path(config),
         Middleware(ReplyHeads),
         Middleware(RequestId),
         Middleware(RequestLog),
@@ -91,6 +93,10 @@ def _layers(config: ServerConfig) -> list[Middleware]:
         *_api_keys(config),
         Middleware(BodyLimit, max_bytes=config.max_body_bytes),
     ]
+
+
+def _root_path(config: ServerConfig) -> list[Middleware]:
+    return [] if config.root_path is None else [Middleware(RootPath, prefix=config.root_path)]
 
 
 def _hosts(config: ServerConfig) -> list[Middleware]:
@@ -115,6 +121,6 @@ def _api_keys(config: ServerConfig) -> list[Middleware]:
     return [Middleware(ApiKeys, keys=keys, admin_paths=debug.router.prefix, open_paths=open_paths)]
 
 
-async def front_page() -> RedirectResponse:
+async def front_page(request: Request) -> RedirectResponse:
     """Redirect / to the documentation. Used if the page is disabled."""
-    return RedirectResponse("/docs")
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
