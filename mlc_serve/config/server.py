@@ -234,6 +234,12 @@ class ServerConfig:
         flags=("--log-level",),
         choices=("debug", "info", "warning", "error", "critical"),
     )
+    log_format: str = option(
+        "text",
+        "Form of the log on stderr: lines of text, or a JSON object in each line.",
+        flags=("--log-format",),
+        choices=("text", "json"),
+    )
 
     def __post_init__(self) -> None:
         check_options(self)

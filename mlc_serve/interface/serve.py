@@ -29,6 +29,7 @@ from mlc_serve.demo import DEMO_MODEL_NAME, demo_model_path
 from mlc_serve.errors import ConfigError
 from mlc_serve.host.interruption import ended_by_sigterm
 from mlc_serve.host.server_socket import bind_socket, inherited_socket
+from mlc_serve.interface.log_lines import formatter_for
 from mlc_serve.interface.supervisor_url import supervisor_url
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
@@ -102,6 +103,7 @@ def serve(
     watchdog_timeout: float = ServerConfig.watchdog_timeout,
     loop_warning: float = ServerConfig.loop_warning,
     log_level: str = ServerConfig.log_level,
+    log_format: str = ServerConfig.log_format,
 ) -> None:
     """Serve a model until SIGINT or SIGTERM, and return when the running requests are finished.
 
@@ -128,7 +130,7 @@ def run_server(
     API keys are also taken from the environment, and so is the socket if a supervisor has bound it. `load` is
     called as `load_model` is, once for each model.
     """
-    _log_to_stderr(server.log_level)
+    _log_to_stderr(server.log_level, server.log_format)
     server = with_all_keys(server, os.environ)
     tls = server_context(server, os.environ)
     models = _models(engine, server.served_model_name)
@@ -167,5 +169,7 @@ def _report(line: str) -> None:
     print(line, flush=True)
 
 
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def _log_to_stderr(level: str, log_format: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter_for(log_format))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
