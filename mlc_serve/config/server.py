@@ -234,6 +234,12 @@ class ServerConfig:
         flags=("--log-level",),
         choices=("debug", "info", "warning", "error", "critical"),
     )
+    otlp_traces_endpoint: str | None = option(
+        None,
+        "Send a trace of each request that generates to an OpenTelemetry collector, such as "
+        "http://127.0.0.1:4318/v1/traces. Needs `pip install mlc_serve[otel]`.",
+        flags=("--otlp-traces-endpoint",),
+    )
     log_format: str = option(
         "text",
         "Form of the log on stderr: lines of text, or a JSON object in each line.",
@@ -251,6 +257,11 @@ class ServerConfig:
         for name in ("ssl_keyfile", "ssl_keyfile_password_file", "ssl_ca_certs"):
             if without_certificate and getattr(self, name) is not None:
                 raise ConfigError(f"{name} has no effect without a certificate: set ssl_certfile, too")
+        if not (self.otlp_traces_endpoint or "http://").startswith(("http://", "https://")):
+            raise ConfigError(
+                f"otlp_traces_endpoint is {self.otlp_traces_endpoint!r}: expected an address such as "
+                "http://127.0.0.1:4318/v1/traces"
+            )
         if self.root_path is not None:
             _check_root_path(self.root_path)
         if self.allow_credentials and "*" in self.allow_origins:

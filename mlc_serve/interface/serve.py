@@ -36,6 +36,7 @@ from mlc_serve.loading import load_model
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.lifecycle import run
 from mlc_serve.server.tls import server_context
+from mlc_serve.server.tracing import tracer_for
 
 Config = TypeVar("Config", bound="EngineConfig | ServerConfig | LaunchConfig")
 
@@ -103,6 +104,7 @@ def serve(
     watchdog_timeout: float = ServerConfig.watchdog_timeout,
     loop_warning: float = ServerConfig.loop_warning,
     log_level: str = ServerConfig.log_level,
+    otlp_traces_endpoint: str | None = None,
     log_format: str = ServerConfig.log_format,
 ) -> None:
     """Serve a model until SIGINT or SIGTERM, and return when the running requests are finished.
@@ -133,6 +135,7 @@ def run_server(
     _log_to_stderr(server.log_level, server.log_format)
     server = with_all_keys(server, os.environ)
     tls = server_context(server, os.environ)
+    tracer = tracer_for(server.otlp_traces_endpoint, os.environ)
     models = _models(engine, server.served_model_name)
     context = ServerContext(supervisor_url(os.environ))
     sock = inherited_socket(os.environ) or bind_socket(server.host, server.port)
@@ -145,7 +148,11 @@ def run_server(
         context.close()
         sock.close()
         raise
-    return run(context, server, sock, tls)
+    try:
+        return run(context, server, sock, tls, tracer)
+    finally:
+        if tracer is not None:
+            tracer.close()
 
 
 def _from_fields(kind: type[Config], values: Mapping[str, Any]) -> Config:

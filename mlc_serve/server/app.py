@@ -30,18 +30,25 @@ from mlc_serve.server.middleware.reply_heads import ReplyHeads
 from mlc_serve.server.middleware.request_id import RequestId
 from mlc_serve.server.middleware.request_log import RequestLog
 from mlc_serve.server.middleware.root_path import RootPath
+from mlc_serve.server.middleware.traces import Traces
 from mlc_serve.server.routers import debug, health, metrics, openai, ui
 from mlc_serve.server.serving import Serving
+from mlc_serve.server.tracing import Tracer
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def create_app(context: ServerContext, config: ServerConfig, lifespan: Lifespan | None = None) -> FastAPI:
-    """Return the application that serves a context's engines."""
+def create_app(
+    context: ServerContext,
+    config: ServerConfig,
+    lifespan: Lifespan | None = None,
+    tracer: Tracer | None = None,
+) -> FastAPI:
+    """Return the application that serves a context's engines. `tracer` records the requests that generate."""
     app = DocumentedApp(
         title="mlc_serve",
         description="OpenAI-compatible serving of language models.",
-        middleware=_layers(config),
+        middleware=_layers(config, tracer),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
         responses=refuses_with(*ANYWHERE),
@@ -67,7 +74,7 @@ def _serving(context: ServerContext, config: ServerConfig) -> Serving:
     return Serving(context, config, bodies, server_metrics)
 
 
-def _layers(config: ServerConfig) -> list[Middleware]:
+def _layers(config: ServerConfig, tracer: Tracer | None) -> list[Middleware]:
     """Return the layers, the outermost first. Each can refuse a request before the next ones do any work.
 
     Layers that refuse requests are inside CORS, so that browsers may read the refusal. The check of the Host
@@ -78,6 +85,7 @@ def _layers(config: ServerConfig) -> list[Middleware]:
         Middleware(ReplyHeads),
         Middleware(RequestId),
         Middleware(RequestLog),
+        *([] if tracer is None else [Middleware(Traces, tracer=tracer)]),
         Middleware(Paths),
         *_hosts(config),
         Middleware(

@@ -34,6 +34,7 @@ from mlc_serve.server.connection import uvicorn_settings
 from mlc_serve.server.connections import Connections
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.loop_watch import LoopWatch
+from mlc_serve.server.tracing import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +52,12 @@ def run(
     config: ServerConfig,
     sock: socket.socket | None = None,
     tls: ssl.SSLContext | None = None,
+    tracer: Tracer | None = None,
 ) -> int:
     """Serve until a signal arrives or an engine dies, and return the exit code of the process.
 
     `sock` is bound already; without it, one is bound to the config's address. With `tls`, which
-    `server_context` makes, the server speaks HTTPS. Closes context and socket.
+    `server_context` makes, the server speaks HTTPS. `tracer` records the requests. Closes context and socket.
     Raises PortInUseError if another process listens on the address.
     """
     bound = sock or bind_socket(config.host, config.port)
@@ -64,7 +66,7 @@ def run(
     except StartupError:
         bound.close()
         raise
-    return Lifecycle(context, config, bound, tls).run()
+    return Lifecycle(context, config, bound, tls, tracer).run()
 
 
 class Lifecycle:
@@ -76,11 +78,13 @@ class Lifecycle:
         config: ServerConfig,
         sock: socket.socket,
         tls: ssl.SSLContext | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._context = context
         self._config = config
         self._sock = sock
         self._tls = tls
+        self._tracer = tracer
         self._exit_code = EXIT_OK
         self._stop = asyncio.Event()
         self._server_loop: asyncio.AbstractEventLoop
@@ -120,7 +124,7 @@ class Lifecycle:
 
     def _uvicorn_config(self) -> uvicorn.Config:
         return uvicorn.Config(
-            create_app(self._context, self._config, lifespan=self._lifespan),
+            create_app(self._context, self._config, self._lifespan, self._tracer),
             **uvicorn_settings(self._config, self._connections, self._tls),
             log_config=None,
             log_level=self._config.log_level,

@@ -60,16 +60,15 @@ def test_an_exception_is_a_field() -> None:
 async def test_a_request_has_its_fields(make_client: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
     """The object of a generation has method, path, status, tokens, times and the request's id."""
     caplog.set_level(logging.INFO)
-    lines: list[str] = []
-    handler = logging.Handler()
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter_for("json"))
-    handler.emit = lambda logged: lines.append(handler.format(logged))  # type: ignore[method-assign]
     logging.getLogger(REQUEST_LOG).addHandler(handler)
     body = {"prompt": "Hello", "max_tokens": 5, "ignore_eos": True, "stream": True}
     async with make_client() as client:
         await client.post("/v1/completions", json=body, headers={"X-Request-Id": "me"})
     logging.getLogger(REQUEST_LOG).removeHandler(handler)
-    (facts,) = map(read, lines)
+    facts = read(stream.getvalue().rstrip("\n"))
     assert (facts["request_id"], facts["method"], facts["path"]) == ("me", "POST", "/v1/completions")
     assert (facts["status"], facts["model"], facts["finish"]) == (200, "fake", "length")
     assert (facts["prompt_tokens"], facts["completion_tokens"]) == (6, 5)

@@ -26,12 +26,14 @@ class RequestRecord:
 
     start: float = field(default_factory=time.monotonic)
     status: int | None = None
+    operation: str | None = None  # of a request that generates, under OpenTelemetry's name
     model: str | None = None
     reply_id: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     first_chunk: float | None = None
     finish: str | None = None
+    error: str | None = None  # the code of an error after the reply has begun
 
     def saw_head(self, head: Message) -> None:
         """Note the status of the reply."""

@@ -95,6 +95,7 @@ async def create_chat(request: Request, until_sent: UntilSent) -> Response:
 async def _generate(request: Request, until_sent: AsyncExitStack, kind: type[Body]) -> Response:
     """Answer a request. Each step refuses what it can before the next one does any work."""
     serving, record = serving_of(request), record_of(request)
+    record.operation = "text_completion" if kind is CompletionRequest else "chat"
     serving.context.require_room()
     body = await serving.bodies.read(request, kind)
     check_debug_allowed(body.debug_config, serving.config.enable_debug)
@@ -159,7 +160,7 @@ async def _events(
                 if events := "".join(map(event_of, batch)):
                     yield events.encode()
     except RequestError as error:
-        record.finish = error.code
+        record.finish = record.error = error.code
         raise
 
 
