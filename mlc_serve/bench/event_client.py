@@ -115,8 +115,8 @@ class _Connection(asyncio.Protocol):
         self._transport.write(request)
 
     def close(self) -> None:
-        """Close the connection."""
-        self._transport.close()
+        """Close the connection at once. TLS would wait for the server, perhaps longer than the loop runs."""
+        self._transport.abort()
 
     async def lines(self) -> AsyncIterator[str]:
         """Yield the reply's non-empty lines. As in event streams, a line ends with CR, LF or both."""

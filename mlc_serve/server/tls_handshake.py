@@ -78,7 +78,8 @@ class TLSHandshake(asyncio.Protocol):
             encrypted = await self._loop.start_tls(self._transport, self, self._context, server_side=True)
         except OSError:  # the client has broken off, or speaks no TLS
             encrypted = None
-        self._all.closed(self)
+        finally:
+            self._all.closed(self)
         # A transport that was lost during the handshake has no cipher.
         if encrypted is not None and encrypted.get_extra_info("cipher") and not self._is_lost:
             self._hand_over(encrypted)
