@@ -7,6 +7,7 @@
     │   ├── ContextLengthError      400  the prompt can never fit
     │   ├── PreviousResponseNotFoundError  400
     │   ├── AuthenticationError     401
+    │   ├── ClientCertificateError  401  the connection has no client certificate
     │   ├── ModelNotFoundError      404
     │   ├── UnknownPathError        404
     │   ├── ResponseNotFoundError   404  a response that is not stored, or no longer
@@ -124,6 +125,13 @@ class AuthenticationError(RequestError):
 
     status = 401
     code = "invalid_api_key"
+
+
+class ClientCertificateError(RequestError):
+    """The connection has no client certificate, but needs one."""
+
+    status = 401
+    code = "client_certificate_needed"
 
 
 class ModelNotFoundError(RequestError):

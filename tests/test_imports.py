@@ -83,6 +83,7 @@ OUTSIDE = {
     "starlette": frozenset({"server"}),
     "sse_starlette": frozenset({"server"}),
     "uvicorn": frozenset({"server"}),
+    "opentelemetry": frozenset({"server"}),
     "pydantic": frozenset({"protocol", "api", "text", "checkpoint", "supervisor"}),
     "asyncio": frozenset({"api", "server", "bench", "supervisor", "interface", "host", "testing"}),
     "torch": frozenset(),

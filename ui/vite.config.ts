@@ -23,7 +23,11 @@ function seal(): Plugin {
 }
 
 export default defineConfig({
-  base: "/ui/",
+  // The page is at / or below a proxy's prefix, and its files are in ui/ beside it.
+  base: "./",
+  experimental: {
+    renderBuiltUrl: (name, { hostType }) => (hostType === "html" ? `ui/${name}` : { relative: true }),
+  },
   plugins: [seal()],
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   server: { proxy: { "/v1": server, "/metrics": server, "/ui/engine.json": server } },

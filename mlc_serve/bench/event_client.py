@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from typing import cast
 from urllib.parse import urlsplit
@@ -21,13 +22,16 @@ class ReplyError(RuntimeError):
 class EventClient:
     """Posts JSON to one server, on one connection for each concurrent request."""
 
-    def __init__(self, url: str, api_key: str | None = None) -> None:
-        """`url` gives the scheme, host and port; each request gives its own path."""
+    def __init__(self, url: str, api_key: str | None = None, trust: ssl.SSLContext | None = None) -> None:
+        """`url` gives the scheme, host and port; each request gives its own path. `trust` has the authorities
+        for https://; without it, they are the system's.
+        """
         address = urlsplit(url)
         if address.hostname is None:
             raise ValueError(f"{url!r} names no host")
-        self._is_secure = address.scheme == "https"
-        self._host, self._port = address.hostname, address.port or (443 if self._is_secure else 80)
+        is_secure = address.scheme == "https"
+        self._tls = (trust or True) if is_secure else None
+        self._host, self._port = address.hostname, address.port or (443 if is_secure else 80)
         self._authorization = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
         self._idle: list[_Connection] = []
 
@@ -62,9 +66,7 @@ class EventClient:
             if connection.reusable:
                 return connection
         loop = asyncio.get_running_loop()
-        _, opened = await loop.create_connection(
-            _Connection, self._host, self._port, ssl=self._is_secure or None
-        )
+        _, opened = await loop.create_connection(_Connection, self._host, self._port, ssl=self._tls)
         return opened
 
     def _request(self, path: str, content: bytes) -> bytes:
@@ -113,8 +115,8 @@ class _Connection(asyncio.Protocol):
         self._transport.write(request)
 
     def close(self) -> None:
-        """Close the connection."""
-        self._transport.close()
+        """Close the connection at once. TLS would wait for the server, perhaps longer than the loop runs."""
+        self._transport.abort()
 
     async def lines(self) -> AsyncIterator[str]:
         """Yield the reply's non-empty lines. As in event streams, a line ends with CR, LF or both."""

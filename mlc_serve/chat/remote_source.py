@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,15 +19,21 @@ _TIMEOUT = httpx2.Timeout(10, read=600)
 
 class RemoteSource:
     """Implements ChatSource. `url` is the prefix of the API's paths. Without `model`, the first served one is
-    used.
+    used. `trust` has the authorities for https://; without it, they are the system's.
 
     Raises RemoteServerError if the server can't be reached or lists no model.
     """
 
-    def __init__(self, url: str, model: str | None = None, api_key: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        api_key: str | None = None,
+        trust: ssl.SSLContext | None = None,
+    ) -> None:
         headers = {b"Authorization": f"Bearer {api_key}".encode()} if api_key else {}
         self._url = url
-        self._client = httpx2.Client(headers=headers, timeout=_TIMEOUT)
+        self._client = httpx2.Client(headers=headers, timeout=_TIMEOUT, verify=trust or True)
         try:
             self._name = model or self._first_model()
         except BaseException:
@@ -67,6 +74,8 @@ class RemoteSource:
         try:
             yield
         except httpx2.ConnectError as error:
+            if "CERTIFICATE" in str(error):
+                raise RemoteServerError(f"{self._url}: {error}; --ca-file names authorities") from error
             raise RemoteServerError(f"nothing answers at {self._url}; is a server running there?") from error
         except httpx2.HTTPError as error:
             raise RemoteServerError(f"{self._url}: {str(error) or type(error).__name__}") from error

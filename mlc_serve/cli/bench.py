@@ -15,7 +15,12 @@ from mlc_serve.cli.engine_options import (
     refuse_engine_options,
 )
 from mlc_serve.cli.parser import CommandParser, add_options, read_options
-from mlc_serve.cli.server_url import add_server_flags, refuse_key_without_url, server_key
+from mlc_serve.cli.server_url import (
+    add_server_flags,
+    refuse_server_flags_without_url,
+    server_key,
+    server_trust,
+)
 from mlc_serve.cli.table import table
 from mlc_serve.config import Workload, parse_overrides
 from mlc_serve.errors import ConfigError
@@ -94,13 +99,12 @@ def _of_server(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
         raise ConfigError("--prefill-tokens can't be combined with --url: TTFT measures a server's prefill")
     from mlc_serve.interface.bench import bench_server
 
-    return bench_server(
-        arguments.url, arguments.model, server_key(arguments), workload, arguments.concurrency
-    )
+    key, trust = server_key(arguments), server_trust(arguments)
+    return bench_server(arguments.url, arguments.model, key, workload, arguments.concurrency, trust)
 
 
 def _in_process(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]:
-    refuse_key_without_url(arguments)
+    refuse_server_flags_without_url(arguments)
     if "prefix_cache_mode" in parse_overrides(arguments.overrides):
         raise ConfigError("--overrides: prefix_cache_mode: bench always measures without a prefix cache")
     engine, launch = read_engine(arguments)

@@ -13,7 +13,12 @@ from mlc_serve.cli.engine_options import (
     refuse_engine_options,
 )
 from mlc_serve.cli.parser import CommandParser, add_options, read_options
-from mlc_serve.cli.server_url import add_server_flags, refuse_key_without_url, server_key
+from mlc_serve.cli.server_url import (
+    add_server_flags,
+    refuse_server_flags_without_url,
+    server_key,
+    server_trust,
+)
 from mlc_serve.config import ChatConfig
 
 _EXAMPLES = """\
@@ -54,8 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
         refuse_engine_options(arguments)
         from mlc_serve.interface.chat import chat_with_server
 
-        return chat_with_server(arguments.url, arguments.model, server_key(arguments), chat)
-    refuse_key_without_url(arguments)
+        key, trust = server_key(arguments), server_trust(arguments)
+        return chat_with_server(arguments.url, arguments.model, key, chat, trust)
+    refuse_server_flags_without_url(arguments)
     engine, launch = read_engine(arguments)
     keep_torch_out()
     from mlc_serve.interface.chat_in_process import chat_in_process  # loads TVM

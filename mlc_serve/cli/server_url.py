@@ -1,9 +1,10 @@
-"""The flags for using a running server: `--url`, the address of its API, and `--api-key`."""
+"""The flags for using a running server: `--url`, the address of its API, `--api-key` and `--ca-file`."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import ssl
 from urllib.parse import urlsplit
 
 from mlc_serve.errors import ConfigError
@@ -12,7 +13,7 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 
 
 def add_server_flags(parser: argparse.ArgumentParser) -> None:
-    """Add --url and --api-key."""
+    """Add --url, --api-key and --ca-file."""
     group = parser.add_argument_group("a running server")
     group.add_argument(
         "--url",
@@ -21,6 +22,12 @@ def add_server_flags(parser: argparse.ArgumentParser) -> None:
         help="use an OpenAI-compatible server, such as http://127.0.0.1:8000/v1, instead of loading a model",
     )
     group.add_argument("--api-key", metavar="KEY", help=f"the server's key (default: ${KEY_VARIABLE})")
+    group.add_argument(
+        "--ca-file",
+        metavar="FILE",
+        help="PEM file with the authorities that may sign the certificate of an https:// server "
+        "(default: the system's)",
+    )
 
 
 def server_url(text: str) -> str:
@@ -44,7 +51,21 @@ def server_key(arguments: argparse.Namespace) -> str | None:
     return key or os.environ.get(KEY_VARIABLE)
 
 
-def refuse_key_without_url(arguments: argparse.Namespace) -> None:
-    """Raise ConfigError for a key without a server to send it to."""
-    if arguments.api_key and not arguments.url:
-        raise ConfigError("--api-key is only for a running server: give its address with --url")
+def server_trust(arguments: argparse.Namespace) -> ssl.SSLContext | None:
+    """The authorities of --ca-file; None stands for the system's. Raises ConfigError."""
+    path: str | None = arguments.ca_file
+    if path is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=path)
+    except ssl.SSLError as error:
+        raise ConfigError(f"--ca-file: {path} contains no certificate in PEM format") from error
+    except OSError as error:
+        raise ConfigError(f"--ca-file: can't read {path}: {error.strerror}") from error
+
+
+def refuse_server_flags_without_url(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError for a key or authorities without a server that they are for."""
+    for name, flag in (("api_key", "--api-key"), ("ca_file", "--ca-file")):
+        if getattr(arguments, name) and not arguments.url:
+            raise ConfigError(f"{flag} is only for a running server: give its address with --url")

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlc_serve.config.option import Kind, Spelling, check_options, option
 from mlc_serve.errors import ConfigError
+
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+# The first parts of the server's own paths. One that is also a prefix could mean either.
+OWN_PATHS = frozenset(
+    {
+        "v1",
+        "health",
+        "ready",
+        "metrics",
+        "debug",
+        "ui",
+        "docs",
+        "openapi.json",
+        "tokenize",
+        "detokenize",
+        "apply-template",
+        "tokenizer_info",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -58,9 +78,9 @@ class ServerConfig:
     )
     api_keys: Sequence[str] = option(
         (),
-        "Key that clients must send as a bearer token; may be given several times. Keys are also read from "
-        "the environment variable MLC_SERVE_API_KEY, which other users of the machine can't see; they are "
-        "separated by line breaks or commas there.",
+        "Key that clients must send as a bearer token or in X-Api-Key; may be given several times. Keys "
+        "are also read from the environment variable MLC_SERVE_API_KEY, which other users of the machine "
+        "can't see; they are separated by line breaks or commas there.",
         kind=Kind.TEXTS,
         flags=("--api-key",),
         spelling=Spelling.REPEATED,
@@ -70,6 +90,40 @@ class ServerConfig:
         "File with further keys, one per line; it is read once, at the start.",
         flags=("--api-key-file",),
     )
+    admin_api_key: str | None = option(
+        None,
+        "Key that /debug/* needs instead of the other keys; it opens all other paths, too. It is better "
+        "taken from the environment variable MLC_SERVE_ADMIN_API_KEY or a file.",
+        flags=("--admin-api-key",),
+    )
+    admin_api_key_file: str | None = option(
+        None,
+        "File whose first line is the admin key; it is read once, at the start.",
+        flags=("--admin-api-key-file",),
+    )
+    ssl_certfile: str | None = option(
+        None,
+        "Serve HTTPS instead of HTTP, with the certificate in this PEM file, followed by those of the "
+        "authorities between it and the root.",
+        flags=("--ssl-certfile",),
+    )
+    ssl_keyfile: str | None = option(
+        None,
+        "PEM file with the certificate's private key. Default: the key is in --ssl-certfile, too.",
+        flags=("--ssl-keyfile",),
+    )
+    ssl_keyfile_password_file: str | None = option(
+        None,
+        "File whose first line is the password of the private key. Default: the environment variable "
+        "MLC_SERVE_SSL_KEYFILE_PASSWORD.",
+        flags=("--ssl-keyfile-password-file",),
+    )
+    ssl_ca_certs: str | None = option(
+        None,
+        "PEM file with the authorities that sign the certificates of clients. With it, every path but the "
+        "probes needs such a certificate.",
+        flags=("--ssl-ca-certs",),
+    )
     served_model_name: Sequence[str] = option(
         (),
         "Name of the model for clients, and any aliases that requests may use as well; MODEL must come "
@@ -77,6 +131,12 @@ class ServerConfig:
         kind=Kind.TEXTS,
         flags=("--served-model-name",),
         spelling=Spelling.MANY,
+    )
+    root_path: str | None = option(
+        None,
+        "Prefix of the paths under which a proxy publishes this server, such as /llm. Requests may come with "
+        "or without it.",
+        flags=("--root-path",),
     )
     enable_ui: bool = option(
         True,
@@ -213,13 +273,53 @@ class ServerConfig:
         flags=("--log-level",),
         choices=("debug", "info", "warning", "error", "critical"),
     )
+    otlp_traces_endpoint: str | None = option(
+        None,
+        "Send a trace of each request that generates to an OpenTelemetry collector, such as "
+        "http://127.0.0.1:4318/v1/traces. Needs `pip install mlc_serve[otel]`.",
+        flags=("--otlp-traces-endpoint",),
+    )
+    log_format: str = option(
+        "text",
+        "Form of the log on stderr: lines of text, or a JSON object in each line.",
+        flags=("--log-format",),
+        choices=("text", "json"),
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
         if any("\n" in key for key in self.api_keys):
             raise ConfigError("api_keys: a key with a line break can't be sent in a header")
+        if "\n" in (self.admin_api_key or ""):
+            raise ConfigError("admin_api_key: a key with a line break can't be sent in a header")
+        without_certificate = self.ssl_certfile is None
+        for name in ("ssl_keyfile", "ssl_keyfile_password_file", "ssl_ca_certs"):
+            if without_certificate and getattr(self, name) is not None:
+                raise ConfigError(f"{name} has no effect without a certificate: set ssl_certfile, too")
+        if not (self.otlp_traces_endpoint or "http://").startswith(("http://", "https://")):
+            raise ConfigError(
+                f"otlp_traces_endpoint is {self.otlp_traces_endpoint!r}: expected an address such as "
+                "http://127.0.0.1:4318/v1/traces"
+            )
+        if self.root_path is not None:
+            _check_root_path(self.root_path)
         if self.allow_credentials and "*" in self.allow_origins:
             raise ConfigError(
                 "allow_credentials would let every web page act on its visitors' behalf: "
                 "set allow_origins to the origins that may"
             )
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the server's addresses, http or https."""
+        return "http" if self.ssl_certfile is None else "https"
+
+
+def _check_root_path(prefix: str) -> None:
+    if not _ROOT_PATH.fullmatch(prefix):
+        raise ConfigError(
+            f"root_path is {prefix!r}: expected a path such as /llm, with a slash before each part only"
+        )
+    first = prefix.split("/")[1]
+    if first in OWN_PATHS:
+        raise ConfigError(f"root_path is {prefix!r}, but paths of this server begin with /{first}, too")

@@ -59,15 +59,15 @@ def listen(sock: socket.socket) -> None:
         raise _bind_error(error, *sock.getsockname()[:2]) from error
 
 
-def http_url(host: str, port: int) -> str:
-    """The http:// address of a host's name or address and a port."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def http_url(host: str, port: int, scheme: str = "http") -> str:
+    """The address, http:// or https://, of a host's name or address and a port."""
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def url_of(sock: socket.socket) -> str:
-    """The http:// address of a bound socket."""
+def url_of(sock: socket.socket, scheme: str = "http") -> str:
+    """The address, http:// or https://, of a bound socket."""
     host, port = sock.getsockname()[:2]
-    return http_url(host, port)
+    return http_url(host, port, scheme)
 
 
 def environment_of(sock: socket.socket) -> dict[str, str]:

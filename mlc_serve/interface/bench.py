@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -52,27 +53,34 @@ def bench_in_process(
 
 
 def bench_server(
-    url: str, model: str | None, api_key: str | None, workload: Workload, concurrency: Sequence[int]
+    url: str,
+    model: str | None,
+    api_key: str | None,
+    workload: Workload,
+    concurrency: Sequence[int],
+    trust: ssl.SSLContext | None = None,
 ) -> list[Row]:
     """Measure a server, one row for each number of clients. `url` is the prefix of the API's paths. Without
-    `model`, the first served one is used. Raises StartupError.
+    `model`, the first served one is used. `trust` has the authorities for https://; without it, they are the
+    system's. Raises StartupError.
     """
     try:
-        source = RemoteSource(url, model, api_key)
+        source = RemoteSource(url, model, api_key, trust)
     except RemoteServerError as error:
         raise StartupError(str(error)) from error
     source.close()
     try:
-        return asyncio.run(_bench_server(url, source.name, api_key, workload, concurrency))
+        client = EventClient(url, api_key, trust)
+        return asyncio.run(_bench_server(client, url, source.name, workload, concurrency))
     except (NoMeasureError, ReplyError, OSError) as error:
         raise StartupError(f"{url}: {error}") from error
 
 
 async def _bench_server(
-    url: str, model: str, api_key: str | None, workload: Workload, concurrency: Sequence[int]
+    client: EventClient, url: str, model: str, workload: Workload, concurrency: Sequence[int]
 ) -> list[Row]:
     path = f"{urlsplit(url).path}/completions"
-    async with EventClient(url, api_key) as client:
+    async with client:
         ask = ask_server(client, workload.max_tokens, model, path)
         return await _all([lambda n=n: measure_load(ask, workload, n) for n in concurrency])  # type: ignore[misc]
 

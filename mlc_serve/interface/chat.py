@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 from contextlib import closing
 
@@ -13,13 +14,20 @@ from mlc_serve.config import ChatConfig
 from mlc_serve.errors import RemoteServerError, StartupError
 
 
-def chat_with_server(url: str, model: str | None, api_key: str | None, chat: ChatConfig) -> int:
+def chat_with_server(
+    url: str,
+    model: str | None,
+    api_key: str | None,
+    chat: ChatConfig,
+    trust: ssl.SSLContext | None = None,
+) -> int:
     """Chat with a server's model, the first one if `model` is None, and return the exit code.
 
-    Raises StartupError if the server can't be reached.
+    `trust` has the authorities for https://; without it, they are the system's. Raises
+    StartupError if the server can't be reached.
     """
     try:
-        source = RemoteSource(url, model, api_key)
+        source = RemoteSource(url, model, api_key, trust)
     except RemoteServerError as error:
         raise StartupError(str(error)) from error
     return run_chat(source, chat)

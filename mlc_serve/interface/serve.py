@@ -31,11 +31,14 @@ from mlc_serve.demo import DEMO_MODEL_NAME, demo_model_path
 from mlc_serve.errors import ConfigError
 from mlc_serve.host.interruption import ended_by_sigterm
 from mlc_serve.host.server_socket import bind_socket, inherited_socket
+from mlc_serve.interface.log_lines import formatter_for
 from mlc_serve.interface.supervisor_url import supervisor_url
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.lifecycle import run
+from mlc_serve.server.tls import server_context
+from mlc_serve.server.tracing import tracer_for
 
 Config = TypeVar("Config", bound="EngineConfig | ServerConfig | LaunchConfig")
 
@@ -94,7 +97,14 @@ def serve(
     verbose: bool = EngineConfig.verbose,
     api_keys: Sequence[str] = (),
     api_key_file: str | None = None,
+    admin_api_key: str | None = None,
+    admin_api_key_file: str | None = None,
+    ssl_certfile: str | None = None,
+    ssl_keyfile: str | None = None,
+    ssl_keyfile_password_file: str | None = None,
+    ssl_ca_certs: str | None = None,
     served_model_name: Sequence[str] = (),
+    root_path: str | None = None,
     enable_ui: bool = ServerConfig.enable_ui,
     vllm_metrics: bool = ServerConfig.vllm_metrics,
     max_header_bytes: int = ServerConfig.max_header_bytes,
@@ -113,6 +123,8 @@ def serve(
     watchdog_timeout: float = ServerConfig.watchdog_timeout,
     loop_warning: float = ServerConfig.loop_warning,
     log_level: str = ServerConfig.log_level,
+    otlp_traces_endpoint: str | None = None,
+    log_format: str = ServerConfig.log_format,
 ) -> None:
     """Serve a model until SIGINT or SIGTERM, and return when the running requests are finished.
 
@@ -139,8 +151,10 @@ def run_server(
     API keys are also taken from the environment, and so is the socket if a supervisor has bound it. `load` is
     called as `load_model` is, once for each model.
     """
-    _log_to_stderr(server.log_level)
+    _log_to_stderr(server.log_level, server.log_format)
     server = with_all_keys(server, os.environ)
+    tls = server_context(server, os.environ)
+    tracer = tracer_for(server.otlp_traces_endpoint, os.environ)
     models = _models(engine, server.served_model_name)
     context = ServerContext(supervisor_url(os.environ))
     sock = inherited_socket(os.environ) or bind_socket(server.host, server.port)
@@ -154,7 +168,11 @@ def run_server(
         context.close()
         sock.close()
         raise
-    return run(context, server, sock)
+    try:
+        return run(context, server, sock, tls, tracer)
+    finally:
+        if tracer is not None:
+            tracer.close()
 
 
 def _from_fields(kind: type[Config], values: Mapping[str, Any]) -> Config:
@@ -184,5 +202,7 @@ def _report(line: str) -> None:
     print(line, flush=True)
 
 
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def _log_to_stderr(level: str, log_format: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter_for(log_format))
+    logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -19,11 +19,11 @@ from mlc_serve.supervisor.status import MLCServerStatus
 _CLEAR = "\r\x1b[2K"
 
 
-def describe(status: MLCServerStatus, host: str, now: datetime | None = None) -> str:
+def describe(status: MLCServerStatus, host: str, now: datetime | None = None, *, scheme: str = "http") -> str:
     """A status in one line; with `now`, also how long it has lasted."""
     parts = [status.word]
     if status.port is not None:
-        parts.append(base_url(host, status.port))
+        parts.append(base_url(host, status.port, scheme))
     if status.pid is not None:
         parts.append(f"pid {status.pid}")
     if now is not None:
@@ -36,11 +36,16 @@ def describe(status: MLCServerStatus, host: str, now: datetime | None = None) ->
 
 
 class StatusLine(logging.StreamHandler[TextIO]):
-    """A log handler that keeps the status below what it logs."""
+    """A log handler that keeps the status below what it logs.
 
-    def __init__(self, stream: TextIO, host: str) -> None:
+    If the output is not a terminal and `is_logged`, a change is a record of the log.
+    """
+
+    def __init__(self, stream: TextIO, host: str, scheme: str = "http", *, is_logged: bool = False) -> None:
         super().__init__(stream)
         self._host = host
+        self._scheme = scheme
+        self._is_logged = is_logged
         self._live = stream.isatty()
         self._status: MLCServerStatus | None = None
 
@@ -51,7 +56,7 @@ class StatusLine(logging.StreamHandler[TextIO]):
             if self._live:
                 self._write(_CLEAR + self._line())
             elif changed:
-                self._write(describe(status, self._host) + "\n")
+                self._write(self._change(describe(status, self._host, scheme=self._scheme)) + "\n")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record in place of the status line, and the status line below it."""
@@ -80,8 +85,13 @@ class StatusLine(logging.StreamHandler[TextIO]):
     def _line(self) -> str:
         if self._status is None:
             return ""
-        text = describe(self._status, self._host, datetime.now(timezone.utc))
+        text = describe(self._status, self._host, datetime.now(timezone.utc), scheme=self._scheme)
         return text[: shutil.get_terminal_size().columns - 1]
+
+    def _change(self, text: str) -> str:
+        if not self._is_logged:
+            return text
+        return self.format(logging.LogRecord(__name__, logging.INFO, __file__, 0, text, None, None))
 
     def _write(self, text: str) -> None:
         try:

@@ -23,6 +23,7 @@ from mlc_serve.config import (
 )
 from mlc_serve.config.api_keys import with_all_keys
 from mlc_serve.errors import EXIT_OK, EXIT_STARTUP_ERROR
+from mlc_serve.interface.log_lines import formatter_for
 from mlc_serve.interface.status_line import StatusLine
 from mlc_serve.interface.supervisor_url import VARIABLE as URL_VARIABLE
 from mlc_serve.server.status_service import StatusService
@@ -48,8 +49,8 @@ def run_supervisor(
     """
     server = with_all_keys(server, os.environ)
     settings = Settings.of(engine, server, launch, supervision)
-    line = StatusLine(sys.stderr, server.host)
-    _log_to(line, server.log_level)
+    line = StatusLine(sys.stderr, server.host, server.scheme, is_logged=server.log_format == "json")
+    _log_to(line, server.log_level, server.log_format)
     try:
         return asyncio.run(_Supervision(settings, service, line).run())
     finally:
@@ -139,18 +140,24 @@ class _Supervision:
         return {number: signal.signal(number, handle) for number in numbers}
 
 
-class _Format(logging.Formatter):
-    """Adds the time to the supervisor's lines, but not to the server's, which have it already."""
+class ServerLines(logging.Formatter):
+    """Adds nothing to the server's lines if they have the log's form already, and formats all others."""
+
+    def __init__(self, log_format: str) -> None:
+        super().__init__()
+        self._own = formatter_for(log_format)
+        self._is_json = log_format == "json"
 
     def format(self, record: logging.LogRecord) -> str:
-        """The text of a record."""
-        if record.name == "mlc_serve.supervisor.output":
-            return record.getMessage()
-        return super().format(record)
+        """Return the line of a record."""
+        text = record.getMessage()
+        if record.name == "mlc_serve.supervisor.output" and (text.startswith("{") or not self._is_json):
+            return text
+        return self._own.format(record)
 
 
-def _log_to(handler: logging.Handler, level: str) -> None:
-    handler.setFormatter(_Format("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+def _log_to(handler: logging.Handler, level: str, log_format: str) -> None:
+    handler.setFormatter(ServerLines(log_format))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # The server's own level decides what it prints, so all of that is shown.
     logging.getLogger("mlc_serve.supervisor.output").setLevel(logging.INFO)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -23,7 +23,7 @@ from mlc_serve.server.ignored_fields import IgnoredFields
 from mlc_serve.server.json_bodies import JsonBodies
 from mlc_serve.server.metrics import ServerMetrics
 from mlc_serve.server.middleware import request_id
-from mlc_serve.server.middleware.auth import ApiKeys
+from mlc_serve.server.middleware.auth import ApiKeys, Keys
 from mlc_serve.server.middleware.body_limit import BodyLimit
 from mlc_serve.server.middleware.errors import EXCEPTION_HANDLERS, UnexpectedErrors
 from mlc_serve.server.middleware.hosts import Hosts, is_loopback
@@ -31,18 +31,26 @@ from mlc_serve.server.middleware.paths import Paths
 from mlc_serve.server.middleware.reply_heads import ReplyHeads
 from mlc_serve.server.middleware.request_id import RequestId
 from mlc_serve.server.middleware.request_log import RequestLog
+from mlc_serve.server.middleware.root_path import RootPath
+from mlc_serve.server.middleware.traces import Traces
 from mlc_serve.server.routers import anthropic, debug, health, metrics, openai, responses, tokenization, ui
 from mlc_serve.server.serving import Serving
+from mlc_serve.server.tracing import Tracer
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def create_app(context: ServerContext, config: ServerConfig, lifespan: Lifespan | None = None) -> FastAPI:
-    """Return the application that serves a context's engines."""
+def create_app(
+    context: ServerContext,
+    config: ServerConfig,
+    lifespan: Lifespan | None = None,
+    tracer: Tracer | None = None,
+) -> FastAPI:
+    """Return the application that serves a context's engines. `tracer` records the requests that generate."""
     app = DocumentedApp(
         title="mlc_serve",
         description="OpenAI-compatible serving of language models.",
-        middleware=_layers(config),
+        middleware=_layers(config, tracer),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
         responses=refuses_with(*ANYWHERE),
@@ -73,16 +81,18 @@ def _serving(context: ServerContext, config: ServerConfig) -> Serving:
     return Serving(context, config, bodies, server_metrics, Responses(store, config.max_body_bytes))
 
 
-def _layers(config: ServerConfig) -> list[Middleware]:
+def _layers(config: ServerConfig, tracer: Tracer | None) -> list[Middleware]:
     """Return the layers, the outermost first. Each can refuse a request before the next ones do any work.
 
     Layers that refuse requests are inside CORS, so that browsers may read the refusal. The check of the Host
     header is outside, so that a page that fails it learns nothing.
     """
     return [
+        *_root_path(config),
         Middleware(ReplyHeads),
         Middleware(RequestId),
         Middleware(RequestLog),
+        *([] if tracer is None else [Middleware(Traces, tracer=tracer)]),
         Middleware(Paths),
         *_hosts(config),
         Middleware(
@@ -105,6 +115,10 @@ def _layers(config: ServerConfig) -> list[Middleware]:
     ]
 
 
+def _root_path(config: ServerConfig) -> list[Middleware]:
+    return [] if config.root_path is None else [Middleware(RootPath, prefix=config.root_path)]
+
+
 def _hosts(config: ServerConfig) -> list[Middleware]:
     """Return the check of the Host header. It is left out if the server listens on addresses other than
     loopback without --allowed-hosts, because its names are not known then.
@@ -120,12 +134,13 @@ def _api_keys(config: ServerConfig) -> list[Middleware]:
 
     The page's files need no key, since the user types the key into the page. The data that it shows does.
     """
-    if not config.api_keys:
+    if not config.api_keys and config.admin_api_key is None:
         return []
     open_paths = ui.PAGE_PATHS if config.enable_ui else ()
-    return [Middleware(ApiKeys, keys=config.api_keys, open_paths=open_paths)]
+    keys = Keys.of(config.api_keys, config.admin_api_key)
+    return [Middleware(ApiKeys, keys=keys, admin_paths=debug.router.prefix, open_paths=open_paths)]
 
 
-async def front_page() -> RedirectResponse:
+async def front_page(request: Request) -> RedirectResponse:
     """Redirect / to the documentation. Used if the page is disabled."""
-    return RedirectResponse("/docs")
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")

@@ -8,6 +8,7 @@ held back as bytes, so that reading never pauses and a closed connection is alwa
 from __future__ import annotations
 
 import asyncio
+import ssl
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
@@ -19,15 +20,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mlc_serve.config import ServerConfig
 from mlc_serve.errors import (
+    ClientCertificateError,
     HeadersTooLargeError,
     InvalidRequestError,
     RequestError,
     RequestTimeoutError,
-    TooManyConnectionsError,
 )
 from mlc_serve.server.connections import Connections, Phase
 from mlc_serve.server.middleware.auth import OPEN_PATHS
 from mlc_serve.server.middleware.errors import error_response
+from mlc_serve.server.tls_handshake import TLSHandshake
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.h11_impl import RequestResponseCycle as Cycle
@@ -67,6 +69,8 @@ class Connection(UvicornProtocol):
         super().connection_made(transport)
         self._all.changed(self)
         self._all.opened(self)
+        if self._all.needs_certificate and not transport.get_extra_info("peercert"):
+            self.serve_probes_only(ClientCertificateError("This server needs a client certificate."))
 
     def connection_lost(self, error: Exception | None) -> None:
         """Notify every request on this connection. Uvicorn notifies only the newest."""
@@ -117,9 +121,9 @@ class Connection(UvicornProtocol):
         """Close at once, even if there is something left to send."""
         self.transport.abort()
 
-    def serve_probes_only(self) -> None:
-        """Answer nothing but probes."""
-        self.app = _probes_only(self.app)
+    def serve_probes_only(self, refusal: RequestError) -> None:
+        """Answer nothing but probes; everything else is refused for this reason."""
+        self.app = _probes_only(self.app, refusal)
 
     def send_400_response(self, msg: str) -> None:
         """Answer bytes that are not valid HTTP, as Uvicorn does, but in the form of all our errors."""
@@ -187,7 +191,10 @@ class Connection(UvicornProtocol):
         self._is_ended = True
         self._end_requests()
         self.transport.write(_in_full(error))
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:  # TLS can't be closed by halves; and not before the data at hand has been read
+            self.loop.call_soon(self.transport.close)
         self.update()
 
     def _end_requests(self) -> None:
@@ -265,23 +272,26 @@ else:
 
 
 def uvicorn_settings(
-    config: ServerConfig, connections: Connections, kind: type[Connection] = connection_class
+    config: ServerConfig,
+    connections: Connections,
+    tls: ssl.SSLContext | None = None,
+    kind: type[Connection] = connection_class,
 ) -> dict[str, Any]:
-    """Return the arguments of uvicorn.Config that limit connections."""
+    """Return the arguments of uvicorn.Config that limit connections, and encrypt them with `tls`."""
+    plain = partial(kind, connections=connections)
     return {
-        "http": partial(kind, connections=connections),
+        "http": plain if tls is None else partial(TLSHandshake, tls, connections, plain),
         "timeout_keep_alive": config.idle_timeout,
         # This is larger than the limit that is enforced here, so h11's own never applies.
         "h11_max_incomplete_event_size": config.max_header_bytes + _PIECE_BYTES,
     }
 
 
-def _probes_only(app: ASGIApp) -> ASGIApp:
+def _probes_only(app: ASGIApp, refusal: RequestError) -> ASGIApp:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] in OPEN_PATHS:
             await app(scope, receive, send)
             return
-        refusal = TooManyConnectionsError("The server has reached its limit of open connections.")
         response = error_response(refusal, {"Connection": "close"}, path=scope["path"])
         await response(scope, receive, send)
 

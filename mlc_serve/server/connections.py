@@ -3,7 +3,8 @@
     HEADERS ── complete ──> BODY ── complete ──> ANSWER ── sent ──> IDLE ── first byte ──> HEADERS
         └── too large, too late ──> CLOSING        └─ not read ─> UNREAD ── read ──> ANSWER
 
-A connection that waits for its client (in all phases except ANSWER) may be closed to make room for a new one.
+With TLS, HANDSHAKE comes before HEADERS. A connection that waits for its client (in all phases except ANSWER)
+may be closed to make room for a new one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Protocol
 import psutil
 
 from mlc_serve.config import ServerConfig
+from mlc_serve.errors import RequestError, TooManyConnectionsError
 
 SWEEP_SECONDS = 0.5
 # How many seconds a complete reply or a refusal may take to be sent before a closing connection is cut.
@@ -29,6 +31,7 @@ _UNLIMITED = -1
 class Phase(Enum):
     """What a connection waits for. The values complete the sentence "waiting for ..."."""
 
+    HANDSHAKE = "the TLS handshake"
     HEADERS = "the headers of a request"
     BODY = "the body of a request"
     ANSWER = "the server's answer"
@@ -52,8 +55,8 @@ class Waiting(Protocol):
     def cut(self) -> None:
         """Close at once, even if there is something left to send."""
 
-    def serve_probes_only(self) -> None:
-        """Answer nothing but probes."""
+    def serve_probes_only(self, refusal: RequestError) -> None:
+        """Answer nothing but probes; everything else is refused for this reason."""
 
 
 def max_connections(config: ServerConfig) -> int:
@@ -78,8 +81,10 @@ class Connections:
     def __init__(self, config: ServerConfig, on_activity: Callable[[], None]) -> None:
         self.max_header_bytes = config.max_header_bytes
         self.on_activity = on_activity
+        self.needs_certificate = config.ssl_ca_certs is not None
         self._limit = max_connections(config)
         self._patience = {
+            Phase.HANDSHAKE: config.header_timeout,
             Phase.HEADERS: config.header_timeout,
             Phase.BODY: config.body_timeout,
             Phase.UNREAD: config.send_timeout,
@@ -114,7 +119,9 @@ class Connections:
             self.closed(oldest)
             oldest.cut()
         if len(self._open) > self._limit:
-            newest.serve_probes_only()
+            newest.serve_probes_only(
+                TooManyConnectionsError("The server has reached its limit of open connections.")
+            )
 
     def _sweep_later(self) -> None:
         self._is_sweeping = True

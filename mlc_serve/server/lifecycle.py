@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -33,6 +34,7 @@ from mlc_serve.server.connection import uvicorn_settings
 from mlc_serve.server.connections import Connections
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.loop_watch import LoopWatch
+from mlc_serve.server.tracing import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +47,17 @@ CLOSE_SECONDS = 3
 _SWITCH_SECONDS = 0.001
 
 
-def run(context: ServerContext, config: ServerConfig, sock: socket.socket | None = None) -> int:
+def run(
+    context: ServerContext,
+    config: ServerConfig,
+    sock: socket.socket | None = None,
+    tls: ssl.SSLContext | None = None,
+    tracer: Tracer | None = None,
+) -> int:
     """Serve until a signal arrives or an engine dies, and return the exit code of the process.
 
-    `sock` is bound already; without it, one is bound to the config's address. Closes context and socket.
+    `sock` is bound already; without it, one is bound to the config's address. With `tls`, which
+    `server_context` makes, the server speaks HTTPS. `tracer` records the requests. Closes context and socket.
     Raises PortInUseError if another process listens on the address.
     """
     bound = sock or bind_socket(config.host, config.port)
@@ -57,16 +66,25 @@ def run(context: ServerContext, config: ServerConfig, sock: socket.socket | None
     except StartupError:
         bound.close()
         raise
-    return Lifecycle(context, config, bound).run()
+    return Lifecycle(context, config, bound, tls, tracer).run()
 
 
 class Lifecycle:
     """Runs one server from listening to its exit code."""
 
-    def __init__(self, context: ServerContext, config: ServerConfig, sock: socket.socket) -> None:
+    def __init__(
+        self,
+        context: ServerContext,
+        config: ServerConfig,
+        sock: socket.socket,
+        tls: ssl.SSLContext | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._context = context
         self._config = config
         self._sock = sock
+        self._tls = tls
+        self._tracer = tracer
         self._exit_code = EXIT_OK
         self._stop = asyncio.Event()
         self._server_loop: asyncio.AbstractEventLoop
@@ -106,8 +124,8 @@ class Lifecycle:
 
     def _uvicorn_config(self) -> uvicorn.Config:
         return uvicorn.Config(
-            create_app(self._context, self._config, lifespan=self._lifespan),
-            **uvicorn_settings(self._config, self._connections),
+            create_app(self._context, self._config, self._lifespan, self._tracer),
+            **uvicorn_settings(self._config, self._connections, self._tls),
             log_config=None,
             log_level=self._config.log_level,
             access_log=False,
@@ -128,7 +146,8 @@ class Lifecycle:
             sys.setswitchinterval(_SWITCH_SECONDS)
         self._loop_watch.start(self._server_loop)
         supervision = asyncio.create_task(self._supervise())
-        print(f"Serving {', '.join(self._context.names)} on {url_of(self._sock)}", flush=True)
+        url = url_of(self._sock, self._config.scheme)
+        print(f"Serving {', '.join(self._context.names)} on {url}", flush=True)
         yield
         supervision.cancel()
         self._loop_watch.stop()

@@ -40,7 +40,7 @@ def command_for(settings: Settings, port: int) -> list[str]:
         parts = (settings.launch, server, _engine_for_mlc(engine))
         flags = [word for part in parts for word in command_line(part, _KNOWN_TO_MLC)]
         return [_found("mlc_llm"), "serve", str(engine.model), *flags]
-    server = replace(server, api_keys=())
+    server = replace(server, api_keys=(), admin_api_key=None)
     prefix = [sys.executable, "-m", "mlc_serve", "serve"] if command == MLC_SERVE else list(command)
     model = [engine.model] if engine.model is not None else []
     flags = [word for part in (settings.launch, server, engine) for word in command_line(part)]
@@ -53,8 +53,14 @@ def environment_for(settings: Settings) -> dict[str, str]:
 
     `mlc_llm` does not look for keys there.
     """
-    keys = () if settings.supervision.command == MLC_LLM else settings.server.api_keys
-    return {api_keys.VARIABLE: api_keys.as_text(keys)} if keys else {}
+    if settings.supervision.command == MLC_LLM:
+        return {}
+    server = settings.server
+    keys = {
+        api_keys.VARIABLE: api_keys.as_text(server.api_keys),
+        api_keys.ADMIN_VARIABLE: server.admin_api_key,
+    }
+    return {variable: text for variable, text in keys.items() if text}
 
 
 def _check_for_mlc(settings: Settings) -> None:

@@ -19,9 +19,9 @@ _SERVING = frozenset({200, 401})
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  nothing is bound here
 
 
-def base_url(host: str, port: int) -> str:
-    """Return the http:// address at which clients reach a server that listens on `host`."""
-    return http_url(_REACHED_AT.get(host, host), port)
+def base_url(host: str, port: int, scheme: str = "http") -> str:
+    """Return the address at which clients reach a server that listens on `host`."""
+    return http_url(_REACHED_AT.get(host, host), port, scheme)
 
 
 async def fault_of(server: ServerConfig, port: int, path: str, timeout: float) -> str | None:
@@ -29,14 +29,12 @@ async def fault_of(server: ServerConfig, port: int, path: str, timeout: float) -
 
     A server that asks for another key counts as serving. Proxies named by the environment are not used.
     """
-    url = base_url(server.host, port) + path
+    url = base_url(server.host, port, server.scheme) + path
     headers = {"Connection": b"close"}
     if server.api_keys:
         headers["Authorization"] = f"Bearer {server.api_keys[0]}".encode(errors="surrogateescape")
-    # Probes don't use TLS, and loading the system's certificates would take longer than a probe.
-    no_certificates = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        async with httpx2.AsyncClient(timeout=timeout, trust_env=False, verify=no_certificates) as client:
+        async with httpx2.AsyncClient(timeout=timeout, trust_env=False, verify=_unverified()) as client:
             reply = await client.get(url, headers=headers)
     except httpx2.TimeoutException:
         return f"no answer from {url} within {timeout:g} s"
@@ -45,6 +43,18 @@ async def fault_of(server: ServerConfig, port: int, path: str, timeout: float) -
     if reply.status_code in _SERVING:
         return None
     return f"{url} answered with status {reply.status_code}: {_one_line(reply.text)}"
+
+
+def _unverified() -> ssl.SSLContext:
+    """Return settings of TLS that accept any certificate.
+
+    The server is this machine's own, at an address that its certificate need not name. Loading the system's
+    certificates would take longer than a probe.
+    """
+    settings = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    settings.check_hostname = False
+    settings.verify_mode = ssl.CERT_NONE
+    return settings
 
 
 def _one_line(text: str) -> str:

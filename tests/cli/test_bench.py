@@ -41,7 +41,7 @@ def test_flags_reach_the_measurement(calls: list[tuple[Any, ...]]) -> None:
     assert workload == Workload(runs=2)
 
     assert cli.main(["bench", "name", "--url", "http://host:1", "--api-key", "k", "--max-tokens", "3"]) == 0
-    assert calls.pop() == ("http://host:1/v1", "name", "k", Workload(max_tokens=3), [1, 4])
+    assert calls.pop() == ("http://host:1/v1", "name", "k", Workload(max_tokens=3), [1, 4], None)
 
 
 def test_figures_are_a_table_or_json(

@@ -51,6 +51,7 @@ def test_flags_reach_the_chat(calls: list[tuple[Any, ...]], monkeypatch: pytest.
         None,
         "from the environment",
         ChatConfig(seed=3, top_p=0.5, max_tokens=7),
+        None,
     )
 
 

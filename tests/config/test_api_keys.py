@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlc_serve.config import ServerConfig
-from mlc_serve.config.api_keys import VARIABLE, as_text, keys_in, with_all_keys
+from mlc_serve.config.api_keys import ADMIN_VARIABLE, VARIABLE, as_text, keys_in, with_all_keys
 from mlc_serve.errors import ConfigError
 
 
@@ -50,3 +50,15 @@ def test_a_file_without_keys_is_an_error(tmp_path: Path, content: bytes | None) 
         file.write_bytes(content)
     with pytest.raises(ConfigError, match=r"api_key_file: .*keys"):
         with_all_keys(ServerConfig(api_key_file=str(file)), {})
+
+
+def test_the_admin_key_has_the_same_sources(tmp_path: Path) -> None:
+    """The flag comes before the environment, and that before the file; it must differ from ordinary keys."""
+    file = tmp_path / "key"
+    file.write_text("of-file\n", encoding="utf-8")
+    config, environment = ServerConfig(admin_api_key_file=str(file)), {ADMIN_VARIABLE: "of-environment\n"}
+    assert with_all_keys(config, {}) == ServerConfig(admin_api_key="of-file")
+    assert with_all_keys(config, environment) == ServerConfig(admin_api_key="of-environment")
+    assert with_all_keys(ServerConfig(admin_api_key="of-flag"), environment).admin_api_key == "of-flag"
+    with pytest.raises(ConfigError, match="admin_api_key is also"):
+        with_all_keys(ServerConfig(admin_api_key="k", api_keys=("k",)), {})

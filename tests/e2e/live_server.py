@@ -14,6 +14,7 @@ from mlc_serve.config import ServerConfig
 from mlc_serve.host.server_socket import bind_socket, url_of
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.lifecycle import Lifecycle
+from mlc_serve.server.tls import server_context
 from mlc_serve.testing import Choice, FakeBackend, fake_model
 from tests.patience import PATIENCE
 
@@ -73,12 +74,14 @@ def live_server(
         context.add(AsyncMLCEngine.from_loaded(fake_model(name)))
     sock = bind_socket("127.0.0.1", 0)
     sock.listen()
-    lifecycle = Lifecycle(context, ServerConfig(shutdown_timeout=0, **config), sock)
+    server_config = ServerConfig(shutdown_timeout=0, **config)
+    tls = server_context(server_config, {})
+    lifecycle = Lifecycle(context, server_config, sock, tls)
     thread = threading.Thread(target=lifecycle.run)
-    server = LiveServer(url_of(sock), backend, engine)
+    server = LiveServer(url_of(sock, server_config.scheme), backend, engine)
     thread.start()
     try:
-        httpx.get(f"{server.url}/ready", timeout=PATIENCE)
+        httpx.get(f"{server.url}/ready", timeout=PATIENCE, verify=tls is None)
         yield server
     finally:
         backend.gate.set()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import uvicorn
@@ -16,16 +18,26 @@ from mlc_serve.config import ServerConfig
 from mlc_serve.host.server_socket import bind_socket
 from mlc_serve.server.connection import Connection, H11Connection, connection_class, uvicorn_settings
 from mlc_serve.server.connections import Connections
+from mlc_serve.server.tls import server_context
+from tests.certificates import Certificates
 
 GET = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 
 
-@pytest.fixture(params=[connection_class, H11Connection], ids=lambda kind: str(kind.__name__))
-def kind(request: pytest.FixtureRequest) -> type[Connection]:
-    """The best parser that this machine has, and the one that every machine has."""
-    found: type[Connection] = request.param
-    return found
+class Kind(NamedTuple):
+    """How the server speaks: its parser, and the certificates if it speaks TLS."""
+
+    connection: type[Connection]
+    certificates: Certificates | None = None
+
+
+@pytest.fixture(params=["best", "h11", "tls"])
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
+    """The best parser that this machine has, the one that every machine has, and the best over TLS."""
+    if request.param == "tls":
+        return Kind(connection_class, Certificates(tmp_path))
+    return Kind(H11Connection if request.param == "h11" else connection_class)
 
 
 class App:
@@ -115,17 +127,23 @@ class Client:
             return b""
 
 
-Connect = Callable[[], Awaitable[Client]]
+Connect = Callable[..., Awaitable[Client]]
 
 
 @asynccontextmanager
-async def serving(kind: type[Connection], app: App, **settings: Any) -> AsyncIterator[Connect]:
+async def serving(kind: Kind, app: App, **settings: Any) -> AsyncIterator[Connect]:
     """A running server; the function that is yielded connects to it."""
-    connections = Connections(ServerConfig(**settings), lambda: None)
+    trust = None
+    if kind.certificates is not None:
+        settings["ssl_certfile"] = kind.certificates.server
+        trust = kind.certificates.trust()
+    server_config = ServerConfig(**settings)
+    tls = server_context(server_config, {})
+    connections = Connections(server_config, lambda: None)
     sock = bind_socket("127.0.0.1", 0)
     config = uvicorn.Config(
         app,
-        **uvicorn_settings(ServerConfig(**settings), connections, kind),
+        **uvicorn_settings(server_config, connections, tls, kind.connection),
         log_config=None,
         lifespan="off",
         ws="none",
@@ -133,8 +151,8 @@ async def serving(kind: type[Connection], app: App, **settings: Any) -> AsyncIte
     )
     clients: list[Client] = []
 
-    async def connect() -> Client:
-        clients.append(Client(*await asyncio.open_connection(*sock.getsockname())))
+    async def connect(as_client: ssl.SSLContext | None = trust) -> Client:
+        clients.append(Client(*await asyncio.open_connection(*sock.getsockname(), ssl=as_client)))
         return clients[-1]
 
     with closing(sock):
@@ -156,7 +174,7 @@ def header(size: int) -> bytes:
     return start + b"x" * (size - len(start) - len(end)) + end
 
 
-async def test_headers_up_to_the_limit_are_read(kind: type[Connection]) -> None:
+async def test_headers_up_to_the_limit_are_read(kind: Kind) -> None:
     """Two requests in a row may each have 64 KiB of headers."""
     async with serving(kind, App()) as connect:
         client = await connect()
@@ -166,7 +184,7 @@ async def test_headers_up_to_the_limit_are_read(kind: type[Connection]) -> None:
 
 
 @pytest.mark.parametrize("start", [b"GET /x HTTP/1.1\r\n", b"GET /x HTTP/1.1\r\nX: ", b"GET /"])
-async def test_longer_headers_are_refused(kind: type[Connection], start: bytes) -> None:
+async def test_longer_headers_are_refused(kind: Kind, start: bytes) -> None:
     """One endless header, many headers or an endless path get a refusal while the client still sends."""
     async with serving(kind, App()) as connect:
         client = await connect()
@@ -176,7 +194,7 @@ async def test_longer_headers_are_refused(kind: type[Connection], start: bytes) 
         assert await client.ends() == b""
 
 
-async def test_longer_trailers_are_refused(kind: type[Connection]) -> None:
+async def test_longer_trailers_are_refused(kind: Kind) -> None:
     """The headers that may follow a body are limited like those before it."""
     app = App()
     async with serving(kind, app) as connect:
@@ -189,7 +207,7 @@ async def test_longer_trailers_are_refused(kind: type[Connection]) -> None:
         await app.left.wait()
 
 
-async def test_bytes_that_are_no_http_are_refused(kind: type[Connection]) -> None:
+async def test_bytes_that_are_no_http_are_refused(kind: Kind) -> None:
     """Bytes that are not HTTP get a refusal in the form that all errors have."""
     async with serving(kind, App()) as connect:
         client = await connect()
@@ -197,7 +215,7 @@ async def test_bytes_that_are_no_http_are_refused(kind: type[Connection]) -> Non
         assert await client.refusal() == (400, "invalid_value")
 
 
-async def test_half_sent_headers_end_after_a_time(kind: type[Connection]) -> None:
+async def test_half_sent_headers_end_after_a_time(kind: Kind) -> None:
     """A client that does not finish its headers gets a 408; one that sent nothing is just disconnected."""
     async with serving(kind, App(), header_timeout=0.1) as connect:
         slow, silent = await connect(), await connect()
@@ -206,7 +224,7 @@ async def test_half_sent_headers_end_after_a_time(kind: type[Connection]) -> Non
         assert await silent.ends() == b""
 
 
-async def test_a_half_sent_body_ends_after_a_time(kind: type[Connection]) -> None:
+async def test_a_half_sent_body_ends_after_a_time(kind: Kind) -> None:
     """The application sees that the client is gone, and the client gets a 408."""
     app = App()
     async with serving(kind, app, body_timeout=0.1) as connect:
@@ -216,7 +234,7 @@ async def test_a_half_sent_body_ends_after_a_time(kind: type[Connection]) -> Non
         await app.left.wait()
 
 
-async def test_an_answer_may_take_any_time(kind: type[Connection]) -> None:
+async def test_an_answer_may_take_any_time(kind: Kind) -> None:
     """While the server works on a reply, no time limit applies."""
     app = App()
     async with serving(kind, app, header_timeout=0.1, body_timeout=0.1) as connect:
@@ -228,7 +246,7 @@ async def test_an_answer_may_take_any_time(kind: type[Connection]) -> None:
         assert await held.reply() == (200, b"/hold")
 
 
-async def test_an_answer_that_is_not_read_ends_after_a_time(kind: type[Connection]) -> None:
+async def test_an_answer_that_is_not_read_ends_after_a_time(kind: Kind) -> None:
     """If the client reads nothing for too long, the application sees a disconnect."""
     app = App()
     async with serving(kind, app, send_timeout=0.1) as connect:
@@ -237,7 +255,7 @@ async def test_an_answer_that_is_not_read_ends_after_a_time(kind: type[Connectio
         await app.left.wait()
 
 
-async def test_an_idle_connection_is_closed(kind: type[Connection]) -> None:
+async def test_an_idle_connection_is_closed(kind: Kind) -> None:
     """After a reply, the connection is closed when the time for the next request is up."""
     async with serving(kind, App(), idle_timeout=1) as connect:
         client = await connect()
@@ -246,7 +264,7 @@ async def test_an_idle_connection_is_closed(kind: type[Connection]) -> None:
         assert await client.ends() == b""
 
 
-async def test_requests_at_once_are_answered_in_order(kind: type[Connection]) -> None:
+async def test_requests_at_once_are_answered_in_order(kind: Kind) -> None:
     """Replies keep the order of requests that came together, in two halves, or during the first reply."""
     app = App()
     async with serving(kind, app) as connect:
@@ -260,7 +278,7 @@ async def test_requests_at_once_are_answered_in_order(kind: type[Connection]) ->
 
 
 @pytest.mark.parametrize("behind", [b"", GET % b"b", GET % b"b" * 2000, POST % 100_000 + b"x" * 50_000])
-async def test_a_client_that_leaves_is_noticed(kind: type[Connection], behind: bytes) -> None:
+async def test_a_client_that_leaves_is_noticed(kind: Kind, behind: bytes) -> None:
     """The server notices it, whatever the client sent after the request that is being answered."""
     app = App()
     async with serving(kind, app) as connect:
@@ -272,8 +290,10 @@ async def test_a_client_that_leaves_is_noticed(kind: type[Connection], behind: b
         await app.left.wait()
 
 
-async def test_a_client_that_closes_its_half_has_left(kind: type[Connection]) -> None:
+async def test_a_client_that_closes_its_half_has_left(kind: Kind) -> None:
     """A client that closes its sending half counts as gone, as it does for other servers."""
+    if kind.certificates is not None:
+        pytest.skip("TLS has no halves")
     app = App()
     async with serving(kind, app) as connect:
         client = await connect()
@@ -283,7 +303,7 @@ async def test_a_client_that_closes_its_half_has_left(kind: type[Connection]) ->
         await app.left.wait()
 
 
-async def test_too_much_behind_a_request_ends_the_connection(kind: type[Connection]) -> None:
+async def test_too_much_behind_a_request_ends_the_connection(kind: Kind) -> None:
     """The connection ends when more bytes wait behind a request than headers may have."""
     app = App()
     async with serving(kind, app) as connect:
@@ -295,7 +315,7 @@ async def test_too_much_behind_a_request_ends_the_connection(kind: type[Connecti
         assert await client.ends() == b""
 
 
-async def test_a_new_connection_takes_the_place_of_one_that_waits(kind: type[Connection]) -> None:
+async def test_a_new_connection_takes_the_place_of_one_that_waits(kind: Kind) -> None:
     """The connection that has waited longest for its client is closed; one that is being served stays."""
     app = App()
     async with serving(kind, app, max_connections=3) as connect:
@@ -313,7 +333,7 @@ async def test_a_new_connection_takes_the_place_of_one_that_waits(kind: type[Con
         assert await served.reply() == (200, b"/hold")
 
 
-async def test_probes_are_answered_when_all_connections_are_served(kind: type[Connection]) -> None:
+async def test_probes_are_answered_when_all_connections_are_served(kind: Kind) -> None:
     """Probes are answered then, and all other requests are refused until a connection is free again."""
     app = App()
     async with serving(kind, app, max_connections=1) as connect:
@@ -339,7 +359,7 @@ async def test_a_body_is_asked_for_when_it_is_read() -> None:
     """A client that waits for 100 Continue gets it only when the application reads the body."""
     app = App()
     expecting = b"POST /%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
-    async with serving(connection_class, app) as connect:
+    async with serving(Kind(connection_class), app) as connect:
         reading, refusing = await connect(), await connect()
         reading.send(expecting % b"read")
         assert await reading.reply() == (100, b"")
@@ -348,3 +368,46 @@ async def test_a_body_is_asked_for_when_it_is_read() -> None:
         refusing.send(expecting % b"refuse")
         assert await refusing.reply() == (200, b"/refuse")
         assert await refusing.ends() == b""
+
+
+@pytest.mark.parametrize("kind", ["tls"], indirect=True)
+async def test_handshakes_that_never_end_take_no_place(kind: Kind) -> None:
+    """Connections without a handshake are counted: they give way to others, and end after a time."""
+    async with serving(kind, App(), max_connections=2, header_timeout=0.3) as connect:
+        silent = [await connect(None) for _ in range(5)]
+        client = await connect()
+        client.send(GET % b"a")
+        assert await client.reply() == (200, b"/a")
+        assert [await one.ends() for one in silent] == [b""] * 5
+
+
+@pytest.mark.parametrize("kind", ["tls"], indirect=True)
+async def test_plain_http_to_a_server_with_tls_is_cut(kind: Kind) -> None:
+    """Bytes that are not TLS end the connection, and the server goes on."""
+    async with serving(kind, App()) as connect:
+        plain, client = await connect(None), await connect()
+        plain.send(GET % b"a")
+        assert b"HTTP" not in await plain.ends()
+        client.send(GET % b"a")
+        assert await client.reply() == (200, b"/a")
+
+
+@pytest.mark.parametrize("kind", ["tls"], indirect=True)
+async def test_a_client_certificate_is_asked_for(kind: Kind, tmp_path: Path) -> None:
+    """With --ssl-ca-certs, a client needs a certificate of these authorities; probes need none."""
+    own = kind.certificates
+    assert own is not None
+    (tmp_path / "strange").mkdir()
+    strange = Certificates(tmp_path / "strange")
+    async with serving(kind, App(), ssl_ca_certs=own.authority) as connect:
+        known = await connect(own.trust(own.client))
+        known.send(GET % b"a")
+        assert await known.reply() == (200, b"/a")
+        unknown = await connect()
+        unknown.send(GET % b"health")
+        assert await unknown.reply() == (200, b"/health")
+        unknown.send(GET % b"a")
+        assert await unknown.refusal() == (401, "client_certificate_needed")
+        stranger = await connect(own.trust(strange.client))
+        stranger.send(GET % b"health")
+        assert await stranger.ends() == b""

@@ -62,6 +62,9 @@ def test_api_keys_are_passed_on_where_nobody_sees_them() -> None:
     assert variable[0] == "MLC_SERVE_API_KEY"
     assert list(keys_in(variable[1])) == ["a,b", "clé"]
     assert environment_for(MLCServerConfig(model="dir").settings()) == {}
+    admin = MLCServerConfig(model="dir", admin_api_key="secret").settings()
+    assert environment_for(admin) == {"MLC_SERVE_ADMIN_API_KEY": "secret"}
+    assert "secret" not in " ".join(command_for(admin, 1))
     mlc_llm = MLCServerConfig(model="dir", command="mlc_llm", api_keys=("k",))
     assert environment_for(mlc_llm.settings()) == {}
 

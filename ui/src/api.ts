@@ -17,24 +17,24 @@ export class Api {
 
   /** Returns each model once, under its name: metrics don't know the aliases. */
   async models(): Promise<Model[]> {
-    const reply = await this.call("/v1/models");
+    const reply = await this.call("v1/models");
     const { data } = (await reply.json()) as { data: Model[] };
     return data.filter(({ id, root }) => root === undefined || root === id);
   }
 
   async engineInfo(): Promise<EngineInfo> {
-    return (await (await this.call("/ui/engine.json")).json()) as EngineInfo;
+    return (await (await this.call("ui/engine.json")).json()) as EngineInfo;
   }
 
   /** Returns the metrics in Prometheus' text format. */
   async metrics(): Promise<string> {
-    return (await this.call("/metrics")).text();
+    return (await this.call("metrics")).text();
   }
 
   /** Yields the chunks of a streamed reply. Throws ApiError, also if an error event comes in mid-stream. */
   async *chat(request: ChatRequest, signal: AbortSignal): AsyncGenerator<Chunk> {
     const body = JSON.stringify(request);
-    const reply = await this.call("/v1/chat/completions", { method: "POST", body, signal });
+    const reply = await this.call("v1/chat/completions", { method: "POST", body, signal });
     if (!reply.body) return;
     for await (const data of eventData(reply.body)) {
       if (data === "[DONE]") return;
@@ -48,6 +48,7 @@ export class Api {
   private async call(path: string, init: RequestInit = {}): Promise<Response> {
     const headers: Record<string, string> = init.body ? { "Content-Type": "application/json" } : {};
     if (this.key) headers["Authorization"] = `Bearer ${this.key}`;
+    // A proxy may publish the server below a prefix, so addresses are relative to the page's own.
     const reply = await fetch(path, { ...init, headers }).catch((error: unknown) => {
       if (init.signal?.aborted) throw error;
       throw new ApiError(0, "The server does not answer.");

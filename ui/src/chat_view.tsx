@@ -44,7 +44,7 @@ export function ChatView({ chat, model, settings, onSettings, hasKey }: Props): 
                 isBlocked={fault !== null}
                 onEdit={(text) => chat.ask([{ role: "user", content: text }], i)}
                 onRetry={() => chat.ask([], i)}
-                curl={() => curlCommand(location.origin, chat.requestAt(i), hasKey)}
+                curl={() => curlCommand(new URL(".", document.baseURI).href, chat.requestAt(i), hasKey)}
               />
             ))}
             {last?.role === "assistant" && last.state === "done" && last.toolCalls.length > 0 && (

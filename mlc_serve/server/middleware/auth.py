@@ -1,12 +1,15 @@
 """API keys: if the server has any, every path requires one, except the probes and the files of the page.
 
+If it has an admin key, /debug/* requires that one.
+
 The name of a request's key is stored in its scope, so that requests with different keys can be kept apart.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -27,38 +30,71 @@ def bearer_token(authorization: str | None) -> str | None:
     return token if scheme.lower() == "bearer" and token else None
 
 
-class ApiKeys:
-    """ASGI middleware that refuses requests without one of `keys`.
+def shown_keys(headers: Headers) -> list[str]:
+    """Return the keys that a request shows: OpenAI's clients send bearer tokens, Anthropic's X-Api-Key."""
+    shown = (bearer_token(headers.get("authorization")), headers.get("x-api-key", "").strip(" \t"))
+    return [key for key in shown if key]
 
-    OPEN_PATHS and `open_paths` need no key.
+
+class Keys(NamedTuple):
+    """The keys that open a server, by name. The names don't reveal them."""
+
+    ordinary: Mapping[str, bytes]
+    admin: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, ordinary: Iterable[str], admin: str | None) -> Keys:
+        """Return the keys with their names."""
+        named = {f"key {index}": _as_sent(key) for index, key in enumerate(ordinary)}
+        return cls(named, {} if admin is None else {"admin key": _as_sent(admin)})
+
+    def that_open(self, path: str, admin_paths: str) -> Mapping[str, bytes]:
+        """Return the keys that open a path; if there are none, it is open to all."""
+        if self.admin and (path == admin_paths or path.startswith(f"{admin_paths}/")):
+            return self.admin
+        return {**self.ordinary, **self.admin} if self.ordinary else {}
+
+
+class ApiKeys:
+    """ASGI middleware that refuses requests without one of the keys that open their path.
+
+    OPEN_PATHS and `open_paths` need no key. The paths below `admin_paths` need the admin key if there is one.
     """
 
-    def __init__(self, app: ASGIApp, keys: Iterable[str], open_paths: Iterable[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, admin_paths: str, open_paths: Iterable[str] = ()) -> None:
         self._app = app
         self._open_paths = OPEN_PATHS.union(open_paths)
-        self._keys = [key.encode(errors="surrogateescape") for key in keys]
+        self._admin_paths = admin_paths
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or answer it with 401."""
         if scope["type"] == "http" and scope["path"] not in self._open_paths:
+            keys = self._keys.that_open(scope["path"], self._admin_paths)
             try:
-                key = self._key_of(bearer_token(Headers(scope=scope).get("authorization")))
+                name = _name_of_key(shown_keys(Headers(scope=scope)), keys) if keys else ""
             except AuthenticationError as refusal:
                 await error_response(refusal, path=scope["path"])(scope, receive, send)
                 return
-            scope.setdefault("state", {})["api_key"] = f"key {key}"
+            scope.setdefault("state", {})["api_key"] = name
         await self._app(scope, receive, send)
 
-    def _key_of(self, token: str | None) -> int:
-        """Return the index of the key that the token equals. Raises AuthenticationError if there is none."""
-        if token is None:
-            raise AuthenticationError("An API key is needed: send `Authorization: Bearer YOUR_KEY`.")
-        # All keys are compared in constant time, so that the duration says nothing about any of them.
-        # Headers are decoded as Latin-1; encoding them gives the bytes that the client sent.
-        matches = [hmac.compare_digest(token.encode("latin-1"), key) for key in self._keys]
-        if not any(matches):
-            raise AuthenticationError("The API key is not valid.")
-        return matches.index(True)
+
+def _name_of_key(shown: Sequence[str], keys: Mapping[str, bytes]) -> str:
+    """Return the name of a key that was shown. Raises AuthenticationError if none is one of `keys`."""
+    if not shown:
+        raise AuthenticationError("An API key is needed: send `Authorization: Bearer YOUR_KEY`.")
+    # All keys are compared in constant time, so that the duration says nothing about any of them.
+    # Headers are decoded as Latin-1; encoding them gives the bytes that the client sent.
+    sent = [key.encode("latin-1") for key in shown]
+    matches = [name for name, key in keys.items() for one in sent if hmac.compare_digest(one, key)]
+    if not matches:
+        raise AuthenticationError("The API key is not valid.")
+    return matches[0]
+
+
+def _as_sent(key: str) -> bytes:
+    return key.encode(errors="surrogateescape")
 
 
 def key_name(request: Request) -> str:

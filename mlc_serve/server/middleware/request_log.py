@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -29,12 +29,14 @@ class RequestRecord:
 
     start: float = field(default_factory=time.monotonic)
     status: int | None = None
+    operation: str | None = None  # of a request that generates, under OpenTelemetry's name
     model: str | None = None
     reply_id: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     first_chunk: float | None = None
     finish: str | None = None
+    error: str | None = None  # the code of an error after the reply has begun
 
     def saw_head(self, head: Message) -> None:
         """Note the status of the reply."""
@@ -63,24 +65,29 @@ class RequestRecord:
         try:
             yield
         except RequestError as error:
-            self.finish = error.code
+            self.finish = self.error = error.code
             raise
 
     def saw_first_chunk(self) -> None:
         """Note that the first chunk of a streamed reply is ready."""
         self.first_chunk = time.monotonic()
 
-    def fields(self) -> str:
-        """Return what is known about the generation, as `name=value` words."""
+    @property
+    def time_to_first(self) -> float | None:
+        """The seconds until the first chunk of a streamed reply was ready."""
+        return None if self.first_chunk is None else self.first_chunk - self.start
+
+    def fields(self) -> dict[str, str | int | float]:
+        """Return what is known about the generation. Times are in seconds."""
         facts = {
             "model": self.model,
             "reply": self.reply_id,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
-            "ttft": None if self.first_chunk is None else f"{self.first_chunk - self.start:.3f}s",
+            "ttft": self.time_to_first,
             "finish": self.finish,
         }
-        return "".join(f" {name}={value}" for name, value in facts.items() if value is not None)
+        return {name: value for name, value in facts.items() if value is not None}
 
 
 def record_of(request: Request) -> RequestRecord:
@@ -111,6 +118,17 @@ class RequestLog:
 
 def _log(scope: Scope, record: RequestRecord) -> None:
     level = logging.DEBUG if scope["path"] in _PROBES else logging.INFO
-    seconds = time.monotonic() - record.start
-    what = (scope["method"], scope["path"], record.status)
-    logger.log(level, "%s %r %s id=%s duration=%.3fs%s", *what, request_id.get(), seconds, record.fields())
+    method, path, seconds = scope["method"], scope["path"], time.monotonic() - record.start
+    head = {"method": method, "path": path, "status": record.status, "duration": round(seconds, 6)}
+    logger.log(
+        level,
+        "%s %r %s id=%s duration=%.3fs%s",
+        *(method, path, record.status, request_id.get(), seconds, _words(record.fields())),
+        extra={"fields": {**head, **record.fields()}},
+    )
+
+
+def _words(fields: Mapping[str, str | int | float]) -> str:
+    """Return fields as `name=value` words, each with a space before it. Only times are fractions."""
+    shown = {name: f"{value:.3f}s" if isinstance(value, float) else value for name, value in fields.items()}
+    return "".join(f" {name}={value}" for name, value in shown.items())

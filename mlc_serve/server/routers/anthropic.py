@@ -57,6 +57,7 @@ router = APIRouter(
 async def create_message(request: Request, until_sent: UntilSent) -> Response:
     """Continue a conversation."""
     serving = serving_of(request)
+    record_of(request).operation = "chat"
     serving.context.require_room()
     body = await serving.bodies.read(request, MessagesRequest)
     return await answer(request, until_sent, body, _MessageForm(record_of(request)))

@@ -83,7 +83,8 @@ async def create_chat(request: Request, until_sent: UntilSent) -> Response:
 
 async def _generate(request: Request, until_sent: AsyncExitStack, kind: type[Body]) -> Response:
     """Answer a request. Each step refuses what it can before the next one does any work."""
-    serving = serving_of(request)
+    serving, record = serving_of(request), record_of(request)
+    record.operation = "text_completion" if kind is CompletionRequest else "chat"
     serving.context.require_room()
     body = await serving.bodies.read(request, kind)
     check_debug_allowed(body.debug_config, serving.config.enable_debug)

@@ -52,6 +52,7 @@ _PAGE, _LONGEST_PAGE = 20, 100
 async def create_response(request: Request, until_sent: UntilSent) -> HttpResponse:
     """Answer a conversation. Each step refuses what it can before the next one does any work."""
     serving, record = serving_of(request), record_of(request)
+    record.operation = "chat"
     serving.context.require_room()
     body = await serving.bodies.read(request, ResponseRequest)
     served = serving.context.get_for_generation(body.model)

@@ -38,7 +38,7 @@ async def engines(request: Request) -> dict[str, Any]:
 
 async def page_file(request: Request) -> Response:
     """Return one of the page's files."""
-    name = request.url.path.removeprefix("/").removeprefix("ui/") or INDEX
+    name = request.scope["path"].removeprefix("/").removeprefix("ui/") or INDEX
     response = await _files.get_response(name, request.scope)
     response.headers.update(_headers(serving_of(request).context.supervisor_url))
     return response

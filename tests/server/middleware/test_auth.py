@@ -76,3 +76,36 @@ def test_bearer_token_ignores_case_of_the_scheme() -> None:
     """The scheme's name is case-insensitive; the token is returned unchanged."""
     assert bearer_token("bEARER Key") == "Key"
     assert bearer_token(None) is None
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/metrics"])
+async def test_keys_may_come_in_the_header_of_anthropic(make_client: MakeClient, path: str) -> None:
+    """X-Api-Key is as good as a bearer token on all paths, even beside another one."""
+    async with make_client(api_keys=["secret"]) as client:
+        for headers in ({"X-Api-Key": "secret"}, {"X-Api-Key": "secret", "Authorization": "Bearer other"}):
+            assert (await client.get(path, headers=headers)).status_code == 200
+        assert (await client.get(path, headers={"X-Api-Key": "wrong"})).status_code == 401
+
+
+async def test_the_admin_key_alone_opens_debug(make_client: MakeClient) -> None:
+    """Ordinary keys don't open /debug then; the admin key opens everything."""
+    async with make_client(api_keys=["secret"], admin_api_key="admin", enable_debug=True) as client:
+        statuses = {
+            (key, path): (await client.post(path, headers={"X-Api-Key": key}, json={})).status_code
+            for key in ("secret", "admin")
+            for path in (
+                "/debug/dump_engine_metrics",
+                "/debug/dump_engine_metrics/",
+                "/debug",
+                "/v1/completions",
+            )
+        }
+    assert [status for (key, _), status in statuses.items() if key == "secret"] == [401, 401, 401, 400]
+    assert [status for (key, _), status in statuses.items() if key == "admin"] == [200, 200, 404, 400]
+
+
+async def test_an_admin_key_closes_nothing_else(make_client: MakeClient) -> None:
+    """Without ordinary keys, only /debug needs a key."""
+    async with make_client(admin_api_key="admin", enable_debug=True) as client:
+        assert (await client.get("/v1/models")).status_code == 200
+        assert (await client.post("/debug/dump_engine_metrics", json={})).status_code == 401
