@@ -164,7 +164,7 @@ def test_the_first_served_name_is_the_models_and_the_others_are_aliases(
     """They name the main model; further models keep their own names."""
     served: list[tuple[str, str]] = []
 
-    def note(context: ServerContext, _config: ServerConfig, sock: socket.socket) -> int:
+    def note(context: ServerContext, _config: ServerConfig, sock: socket.socket, *_rest: Any) -> int:
         served.extend((name, context.get(name).name) for name in context.names)
         context.close()
         sock.close()
