@@ -1,10 +1,11 @@
-"""A model in memory with everything that an engine needs, however it was loaded."""
+"""A model in memory with everything that its engine needs, however it was loaded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from mlc_serve.engine.backend import Backend
+from mlc_serve.engine.embedder import Embedder, EmbeddingLimits
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
 from mlc_serve.text.conversation import PromptTemplate
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
@@ -44,3 +45,19 @@ class LoadedModel:
     tokenizer: Tokenizer
     chat_template: PromptTemplate | None
     defaults: GenerationDefaults
+
+
+@dataclass(frozen=True)
+class LoadedEmbeddingModel:
+    """A model that makes embeddings. Its tokens have ids below `vocab_size`. `end_id` is put after each text
+    in addition to what the tokenizer adds, if the model needs it.
+    """
+
+    name: str
+    device: str
+    quantization: str
+    embedder: Embedder
+    limits: EmbeddingLimits
+    tokenizer: Tokenizer
+    vocab_size: int
+    end_id: int | None = None

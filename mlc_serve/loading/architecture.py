@@ -10,18 +10,20 @@ from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.checkpoint.sources import Sources
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import Architecture
-from mlc_serve.models.families import read_architecture, weight_names
+from mlc_serve.models.encoder import Encoder
+from mlc_serve.models.families import is_encoder, read_architecture, read_encoder, weight_names
 
 
-def checked_architecture(checkpoint: Checkpoint) -> Architecture:
+def checked_architecture(checkpoint: Checkpoint) -> Architecture | Encoder:
     """Return the architecture that the configuration states.
 
     Raises CheckpointError for an architecture or a configuration that is not supported, and for a tensor that
     is missing or has another shape than the configuration says. The error is one line, which names the file
     and the key or the tensor.
     """
+    read = read_encoder if is_encoder(checkpoint.model_type) else read_architecture
     try:
-        architecture = read_architecture(checkpoint.model_type, checkpoint.config)
+        architecture = read(checkpoint.model_type, checkpoint.config)
     except CheckpointError as error:
         raise CheckpointError(f"{checkpoint.config_file}: {error}") from error
     sources_of(checkpoint).check(architecture.weights())

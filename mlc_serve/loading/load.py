@@ -16,9 +16,10 @@ from mlc_serve.config import EngineConfig
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
 from mlc_serve.errors import ConfigError, StartupError
 from mlc_serve.host.memory import free_host_bytes
-from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.loaded_model import LoadedEmbeddingModel, LoadedModel
 from mlc_serve.loading.artifacts import Report
 from mlc_serve.loading.library import find_library
+from mlc_serve.loading.load_embedding import load_encoder, makes_embeddings
 from mlc_serve.loading.sizing import infer_limits
 from mlc_serve.loading.weights import find_weights
 from mlc_serve.runtime.device import DeviceName, find_device
@@ -27,6 +28,28 @@ from mlc_serve.runtime.threads import use_every_core
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
+
+
+def load_served(config: EngineConfig, device: str, report: Report) -> LoadedModel | LoadedEmbeddingModel:
+    """Load the model that a configuration names, for what it is made for: to generate text, or to make
+    embeddings. Raises StartupError as load_model does.
+    """
+    if config.model is None:
+        raise ConfigError("there is no model to load: the configuration names none")
+    with _unforeseen_told_in_one_line(config.model):
+        is_for_embeddings = makes_embeddings(open_checkpoint(locate(config.model)))
+    load = load_embedding_model if is_for_embeddings else load_model
+    return load(config, device, report)
+
+
+def load_embedding_model(config: EngineConfig, device: str, report: Report) -> LoadedEmbeddingModel:
+    """Load the model that a configuration names, to make embeddings. Raises StartupError."""
+    if config.model is None:
+        raise ConfigError("there is no model to load: the configuration names none")
+    with _unforeseen_told_in_one_line(config.model):
+        use_every_core()
+        checkpoint = open_checkpoint(locate(config.model))
+        return load_encoder(config, config.model, checkpoint, device, report)
 
 
 def load_model(config: EngineConfig, device: str, report: Report) -> LoadedModel:
