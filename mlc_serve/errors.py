@@ -108,6 +108,15 @@ class ContextLengthError(RequestError):
             param,
         )
 
+    @classmethod
+    def of_input(cls, length: str, limit: int, param: str) -> ContextLengthError:
+        """Return the error for an input of an embedding model. All of `limit` may be used."""
+        return cls(
+            f"This model's maximum context length is {limit} tokens; {param} has {length}. Shorten it, or "
+            "send truncate_prompt_tokens: -1.",
+            param,
+        )
+
 
 class AuthenticationError(RequestError):
     """The API key is missing or wrong."""

@@ -6,22 +6,36 @@ tensors is refused before a library is compiled for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.checkpoint.sources import Sources
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import Architecture
+from mlc_serve.models.config_values import Config
 from mlc_serve.models.encoder import Encoder
 from mlc_serve.models.families import is_encoder, read_architecture, read_encoder, weight_names
 
+Read = TypeVar("Read", bound=Architecture | Encoder)
 
-def checked_architecture(checkpoint: Checkpoint) -> Architecture | Encoder:
-    """Return the architecture that the configuration states.
+
+def check_checkpoint(checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError as checked_architecture does, for a model that generates text or an encoder."""
+    _checked(checkpoint, read_encoder if is_encoder(checkpoint.model_type) else read_architecture)
+
+
+def checked_architecture(checkpoint: Checkpoint) -> Architecture:
+    """Return the architecture that the configuration of a model that generates text states.
 
     Raises CheckpointError for an architecture or a configuration that is not supported, and for a tensor that
     is missing or has another shape than the configuration says. The error is one line, which names the file
     and the key or the tensor.
     """
-    read = read_encoder if is_encoder(checkpoint.model_type) else read_architecture
+    return _checked(checkpoint, read_architecture)
+
+
+def _checked(checkpoint: Checkpoint, read: Callable[[str, Config], Read]) -> Read:
     try:
         architecture = read(checkpoint.model_type, checkpoint.config)
     except CheckpointError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.config import DEFAULT_OPT, EngineConfig
 from mlc_serve.errors import CheckpointError, ConfigError
-from mlc_serve.loading.architecture import checked_architecture
+from mlc_serve.loading.architecture import check_checkpoint
 from mlc_serve.loading.artifacts import Report, artifact, host_cpu, source_hash
 from mlc_serve.loading.compiler_process import run_compiler
 from mlc_serve.quantization.scheme import check_conversion, choose_float_scheme, choose_scheme
@@ -79,7 +79,7 @@ def _own_library(
     }
 
     def make(directory: Path) -> None:
-        checked_architecture(checkpoint)
+        check_checkpoint(checkpoint)
         report(
             f"Compiling {checkpoint.directory.name} as {quantization} for {place.kind}; this is done once."
         )

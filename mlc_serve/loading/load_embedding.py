@@ -22,7 +22,7 @@ _BATCH_TOKENS = 1024
 
 
 def makes_embeddings(checkpoint: Checkpoint) -> bool:
-    """Whether a checkpoint is made for embeddings: an encoder, or one in the form of sentence-transformers."""
+    """Whether a checkpoint is made for embeddings: an encoder, or what sentence-transformers writes."""
     return is_encoder(checkpoint.model_type) or (checkpoint.directory / MODULES_NAME).is_file()
 
 

@@ -137,7 +137,7 @@ def _product(name: str, num_rows: int, depth: int) -> Iterator[NamedShape]:
 
 
 def _check_kind(config: Config) -> None:
-    """Refuse what would change the numbers: other functions, other positions, and a head that scores pairs."""
+    """Refuse other functions, other positions, and a head that scores pairs."""
     for key, only in (("hidden_act", "gelu"), ("position_embedding_type", "absolute")):
         value = config.get(key) or only
         if value != only:

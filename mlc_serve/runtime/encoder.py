@@ -39,4 +39,5 @@ class EncoderEmbedder:
             self._first_rows.tensor(first_rows),
             self._params,
         )
-        return self._pooling.pool(np.from_dlpack(states), first_rows)
+        on_host: Any = np.from_dlpack(states)
+        return self._pooling.pool(on_host, first_rows)

@@ -29,7 +29,7 @@ from mlc_serve.server.middleware.paths import Paths
 from mlc_serve.server.middleware.reply_heads import ReplyHeads
 from mlc_serve.server.middleware.request_id import RequestId
 from mlc_serve.server.middleware.request_log import RequestLog
-from mlc_serve.server.routers import debug, health, metrics, openai, ui
+from mlc_serve.server.routers import debug, embeddings, health, metrics, openai, ui
 from mlc_serve.server.serving import Serving
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -49,6 +49,7 @@ def create_app(context: ServerContext, config: ServerConfig, lifespan: Lifespan 
     )
     app.state.serving = _serving(context, config)
     app.include_router(openai.router)
+    app.include_router(embeddings.router)
     app.include_router(metrics.router)
     app.include_router(health.router)
     if config.enable_debug:

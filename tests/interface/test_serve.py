@@ -103,11 +103,7 @@ def test_the_signature_is_that_of_mlc() -> None:
 def test_every_setting_is_a_parameter_and_every_parameter_a_setting() -> None:
     """serve() drops no argument, and can set everything except what isn't built."""
     settings = {entry.name for kind in (EngineConfig, ServerConfig, LaunchConfig) for entry in fields(kind)}
-    assert set(inspect.signature(serve).parameters) == settings - {
-        "kv_state_kind",
-        "embedding_model",
-        "embedding_model_lib",
-    }
+    assert set(inspect.signature(serve).parameters) == settings - {"kv_state_kind"}
 
 
 def test_the_documented_call_reaches_the_socket() -> None:

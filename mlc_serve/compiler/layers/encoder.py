@@ -55,7 +55,9 @@ class CPUEncoderLayers:
         self.bfloat16_products = self._unit.has_pairs
 
     def linear(self, in_features: int, out_features: int) -> PackedLinear:
-        return PackedLinear((in_features, out_features), self._weight_dtype, self._unit, bias=True, gated=False)
+        return PackedLinear(
+            (in_features, out_features), self._weight_dtype, self._unit, bias=True, gated=False
+        )
 
     def embedding(self, num_rows: int, width: int) -> PackedEmbedding:
         return PackedEmbedding(num_rows, width, self._weight_dtype, self._unit)

@@ -5,8 +5,7 @@ Reads a request, and sends the whole reply or the stream that the engine's endpo
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, aclosing
 from functools import cache, partial
 from typing import Annotated, Any, TypeVar
@@ -35,6 +34,7 @@ from mlc_serve.server.middleware.request_log import RequestRecord, record_of
 from mlc_serve.server.served import Served
 from mlc_serve.server.serving import serving_of
 from mlc_serve.server.sse import EventStream, event
+from mlc_serve.server.turns import in_turns
 
 Work = Awaitable[WholeReply[ChatCompletion | Completion] | ReplyStream[Chunk]]
 Body = TypeVar("Body", bound=GenerationRequest)
@@ -98,7 +98,7 @@ async def _generate(request: Request, until_sent: AsyncExitStack, kind: type[Bod
     serving.context.require_room()
     body = await serving.bodies.read(request, kind)
     check_debug_allowed(body.debug_config, serving.config.enable_debug)
-    served = serving.context.get_for_generation(body.model)
+    served = serving.context.get_for(kind, body.model)
     endpoint = served.endpoint(kind)
     record.model, record.reply_id = served.name, reply_id(endpoint.prefix)
     until_sent.enter_context(endpoint.reserve(body))
@@ -127,13 +127,7 @@ def _whole(reply: WholeReply[ChatCompletion | Completion]) -> Response:
     """Return a whole reply. With logprobs it is sent in many pieces, so that others get their turns."""
     if not reply.logprobs:
         return Response("".join(reply.json()), media_type="application/json")
-    return StreamingResponse(_in_turns(reply.json()), media_type="application/json")
-
-
-async def _in_turns(pieces: Iterator[str]) -> AsyncIterator[str]:
-    for piece in pieces:
-        yield piece
-        await asyncio.sleep(0)
+    return StreamingResponse(in_turns(reply.json()), media_type="application/json")
 
 
 async def _events(
@@ -176,7 +170,9 @@ def _counted(body: Body) -> Body:
 
 
 def _model_card(context: ServerContext, served: Served) -> dict[str, Any]:
-    """Return a model's entry. `max_model_len` counts the tokens of prompt and output together."""
+    """Return a model's entry. `max_model_len` counts the tokens of prompt and output together, or of one
+    input of an embedding model.
+    """
     return {
         "id": served.name,
         "object": "model",

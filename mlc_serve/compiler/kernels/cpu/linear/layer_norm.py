@@ -12,8 +12,8 @@ from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 
 
 def add_layer_norm(width: int, epsilon: float) -> tirx.PrimFunc:
-    """X and R `(1, s, width)`, weight and bias `(width,)` -> the norm of X + R, all float32: its mean is taken
-    off, it is divided by sqrt(variance + epsilon), scaled and shifted.
+    """X and R `(1, s, width)`, weight and bias `(width,)` -> X + R less its mean, divided by
+    sqrt(variance + epsilon), scaled and shifted; all float32.
     """
     step = lanes(width)
     add_up, add_squares = _sum_macro(step), _squares_macro(step)
@@ -39,7 +39,9 @@ def add_layer_norm(width: int, epsilon: float) -> tirx.PrimFunc:
                         sums[lane] = T.float32(0)
                     for i in T.serial(width // step):
                         for lane in T.vectorized(step):
-                            Y[0, row, i * step + lane] = X[0, row, i * step + lane] + R[0, row, i * step + lane]
+                            Y[0, row, i * step + lane] = (
+                                X[0, row, i * step + lane] + R[0, row, i * step + lane]
+                            )
                         for lane in T.vectorized(step):
                             sums[lane] = sums[lane] + Y[0, row, i * step + lane]
                     add_up(sums, mean)
@@ -52,9 +54,9 @@ def add_layer_norm(width: int, epsilon: float) -> tirx.PrimFunc:
                     scale[0] = T.float32(1) / T.sqrt(scale[0] / T.float32(width) + T.float32(epsilon))
                     for i in T.serial(width // step):
                         for lane in T.vectorized(step):
-                            Y[0, row, i * step + lane] = (Y[0, row, i * step + lane] - mean[0]) * scale[0] * W[
-                                i * step + lane
-                            ] + B[i * step + lane]
+                            Y[0, row, i * step + lane] = (Y[0, row, i * step + lane] - mean[0]) * scale[
+                                0
+                            ] * W[i * step + lane] + B[i * step + lane]
 
     return norm
 

@@ -1,4 +1,4 @@
-"""The error function as a formula that stays in registers. For a vector LLVM would call libm for each lane."""
+"""The error function as a formula that stays in registers. LLVM would call libm for each lane."""
 
 from __future__ import annotations
 
