@@ -27,7 +27,7 @@ from mlc_serve.config import EngineConfig
 from mlc_serve.engine.embedder import TokenIds, Vectors
 from mlc_serve.engine.embedding_loop import EmbeddingLoop
 from mlc_serve.engine.embedding_metrics import EmbeddingMetrics
-from mlc_serve.errors import RequestError, UnsupportedFieldError
+from mlc_serve.errors import RequestFailedError, ShuttingDownError, UnsupportedFieldError
 from mlc_serve.loaded_model import LoadedEmbeddingModel
 from mlc_serve.protocol.embeddings import (
     MAX_INPUTS,
@@ -180,6 +180,7 @@ class AsyncEmbeddingEngine:
             "name": self.name,
             "device": self._model.device,
             "quantization": self._model.quantization,
+            "kv_cache": {"page_size": 0, "num_pages": 0},  # nothing is cached
             "limits": asdict(self._model.limits),
         }
 
@@ -189,15 +190,15 @@ class AsyncEmbeddingEngine:
         return self._metrics.registry
 
     def metrics(self) -> dict[str, Any]:
-        """Return the sums of the engine's metrics."""
-        return self._metrics.snapshot()
+        """Return nothing: MLC has no metrics of embeddings. Ours are in `registry`."""
+        return {}
 
     def event_trace(self) -> None:
         """Return None, since no events are recorded."""
 
     async def reset(self) -> None:
-        """Reset the sums of metrics. There is no cache, and open requests go on."""
-        self._metrics.reset()
+        """End all requests with RequestFailedError. There is no cache to empty."""
+        self._loop.fail_open(RequestFailedError("The engine was reset."))
 
     async def drain(self, timeout: float) -> None:
         """Refuse new requests, wait up to `timeout` seconds for the open ones, then end them.
@@ -207,7 +208,7 @@ class AsyncEmbeddingEngine:
         self._loop.close()
         if self._waiting:
             await asyncio.wait(set(self._waiting), timeout=timeout)
-        self._loop.fail_open()
+        self._loop.fail_open(ShuttingDownError("The server is shutting down."))
 
     def terminate(self) -> None:
         """End all requests with ShuttingDownError, then end the engine's thread.
@@ -217,7 +218,7 @@ class AsyncEmbeddingEngine:
         self._long_texts.end()
         self._loop.stop()
 
-    def _died(self, _error: RequestError) -> None:
+    def _died(self) -> None:
         """Wake who waits for the engine's death. Called on the engine's thread."""
         self._has_died = True
         if self._event_loop is None or self._event_loop.is_closed():

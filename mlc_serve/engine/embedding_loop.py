@@ -62,8 +62,8 @@ class _Job:
 class EmbeddingLoop:
     """Runs an embedder until `stop` is called or the embedder fails.
 
-    Any thread may call its methods, except that its own thread must not call `stop`. `died` gets the error
-    that the jobs fail with, on the loop's thread. `last_turn` is when the loop last looked for work
+    Any thread may call its methods, except that its own thread must not call `stop`. `died` is called
+    on the loop's thread. `last_turn` is when the loop last looked for work
     (time.monotonic() seconds), and `busy` says whether it has been working since then.
     """
 
@@ -72,7 +72,7 @@ class EmbeddingLoop:
         embedder: Embedder,
         limits: EmbeddingLimits,
         metrics: EmbeddingMetrics,
-        died: Callable[[RequestError], None],
+        died: Callable[[], None],
     ) -> None:
         self._embedder = embedder
         self._limits = limits
@@ -112,19 +112,19 @@ class EmbeddingLoop:
         with self._wake:
             self._refusal = self._refusal or ShuttingDownError("The server is shutting down.")
 
-    def fail_open(self) -> None:
-        """End all open jobs with the error that further ones are refused with, or with EngineDeadError."""
+    def fail_open(self, error: RequestError) -> None:
+        """End all open jobs with an error."""
         with self._wake:
             jobs = list(self._open)
             self._open.clear()
             self._jobs.clear()
         for job in jobs:
-            job.fail(self._refusal or EngineDeadError("The engine is not running."))
+            job.fail(error)
 
     def stop(self) -> None:
         """End all jobs with ShuttingDownError, and the thread. A second call does nothing."""
         self.close()
-        self.fail_open()
+        self.fail_open(ShuttingDownError("The server is shutting down."))
         with self._wake:
             self.alive = False
             self._wake.notify()
@@ -137,10 +137,11 @@ class EmbeddingLoop:
                 self._embed(batch)
         except Exception as error:
             logger.exception("The embedding loop has failed")
+            dead = EngineDeadError(f"The engine has stopped working: {error}")
             with self._wake:
-                self._refusal = EngineDeadError(f"The engine has stopped working: {error}")
-            self.fail_open()
-            self._died(self._refusal)
+                self._refusal = dead
+            self.fail_open(dead)
+            self._died()
         self.alive = self.busy = False
 
     def _next_batch(self) -> list[tuple[_Job, int]]:

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
-
-
-@dataclass
-class EmbeddingSums:
-    """Seconds, inputs and tokens since the engine started."""
-
-    embedding_time_sum: float = 0.0
-    embedding_inputs_sum: int = 0
-    embedding_tokens_sum: int = 0
 
 
 class EmbeddingMetrics:
@@ -23,7 +12,6 @@ class EmbeddingMetrics:
 
     def __init__(self, model_name: str) -> None:
         self.registry = CollectorRegistry()
-        self._sums = EmbeddingSums()
         self._inputs = self._counter(model_name, "inputs", "Inputs that were embedded")
         self._tokens = self._counter(model_name, "tokens", "Tokens of inputs that were embedded")
         self._batches = self._histogram(model_name, "batch_time", "Time of one batch")
@@ -34,21 +22,10 @@ class EmbeddingMetrics:
         self._inputs.inc(num_inputs)
         self._tokens.inc(num_tokens)
         self._batches.observe(duration)
-        self._sums.embedding_time_sum += duration
-        self._sums.embedding_inputs_sum += num_inputs
-        self._sums.embedding_tokens_sum += num_tokens
 
     def finished(self, duration: float) -> None:
         """Count a request that is complete."""
         self._durations.observe(duration)
-
-    def reset(self) -> None:
-        """Set the sums of `snapshot` to zero. Prometheus counters stay, since they must only ever grow."""
-        self._sums = EmbeddingSums()
-
-    def snapshot(self) -> dict[str, float]:
-        """Return the sums."""
-        return asdict(self._sums)
 
     def _counter(self, model: str, name: str, description: str) -> Counter:
         metric = Counter(f"mlc_serve_embedding_{name}", description, ["model"], registry=self.registry)

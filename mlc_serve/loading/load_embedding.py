@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.checkpoint.pooling import MODULES_NAME, read_pooling
 from mlc_serve.config import EngineConfig
 from mlc_serve.engine.embedder import EmbeddingLimits
+from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.engine.pooling import Pooling, PoolingMode
 from mlc_serve.errors import ConfigError
 from mlc_serve.loaded_model import LoadedEmbeddingModel
 from mlc_serve.loading.artifacts import Report
+from mlc_serve.loading.chosen_limits import choose_limits
 from mlc_serve.loading.library import find_embedding_library
 from mlc_serve.loading.weights import find_weights
+from mlc_serve.models.config_values import size
 from mlc_serve.models.families import is_encoder
+from mlc_serve.runtime.decoder_embedder import DecoderEmbedder
 from mlc_serve.runtime.device import DeviceName
 from mlc_serve.runtime.encoder import EncoderEmbedder
-from mlc_serve.runtime.library import ENCODER_FUNCTIONS, Library
+from mlc_serve.runtime.library import DECODER_EMBEDDING_FUNCTIONS, ENCODER_FUNCTIONS, Library
 
+# The longest input of a model that generates text, unless a longer one is set: its KV cache takes memory.
+_LONGEST_INPUT = 8192
+_BATCH_INPUTS = 32
 # A batch this long keeps matrix products efficient, and inputs that arrive meanwhile do not wait long.
 _BATCH_TOKENS = 1024
 
@@ -46,6 +55,61 @@ def load_encoder(
         tokenizer=tokenizer,
         vocab_size=int(library.metadata["vocab_size"]),
     )
+
+
+def load_decoder(
+    config: EngineConfig, name: str, checkpoint: Checkpoint, place: DeviceName, report: Report
+) -> LoadedEmbeddingModel:
+    """Load a model that generates text, to make embeddings of its hidden states. Raises StartupError."""
+    pooling = read_pooling(checkpoint.directory, PoolingMode.LAST)
+    tokenizer = checkpoint.tokenizer
+    library = find_embedding_library(config, checkpoint, place, DECODER_EMBEDDING_FUNCTIONS, report)
+    limits = choose_limits(_sized(config, pooling), library.info, place, report)
+    weights = find_weights(checkpoint, library, report)
+    width = size(checkpoint.config, "hidden_size")
+    return LoadedEmbeddingModel(
+        name=name,
+        device=str(place),
+        quantization=library.quantization,
+        embedder=DecoderEmbedder(library, weights, width, limits, pooling),
+        limits=_batch_limits(limits, library.info.page_size),
+        tokenizer=tokenizer,
+        vocab_size=library.info.vocab_size,
+        end_id=_end_id(checkpoint),
+    )
+
+
+def _sized(config: EngineConfig, pooling: Pooling) -> EngineConfig:
+    """The configuration with limits that suit embeddings, where it sets none."""
+    longest = min(_LONGEST_INPUT, pooling.max_tokens or _LONGEST_INPUT)
+    return replace(
+        config,
+        max_num_sequence=config.max_num_sequence or _BATCH_INPUTS,
+        context_window_limit=config.context_window_limit or longest,
+    )
+
+
+def _batch_limits(limits: EngineLimits, page_size: int) -> EmbeddingLimits:
+    """Limits of batches whose inputs fit into the KV cache, where each may leave a page half empty."""
+    total = limits.max_total_sequence_length
+    most_tokens = min(limits.prefill_chunk_size, max(total // 2, 1))
+    return EmbeddingLimits(
+        context_length=limits.max_single_sequence_length,
+        max_batch_tokens=most_tokens,
+        max_batch_inputs=max(min(limits.max_num_sequence, (total - most_tokens) // page_size), 1),
+        max_queued_requests=limits.max_queued_requests,
+    )
+
+
+def _end_id(checkpoint: Checkpoint) -> int | None:
+    """The end token to put after each text; None if the tokenizer does it, or if there is none."""
+    encode = checkpoint.tokenizer.encode
+    alone, around = encode("a", add_special_tokens=False), encode("a", add_special_tokens=True)
+    if around[-len(alone) :] != alone:
+        return None
+    ends = checkpoint.config.get("eos_token_id")
+    first = ends[0] if isinstance(ends, list) and ends else ends
+    return first if isinstance(first, int) else None
 
 
 def _limits(config: EngineConfig, library: Library, pooling: Pooling) -> EmbeddingLimits:

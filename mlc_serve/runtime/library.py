@@ -18,6 +18,7 @@ from mlc_serve.errors import CheckpointError
 
 CHAT_FUNCTIONS = ("embed", "batch_prefill", "batch_decode")
 ENCODER_FUNCTIONS = ("encode",)
+DECODER_EMBEDDING_FUNCTIONS = ("embed", "batch_prefill_to_last_hidden_states")
 _MLC_PAGE_SIZE = 16  # of libraries that do not state one, such as those that MLC builds
 _CACHES = ("create_tir_paged_kv_cache", "create_flashinfer_paged_kv_cache")
 
