@@ -31,13 +31,15 @@ def write_encoder(
     prefix: str = "",
     **keys: Any,
 ) -> Path:
-    """Fill a directory with config, tokenizer and weights, and return it. With `pooling` it also has the files
-    of sentence-transformers. `prefix` is put before the tensors' names; `keys` go into config.json.
+    """Fill a directory with config, tokenizer and weights, and return it. With `pooling` it also has the
+    files of sentence-transformers. `prefix` is put before the tensors' names; `keys` go into config.json.
     """
     path.mkdir(parents=True, exist_ok=True)
     config = _config(model_type) | keys
     _write(path / "config.json", config)
-    _write(path / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"})
+    _write(
+        path / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}
+    )
     _tokenizer().save(str(path / "tokenizer.json"))
     described = {key: value for key, value in config.items() if key != "architectures"}
     weights = read_encoder(model_type, described).weights()
@@ -75,7 +77,9 @@ def _write_pooling(path: Path, pooling: Pooling, normalizes: bool) -> None:
     ]
     _write(path / "modules.json", modules)
     (path / "1_Pooling").mkdir(exist_ok=True)
-    switches = {f"pooling_mode_{mode}": mode == pooling for mode in ("mean_tokens", "cls_token", "max_tokens")}
+    switches = {
+        f"pooling_mode_{mode}": mode == pooling for mode in ("mean_tokens", "cls_token", "max_tokens")
+    }
     _write(path / "1_Pooling/config.json", switches | {f"pooling_mode_{pooling}": True})
 
 

@@ -42,16 +42,19 @@ class _Job:
         return self, self.num_taken - 1
 
     def put(self, number: int, vector: Vectors) -> None:
-        """Keep the vector of an input. The last one completes the job."""
+        """Keep the vector of an input."""
         self._vectors[number] = vector
         self.num_done += 1
-        if self.is_complete and self.future.set_running_or_notify_cancel():
-            self.future.set_result(self._vectors)
 
     @property
     def is_complete(self) -> bool:
         """Whether every input has its vector."""
         return self.num_done == len(self.inputs)
+
+    def succeed(self) -> None:
+        """End the job with its vectors."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_result(self._vectors)
 
     def fail(self, error: RequestError) -> None:
         """End the job with an error."""
@@ -183,7 +186,13 @@ class EmbeddingLoop:
         self._metrics.embedded(len(inputs), sum(map(len, inputs)), stop - start)
         for (job, number), vector in zip(batch, vectors, strict=True):
             job.put(number, vector)
-            if job.is_complete:
-                with self._wake:
-                    self._open.discard(job)
+            if job.is_complete and self._close_job(job):
                 self._metrics.finished(stop - job.arrival)
+                job.succeed()
+
+    def _close_job(self, job: _Job) -> bool:
+        """Return whether a job was still open. Who closes it says how it ends."""
+        with self._wake:
+            was_open = job in self._open
+            self._open.discard(job)
+        return was_open

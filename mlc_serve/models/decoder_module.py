@@ -149,7 +149,11 @@ class DecoderModule(nn.Module):
         hidden, dtype = self.config.hidden_size, self.make.dtype
         tensor, cache = nn.spec.Tensor, nn.spec.Object(object_type=PagedKVCache)
         packed = {"$": {"param_mode": "packed", "effect_mode": "none"}}
-        rows: dict[str, Any] = {"input_embeds": tensor([1, "seq_len", hidden], dtype), "paged_kv_cache": cache, **packed}
+        rows: dict[str, Any] = {
+            "input_embeds": tensor([1, "seq_len", hidden], dtype),
+            "paged_kv_cache": cache,
+            **packed,
+        }
         # Only logits can be made of what a lazy norm returns.
         states = {} if self.make.norms_are_lazy else {"batch_prefill_to_last_hidden_states": dict(rows)}
         return nn.spec.ModuleSpec.from_raw(

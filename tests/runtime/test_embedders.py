@@ -30,12 +30,14 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "bert-mean": Case(lambda path: write_encoder(path), "mean", True),
+    "bert-mean": Case(write_encoder, "mean", True),
     "bert-cls-head": Case(
         lambda path: write_encoder(path, pooling="cls_token", normalizes=False, prefix="bert."), "cls", False
     ),
     "roberta": Case(lambda path: write_encoder(path, "roberta", pooling="mean_tokens"), "mean", True),
-    "xlm-roberta-cls": Case(lambda path: write_encoder(path, "xlm-roberta", pooling="cls_token"), "cls", True),
+    "xlm-roberta-cls": Case(
+        lambda path: write_encoder(path, "xlm-roberta", pooling="cls_token"), "cls", True
+    ),
     "qwen3": Case(
         lambda path: write_checkpoint(path, Shape("qwen3", tied=True, context_window_size=256)), "last", True
     ),
