@@ -16,6 +16,7 @@ from made_section import DOCS, MadeSection, main, table_row
 from pydantic.fields import FieldInfo
 
 from mlc_serve.protocol.debug import DebugConfig
+from mlc_serve.protocol.embeddings import EmbedderRequest, EmbeddingRequest, RerankRequest, ScoreRequest
 from mlc_serve.protocol.messages import (
     CalledFunction,
     CalledTool,
@@ -46,17 +47,23 @@ PARTS: dict[str, type[RequestPart]] = {
     "`stream_options`": StreamOptions,
     "`response_format`": ResponseFormat,
     "`debug_config`": DebugConfig,
+    "Embeddings, rankings and scores": EmbedderRequest,
+    "Embeddings": EmbeddingRequest,
+    "Rankings": RerankRequest,
+    "Scores": ScoreRequest,
 }
+# Their fields are not repeated in the tables of those that derive from them.
+SHARED = (GenerationRequest, EmbedderRequest)
 
 
 def tables() -> str:
-    """A table for each kind of object in a request. Fields of both requests are only in the first table."""
+    """A table for each kind of object in a request. Fields that several requests share are in one."""
     return "\n".join(_table(title, kind) for title, kind in PARTS.items())
 
 
 def _table(title: str, kind: type[RequestPart]) -> str:
     base = kind.__mro__[1]
-    shared = base.model_fields if issubclass(base, GenerationRequest) else {}
+    shared = base.model_fields if issubclass(base, SHARED) else {}
     schemas = kind.model_json_schema()["properties"]
     rows = [
         _honoured(name, field, schemas[name])

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
+import numpy as np
 from prometheus_client import CollectorRegistry
 
 from mlc_serve.api.embeddings import Embeddings, Rerank, Scores
@@ -49,8 +50,8 @@ class AsyncEmbeddingEngine:
     """A model that makes embeddings for many requests at a time.
 
     It may be used from one event loop at a time. Each input of a request takes a place; there are as many as
-    inputs in the largest request, and max_queued_requests more. A request for which too few are left is
-    refused with QueueFullError. Implements server.served.Served.
+    inputs in the largest request (two lists to be compared), and max_queued_requests more. A request for
+    which too few are left is refused with QueueFullError. Implements server.served.Served.
     """
 
     embeddings: Operation[EmbeddingRequest, EmbeddingList]
@@ -82,7 +83,7 @@ class AsyncEmbeddingEngine:
         self.name = model.name
         self._model = model
         self._metrics = EmbeddingMetrics(model.name)
-        self._places = Places(MAX_INPUTS + model.limits.max_queued_requests)
+        self._places = Places(2 * MAX_INPUTS + model.limits.max_queued_requests)
         self._long_texts = LongTexts()
         self._waiting: set[asyncio.Future[Vectors]] = set()
         self._event_loop: asyncio.AbstractEventLoop | None = None
@@ -131,15 +132,19 @@ class AsyncEmbeddingEngine:
 
     async def embed(self, inputs: Sequence[TokenIds]) -> Vectors:
         """Return the vectors of valid inputs, `(len(inputs), width)`. If the caller is cancelled, the inputs
-        that have not been computed are dropped. Raises EngineDeadError or ShuttingDownError.
+        that have not been computed are dropped. Raises EngineDeadError or ShuttingDownError, and
+        RequestFailedError if the model makes numbers that are not finite.
         """
         self._event_loop = asyncio.get_running_loop()
         waiting = asyncio.wrap_future(self._loop.submit(inputs))
         self._waiting.add(waiting)
         try:
-            return await waiting
+            vectors = await waiting
         finally:
             self._waiting.discard(waiting)
+        if not np.isfinite(vectors).all():
+            raise RequestFailedError("The model has made numbers that are not finite.")
+        return vectors
 
     # The engine as a whole ---------------------------------------------------------------------------------
 

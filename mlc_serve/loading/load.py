@@ -14,7 +14,7 @@ from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
 from mlc_serve.config import EngineConfig
 from mlc_serve.engine.limits import ModelInfo
-from mlc_serve.errors import ConfigError, StartupError
+from mlc_serve.errors import CheckpointError, ConfigError, StartupError
 from mlc_serve.loaded_model import LoadedEmbeddingModel, LoadedModel
 from mlc_serve.loading.artifacts import Report
 from mlc_serve.loading.chosen_limits import choose_limits
@@ -67,6 +67,8 @@ def load_model(config: EngineConfig, device: str, report: Report) -> LoadedModel
     with _unforeseen_told_in_one_line(config.model):
         use_every_core()
         checkpoint = open_checkpoint(locate(config.model))
+        if is_encoder(checkpoint.model_type):
+            raise CheckpointError(f"{config.model} makes embeddings, and can't generate text")
         place = find_device(device)
         tokenizer = checkpoint.tokenizer
         chat_template, defaults = checkpoint.chat_template(), checkpoint.generation_defaults()

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from mlc_serve.protocol.fields import AsInteger, Integer, Text, are_token_ids
+from mlc_serve.protocol.fields import AsInteger, Text, are_token_ids
 from mlc_serve.protocol.refusals import refuse_invalid
 from mlc_serve.protocol.replies import Reply
 from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
@@ -99,7 +99,6 @@ class EmbedderRequest(RequestPart):
         "add_special_tokens": WithoutEffect(
             "the model's special tokens are always added to a text", only=(True,)
         ),
-        "embedding_types": WithoutEffect("`encoding_format` chooses the form", only=(["float"],)),
     }
 
     model: Text | None = Field(
@@ -159,11 +158,11 @@ class RerankRequest(EmbedderRequest):
     documents: Documents = Field(
         description=f"Up to {MAX_INPUTS} texts, or objects with a `text`; their other keys are ignored."
     )
-    top_n: Annotated[Integer, Field(ge=1)] | None = Field(
+    top_n: Annotated[int, Field(ge=1), AsInteger] | None = Field(
         default=None, description="Return this many of the best documents; by default all."
     )
     return_documents: bool = Field(default=True, description="Whether results contain the documents' texts.")
-    max_tokens_per_doc: Annotated[Integer, Field(ge=1)] | None = Field(
+    max_tokens_per_doc: Annotated[int, Field(ge=1), AsInteger] | None = Field(
         default=None, description="Cohere's name for `truncate_prompt_tokens`."
     )
 
@@ -195,7 +194,11 @@ class ScoreRequest(EmbedderRequest):
         if not isinstance(data, Mapping):
             return data
         names = {"queries": "text_1", "items": "text_2", "documents": "text_2"}
-        return {names.get(name, name): value for name, value in data.items()}
+        given = [names.get(name, name) for name, value in data.items() if value is not None]
+        for name in ("text_1", "text_2"):
+            if given.count(name) > 1:
+                refuse_invalid("is sent under two names; send one of them", name)
+        return {names.get(name, name): value for name, value in data.items() if value is not None}
 
     @property
     def num_inputs(self) -> int:

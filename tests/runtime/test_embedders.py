@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,10 +60,10 @@ class Pair:
         rng = np.random.default_rng(5)
         return [rng.integers(4, self.ours.vocab_size, length).astype(np.int32) for length in LENGTHS]
 
-    def their_vector(self, ids: Sequence[int]) -> Vectors:
+    def their_vector(self, ids: TokenIds) -> Vectors:
         """Transformers' hidden states, pooled by definition."""
         with torch.no_grad():
-            states: Any = self.theirs(torch.tensor([list(ids)])).last_hidden_state[0].numpy()
+            states: Any = self.theirs(torch.tensor([ids.tolist()])).last_hidden_state[0].numpy()
         vector = {"mean": states.mean(axis=0), "cls": states[0], "last": states[-1]}[self.case.pooling]
         found: Vectors = vector / np.linalg.norm(vector) if self.case.normalizes else vector
         return found

@@ -166,6 +166,8 @@ async def test_texts_are_scored(embed: httpx.AsyncClient) -> None:
     assert [entry["score"] for entry in pairs["data"]] == pytest.approx([1, 1])
     error = await refusal(embed, "/v1/score", text_1=["a", "b"], text_2=["a", "b", "c"])
     assert "text_2: has 3 texts, and text_1 has 2" in error["message"]
+    twice = await refusal(embed, "/v1/score", text_1="a", queries="a", text_2="a")
+    assert "text_1: is sent under two names" in twice["message"]
 
 
 async def test_each_kind_of_request_finds_its_model(embed: httpx.AsyncClient) -> None:
@@ -200,13 +202,25 @@ async def test_a_full_queue_is_status_429(
 ) -> None:
     """Inputs for which there is no place are refused, and places are free again once a reply was sent."""
     embedder.gate.clear()
-    first = asyncio.create_task(embed.post("/v1/embeddings", json={"input": ["a"] * 2048}))
+    texts = {"text_1": ["a"] * 2048, "text_2": ["a"] * 2048}
+    first = asyncio.create_task(embed.post("/v1/score", json=texts))
     assert await asyncio.to_thread(embedder.started.wait, PATIENCE)
     reply = await embed.post("/v1/embeddings", json={"input": "a"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (429, "queue_full")
     embedder.gate.set()
     assert len((await first).json()["data"]) == 2048
     assert embedding_engine.num_open == 0
+
+
+async def test_numbers_that_are_not_finite_are_an_error(
+    embed: httpx.AsyncClient, embedder: FakeEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON can't express them. Only this request fails."""
+    with monkeypatch.context() as patch:
+        patch.setattr(embedder, "embed", lambda inputs: np.full((len(inputs), 16), np.nan, np.float32))
+        reply = await embed.post("/v1/embeddings", json={"input": "a"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "request_failed")
+    await post(embed, "/v1/embeddings", input="a")
 
 
 async def test_a_caller_that_leaves_ends_its_work(
@@ -255,5 +269,5 @@ async def test_a_drain_lets_open_requests_finish(
 
 async def test_more_places_than_there_are_raise(embedding_engine: AsyncEmbeddingEngine) -> None:
     """Programs get the error that clients get as a status."""
-    with embedding_engine.reserve(2048), pytest.raises(QueueFullError):
+    with embedding_engine.reserve(4096), pytest.raises(QueueFullError):
         await embedding_engine.embeddings.create(input="a")
