@@ -135,7 +135,7 @@ class AsyncMLCEngine:
     def operation(self, kind: type[Any]) -> NoReturn:
         """Raise UnsupportedFieldError, since the model only generates text."""
         raise UnsupportedFieldError(
-            f"The model {self.name!r} generates text; it can't answer a {kind.__name__}.", "model"
+            f"The model {self.name!r} generates text; it takes no {kind.__name__}.", "model"
         )
 
     @contextmanager

@@ -112,7 +112,7 @@ class AsyncEmbeddingEngine:
     def endpoint(self, kind: type[Any]) -> NoReturn:
         """Raise UnsupportedFieldError, since the model generates no text."""
         raise UnsupportedFieldError(
-            f"The model {self.name!r} makes embeddings; it can't answer a {kind.__name__}.", "model"
+            f"The model {self.name!r} makes embeddings; it takes no {kind.__name__}.", "model"
         )
 
     def operation(self, kind: type[Any]) -> Operation[Any, Any]:

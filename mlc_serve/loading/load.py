@@ -16,10 +16,11 @@ from mlc_serve.config import EngineConfig
 from mlc_serve.engine.limits import ModelInfo
 from mlc_serve.errors import CheckpointError, ConfigError, StartupError
 from mlc_serve.loaded_model import LoadedEmbeddingModel, LoadedModel
+from mlc_serve.loading.architecture import makes_embeddings
 from mlc_serve.loading.artifacts import Report
 from mlc_serve.loading.chosen_limits import choose_limits
 from mlc_serve.loading.library import find_library
-from mlc_serve.loading.load_embedding import load_decoder, load_encoder, makes_embeddings
+from mlc_serve.loading.load_embedding import load_decoder, load_encoder
 from mlc_serve.loading.weights import find_weights
 from mlc_serve.models.families import is_encoder
 from mlc_serve.runtime.device import find_device

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mlc_serve.checkpoint.checkpoint import Checkpoint
-from mlc_serve.checkpoint.pooling import MODULES_NAME, read_pooling
+from mlc_serve.checkpoint.pooling import read_pooling
 from mlc_serve.config import EngineConfig
 from mlc_serve.engine.embedder import EmbeddingLimits
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.engine.pooling import Pooling, PoolingMode
 from mlc_serve.errors import ConfigError
+from mlc_serve.host.memory import free_host_bytes
 from mlc_serve.loaded_model import LoadedEmbeddingModel
 from mlc_serve.loading.artifacts import Report
 from mlc_serve.loading.chosen_limits import choose_limits
 from mlc_serve.loading.library import find_embedding_library
 from mlc_serve.loading.weights import find_weights
 from mlc_serve.models.config_values import size
-from mlc_serve.models.families import is_encoder
 from mlc_serve.runtime.decoder_embedder import DecoderEmbedder
 from mlc_serve.runtime.device import DeviceName
 from mlc_serve.runtime.encoder import EncoderEmbedder
@@ -30,11 +30,6 @@ _BATCH_INPUTS = 32
 _BATCH_TOKENS = 1024
 
 
-def makes_embeddings(checkpoint: Checkpoint) -> bool:
-    """Whether a checkpoint is made for embeddings: an encoder, or what sentence-transformers writes."""
-    return is_encoder(checkpoint.model_type) or (checkpoint.directory / MODULES_NAME).is_file()
-
-
 def load_encoder(
     config: EngineConfig, name: str, checkpoint: Checkpoint, device: str, report: Report
 ) -> LoadedEmbeddingModel:
@@ -45,6 +40,7 @@ def load_encoder(
     tokenizer = checkpoint.tokenizer
     library = find_embedding_library(config, checkpoint, DeviceName("cpu"), ENCODER_FUNCTIONS, report)
     limits = _limits(config, library, pooling)
+    check_memory(name, library.param_bytes, sum(library.metadata["memory_usage"].values()), free_host_bytes())
     weights = find_weights(checkpoint, library, report)
     return LoadedEmbeddingModel(
         name=name,
@@ -55,6 +51,16 @@ def load_encoder(
         tokenizer=tokenizer,
         vocab_size=int(library.metadata["vocab_size"]),
     )
+
+
+def check_memory(name: str, param_bytes: int, workspace_bytes: int, free: int) -> None:
+    """Raise ConfigError if the weights and the activations of a pass need more bytes than are free."""
+    if param_bytes + workspace_bytes > free:
+        raise ConfigError(
+            f"{name}: not enough memory for an encoder: its weights take {param_bytes >> 20} MiB and a pass "
+            f"{workspace_bytes >> 20} MiB, and {free >> 20} MiB are free. Free some memory, or serve a "
+            "smaller model or q0f16"
+        )
 
 
 def load_decoder(

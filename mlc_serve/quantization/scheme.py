@@ -93,11 +93,13 @@ def choose_scheme(wanted: str | None, own: str | None, device_kind: str) -> Sche
 
 
 def choose_float_scheme(wanted: str | None) -> Scheme:
-    """The scheme to compile an encoder for: `wanted`, or else float32. Raises ConfigError for integers."""
+    """The scheme to compile an embedding model for: `wanted`, or else float32. Integers are a ConfigError."""
     scheme = find_scheme(wanted or FLOAT_DEFAULT)
     if scheme.groups is not None:
         floats = ", ".join(sorted(name for name, known in SCHEMES.items() if known.groups is None))
-        raise ConfigError(f"quantization {scheme.name} is not available for encoders; available are {floats}")
+        raise ConfigError(
+            f"quantization {scheme.name} is not available for embeddings; available are {floats}"
+        )
     return scheme
 
 

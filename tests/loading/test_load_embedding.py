@@ -13,8 +13,10 @@ import pytest
 
 from mlc_serve.config import EngineConfig
 from mlc_serve.errors import CheckpointError, ConfigError
+from mlc_serve.interface.compile import compile_model
 from mlc_serve.loaded_model import LoadedEmbeddingModel
 from mlc_serve.loading import load_embedding_model, load_model, load_served
+from mlc_serve.loading.load_embedding import check_memory
 from tests.checkpoints import Shape, write_checkpoint
 from tests.encoder_checkpoints import write_encoder
 
@@ -54,6 +56,10 @@ def test_an_encoder_is_loaded_as_what_it_is(tmp_path: Path) -> None:
     assert load(directory, max_single_sequence_length=90).limits.context_length == 90
     with pytest.raises(ConfigError, match="context_window_size=101 exceeds the 100 positions"):
         load(directory, max_single_sequence_length=101)
+    compile_model(str(directory), None, "O3", "cpu", None, tmp_path / "own.so")
+    assert load(directory, model_lib=str(tmp_path / "own.so")).quantization == "q0f32"
+    with pytest.raises(ConfigError, match="not enough memory for an encoder: its weights take"):
+        check_memory(loaded.name, 10, 10, free=19)
     program = [sys.executable, "-c", SERVES_A_CACHED_ENCODER, str(directory)]
     result = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout == "False False\n"
@@ -71,7 +77,7 @@ def test_a_decoder_gets_its_end_token_unless_the_tokenizer_adds_one(tmp_path: Pa
 
 def test_integers_are_refused(tmp_path: Path) -> None:
     """An encoder's weights are floating-point numbers; the message has the schemes."""
-    with pytest.raises(ConfigError, match="q8f32_1 is not available for encoders; available are q0bf16"):
+    with pytest.raises(ConfigError, match="q8f32_1 is not available for embeddings; available are q0bf16"):
         load(write_encoder(tmp_path), quantization="q8f32_1")
 
 
