@@ -8,11 +8,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import httpx2
 import numpy as np
+import openai
 import pytest
 
 from mlc_serve.api.embedding_engine import AsyncEmbeddingEngine
+from mlc_serve.config import ServerConfig
 from mlc_serve.errors import EngineDeadError, QueueFullError
+from mlc_serve.server.app import create_app
 from mlc_serve.server.context import ServerContext
 from mlc_serve.testing import BOS_ID, FakeEmbedder, fake_embedding_model
 from tests.patience import PATIENCE
@@ -271,3 +275,17 @@ async def test_more_places_than_there_are_raise(embedding_engine: AsyncEmbedding
     """Programs get the error that clients get as a status."""
     with embedding_engine.reserve(4096), pytest.raises(QueueFullError):
         await embedding_engine.embeddings.create(input="a")
+
+
+async def test_the_sdk_of_openai_reads_the_vectors(embed: httpx.AsyncClient, context: ServerContext) -> None:
+    """It asks for base64 by itself, and gets the numbers of the plain form."""
+    transport = httpx2.ASGITransport(create_app(context, ServerConfig()))
+    async with httpx2.AsyncClient(transport=transport) as http:
+        sdk = openai.AsyncOpenAI(base_url="http://localhost/v1", api_key="any", http_client=http)
+        reply = await sdk.embeddings.create(model="fake-embedder", input=["abc", "b"], user="someone")
+    plain = await post(embed, "/v1/embeddings", input=["abc", "b"])
+    assert [entry.index for entry in reply.data] == [0, 1]
+    assert [entry.embedding for entry in reply.data] == [
+        pytest.approx(entry["embedding"]) for entry in plain["data"]
+    ]
+    assert reply.usage.total_tokens == 6
