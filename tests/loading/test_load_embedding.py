@@ -13,7 +13,6 @@ import pytest
 
 from mlc_serve.config import EngineConfig
 from mlc_serve.errors import CheckpointError, ConfigError
-from mlc_serve.interface.compile import compile_model
 from mlc_serve.loaded_model import LoadedEmbeddingModel
 from mlc_serve.loading import load_embedding_model, load_model, load_served
 from mlc_serve.loading.load_embedding import check_memory
@@ -56,8 +55,10 @@ def test_an_encoder_is_loaded_as_what_it_is(tmp_path: Path) -> None:
     assert load(directory, max_single_sequence_length=90).limits.context_length == 90
     with pytest.raises(ConfigError, match="context_window_size=101 exceeds the 100 positions"):
         load(directory, max_single_sequence_length=101)
-    compile_model(str(directory), None, "O3", "cpu", None, tmp_path / "own.so")
-    assert load(directory, model_lib=str(tmp_path / "own.so")).quantization == "q0f32"
+    library = str(tmp_path / "own.so")
+    compiling = [sys.executable, "-m", "mlc_serve", "compile", str(directory), "--output", library]
+    subprocess.run(compiling, cwd=ROOT, capture_output=True, check=True)
+    assert load(directory, model_lib=library).quantization == "q0f32"
     with pytest.raises(ConfigError, match="not enough memory for an encoder: its weights take"):
         check_memory(loaded.name, 10, 10, free=19)
     program = [sys.executable, "-c", SERVES_A_CACHED_ENCODER, str(directory)]
