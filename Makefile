@@ -7,22 +7,30 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TEST_INSTALLED := $(VENV)/.installed-test
 DEV_INSTALLED := $(VENV)/.installed-dev
+# Some clients work with an older release of OpenAI's SDK only.
+CLIENTS_VENV ?= .venv-openai-2
+CLIENTS_INSTALLED := $(CLIENTS_VENV)/.installed
+CLIENTS_TESTS := $(addprefix tests/clients/test_,instructor.py llama_index.py openai.py)
 SOURCES := mlc_serve tests benchmarks scripts
 
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 NODE_MISSING := echo "node (20.19 or newer) is not installed: the page's tests are skipped"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast lint format coverage bench ui ui-test clean
+.PHONY: help serve test test-fast test-clients lint format coverage bench ui ui-test clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(INSTALLED) ## Serve the demo model; to serve another one: make serve ARGS="DIR --port 8080"
 	$(BIN)/python -m mlc_serve serve $(ARGS)
 
 test: lint ## Lint, then run all tests; to run some of them: make test ARGS=tests/engine
 	$(PYTEST) $(ARGS)
+	$(if $(ARGS),,$(MAKE) test-clients)
+
+test-clients: $(CLIENTS_INSTALLED) ## Test the clients that need an environment of their own
+	$(CLIENTS_VENV)/bin/python -m pytest $(CLIENTS_TESTS)
 
 test-fast: $(TEST_INSTALLED) ## Run the tests that need no compiler, PyTorch or browser, in less than a minute
 	$(PYTEST) -p tests.fast $(ARGS)
@@ -52,7 +60,7 @@ ui-test: ## Check and test the page's sources; does nothing without node
 	@if command -v npm >/dev/null; then cd ui && npm ci && npm run check && npm test; else $(NODE_MISSING); fi
 
 clean: ## Remove the virtual environment and all caches of the tools
-	rm -rf $(VENV) build dist *.egg-info ui/node_modules .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS_VENV) build dist *.egg-info ui/node_modules .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find $(SOURCES) -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -69,3 +77,8 @@ $(TEST_INSTALLED): pyproject.toml | $(BIN)/python
 $(DEV_INSTALLED): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(TEST_INSTALLED) $(INSTALLED)
+
+$(CLIENTS_INSTALLED): pyproject.toml
+	test -x $(CLIENTS_VENV)/bin/python || $(PYTHON) -m venv $(CLIENTS_VENV)
+	$(CLIENTS_VENV)/bin/python -m pip install --quiet --editable '.[clients-openai-2]'
+	touch $@

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import pytest
 import render_benchmarks
+import render_clients
 import render_fields
 import render_options
 
@@ -36,6 +37,12 @@ def test_the_tables_of_request_fields_are_current() -> None:
     document = text("docs/api.md")
     for section in render_fields.SECTIONS:
         assert section.rendered(document) == document, section.start
+
+
+def test_the_table_of_clients_is_current() -> None:
+    """docs/api.md is what scripts/render_clients.py writes, for which every test of a client has its mark."""
+    document = text("docs/api.md")
+    assert render_clients.SECTION.rendered(document) == document
 
 
 def test_the_tables_of_benchmarks_are_current() -> None:

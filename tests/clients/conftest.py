@@ -13,6 +13,7 @@ import pytest
 
 from mlc_serve.demo import demo_model_path
 from tests.e2e.attacks.server import attacked_server
+from tests.encoder_checkpoints import write_encoder
 
 # Read while the clients are imported, or at each call: nothing is reported, and no prices are downloaded.
 os.environ.update(
@@ -27,10 +28,12 @@ HERE = {None, "", "127.0.0.1", "::1", "localhost"}
 
 
 @pytest.fixture(scope="session")
-def demo_server() -> Iterator[str]:
-    """The URL of a server of the demo model."""
-    settings = ("--served-model-name", "demo")
-    with attacked_server(demo_model_path(), *settings) as server:
+def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server of the demo model, and of a tiny model that makes embeddings."""
+    directory = tmp_path_factory.mktemp("encoders")
+    write_encoder(directory / "embedder", pooling="mean_tokens")
+    settings = ("--served-model-name", "demo", "--embedding-model", "embedder")
+    with attacked_server(demo_model_path(), *settings, directory=directory) as server:
         yield server.url
 
 

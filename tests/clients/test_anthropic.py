@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import anthropic
 import pytest
 
 from mlc_serve.testing import replay
 from tests.e2e.live_server import live_server
-
-anthropic = pytest.importorskip("anthropic")
 
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 # Some versions of the SDK have no parameters for sampling.
@@ -40,6 +39,7 @@ def client(url: str) -> Iterator[Any]:
         yield sdk
 
 
+@pytest.mark.client("anthropic", "messages.create and messages.count_tokens")
 def test_message(client: Any) -> None:
     """A message parses, and the usage agrees with the tokens that were counted before."""
     counted = client.messages.count_tokens(model="fake", messages=MESSAGES)
@@ -50,6 +50,7 @@ def test_message(client: Any) -> None:
     assert message._request_id in message.id
 
 
+@pytest.mark.client("anthropic", "messages.stream")
 def test_the_stream_helper_accumulates_the_message(client: Any) -> None:
     """The SDK's helper builds the whole message from the events, with its text, its end and its usage."""
     whole = client.messages.create(**GREEDY, stop_sequences=["never"])
@@ -60,6 +61,7 @@ def test_the_stream_helper_accumulates_the_message(client: Any) -> None:
     assert (message.stop_reason, message.usage) == (whole.stop_reason, whole.usage)
 
 
+@pytest.mark.client("anthropic", "messages.create(stream=True)")
 def test_the_raw_events(client: Any) -> None:
     """Events that are iterated one by one come in Anthropic's order."""
     kinds = [event.type for event in client.messages.create(**GREEDY, stream=True)]
@@ -67,6 +69,7 @@ def test_the_raw_events(client: Any) -> None:
     assert kinds.count("content_block_start") == kinds.count("content_block_stop") == 1
 
 
+@pytest.mark.client("anthropic", "stop_sequences")
 def test_the_stop_sequence(client: Any) -> None:
     """The SDK shows which stop sequence ended the message, whole or streamed."""
     text = client.messages.create(**GREEDY).content[0].text
@@ -77,6 +80,7 @@ def test_the_stop_sequence(client: Any) -> None:
         assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", text[-1])
 
 
+@pytest.mark.client("anthropic", "tools, whole and streamed, and their results")
 def test_a_tool_is_called_and_answered() -> None:
     """A call is parsed, whole or streamed, and the SDK's own blocks are accepted in the history."""
     with (
@@ -101,12 +105,14 @@ def test_a_tool_is_called_and_answered() -> None:
     assert again.role == "assistant"
 
 
+@pytest.mark.client("anthropic", "beta.messages.create")
 def test_the_beta_client(client: Any) -> None:
     """Requests of the SDK's beta part, with their header and query, are answered as others are."""
     message = client.beta.messages.create(**GREEDY, betas=["interleaved-thinking-2025-05-14"])
     assert len(message.content[0].text) == 8
 
 
+@pytest.mark.client("anthropic", "models.list and models.retrieve")
 def test_models(client: Any) -> None:
     """The SDK lists and retrieves models, and finds no further page."""
     (model,) = list(client.models.list())
@@ -114,6 +120,7 @@ def test_models(client: Any) -> None:
     assert client.models.retrieve("fake") == model
 
 
+@pytest.mark.client("anthropic", "exceptions")
 def test_errors_are_the_sdks_own(client: Any) -> None:
     """Refusals arrive as the SDK's exceptions, with type, message and request id."""
     with pytest.raises(anthropic.NotFoundError) as unknown:
@@ -124,6 +131,7 @@ def test_errors_are_the_sdks_own(client: Any) -> None:
         client.messages.create(**{**GREEDY, "messages": [{"role": "user", "content": "x" * 2000}]})
 
 
+@pytest.mark.client("anthropic", "exceptions within a stream")
 def test_a_failure_within_a_stream_is_raised() -> None:
     """An error event becomes the SDK's exception, after the text that came before it."""
     with (
@@ -135,6 +143,7 @@ def test_a_failure_within_a_stream_is_raised() -> None:
             list(client.messages.create(**GREEDY, stream=True))
 
 
+@pytest.mark.client("anthropic", "AsyncAnthropic, leaving a stream")
 async def test_leaving_a_stream_ends_the_request() -> None:
     """Closing a stream early aborts the generation."""
     with live_server() as server:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 
 PACKAGE = "langchain-openai"
@@ -107,3 +107,14 @@ def test_responses(demo_url: str) -> None:
     told = bound.invoke([question, called, get_weather.invoke(call)])
     assert isinstance(told, AIMessage)
     assert told.text
+
+
+@pytest.mark.client(PACKAGE, "OpenAIEmbeddings(check_embedding_ctx_length=False)")
+def test_embeddings(demo_url: str) -> None:
+    """Documents and queries become vectors, the same for the same text."""
+    embeddings = OpenAIEmbeddings(
+        model="embedder", base_url=demo_url, api_key="any", max_retries=0, check_embedding_ctx_length=False
+    )
+    first, second = embeddings.embed_documents(["hello world", "embed a"])
+    assert embeddings.embed_query("hello world") == pytest.approx(first)
+    assert first != second

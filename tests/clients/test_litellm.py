@@ -141,7 +141,7 @@ def test_responses(asked: dict[str, Any]) -> None:
     assert reply.output[0].content[0].text == "The capital of France is Paris."
 
 
-@pytest.mark.client("litellm", "anthropic_messages, as a provider of Anthropic's API")
+@pytest.mark.client("litellm", "completion(model=anthropic/…), over Anthropic's API")
 def test_anthropics_api(asked: dict[str, Any], demo_server: str) -> None:
     """A message of Anthropic's API is read as a completion."""
     reply = litellm.completion(

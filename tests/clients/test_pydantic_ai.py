@@ -65,7 +65,9 @@ async def test_a_tool_loop(model: Model) -> None:
 
 
 @pytest.mark.client(PACKAGE, "Agent with output_type as a class, ToolOutput, NativeOutput and PromptedOutput")
-@pytest.mark.parametrize("form", [Capital, ToolOutput(Capital), NativeOutput(Capital), PromptedOutput(Capital)])
+@pytest.mark.parametrize(
+    "form", [Capital, ToolOutput(Capital), NativeOutput(Capital), PromptedOutput(Capital)]
+)
 async def test_output_type(model: Model, form: Any) -> None:
     """An agent's output is an object of the class that was asked for, at the first attempt."""
     agent = Agent(model, output_type=form, model_settings={"temperature": 0}, retries=0)

@@ -49,7 +49,7 @@ async def apply_template(request: Request) -> Response:
 @router.get("/tokenizer_info")
 async def tokenizer_info(request: Request, model: str | None = None) -> TokenizerInfo:
     """Return what is known about a model's tokenizer, and its chat template."""
-    return serving_of(request).context.get(model).tokenizer_info()
+    return serving_of(request).context.get_for(ChatCompletionRequest, model).tokenizer_info()
 
 
 async def _answered(request: Request, body: TokenizationRequest) -> Response:

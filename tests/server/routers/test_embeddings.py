@@ -183,6 +183,7 @@ async def test_each_kind_of_request_finds_its_model(embed: httpx.AsyncClient) ->
     chat = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 1}
     assert (await post(embed, "/v1/chat/completions", **chat))["model"] == "fake"
     assert (await post(embed, "/v1/embeddings", input="a"))["model"] == "fake-embedder"
+    assert "chat_template" in (await embed.get("/tokenizer_info")).json()
     error = await refusal(embed, "/v1/chat/completions", model="fake-embedder", **chat)
     assert (error["code"], error["param"]) == ("unsupported", "model")
     assert "'fake-embedder' makes embeddings" in error["message"]
