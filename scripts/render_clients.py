@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 from made_section import DOCS, MadeSection, main, table_row
 
@@ -51,8 +52,9 @@ def marks_of(path: Path) -> Iterator[tuple[str, str]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     constants = dict(filter(None, map(_constant, tree.body)))
     for function in ast.walk(tree):
-        is_function = isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        if is_function and function.name.startswith("test_"):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if function.name.startswith("test_"):
             marks = [mark for mark in function.decorator_list if _is_mark(mark)]
             if not marks:
                 raise ValueError(f"{path.name}: {function.name} has no mark that names its client and call")
@@ -68,7 +70,7 @@ def _constant(statement: ast.stmt) -> tuple[str, str] | None:
     return None
 
 
-def _is_mark(decorator: ast.expr) -> bool:
+def _is_mark(decorator: ast.expr) -> TypeGuard[ast.Call]:
     return isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.client"
 
 

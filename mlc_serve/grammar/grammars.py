@@ -82,8 +82,9 @@ class Grammars:
             matcher = self._parsed(_source(grammar))
         except Exception as error:  # llguidance's converters raise plain exceptions, too
             raise _refused(grammar, str(error)) from error
-        if matcher.is_error():
-            raise self._refused(grammar, matcher.get_error())
+        fault = _fault(matcher)
+        if fault:
+            raise self._refused(grammar, fault)
         probe = matcher.deep_copy()
         is_possible = any(probe.compute_bitmask())
         if probe.is_error():
@@ -98,16 +99,28 @@ class Grammars:
     def _refused(self, grammar: Grammar, fault: str) -> InvalidRequestError:
         """Return the error for a fault, with its place if it is in a JSON schema."""
         for part in (*grammar.schemas, *filter(None, [grammar.content])):
-            fault_of_part = self._parsed(_source(part)).get_error()
+            fault_of_part = _fault(self._parsed(_source(part)))
             if fault_of_part:
                 return self._refused(part, fault_of_part)
         if grammar.kind != "json_schema":
             return _refused(grammar, fault)
 
         def fault_of(schema: Any) -> str:
-            return self._parsed(_source(Grammar.of_schema(schema, "", grammar.whitespace))).get_error()
+            return _fault(self._parsed(_source(Grammar.of_schema(schema, "", grammar.whitespace))))
 
         return _refused(grammar, fault, place_of_fault(json.loads(grammar.text), fault, fault_of))
+
+
+def _fault(matcher: llguidance.LLMatcher) -> str:
+    """Return what is wrong with a grammar or can't be enforced, or an empty text.
+
+    A format that llguidance doesn't know is no fault: JSON Schema makes it an annotation. Tools that are made
+    of Python's types have such formats, for example of paths and passwords.
+    """
+    if matcher.is_error():
+        return matcher.get_error()
+    warnings = matcher.get_grammar_warnings()
+    return next((warning for warning in warnings if not warning.startswith("Unknown format")), "")
 
 
 def _refused(grammar: Grammar, fault: str, place: str = "") -> InvalidRequestError:
@@ -127,7 +140,8 @@ def _schema_part(grammar: Grammar) -> dict[str, Any]:
     layout: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
     if grammar.whitespace is not None:
         layout = {"whitespace_pattern": grammar.whitespace}
-    source = llguidance.LLMatcher.grammar_from_json_schema(grammar.text, overrides=layout)
+    options = {**layout, "lenient": True}  # see _fault
+    source = llguidance.LLMatcher.grammar_from_json_schema(grammar.text, overrides=options)
     return {"json_schema": json.loads(source)["grammars"][0]["json_schema"]}
 
 

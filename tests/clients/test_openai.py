@@ -99,7 +99,8 @@ def test_a_tool_loop(client: openai.OpenAI, choice: Any) -> None:
     call = (message.tool_calls or [])[0]
     assert call.function.parsed_arguments == GetWeather(city="Paris")
     result = {"role": "tool", "tool_call_id": call.id, "content": "Sunny, 21 degrees"}
-    told = client.chat.completions.create(messages=[*WEATHER, message, result], **asked)
+    history: Any = [*WEATHER, message, result]
+    told = client.chat.completions.create(messages=history, **asked)
     assert told.choices[0].message.content
 
 

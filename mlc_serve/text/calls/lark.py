@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# The layout of json.dumps, in which models see calls in their prompts.
-_LAYOUT = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
+# The layout of json.dumps, in which models see calls in their prompts. What can't be enforced becomes a warning,
+# which grammar.Grammars refuses unless it is of a format.
+_LAYOUT = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False, "lenient": True}
 
 
 class Lark:
