@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlc_serve.api.async_engine import AsyncMLCEngine
+    from mlc_serve.api.embedding_engine import AsyncEmbeddingEngine
     from mlc_serve.api.sync_engine import MLCEngine
     from mlc_serve.config import EngineConfig, ServerConfig
     from mlc_serve.errors import MLCServeError, RequestError, StartupError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncEmbeddingEngine",
     "AsyncMLCEngine",
     "EngineConfig",
     "MLCEngine",
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncEmbeddingEngine": "mlc_serve.api.embedding_engine",
     "AsyncMLCEngine": "mlc_serve.api.async_engine",
     "EngineConfig": "mlc_serve.config",
     "MLCEngine": "mlc_serve.api.sync_engine",

@@ -113,6 +113,15 @@ class ContextLengthError(RequestError):
             param,
         )
 
+    @classmethod
+    def of_input(cls, length: str, limit: int, param: str) -> ContextLengthError:
+        """Return the error for an input of an embedding model. All of `limit` may be used."""
+        return cls(
+            f"This model's maximum context length is {limit} tokens; {param} has {length}. Shorten it, or "
+            "send truncate_prompt_tokens: -1.",
+            param,
+        )
+
 
 class PreviousResponseNotFoundError(RequestError):
     """The response that a request continues is not stored, or no longer."""

@@ -1,10 +1,11 @@
-"""A model in memory with everything that an engine needs, however it was loaded."""
+"""A model in memory with everything that its engine needs, however it was loaded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from mlc_serve.engine.backend import Backend
+from mlc_serve.engine.embedder import Embedder, EmbeddingLimits
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
 from mlc_serve.text.answer_form import AnswerForm
 from mlc_serve.text.conversation import PromptTemplate
@@ -47,3 +48,19 @@ class LoadedModel:
     chat_template: PromptTemplate | None
     defaults: GenerationDefaults
     answers: AnswerForm = field(default_factory=AnswerForm)
+
+
+@dataclass(frozen=True)
+class LoadedEmbeddingModel:
+    """A model that makes embeddings. Its tokens have ids below `vocab_size`. `end_id` is put after each text
+    in addition to what the tokenizer adds, if the model needs it.
+    """
+
+    name: str
+    device: str
+    quantization: str
+    embedder: Embedder
+    limits: EmbeddingLimits
+    tokenizer: Tokenizer
+    vocab_size: int
+    end_id: int | None = None

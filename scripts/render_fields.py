@@ -36,6 +36,7 @@ from mlc_serve.protocol.anthropic.request import (
     Thinking,
 )
 from mlc_serve.protocol.debug import DebugConfig
+from mlc_serve.protocol.embeddings import EmbedderRequest, EmbeddingRequest, RerankRequest, ScoreRequest
 from mlc_serve.protocol.messages import (
     CalledFunction,
     CalledTool,
@@ -102,6 +103,10 @@ PARTS: dict[str, type[RequestPart]] = {
     "`text.format`": TextFormat,
     "`reasoning`": ReasoningConfig,
     "`stream_options` of responses": ResponseStreamOptions,
+    "Embeddings, rankings and scores": EmbedderRequest,
+    "Embeddings": EmbeddingRequest,
+    "Rankings": RerankRequest,
+    "Scores": ScoreRequest,
 }
 
 

@@ -77,8 +77,6 @@ NOT_BUILT: dict[str, Any] = {
     "speculative_mode": "eagle",
     "spec_draft_length": 4,
     "spec_tree_width": 2,
-    "embedding_model": "dir",
-    "embedding_model_lib": "lib.so",
 }
 
 

@@ -59,7 +59,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "host",
         }
     ),
-    "checkpoint": frozenset({"models", "quantization", "loaded_model", "text", "host"}),
+    "checkpoint": frozenset({"models", "quantization", "loaded_model", "engine", "text", "host"}),
     "runtime": frozenset({"checkpoint", "engine", "host"}),
     "compiler": frozenset({"models", "quantization"}),
     "loaded_model": frozenset({"engine", "text"}),

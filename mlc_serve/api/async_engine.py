@@ -18,7 +18,7 @@ import logging
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from prometheus_client import CollectorRegistry
 
@@ -112,7 +112,8 @@ class AsyncMLCEngine:
         self.trace: Trace = EventTrace() if enable_tracing else NullTrace()
         self._model = model
         self._metrics = EngineMetrics(model.name)
-        self._places = Places(model.limits)
+        num_places = model.limits.max_num_sequence + model.limits.max_queued_requests
+        self._places = Places(num_places, min(model.limits.max_choices, num_places))
         core = EngineCore(model.backend, model.limits, self._metrics, self.trace)
         self.streams = _streams(core, model.limits)
         self._generation = Generation(self.streams, model.tokenizer)
@@ -143,6 +144,16 @@ class AsyncMLCEngine:
         if endpoint is None:
             raise UnsupportedFieldError(f"The model {self.name!r} can't answer a {kind.__name__}.", "model")
         return endpoint
+
+    def answers(self, kind: type[Any]) -> bool:
+        """Return whether there is an endpoint or an operation for this kind of request."""
+        return kind in self._endpoints
+
+    def operation(self, kind: type[Any]) -> NoReturn:
+        """Raise UnsupportedFieldError, since the model only generates text."""
+        raise UnsupportedFieldError(
+            f"The model {self.name!r} generates text; it takes no {kind.__name__}.", "model"
+        )
 
     @contextmanager
     def reserve(self, num_choices: int) -> Iterator[None]:

@@ -15,10 +15,11 @@ from mlc_serve.api.output_forms import OutputForms
 from mlc_serve.errors import InvalidRequestError
 from mlc_serve.frontend.called_functions import called_functions
 from mlc_serve.frontend.chat_choice import ChatChunkWriter, ChatMessageWriter, ChatOptions
+from mlc_serve.frontend.chat_grammar import chat_grammar
 from mlc_serve.frontend.chat_logprobs import ChatLogprobsWriter
 from mlc_serve.frontend.chat_prompt import ChatPrompt, offers_tools, read_chat
 from mlc_serve.frontend.choice import TextDelta
-from mlc_serve.frontend.output_grammar import jumps_forward, output_grammar
+from mlc_serve.frontend.output_grammar import jumps_forward
 from mlc_serve.frontend.params import (
     GenerationParams,
     cache_namespace,
@@ -34,6 +35,7 @@ from mlc_serve.frontend.prompt_logprobs import (
 from mlc_serve.frontend.reply_fields import reply_fields
 from mlc_serve.frontend.reply_size import bounded, checked_size, num_per_token
 from mlc_serve.frontend.usage import UsageCount
+from mlc_serve.grammar import Grammar
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.openai import ChatCompletionRequest
 from mlc_serve.protocol.replies import ChatChunkChoice, ChatCompletion, ChatCompletionChunk, ChatDelta
@@ -63,12 +65,17 @@ class ChatCompletions:
         """See Endpoint.respond."""
         arrival = time.monotonic()
         prompt = await self._prompt(request)
-        grammar = await self._output_forms.template(output_grammar(request))
+        grammar = await self._output_forms.template(await self._grammar(request, prompt))
         params = _generation_params(request, prompt, self._model, owner)
         params = replace(params, arrival=arrival, grammar=grammar)
         if request.stream:
             return self._stream(request, prompt, params, request_id)
         return await self._collect(request, prompt, params, request_id)
+
+    async def _grammar(self, request: ChatCompletionRequest, prompt: ChatPrompt) -> Grammar | None:
+        write = partial(chat_grammar, request, self._model, reasoning_is_open=prompt.reasoning_is_open)
+        forms = (request.tools, request.response_format, request.structured_outputs)
+        return await self._long_texts.read(write) if is_long(*forms) else write()
 
     async def prompt_ids(self, request: ChatCompletionRequest) -> list[int]:
         """Return the prompt's tokens; see frontend.chat_prompt.read_chat."""

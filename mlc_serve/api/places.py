@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.errors import InvalidRequestError, QueueFullError
 
 
@@ -13,12 +12,13 @@ class Places:
     """Every choice takes a place before any work is done for its request, and keeps it until the reply has
     been sent.
 
-    There are max_num_sequence + max_queued_requests places. Used on the event loop only.
+    Used on the event loop only.
     """
 
-    def __init__(self, limits: EngineLimits) -> None:
-        self._num_places = limits.max_num_sequence + limits.max_queued_requests
-        self._most_at_once = min(limits.max_choices, self._num_places)
+    def __init__(self, num_places: int, most_at_once: int) -> None:
+        """`most_at_once` is the most that one request may take."""
+        self._num_places = num_places
+        self._most_at_once = most_at_once
         self._num_taken = 0
 
     @property

@@ -15,15 +15,16 @@ from tvm.target import Target
 
 from mlc_serve.compiler.kernels.cpu.sampling.kernels import KERNELS as SAMPLING_KERNELS
 from mlc_serve.compiler.layers.cpu import CPULayers
+from mlc_serve.compiler.layers.encoder import CPUEncoderLayers
 from mlc_serve.compiler.layers.gpu import GPULayers
-from mlc_serve.compiler.metadata import describe
+from mlc_serve.compiler.metadata import describe, describe_encoder
 from mlc_serve.compiler.optimization import find_level
 from mlc_serve.compiler.pipeline import lowering_options, pipeline_for
 from mlc_serve.config import DEFAULT_OPT
 from mlc_serve.errors import CompileError
-from mlc_serve.models.families import read_architecture
+from mlc_serve.models.families import is_encoder, read_architecture, read_encoder
 from mlc_serve.models.layers import Layers
-from mlc_serve.quantization.scheme import find_scheme
+from mlc_serve.quantization.scheme import choose_float_scheme, find_scheme
 
 # The largest forward pass that memory for activations is planned for. A server may choose a smaller one.
 MAX_PREFILL_CHUNK = 2048
@@ -89,6 +90,8 @@ def export_model(
     level: str = DEFAULT_OPT,
 ) -> tuple[tvm.IRModule, dict[str, Any]]:
     """The model as an IRModule, ready for TVM's pipeline of that target, and its metadata."""
+    if is_encoder(model_type):
+        return _export_encoder(model_type, config, quantization, target)
     architecture, scheme = read_architecture(model_type, config), find_scheme(quantization)
     optimization = find_level(level)
     layers: Layers = (
@@ -112,6 +115,23 @@ def export_model(
     )
     metadata["bfloat16_products"] = layers.bfloat16_products
     bounds = {"seq_len": prefill_chunk_size, "batch_size": MAX_BATCH_SIZE}
+    return _with_metadata(_with_bounds(module, bounds), metadata), metadata
+
+
+def _export_encoder(
+    model_type: str, config: Mapping[str, Any], quantization: str, target: Target
+) -> tuple[tvm.IRModule, dict[str, Any]]:
+    encoder, scheme = read_encoder(model_type, config), choose_float_scheme(quantization)
+    if target.kind.name != "llvm":
+        raise CompileError(f"model_type {model_type!r} is available on the CPU, not on {target.kind.name}")
+    layers = CPUEncoderLayers(scheme, target)
+    model = encoder.build(layers)
+    chunk = max(MAX_PREFILL_CHUNK, encoder.context_window_size)
+    with target:
+        module, params, _ = model.export_tvm(spec=model.spec(), allow_extern=True)
+    metadata = describe_encoder(model_type, encoder, scheme, params, chunk, MAX_BATCH_SIZE)
+    metadata["bfloat16_products"] = layers.bfloat16_products
+    bounds = {"seq_len": chunk, "num_bounds": MAX_BATCH_SIZE + 1}
     return _with_metadata(_with_bounds(module, bounds), metadata), metadata
 
 

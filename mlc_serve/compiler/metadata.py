@@ -8,6 +8,7 @@ from tvm.relax.frontend import nn
 
 from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
 from mlc_serve.models.architecture import Architecture
+from mlc_serve.models.encoder import Encoder
 from mlc_serve.quantization.scheme import Scheme
 
 
@@ -51,6 +52,30 @@ def describe(
         "memory_usage": {
             "batch_prefill": activation_bytes * prefill_chunk_size * architecture.workspace_width
         },
+        "params": [_parameter(name, param) for name, param in params],
+    }
+
+
+def describe_encoder(
+    model_type: str,
+    encoder: Encoder,
+    scheme: Scheme,
+    params: list[tuple[str, nn.Parameter]],
+    prefill_chunk_size: int,
+    max_batch_size: int,
+) -> dict[str, Any]:
+    """The metadata of an encoder's library. Its passes have at most `prefill_chunk_size` tokens."""
+    return {
+        "model_type": model_type,
+        "quantization": scheme.name,
+        "context_window_size": encoder.context_window_size,
+        "first_position": encoder.first_position,
+        "prefill_chunk_size": prefill_chunk_size,
+        "max_batch_size": max_batch_size,
+        "vocab_size": encoder.vocab_size,
+        "model_task": "embedding",
+        "embedding_size": encoder.hidden_size,
+        "memory_usage": {"encode": 4 * prefill_chunk_size * encoder.workspace_width},
         "params": [_parameter(name, param) for name, param in params],
     }
 

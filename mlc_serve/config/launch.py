@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlc_serve.config.not_yet import refuse_not_yet
 from mlc_serve.config.option import Kind, check_options, option
+from mlc_serve.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,17 @@ class LaunchConfig:
         flags=("--enable-tracing",),
     )
     embedding_model: str | None = option(
-        None, "Embedding model. Not built yet.", flags=("--embedding-model",)
+        None,
+        "Model that makes embeddings, to serve beside MODEL. An encoder may also be MODEL itself.",
+        flags=("--embedding-model",),
     )
     embedding_model_lib: str | None = option(
-        None, "Library of the embedding model. Not built yet.", flags=("--embedding-model-lib",)
+        None,
+        "Compiled library of the embedding model. Without it, the model is compiled on first use.",
+        flags=("--embedding-model-lib",),
     )
 
     def __post_init__(self) -> None:
         check_options(self)
-        refuse_not_yet(self)
+        if self.embedding_model_lib is not None and self.embedding_model is None:
+            raise ConfigError("embedding_model_lib is set, but embedding_model is not")

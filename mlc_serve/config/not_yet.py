@@ -27,8 +27,6 @@ NOT_YET = {
     "speculative_mode": NotYet("speculative decoding is not built yet", ("disable",)),
     "spec_draft_length": NotYet("speculative decoding is not built yet", (None, 0)),
     "spec_tree_width": NotYet("speculative decoding is not built yet", (None, 1)),
-    "embedding_model": NotYet("embedding models are not built yet"),
-    "embedding_model_lib": NotYet("embedding models are not built yet"),
 }
 
 

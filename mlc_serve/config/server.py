@@ -25,6 +25,9 @@ OWN_PATHS = frozenset(
         "detokenize",
         "apply-template",
         "tokenizer_info",
+        "rerank",
+        "v2",
+        "score",
     }
 )
 

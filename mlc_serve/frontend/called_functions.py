@@ -17,3 +17,10 @@ def called_functions(request: ChatCompletionRequest) -> dict[str, dict[str, Any]
         function.name: without if function.parameters is None else function.parameters
         for function in functions
     }
+
+
+def strict_functions(request: ChatCompletionRequest) -> dict[str, dict[str, Any]]:
+    """Like `called_functions`, but functions that are not strict take any object."""
+    strict = {tool.function.name for tool in request.offered_tools if tool.function.strict}
+    functions = called_functions(request).items()
+    return {name: schema if name in strict else {"type": "object"} for name, schema in functions}

@@ -109,7 +109,9 @@ def _reasoning_is_open(request: ChatCompletionRequest, model: LoadedModel, piece
 def _tools(request: ChatCompletionRequest) -> list[dict[str, Any]] | None:
     if not offers_tools(request):
         return None
-    return [tool.model_dump(exclude_none=True) for tool in request.offered_tools]
+    return [
+        tool.model_dump(exclude_none=True, exclude={"function": {"strict"}}) for tool in request.offered_tools
+    ]
 
 
 def _adds_generation_prompt(request: ChatCompletionRequest) -> bool:

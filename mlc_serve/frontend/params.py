@@ -11,27 +11,13 @@ from typing import TypeVar
 from mlc_serve.engine.constraint import Constraint
 from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.errors import ContextLengthError, InvalidRequestError
-from mlc_serve.grammar import Template
+from mlc_serve.grammar import ReasoningLimit, Template
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.openai import ChatCompletionRequest, GenerationRequest
 
 T = TypeVar("T")
 
 _NUM_SEEDS = 2**64
-
-
-@dataclass(frozen=True)
-class ReasoningLimit:
-    """The most tokens of reasoning, after which the model must write the text that ends it.
-
-    `is_open` says that the output begins within the reasoning, because the prompt has opened it; otherwise
-    `begin` opens it.
-    """
-
-    max_tokens: int
-    begin: str
-    end: str
-    is_open: bool
 
 
 @dataclass(frozen=True)
@@ -63,10 +49,11 @@ class GenerationParams:
     arrival: float | None = None
 
     def constraint(self) -> Constraint | None:
-        """Return a new constraint for one choice, or None if the output is free text."""
-        if self.grammar is None:
-            return None
-        return self.grammar.constraint(self.sampling.stop_token_ids, jumps=self.jumps_forward)
+        """Return a new constraint for one choice, or None if the output may be anything."""
+        form: Constraint | None = None
+        if self.grammar is not None:
+            form = self.grammar.constraint(self.sampling.stop_token_ids, jumps=self.jumps_forward)
+        return form if self.reasoning_limit is None else self.reasoning_limit.constraint(form)
 
     def sampling_of(self, choice: int) -> SamplingParams:
         """Return the sampling parameters of one choice."""
@@ -129,7 +116,11 @@ def reasoning_limit(
     marks = model.answers.reasoning
     if marks is None or request.reasoning_limit is None:
         return None
-    return ReasoningLimit(request.reasoning_limit, marks.begin, marks.end, is_open)
+    tokenizer = model.tokenizer
+    end_ids = tuple(tokenizer.encode(marks.end, add_special_tokens=False))
+    return ReasoningLimit(
+        request.reasoning_limit, marks.begin, marks.end, end_ids, tokenizer.token_bytes, is_open
+    )
 
 
 def cache_namespace(request: GenerationRequest, owner: str) -> str:

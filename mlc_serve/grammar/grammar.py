@@ -11,20 +11,26 @@ from mlc_serve.errors import InvalidRequestError
 
 MAX_CHARACTERS = 256 * 1024
 
-Kind = Literal["json_schema", "regex", "choice", "grammar"]
+Kind = Literal["json_schema", "regex", "choice", "grammar", "lark"]
 
 
 @dataclass(frozen=True)
 class Grammar:
-    """`text` is a JSON schema, a regular expression, a JSON list of texts, or a grammar in Lark's or GBNF's
-    notation. `param` is the request's field that it comes from. Between the parts of JSON there may be only
-    what the regular expression `whitespace` allows; by default the layout is that of Python's `json.dumps`.
+    """`text` is a JSON schema, a regular expression, a JSON list of texts, a client's grammar in Lark's or
+    GBNF's notation, or a server's grammar in llguidance's Lark. `param` is the request's field that it comes
+    from. Between the parts of JSON there may be only what the regular expression `whitespace` allows; by
+    default the layout is that of Python's `json.dumps`.
+
+    A server's grammar may refer to another one, `content`, by `@content`; `schemas` are the JSON schemas
+    within its text, from which a fault can be named by its field.
     """
 
     kind: Kind
     text: str
     param: str = field(compare=False)
     whitespace: str | None = None
+    content: Grammar | None = None
+    schemas: tuple[Grammar, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if len(self.text) > MAX_CHARACTERS:

@@ -79,7 +79,7 @@ class Grammars:
 
     def _matcher(self, grammar: Grammar) -> llguidance.LLMatcher:
         try:
-            matcher = self._parsed(_SOURCES[grammar.kind](grammar))
+            matcher = self._parsed(_source(grammar))
         except Exception as error:  # llguidance's converters raise plain exceptions, too
             raise _refused(grammar, str(error)) from error
         if matcher.is_error():
@@ -96,12 +96,16 @@ class Grammars:
         return llguidance.LLMatcher(self._vocabulary.llguidance, source, log_level=0, limits=_LIMITS)
 
     def _refused(self, grammar: Grammar, fault: str) -> InvalidRequestError:
-        """Return the error for a fault; for a JSON schema, with the place of the fault within it."""
+        """Return the error for a fault, with its place if it is in a JSON schema."""
+        for part in (*grammar.schemas, *filter(None, [grammar.content])):
+            fault_of_part = self._parsed(_source(part)).get_error()
+            if fault_of_part:
+                return self._refused(part, fault_of_part)
         if grammar.kind != "json_schema":
             return _refused(grammar, fault)
 
         def fault_of(schema: Any) -> str:
-            return self._parsed(_schema_source(json.dumps(schema), grammar.whitespace)).get_error()
+            return self._parsed(_source(Grammar.of_schema(schema, "", grammar.whitespace))).get_error()
 
         return _refused(grammar, fault, place_of_fault(json.loads(grammar.text), fault, fault_of))
 
@@ -111,25 +115,36 @@ def _refused(grammar: Grammar, fault: str, place: str = "") -> InvalidRequestErr
     return InvalidRequestError(f"{param}: {fault.strip()}", param)
 
 
-def _schema_source(schema: str, whitespace: str | None) -> str:
-    layout: Any = {
-        "whitespace_flexible": False,
-        "item_separator": ", ",
-        "key_separator": ": ",
-    }
-    if whitespace is not None:
-        layout = {"whitespace_pattern": whitespace}
-    return llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=layout)
+def _source(grammar: Grammar) -> str:
+    """Return the grammar in llguidance's JSON."""
+    parts = [_PARTS[grammar.kind](grammar)]
+    if grammar.content is not None:
+        parts.append({**_PARTS[grammar.content.kind](grammar.content), "name": "content"})
+    return json.dumps({"grammars": parts})
 
 
-def _choice_source(grammar: Grammar) -> str:
-    lines = " | ".join(json.dumps(text, ensure_ascii=False) for text in json.loads(grammar.text))
-    return llguidance.LLMatcher.grammar_from_lark(f"start: {lines}")
+def _schema_part(grammar: Grammar) -> dict[str, Any]:
+    layout: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+    if grammar.whitespace is not None:
+        layout = {"whitespace_pattern": grammar.whitespace}
+    source = llguidance.LLMatcher.grammar_from_json_schema(grammar.text, overrides=layout)
+    return {"json_schema": json.loads(source)["grammars"][0]["json_schema"]}
 
 
-_SOURCES: dict[str, Callable[[Grammar], str]] = {
-    "json_schema": lambda grammar: _schema_source(grammar.text, grammar.whitespace),
-    "regex": lambda grammar: llguidance.LLMatcher.grammar_from_regex(grammar.text),
-    "choice": _choice_source,
-    "grammar": lambda grammar: llguidance.LLMatcher.grammar_from_lark(any_to_lark(grammar.text)),
+def _regex_part(grammar: Grammar) -> dict[str, Any]:
+    source = llguidance.LLMatcher.grammar_from_regex(grammar.text)
+    return {"lark_grammar": json.loads(source)["grammars"][0]["lark_grammar"]}
+
+
+def _choice_part(grammar: Grammar) -> dict[str, Any]:
+    texts = " | ".join(json.dumps(text, ensure_ascii=False) for text in json.loads(grammar.text))
+    return {"lark_grammar": f"start: {texts}"}
+
+
+_PARTS: dict[str, Callable[[Grammar], dict[str, Any]]] = {
+    "json_schema": _schema_part,
+    "regex": _regex_part,
+    "choice": _choice_part,
+    "grammar": lambda grammar: {"lark_grammar": any_to_lark(grammar.text)},
+    "lark": lambda grammar: {"lark_grammar": grammar.text},
 }

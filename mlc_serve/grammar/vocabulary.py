@@ -24,7 +24,8 @@ class Vocabulary:
         ids = range(self.end_id)
         # The names are those that llguidance reads, directly and through its TokenizerWrapper.
         self.tokens = [*map(tokenizer.token_bytes, ids), _END]
-        self.special_token_ids = [*filter(tokenizer.is_special, ids), self.end_id]
+        special = {*tokenizer.special_ids.values(), *filter(tokenizer.is_special, ids)}
+        self.special_token_ids = [*(token_id for token_id in special if token_id < self.end_id), self.end_id]
         self.eos_token_id = self.end_id
         self.bos_token_id = None
         self.llguidance = llguidance.LLTokenizer(llguidance.TokenizerWrapper(self))

@@ -20,8 +20,7 @@ from mlc_serve.errors import CompileError
 from mlc_serve.host.disk import check_room, told_if_full
 from mlc_serve.host.processes import children_end
 from mlc_serve.host.unfinished import unfinished
-from mlc_serve.loading.architecture import checked_architecture
-from mlc_serve.quantization.scheme import choose_scheme
+from mlc_serve.loading.architecture import check_checkpoint, scheme_for
 
 # More bytes than compilers and linkers need for the largest models. Checked first because LLVM ends the
 # process if a disk is full.
@@ -39,8 +38,8 @@ def compile_model(
     Raises StartupError: CheckpointError, ConfigError, CompileError or DiskFullError.
     """
     checkpoint = open_checkpoint(locate(model))
-    checked_architecture(checkpoint)
-    scheme = choose_scheme(quantization, checkpoint.quantization, device.partition(":")[0])
+    check_checkpoint(checkpoint)
+    scheme = scheme_for(checkpoint, quantization, device.partition(":")[0])
     target = target_for(device, arch)
     folder = output.absolute().parent
     if not folder.is_dir():

@@ -14,6 +14,7 @@ from dataclasses import fields, replace
 from typing import Any, NamedTuple, TypeVar
 
 from mlc_serve.api.async_engine import AsyncMLCEngine
+from mlc_serve.api.embedding_engine import AsyncEmbeddingEngine
 from mlc_serve.config import (
     EngineConfig,
     LaunchConfig,
@@ -33,13 +34,15 @@ from mlc_serve.host.interruption import ended_by_sigterm
 from mlc_serve.host.server_socket import bind_socket, inherited_socket
 from mlc_serve.interface.log_lines import formatter_for
 from mlc_serve.interface.supervisor_url import supervisor_url
-from mlc_serve.loaded_model import LoadedModel
-from mlc_serve.loading import load_model
+from mlc_serve.loaded_model import LoadedEmbeddingModel, LoadedModel
+from mlc_serve.loading import load_embedding_model, load_served
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.lifecycle import run
+from mlc_serve.server.served import Served
 from mlc_serve.server.tls import server_context
 from mlc_serve.server.tracing import tracer_for
 
+Load = Callable[[EngineConfig, str, Callable[[str], object]], LoadedModel | LoadedEmbeddingModel]
 Config = TypeVar("Config", bound="EngineConfig | ServerConfig | LaunchConfig")
 
 
@@ -125,6 +128,8 @@ def serve(
     log_level: str = ServerConfig.log_level,
     otlp_traces_endpoint: str | None = None,
     log_format: str = ServerConfig.log_format,
+    embedding_model: str | None = None,
+    embedding_model_lib: str | None = None,
 ) -> None:
     """Serve a model until SIGINT or SIGTERM, and return when the running requests are finished.
 
@@ -144,26 +149,29 @@ def run_server(
     engine: EngineConfig,
     server: ServerConfig,
     launch: LaunchConfig,
-    load: Callable[[EngineConfig, str, Callable[[str], object]], LoadedModel] = load_model,
+    load: Load = load_served,
+    load_embedding: Load = load_embedding_model,
 ) -> int:
     """Load the models, serve them until a signal arrives, and return the exit code. Raises StartupError.
 
     API keys are also taken from the environment, and so is the socket if a supervisor has bound it. `load` is
-    called as `load_model` is, once for each model.
+    called as `load_served` is, once for each model, and `load_embedding` for the embedding model, if there is
+    one beside them.
     """
     _log_to_stderr(server.log_level, server.log_format)
     server = with_all_keys(server, os.environ)
     tls = server_context(server, os.environ)
     tracer = tracer_for(server.otlp_traces_endpoint, os.environ)
     models = _models(engine, server.served_model_name)
+    embedding = _embedding(engine, launch, models)
     context = ServerContext(supervisor_url(os.environ))
     sock = inherited_socket(os.environ) or bind_socket(server.host, server.port)
     try:
         with ended_by_sigterm():
             for name, aliases, config in models:
-                named = replace(load(config, launch.device, _report), name=name)
-                running = AsyncMLCEngine.from_loaded(named, enable_tracing=launch.enable_tracing)
-                context.add(running, aliases)
+                context.add(_served(name, load(config, launch.device, _report), launch), aliases)
+            for name, aliases, config in embedding:
+                context.add(_served(name, load_embedding(config, launch.device, _report), launch), aliases)
     except BaseException:
         context.close()
         sock.close()
@@ -196,6 +204,27 @@ def _refuse_clashes(names: Sequence[str]) -> None:
     for position, name in enumerate(names):
         if name in names[:position]:
             raise ConfigError(f"two models would be served under the same name, {name!r}")
+
+
+def _embedding(engine: EngineConfig, launch: LaunchConfig, models: Sequence[_Named]) -> list[_Named]:
+    """The embedding model's name and configuration, if there is one. What is set for the other models is not
+    meant for it.
+    """
+    path = launch.embedding_model
+    if path is None:
+        return []
+    if any(path in (model.name, *model.aliases) for model in models):
+        raise ConfigError(f"embedding_model: another model is already served under the name {path!r}")
+    library, queued = launch.embedding_model_lib, engine.max_queued_requests
+    config = EngineConfig(model=path, model_lib=library, max_queued_requests=queued, verbose=engine.verbose)
+    return [_Named(path, (), config)]
+
+
+def _served(name: str, model: LoadedModel | LoadedEmbeddingModel, launch: LaunchConfig) -> Served:
+    """The engine of a model that has been loaded, under the name that clients use."""
+    if isinstance(model, LoadedEmbeddingModel):
+        return AsyncEmbeddingEngine.from_loaded(replace(model, name=name))
+    return AsyncMLCEngine.from_loaded(replace(model, name=name), enable_tracing=launch.enable_tracing)
 
 
 def _report(line: str) -> None:

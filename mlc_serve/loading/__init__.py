@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mlc_serve.loading.load import load_model
+from mlc_serve.loading.load import load_embedding_model, load_model, load_served
 
-__all__ = ["load_model"]
+__all__ = ["load_embedding_model", "load_model", "load_served"]

@@ -1,4 +1,4 @@
-"""Reads the architecture of a checkpoint, and checks that the checkpoint's tensors agree with it.
+"""Reads the architecture of a checkpoint and what it is made for, and checks that its tensors agree.
 
 This takes milliseconds, and comes before anything that takes longer: a configuration that contradicts the
 tensors is refused before a library is compiled for it.
@@ -6,26 +6,58 @@ tensors is refused before a library is compiled for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from mlc_serve.checkpoint.checkpoint import Checkpoint
+from mlc_serve.checkpoint.pooling import MODULES_NAME
 from mlc_serve.checkpoint.sources import Sources
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import Architecture
-from mlc_serve.models.families import read_architecture, weight_names
+from mlc_serve.models.config_values import Config
+from mlc_serve.models.encoder import Encoder
+from mlc_serve.models.families import is_encoder, read_architecture, read_encoder, weight_names
+from mlc_serve.quantization.scheme import Scheme, choose_float_scheme, choose_scheme
+
+Read = TypeVar("Read", bound=Architecture | Encoder)
+
+
+def check_checkpoint(checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError as checked_architecture does, for a model that generates text or an encoder."""
+    _checked(checkpoint, read_encoder if is_encoder(checkpoint.model_type) else read_architecture)
 
 
 def checked_architecture(checkpoint: Checkpoint) -> Architecture:
-    """Return the architecture that the configuration states.
+    """Return the architecture that the configuration of a model that generates text states.
 
     Raises CheckpointError for an architecture or a configuration that is not supported, and for a tensor that
     is missing or has another shape than the configuration says. The error is one line, which names the file
     and the key or the tensor.
     """
+    return _checked(checkpoint, read_architecture)
+
+
+def _checked(checkpoint: Checkpoint, read: Callable[[str, Config], Read]) -> Read:
     try:
-        architecture = read_architecture(checkpoint.model_type, checkpoint.config)
+        architecture = read(checkpoint.model_type, checkpoint.config)
     except CheckpointError as error:
         raise CheckpointError(f"{checkpoint.config_file}: {error}") from error
     sources_of(checkpoint).check(architecture.weights())
     return architecture
+
+
+def makes_embeddings(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint is made for embeddings: an encoder, or what sentence-transformers writes."""
+    return is_encoder(checkpoint.model_type) or (checkpoint.directory / MODULES_NAME).is_file()
+
+
+def scheme_for(checkpoint: Checkpoint, wanted: str | None, device_kind: str) -> Scheme:
+    """Return the quantization scheme to compile a checkpoint's library for: `wanted`, or the default for what
+    the checkpoint is made for. Raises ConfigError.
+    """
+    if is_encoder(checkpoint.model_type) or (wanted is None and makes_embeddings(checkpoint)):
+        return choose_float_scheme(wanted)
+    return choose_scheme(wanted, checkpoint.quantization, device_kind)
 
 
 def sources_of(checkpoint: Checkpoint) -> Sources:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.config import DEFAULT_OPT, EngineConfig
 from mlc_serve.errors import CheckpointError, ConfigError
-from mlc_serve.loading.architecture import checked_architecture
+from mlc_serve.loading.architecture import check_checkpoint
 from mlc_serve.loading.artifacts import Report, artifact, host_cpu, source_hash
 from mlc_serve.loading.compiler_process import run_compiler
-from mlc_serve.quantization.scheme import check_conversion, choose_scheme
+from mlc_serve.quantization.scheme import check_conversion, choose_float_scheme, choose_scheme
 from mlc_serve.runtime.device import DeviceName
-from mlc_serve.runtime.library import Library
+from mlc_serve.runtime.library import CHAT_FUNCTIONS, Library
 
 _FILE_NAME = "model.so"
 
@@ -29,10 +30,29 @@ def find_library(config: EngineConfig, checkpoint: Checkpoint, place: DeviceName
     return _own_library(checkpoint, scheme.name, config.opt or DEFAULT_OPT, place, report)
 
 
-def _named_library(path: Path, wanted: str | None, checkpoint: Checkpoint, place: DeviceName) -> Library:
+def find_embedding_library(
+    config: EngineConfig, checkpoint: Checkpoint, place: DeviceName, needed: Sequence[str], report: Report
+) -> Library:
+    """Do the same as find_library for an embedding model, whose functions are `needed`. Its weights are
+    floating-point numbers.
+    """
+    if config.model_lib is not None:
+        return _named_library(Path(config.model_lib), config.quantization, checkpoint, place, needed)
+    scheme = choose_float_scheme(config.quantization)
+    check_conversion(checkpoint.quantization, scheme.name)
+    return _own_library(checkpoint, scheme.name, config.opt or DEFAULT_OPT, place, report, needed)
+
+
+def _named_library(
+    path: Path,
+    wanted: str | None,
+    checkpoint: Checkpoint,
+    place: DeviceName,
+    needed: Sequence[str] = CHAT_FUNCTIONS,
+) -> Library:
     if not path.is_file():
         raise CheckpointError(f"model library {path}: there is no such file")
-    library = Library(path, place.open())
+    library = Library(path, place.open(), needed)
     if wanted not in (None, library.quantization):
         raise ConfigError(f"model library {path} is compiled for {library.quantization}, not for {wanted}")
     check_conversion(checkpoint.quantization, library.quantization)
@@ -40,7 +60,12 @@ def _named_library(path: Path, wanted: str | None, checkpoint: Checkpoint, place
 
 
 def _own_library(
-    checkpoint: Checkpoint, quantization: str, opt: str, place: DeviceName, report: Report
+    checkpoint: Checkpoint,
+    quantization: str,
+    opt: str,
+    place: DeviceName,
+    report: Report,
+    needed: Sequence[str] = CHAT_FUNCTIONS,
 ) -> Library:
     key = {
         "model_type": checkpoint.model_type,
@@ -54,7 +79,7 @@ def _own_library(
     }
 
     def make(directory: Path) -> None:
-        checked_architecture(checkpoint)
+        check_checkpoint(checkpoint)
         report(
             f"Compiling {checkpoint.directory.name} as {quantization} for {place.kind}; this is done once."
         )
@@ -62,7 +87,7 @@ def _own_library(
         run_compiler(checkpoint.directory, options, directory / _FILE_NAME)
 
     def use(directory: Path) -> Library:
-        return Library(directory / _FILE_NAME, place.open())
+        return Library(directory / _FILE_NAME, place.open(), needed)
 
     return artifact("libraries", key, make, use, model=str(checkpoint.directory), report=report)
 

@@ -13,21 +13,47 @@ from contextlib import contextmanager
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
 from mlc_serve.config import EngineConfig
-from mlc_serve.engine.limits import EngineLimits, ModelInfo
-from mlc_serve.errors import ConfigError, StartupError
-from mlc_serve.host.memory import free_host_bytes
-from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.engine.limits import ModelInfo
+from mlc_serve.errors import CheckpointError, ConfigError, StartupError
+from mlc_serve.loaded_model import LoadedEmbeddingModel, LoadedModel
+from mlc_serve.loading.architecture import makes_embeddings
 from mlc_serve.loading.artifacts import Report
+from mlc_serve.loading.chosen_limits import choose_limits
 from mlc_serve.loading.library import find_library
-from mlc_serve.loading.sizing import infer_limits
+from mlc_serve.loading.load_embedding import load_decoder, load_encoder
 from mlc_serve.loading.weights import find_weights
-from mlc_serve.runtime.device import DeviceName, find_device
+from mlc_serve.models.families import is_encoder
+from mlc_serve.runtime.device import find_device
 from mlc_serve.runtime.runner import TVMBackend
 from mlc_serve.runtime.threads import use_every_core
 from mlc_serve.text.answer_form import answer_form
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
+
+
+def load_served(config: EngineConfig, device: str, report: Report) -> LoadedModel | LoadedEmbeddingModel:
+    """Load the model that a configuration names, for what it is made for: to generate text, or to make
+    embeddings. Raises StartupError as load_model does.
+    """
+    if config.model is None:
+        raise ConfigError("there is no model to load: the configuration names none")
+    with _unforeseen_told_in_one_line(config.model):
+        is_for_embeddings = makes_embeddings(open_checkpoint(locate(config.model)))
+    load = load_embedding_model if is_for_embeddings else load_model
+    return load(config, device, report)
+
+
+def load_embedding_model(config: EngineConfig, device: str, report: Report) -> LoadedEmbeddingModel:
+    """Load the model that a configuration names, to make embeddings. Raises StartupError."""
+    if config.model is None:
+        raise ConfigError("there is no model to load: the configuration names none")
+    with _unforeseen_told_in_one_line(config.model):
+        use_every_core()
+        checkpoint = open_checkpoint(locate(config.model))
+        if is_encoder(checkpoint.model_type):
+            return load_encoder(config, config.model, checkpoint, device, report)
+        return load_decoder(config, config.model, checkpoint, find_device(device), report)
 
 
 def load_model(config: EngineConfig, device: str, report: Report) -> LoadedModel:
@@ -43,13 +69,15 @@ def load_model(config: EngineConfig, device: str, report: Report) -> LoadedModel
     with _unforeseen_told_in_one_line(config.model):
         use_every_core()
         checkpoint = open_checkpoint(locate(config.model))
+        if is_encoder(checkpoint.model_type):
+            raise CheckpointError(f"{config.model} makes embeddings, and can't generate text")
         place = find_device(device)
         tokenizer = checkpoint.tokenizer
         chat_template, defaults = checkpoint.chat_template(), checkpoint.generation_defaults()
         answers = answer_form(chat_template, config.tool_call_parser, config.reasoning_parser)
         library = find_library(config, checkpoint, place, report)
         _compare_vocabularies(tokenizer, library.info, report)
-        limits = _choose_limits(config, library.info, place, report)
+        limits = choose_limits(config, library.info, place, report)
         weights = find_weights(checkpoint, library, report)
         return LoadedModel(
             name=config.model,
@@ -87,12 +115,3 @@ def _compare_vocabularies(tokenizer: Tokenizer, info: ModelInfo, report: Report)
             f"The tokenizer's ids end at {tokenizer.vocab_size - 1}, the model's at {info.vocab_size - 1}: "
             "prompts that contain a token that the model does not know are refused."
         )
-
-
-def _choose_limits(config: EngineConfig, info: ModelInfo, place: DeviceName, report: Report) -> EngineLimits:
-    free = free_host_bytes() if place.kind == "cpu" else int(place.open().total_global_memory)
-    inferred = infer_limits(config, info, free)
-    if config.verbose:
-        for line in inferred.explanation:
-            report(line)
-    return inferred.limits

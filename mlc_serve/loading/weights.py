@@ -21,7 +21,7 @@ from mlc_serve.runtime.weights import load_weights
 
 def find_weights(checkpoint: Checkpoint, library: Library, report: Report) -> list[Any]:
     """Return the library's parameters, in its order, on its device. Raises StartupError."""
-    specs, total = library.parameters, library.info.param_bytes
+    specs, total = library.parameters, library.param_bytes
     scheme = SCHEMES.get(library.quantization)  # None: a library that MLC built takes weights as they are
     key = {
         "checkpoint": checkpoint.fingerprint(),

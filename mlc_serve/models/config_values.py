@@ -27,6 +27,14 @@ def size(config: Config, key: str, default: int | None = None, up_to: int = LARG
     return value
 
 
+def index(config: Config, key: str, default: int) -> int:
+    """An integer of at least 0."""
+    value = _value(config, key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_SIZE:
+        _refuse(key, "an integer of at least 0", value)
+    return value
+
+
 def number(config: Config, key: str, above: float, up_to: float, default: float | None = None) -> float:
     """A number greater than `above` and no greater than `up_to`."""
     value = _value(config, key, default)

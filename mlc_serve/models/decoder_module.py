@@ -117,6 +117,12 @@ class DecoderModule(nn.Module):
         """`(1, s, h)` -> the logits of every row, `(1, s, v)`."""
         return self._logits(self.model(input_embeds, paged_kv_cache)), paged_kv_cache
 
+    def batch_prefill_to_last_hidden_states(
+        self, input_embeds: nn.Tensor, paged_kv_cache: PagedKVCache
+    ) -> tuple[nn.Tensor, PagedKVCache]:
+        """`(1, s, h)` -> the final hidden state of every row, `(1, s, h)`, of which embeddings are made."""
+        return self.model.norm(self.model(input_embeds, paged_kv_cache)), paged_kv_cache
+
     def create_tir_paged_kv_cache(
         self,
         max_batch_size: tirx.Var,
@@ -143,6 +149,13 @@ class DecoderModule(nn.Module):
         hidden, dtype = self.config.hidden_size, self.make.dtype
         tensor, cache = nn.spec.Tensor, nn.spec.Object(object_type=PagedKVCache)
         packed = {"$": {"param_mode": "packed", "effect_mode": "none"}}
+        rows: dict[str, Any] = {
+            "input_embeds": tensor([1, "seq_len", hidden], dtype),
+            "paged_kv_cache": cache,
+            **packed,
+        }
+        # Only logits can be made of what a lazy norm returns.
+        states = {} if self.make.norms_are_lazy else {"batch_prefill_to_last_hidden_states": dict(rows)}
         return nn.spec.ModuleSpec.from_raw(
             {
                 "embed": {"input_ids": tensor(["seq_len"], "int32"), **packed},
@@ -157,11 +170,8 @@ class DecoderModule(nn.Module):
                     "paged_kv_cache": cache,
                     **packed,
                 },
-                "batch_verify": {
-                    "input_embeds": tensor([1, "seq_len", hidden], dtype),
-                    "paged_kv_cache": cache,
-                    **packed,
-                },
+                "batch_verify": dict(rows),
+                **states,
                 "create_tir_paged_kv_cache": {
                     "max_batch_size": int,
                     "max_total_seq_len": int,

@@ -59,6 +59,7 @@ class Layers(Protocol):
 
     dtype: str  # of activations
     attention_dtype: str  # of queries, keys and values, and of attention's result
+    norms_are_lazy: bool  # whether the layer that takes a norm's result computes it
     bfloat16_products: bool  # whether kernels multiply in bfloat16 where that was measured to be faster
 
     def linear(

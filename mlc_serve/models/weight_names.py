@@ -17,9 +17,13 @@ class FusedProduct(NamedTuple):
 
 
 class WeightNames(NamedTuple):
-    """The products of a family whose names differ; all other weights have the same name everywhere."""
+    """The products of a family whose names differ; all other weights have the same name everywhere.
+
+    Checkpoints of a model with a head may put one of `prefixes` before every name.
+    """
 
     fused: tuple[FusedProduct, ...]
+    prefixes: tuple[str, ...] = ()
 
     def sources(self, name: str, present: Collection[str]) -> list[str]:
         """The tensors that the weight `name` consists of, from the first rows to the last, in a checkpoint
@@ -44,7 +48,7 @@ class WeightNames(NamedTuple):
                 if asked in name:
                     spellings = ((product.mlc_name,), product.parts)
                     return [[name.replace(asked, part) for part in parts] for parts in spellings]
-        return []
+        return [[prefix + name] for prefix in self.prefixes]
 
 
 def decoder_names(mlc_qkv: str) -> WeightNames:

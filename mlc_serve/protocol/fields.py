@@ -64,6 +64,11 @@ def _as_logit(bias: object) -> float:
     return float(bias)  # type: ignore[arg-type]
 
 
+def are_token_ids(items: list[Any] | tuple[Any, ...]) -> bool:
+    """Whether a list has integers alone, and at least one."""
+    return bool(items) and all(type(item) is int for item in items)
+
+
 def _unicode(text: str) -> str:
     """Refuse half of a surrogate pair, which JSON can express but no reply can contain."""
     try:

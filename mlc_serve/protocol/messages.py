@@ -201,14 +201,14 @@ class FunctionDefinition(RequestPart):
     """A function that the model may call."""
 
     PLACE: ClassVar = "tools.function"
-    WITHOUT_EFFECT: ClassVar = {
-        "strict": WithoutEffect("a call is not constrained by its schema while it is generated"),
-        "cache_control": _NOT_CACHED_BY_MARKS,
-    }
+    WITHOUT_EFFECT: ClassVar = {"cache_control": _NOT_CACHED_BY_MARKS}
 
     name: str = Field(min_length=1, description="The function's name.")
     description: str | None = Field(default=None, description="A description for the model.")
     parameters: JsonObject | None = Field(default=None, description="A JSON schema of the arguments.")
+    strict: bool = Field(
+        default=False, description="If true, calls of this function can only have arguments of its schema."
+    )
 
 
 class Tool(RequestPart):

@@ -24,6 +24,7 @@ from mlc_serve.protocol.fields import (
     Text,
     TokenIds,
     TokenLimit,
+    are_token_ids,
 )
 from mlc_serve.protocol.first_faults import FIRST_FAULTS
 from mlc_serve.protocol.messages import Message, Tool
@@ -342,16 +343,12 @@ def _as_prompts(value: object) -> list[str | list[int]]:
         return [value]
     if not isinstance(value, list | tuple) or not value:
         refuse_invalid("must be a string, token ids, or a list of either, and not empty")
-    if _are_token_ids(value):
+    if are_token_ids(value):
         return [list(value)]
     for position, prompt in enumerate(value):
-        if not isinstance(prompt, str) and not (isinstance(prompt, list | tuple) and _are_token_ids(prompt)):
+        if not isinstance(prompt, str) and not (isinstance(prompt, list | tuple) and are_token_ids(prompt)):
             refuse_invalid(f"prompt {position} is neither a string nor a list of token ids")
     return [prompt if isinstance(prompt, str) else list(prompt) for prompt in value]
-
-
-def _are_token_ids(items: list[Any] | tuple[Any, ...]) -> bool:
-    return bool(items) and all(type(item) is int for item in items)
 
 
 Prompts = Annotated[

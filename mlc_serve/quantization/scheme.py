@@ -63,6 +63,7 @@ SCHEMES = {
 # The schemes to compile for if neither the user nor the weights name one.
 CPU_DEFAULT = "q8f32_1"
 GPU_DEFAULT = "q0f16"
+FLOAT_DEFAULT = "q0f32"
 
 
 def find_scheme(name: str) -> Scheme:
@@ -87,6 +88,17 @@ def choose_scheme(wanted: str | None, own: str | None, device_kind: str) -> Sche
         raise ConfigError(
             f"quantization {scheme.name} is available on the CPU, not on {device_kind}; "
             f"available there are {others}"
+        )
+    return scheme
+
+
+def choose_float_scheme(wanted: str | None) -> Scheme:
+    """The scheme to compile an embedding model for: `wanted`, or else float32. Integers are a ConfigError."""
+    scheme = find_scheme(wanted or FLOAT_DEFAULT)
+    if scheme.groups is not None:
+        floats = ", ".join(sorted(name for name, known in SCHEMES.items() if known.groups is None))
+        raise ConfigError(
+            f"quantization {scheme.name} is not available for embeddings; available are {floats}"
         )
     return scheme
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import tvm
 
 
@@ -21,7 +22,7 @@ class IdBuffer:
         self._numbers = np.from_dlpack(self._host)
         self._views: dict[int, tvm.runtime.Tensor] = {}
 
-    def tensor(self, numbers: Sequence[int]) -> tvm.runtime.Tensor:
+    def tensor(self, numbers: Sequence[int] | npt.NDArray[np.int32]) -> tvm.runtime.Tensor:
         """Return the numbers as a tensor on the device. On the CPU it is valid only until the next call."""
         count = len(numbers)
         self._numbers[:count] = numbers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,9 @@ from tvm.runtime.vm import VirtualMachine
 from mlc_serve.engine.limits import ModelInfo
 from mlc_serve.errors import CheckpointError
 
-_NEEDED = ("embed", "batch_prefill", "batch_decode")
+CHAT_FUNCTIONS = ("embed", "batch_prefill", "batch_decode")
+ENCODER_FUNCTIONS = ("encode",)
+DECODER_EMBEDDING_FUNCTIONS = ("embed", "batch_prefill_to_last_hidden_states")
 _MLC_PAGE_SIZE = 16  # of libraries that do not state one, such as those that MLC builds
 _CACHES = ("create_tir_paged_kv_cache", "create_flashinfer_paged_kv_cache")
 
@@ -50,12 +52,14 @@ class ParameterSpec:
 
 
 class Library:
-    """The Relax virtual machine of one model.
+    """The Relax virtual machine of one model, which has at least the functions `needed`.
 
-    Raises CheckpointError if the file can't be loaded or is not a model library.
+    Raises CheckpointError if the file can't be loaded or is not the library of such a model.
     """
 
-    def __init__(self, path: Path, device: tvm.runtime.Device) -> None:
+    def __init__(
+        self, path: Path, device: tvm.runtime.Device, needed: Sequence[str] = CHAT_FUNCTIONS
+    ) -> None:
         self.device = device
         try:
             _check_whole(path)
@@ -66,10 +70,11 @@ class Library:
             raise CheckpointError(
                 f"{path} can't be loaded as a model library: {_first_line(error)}"
             ) from error
-        missing = [name for name in _NEEDED if not self.has(name)]
+        missing = [name for name in needed if not self.has(name)]
         if missing:
+            kind = "a chat model" if needed is CHAT_FUNCTIONS else "an embedding model"
             raise CheckpointError(
-                f"{path} lacks the functions {', '.join(missing)}: it is not the library of a chat model"
+                f"{path} lacks the functions {', '.join(missing)}: it is not the library of {kind}"
             )
 
     def has(self, name: str) -> bool:
@@ -107,6 +112,11 @@ class Library:
         return [ParameterSpec.from_metadata(entry) for entry in self.metadata["params"]]
 
     @cached_property
+    def param_bytes(self) -> int:
+        """How many bytes the weights take."""
+        return sum(map(_num_bytes, self.parameters))
+
+    @cached_property
     def info(self) -> ModelInfo:
         """The facts about the model from which limits are inferred."""
         cache, chunk = self.metadata["kv_cache"], self.metadata["prefill_chunk_size"]
@@ -116,7 +126,7 @@ class Library:
             prefill_chunk_size=chunk,
             max_batch_size=self.metadata["max_batch_size"],
             vocab_size=self.metadata.get("vocab_size") or self.metadata["active_vocab_size"],
-            param_bytes=sum(_num_bytes(spec) for spec in self.parameters),
+            param_bytes=self.param_bytes,
             kv_bytes_per_token=2
             * cache["num_hidden_layers"]
             * cache["num_key_value_heads"]

@@ -5,8 +5,7 @@ Reads a request, and sends the whole reply or the stream that the endpoint retur
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, aclosing
 from typing import Annotated, Any, Protocol
 
@@ -22,6 +21,7 @@ from mlc_serve.server.middleware.request_id import reply_id
 from mlc_serve.server.middleware.request_log import record_of
 from mlc_serve.server.serving import serving_of
 from mlc_serve.server.sse import EventForm, EventStream
+from mlc_serve.server.turns import in_turns
 
 
 class ReplyForm(Protocol):
@@ -50,7 +50,7 @@ UntilSent = Annotated[AsyncExitStack, Depends(_until_sent)]
 async def answer(request: Request, until_sent: AsyncExitStack, body: Asked, form: ReplyForm) -> Response:
     """Answer a request. Each step refuses what it can before the next one does any work."""
     serving, record = serving_of(request), record_of(request)
-    served = serving.context.get_for_generation(body.model)
+    served = serving.context.get_for(type(body), body.model)
     endpoint = served.endpoint(type(body))
     record.model, record.reply_id = served.name, reply_id(endpoint.prefix)
     until_sent.enter_context(endpoint.reserve(body))
@@ -84,10 +84,3 @@ def _whole(reply: WholeReply[Any]) -> Response:
     if not reply.has_logprobs:
         return Response("".join(reply.json()), media_type="application/json")
     return StreamingResponse(in_turns(reply.json()), media_type="application/json")
-
-
-async def in_turns(pieces: Iterator[str]) -> AsyncIterator[str]:
-    """Yield the pieces of a reply, and let others run after each."""
-    for piece in pieces:
-        yield piece
-        await asyncio.sleep(0)

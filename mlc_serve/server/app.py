@@ -33,7 +33,17 @@ from mlc_serve.server.middleware.request_id import RequestId
 from mlc_serve.server.middleware.request_log import RequestLog
 from mlc_serve.server.middleware.root_path import RootPath
 from mlc_serve.server.middleware.traces import Traces
-from mlc_serve.server.routers import anthropic, debug, health, metrics, openai, responses, tokenization, ui
+from mlc_serve.server.routers import (
+    anthropic,
+    debug,
+    embeddings,
+    health,
+    metrics,
+    openai,
+    responses,
+    tokenization,
+    ui,
+)
 from mlc_serve.server.serving import Serving
 from mlc_serve.server.tracing import Tracer
 
@@ -63,6 +73,7 @@ def create_app(
     app.include_router(responses.router)
     app.include_router(tokenization.router)
     app.include_router(tokenization.router, prefix="/v1")
+    app.include_router(embeddings.router)
     app.include_router(metrics.router)
     app.include_router(health.router)
     if config.enable_debug:

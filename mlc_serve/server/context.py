@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from mlc_serve.errors import ConfigError, ModelNotFoundError, QueueFullError, ShuttingDownError
 from mlc_serve.server.loop_watch import LoopHolds
@@ -80,10 +81,13 @@ class ServerContext:
         if self._served and all(engine.is_full for engine in self.all_served):
             raise QueueFullError("This server has as many open requests as it can take; try again later.")
 
-    def get_for_generation(self, model: str | None) -> Served:
-        """Like `get`, for a new request. Raises ShuttingDownError while the server drains."""
+    def get_for(self, kind: type[Any], model: str | None) -> Served:
+        """Like `get`, for a new request. If only one engine answers requests of this kind, the request need
+        not name it. Raises ShuttingDownError while the server drains.
+        """
         self._require_open()
-        return self.get(model)
+        able = [engine for engine in self.all_served if engine.answers(kind)]
+        return able[0] if model is None and len(able) == 1 else self.get(model)
 
     def _require_open(self) -> None:
         if self._draining:

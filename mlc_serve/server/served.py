@@ -1,4 +1,6 @@
-"""The interface of whatever answers requests under a model's name, such as an engine that generates text."""
+"""The interface of whatever answers requests under a model's name: an engine that generates text, or one that
+makes embeddings.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry
 
 from mlc_serve.api.endpoint import Asked, Endpoint
+from mlc_serve.api.operation import Operation, Posed
 from mlc_serve.protocol.tokenization import TokenizationRequest, TokenizerInfo
 
 
@@ -17,7 +20,7 @@ class Served(Protocol):
 
     @property
     def context_length(self) -> int:
-        """The maximum number of tokens of a request's prompt and output together."""
+        """The maximum number of tokens of a request's prompt and output together, or of one input."""
 
     @property
     def registry(self) -> CollectorRegistry:
@@ -42,6 +45,12 @@ class Served(Protocol):
 
     def tokenizer_info(self) -> TokenizerInfo:
         """Return what is known about its tokenizer. Raises UnsupportedFieldError if it has none."""
+
+    def operation(self, kind: type[Posed]) -> Operation[Posed, Any]:
+        """Return the operation for this kind of request. Raises UnsupportedFieldError if there is none."""
+
+    def answers(self, kind: type[Any]) -> bool:
+        """Return whether there is an endpoint or an operation for this kind of request."""
 
     def card(self) -> dict[str, Any]:
         """Return what it was started with, for display."""

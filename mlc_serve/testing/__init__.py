@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from mlc_serve.testing.backend import Choice, FakeBackend, likely_letter, logprobs_of, replay
 from mlc_serve.testing.constraint import FakeConstraint
+from mlc_serve.testing.embedder import FakeEmbedder, fake_embedding_model
 from mlc_serve.testing.first_come import FirstComeFirstServed
 from mlc_serve.testing.kv_cache import FakeKVCache
 from mlc_serve.testing.model import CHAT_TEMPLATE, fake_model
@@ -32,12 +33,14 @@ __all__ = [
     "Choice",
     "FakeBackend",
     "FakeConstraint",
+    "FakeEmbedder",
     "FakeKVCache",
     "FakeRecurrentState",
     "FakeServed",
     "FakeWindowedState",
     "FirstComeFirstServed",
     "byte_tokenizer",
+    "fake_embedding_model",
     "fake_model",
     "likely_letter",
     "logprobs_of",

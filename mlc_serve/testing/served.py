@@ -48,6 +48,14 @@ class FakeServed:
         """Raise UnsupportedFieldError."""
         raise UnsupportedFieldError(f"The model {self.name!r} has no tokenizer.", "model")
 
+    def operation(self, kind: type[Any]) -> NoReturn:
+        """Raise UnsupportedFieldError for every kind of request."""
+        self.endpoint(kind)
+
+    def answers(self, kind: type[Any]) -> bool:  # noqa: ARG002 - the protocol has it
+        """Return False for every kind of request."""
+        return False
+
     def card(self) -> dict[str, Any]:
         """Return only the name."""
         return {"name": self.name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Collection
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ import pytest
 from openai.types import chat as openai_chat
 
 from mlc_serve.api.async_engine import AsyncMLCEngine
-from mlc_serve.errors import ContextLengthError, InvalidRequestError, UnsupportedFieldError
+from mlc_serve.errors import ContextLengthError, InvalidRequestError
 from mlc_serve.frontend.chat_prompt import ChatPrompt, read_chat
 from mlc_serve.loaded_model import GenerationDefaults
 from mlc_serve.testing import EOS_ID, IM_START_ID, FakeBackend, replay
@@ -192,11 +193,12 @@ class MarkedCalls:
     """Calls that begin with a special token."""
 
     special_texts: ClassVar[Collection[str]] = ("<|im_start|>",)
+    begin: ClassVar[str | None] = "<|im_start|>"
 
     def read(self, source: Source, functions: Functions) -> Reading[None]:
         return marked_calls(source, "<|im_start|>", lambda: json_calls(source, ("</tool_call>",)))
 
-    def forced(self, functions: Functions, lark: Lark, *, parallel: bool) -> str:
+    def rules(self, functions: Functions, lark: Lark, *, lead: str, parallel: bool) -> str:
         raise NotImplementedError
 
 
@@ -235,22 +237,59 @@ async def test_a_message_is_continued_within_its_reasoning(serve: Serve) -> None
         assert choice.message.model_dump().get("reasoning") == expected
 
 
+CITY_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"enum": ["Oslo", "Rome"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
 @pytest.mark.parametrize(
-    ("fields", "param"),
+    "choice",
     [
-        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
-        ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
-        ({"max_reasoning_tokens": 5}, "max_reasoning_tokens"),
-        ({"thinking_token_budget": 5}, "max_reasoning_tokens"),
+        "required",
+        {"type": "function", "function": {"name": "weather"}},
+        {"type": "function", "name": "weather"},
     ],
 )
-async def test_what_needs_constrained_output_is_refused(
-    serve: Serve, fields: dict[str, Any], param: str
-) -> None:
-    """It is not ignored."""
-    with pytest.raises(UnsupportedFieldError) as caught:
-        await whole(serve(b"Hello"), **fields)
-    assert caught.value.param == param
+async def test_a_forced_call_is_made_by_any_model(serve: Serve, choice: Any) -> None:
+    """A model that writes random letters calls the tool with arguments of its schema, whole or streamed."""
+    engine = serve()
+    tools = [CITY_TOOL] if choice == "required" else [TOOL, CITY_TOOL]
+    fields: dict[str, Any] = {"tools": tools, "tool_choice": choice, "parallel_tool_calls": False, "seed": 3}
+    (whole_choice,) = (await whole(engine, **fields)).choices
+    assert whole_choice.finish_reason == "tool_calls"
+    assert whole_choice.message.content is None
+    (call,) = whole_choice.message.tool_calls or []
+    assert isinstance(call, openai_chat.ChatCompletionMessageFunctionToolCall)
+    assert call.function.name == "weather"
+    assert json.loads(call.function.arguments)["city"] in ("Oslo", "Rome")
+    deltas = [
+        delta
+        for chunk in await chunks(engine, **fields)
+        for part in chunk.choices
+        for delta in part.delta.tool_calls or []
+    ]
+    assert {delta.index for delta in deltas} == {0}
+    assert [delta.id is not None for delta in deltas] == [True] + [False] * (len(deltas) - 1)
+    streamed = "".join(delta.function.arguments or "" for delta in deltas if delta.function)
+    assert streamed == call.function.arguments
+
+
+async def test_reasoning_is_cut_at_its_limit(serve: Serve) -> None:
+    """The end mark is written for the model, and then the answer has the form that was asked for."""
+    engine = serve(b"<think>One tw" + b"o three " + b"yes", answers=AnswerForm(reasoning=REASONING["think"]))
+    fields: dict[str, Any] = {"max_reasoning_tokens": 6, "structured_outputs": {"choice": ["yes"]}}
+    (choice,) = (await whole(engine, **fields)).choices
+    assert choice.message.model_dump()["reasoning_content"] == "One tw"
+    assert (choice.message.content, choice.finish_reason) == ("yes", "stop")
 
 
 async def test_no_tool_is_called_where_none_may_be(serve: Serve) -> None:

@@ -17,7 +17,13 @@ from mlc_serve.checkpoint.locate import HubRepository, locate, parse_repository
 from mlc_serve.errors import CheckpointError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-FILES = {"config.json": b"{}", "model.safetensors": b"weights", "README.md": b"no", "onnx/config.json": b"no"}
+FILES = {
+    "config.json": b"{}",
+    "model.safetensors": b"weights",
+    "README.md": b"no",
+    "onnx/config.json": b"no",
+    "1_Pooling/config.json": b"{}",
+}
 
 
 @pytest.mark.parametrize(
@@ -172,7 +178,7 @@ def test_downloads_what_is_read_and_says_why_it_can_not(hub: str, tmp_path: Path
     )
     loaded = {str(path.relative_to(found)) for path in Path(found).rglob("*") if path.is_file()}
 
-    assert loaded == {"config.json", "model.safetensors"}
+    assert loaded == {"config.json", "model.safetensors", "1_Pooling/config.json"}
     assert revision == "org/model: the model has no revision v9 on the Hugging Face hub"
     assert "grant access" in gated
     assert (

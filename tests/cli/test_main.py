@@ -61,7 +61,10 @@ def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
             "max_num_sequence=0: expected an integer of at least 1",
         ),
         (["serve", "--speculative-mode", "medusa"], "speculative_mode = 'medusa' is not supported"),
-        (["serve", "--embedding-model", "dir"], "embedding models are not built yet"),
+        (
+            ["serve", "--embedding-model-lib", "x.so"],
+            "embedding_model_lib is set, but embedding_model is not",
+        ),
         (["serve", "--allow-origins", "[1]"], "expected a JSON list of texts"),
     ],
 )

@@ -10,7 +10,6 @@ import pytest
 from mlc_serve.errors import ContextLengthError, InvalidRequestError
 from mlc_serve.frontend.params import (
     GenerationParams,
-    ReasoningLimit,
     cache_namespace,
     check_prompt,
     reasoning_limit,
@@ -133,7 +132,9 @@ def test_a_limit_on_reasoning_needs_a_model_that_reasons() -> None:
     limited = ChatCompletionRequest.model_validate({"messages": messages, "thinking_token_budget": 7})
     unlimited = ChatCompletionRequest.model_validate({"messages": messages})
     thinking = replace(fake_model(), answers=AnswerForm(reasoning=REASONING["think"]))
-    expected = ReasoningLimit(7, "<think>", "</think>", is_open=True)
-    assert reasoning_limit(limited, thinking, is_open=True) == expected
+    found = reasoning_limit(limited, thinking, is_open=True)
+    assert found is not None
+    assert (found.max_tokens, found.begin, found.end, found.is_open) == (7, "<think>", "</think>", True)
+    assert bytes(found.end_ids) == b"</think>"
     assert reasoning_limit(unlimited, thinking, is_open=True) is None
     assert reasoning_limit(limited, fake_model(), is_open=False) is None

@@ -105,11 +105,7 @@ def test_the_signature_is_that_of_mlc() -> None:
 def test_every_setting_is_a_parameter_and_every_parameter_a_setting() -> None:
     """serve() drops no argument, and can set everything except what isn't built."""
     settings = {entry.name for kind in (EngineConfig, ServerConfig, LaunchConfig) for entry in fields(kind)}
-    assert set(inspect.signature(serve).parameters) == settings - {
-        "kv_state_kind",
-        "embedding_model",
-        "embedding_model_lib",
-    }
+    assert set(inspect.signature(serve).parameters) == settings - {"kv_state_kind"}
 
 
 def test_the_documented_call_reaches_the_socket() -> None:
@@ -164,7 +160,7 @@ def test_the_first_served_name_is_the_models_and_the_others_are_aliases(
     """They name the main model; further models keep their own names."""
     served: list[tuple[str, str]] = []
 
-    def note(context: ServerContext, _config: ServerConfig, sock: socket.socket) -> int:
+    def note(context: ServerContext, _config: ServerConfig, sock: socket.socket, *_rest: Any) -> int:
         served.extend((name, context.get(name).name) for name in context.names)
         context.close()
         sock.close()
@@ -188,6 +184,44 @@ def test_a_model_that_can_not_be_loaded_frees_the_port() -> None:
     with pytest.raises(CheckpointError, match="no such model"):
         run_server(EngineConfig(), ServerConfig(port=port), LaunchConfig(), fail)
     socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_an_embedding_model_needs_a_name_of_its_own() -> None:
+    """Requests could not choose between it and a chat model of that name."""
+    with pytest.raises(ConfigError, match="embedding_model: another model"):
+        run_server(
+            EngineConfig(model="same"),
+            ServerConfig(port=0),
+            LaunchConfig(embedding_model="same"),
+            refuse_to_load,
+        )
+
+
+@pytest.mark.slow
+def test_a_launch_serves_an_embedding_model_beside_the_others() -> None:
+    """It is loaded after them, with its own library and none of their settings."""
+    program = PROGRAM.replace("fake_model", "fake_embedding_model, fake_model", 1).replace(
+        'LaunchConfig(device="cpu"), load',
+        'LaunchConfig(device="cpu", embedding_model="e", embedding_model_lib="e.so"), load, embedding',
+    )
+    loader = """
+def embedding(config, device, report):
+    report(f"embedding {config.model} {device} {config.model_lib} {config.mode}")
+    return fake_embedding_model()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program.replace("engine =", f"{loader}\nengine =")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(5)]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    assert lines[3] == "embedding e cpu e.so None\n"
+    assert lines[4].startswith("Serving first, second, third, e on ")
 
 
 @pytest.mark.slow

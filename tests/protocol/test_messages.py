@@ -122,9 +122,10 @@ def test_reply_can_be_sent_back_as_history() -> None:
 
 
 def test_strict_functions_are_taken() -> None:
-    """Clients set it by habit; a call may still violate its schema, as docs/api.md says."""
-    tool = validated(Tool, {"type": "function", "function": {"name": "f", "strict": True}})
-    assert tool == validated(Tool, {"type": "function", "function": {"name": "f"}})
+    """Null and false are the default."""
+    assert validated(Tool, {"function": {"name": "f", "strict": True}}).function.strict
+    for strict in (None, False):
+        assert not validated(Tool, {"function": {"name": "f", "strict": strict}}).function.strict
 
 
 @pytest.mark.parametrize("tool", [{"type": "custom", "custom": {"name": "f"}}, {"type": "web_search"}])

@@ -7,6 +7,7 @@ import pytest
 
 from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.errors import ConfigError, ModelNotFoundError, QueueFullError, ShuttingDownError
+from mlc_serve.protocol.openai import ChatCompletionRequest
 from mlc_serve.server.context import ServerContext
 from mlc_serve.testing import FakeServed, fake_model
 
@@ -55,7 +56,7 @@ async def test_draining_takes_nothing_new(context: ServerContext) -> None:
     assert context.is_draining
     assert context.get("fake").name == "fake"
     with pytest.raises(ShuttingDownError):
-        context.get_for_generation("fake")
+        context.get_for(ChatCompletionRequest, "fake")
 
 
 async def test_what_is_served_need_not_generate_text(

@@ -32,6 +32,7 @@ class CPULayers:
         self._arithmetic = (
             dot_for(target, scheme.groups) if scheme.groups and optimization.integer_products else self._unit
         )
+        self.norms_are_lazy = scheme.groups is not None and optimization.fused
         narrow = optimization.half_kv and scheme.groups is not None
         self.attention_dtype = "float16" if narrow else "float32"
 
@@ -56,9 +57,7 @@ class CPULayers:
         return IntegerEmbedding(vocab_size, width, self._scheme.groups, self._arithmetic)
 
     def rms_norm(self, width: int, epsilon: float) -> RMSNorm | LazyNorm:
-        if self._scheme.groups is None or not self._optimization.fused:
-            return RMSNorm(width, epsilon)
-        return LazyNorm(width, epsilon)
+        return LazyNorm(width, epsilon) if self.norms_are_lazy else RMSNorm(width, epsilon)
 
     def head_norm(self, width: int, epsilon: float) -> RMSNorm:
         return RMSNorm(width, epsilon)

@@ -40,6 +40,7 @@ class GPULayers:
 
     def __init__(self, scheme: Scheme, target: Target) -> None:
         self.dtype = self.attention_dtype = scheme.weight_dtype
+        self.norms_are_lazy = False
         self.bfloat16_products = False
         self._target = target
 

@@ -148,7 +148,7 @@ def _model_card(context: ServerContext, name: str) -> dict[str, Any]:
     """Return the entry of a name or an alias, with OpenAI's fields and then Anthropic's.
 
     Raises ModelNotFoundError. `root` is the model's name, and `max_model_len` counts the tokens of prompt
-    and output together.
+    and output together, or of one input of an embedding model.
     """
     served = context.get(name)
     return {

@@ -23,7 +23,7 @@ from mlc_serve.protocol.responses.items import StoredItem
 from mlc_serve.protocol.responses.replies import DeletedResponse, ItemPage, Response
 from mlc_serve.protocol.responses.request import ResponseRequest
 from mlc_serve.protocol.responses.whole_response import WholeResponse
-from mlc_serve.server.answering import UntilSent, in_turns
+from mlc_serve.server.answering import UntilSent
 from mlc_serve.server.disconnect import unless_disconnected
 from mlc_serve.server.documentation import refuses_with, takes
 from mlc_serve.server.middleware.auth import key_name
@@ -31,6 +31,7 @@ from mlc_serve.server.middleware.errors import error_json
 from mlc_serve.server.middleware.request_log import RequestRecord, record_of
 from mlc_serve.server.serving import serving_of
 from mlc_serve.server.sse import OPENAI_EVENTS, EventStream, event
+from mlc_serve.server.turns import in_turns
 
 router = APIRouter(prefix="/v1/responses", tags=["responses"])
 
@@ -55,7 +56,7 @@ async def create_response(request: Request, until_sent: UntilSent) -> HttpRespon
     record.operation = "chat"
     serving.context.require_room()
     body = await serving.bodies.read(request, ResponseRequest)
-    served = serving.context.get_for_generation(body.model)
+    served = serving.context.get_for(ChatCompletionRequest, body.model)
     chat = served.endpoint(ChatCompletionRequest)
     record.model, record.reply_id = served.name, new_response_id()
     until_sent.enter_context(chat.reserve(body))

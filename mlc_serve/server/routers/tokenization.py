@@ -53,7 +53,7 @@ async def tokenizer_info(request: Request, model: str | None = None) -> Tokenize
 
 
 async def _answered(request: Request, body: TokenizationRequest) -> Response:
-    served = serving_of(request).context.get_for_generation(body.model)
+    served = serving_of(request).context.get_for(ChatCompletionRequest, body.model)
     record_of(request).model = served.name
     reply = await unless_disconnected(request.receive, served.tokenization(body))
     return Response(reply, media_type="application/json")

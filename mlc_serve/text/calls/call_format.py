@@ -17,13 +17,17 @@ class CallFormat(Protocol):
 
     # The texts of special tokens that the reader needs, although special tokens are not part of an answer.
     special_texts: ClassVar[Collection[str]]
+    # The text with which all calls begin, or None if they begin like other answers.
+    begin: ClassVar[str | None]
 
     def read(self, source: Source, functions: Functions) -> Reading[None]:
         """Yield the content and the calls of an answer, in their order, up to its end. What looks like a call
         but isn't is content.
         """
 
-    def forced(self, functions: Functions, lark: Lark, *, parallel: bool) -> str:
+    def rules(self, functions: Functions, lark: Lark, *, lead: str, parallel: bool) -> str:
         """Return rules in Lark, of which `calls` is the first: one call in this form, or one or more if
         `parallel`, with the arguments that the function's schema allows.
+
+        `lead` is the expression of `begin` and of what may come before it.
         """

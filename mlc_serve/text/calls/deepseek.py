@@ -34,12 +34,13 @@ class DeepSeekFenced:
     """A CallFormat. It reads both forms, and forces the one of V3 and R1."""
 
     special_texts: ClassVar[Collection[str]] = (CALLS_BEGIN, CALLS_END, CALL_BEGIN, CALL_END, SEPARATOR)
+    begin: ClassVar[str | None] = CALLS_BEGIN
 
     def read(self, source: Source, functions: Functions) -> Reading[None]:  # noqa: ARG002
         """See CallFormat."""
         return marked_calls(source, CALLS_BEGIN, lambda: _calls(source))
 
-    def forced(self, functions: Functions, lark: Lark, *, parallel: bool) -> str:
+    def rules(self, functions: Functions, lark: Lark, *, lead: str, parallel: bool) -> str:
         """See CallFormat."""
 
         def call(name: str, arguments: str) -> str:
@@ -51,7 +52,7 @@ class DeepSeekFenced:
             functions,
             call,
             lark,
-            opening=lark.mark(CALLS_BEGIN),
+            lead=lead,
             between=lark.text("\n") if parallel else None,
             closing=lark.mark(CALLS_END),
         )
@@ -61,12 +62,13 @@ class DeepSeekPlain:
     """A CallFormat. It reads both forms, and forces the one of V3.1."""
 
     special_texts: ClassVar[Collection[str]] = DeepSeekFenced.special_texts
+    begin: ClassVar[str | None] = CALLS_BEGIN
 
     def read(self, source: Source, functions: Functions) -> Reading[None]:
         """See CallFormat."""
         return DeepSeekFenced().read(source, functions)
 
-    def forced(self, functions: Functions, lark: Lark, *, parallel: bool) -> str:
+    def rules(self, functions: Functions, lark: Lark, *, lead: str, parallel: bool) -> str:
         """See CallFormat."""
 
         def call(name: str, arguments: str) -> str:
@@ -77,7 +79,7 @@ class DeepSeekPlain:
             functions,
             call,
             lark,
-            opening=lark.mark(CALLS_BEGIN),
+            lead=lead,
             between="" if parallel else None,
             closing=lark.mark(CALLS_END),
         )

@@ -25,21 +25,21 @@ class Hermes:
     """A CallFormat. White space after a call belongs to the call."""
 
     special_texts: ClassVar[Collection[str]] = (START_TAG, END_TAG)
+    begin: ClassVar[str | None] = START_TAG
 
     def read(self, source: Source, functions: Functions) -> Reading[None]:  # noqa: ARG002
         """See CallFormat."""
         return marked_calls(source, START_TAG, lambda: _calls(source, lambda _name: True))
 
-    def forced(self, functions: Functions, lark: Lark, *, parallel: bool) -> str:
+    def rules(self, functions: Functions, lark: Lark, *, lead: str, parallel: bool) -> str:
         """See CallFormat."""
 
         def call(name: str, arguments: str) -> str:
             begin = lark.text(f'\n{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": ')
-            return (
-                f"{lark.mark(START_TAG)} {begin} {arguments} {lark.text('}' + chr(10))} {lark.mark(END_TAG)}"
-            )
+            return f"{begin} {arguments} {lark.text('}' + chr(10))} {lark.mark(END_TAG)}"
 
-        return rules_of_calls(functions, call, lark, between=lark.text("\n") if parallel else None)
+        between = f"{lark.text(chr(10))} {lark.mark(START_TAG)}" if parallel else None
+        return rules_of_calls(functions, call, lark, lead=lead, between=between)
 
 
 class Generic:
@@ -49,6 +49,7 @@ class Generic:
     """
 
     special_texts: ClassVar[Collection[str]] = Hermes.special_texts
+    begin: ClassVar[str | None] = START_TAG
 
     def read(self, source: Source, functions: Functions) -> Reading[None]:
         """See CallFormat."""
@@ -56,9 +57,9 @@ class Generic:
             yield from skip_space(source)
         yield from Hermes().read(source, functions)
 
-    def forced(self, functions: Functions, lark: Lark, *, parallel: bool) -> str:
+    def rules(self, functions: Functions, lark: Lark, *, lead: str, parallel: bool) -> str:
         """See CallFormat."""
-        return Hermes().forced(functions, lark, parallel=parallel)
+        return Hermes().rules(functions, lark, lead=lead, parallel=parallel)
 
 
 def _calls(source: Source, accepts: Callable[[str], bool]) -> Reading[bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,6 +32,15 @@ class Lark:
             return f"{rule}: /(.|\\n)*/ {self.mark(end)}"
         return f"{rule}[suffix={self.text(end)}]: /(.|\\n)*/"
 
+    def text_without(self, mark: str) -> str:
+        """Return an expression of any text in which a mark, which may be a special token, does not occur.
+
+        An expression of text never contains special tokens.
+        """
+        if mark in self._special_ids:
+            return "/(.|\\n)*/"
+        return f"/(.|\\n)*/ & ~/(.|\\n)*{re.escape(mark)}(.|\\n)*/"
+
     def json(self, schema: Mapping[str, Any]) -> str:
         """Return an expression for a JSON value that a schema allows."""
         return f"%json {json.dumps({**schema, 'x-guidance': _LAYOUT})}"
@@ -41,17 +51,17 @@ def rules_of_calls(
     call: Callable[[str, str], str],
     lark: Lark,
     *,
-    opening: str = "",
+    lead: str,
     between: str | None,
     closing: str = "",
 ) -> str:
-    """Return rules for calls: `opening`, one call, further ones after `between` unless it is None, `closing`.
+    """Return rules for calls: `lead`, one call, further ones after `between` unless it is None, `closing`.
 
     `call` gets a function's name and the rule of its arguments, and returns the expression of a call.
     """
     further = "" if between is None else f"({between} call)*"
     names = [f"call_{number}" for number in range(len(functions))]
-    lines = [f"calls: {' '.join(filter(None, [opening, 'call', further, closing]))}"]
+    lines = [f"calls: {' '.join(filter(None, [lead, 'call', further, closing]))}"]
     lines.append(f"call: {' | '.join(names)}")
     for number, (name, schema) in enumerate(functions.items()):
         lines.append(f"call_{number}: {call(name, f'arguments_{number}')}")

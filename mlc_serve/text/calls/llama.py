@@ -22,6 +22,7 @@ class Llama:
     """A CallFormat. Without the token, an answer is a call if it begins with one of an offered function."""
 
     special_texts: ClassVar[Collection[str]] = (PYTHON_TAG,)
+    begin: ClassVar[str | None] = None
 
     def read(self, source: Source, functions: Functions) -> Reading[None]:
         """See CallFormat."""
@@ -29,11 +30,12 @@ class Llama:
             yield from skip_space(source)
         yield from marked_calls(source, PYTHON_TAG, lambda: json_calls(source, (PYTHON_TAG,)))
 
-    def forced(self, functions: Functions, lark: Lark, *, parallel: bool) -> str:
+    def rules(self, functions: Functions, lark: Lark, *, lead: str, parallel: bool) -> str:
         """See CallFormat."""
 
         def call(name: str, arguments: str) -> str:
             begin = lark.text(f'{{"name": {json.dumps(name, ensure_ascii=False)}, "parameters": ')
             return f"{begin} {arguments} {lark.text('}')}"
 
-        return rules_of_calls(functions, call, lark, between=lark.text("; ") if parallel else None)
+        between = lark.text("; ") if parallel else None
+        return rules_of_calls(functions, call, lark, lead=lead, between=between)

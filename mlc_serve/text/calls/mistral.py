@@ -27,39 +27,42 @@ class MistralList:
     """A CallFormat. It reads both forms, and forces the older one, a list."""
 
     special_texts: ClassVar[Collection[str]] = (CALLS, ARGS, CALL_ID)
+    begin: ClassVar[str | None] = CALLS
 
     def read(self, source: Source, functions: Functions) -> Reading[None]:  # noqa: ARG002
         """See CallFormat."""
         return marked_calls(source, CALLS, lambda: _calls(source))
 
-    def forced(self, functions: Functions, lark: Lark, *, parallel: bool) -> str:
+    def rules(self, functions: Functions, lark: Lark, *, lead: str, parallel: bool) -> str:
         """See CallFormat."""
 
         def call(name: str, arguments: str) -> str:
             begin = lark.text(f'{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": ')
             return f"{begin} {arguments} {lark.text('}')}"
 
-        opening = f'{lark.mark(CALLS)} " "? {lark.text("[")}'
         between = lark.text(", ") if parallel else None
-        return rules_of_calls(functions, call, lark, opening=opening, between=between, closing=lark.text("]"))
+        lead = f'{lead} " "? {lark.text("[")}'
+        return rules_of_calls(functions, call, lark, lead=lead, between=between, closing=lark.text("]"))
 
 
 class MistralNamed:
     """A CallFormat. It reads both forms, and forces the newer one."""
 
     special_texts: ClassVar[Collection[str]] = MistralList.special_texts
+    begin: ClassVar[str | None] = CALLS
 
     def read(self, source: Source, functions: Functions) -> Reading[None]:
         """See CallFormat."""
         return MistralList().read(source, functions)
 
-    def forced(self, functions: Functions, lark: Lark, *, parallel: bool) -> str:
+    def rules(self, functions: Functions, lark: Lark, *, lead: str, parallel: bool) -> str:
         """See CallFormat."""
 
         def call(name: str, arguments: str) -> str:
-            return f"{lark.mark(CALLS)} {lark.text(name)} {lark.mark(ARGS)} {arguments}"
+            return f"{lark.text(name)} {lark.mark(ARGS)} {arguments}"
 
-        return rules_of_calls(functions, call, lark, between="" if parallel else None)
+        between = lark.mark(CALLS) if parallel else None
+        return rules_of_calls(functions, call, lark, lead=lead, between=between)
 
 
 def _calls(source: Source) -> Reading[bool]:

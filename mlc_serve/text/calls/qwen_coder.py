@@ -38,16 +38,17 @@ class QwenCoder:
     """A CallFormat."""
 
     special_texts: ClassVar[Collection[str]] = (START_TAG, END_TAG)
+    begin: ClassVar[str | None] = START_TAG
 
     def read(self, source: Source, functions: Functions) -> Reading[None]:
         """See CallFormat. JSON between the tags, as Qwen2.5 writes it, is read, too."""
         return marked_calls(source, START_TAG, lambda: _calls(source, functions))
 
-    def forced(self, functions: Functions, lark: Lark, *, parallel: bool) -> str:
+    def rules(self, functions: Functions, lark: Lark, *, lead: str, parallel: bool) -> str:
         """See CallFormat."""
-        further = f"({lark.text(chr(10))} call)*" if parallel else ""
+        further = f"({lark.text(chr(10))} {lark.mark(START_TAG)} call)*" if parallel else ""
         names = [f"call_{number}" for number in range(len(functions))]
-        lines = [f"calls: call {further}", f"call: {' | '.join(names)}"]
+        lines = [f"calls: {lead} call {further}", f"call: {' | '.join(names)}"]
         for name, (function, schema) in zip(names, functions.items(), strict=True):
             lines += _rules_of_function(name, function, schema, lark)
         return "\n".join(lines) + "\n"
@@ -61,7 +62,7 @@ def _rules_of_function(rule: str, function: str, schema: Mapping[str, Any], lark
         parameter = f"{rule}_{next(numbers)}"
         expressions.append(parameter if name in required else f"{parameter}?")
         rules.append(f"{parameter}: {_parameter(name, declared, schema, lark, rule=parameter)}")
-    begin = f"{lark.mark(START_TAG)} {lark.text(chr(10) + _FUNCTION + function + '>' + chr(10))}"
+    begin = lark.text(f"\n{_FUNCTION}{function}>\n")
     end = f"{lark.text(_END_OF_FUNCTION + chr(10))} {lark.mark(END_TAG)}"
     yield f"{rule}: {begin} {' '.join(expressions)} {end}"
     for line in rules:

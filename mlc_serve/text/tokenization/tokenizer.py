@@ -112,6 +112,10 @@ class Tokenizer:
         """Return the fewest tokens that a text of this length can have, given the longest entry."""
         return -(-num_characters // self._most_characters)
 
+    def longest_text(self, num_tokens: int) -> int:
+        """Return the most characters that useful text of so many tokens has, given the longest entry."""
+        return num_tokens * self._most_characters
+
     def decode(self, token_ids: Iterable[int], *, shows_special: bool = False) -> str:
         """Return the text of a whole sequence, without special tokens or with their names.
 

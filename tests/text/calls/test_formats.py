@@ -158,7 +158,9 @@ def accepts(name: str, tokenizer: tokenizers.Tokenizer, answer: str, *, parallel
         for token_id, token in tokenizer.get_added_tokens_decoder().items()
         if token.special
     }
-    rules = FORMATS[name].forced(FUNCTIONS, Lark(special), parallel=parallel)
+    calls, lark = FORMATS[name], Lark(special)
+    lead = "" if calls.begin is None else lark.mark(calls.begin)
+    rules = calls.rules(FUNCTIONS, lark, lead=lead, parallel=parallel)
     tokens = llguidance.LLTokenizer(tokenizer.to_str(), eos_token=special["</s>"])
     matcher = llguidance.LLMatcher(tokens, "start: calls\n" + rules)
     assert not matcher.get_error()

@@ -228,6 +228,31 @@ def ragged_prefill_attention(heads: Heads, dtype: str, unit: FloatUnit) -> tirx.
     return attention
 
 
+def encoder_attention(heads: Heads, unit: FloatUnit) -> tirx.PrimFunc:
+    """All tokens of a batch over all tokens of their own sequence, which is rows first_rows[b] to before
+    first_rows[b + 1].
+
+    Q, K and V `(s, h, d)` -> `(s, h, d)`, and log2 weights `(s, h)`, all float32.
+    """
+    all_tasks = _all_tasks_macro(RaggedKeys(heads, "float32", unit), "float32")
+
+    @T.prim_func(s_tir=True, private=True)
+    def attention(q: T.handle, k: T.handle, v: T.handle, first_rows: T.handle, out: T.handle, lse: T.handle):
+        T.func_attr({"tirx.noalias": True, "op_pattern": 8, "tirx.is_scheduled": True})
+        num_bounds = T.int32()
+        num_rows = T.int32()
+        Q = T.match_buffer(q, (num_rows, heads.num_q, heads.dim), "float32")
+        K = T.match_buffer(k, (num_rows, heads.num_kv, heads.dim), "float32")
+        V = T.match_buffer(v, (num_rows, heads.num_kv, heads.dim), "float32")
+        bounds = match_int32(first_rows, num_bounds)
+        O = T.match_buffer(out, (num_rows, heads.num_q, heads.dim), "float32")
+        L = T.match_buffer(lse, (num_rows, heads.num_q), "float32")
+        scale = T.float32(heads.dim**-0.5 * math.log2(math.e))
+        all_tasks(Batch(Q, K, V, O, L, bounds, bounds, num_bounds - 1, T.int32(0), scale))
+
+    return attention
+
+
 def paged_prefill_attention(
     heads: Heads, dtype: str, unit: FloatUnit, *, window: int | None = None
 ) -> tirx.PrimFunc:

@@ -46,3 +46,24 @@ def pairs_embedding(num_rows: int, width: int) -> tirx.PrimFunc:
                     Y[i, k] = T.Cast("float32", W[I[i] // LANES, k // 2, I[i] % LANES * 2 + k % 2])
 
     return embedding
+
+
+def position_embedding(num_positions: int, num_types: int, width: int) -> tirx.PrimFunc:
+    """Positions `(s,)` int32, and row-major tables of positions and of token types -> the embedding of each
+    position plus that of type 0, `(s, width)`, float32.
+    """
+
+    @T.prim_func(s_tir=True, private=True)
+    def embedding(positions: T.handle, table: T.handle, types: T.handle, y: T.handle):
+        T.func_attr({"tirx.noalias": True, "op_pattern": 8})
+        num_rows = T.int64()
+        I = T.match_buffer(positions, (num_rows,), "int32")
+        W = T.match_buffer(table, (num_positions, width), "float32")
+        Z = T.match_buffer(types, (num_types, width), "float32")
+        Y = T.match_buffer(y, (num_rows, width), "float32")
+        with T.sblock("root"):
+            for i in T.parallel(num_rows):
+                for k in T.serial(width):
+                    Y[i, k] = W[I[i], k] + Z[0, k]
+
+    return embedding

@@ -13,7 +13,11 @@ from mlc_serve.compiler.features import has
 from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.page_run import MASKED
 from mlc_serve.compiler.kernels.cpu.attention.pages import append_pages
-from mlc_serve.compiler.kernels.cpu.attention.prefill import paged_prefill_attention, ragged_prefill_attention
+from mlc_serve.compiler.kernels.cpu.attention.prefill import (
+    encoder_attention,
+    paged_prefill_attention,
+    ragged_prefill_attention,
+)
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.target import target_for
 from tests.compiler.kernels.cpu.attention.reference import attend, indptr, paged_keys
@@ -59,6 +63,20 @@ def test_new_tokens_attend_to_those_before_them(
             rows = slice(begin, end)
             expected = attend(q[rows], k[rows], v[rows], causal=causal)
             check((out[rows], lse[rows]), expected, v[rows], unit, part)
+
+
+@pytest.mark.parametrize("unit", [AVX2, AVX512])
+def test_tokens_of_an_encoder_see_all_of_their_sequence(build: Callable[..., Any], unit: FloatUnit) -> None:
+    """Those after a token count as well, and those of other sequences do not."""
+    heads, first = Heads(3, 3, 32), indptr(NEW_LENGTHS)
+    q, k, v = np.random.default_rng(0).standard_normal((3, first[-1], 3, 32)).astype(np.float32)
+    out, lse = np.full_like(q, np.nan), np.full((first[-1], 3), np.nan, np.float32)
+
+    build(encoder_attention(heads, unit))(q, k, v, first, out, lse)
+
+    for begin, end in pairwise(first):
+        rows = slice(begin, end)
+        check((out[rows], lse[rows]), attend(q[rows], k[rows], v[rows], causal=False), v[rows], unit, 2e-6)
 
 
 @pytest.mark.parametrize(("dtype", "unit", "part"), KINDS)
