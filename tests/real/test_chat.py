@@ -117,12 +117,16 @@ def test_an_answer_in_a_form_is_sensible(server: str, request: pytest.FixtureReq
 def test_a_forced_call_is_valid(usual: openai.OpenAI, choice: Any) -> None:
     """A model that never learned to call tools calls one if it must, with arguments that fit the schema."""
     reply = ask(
-        usual, "What is the weather in Oslo, in celsius?", tools=[WEATHER], tool_choice=choice, max_tokens=128
+        usual,
+        "What is the weather in Oslo, in celsius?",
+        tools=[WEATHER],
+        tool_choice=choice,
+        parallel_tool_calls=False,  # it would call again and again
     )
-    assert reply.finish_reason == "tool_calls"
-    for call in reply.message.tool_calls:
-        assert call.function.name == "get_weather"
-        Place.model_validate_json(call.function.arguments)
+    (call,) = reply.message.tool_calls
+    assert call.function.name == "get_weather"
+    assert Place.model_validate_json(call.function.arguments) == Place(city="Oslo", unit=Unit.CELSIUS)
+    assert (reply.message.content, reply.finish_reason) == (None, "tool_calls")
 
 
 def test_tools_do_not_disturb_a_plain_question(exact: openai.OpenAI) -> None:
