@@ -26,9 +26,9 @@ FORMAT = {"type": "json_schema", "json_schema": {"name": "thing", "schema": SCHE
 HI = [{"role": "user", "content": "hi"}]
 
 
-def is_thing(text: str) -> bool:
+def is_thing(text: str | None) -> bool:
     """Return whether a text follows the schema."""
-    thing = json.loads(text)
+    thing = json.loads(text or "null")
     return [*thing] == ["name", "size"] and thing["size"] in ("small", "large")
 
 

@@ -17,7 +17,8 @@ from mlc_serve.protocol.messages import (
     Message,
     Tool,
 )
-from mlc_serve.protocol.openai import ChatCompletionRequest, CompletionRequest, ResponseFormat, StreamOptions
+from mlc_serve.protocol.openai import ChatCompletionRequest, CompletionRequest, StreamOptions
+from mlc_serve.protocol.output_form import ResponseFormat
 from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
 from mlc_serve.protocol.unknown_fields import MAX_NAMES, UnknownFields
 
