@@ -6,6 +6,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TEST_INSTALLED := $(VENV)/.installed-test
+REAL_INSTALLED := $(VENV)/.installed-real
 DEV_INSTALLED := $(VENV)/.installed-dev
 # Some clients work with an older release of OpenAI's SDK only.
 CLIENTS_VENV ?= .venv-openai-2
@@ -17,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loads
 NODE_MISSING := echo "node (20.19 or newer) is not installed: the page's tests are skipped"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast test-clients lint format coverage bench ui ui-test clean
+.PHONY: help serve test test-fast test-clients test-real lint format coverage bench ui ui-test clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +35,10 @@ test-clients: $(CLIENTS_INSTALLED) ## Test the clients that need an environment 
 
 test-fast: $(TEST_INSTALLED) ## Run the tests that need no compiler, PyTorch or browser, in less than a minute
 	$(PYTEST) -p tests.fast $(ARGS)
+
+test-real: $(REAL_INSTALLED) ## Test with real models, which are downloaded into the cache the first time (180 MB)
+	$(BIN)/python scripts/real_models.py
+	$(BIN)/python -m pytest tests/real $(ARGS)
 
 lint: $(DEV_INSTALLED) ## Check style, format (ruff) and types (mypy)
 	$(BIN)/ruff check $(SOURCES)
@@ -73,6 +78,10 @@ $(INSTALLED): pyproject.toml | $(BIN)/python
 $(TEST_INSTALLED): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@ $(INSTALLED)
+
+$(REAL_INSTALLED): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[real]'
+	touch $@ $(TEST_INSTALLED) $(INSTALLED)
 
 $(DEV_INSTALLED): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'

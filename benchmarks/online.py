@@ -37,7 +37,7 @@ def main() -> None:
 
 
 @contextmanager
-def server(settings: Settings, url: str | None = None) -> Iterator[str]:
+def server(settings: Settings, url: str | None = None, *, enable_debug: bool = False) -> Iterator[str]:
     """The address of a server: `url`, or that of a server that runs while the context is open."""
     if url is not None:
         yield url
@@ -46,7 +46,7 @@ def server(settings: Settings, url: str | None = None) -> Iterator[str]:
         port = probe.getsockname()[1]
     config = settings.engine_config()
     with PopenServer(
-        settings.model, settings.device, engine_config=config, enable_debug=False, port=port
+        settings.model, settings.device, engine_config=config, enable_debug=enable_debug, port=port
     ) as started:
         yield started.base_url
 

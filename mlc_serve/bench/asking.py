@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from mlc_serve.api.async_engine import AsyncMLCEngine
@@ -25,16 +25,21 @@ def ask_engine(engine: AsyncMLCEngine, max_tokens: int) -> Ask:
 
 
 def ask_server(
-    client: EventClient, max_tokens: int, model: str | None = None, path: str = "/v1/completions"
+    client: EventClient,
+    max_tokens: int,
+    model: str | None = None,
+    path: str = "/v1/completions",
+    fields: Mapping[str, object] | None = None,
 ) -> Ask:
     """Ask an OpenAI-compatible server for exactly `max_tokens` greedy tokens that continue a prompt.
 
-    `model` names the model that answers; it is not needed if the server has only one.
+    `model` names the model that answers; it is not needed if the server has only one. `fields` are further
+    fields of the request, which may end the output earlier.
     """
-    fields = {**_streamed(max_tokens), **({"model": model} if model else {})}
+    sent = {**_streamed(max_tokens), **({"model": model} if model else {}), **(fields or {})}
 
     def ask(prompt: Prompt) -> AsyncIterator[int]:
-        return _asked(client, path, {**fields, "prompt": list(prompt)})
+        return _asked(client, path, {**sent, "prompt": list(prompt)})
 
     return ask
 

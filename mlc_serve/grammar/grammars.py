@@ -140,7 +140,7 @@ def _schema_part(grammar: Grammar) -> dict[str, Any]:
     layout: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
     if grammar.whitespace is not None:
         layout = {"whitespace_pattern": grammar.whitespace}
-    options = {**layout, "lenient": True}  # see _fault
+    options: Any = {**layout, "lenient": True}  # see _fault
     source = llguidance.LLMatcher.grammar_from_json_schema(grammar.text, overrides=options)
     return {"json_schema": json.loads(source)["grammars"][0]["json_schema"]}
 

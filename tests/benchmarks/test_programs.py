@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 
 import pytest
 
-from benchmarks import fairness, http_overhead, offline, online
+from benchmarks import fairness, http_overhead, offline, online, structured_output
 from benchmarks.setup import Settings
+from mlc_serve.bench.closed_loop import NoMeasureError, Record
 from mlc_serve.demo import demo_model_path
 
 SETTINGS = Settings(str(demo_model_path()), "cpu", None, (2,), prompt_tokens=16, max_tokens=8, runs=1)
@@ -47,7 +49,27 @@ def test_a_server_that_is_given_is_left_alone() -> None:
         assert url == "http://example.invalid"
 
 
-@pytest.mark.parametrize("program", [offline, online, http_overhead])
+def test_structured_output_is_measured_beside_other_output() -> None:
+    """Lists and free texts are equally long, forms end by themselves, and ratios are those of the medians."""
+    settings = replace(SETTINGS, max_tokens=256)
+    with online.server(settings, enable_debug=True) as url:
+        costs, gains = asyncio.run(structured_output.measure(settings, url))
+    assert costs["answer"] == costs["beside_answer"] == 256
+    assert 0 < float(str(gains["answer"])) < 256
+    assert costs["tokens_ratio"] == pytest.approx(costs["requests_ratio"])
+    rate, beside = (float(str(gains[name])) for name in ("requests_per_s", "beside_requests_per_s"))
+    assert gains["requests_ratio"] == rate / beside
+
+
+@pytest.mark.parametrize(("fills", "advice"), [(True, "lower"), (False, "higher")])
+def test_answers_that_end_in_another_way_are_not_measured(fills: bool, advice: str) -> None:
+    """The error says how to choose --max-tokens."""
+    num_tokens = 3 if fills else 4
+    with pytest.raises(NoMeasureError, match=f"--max-tokens must be {advice}"):
+        structured_output.check_lengths([Record(0.0, [(1.0, num_tokens)])], 4, fills=fills)
+
+
+@pytest.mark.parametrize("program", [offline, online, http_overhead, structured_output])
 def test_programs_explain_themselves(
     program: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -102,7 +102,7 @@ def test_a_forced_name_of_a_control_token_stays_text(grammars: Grammars) -> None
 
 @pytest.mark.parametrize("within", [{"type": "string"}, {"enum": ["a", "b"]}])
 def test_an_unknown_format_is_an_annotation(grammars: Grammars, within: dict[str, Any]) -> None:
-    """A format that can't be enforced changes nothing, while a keyword beside it that can't is still refused."""
+    """A format that can't be enforced changes nothing; a keyword beside it that can't is still refused."""
     follower = constraint(grammars, Grammar.of_schema({**within, "format": "path"}, "p"))
     assert bytes(follower.forced()) == b'"'
     with pytest.raises(InvalidRequestError, match="not"):

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# The layout of json.dumps, in which models see calls in their prompts. What can't be enforced becomes a warning,
-# which grammar.Grammars refuses unless it is of a format.
+# The layout of json.dumps, in which models see calls in their prompts. What can't be enforced becomes a
+# warning, and grammar.Grammars refuses all but those of formats.
 _LAYOUT = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False, "lenient": True}
 
 
