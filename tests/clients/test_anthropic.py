@@ -7,6 +7,7 @@ from typing import Any
 
 import anthropic
 import pytest
+from pydantic import BaseModel
 
 from mlc_serve.testing import replay
 from tests.e2e.live_server import live_server
@@ -22,6 +23,14 @@ TOOLS: Any = [
         "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
     }
 ]
+
+
+class Capital(BaseModel):
+    """The capital of a country."""
+
+    capital: str
+
+
 CALL = b'Let me see.<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>'
 
 
@@ -103,6 +112,35 @@ def test_a_tool_is_called_and_answered() -> None:
         ]
         again = client.messages.create(**{**asked, "messages": history})
     assert again.role == "assistant"
+
+
+@pytest.mark.client("anthropic", "beta.messages.tool_runner with beta_tool")
+def test_the_runner_of_tools(demo_server: str) -> None:
+    """The SDK's runner first asks for a thread; when that is refused it sends all messages, and goes on."""
+
+    @anthropic.beta_tool
+    def get_weather(city: str) -> str:
+        """Get the current weather in a city"""
+        return f"{city}: sunny, 21 degrees"
+
+    question: Any = [{"role": "user", "content": "What is the weather in Paris?"}]
+    with anthropic.Anthropic(base_url=demo_server, api_key="any", max_retries=0) as client:
+        called, told = client.beta.messages.tool_runner(
+            model="demo", max_tokens=100, tools=[get_weather], messages=question
+        )
+    assert called.content[0].input == {"city": "Paris"}
+    assert told.content[0].text
+
+
+@pytest.mark.client("anthropic", "messages.parse")
+def test_a_parsed_message(demo_server: str) -> None:
+    """The SDK makes an object of the message."""
+    question: Any = [{"role": "user", "content": "What is the capital of France? Answer as JSON."}]
+    with anthropic.Anthropic(base_url=demo_server, api_key="any", max_retries=0) as client:
+        message = client.messages.parse(
+            model="demo", max_tokens=100, messages=question, output_format=Capital
+        )
+    assert isinstance(message.parsed_output, Capital)
 
 
 @pytest.mark.client("anthropic", "beta.messages.create")

@@ -11,6 +11,8 @@ from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 
 PACKAGE = "langchain-openai"
+# It warns of the object that it has made of a streamed reply itself.
+pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 
 
 @tool
@@ -80,7 +82,9 @@ def test_a_streamed_call(model: ChatOpenAI) -> None:
     assert (call["name"], call["args"]) == ("get_weather", {"city": "Paris"})
 
 
-@pytest.mark.client(PACKAGE, "ChatOpenAI.with_structured_output, json_schema, function_calling, json_mode")
+@pytest.mark.client(
+    PACKAGE, "ChatOpenAI.with_structured_output, json_schema, function_calling, json_mode, streamed as well"
+)
 @pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
 @pytest.mark.parametrize("strict", [None, True])
 def test_structured_output(
@@ -89,8 +93,11 @@ def test_structured_output(
     """A reply is an object of the class that was asked for."""
     given = {} if strict is None or method == "json_mode" else {"strict": strict}
     structured = model.with_structured_output(Capital, method=method, **given)
-    reply = structured.invoke("What is the capital of France? Answer as JSON.")
+    question = "What is the capital of France? Answer as JSON."
+    reply = structured.invoke(question)
     assert isinstance(reply, Capital)
+    *_, streamed = structured.stream(question)
+    assert streamed == reply
 
 
 @pytest.mark.client(PACKAGE, "ChatOpenAI(use_responses_api=True), with tools")

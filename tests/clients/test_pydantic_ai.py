@@ -64,6 +64,15 @@ async def test_a_tool_loop(model: Model) -> None:
     assert result.output
 
 
+@pytest.mark.client(PACKAGE, "Agent.run_stream with output_type")
+@pytest.mark.parametrize("form", [Capital, NativeOutput(Capital)])
+async def test_a_streamed_object(model: Model, form: Any) -> None:
+    """A streamed run ends with the object."""
+    agent = Agent(model, output_type=form, model_settings={"temperature": 0})
+    async with agent.run_stream("What is the capital of France? Answer as JSON.") as result:
+        assert isinstance(await result.get_output(), Capital)
+
+
 @pytest.mark.client(PACKAGE, "Agent with output_type as a class, ToolOutput, NativeOutput and PromptedOutput")
 @pytest.mark.parametrize(
     "form", [Capital, ToolOutput(Capital), NativeOutput(Capital), PromptedOutput(Capital)]

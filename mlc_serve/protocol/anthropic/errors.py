@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from mlc_serve.errors import ContextLengthError, RequestError
 from mlc_serve.protocol.replies import Reply
@@ -18,11 +18,21 @@ _TYPES = {
 }
 
 
+class ThreadRefusal(Reply):
+    """Tells clients that they have to send all messages of a conversation: no request may have the field
+    `thread`. Anthropic's SDK, whose runner of tools tries one first, then goes on without.
+    """
+
+    error_code: Literal["thread_unsupported_request"]
+    unsupported: list[str]
+
+
 class AnthropicErrorDetail(Reply):
     """What went wrong; an invalid field is named in the message."""
 
     type: str
     message: str
+    details: ThreadRefusal | None = None
 
 
 class AnthropicErrorReply(Reply):
@@ -33,9 +43,13 @@ class AnthropicErrorReply(Reply):
     request_id: str | None
 
 
+_NO_THREADS = ThreadRefusal(error_code="thread_unsupported_request", unsupported=["thread"])
+
+
 def anthropic_error(error: RequestError, request_id: str | None) -> AnthropicErrorReply:
     """Return the reply for an error."""
-    detail = AnthropicErrorDetail(type=_type_of(error), message=_message_of(error))
+    details: dict[str, Any] = {"details": _NO_THREADS} if error.param == "thread" else {}
+    detail = AnthropicErrorDetail(type=_type_of(error), message=_message_of(error), **details)
     return AnthropicErrorReply(type="error", error=detail, request_id=request_id)
 
 

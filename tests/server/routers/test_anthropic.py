@@ -159,6 +159,15 @@ async def test_errors_have_anthropics_form(
     assert told["request_id"] == reply.headers["request-id"] == reply.headers["x-request-id"]
 
 
+async def test_a_thread_is_refused_so_that_clients_go_on_without(client: httpx.AsyncClient) -> None:
+    """The refusal of `thread` has the details by which Anthropic's SDK sends all messages instead."""
+    reply = await client.post(PATH, json={**BODY, "thread": {"type": "create"}})
+    assert (reply.status_code, reply.json()["error"]["details"]) == (
+        400,
+        {"error_code": "thread_unsupported_request", "unsupported": ["thread"]},
+    )
+
+
 async def test_layers_refuse_in_anthropics_form(make_client: MakeClient, engine: AsyncMLCEngine) -> None:
     """So do the API key's check, a full queue, and a method that is not allowed; other paths don't."""
     async with make_client(api_keys=["secret"]) as client:
