@@ -32,8 +32,8 @@ from mlc_serve.server.middleware.request_id import request_id
 
 logger = logging.getLogger(__name__)
 
-# A full queue moves on within a second, and a server that shuts down is replaced within a few.
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+# A full queue moves on within a second, and a server that shuts down is replaced within a few.
 _RETRY_AFTER_SECONDS = {429: 1, 503: 5}
 # The client that could read this reply is gone. The status, which nginx uses as well, is for the log.
 _CLIENT_CLOSED_REQUEST = 499
