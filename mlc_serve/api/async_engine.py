@@ -149,10 +149,10 @@ class AsyncMLCEngine:
         """Return whether there is an endpoint or an operation for this kind of request."""
         return kind in self._endpoints
 
-    def operation(self, kind: type[Any]) -> NoReturn:
+    def operation(self, kind: type[Any]) -> NoReturn:  # noqa: ARG002 - the protocol has it
         """Raise UnsupportedFieldError, since the model only generates text."""
         raise UnsupportedFieldError(
-            f"The model {self.name!r} generates text; it takes no {kind.__name__}.", "model"
+            f"The model {self.name!r} generates text; it makes no embeddings, rankings or scores.", "model"
         )
 
     @contextmanager

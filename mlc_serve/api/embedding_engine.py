@@ -110,10 +110,10 @@ class AsyncEmbeddingEngine:
         """Return whether there is an operation for this kind of request."""
         return kind in self._operations
 
-    def endpoint(self, kind: type[Any]) -> NoReturn:
+    def endpoint(self, kind: type[Any]) -> NoReturn:  # noqa: ARG002 - the protocol has it
         """Raise UnsupportedFieldError, since the model generates no text."""
         raise UnsupportedFieldError(
-            f"The model {self.name!r} makes embeddings; it takes no {kind.__name__}.", "model"
+            f"The model {self.name!r} makes embeddings; it generates no text.", "model"
         )
 
     def operation(self, kind: type[Any]) -> Operation[Any, Any]:

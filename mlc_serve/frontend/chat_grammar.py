@@ -42,7 +42,7 @@ def _rules_of_calls(
     request: ChatCompletionRequest, calls: CallFormat, lark: Lark, *, has_form: bool
 ) -> str | None:
     """Return rules of which `answer` is the first, or None if calls need no grammar."""
-    parallel = request.parallel_tool_calls
+    parallel = request.parallel_tool_calls and not request.names_function
     mark = "" if calls.begin is None else lark.mark(calls.begin)
     if request.forces_call:
         return "answer: calls\n" + calls.rules(called_functions(request), lark, lead=mark, parallel=parallel)

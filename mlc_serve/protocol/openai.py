@@ -294,6 +294,12 @@ class ChatCompletionRequest(GenerationRequest):
         return self.tool_choice == "required"
 
     @property
+    def names_function(self) -> bool:
+        """Whether the model must call one certain function, which it then does once."""
+        choice = self.tool_choice
+        return isinstance(choice, ChosenTools) and choice.must_call and len(choice.names) == 1
+
+    @property
     def reasoning_limit(self) -> int | None:
         """The most tokens of reasoning, under whichever name the limit was sent."""
         if self.max_reasoning_tokens is None:

@@ -14,6 +14,14 @@ from mlc_serve.protocol.errors import ErrorReply
 from mlc_serve.protocol.replies import Reply
 from mlc_serve.protocol.request_part import RequestPart
 
+# The events of a stream whose data is an object with the event's name as its `type`.
+NAMED_EVENTS: dict[str, Any] = {
+    "schema": {
+        "type": "object",
+        "description": "Events. The data is an object whose `type` is the event's name.",
+        "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    }
+}
 # Any path may answer with these statuses, since the layers in front of the paths do.
 ANYWHERE = (400, 401, 405, 408, 413, 421, 431, 500, 503)
 _COMPONENTS = "#/components/schemas/{model}"

@@ -14,6 +14,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlc_serve.errors import (
@@ -31,6 +32,7 @@ from mlc_serve.server.middleware.request_id import request_id
 
 logger = logging.getLogger(__name__)
 
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # A full queue moves on within a second, and a server that shuts down is replaced within a few.
 _RETRY_AFTER_SECONDS = {429: 1, 503: 5}
 # The client that could read this reply is gone. The status, which nginx uses as well, is for the log.
@@ -73,9 +75,20 @@ async def _refused(request: Request, error: RequestError) -> Response:
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
-    if headers.get("Allow") == "GET":
-        headers["Allow"] = "GET, HEAD"  # every path that answers GET answers HEAD
+    if "Allow" in headers:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
     return error_response(_as_request_error(request, error), headers, path=request.scope["path"])
+
+
+def _methods(request: Request) -> set[str]:
+    """Return the methods that the path supports. The error knows only those of one of its routes."""
+    methods = {method for method in _METHODS if _is_supported(request, method)}
+    return methods | ({"HEAD"} if "GET" in methods else set())  # every path that answers GET answers HEAD
+
+
+def _is_supported(request: Request, method: str) -> bool:
+    scope = {**request.scope, "method": method}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
 
 def _as_request_error(request: Request, error: HTTPException) -> RequestError:

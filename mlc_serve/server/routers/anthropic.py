@@ -29,21 +29,14 @@ from mlc_serve.protocol.anthropic.request import CountTokensRequest, MessagesReq
 from mlc_serve.protocol.reply_stream import ReplyStream, TextPart
 from mlc_serve.protocol.text_frame import TextFrame
 from mlc_serve.server.answering import UntilSent, answer
-from mlc_serve.server.documentation import ANYWHERE, refuses_with, takes
+from mlc_serve.server.documentation import ANYWHERE, NAMED_EVENTS, refuses_with, takes
 from mlc_serve.server.middleware.request_id import request_id
 from mlc_serve.server.middleware.request_log import RequestRecord, record_of
 from mlc_serve.server.serving import serving_of
 from mlc_serve.server.sse import EventForm, event
 
-_STREAM = {
-    "schema": {
-        "type": "object",
-        "description": "Events. The data is an object whose `type` is the event's name.",
-        "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
-    }
-}
 _REPLIES: dict[int | str, dict[str, Any]] = {
-    200: {"model": MessageReply, "content": {"text/event-stream": _STREAM}}
+    200: {"model": MessageReply, "content": {"text/event-stream": NAMED_EVENTS}}
 }
 
 router = APIRouter(

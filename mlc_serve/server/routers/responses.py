@@ -25,7 +25,7 @@ from mlc_serve.protocol.responses.request import ResponseRequest
 from mlc_serve.protocol.responses.whole_response import WholeResponse
 from mlc_serve.server.answering import UntilSent
 from mlc_serve.server.disconnect import unless_disconnected
-from mlc_serve.server.documentation import refuses_with, takes
+from mlc_serve.server.documentation import NAMED_EVENTS, refuses_with, takes
 from mlc_serve.server.middleware.auth import key_name
 from mlc_serve.server.middleware.errors import error_json
 from mlc_serve.server.middleware.request_log import RequestRecord, record_of
@@ -37,7 +37,6 @@ router = APIRouter(prefix="/v1/responses", tags=["responses"])
 
 _JSON = "application/json"
 _EVENT_FORM = replace(OPENAI_EVENTS, error=lambda error: event(error_json(error), "error"), end=b"")
-_STREAM = {"schema": {"type": "string", "description": "Events; see docs/api.md."}}
 # How many items a page has, unless the client says so, and at most.
 _PAGE, _LONGEST_PAGE = 20, 100
 
@@ -46,7 +45,7 @@ _PAGE, _LONGEST_PAGE = 20, 100
     "",
     openapi_extra=takes(ResponseRequest),
     responses={
-        200: {"model": Response, "content": {"text/event-stream": _STREAM}},
+        200: {"model": Response, "content": {"text/event-stream": NAMED_EVENTS}},
         **refuses_with(404, 429),
     },
 )

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+# Weak models repeat a call without end if they must call and may call again.
+MAX_FURTHER_CALLS = 15
 # The layout of json.dumps, in which models see calls in their prompts. What can't be enforced becomes a
 # warning, and grammar.Grammars refuses all but those of formats.
 _LAYOUT = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False, "lenient": True}
@@ -60,7 +62,7 @@ def rules_of_calls(
 
     `call` gets a function's name and the rule of its arguments, and returns the expression of a call.
     """
-    further = "" if between is None else f"({between} call)*"
+    further = "" if between is None else f"({between} call){{0,{MAX_FURTHER_CALLS}}}"
     names = [f"call_{number}" for number in range(len(functions))]
     lines = [f"calls: {' '.join(filter(None, [lead, 'call', further, closing]))}"]
     lines.append(f"call: {' | '.join(names)}")

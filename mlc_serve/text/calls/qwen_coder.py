@@ -23,7 +23,7 @@ from mlc_serve.text.calls.call_format import Functions
 from mlc_serve.text.calls.hermes import END_TAG, START_TAG
 from mlc_serve.text.calls.json_calls import json_calls
 from mlc_serve.text.calls.json_copier import JsonCopier
-from mlc_serve.text.calls.lark import Lark
+from mlc_serve.text.calls.lark import MAX_FURTHER_CALLS, Lark
 from mlc_serve.text.calls.marked_calls import marked_calls
 from mlc_serve.text.calls.parts import CallArguments, CallEnd, CallStart
 from mlc_serve.text.calls.scan import Scan
@@ -46,7 +46,8 @@ class QwenCoder:
 
     def rules(self, functions: Functions, lark: Lark, *, lead: str, parallel: bool) -> str:
         """See CallFormat."""
-        further = f"({lark.text(chr(10))} {lark.mark(START_TAG)} call)*" if parallel else ""
+        again = f"({lark.text(chr(10))} {lark.mark(START_TAG)} call){{0,{MAX_FURTHER_CALLS}}}"
+        further = again if parallel else ""
         names = [f"call_{number}" for number in range(len(functions))]
         lines = [f"calls: {lead} call {further}", f"call: {' | '.join(names)}"]
         for name, (function, schema) in zip(names, functions.items(), strict=True):

@@ -65,6 +65,7 @@ async def test_a_models_name_may_end_in_a_slash(client: httpx.AsyncClient, conte
         ("POST", "/v1/models", "GET, HEAD"),
         ("DELETE", "/metrics", "GET, HEAD"),
         ("OPTIONS", "/health", "GET, HEAD"),
+        ("PUT", "/v1/responses/resp_1", "DELETE, GET, HEAD"),
     ],
 )
 async def test_a_refused_method_says_which_are_allowed(
