@@ -100,7 +100,7 @@ class Streams:
         streams = self._open
         try:
             await asyncio.wait_for(asyncio.gather(*(stream.closed.wait() for stream in streams)), timeout)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             self._fail_all(_shutting_down)
             for engine_id in self._streams:
                 self.loop.abort(engine_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import NamedTuple
 
 from mlc_serve.engine.backend import TokenLogprobs
@@ -17,7 +17,7 @@ from mlc_serve.engine.constraint import Constraint
 from mlc_serve.engine.sampling import Draw, SamplingParams
 
 
-class FinishReason(str, Enum):
+class FinishReason(StrEnum):
     """Why a request ended. Every accepted request ends with exactly one of these."""
 
     STOP = "stop"

@@ -9,7 +9,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TextIO
 
 from mlc_serve.supervisor.probe import base_url
@@ -85,7 +85,7 @@ class StatusLine(logging.StreamHandler[TextIO]):
     def _line(self) -> str:
         if self._status is None:
             return ""
-        text = describe(self._status, self._host, datetime.now(timezone.utc), scheme=self._scheme)
+        text = describe(self._status, self._host, datetime.now(UTC), scheme=self._scheme)
         return text[: shutil.get_terminal_size().columns - 1]
 
     def _change(self, text: str) -> str:

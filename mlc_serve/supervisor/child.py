@@ -85,7 +85,7 @@ class Child:
         """Wait as `wait` does, but for no longer than `seconds`. Return whether it has ended."""
         try:
             await asyncio.wait_for(self.wait(), seconds)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return False
         return True
 

@@ -112,7 +112,7 @@ class MLCServer:
         interval = supervision.ready_interval if interval is None else interval
         try:
             return await asyncio.wait_for(self.wait_ready(), attempts * interval)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             text = f"the server was not ready within {attempts} times {interval:g} s"
             raise SupervisionError(text) from None
 

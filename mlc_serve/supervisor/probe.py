@@ -30,9 +30,9 @@ async def fault_of(server: ServerConfig, port: int, path: str, timeout: float) -
     A server that asks for another key counts as serving. Proxies named by the environment are not used.
     """
     url = base_url(server.host, port, server.scheme) + path
-    headers = {"Connection": b"close"}
+    headers = {b"Connection": b"close"}
     if server.api_keys:
-        headers["Authorization"] = f"Bearer {server.api_keys[0]}".encode(errors="surrogateescape")
+        headers[b"Authorization"] = f"Bearer {server.api_keys[0]}".encode(errors="surrogateescape")
     try:
         async with httpx2.AsyncClient(timeout=timeout, trust_env=False, verify=_unverified()) as client:
             reply = await client.get(url, headers=headers)

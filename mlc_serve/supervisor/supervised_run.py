@@ -225,7 +225,7 @@ class SupervisedRun:
         self._tell(**_NO_PROCESS, error=reason)
         try:
             await asyncio.wait_for(self._wake.wait(), delay)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             self._num_restarts += 1
             return True
         return self._end(None)

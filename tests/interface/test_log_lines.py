@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -36,7 +36,7 @@ def read(line: str) -> dict[str, Any]:
 
 def test_a_record_is_an_object_in_one_line() -> None:
     """It has the time in UTC, level, logger and message, whatever the message contains, and no more."""
-    before = datetime.now(timezone.utc)
+    before = datetime.now(UTC)
     facts = read(formatter_for("json").format(record('two\nlines and "quotes" 语')))
     assert abs((datetime.fromisoformat(facts.pop("time")) - before).total_seconds()) < 60
     assert facts == {"level": "WARNING", "logger": "test", "message": 'two\nlines and "quotes" 语'}

@@ -11,10 +11,8 @@ so that the system can't reuse the group's number while somebody may still kill 
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from subprocess import DEVNULL, PIPE, Popen
 from typing import Any
@@ -76,10 +74,7 @@ def spawn_in_group(
 
 def _popen(command: Sequence[str], *, group: int, **settings: Any) -> Popen[bytes]:
     """Start a process in a process group; 0 is a new one. `settings` are Popen's."""
-    if sys.version_info >= (3, 11):
-        return Popen(command, process_group=group, **settings)
-    # Between fork and exec only system calls are safe, because other threads may hold locks. This is one.
-    return Popen(command, preexec_fn=functools.partial(os.setpgid, 0, group), **settings)  # noqa: PLW1509
+    return Popen(command, process_group=group, **settings)
 
 
 def _kill_group(leader: Popen[bytes]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any, ClassVar, TypeVar
 
@@ -160,7 +160,7 @@ def _model_card(context: ServerContext, name: str) -> dict[str, Any]:
         "max_model_len": served.context_length,
         "type": "model",
         "display_name": served.name,
-        "created_at": datetime.fromtimestamp(context.created, timezone.utc).isoformat(),
+        "created_at": datetime.fromtimestamp(context.created, UTC).isoformat(),
         "lifecycle": "active",
         "max_input_tokens": served.context_length,
         "max_tokens": served.context_length,

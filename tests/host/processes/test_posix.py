@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-import pytest
-
 from mlc_serve.host.processes import posix
 from tests.patience import PATIENCE
 from tests.supervisor.supervised import wait_gone
@@ -14,12 +12,9 @@ from tests.supervisor.supervised import wait_gone
 SLEEP = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]
 
 
-@pytest.mark.parametrize("version", [(3, 10), (3, 11)])
-def test_program_and_guard_are_one_group(monkeypatch: pytest.MonkeyPatch, version: tuple[int, int]) -> None:
-    """The guard leads it, on Python 3.10 as on later ones; releasing ends both."""
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "version_info", version)
-        tree = posix.spawn_in_group(SLEEP, os.environ)
+def test_program_and_guard_are_one_group() -> None:
+    """The guard leads it; releasing ends both."""
+    tree = posix.spawn_in_group(SLEEP, os.environ)
     program, guard = tree.process.pid, tree._guard.pid
     assert os.getpgid(program) == os.getpgid(guard) == guard
     assert os.getpgid(0) != guard
