@@ -23,8 +23,6 @@ from mlc_serve.protocol.openai import ChatCompletionRequest
 _TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 # The name of a JSON schema, which Anthropic's requests don't have.
 _SCHEMA_NAME = "output"
-# Limits the tokens of reasoning, if chat completions can.
-_REASONING_LIMIT = "max_reasoning_tokens"
 # Fields of chat completions, and what Anthropic's clients call them.
 _NAMES = (
     ("response_format.json_schema", "output_config.format"),
@@ -99,10 +97,11 @@ def _tool_choice(choice: MessagesToolChoice) -> dict[str, Any]:
 
 
 def _thinking(thinking: Thinking) -> dict[str, Any]:
-    """Return the fields that turn thinking on or off, and limit it where that is possible."""
-    is_limited = thinking.budget_tokens is not None and _REASONING_LIMIT in ChatCompletionRequest.model_fields
-    limit = {_REASONING_LIMIT: thinking.budget_tokens} if is_limited else {}
-    return {"chat_template_kwargs": {"enable_thinking": thinking.type != "disabled"}, **limit}
+    """Return the fields that turn thinking on or off, and limit it."""
+    return {
+        "chat_template_kwargs": {"enable_thinking": thinking.type != "disabled"},
+        "max_reasoning_tokens": thinking.budget_tokens,
+    }
 
 
 def _response_format(output_format: OutputFormat) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Thinking(RequestPart):
         description="Passed to the chat template as `enable_thinking`; by default the model decides."
     )
     budget_tokens: Annotated[int, Field(ge=1), AsInteger] | None = Field(
-        default=None, description="The most tokens of thinking, if the model's thinking can be limited."
+        default=None, description="The most tokens of thinking; then the model must go on to its answer."
     )
     display: Literal["summarized", "omitted"] = Field(
         default="summarized",

@@ -127,6 +127,13 @@ def test_parameters_keep_their_meaning() -> None:
     assert (function.name, function.description, function.parameters) == ("f", "Finds.", {"type": "object"})
 
 
+def test_a_budget_of_thinking_limits_the_reasoning() -> None:
+    """And thinking is asked for."""
+    request = chat(thinking={"type": "enabled", "budget_tokens": 1024})
+    assert request.reasoning_limit == 1024
+    assert request.chat_template_kwargs == {"enable_thinking": True}
+
+
 def test_what_is_counted_is_the_same_prompt() -> None:
     """The messages of both kinds of requests become the same messages."""
     fields: dict[str, Any] = {"messages": [HELLO], "system": "Be kind.", "tools": [TOOL], "max_tokens": 5}
