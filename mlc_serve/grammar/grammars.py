@@ -13,6 +13,7 @@ import llguidance
 from llguidance.gbnf_to_lark import any_to_lark
 
 from mlc_serve.errors import InvalidRequestError
+from mlc_serve.grammar.closed_schema import closed_schema
 from mlc_serve.grammar.constraint import GrammarConstraint
 from mlc_serve.grammar.fault_place import place_of_fault
 from mlc_serve.grammar.grammar import Grammar
@@ -141,7 +142,8 @@ def _schema_part(grammar: Grammar) -> dict[str, Any]:
     if grammar.whitespace is not None:
         layout = {"whitespace_pattern": grammar.whitespace}
     options: Any = {**layout, "lenient": True}  # see _fault
-    source = llguidance.LLMatcher.grammar_from_json_schema(grammar.text, overrides=options)
+    schema = json.dumps(closed_schema(json.loads(grammar.text)), ensure_ascii=False)
+    source = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=options)
     return {"json_schema": json.loads(source)["grammars"][0]["json_schema"]}
 
 
