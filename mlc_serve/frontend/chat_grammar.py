@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlc_serve.frontend.called_functions import called_functions, strict_functions
 from mlc_serve.frontend.output_grammar import output_grammar
 from mlc_serve.grammar import Grammar, closed_schema
@@ -71,9 +69,16 @@ def _constrained(request: ChatCompletionRequest) -> Functions:
 
 
 def _schemas(request: ChatCompletionRequest) -> tuple[Grammar, ...]:
-    """Return the schemas of the functions, by the fields that they come from."""
-    fields: dict[str, Any] = {tool.function.name: i for i, tool in enumerate(request.tools)}
+    """Return the schemas of the functions, by the fields that they come from. Those of functions that are
+    not strict are followed as far as they can be.
+    """
+    constrained = _constrained(request)
     return tuple(
-        Grammar.of_schema(schema, f"tools.{fields[name]}.function.parameters")
-        for name, schema in _constrained(request).items()
+        Grammar.of_schema(
+            constrained[tool.function.name],
+            f"tools.{position}.function.parameters",
+            is_lenient=not tool.function.strict,
+        )
+        for position, tool in enumerate(request.tools)
+        if tool.function.name in constrained
     )
