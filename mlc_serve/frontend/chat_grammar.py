@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlc_serve.frontend.called_functions import called_functions, strict_functions
 from mlc_serve.frontend.output_grammar import output_grammar
-from mlc_serve.grammar import Grammar
+from mlc_serve.grammar import Grammar, closed_schema
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.openai import ChatCompletionRequest
 from mlc_serve.text.calls.call_format import CallFormat, Functions
@@ -44,9 +42,9 @@ def _rules_of_calls(
     """Return rules of which `answer` is the first, or None if calls need no grammar."""
     parallel = request.parallel_tool_calls and not request.names_function
     mark = "" if calls.begin is None else lark.mark(calls.begin)
+    functions = {name: closed_schema(schema) for name, schema in _constrained(request).items()}
     if request.forces_call:
-        return "answer: calls\n" + calls.rules(called_functions(request), lark, lead=mark, parallel=parallel)
-    functions = strict_functions(request)
+        return "answer: calls\n" + calls.rules(functions, lark, lead=mark, parallel=parallel)
     if has_form and request.offered_tools:
         return "answer: @content | calls\n" + calls.rules(functions, lark, lead=mark, parallel=parallel)
     if calls.begin is None or not any(tool.function.strict for tool in request.offered_tools):
@@ -65,11 +63,22 @@ def _rules_of_reasoning(marks: ReasoningMarks, lark: Lark, *, is_open: bool) -> 
     return [f"thought: {begin} thoughts /\\s{{0,8}}/", lark.rule_of_text("thoughts", marks.end)]
 
 
+def _constrained(request: ChatCompletionRequest) -> Functions:
+    """Return the functions with the schemas that their arguments have to follow."""
+    return called_functions(request) if request.forces_call else strict_functions(request)
+
+
 def _schemas(request: ChatCompletionRequest) -> tuple[Grammar, ...]:
-    """Return the schemas of the functions, by the fields that they come from."""
-    constrained = called_functions(request) if request.forces_call else strict_functions(request)
-    fields: dict[str, Any] = {tool.function.name: i for i, tool in enumerate(request.tools)}
+    """Return the schemas of the functions, by the fields that they come from. Those of functions that are
+    not strict are followed as far as they can be.
+    """
+    constrained = _constrained(request)
     return tuple(
-        Grammar.of_schema(schema, f"tools.{fields[name]}.function.parameters")
-        for name, schema in constrained.items()
+        Grammar.of_schema(
+            constrained[tool.function.name],
+            f"tools.{position}.function.parameters",
+            is_lenient=not tool.function.strict,
+        )
+        for position, tool in enumerate(request.tools)
+        if tool.function.name in constrained
     )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-_MAPS = ("properties", "patternProperties", "$defs", "definitions")
-_LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
-_SCHEMAS = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
+from mlc_serve.grammar.subschemas import subschemas
+
 # What references lead to, wherever they are.
 _SHARED = ("$defs", "definitions")
 # Compiling this much JSON takes about two seconds.
@@ -24,7 +23,7 @@ def place_of_fault(schema: Any, fault: str, fault_of: Callable[[Any], str]) -> s
     shared = {name: schema[name] for name in _SHARED if isinstance(schema, Mapping) and name in schema}
     place, num_left = "", _MAX_CHARACTERS
     while True:
-        for step, part in _parts(schema):
+        for step, part in subschemas(schema):
             if not isinstance(part, Mapping):
                 continue
             alone = {**shared, **part}
@@ -36,16 +35,3 @@ def place_of_fault(schema: Any, fault: str, fault_of: Callable[[Any], str]) -> s
                 break
         else:
             return place
-
-
-def _parts(schema: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the schemas directly within a schema, each with its path."""
-    if not isinstance(schema, Mapping):
-        return
-    for name, value in schema.items():
-        if name in _MAPS and isinstance(value, Mapping):
-            yield from ((f"{name}.{key}", part) for key, part in value.items())
-        elif name in _LISTS and isinstance(value, list):
-            yield from ((f"{name}.{position}", part) for position, part in enumerate(value))
-        elif name in _SCHEMAS:
-            yield name, value

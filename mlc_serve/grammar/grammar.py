@@ -22,7 +22,8 @@ class Grammar:
     default the layout is that of Python's `json.dumps`.
 
     A server's grammar may refer to another one, `content`, by `@content`; `schemas` are the JSON schemas
-    within its text, from which a fault can be named by its field.
+    within its text. What can't be enforced is a fault of these parts, and named by their fields. `is_lenient`
+    says that keywords of a JSON schema that can't be enforced are ignored.
     """
 
     kind: Kind
@@ -30,7 +31,8 @@ class Grammar:
     param: str = field(compare=False)
     whitespace: str | None = None
     content: Grammar | None = None
-    schemas: tuple[Grammar, ...] = field(default=(), compare=False)
+    schemas: tuple[Grammar, ...] = ()
+    is_lenient: bool = False
 
     def __post_init__(self) -> None:
         if len(self.text) > MAX_CHARACTERS:
@@ -39,10 +41,18 @@ class Grammar:
                 self.param,
             )
 
+    @property
+    def parts(self) -> tuple[Grammar, ...]:
+        """The grammars that a server's grammar is made of."""
+        return self.schemas if self.content is None else (*self.schemas, self.content)
+
     @classmethod
-    def of_schema(cls, schema: Any, param: str, whitespace: str | None = None) -> Grammar:
+    def of_schema(
+        cls, schema: Any, param: str, whitespace: str | None = None, *, is_lenient: bool = False
+    ) -> Grammar:
         """Return the grammar of the JSON values that a schema describes."""
-        return cls("json_schema", json.dumps(schema, ensure_ascii=False), param, whitespace)
+        text = json.dumps(schema, ensure_ascii=False)
+        return cls("json_schema", text, param, whitespace, is_lenient=is_lenient)
 
     @classmethod
     def of_choice(cls, texts: Sequence[str], param: str) -> Grammar:

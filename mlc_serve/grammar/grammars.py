@@ -13,6 +13,7 @@ import llguidance
 from llguidance.gbnf_to_lark import any_to_lark
 
 from mlc_serve.errors import InvalidRequestError
+from mlc_serve.grammar.closed_schema import closed_schema
 from mlc_serve.grammar.constraint import GrammarConstraint
 from mlc_serve.grammar.fault_place import place_of_fault
 from mlc_serve.grammar.grammar import Grammar
@@ -82,9 +83,7 @@ class Grammars:
             matcher = self._parsed(_source(grammar))
         except Exception as error:  # llguidance's converters raise plain exceptions, too
             raise _refused(grammar, str(error)) from error
-        fault = _fault(matcher)
-        if fault:
-            raise self._refused(grammar, fault)
+        self._check(grammar, matcher)
         probe = matcher.deep_copy()
         is_possible = any(probe.compute_bitmask())
         if probe.is_error():
@@ -96,30 +95,38 @@ class Grammars:
     def _parsed(self, source: str) -> llguidance.LLMatcher:
         return llguidance.LLMatcher(self._vocabulary.llguidance, source, log_level=0, limits=_LIMITS)
 
-    def _refused(self, grammar: Grammar, fault: str) -> InvalidRequestError:
-        """Return the error for a fault, with its place if it is in a JSON schema."""
-        for part in (*grammar.schemas, *filter(None, [grammar.content])):
-            fault_of_part = _fault(self._parsed(_source(part)))
-            if fault_of_part:
-                return self._refused(part, fault_of_part)
+    def _check(self, grammar: Grammar, matcher: llguidance.LLMatcher) -> None:
+        """Raise InvalidRequestError if a grammar has a fault, by the field of the part that has it."""
+        fault = _fault(matcher, is_lenient=grammar.is_lenient)
+        if not fault:
+            return
+        for part in grammar.parts:
+            if matcher.is_error() or not part.is_lenient:
+                self._check(part, self._parsed(_source(part)))
+        # What can't be enforced in a grammar of parts is in those that are lenient.
+        if matcher.is_error() or not grammar.parts:
+            raise _refused(grammar, fault, self._place(grammar, fault))
+
+    def _place(self, grammar: Grammar, fault: str) -> str:
+        """Return the path of a fault within a JSON schema, or an empty text."""
         if grammar.kind != "json_schema":
-            return _refused(grammar, fault)
+            return ""
 
         def fault_of(schema: Any) -> str:
             return _fault(self._parsed(_source(Grammar.of_schema(schema, "", grammar.whitespace))))
 
-        return _refused(grammar, fault, place_of_fault(json.loads(grammar.text), fault, fault_of))
+        return place_of_fault(json.loads(grammar.text), fault, fault_of)
 
 
-def _fault(matcher: llguidance.LLMatcher) -> str:
-    """Return what is wrong with a grammar or can't be enforced, or an empty text.
+def _fault(matcher: llguidance.LLMatcher, *, is_lenient: bool = False) -> str:
+    """Return what is wrong with a grammar or, unless it is lenient, can't be enforced; or an empty text.
 
     A format that llguidance doesn't know is no fault: JSON Schema makes it an annotation. Tools that are made
     of Python's types have such formats, for example of paths and passwords.
     """
     if matcher.is_error():
         return matcher.get_error()
-    warnings = matcher.get_grammar_warnings()
+    warnings = () if is_lenient else matcher.get_grammar_warnings()
     return next((warning for warning in warnings if not warning.startswith("Unknown format")), "")
 
 
@@ -141,7 +148,8 @@ def _schema_part(grammar: Grammar) -> dict[str, Any]:
     if grammar.whitespace is not None:
         layout = {"whitespace_pattern": grammar.whitespace}
     options: Any = {**layout, "lenient": True}  # see _fault
-    source = llguidance.LLMatcher.grammar_from_json_schema(grammar.text, overrides=options)
+    schema = json.dumps(closed_schema(json.loads(grammar.text)), ensure_ascii=False)
+    source = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=options)
     return {"json_schema": json.loads(source)["grammars"][0]["json_schema"]}
 
 

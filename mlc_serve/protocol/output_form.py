@@ -100,7 +100,7 @@ class StructuredOutputs(RequestPart):
         ),
         "disable_fallback": WithoutEffect("there is nothing to fall back on"),
         "disable_additional_properties": WithoutEffect(
-            "the schema says which properties it allows", only=(False,)
+            "objects have the keys of their schema, and others only if it asks for them", only=(False,)
         ),
         "structural_tag": WithoutEffect("structural tags are not supported", only=()),
     }

@@ -136,14 +136,53 @@ def test_text_calls_and_forms_together(fields: dict[str, Any], answer: str, is_a
     assert accepts(chat_grammar(request(**{"tools": tools, **fields}), MODEL), answer) == is_allowed
 
 
-def test_a_fault_in_a_functions_schema_is_named_by_its_field() -> None:
-    """Even though it is found in the grammar of all functions."""
-    tools = [
-        *TOOLS,
-        {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": {"not": {}}}}}},
-    ]
+UNIQUE = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
+
+
+def with_arguments(schema: dict[str, Any], **function: Any) -> Grammar:
+    """The grammar of a forced call, where the third function has an argument with a schema."""
+    third = {"name": "f", "parameters": {"properties": {"a": schema}}, **function}
+    tools = [*TOOLS, {"type": "function", "function": third}]
     grammar = chat_grammar(request(tools=tools, tool_choice="required"), MODEL)
+    assert grammar is not None
+    return grammar
+
+
+@pytest.mark.parametrize("is_strict", [True, False])
+def test_a_fault_in_a_functions_schema_is_named_by_its_field(is_strict: bool) -> None:
+    """Even though it is found in the grammar of all functions."""
+    faults: list[dict[str, Any]] = [{"type": "strin"}, {"pattern": "(?=a)b"}]
+    for fault in [*faults, UNIQUE] if is_strict else faults:
+        with pytest.raises(InvalidRequestError) as caught:
+            GRAMMARS.compile(with_arguments(fault, strict=is_strict))
+        assert caught.value.param == "tools.2.function.parameters.properties.a"
+
+
+def test_a_forced_call_that_is_not_strict_is_best_effort() -> None:
+    """Keywords that can't be enforced are ignored, and those that can be are enforced."""
+    grammar = with_arguments(UNIQUE)
+    assert accepts(grammar, call("f", '{"a": [1, 1]}'))
+    assert not accepts(grammar, call("f", '{"a": ["1"]}'))
+    with pytest.raises(InvalidRequestError, match="uniqueItems"):
+        GRAMMARS.compile(with_arguments(UNIQUE, strict=True))
+
+
+def test_the_content_beside_a_forced_call_is_not_best_effort() -> None:
+    """A form of the content that can't be enforced is refused by its own field."""
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": UNIQUE}}
+    third = {"name": "f", "parameters": {"properties": {"a": UNIQUE}}}
+    fields = {"tools": [{"type": "function", "function": third}], "response_format": form}
+    grammar = chat_grammar(request(tool_choice="required", **fields), MODEL)
     assert grammar is not None
     with pytest.raises(InvalidRequestError) as caught:
         GRAMMARS.compile(grammar)
-    assert caught.value.param == "tools.2.function.parameters.properties.a"
+    assert caught.value.param == "response_format.json_schema.schema"
+
+
+def test_forced_and_strict_calls_have_only_named_arguments() -> None:
+    """A model can't invent arguments, unless the function's schema allows it."""
+    grammar = with_arguments({"type": "integer"})
+    assert accepts(grammar, call("f", '{"a": 1}'))
+    assert not accepts(grammar, call("f", '{"a": 1, "b": 2}'))
+    anything = {"properties": {"a": {}}, "additionalProperties": True}
+    assert accepts(with_arguments({}, parameters=anything), call("f", '{"a": 1, "b": 2}'))

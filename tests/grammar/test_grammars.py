@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,43 @@ def test_a_schema_that_cant_be_followed_is_refused(
         grammars.compile(Grammar.of_schema(schema, "schema"))
     assert caught.value.param == f"schema{place}"
     assert reason in str(caught.value)
+
+
+UNIQUE = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
+
+
+def of_parts(*parts: Grammar) -> Grammar:
+    """Return a grammar of the parts, one after the other."""
+    options = {"x-guidance": {"lenient": True}}
+    schemas = [json.dumps({**json.loads(part.text), **options}) for part in parts]
+    start = "start: " + " ".join(f"%json {schema}" for schema in schemas)
+    return Grammar("lark", start, "whole", schemas=parts)
+
+
+def test_a_lenient_schema_is_followed_as_far_as_it_can_be(grammars: Grammars) -> None:
+    """What can't be enforced is ignored, what is wrong is refused by its place."""
+    assert accepts(grammars, Grammar.of_schema(UNIQUE, "p", is_lenient=True), "[1, 1]")
+    assert not accepts(grammars, Grammar.of_schema(UNIQUE, "p", is_lenient=True), '["a"]')
+    for fault in ({"type": "strin"}, {"pattern": "(?=a)b"}, {"$ref": "#/$defs/nowhere"}):
+        schema = {"properties": {"a": UNIQUE, "b": fault}, "not": {}}
+        with pytest.raises(InvalidRequestError) as caught:
+            grammars.compile(Grammar.of_schema(schema, "p", is_lenient=True))
+        assert caught.value.param == "p.properties.b"
+
+
+def test_a_grammar_is_as_lenient_as_its_parts(grammars: Grammars) -> None:
+    """A keyword that can't be enforced is refused only in a part that isn't lenient, whatever is kept."""
+    lenient, strict = (Grammar.of_schema(UNIQUE, f"p{i}", is_lenient=i == 0) for i in range(2))
+    assert accepts(grammars, of_parts(lenient, lenient), "[1, 1][2]")
+    assert accepts(grammars, of_parts(lenient, Grammar.of_schema({"type": "null"}, "p1")), "[1, 1]null")
+    for parts in ([lenient, strict], [strict, lenient]):
+        assert grammars.find(of_parts(*parts)) is None
+        with pytest.raises(InvalidRequestError, match="uniqueItems") as caught:
+            grammars.compile(of_parts(*parts))
+        assert caught.value.param == "p1"
+    with pytest.raises(InvalidRequestError) as caught:
+        grammars.compile(of_parts(lenient, Grammar.of_schema({"type": "strin"}, "p1", is_lenient=True)))
+    assert caught.value.param == "p1"
 
 
 @pytest.mark.parametrize(

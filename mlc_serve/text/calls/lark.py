@@ -10,7 +10,7 @@ from typing import Any
 # Weak models repeat a call without end if they must call and may call again.
 MAX_FURTHER_CALLS = 15
 # The layout of json.dumps, in which models see calls in their prompts. What can't be enforced becomes a
-# warning, and grammar.Grammars refuses all but those of formats.
+# warning, and grammar.Grammars decides whether to refuse it.
 _LAYOUT = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False, "lenient": True}
 
 
