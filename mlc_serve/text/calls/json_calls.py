@@ -71,7 +71,6 @@ def arguments(source: Source, name: str, ends: Collection[str]) -> Reading[bool]
             yield CallEnd()
             return True
         if copier.is_broken or source.is_last:
-            source.text = source.text.lstrip()
             yield from text_until(source, ends, CallArguments)
             return False
         yield None

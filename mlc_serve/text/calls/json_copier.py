@@ -56,23 +56,22 @@ class JsonCopier:
 
     def copy(self, text: str, start: int, *, is_last: bool) -> tuple[str, int]:
         """Return a copy of the text from `start` on, and where it ends: after the value, before what breaks
-        it, or before a word or an escape that may go on.
+        it, or before a word or an escape that may go on. White space between what is copied is skipped.
         """
         position: int | None = start
         while position is not None and not (self.is_whole or self.is_broken):
-            start = position
             if self._next is _Next.STRING:
-                position = self._string(text, position, is_last)
+                start = position
+                position = self._string(text, start, is_last)
             else:
-                position = self._structure(text, position, is_last)
+                start = _behind_space(text, position)
+                position = self._structure(text, start, is_last)
         copied = "".join(self._copied)
         self._copied.clear()
         return copied, start if position is None else position
 
     def _structure(self, text: str, position: int, is_last: bool) -> int | None:
         """Copy one bracket, comma, colon, quote or word; None if there is no more text."""
-        space = _SPACE.match(text, position)
-        position = position if space is None else space.end()
         if position == len(text):
             return None
         character = text[position]
@@ -174,6 +173,11 @@ class JsonCopier:
             return position
         self._copied.append(chr(0x10000 + ((first - 0xD800) << 10) + (code - 0xDC00)))
         return position + 6
+
+
+def _behind_space(text: str, position: int) -> int:
+    space = _SPACE.match(text, position)
+    return position if space is None else space.end()
 
 
 def _escaped(character: str) -> str:

@@ -145,11 +145,14 @@ def _text(source: Source) -> Reading[bool]:
 
 def _json_or_text(source: Source) -> Reading[bool]:
     """Yield a value that is JSON, or else a text, once it is complete. Return whether it is."""
-    while _END_OF_PARAMETER not in source.text:
+    searched = 0
+    while (end := source.text.find(_END_OF_PARAMETER, searched)) < 0:
         if source.is_last:
             return False
+        searched = max(len(source.text) - len(_END_OF_PARAMETER) + 1, 0)
         yield None
-    written, _, source.text = source.text.partition(_END_OF_PARAMETER)
+    written = source.text[:end]
+    source.drop(end + len(_END_OF_PARAMETER))
     yield CallArguments(_as_json(written.strip()))
     return True
 

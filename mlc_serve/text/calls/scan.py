@@ -76,7 +76,8 @@ class Scan:
         """Return the value of a JSON string."""
         self.ahead('"')
         found = _STRING.match(self._text, self.position)
-        if len(self._text if found is None else found[0]) > _LONGEST_NAME + self.position:
+        end = len(self._text) if found is None else found.end()
+        if end - self.position > _LONGEST_NAME:
             raise MismatchError
         if found is None:
             raise UnfinishedError

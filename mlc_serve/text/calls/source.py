@@ -42,16 +42,18 @@ def text_until(
     Only what could begin a mark is held back; with `strips` also white space, which is dropped before the
     mark and at the end.
     """
+    spaces: list[str] = []  # apart from the source, whose text is searched again
     while True:
         mark, end = _first_mark(source.text, marks)
         if mark is None and not source.is_last:
             end -= _length_of_mark_begun(source.text, marks)
-        shown = source.text[:end].rstrip() if strips else source.text[:end]
-        is_settled = mark is not None or source.is_last
-        source.drop(end if is_settled else len(shown))
-        if shown:
-            yield part(shown)
-        if is_settled:
+        text = source.text[:end]
+        source.drop(end)
+        if shown := text.rstrip() if strips else text:
+            yield part("".join([*spaces, shown]))
+            spaces.clear()
+        spaces.append(text[len(shown) :])
+        if mark is not None or source.is_last:
             return mark
         yield None
 

@@ -87,6 +87,7 @@ def test_what_is_no_call_is_content(answer: str) -> None:
         ('{"name": "f", "arguments": {"a" 1}' + CALL, [Written("f", '{"a"1}', False), PARSED]),
         ('{"name": "f", "arguments": {"a": "\\', [Written("f", '{"a": "\\', False)]),
         ('{"name": "f", "arguments": {"a": 1', [Written("f", '{"a": 1', False)]),
+        ('{"name": "f", "arguments": {"a": 1 \u00a0\u00a0x', [Written("f", '{"a": 1\u00a0\u00a0x', False)]),
     ],
 )
 def test_arguments_that_break_are_passed_on_as_they_are(answer: str, expected: list[object]) -> None:
@@ -125,6 +126,16 @@ def test_portions_make_no_difference(answer: str, cuts: list[int]) -> None:
     """However an answer is cut into portions, it has the same content and calls."""
     edges = sorted({0, len(answer), *(min(cut, len(answer)) for cut in cuts)})
     assert parsed([answer]) == parsed([answer[start:stop] for start, stop in itertools.pairwise(edges)])
+
+
+@pytest.mark.parametrize("length", [254, 255, 256, 270, 400])
+def test_the_bound_of_a_name_is_the_same_in_all_portions(length: int) -> None:
+    """A call whose name is too long and whose arguments break is content, however it arrives."""
+    name = "f" * length
+    answer = f'{START_TAG}{{"name": "{name}", "arguments": {{"a": x'
+    expected = [Written(name, '{"a": x', False)] if length <= 254 else [answer]
+    assert parsed([answer]) == expected
+    assert parsed(list(answer)) == expected
 
 
 def test_nothing_is_held_back_longer_than_needed() -> None:
