@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from mlc_serve.server.context import ServerContext
 from mlc_serve.server.spans import Spans, batched
 from mlc_serve.server.tracing import Ended, tracer_for
 from mlc_serve.testing import FakeBackend
+from tests.patience import PATIENCE
 
 COMPLETION = {"prompt": "Hello", "max_tokens": 5, "ignore_eos": True}
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -98,11 +100,16 @@ async def test_a_failure_is_an_error(
 def test_a_dead_collector_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """More spans than its queue has room for are taken at once, and closing waits for a short time only."""
     monkeypatch.setattr(spans, "FLUSH_SECONDS", 0.1)
+    # The threads that send must end with this test: they would disturb tests of random examples.
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "0.1")
+    others = set(threading.enumerate())
     with socket.create_server(("127.0.0.1", 0)) as silent:
         tracer = Spans(batched(f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces"), {})
         for _ in range(5000):
             tracer.saw(Ended("chat", "fake", 1.0, {}, None, {}))
         tracer.close()
+        for thread in set(threading.enumerate()) - others:
+            thread.join(PATIENCE)
 
 
 def test_without_the_package_the_setting_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
