@@ -42,7 +42,7 @@ _REPLIES: dict[int | str, dict[str, Any]] = {
 router = APIRouter(
     prefix="/v1",
     tags=["anthropic"],
-    responses=refuses_with(*ANYWHERE, 404, 429, model=AnthropicErrorReply),
+    responses=refuses_with(*ANYWHERE, 404, 429, 504, model=AnthropicErrorReply),
 )
 
 

@@ -46,7 +46,7 @@ _PAGE, _LONGEST_PAGE = 20, 100
     openapi_extra=takes(ResponseRequest),
     responses={
         200: {"model": Response, "content": {"text/event-stream": NAMED_EVENTS}},
-        **refuses_with(404, 429),
+        **refuses_with(404, 429, 504),
     },
 )
 async def create_response(request: Request, until_sent: UntilSent) -> HttpResponse:
