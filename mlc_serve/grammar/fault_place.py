@@ -10,7 +10,7 @@ from mlc_serve.grammar.subschemas import subschemas
 
 # What references lead to, wherever they are.
 _SHARED = ("$defs", "definitions")
-# Compiling this much JSON takes about two seconds.
+# At most this much JSON is compiled in search of a fault.
 _MAX_CHARACTERS = 200_000
 
 

@@ -21,7 +21,7 @@ from mlc_serve.grammar.vocabulary import Vocabulary
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
 _MAX_KEPT = 64
-# With these, compiling takes up to a second, and what the engine's thread does for one token up to 15 ms.
+# Bounds on the work of compiling a grammar, and on what the engine's thread does for one token.
 _LIMITS = llguidance.LLParserLimits(
     initial_lexer_fuel=1_000_000,
     step_lexer_fuel=200_000,
@@ -65,7 +65,7 @@ class Grammars:
             return template
 
     def compile(self, grammar: Grammar) -> Template:
-        """Compile a grammar, which takes up to a second and does not hold up other threads.
+        """Compile a grammar, which may take long; other threads go on meanwhile.
 
         Raises InvalidRequestError that says what is wrong and where, if the grammar is not valid, asks for
         something that is not supported, is too complex, or allows no text at all.

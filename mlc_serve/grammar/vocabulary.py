@@ -15,7 +15,7 @@ _END = b"<end of output>"
 class Vocabulary:
     """The tokens below `vocab_size`, and one more, `end_id`, that stands for the end of the output.
 
-    Making it takes half a second for 150 000 tokens, during which no other thread runs.
+    No other thread runs while llguidance reads a large vocabulary, so that this is done before requests come.
     """
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int) -> None:

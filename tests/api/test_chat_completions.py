@@ -199,7 +199,7 @@ class MarkedCalls:
         return marked_calls(source, "<|im_start|>", lambda: json_calls(source, ("</tool_call>",)))
 
     def rules(self, functions: Functions, lark: Lark, *, lead: str, parallel: bool) -> str:
-        raise NotImplementedError
+        raise AssertionError("no call is forced here")
 
 
 THINKING = AnswerForm(reasoning=REASONING["think"])
