@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.architecture import NamedShape
 from mlc_serve.models.config_values import Config, flag, number, size
+from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.weight_names import WeightNames
 
 if TYPE_CHECKING:
     from mlc_serve.models.encoder_layers import EncoderLayers
-    from mlc_serve.models.encoder_module import EncoderModule
+    from mlc_serve.models.modules.encoder import EncoderModule
 
 _CROSS_ENCODER = "ForSequenceClassification"
 
@@ -90,7 +90,7 @@ class Encoder:
 
     def build(self, layers: EncoderLayers) -> EncoderModule:
         """The module, made of `layers`. Needs TVM."""
-        from mlc_serve.models.encoder_module import EncoderModule  # noqa: PLC0415 - needs TVM's compiler
+        from mlc_serve.models.modules.encoder import EncoderModule  # noqa: PLC0415 - needs TVM's compiler
 
         return EncoderModule(self, layers)
 

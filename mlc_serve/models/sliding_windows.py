@@ -1,4 +1,4 @@
-"""Which layers of a Qwen model attend to a sliding window, as transformers reads it from a configuration."""
+"""Which layers attend to a sliding window, as transformers reads it from a configuration."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ def read_windows(config: Config, num_layers: int, context_window_size: int) -> t
     window = size(config, "sliding_window", 4096)
     is_needed = window < context_window_size
     return tuple(window if is_needed and is_windowed else None for is_windowed in are_windowed)
+
+
+def window_of_all(config: Config, num_layers: int, context_window_size: int) -> tuple[int | None, ...]:
+    """The window of each layer in a family whose layers all have the same, which may be null for none."""
+    if config.get("sliding_window") is None or size(config, "sliding_window") >= context_window_size:
+        return (None,) * num_layers
+    return (size(config, "sliding_window"),) * num_layers
 
 
 def _listed_kinds(config: Config, num_layers: int) -> tuple[bool, ...] | None:

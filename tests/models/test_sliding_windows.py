@@ -8,8 +8,8 @@ import pytest
 from transformers import Qwen2Config, Qwen3Config
 
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.families import read_architecture
 from mlc_serve.models.sliding_windows import read_windows
+from mlc_serve.models.table import read_architecture
 from tests.models.test_decoder import CONFIG
 
 WINDOWED = {"use_sliding_window": True, "sliding_window": 16}

@@ -5,22 +5,25 @@ and the encoders, which make embeddings.
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Mapping
 
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.architecture import Architecture, Family
-from mlc_serve.models.bert import BERT
+from mlc_serve.models.architecture import Architecture, ReadArchitecture
 from mlc_serve.models.config_values import Config
 from mlc_serve.models.encoder import Encoder, EncoderFamily
-from mlc_serve.models.llama import LLAMA
-from mlc_serve.models.qwen2 import QWEN2
-from mlc_serve.models.qwen3 import QWEN3
-from mlc_serve.models.roberta import ROBERTA
+from mlc_serve.models.families.bert import BERT
+from mlc_serve.models.families.llama import read_llama
+from mlc_serve.models.families.mistral import read_mistral
+from mlc_serve.models.families.qwen2 import read_qwen2
+from mlc_serve.models.families.qwen3 import read_qwen3
+from mlc_serve.models.families.roberta import ROBERTA
 from mlc_serve.models.weight_names import WeightNames
 
-FAMILIES: dict[str, Family] = {
-    "llama": LLAMA,
-    "qwen2": QWEN2,
-    "qwen3": QWEN3,
+FAMILIES: dict[str, ReadArchitecture] = {
+    "llama": read_llama,
+    "mistral": read_mistral,
+    "qwen2": read_qwen2,
+    "qwen3": read_qwen3,
 }
 ENCODERS: dict[str, EncoderFamily] = {
     "bert": BERT,
@@ -48,21 +51,34 @@ def read_architecture(model_type: str, config: Config) -> Architecture:
     if is_encoder(model_type):
         raise CheckpointError(f"model_type {model_type!r} makes embeddings, and can't generate text")
     if model_type not in FAMILIES:
+        _refuse_parts(model_type, config)
         supported = ", ".join(sorted(FAMILIES))
         raise CheckpointError(
             f"model_type {reprlib.repr(model_type)} is not supported; supported are {supported}"
         )
-    architecture = FAMILIES[model_type].read(config)
+    architecture = FAMILIES[model_type](config)
     for number, layer in enumerate(architecture.attention.layers):
         if layer.window is not None:
             raise CheckpointError(f"layer {number} has a sliding window, which is not supported yet")
     return architecture
 
 
-def weight_names(model_type: str) -> WeightNames:
-    """Return the names that checkpoints of a family give to its weights. A family that is not in the table
-    gets Llama's names: a library that MLC built may belong to such a family.
+def _refuse_parts(model_type: str, config: Config) -> None:
+    """Refuse by name a model of several parts, such as one that sees pictures, which has a language model in
+    it. Raises CheckpointError.
+    """
+    parts = [key for key in config if key.endswith("_config") and isinstance(config[key], Mapping)]
+    if "text_config" in parts:
+        raise CheckpointError(
+            f"model_type {reprlib.repr(model_type)} has several parts ({', '.join(parts)}), which are not "
+            "supported; a checkpoint of the text part alone is, if its model_type is"
+        )
+
+
+def weight_names(model_type: str, config: Config) -> WeightNames:
+    """Return what checkpoints call the weights of a model. If its family is not in the table, MLC may have
+    built a library for it, which takes weights by MLC's names.
     """
     if is_encoder(model_type):
         return ENCODERS[model_type].names
-    return FAMILIES.get(model_type, LLAMA).names
+    return read_architecture(model_type, config).names if model_type in FAMILIES else WeightNames()
