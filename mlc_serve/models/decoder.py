@@ -13,6 +13,7 @@ from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import NamedShape
 from mlc_serve.models.attention import AttentionKind, AttentionShape
 from mlc_serve.models.config_values import Config, flag, number, size
+from mlc_serve.models.parts.norm import Norm
 from mlc_serve.models.rope import Rope, read_rope
 
 if TYPE_CHECKING:
@@ -77,6 +78,11 @@ class Decoder:
             attention=attention,
             attention_kinds=(AttentionKind.FULL,) * attention.num_layers,
         )
+
+    @property
+    def norm(self) -> Norm:
+        """Each of its norms of whole rows."""
+        return Norm("rms", self.hidden_size, self.rms_norm_eps)
 
     @property
     def workspace_width(self) -> int:

@@ -45,18 +45,18 @@ class _Attention(nn.Module):
 class _MLP(nn.Module):
     def __init__(self, config: Decoder, layers: Layers) -> None:
         hidden, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
-        self.gate_up_proj = layers.linear(hidden, 2 * inner, bias=bias, gated=True)
+        self.gate_up_proj = layers.linear(hidden, 2 * inner, bias=bias, activation="silu", gated=True)
         self.down_proj = layers.linear(inner, hidden, bias=bias)
 
     def forward(self, residual: nn.Tensor, x: Any) -> nn.Tensor:
-        return self.down_proj.add_to(residual, self.gate_up_proj.gated(x))
+        return self.down_proj.add_to(residual, self.gate_up_proj.activated(x))
 
 
 class _DecoderLayer(nn.Module):
     def __init__(self, config: Decoder, layers: Layers) -> None:
-        self.input_layernorm = layers.rms_norm(config.hidden_size, config.rms_norm_eps)
+        self.input_layernorm = layers.norm(config.norm)
         self.self_attn = _Attention(config, layers)
-        self.post_attention_layernorm = layers.rms_norm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = layers.norm(config.norm)
         self.mlp = _MLP(config, layers)
 
     def forward(self, x: nn.Tensor, cache: PagedKVCache, layer: int) -> nn.Tensor:
@@ -70,7 +70,7 @@ class _Trunk(nn.Module):
         self.layers = nn.ModuleList(
             [_DecoderLayer(config, layers) for _ in range(config.attention.num_layers)]
         )
-        self.norm = layers.rms_norm(config.hidden_size, config.rms_norm_eps)
+        self.norm = layers.norm(config.norm)
 
     def forward(self, x: nn.Tensor, cache: PagedKVCache) -> nn.Tensor:
         for i, layer in enumerate(self.layers):
