@@ -32,9 +32,9 @@ class AttentionModule(nn.Module):
         """What a norm returned -> `(1, s, hidden_size)`."""
         return self.o_proj(self._attended(x, state))
 
-    def add_to(self, residual: nn.Tensor, x: Any, state: Any) -> nn.Tensor:
-        """Residual + self(x)."""
-        return self.o_proj.add_to(residual, self._attended(x, state))
+    def add_to(self, residual: nn.Tensor, x: Any, state: Any, scale: float) -> nn.Tensor:
+        """Residual + scale * self(x)."""
+        return self.o_proj.add_to(residual, self._attended(x, state), scale)
 
     def _attended(self, x: Any, state: Any) -> nn.Tensor:
         shape, qkv = self.shape, self.qkv_proj(x)

@@ -18,13 +18,19 @@ from mlc_serve.models.modules.block import BlockModule
 
 class _Trunk(nn.Module):
     def __init__(self, config: Decoder, layers: Layers) -> None:
-        self.embed_tokens = layers.embedding(config.vocab_size, config.hidden_size)
+        embedding = config.embedding
+        self.embed_tokens = layers.embedding(config.vocab_size, config.hidden_size, scale=embedding.scale)
+        self.has_positions = embedding.num_positions is not None
+        if embedding.num_positions is not None:
+            self.embed_positions = layers.table(embedding.num_positions, config.hidden_size)
         self.layers = nn.ModuleList(
             [BlockModule(block, number, layers) for number, block in enumerate(config.blocks)]
         )
-        self.norm = layers.rms_norm(config.norm.width, config.norm.epsilon)
+        self.norm = layers.norm(config.norm)
 
     def forward(self, x: nn.Tensor, cache: PagedKVCache) -> nn.Tensor:
+        if self.has_positions:
+            x = self.embed_positions.add_to(x, cache.get_query_positions(x.shape[1]))
         for layer in self.layers:
             x = layer(x, cache)
         return x
@@ -42,7 +48,7 @@ class DecoderModule(nn.Module):
         self.make = layers
         self.model = _Trunk(config, layers)
         if not config.head.is_tied:
-            self.lm_head = layers.linear(config.hidden_size, config.vocab_size)
+            self.lm_head = layers.linear(config.hidden_size, config.vocab_size, bias=config.head.bias)
 
     def embed(self, input_ids: nn.Tensor) -> nn.Tensor:
         """Ids `(s,)` -> `(s, h)`."""
@@ -90,9 +96,13 @@ class DecoderModule(nn.Module):
         return self.make.kv_cache(self.config.attention, size)
 
     def _logits(self, hidden: nn.Tensor) -> nn.Tensor:
-        final = self.model.norm(hidden)
-        logits = self.model.embed_tokens.logits(final) if self.config.head.is_tied else self.lm_head(final)
-        return logits if logits.dtype == "float32" else logits.astype("float32")
+        final, head = self.model.norm(hidden), self.config.head
+        logits = self.model.embed_tokens.logits(final) if head.is_tied else self.lm_head(final)
+        if logits.dtype != "float32":
+            logits = logits.astype("float32")
+        if head.scale == 1 and head.soft_cap is None:
+            return logits
+        return self.make.soften(logits, head.scale, head.soft_cap)
 
     def spec(self) -> nn.spec.ModuleSpec:
         """The signatures to export."""
