@@ -13,7 +13,8 @@ from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import NamedShape
 from mlc_serve.models.attention import AttentionKind, AttentionShape
 from mlc_serve.models.config_values import Config, flag, number, size
-from mlc_serve.models.rope import Rope, read_rope
+from mlc_serve.models.rope import Rope
+from mlc_serve.models.rope_config import read_rope
 
 if TYPE_CHECKING:
     from mlc_serve.models.decoder_module import DecoderModule
@@ -143,8 +144,7 @@ def _attention(config: Config, rope: Rope) -> AttentionShape:
 
 
 def _context_window(config: Config, rope: Rope) -> int:
-    """Return the window that the configuration states, or the one that stretched positions reach, if that is
-    larger: people who stretch positions by hand leave max_position_embeddings as it was.
-    """
-    stated = size(config, "max_position_embeddings", size(config, "context_window_size", 2048))
-    return stated if rope.scaling is None else max(stated, rope.scaling.context_window_size)
+    """Return the window that the configuration states, or the one that its positions reach."""
+    return rope.context_window(
+        size(config, "max_position_embeddings", size(config, "context_window_size", 2048))
+    )

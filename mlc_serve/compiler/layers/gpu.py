@@ -13,7 +13,8 @@ from tvm.target import Target
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.attention import AttentionShape
 from mlc_serve.models.layers import CacheSize
-from mlc_serve.models.rope import LinearScaling, Llama3Scaling, Rope
+from mlc_serve.models.rope import Rope
+from mlc_serve.models.rope_scaling import LinearScaling, Llama3Scaling
 from mlc_serve.quantization.scheme import Scheme
 
 

@@ -11,7 +11,7 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from mlc_serve.compiler.kernels.cpu.attention.rotary import split_rotary
-from mlc_serve.models.rope import read_rope
+from mlc_serve.models.rope_config import read_rope
 
 POSITIONS = np.array([0, 1, 7, 100, 2000, 131071], np.int32)
 LLAMA3 = {
