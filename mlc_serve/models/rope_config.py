@@ -112,7 +112,8 @@ def _of_type(config: Config, kind: str, style: RopeStyle) -> Rope | None:
         return _local(config, _of(own, kind) if by_type else {}, style, style.local_theta)
     if by_type and kind not in parameters:
         raise CheckpointError(f"rope_parameters: {kind} is missing")
-    return None if own is None else _read(config, _of(own, kind), style)
+    is_turned = own is not None or style.local_theta is not None
+    return _read(config, _of(own, kind), style) if is_turned else None
 
 
 def _of(parameters: Any, kind: str) -> Config:
@@ -120,7 +121,7 @@ def _of(parameters: Any, kind: str) -> Config:
 
 
 def _local(config: Config, parameters: Config, style: RopeStyle, theta: float) -> Rope:
-    """The positions of sliding layers that have a base of their own. MLC's key is that of the other layers."""
+    """The positions of sliding layers with a base of their own. MLC's key is that of the other layers."""
     own = {key: value for key, value in config.items() if key != "position_embedding_base"}
     return _read(own, parameters, style._replace(theta=theta, theta_key="rope_local_base_freq"))
 
