@@ -6,11 +6,11 @@ configuration must not import TVM, because a server of a compiled model reads on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from mlc_serve.models.attention import AttentionKind, AttentionShape
 from mlc_serve.models.config_values import Config
+from mlc_serve.models.parts.attention import AttentionShape
 from mlc_serve.models.weight_names import WeightNames
 
 if TYPE_CHECKING:
@@ -34,11 +34,7 @@ class Architecture(Protocol):
 
     @property
     def attention(self) -> AttentionShape:
-        """Heads, layers and rotary positions."""
-
-    @property
-    def attention_kinds(self) -> Sequence[AttentionKind]:
-        """What each layer attends to."""
+        """Heads, and for each layer its positions and what it attends to."""
 
     @property
     def workspace_width(self) -> int:

@@ -5,14 +5,14 @@ only when a model is built.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import NamedShape
-from mlc_serve.models.attention import AttentionKind, AttentionShape
 from mlc_serve.models.config_values import Config, flag, number, size
+from mlc_serve.models.parts.attention import AttentionLayer, AttentionShape
 from mlc_serve.models.rope import Rope
 from mlc_serve.models.rope_config import read_rope
 
@@ -43,7 +43,6 @@ class Decoder:
     mlp_bias: bool
     head_norms: bool
     attention: AttentionShape
-    attention_kinds: tuple[AttentionKind, ...]
 
     @classmethod
     def from_config(
@@ -76,8 +75,15 @@ class Decoder:
             mlp_bias=mlp_bias,
             head_norms=head_norms,
             attention=attention,
-            attention_kinds=(AttentionKind.FULL,) * attention.num_layers,
         )
+
+    def with_windows(self, windows: Sequence[int | None]) -> Decoder:
+        """The same, with the window of each layer."""
+        layers = [
+            replace(layer, window=window)
+            for layer, window in zip(self.attention.layers, windows, strict=True)
+        ]
+        return replace(self, attention=replace(self.attention, layers=tuple(layers)))
 
     @property
     def workspace_width(self) -> int:
@@ -128,12 +134,14 @@ def _check_activation(config: Config) -> None:
 
 def _attention(config: Config, rope: Rope) -> AttentionShape:
     num_heads = size(config, "num_attention_heads")
+    head_dim = size(config, "head_dim", size(config, "hidden_size") // num_heads)
+    num_layers = size(config, "num_hidden_layers", up_to=_MOST_LAYERS)
     shape = AttentionShape(
-        num_layers=size(config, "num_hidden_layers", up_to=_MOST_LAYERS),
         num_q_heads=num_heads,
         num_kv_heads=size(config, "num_key_value_heads", num_heads),
-        head_dim=size(config, "head_dim", size(config, "hidden_size") // num_heads),
-        rope=rope,
+        head_dim=head_dim,
+        layers=(AttentionLayer(rope),) * num_layers,
+        scale=head_dim**-0.5,
     )
     if shape.num_q_heads % shape.num_kv_heads or shape.head_dim % 2:
         raise CheckpointError(

@@ -30,15 +30,13 @@ class _Attention(nn.Module):
             self.q_norm = layers.head_norm(shape.head_dim, config.rms_norm_eps)
             self.k_norm = layers.head_norm(shape.head_dim, config.rms_norm_eps)
         self.o_proj = layers.linear(shape.q_width, config.hidden_size, bias=config.o_bias)
-        # Scores are multiplied by the factor's square, instead of queries and keys each by the factor.
-        self.scale = shape.head_dim**-0.5 * shape.rope.attention_factor**2
 
     def forward(self, residual: nn.Tensor, x: Any, cache: PagedKVCache, layer: int) -> nn.Tensor:
         shape, num_tokens = self.config.attention, residual.shape[1]
         qkv = self.qkv_proj(x).reshape(1, num_tokens, shape.num_heads, shape.head_dim)
         if self.config.head_norms:
             qkv = self.make.normalize_heads(qkv, self.q_norm, self.k_norm, shape)
-        attended = cache.attention_with_fused_qkv(layer, qkv, shape.num_q_heads, self.scale)
+        attended = cache.attention_with_fused_qkv(layer, qkv, shape.num_q_heads, shape.scale)
         return self.o_proj.add_to(residual, attended.reshape(1, num_tokens, shape.q_width))
 
 

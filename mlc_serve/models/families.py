@@ -8,7 +8,6 @@ import reprlib
 
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import Architecture, Family
-from mlc_serve.models.attention import AttentionKind
 from mlc_serve.models.bert import BERT
 from mlc_serve.models.config_values import Config
 from mlc_serve.models.encoder import Encoder, EncoderFamily
@@ -44,7 +43,7 @@ def read_architecture(model_type: str, config: Config) -> Architecture:
     """The model that a configuration describes.
 
     Raises CheckpointError for a model_type that is not in the table, for a configuration that its family
-    refuses, and for a kind of attention that no kernel here computes.
+    refuses, and for sliding windows, which no kernel here computes.
     """
     if is_encoder(model_type):
         raise CheckpointError(f"model_type {model_type!r} makes embeddings, and can't generate text")
@@ -54,9 +53,9 @@ def read_architecture(model_type: str, config: Config) -> Architecture:
             f"model_type {reprlib.repr(model_type)} is not supported; supported are {supported}"
         )
     architecture = FAMILIES[model_type].read(config)
-    for layer, kind in enumerate(architecture.attention_kinds):
-        if kind is not AttentionKind.FULL:
-            raise CheckpointError(f"layer {layer} uses {kind.value}, which is not supported yet")
+    for number, layer in enumerate(architecture.attention.layers):
+        if layer.window is not None:
+            raise CheckpointError(f"layer {number} has a sliding window, which is not supported yet")
     return architecture
 
 

@@ -13,7 +13,7 @@ from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
-from mlc_serve.models.attention import AttentionShape
+from mlc_serve.models.parts.attention import AttentionShape
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mlc_serve.models.architecture import Family
 from mlc_serve.models.config_values import Config
 from mlc_serve.models.decoder import Decoder
-from mlc_serve.models.sliding_windows import window_kinds
+from mlc_serve.models.sliding_windows import read_windows
 from mlc_serve.models.weight_names import decoder_names
 
 
 def _read(config: Config) -> Decoder:
     read = Decoder.from_config(config, qkv_bias=True)
-    kinds = window_kinds(config, read.attention.num_layers, read.context_window_size)
-    return replace(read, attention_kinds=kinds)
+    return read.with_windows(read_windows(config, read.attention.num_layers, read.context_window_size))
 
 
 QWEN2 = Family(_read, decoder_names(mlc_qkv="c_attn"))

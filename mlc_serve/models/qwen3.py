@@ -4,12 +4,10 @@ before it rotates them. The width of a head does not depend on that of the model
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mlc_serve.models.architecture import Family
 from mlc_serve.models.config_values import Config, flag, size
 from mlc_serve.models.decoder import Decoder
-from mlc_serve.models.sliding_windows import window_kinds
+from mlc_serve.models.sliding_windows import read_windows
 from mlc_serve.models.weight_names import decoder_names
 
 _HEAD_DIM = 128  # where the configuration does not say
@@ -19,8 +17,7 @@ def _read(config: Config) -> Decoder:
     bias = flag(config, "attention_bias")
     sized = {**config, "head_dim": size(config, "head_dim", _HEAD_DIM)}
     read = Decoder.from_config(sized, qkv_bias=bias, o_bias=bias, head_norms=True)
-    kinds = window_kinds(config, read.attention.num_layers, read.context_window_size)
-    return replace(read, attention_kinds=kinds)
+    return read.with_windows(read_windows(config, read.attention.num_layers, read.context_window_size))
 
 
 QWEN3 = Family(_read, decoder_names(mlc_qkv="c_attn"))

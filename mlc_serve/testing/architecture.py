@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from mlc_serve.models.architecture import Family, NamedShape
-from mlc_serve.models.attention import AttentionKind, AttentionShape
 from mlc_serve.models.config_values import Config, size
+from mlc_serve.models.parts.attention import AttentionLayer, AttentionShape
 from mlc_serve.models.rope_config import read_rope
 from mlc_serve.models.weight_names import FusedProduct, WeightNames
 
@@ -25,7 +25,6 @@ class FakeArchitecture:
     width: int
     context_window_size: int
     attention: AttentionShape
-    attention_kinds: tuple[AttentionKind, ...]
 
     @property
     def workspace_width(self) -> int:
@@ -44,16 +43,15 @@ class FakeArchitecture:
 
 
 def _read(config: Config) -> FakeArchitecture:
-    """The key `recurrent_layers` says how many layers at the end keep a state instead of attending."""
+    """The key `windowed_layers` says how many layers at the end have a sliding window."""
     num_layers = size(config, "layers")
-    num_recurrent = config.get("recurrent_layers", 0)
-    kinds = [AttentionKind.FULL] * (num_layers - num_recurrent) + [AttentionKind.RECURRENT] * num_recurrent
+    rope, num_windowed = read_rope(config), config.get("windowed_layers", 0)
+    layers = [AttentionLayer(rope)] * (num_layers - num_windowed) + [AttentionLayer(rope, 16)] * num_windowed
     return FakeArchitecture(
         vocab_size=size(config, "vocab"),
         width=size(config, "width"),
         context_window_size=size(config, "context", 64),
-        attention=AttentionShape(num_layers, 1, 1, _HEAD_DIM, read_rope(config)),
-        attention_kinds=tuple(kinds),
+        attention=AttentionShape(1, 1, _HEAD_DIM, tuple(layers), scale=1.0),
     )
 
 

@@ -9,9 +9,9 @@ import pytest
 from mlc_serve.compiler.layers.gpu import GPULayers
 from mlc_serve.compiler.target import target_for
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.attention import AttentionKind
 from mlc_serve.models.decoder import Decoder
 from mlc_serve.models.families import read_architecture
+from mlc_serve.models.parts.attention import AttentionLayer
 from mlc_serve.models.rope import Rope
 from mlc_serve.quantization.scheme import find_scheme
 
@@ -28,11 +28,11 @@ def test_a_minimal_config_has_the_defaults_of_transformers() -> None:
     """Every head has its own keys, heads share the width, and nothing is tied or biased."""
     config = Decoder.from_config(CONFIG)
     shape = config.attention
-    assert (shape.num_kv_heads, shape.head_dim, shape.rope) == (4, 16, Rope(10000.0))
+    assert (shape.num_kv_heads, shape.head_dim) == (4, 16)
+    assert shape.layers == (AttentionLayer(Rope(10000.0)),) * 2
     assert shape.qkv_width == 12 * 16
     assert (config.rms_norm_eps, config.context_window_size) == (1e-6, 2048)
     assert {config.tie_word_embeddings, config.qkv_bias, config.o_bias, config.mlp_bias} == {False}
-    assert config.attention_kinds == (AttentionKind.FULL,) * 2
 
 
 def test_what_the_config_says_is_taken() -> None:

@@ -50,7 +50,7 @@ def test_dynamic_scaling_is_none_within_the_window() -> None:
     """Frequencies change only beyond max_position_embeddings, up to which the model is served."""
     config = CONFIG | {"max_position_embeddings": 4096, "rope_scaling": {"type": "dynamic", "factor": 4.0}}
     read = Decoder.from_config(config)
-    assert (read.attention.rope, read.context_window_size) == (Rope(10000.0), 4096)
+    assert (read.attention.layers[0].rope, read.context_window_size) == (Rope(10000.0), 4096)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,10 @@ import pytest
 from transformers import Qwen2Config, Qwen3Config
 
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.attention import AttentionKind
 from mlc_serve.models.families import read_architecture
-from mlc_serve.models.sliding_windows import window_kinds
+from mlc_serve.models.sliding_windows import read_windows
 from tests.models.test_decoder import CONFIG
 
-THEIR_NAMES = {"full_attention": AttentionKind.FULL, "sliding_attention": AttentionKind.WINDOW}
 WINDOWED = {"use_sliding_window": True, "sliding_window": 16}
 
 
@@ -35,15 +33,16 @@ WINDOWED = {"use_sliding_window": True, "sliding_window": 16}
 def test_the_kinds_are_those_of_transformers(theirs: Any, keys: dict[str, Any]) -> None:
     """By the number of layers without a window, or by a list; both Qwen2 and Qwen3."""
     config = theirs(num_hidden_layers=32, **keys)
-    kinds = window_kinds(keys, 32, config.max_position_embeddings)
-    assert kinds == tuple(THEIR_NAMES[kind] for kind in config.layer_types)
+    windows = read_windows(keys, 32, config.max_position_embeddings)
+    is_windowed = [kind == "sliding_attention" for kind in config.layer_types]
+    assert windows == tuple(config.sliding_window if windowed else None for windowed in is_windowed)
 
 
 def test_a_window_that_holds_the_context_is_none() -> None:
     """No position lies outside of it."""
     keys = WINDOWED | {"max_window_layers": 0}
-    assert set(window_kinds(keys, 4, 16)) == {AttentionKind.FULL}
-    assert set(window_kinds(keys, 4, 17)) == {AttentionKind.WINDOW}
+    assert set(read_windows(keys, 4, 16)) == {None}
+    assert set(read_windows(keys, 4, 17)) == {16}
 
 
 @pytest.mark.parametrize(
@@ -58,15 +57,13 @@ def test_a_window_that_holds_the_context_is_none() -> None:
 def test_a_list_that_can_not_be_is_named(listed: Any, fault: str) -> None:
     """Another kind of value, too few layers, and an unknown kind of layer."""
     with pytest.raises(CheckpointError, match=fault):
-        window_kinds(WINDOWED | {"layer_types": listed}, 4, 2048)
+        read_windows(WINDOWED | {"layer_types": listed}, 4, 2048)
 
 
 @pytest.mark.parametrize("model_type", ["qwen2", "qwen3"])
 def test_a_window_is_refused_by_name(model_type: str) -> None:
     """With the first layer that has one."""
     keys = WINDOWED | {"max_window_layers": 1}
-    with pytest.raises(
-        CheckpointError, match="layer 1 uses sliding-window attention, which is not supported"
-    ):
+    with pytest.raises(CheckpointError, match="layer 1 has a sliding window, which is not supported"):
         read_architecture(model_type, CONFIG | keys)
     read_architecture(model_type, CONFIG | keys | {"use_sliding_window": False})

@@ -14,8 +14,8 @@ from mlc_serve.compiler.layers.head_norm import normalize_heads
 from mlc_serve.compiler.layers.integer import IntegerEmbedding, IntegerLinear, LazyNorm
 from mlc_serve.compiler.layers.packed import PackedEmbedding, PackedLinear, RMSNorm
 from mlc_serve.compiler.optimization import Optimization
-from mlc_serve.models.attention import AttentionShape
 from mlc_serve.models.layers import CacheSize
+from mlc_serve.models.parts.attention import AttentionShape
 from mlc_serve.quantization.scheme import Scheme
 
 

@@ -11,8 +11,8 @@ from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache, RopeMode, TIRPagedK
 from tvm.target import Target
 
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.attention import AttentionShape
 from mlc_serve.models.layers import CacheSize
+from mlc_serve.models.parts.attention import AttentionShape
 from mlc_serve.models.rope import Rope
 from mlc_serve.models.rope_scaling import LinearScaling, Llama3Scaling
 from mlc_serve.quantization.scheme import Scheme
@@ -89,8 +89,8 @@ class GPULayers:
             mla_original_qk_head_dim=0,
             mla_original_v_head_dim=0,
             rope_mode=RopeMode.NORMAL,
-            rope_theta=shape.rope.theta,
-            **_scaling(shape.rope),
+            rope_theta=_rope(shape).theta,
+            **_scaling(_rope(shape)),
             rope_ext_factors=relax.prim_value(0),  # none
             rotary_dim=shape.head_dim,
             enable_disaggregation=False,
@@ -109,3 +109,11 @@ def _scaling(rope: Rope) -> dict[str, Any]:
         case Llama3Scaling() as scaling:
             return {"rope_scale": 1.0, "rope_scaling": {"rope_type": "llama3", **asdict(scaling)}}
     raise CheckpointError("rope_scaling: the type 'yarn' is available only on the CPU")
+
+
+def _rope(shape: AttentionShape) -> Rope:
+    """The rotation, which TVM's cache takes to be that of all layers."""
+    (rope,) = {layer.rope for layer in shape.layers}
+    if rope is None:
+        raise CheckpointError("attention without rotary positions is not supported yet")
+    return rope

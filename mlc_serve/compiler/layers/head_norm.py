@@ -6,7 +6,7 @@ from tvm.relax.frontend import nn
 
 from mlc_serve.compiler.kernels.cpu.attention.head_norm import head_norm
 from mlc_serve.compiler.layers.packed import RMSNorm
-from mlc_serve.models.attention import AttentionShape
+from mlc_serve.models.parts.attention import AttentionShape
 
 
 def normalize_heads(

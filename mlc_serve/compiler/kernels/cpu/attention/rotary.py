@@ -15,7 +15,7 @@ from mlc_serve.compiler.kernels.cpu.primitives.rms import Row
 from mlc_serve.compiler.kernels.cpu.primitives.sine import cosine, part_of_a_turn, sine
 from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 from mlc_serve.compiler.kernels.cpu.primitives.thread_cost import VALUES_PER_WAKING
-from mlc_serve.compiler.kernels.cpu.primitives.vector import widened, broadcast, vector
+from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast, vector, widened
 from mlc_serve.models.rope import QueryScaling, Rope
 
 
