@@ -13,6 +13,7 @@ from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
 from mlc_serve.models.decoder import Decoder
 from mlc_serve.models.layers import CacheSize, Layers
+from mlc_serve.models.parts.head_norm import HeadNorm
 
 
 class _Attention(nn.Module):
@@ -27,8 +28,9 @@ class _Attention(nn.Module):
             dtype=layers.dtype if config.head_norms else layers.attention_dtype,
         )
         if config.head_norms:
-            self.q_norm = layers.head_norm(shape.head_dim, config.rms_norm_eps)
-            self.k_norm = layers.head_norm(shape.head_dim, config.rms_norm_eps)
+            norm = HeadNorm("rms", config.rms_norm_eps)
+            self.q_norm = layers.head_norm(norm, shape.num_q_heads, shape.head_dim)
+            self.k_norm = layers.head_norm(norm, shape.num_kv_heads, shape.head_dim)
         self.o_proj = layers.linear(shape.q_width, config.hidden_size, bias=config.o_bias)
 
     def forward(self, residual: nn.Tensor, x: Any, cache: PagedKVCache, layer: int) -> nn.Tensor:

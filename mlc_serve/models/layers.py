@@ -14,6 +14,7 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
 from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.head_norm import HeadNorm
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,14 @@ class Layers(Protocol):
     def rms_norm(self, width: int, epsilon: float) -> nn.Module:
         """A module that normalises and scales `(1, s, width)`, into the form that linear layers read best."""
 
-    def head_norm(self, width: int, epsilon: float) -> nn.Module:
-        """A norm for `normalize_heads`, of heads of `width` values: a module with the parameter `weight`."""
+    def head_norm(self, spec: HeadNorm, num_heads: int, head_dim: int) -> nn.Module:
+        """A norm for `normalize_heads`, of the queries or of the keys, with the weights that `spec` says."""
 
     def normalize_heads(
         self, qkv: nn.Tensor, q_norm: nn.Module, k_norm: nn.Module, shape: AttentionShape
     ) -> nn.Tensor:
         """Queries, keys and values `(1, s, num_heads, head_dim)` of the type `dtype` -> the same in
-        `attention_dtype`, with each head of queries and of keys normalised by itself.
+        `attention_dtype`, with the queries normalised by `q_norm` and the keys by `k_norm`, of one kind.
         """
 
     def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:

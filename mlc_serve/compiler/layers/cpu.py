@@ -10,12 +10,13 @@ from tvm.target import Target
 
 from mlc_serve.compiler.cpu_kv_cache import CPUPagedKVCache
 from mlc_serve.compiler.kernels.cpu.instructions import dot_for, float_unit_for
-from mlc_serve.compiler.layers.head_norm import normalize_heads
+from mlc_serve.compiler.layers.head_norm import CPUHeadNorm, normalize_heads
 from mlc_serve.compiler.layers.integer import IntegerEmbedding, IntegerLinear, LazyNorm
 from mlc_serve.compiler.layers.packed import PackedEmbedding, PackedLinear, RMSNorm
 from mlc_serve.compiler.optimization import Optimization
 from mlc_serve.models.layers import CacheSize
 from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.quantization.scheme import Scheme
 
 
@@ -59,11 +60,11 @@ class CPULayers:
     def rms_norm(self, width: int, epsilon: float) -> RMSNorm | LazyNorm:
         return LazyNorm(width, epsilon) if self.norms_are_lazy else RMSNorm(width, epsilon)
 
-    def head_norm(self, width: int, epsilon: float) -> RMSNorm:
-        return RMSNorm(width, epsilon)
+    def head_norm(self, spec: HeadNorm, num_heads: int, head_dim: int) -> CPUHeadNorm:
+        return CPUHeadNorm(spec, num_heads, head_dim)
 
     def normalize_heads(
-        self, qkv: nn.Tensor, q_norm: RMSNorm, k_norm: RMSNorm, shape: AttentionShape
+        self, qkv: nn.Tensor, q_norm: CPUHeadNorm, k_norm: CPUHeadNorm, shape: AttentionShape
     ) -> nn.Tensor:
         return normalize_heads(qkv, q_norm, k_norm, shape, self.attention_dtype)
 

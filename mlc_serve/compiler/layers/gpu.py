@@ -10,9 +10,11 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache, RopeMode, TIRPagedKVCache
 from tvm.target import Target
 
+from mlc_serve.compiler.layers.gpu_head_norm import GPUHeadNorm
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.layers import CacheSize
 from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.rope import Rope
 from mlc_serve.models.rope_scaling import LinearScaling, Llama3Scaling
 from mlc_serve.quantization.scheme import Scheme
@@ -62,11 +64,11 @@ class GPULayers:
     def rms_norm(self, width: int, epsilon: float) -> nn.RMSNorm:
         return nn.RMSNorm(width, -1, epsilon, bias=False, dtype=self.dtype)
 
-    def head_norm(self, width: int, epsilon: float) -> nn.RMSNorm:
-        return self.rms_norm(width, epsilon)
+    def head_norm(self, spec: HeadNorm, num_heads: int, head_dim: int) -> GPUHeadNorm:
+        return GPUHeadNorm(spec, num_heads, head_dim, self.dtype)
 
     def normalize_heads(
-        self, qkv: nn.Tensor, q_norm: nn.RMSNorm, k_norm: nn.RMSNorm, shape: AttentionShape
+        self, qkv: nn.Tensor, q_norm: GPUHeadNorm, k_norm: GPUHeadNorm, shape: AttentionShape
     ) -> nn.Tensor:
         num_q, num_kv = shape.num_q_heads, shape.num_kv_heads
         q, k, v = nn.op.split(qkv, [num_q, num_q + num_kv], axis=2)
