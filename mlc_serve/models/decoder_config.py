@@ -15,7 +15,8 @@ from mlc_serve.models.parts.attention import AttentionLayer, AttentionShape
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.ends import Embedding, Head
 from mlc_serve.models.parts.norm import Norm
-from mlc_serve.models.rope import Rope, read_rope
+from mlc_serve.models.rope import Rope
+from mlc_serve.models.rope_config import RopeStyle, read_rope
 from mlc_serve.models.weight_names import WeightNames
 
 _MOST_LAYERS = 2**17  # a bound, because each layer is described
@@ -69,20 +70,18 @@ def read_attention(
     )
 
 
-def same_layers(config: Config, windows: Sequence[int | None] | None = None) -> list[AttentionLayer]:
-    """Layers with the rotation that the configuration states, and with these windows."""
-    rope = read_rope(config)
+def same_layers(
+    config: Config, windows: Sequence[int | None] | None = None, style: RopeStyle | None = None
+) -> list[AttentionLayer]:
+    """Layers with the positions that the configuration states, and with these windows."""
+    rope = read_rope(config, style)
     return [AttentionLayer(rope, window) for window in windows or [None] * read_num_layers(config)]
 
 
 def read_context_window(config: Config, rope: Rope | None = None) -> int:
-    """Return the window that the configuration states, or the one that stretched positions reach, if that is
-    larger: people who stretch positions by hand leave max_position_embeddings as it was.
-    """
+    """The window that the configuration states, or the one that stretched positions reach."""
     stated = size(config, "max_position_embeddings", size(config, "context_window_size", 2048))
-    if rope is None or rope.scaling is None:
-        return stated
-    return max(stated, rope.scaling.context_window_size)
+    return stated if rope is None else rope.context_window(stated)
 
 
 def read_decoder(

@@ -13,8 +13,9 @@ from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
-from mlc_serve.models.parts.attention import AttentionShape
 from mlc_serve.models.parts.activation import Activation
+from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.norm import Norm
 
 
@@ -110,14 +111,14 @@ class Layers(Protocol):
     def soften(self, logits: nn.Tensor, scale: float, cap: float | None) -> nn.Tensor:
         """Logits `(1, s, vocab)` float32 -> x = scale * logits, or with a cap, cap * tanh(x / cap)."""
 
-    def head_norm(self, width: int, epsilon: float) -> nn.Module:
-        """A norm for `normalize_heads`, of heads of `width` values: a module with the parameter `weight`."""
+    def head_norm(self, spec: HeadNorm, num_heads: int, head_dim: int) -> nn.Module:
+        """A norm for `normalize_heads`, of the queries or of the keys, with the weights that `spec` says."""
 
     def normalize_heads(
         self, qkv: nn.Tensor, q_norm: nn.Module, k_norm: nn.Module, shape: AttentionShape
     ) -> nn.Tensor:
         """Queries, keys and values `(1, s, num_heads, head_dim)` of the type `dtype` -> the same in
-        `attention_dtype`, with each head of queries and of keys normalised by itself.
+        `attention_dtype`, with the queries normalised by `q_norm` and the keys by `k_norm`, of one kind.
         """
 
     def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:

@@ -73,6 +73,17 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Row:
+    """A tensor of one dimension is one row of the result."""
+
+    def shape(self, stored: Shape) -> Shape:
+        return (1, *stored)
+
+    def values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        return stored[None]
+
+
+@dataclass(frozen=True)
 class Flattened:
     """The tensor is stored in more dimensions: the matrices of experts `(E, N, K)` become `(E * N, K)`, their
     biases `(E, N)` one vector. Those that are stored as `(E, K, N)` are `transposed`.

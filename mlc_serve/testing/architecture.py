@@ -9,7 +9,7 @@ from typing import NoReturn
 from mlc_serve.models.config_values import Config, size
 from mlc_serve.models.parts.attention import AttentionLayer, AttentionShape
 from mlc_serve.models.parts.named_shapes import NamedShape
-from mlc_serve.models.rope import read_rope
+from mlc_serve.models.rope_config import read_rope
 from mlc_serve.models.weight_names import WeightNames, renamed
 
 _HEAD_DIM = 8

@@ -95,7 +95,7 @@ WRONG: list[dict[str, Any]] = [
     {"mlp_bias": "yes"},
     {"rope_scaling": 3},
     {"rope_scaling": ["yarn"]},
-    {"rope_scaling": {"rope_type": "longrope"}},
+    {"rope_scaling": {"rope_type": "axial"}},
     {"rope_scaling": {"rope_type": ["yarn"]}},
 ]
 

@@ -10,7 +10,9 @@ from transformers import LlamaConfig as TheirConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.rope import LinearScaling, Llama3Scaling, Rope, YarnScaling, read_rope
+from mlc_serve.models.rope import Rope
+from mlc_serve.models.rope_config import read_rope
+from mlc_serve.models.rope_scaling import LinearScaling, Llama3Scaling, YarnScaling
 from mlc_serve.models.table import read_architecture
 from tests.models.test_decoder import CONFIG
 

@@ -11,7 +11,7 @@ from tvm.target import Target
 from mlc_serve.compiler.cpu_kv_cache import CPUPagedKVCache
 from mlc_serve.compiler.kernels.cpu.instructions import dot_for, float_unit_for
 from mlc_serve.compiler.kernels.cpu.linear.logits import soften
-from mlc_serve.compiler.layers.head_norm import normalize_heads
+from mlc_serve.compiler.layers.head_norm import CPUHeadNorm, normalize_heads
 from mlc_serve.compiler.layers.integer import IntegerEmbedding, IntegerLinear
 from mlc_serve.compiler.layers.linear import LinearForm
 from mlc_serve.compiler.layers.norm import RowNorm
@@ -19,8 +19,9 @@ from mlc_serve.compiler.layers.packed import PackedEmbedding, PackedLinear
 from mlc_serve.compiler.layers.table import Table
 from mlc_serve.compiler.optimization import Optimization
 from mlc_serve.models.layers import CacheSize
-from mlc_serve.models.parts.attention import AttentionShape
 from mlc_serve.models.parts.activation import Activation
+from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.norm import Norm
 from mlc_serve.quantization.scheme import Scheme
 
@@ -76,11 +77,11 @@ class CPULayers:
         kernel = soften(int(logits.shape[2]), scale, cap)
         return nn.op.tensor_ir_op(kernel, "soften", [logits], nn.Tensor.placeholder(logits.shape, "float32"))
 
-    def head_norm(self, width: int, epsilon: float) -> RowNorm:
-        return RowNorm(Norm("rms", width, epsilon))
+    def head_norm(self, spec: HeadNorm, num_heads: int, head_dim: int) -> CPUHeadNorm:
+        return CPUHeadNorm(spec, num_heads, head_dim)
 
     def normalize_heads(
-        self, qkv: nn.Tensor, q_norm: RowNorm, k_norm: RowNorm, shape: AttentionShape
+        self, qkv: nn.Tensor, q_norm: CPUHeadNorm, k_norm: CPUHeadNorm, shape: AttentionShape
     ) -> nn.Tensor:
         return normalize_heads(qkv, q_norm, k_norm, shape, self.attention_dtype)
 

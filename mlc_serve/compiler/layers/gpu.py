@@ -10,12 +10,15 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache, RopeMode, TIRPagedKVCache
 from tvm.target import Target
 
+from mlc_serve.compiler.layers.gpu_head_norm import GPUHeadNorm
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.layers import CacheSize
-from mlc_serve.models.parts.attention import AttentionShape
 from mlc_serve.models.parts.activation import Activation
+from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.norm import Norm
-from mlc_serve.models.rope import LinearScaling, Llama3Scaling, Rope
+from mlc_serve.models.rope import Rope
+from mlc_serve.models.rope_scaling import LinearScaling, Llama3Scaling
 from mlc_serve.quantization.scheme import Scheme
 
 
@@ -135,11 +138,11 @@ class GPULayers:
             return nn.op.tanh(logits * (scale / cap)) * cap
         return logits if scale == 1 else logits * scale
 
-    def head_norm(self, width: int, epsilon: float) -> PlainNorm:
-        return self.norm(Norm("rms", width, epsilon))
+    def head_norm(self, spec: HeadNorm, num_heads: int, head_dim: int) -> GPUHeadNorm:
+        return GPUHeadNorm(spec, num_heads, head_dim, self.dtype)
 
     def normalize_heads(
-        self, qkv: nn.Tensor, q_norm: PlainNorm, k_norm: PlainNorm, shape: AttentionShape
+        self, qkv: nn.Tensor, q_norm: GPUHeadNorm, k_norm: GPUHeadNorm, shape: AttentionShape
     ) -> nn.Tensor:
         num_q, num_kv = shape.num_q_heads, shape.num_kv_heads
         q, k, v = nn.op.split(qkv, [num_q, num_q + num_kv], axis=2)

@@ -6,23 +6,21 @@ from mlc_serve.models.config_values import Config, size
 from mlc_serve.models.decoder import Decoder
 from mlc_serve.models.decoder_config import (
     read_attention,
-    read_context_window,
     read_decoder,
     read_norm,
-    read_num_layers,
     same_layers,
 )
+from mlc_serve.models.layer_types import window_of_all
 from mlc_serve.models.parts.activation import read_activation
 from mlc_serve.models.parts.attention import Attention
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.mlp import MLP
-from mlc_serve.models.sliding_windows import window_of_all
 from mlc_serve.models.weight_names import decoder_names
 
 
 def read_mistral(config: Config) -> Decoder:
     """See FAMILIES."""
-    windows = window_of_all(config, read_num_layers(config), read_context_window(config))
+    windows = window_of_all(config)
     attention = Attention(read_attention(config, same_layers(config, windows)))
     mlp = MLP(size(config, "intermediate_size"), read_activation(config))
     return read_decoder(config, decoder_names("qkv_proj"), Block(attention, mlp, read_norm(config)))

@@ -8,18 +8,16 @@ from mlc_serve.models.config_values import Config, flag, size
 from mlc_serve.models.decoder import Decoder
 from mlc_serve.models.decoder_config import (
     read_attention,
-    read_context_window,
     read_decoder,
     read_norm,
-    read_num_layers,
     same_layers,
 )
+from mlc_serve.models.layer_types import qwen_windows
 from mlc_serve.models.parts.activation import read_activation
 from mlc_serve.models.parts.attention import Attention
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.mlp import MLP
-from mlc_serve.models.sliding_windows import read_windows
 from mlc_serve.models.weight_names import decoder_names
 
 _HEAD_DIM = 128  # where the configuration does not say
@@ -38,6 +36,6 @@ def read_qwen3_attention(config: Config, epsilon: float) -> Attention:
     """The attention of dense models and of mixtures of experts, which is the same."""
     bias = flag(config, "attention_bias")
     sized = {**config, "head_dim": size(config, "head_dim", _HEAD_DIM)}
-    windows = read_windows(config, read_num_layers(config), read_context_window(config))
+    windows = qwen_windows(config)
     shape = read_attention(sized, same_layers(config, windows))
     return Attention(shape, qkv_bias=bias, o_bias=bias, head_norm=HeadNorm("rms", epsilon))

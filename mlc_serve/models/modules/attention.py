@@ -24,8 +24,8 @@ class AttentionModule(nn.Module):
         )
         self.is_normalized = norm is not None
         if norm is not None:
-            self.q_norm = layers.head_norm(shape.head_dim, norm.epsilon)
-            self.k_norm = layers.head_norm(shape.head_dim, norm.epsilon)
+            self.q_norm = layers.head_norm(norm, shape.num_q_heads, shape.head_dim)
+            self.k_norm = layers.head_norm(norm, shape.num_kv_heads, shape.head_dim)
         self.o_proj = layers.linear(shape.q_width, hidden_size, bias=part.o_bias)
 
     def forward(self, x: Any, state: Any) -> nn.Tensor:
