@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tvm import relax
+from tvm.relax.frontend.nn.llm.kv_cache import RopeMode
 
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.parts.attention import AttentionShape
@@ -23,15 +24,15 @@ def rope_arguments(shape: AttentionShape) -> dict[str, Any]:
     """
     ropes = {layer.rope for layer in shape.layers}
     rope = ropes.pop()
-    if ropes or rope is None:
-        raise CheckpointError(
-            "layers with different rotary positions, or with none, are available only on the CPU"
-        )
-    return describe(rope, shape.head_dim)
+    if ropes:
+        raise CheckpointError("layers with different rotary positions are available only on the CPU")
+    if rope is None:
+        return {"rope_mode": RopeMode.NONE, **describe(Rope(theta=1.0), shape.head_dim)}
+    return {"rope_mode": RopeMode.NORMAL, **describe(rope, shape.head_dim)}
 
 
 def describe(rope: Rope, head_dim: int) -> dict[str, Any]:
-    """The same for one rotation."""
+    """The arguments for one rotation."""
     if rope.query_scaling is not None:
         raise CheckpointError("llama_4_scaling_beta is available only on the CPU")
     described = {

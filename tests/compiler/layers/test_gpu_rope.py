@@ -57,7 +57,6 @@ def test_tvm_rotates_as_we_do(build: Build, head_dim: int, rope: Rope) -> None:
     [
         ((Rope(1e4), Rope(1e6)), "different rotary positions"),
         ((Rope(1e4), None), "different rotary positions"),
-        ((None, None), "or with none"),
         ((Rope(1e4, None, None, QueryScaling(0.1, 64)),), "llama_4_scaling_beta"),
         ((Rope(1e4, YarnScaling(4.0, 64, 1.1)),), "'yarn' is available only on the CPU"),
         (
