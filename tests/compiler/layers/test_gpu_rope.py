@@ -49,7 +49,7 @@ def test_tvm_rotates_as_we_do(build: Build, head_dim: int, rope: Rope) -> None:
         parts = [np.zeros((len(POSITIONS), n, head_dim), np.float32) for n in (4, 2, 2)]
         build(kernel)(x, POSITIONS, *parts, 1)
         results.append(np.concatenate(parts, axis=1))
-    np.testing.assert_allclose(*results, rtol=0, atol=3e-3)  # TVM's angles are float32
+    np.testing.assert_allclose(results[0], results[1], rtol=0, atol=3e-3)  # TVM's angles are float32
 
 
 @pytest.mark.parametrize(
