@@ -34,4 +34,4 @@ def test_scores_stay_the_same(rotary_dim: int | None, first: int) -> None:
     theirs = [heads(weight, is_sorted=False) for weight in weights]
     ours = [heads(torch.from_numpy(change.values(weight.numpy())), is_sorted=True) for weight in weights]
     scores = [np.einsum("qhd,khd->hqk", q.numpy(), k.numpy()) for q, k in (theirs, ours)]
-    np.testing.assert_allclose(*scores, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-5, atol=1e-4)
