@@ -18,10 +18,10 @@ class Row(NamedTuple):
 
     def at(self, i: Any) -> Any:
         """Value `i` of the row."""
-        indices = self.index(i)
+        indices = self.indices(i)
         return self.buffer[indices]
 
-    def index(self, i: Any) -> tuple[Any, ...]:
+    def indices(self, i: Any) -> tuple[Any, ...]:
         """The place of value `i` in the buffer."""
         return (*self.place, i)
 
