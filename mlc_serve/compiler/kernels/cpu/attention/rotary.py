@@ -11,7 +11,7 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
-from mlc_serve.compiler.kernels.cpu.primitives.rms import Row
+from mlc_serve.compiler.kernels.cpu.primitives.row import Row
 from mlc_serve.compiler.kernels.cpu.primitives.sine import cosine, part_of_a_turn, sine
 from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 from mlc_serve.compiler.kernels.cpu.primitives.thread_cost import VALUES_PER_WAKING
