@@ -44,7 +44,8 @@ class PackedWeight:
     def floats(self) -> NDArray[np.float32]:
         """The weight, `(N, K)`. A product of an integer and a scale of 16 bits is exact."""
         weight = self.values().astype(np.float32)
-        weight *= self._for_each_weight(self.scale.astype(np.float32))
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite scales remain visible
+            weight *= self._for_each_weight(self.scale.astype(np.float32))
         return weight
 
     def _for_each_weight(self, of_groups: NDArray[Any]) -> NDArray[Any]:
