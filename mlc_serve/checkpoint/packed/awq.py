@@ -19,11 +19,10 @@ from mlc_serve.checkpoint.packed.column_groups import FLOATS, num_groups
 from mlc_serve.checkpoint.packed.gptq import WITHOUT_EFFECT
 from mlc_serve.checkpoint.packed.packing import Packing, Parts, Shape
 from mlc_serve.checkpoint.packed.settings import Settings
-from mlc_serve.checkpoint.packed.words import unpack_rows
 from mlc_serve.quantization.packed import PackedWeight
 
 _BITS, _PER_WORD = 4, 8
-_PLACES = np.array([0, 4, 1, 5, 2, 6, 3, 7])  # of the rows in a word
+_ROWS = (0, 2, 4, 6, 1, 3, 5, 7)  # of the integers in a word
 _READ = ("bits", "w_bit", "group_size", "q_group_size", "zero_point")
 _ALSO_READ = ("version", "format", "checkpoint_format")
 _FOR_OTHER_PROGRAMS = ("do_fuse", "fuse_max_seq_len", "modules_to_fuse")
@@ -62,8 +61,11 @@ class AWQ:
 
 def _in_order(words: NDArray[Any]) -> NDArray[np.uint8]:
     """The integers `(N, n)` in words `(n, N / 8)`."""
-    integers = unpack_rows(words, _BITS).reshape(len(words), -1, _PER_WORD)
-    return np.ascontiguousarray(integers[:, :, _PLACES].reshape(len(words), -1).T)
+    columns = np.ascontiguousarray(words.T).view(np.uint32)
+    integers = np.empty((len(columns), _PER_WORD, columns.shape[1]), np.uint8)
+    for place, row in enumerate(_ROWS):
+        integers[:, row] = columns >> np.uint32(place * _BITS) & np.uint32(15)
+    return integers.reshape(-1, columns.shape[1])
 
 
 def awq(settings: Settings) -> list[Packing]:
