@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import gcd
 from typing import Any
@@ -24,7 +25,8 @@ class PackedWeight:
     """A weight `(N, K)` that is `(integers - zero) * scale`.
 
     `integers` is uint8 `(N, K)`, and `zero` and `scale` are `(N, G)` for groups of `group_size` weights that
-    follow one another in a row. The last group may be partly filled.
+    follow one another in a row. The last group may be partly filled. A tensor that is stored in other axes
+    has all three arrays in these axes, until `moved` makes them rows.
     """
 
     integers: NDArray[np.uint8]
@@ -32,9 +34,22 @@ class PackedWeight:
     scale: NDArray[Any]
     group_size: int
 
+    def each(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> PackedWeight:
+        """All three arrays after the same change."""
+        return PackedWeight(change(self.integers), change(self.zero), change(self.scale), self.group_size)
+
+    def moved(self, move: Callable[[NDArray[Any]], NDArray[Any]]) -> PackedWeight | None:
+        """The weight whose arrays have been moved to rows; None if this does more than move whole rows."""
+        result = self.each(move)
+        if result.integers.dtype != self.integers.dtype or result.integers.ndim != 2:
+            return None
+        num_rows, depth = result.integers.shape
+        of_groups = (num_rows, -(-depth // self.group_size))
+        return result if result.zero.shape == result.scale.shape == of_groups else None
+
     def rows(self, rows: slice) -> PackedWeight:
         """Some of the rows."""
-        return PackedWeight(self.integers[rows], self.zero[rows], self.scale[rows], self.group_size)
+        return self.each(lambda array: array[rows])
 
     def values(self) -> NDArray[np.int16]:
         """The integers less their zero points, `(N, K)`."""

@@ -98,3 +98,13 @@ def test_scales_that_are_not_finite_are_refused(scale: float) -> None:
     packed.scale[1, 1] = scale
     with pytest.raises(ValueError, match="has values that are not finite"):
         repacked(packed, EIGHT)
+
+
+def test_rows_are_moved_and_nothing_else() -> None:
+    """Rows in another order are the same numbers. Transposed or increased numbers have no such integers."""
+    packed, order = weight(4, 5, 64), np.array([4, 0, 2])
+    moved = packed.moved(lambda array: array[order])
+    assert moved is not None
+    np.testing.assert_array_equal(moved.floats(), packed.floats()[order])
+    assert packed.moved(np.transpose) is None
+    assert packed.moved(lambda array: array.astype(np.float32) + 1) is None

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mlc_serve.checkpoint.packed.column_groups import FLOATS, num_groups
+from mlc_serve.checkpoint.packed.column_groups import FLOATS, num_groups, size_within
 from mlc_serve.checkpoint.packed.gptq import WITHOUT_EFFECT
 from mlc_serve.checkpoint.packed.packing import Packing, Parts, Shape
 from mlc_serve.checkpoint.packed.settings import Settings
@@ -52,7 +52,7 @@ class AWQ:
         _, depth = self.shape(parts)
         integers, zeros = (_in_order(parts.tensor(end, "int32", "uint32")) for end in (".qweight", ".qzeros"))
         scale = parts.tensor(".scales", *FLOATS).T
-        return PackedWeight(integers, zeros.astype(np.int16), scale, self.group_size or depth)
+        return PackedWeight(integers, zeros.astype(np.int16), scale, size_within(depth, self.group_size))
 
     def floats(self, parts: Parts) -> NDArray[Any]:
         """See Packing."""

@@ -38,8 +38,13 @@ class ColumnGroups:
         return result
 
 
+def size_within(depth: int, size: int | None) -> int:
+    """The size of groups of a row, which is one group without a size, or with one that is longer."""
+    return depth if size is None else min(size, depth)
+
+
 def num_groups(depth: int, size: int | None) -> int:
-    """How many groups a row has; without a size it is one group."""
+    """How many groups a row has; the last may be partly filled."""
     return 1 if size is None else -(-depth // size)
 
 
@@ -47,7 +52,7 @@ def column_groups(parts: Parts, end: str, depth: int, size: int | None, count: i
     """The groups that the tensor `end` states for `depth` columns, if there is one. Raises CheckpointError if
     it names another than the `count` groups.
     """
-    size = size or depth
+    size = size_within(depth, size)
     if not parts.has(end):
         return ColumnGroups(size, None)
     of_column = parts.tensor(end, "int32", "int64")

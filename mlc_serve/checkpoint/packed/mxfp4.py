@@ -44,20 +44,27 @@ class MXFP4:
         return num_experts, num_blocks * _BLOCK, num_rows
 
     def packed(self, parts: Parts) -> PackedWeight:
-        """See Packing: `(E * N, K)`, the rows of the experts one after the other."""
-        num_experts, depth, num_rows = self.shape(parts)
-        blocks, exponents = (parts.tensor(end, "uint8") for end in ("_blocks", "_scales"))
-        pairs = np.stack([blocks & 15, blocks >> 4], axis=4)
-        integers = _INTEGERS[pairs].reshape(num_experts * num_rows, depth)
-        exponents = exponents.reshape(num_experts * num_rows, -1)
-        scale = np.ldexp(np.float32(1), exponents.astype(np.int32) - _BIAS - 1)
-        scale[exponents == _NOT_A_NUMBER] = np.nan
-        return PackedWeight(integers, np.full(scale.shape, _ZERO, np.int16), scale, _BLOCK)
+        """See Packing. The axes are those of the tensor, `(E, K, N)`."""
+        num_experts, _, num_rows = self.shape(parts)
+        return self._rows(parts).each(
+            lambda array: array.reshape(num_experts, num_rows, -1).transpose(0, 2, 1)
+        )
 
     def floats(self, parts: Parts) -> NDArray[Any]:
         """See Packing."""
         num_experts, depth, num_rows = self.shape(parts)
-        return self.packed(parts).floats().reshape(num_experts, num_rows, depth).transpose(0, 2, 1)
+        return self._rows(parts).floats().reshape(num_experts, num_rows, depth).transpose(0, 2, 1)
+
+    def _rows(self, parts: Parts) -> PackedWeight:
+        """The rows of the experts, `(E * N, K)`."""
+        num_experts, depth, num_rows = self.shape(parts)
+        blocks, exponents = (parts.tensor(end, "uint8") for end in ("_blocks", "_scales"))
+        integers = _INTEGERS[np.stack([blocks & 15, blocks >> 4], axis=4)]
+        exponents = exponents.reshape(num_experts * num_rows, -1)
+        scale = np.ldexp(np.float32(1), exponents.astype(np.int32) - _BIAS - 1)
+        scale[exponents == _NOT_A_NUMBER] = np.nan
+        zero = np.full(scale.shape, _ZERO, np.int16)
+        return PackedWeight(integers.reshape(len(scale), depth), zero, scale, _BLOCK)
 
 
 def mxfp4(settings: Settings) -> list[Packing]:

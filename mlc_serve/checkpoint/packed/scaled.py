@@ -61,7 +61,8 @@ class Scaled:
             weight *= scale.reshape(-1, 1)
             return weight
         rows, columns = self.block
-        of_columns = scale.repeat(columns, axis=1)[:, : weight.shape[1]]
+        depth = weight.shape[1]
+        of_columns = scale.repeat(min(columns, depth), axis=1)[:, :depth]
         for index, factors in enumerate(of_columns):
             weight[index * rows : (index + 1) * rows] *= factors
         return weight

@@ -14,7 +14,8 @@ from mlc_serve.checkpoint.packed.mxfp4 import MXFP4
 from mlc_serve.checkpoint.packed.unpacked_tensors import UnpackedTensors
 from mlc_serve.checkpoint.safetensors_weights import SafetensorsWeights
 from mlc_serve.errors import CheckpointError
-from mlc_serve.quantization.packed import repacked
+from mlc_serve.models.weight_changes import Flattened
+from mlc_serve.quantization.packed import PackedWeight, repacked
 from mlc_serve.quantization.scheme import find_scheme
 
 NAME = "model.layers.0.mlp.experts.down_proj"
@@ -37,6 +38,15 @@ def experts(directory: Path, exponents: NDArray[np.uint8]) -> tuple[UnpackedTens
     )
 
 
+def rows_of(tensors: UnpackedTensors) -> PackedWeight:
+    """The packed experts as `(EXPERTS * ROWS, 32 * BLOCKS)`."""
+    packed = tensors.packed(NAME)
+    assert packed is not None
+    rows = packed.moved(Flattened(transposed=True).values)
+    assert rows is not None
+    return rows
+
+
 def random_exponents(spread: int) -> NDArray[np.uint8]:
     """Exponents that differ by less than `spread`."""
     rng = np.random.default_rng(2)
@@ -55,8 +65,7 @@ def test_numbers_are_those_of_the_format(tmp_path: Path) -> None:
 def test_eight_bits_hold_blocks_of_similar_scales(tmp_path: Path, spread: int, is_exact: bool) -> None:
     """Two blocks become one group without rounding if their scales differ by a factor of up to 8."""
     tensors, numbers = experts(tmp_path, random_exponents(spread))
-    packed, form = tensors.packed(NAME), find_scheme("q8f32_1").groups
-    assert packed is not None
+    packed, form = rows_of(tensors), find_scheme("q8f32_1").groups
     assert form is not None
     held = repacked(packed, form)
     scale = held.scale.astype(np.float32).repeat(form.group_size, axis=1)
@@ -68,8 +77,7 @@ def test_eight_bits_hold_blocks_of_similar_scales(tmp_path: Path, spread: int, i
 def test_an_exponent_that_stands_for_no_number_is_refused(tmp_path: Path) -> None:
     """255 is not a number, and neither are the weights of its block."""
     tensors, _ = experts(tmp_path, np.full((EXPERTS, ROWS, BLOCKS), 255, np.uint8))
-    packed, form = tensors.packed(NAME), find_scheme("q8f32_1").groups
-    assert packed is not None
+    packed, form = rows_of(tensors), find_scheme("q8f32_1").groups
     assert form is not None
     with pytest.raises(ValueError, match="not finite"):
         repacked(packed, form)

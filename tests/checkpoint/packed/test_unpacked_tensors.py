@@ -14,7 +14,7 @@ from mlc_serve.checkpoint.quantized_weights import read_quantized
 from mlc_serve.checkpoint.safetensors_weights import SafetensorsWeights
 from mlc_serve.checkpoint.sources import Sources
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.llama import LLAMA
+from mlc_serve.models.weight_names import decoder_names
 from mlc_serve.quantization.scheme import SCHEMES, GroupFormat
 from tests.checkpoints import Shape, write_checkpoint
 from tests.packed_checkpoints import AWQ, FP8, GPTQ, compressed, write_packed_checkpoint
@@ -37,9 +37,11 @@ FORMS: dict[str, dict[str, Any]] = {
     "gptq 8 bits": GPTQ | {"bits": 8},
     "gptq 8 bits asymmetric": GPTQ | {"bits": 8, "sym": False},
     "gptq whole rows": GPTQ | {"group_size": -1},
+    "gptq groups longer than rows": GPTQ | {"group_size": 1 << 30},
     "gptq in order of activations": GPTQ | {"desc_act": True, "sym": False, "group_size": 32},
     "awq": AWQ,
     "fp8 blocks": FP8,
+    "fp8 blocks longer than rows": FP8 | {"weight_block_size": [1 << 30, 1 << 30]},
     "fp8 tensors": FP8 | {"weight_block_size": None},
     "int4": compressed("pack-quantized", num_bits=4, **GROUPS_OF_64),
     "int4 asymmetric": compressed("pack-quantized", num_bits=4, **GROUPS_OF_64 | {"symmetric": False}),
@@ -53,6 +55,7 @@ HELD = {
     "gptq v2": ("q8f32_1", "q4f16_1"),
     "gptq 8 bits": ("q8f32_1",),
     "gptq whole rows": ("q8f32_1", "q4f16_1"),
+    "gptq groups longer than rows": ("q8f32_1",),
     "awq": ("q8f32_1",),
     "int4": ("q8f32_1", "q4f16_1"),
     "int4 asymmetric": ("q8f32_1",),
@@ -71,7 +74,7 @@ def form_of(scheme: str) -> GroupFormat:
 def read(directory: Path, name: str, scheme: str) -> np.ndarray[Any, np.dtype[np.float32]]:
     """A weight as a scheme holds it, in float32."""
     form, (shape, _) = form_of(scheme), FUSED[name]
-    weight = read_quantized(Sources(open_checkpoint(directory), LLAMA.names), name, shape, form)
+    weight = read_quantized(Sources(open_checkpoint(directory), decoder_names("qkv_proj")), name, shape, form)
     scale = weight.scale.astype(np.float64).repeat(form.group_size, axis=1)
     numbers = (weight.stored.astype(np.float64) - form.offset) * scale
     return numbers[:, : shape[1]].astype(np.float32)
