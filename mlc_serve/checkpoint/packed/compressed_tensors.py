@@ -11,6 +11,7 @@ Integers are signed; in words, 8 or 128 is added to them and to the zero points.
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -116,7 +117,7 @@ def _only_group(settings: Settings) -> Settings:
     if not isinstance(groups, dict) or len(groups) != 1:
         raise settings.error("config_groups", "but must be an object with one group")
     ((name, values),) = groups.items()
-    group = Settings.of(f"{settings.place}.config_groups.{name}", values)
+    group = Settings.of(f"{settings.place}.config_groups.{reprlib.repr(name)[1:-1]}", values)
     group.check_keys(_GROUP_KEYS)
     return group
 

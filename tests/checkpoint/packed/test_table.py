@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.packed.table import read_packings
@@ -107,3 +109,36 @@ def test_it_is_refused_when_the_directory_is_opened(tmp_path: Path) -> None:
         CheckpointError, match=r"config\.json: quantization_config\.quant_method is 'bitsandbytes'"
     ):
         open_checkpoint(tmp_path)
+
+
+KEYS = (
+    *("bits", "group_size", "checkpoint_format", "dynamic", "pack_dtype", "version", "weight_block_size"),
+    *("format", "config_groups", "group_0", "weights", "strategy", "num_bits", "type", "sparsity_config"),
+)
+texts = st.text(max_size=4) | st.sampled_from(["gptq", "gemm", "pack-quantized", "int", "group", "\ud83d\n"])
+scalars = st.none() | st.booleans() | st.sampled_from([0, -1, 4, 8, 10**30, 0.5, float("nan")]) | texts
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(KEYS) | texts, inner, max_size=4)
+    ),
+)
+
+
+def refusal(config: Any) -> str | None:
+    """Why a configuration is refused."""
+    try:
+        read_packings(FILE, config)
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+@given(
+    st.sampled_from(["gptq", "awq", "fp8", "mxfp4", "compressed-tensors"]),
+    st.dictionaries(st.sampled_from(KEYS), values),
+)
+def test_nothing_but_refusals_is_raised(method: str, config: dict[str, Any]) -> None:
+    """Whatever a configuration contains, it is read or refused in one line."""
+    reason = refusal(config | {"quant_method": method})
+    assert reason is None or (reason.isprintable() and len(reason) < 300)
