@@ -1,6 +1,6 @@
 """Writes checkpoints whose products are packed as other programs pack them, and says what they stand for.
 
-All of it follows the definitions of the formats, one integer after the other.
+All of it follows the definitions of the formats, one column after the other.
 """
 
 from __future__ import annotations
@@ -101,8 +101,9 @@ def words(integers: NDArray[Any], bits: int) -> NDArray[np.int32]:
     """The integers of each row in words of 32 bits, the first in the lowest bits. Missing ones are 0."""
     per_word = 32 // bits
     packed = np.zeros((len(integers), -(-integers.shape[1] // per_word)), np.uint32)
-    for row, column in np.ndindex(*integers.shape):
-        packed[row, column // per_word] |= np.uint32(int(integers[row, column]) << bits * (column % per_word))
+    for column in range(integers.shape[1]):
+        shift = np.uint32(bits * (column % per_word))
+        packed[:, column // per_word] |= integers[:, column].astype(np.uint32) << shift
     return packed.view(np.int32)
 
 

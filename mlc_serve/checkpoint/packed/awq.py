@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlc_serve.checkpoint.packed.column_groups import FLOATS, num_groups, size_within
-from mlc_serve.checkpoint.packed.gptq import WITHOUT_EFFECT
+from mlc_serve.checkpoint.packed.gptq import UNSUPPORTED, WITHOUT_EFFECT
 from mlc_serve.checkpoint.packed.packing import Packing, Parts, Shape
 from mlc_serve.checkpoint.packed.settings import Settings
 from mlc_serve.quantization.packed import PackedWeight
 
 _BITS, _PER_WORD = 4, 8
 _ROWS = (0, 2, 4, 6, 1, 3, 5, 7)  # of the integers in a word
-_READ = ("bits", "w_bit", "group_size", "q_group_size", "zero_point")
-_ALSO_READ = ("version", "format", "checkpoint_format")
-_FOR_OTHER_PROGRAMS = ("do_fuse", "fuse_max_seq_len", "modules_to_fuse")
+_READ = ("bits", "w_bit", "group_size", "q_group_size", "version", "format", "checkpoint_format", "data_type")
+# How other programs multiply. Zero points are always stored.
+_FOR_OTHER_PROGRAMS = ("do_fuse", "fuse_max_seq_len", "modules_to_fuse", "zero_point")
 _FORMATS = ("gemm", "GEMM")
 
 
@@ -70,11 +70,12 @@ def _in_order(words: NDArray[Any]) -> NDArray[np.uint8]:
 
 def awq(settings: Settings) -> list[Packing]:
     """How the weights of a quantization_config of AWQ are read. Raises CheckpointError."""
-    settings.check_keys(_READ, _ALSO_READ, _FOR_OTHER_PROGRAMS, WITHOUT_EFFECT)
+    settings.check_keys(_READ, _FOR_OTHER_PROGRAMS, WITHOUT_EFFECT, UNSUPPORTED)
+    settings.absent(*UNSUPPORTED)
     for key in ("version", "format", "checkpoint_format"):
         settings.one_of(key, _FORMATS, _FORMATS[0])
-    settings.one_of("zero_point", (True,), True)
-    settings.one_of("desc_act", (False, None), None)
+    settings.one_of("data_type", ("int", None))
+    settings.one_of("desc_act", (False, None))
     if settings.values.get("backend") == "llm-awq":
         raise settings.error("backend", "whose order of integers is not supported")
     settings.one_of("bits", (_BITS,), settings.one_of("w_bit", (_BITS,), _BITS))

@@ -23,7 +23,7 @@ from mlc_serve.checkpoint.packed.words import num_words, unpack_rows
 from mlc_serve.quantization.packed import PackedWeight
 
 # How the integers were found, or how other programs multiply them. The tensors tell the rest: g_idx the
-# groups, and qzeros whether they are symmetric.
+# groups, and qzeros whether they are symmetric. Activations are not rounded as act_bits says.
 WITHOUT_EFFECT = (
     *("quant_method", "method", "meta", "tokenizer", "dataset", "model_name_or_path", "model_file_base_name"),
     *("sym", "desc_act", "act_group_aware", "static_groups", "true_sequential", "hyb_act", "mse"),
@@ -31,9 +31,26 @@ WITHOUT_EFFECT = (
     *("block_name_to_quantize", "module_name_preceding_first_block", "modules_in_block_to_quantize"),
     *("modules_to_not_convert", "lm_head", "pack_impl", "backend", "use_cuda_fp16", "use_exllama"),
     *("disable_exllama", "exllama_config", "max_input_length", "model_seqlen"),
+    # AutoRound's:
+    *(
+        "provider",
+        "autoround_version",
+        "iters",
+        "lr",
+        "minmax_lr",
+        "nsamples",
+        "seqlen",
+        "amp",
+        "scale_dtype",
+    ),
+    *("enable_minmax_tuning", "enable_norm_bias_tuning", "enable_quanted_input", "low_gpu_mem_usage"),
+    *("gradient_accumulate_steps", "quant_block_list", "to_quant_block_names", "supported_types"),
+    *("act_bits", "act_group_size", "act_sym", "act_dynamic", "act_data_type"),
 )
-_READ = ("bits", "group_size", "checkpoint_format", "format", "pack_dtype", "is_marlin_format")
-_ALSO_READ = ("dynamic", "rotation", "adapter")
+# These change what the integers stand for, or which of them there are.
+UNSUPPORTED = ("rotation", "rotation_configs", "adapter", "super_bits", "super_group_size", "regex_config")
+_READ = ("bits", "group_size", "checkpoint_format", "format", "pack_dtype", "data_type")
+_ALSO_READ = ("is_marlin_format", "dynamic")
 
 
 @dataclass(frozen=True)
@@ -86,9 +103,10 @@ class GPTQ:
 
 def gptq(settings: Settings) -> list[Packing]:
     """How the weights of a quantization_config of GPTQ are read. Raises CheckpointError."""
-    settings.check_keys(_READ, _ALSO_READ, WITHOUT_EFFECT)
+    settings.check_keys(_READ, _ALSO_READ, WITHOUT_EFFECT, UNSUPPORTED)
     settings.one_of("pack_dtype", ("int32",), "int32")
-    settings.absent("is_marlin_format", "rotation", "adapter")
+    settings.one_of("data_type", ("int", None))
+    settings.absent("is_marlin_format", *UNSUPPORTED)
     # Rules with a minus leave modules as they are, which the tensors tell, too. Others change their format.
     dynamic = settings.values.get("dynamic") or {}
     if not isinstance(dynamic, dict) or not all(rule.startswith("-:") for rule in dynamic):
