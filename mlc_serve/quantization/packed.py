@@ -112,7 +112,8 @@ def _held(weight: PackedWeight, form: GroupFormat) -> tuple[Quantized, NDArray[n
 
 
 def _in_range(least: NDArray[Any], most: NDArray[Any], form: GroupFormat) -> NDArray[np.bool_]:
-    return (least >= -form.offset) & (most < (1 << form.bits) - form.offset)
+    greatest = 2 * form.limit + 1  # that can be stored
+    return (least >= -form.offset) & (most <= greatest - form.offset)
 
 
 def _regrouped(

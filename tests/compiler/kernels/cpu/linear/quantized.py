@@ -50,7 +50,7 @@ def random_weight(num_columns: int, depth: int, groups: GroupFormat, epilogue: E
     """
     rng = np.random.default_rng(0)
     padded = groups.padded(depth)
-    least, most = -groups.offset, (1 << groups.bits) - 1 - groups.offset
+    least, most = -groups.offset, 2 * groups.limit + 1 - groups.offset
     stored = rng.integers(least, most + 1, (num_columns, padded))
     stored[:2] = most
     stored[2:4] = least
