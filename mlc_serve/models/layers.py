@@ -14,6 +14,7 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
 from mlc_serve.models.attention import AttentionShape
+from mlc_serve.models.parts.experts import Experts
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,13 @@ class Embedding(Protocol):
         """`(1, s, width)` -> `(1, s, vocab)`, with the embeddings as weights."""
 
 
+class ExpertLayer(Protocol):
+    """A mixture of experts."""
+
+    def add_to(self, residual: nn.Tensor, x: Any) -> nn.Tensor:
+        """Residual + what the experts make of x, `(1, s, width)`. It takes a tensor, or what a norm returns."""
+
+
 class Layers(Protocol):
     """Makes the layers of a model."""
 
@@ -75,6 +83,9 @@ class Layers(Protocol):
 
     def embedding(self, vocab_size: int, width: int) -> Embedding:
         """An embedding table."""
+
+    def experts(self, spec: Experts, hidden: int) -> ExpertLayer:
+        """A mixture of experts for tokens of `hidden` values. The weights are named as `spec.weights` says."""
 
     def rms_norm(self, width: int, epsilon: float) -> nn.Module:
         """A module that normalises and scales `(1, s, width)`, into the form that linear layers read best."""

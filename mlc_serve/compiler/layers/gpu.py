@@ -10,9 +10,12 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache, RopeMode, TIRPagedKVCache
 from tvm.target import Target
 
+from mlc_serve.compiler.layers.gpu_experts import PlainExpertMLPs, PlainRouter, PlainSharedGate
+from mlc_serve.compiler.layers.mixture import Mixture, SharedExpert
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.attention import AttentionShape
 from mlc_serve.models.layers import CacheSize
+from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.rope import LinearScaling, Llama3Scaling, Rope
 from mlc_serve.quantization.scheme import Scheme
 
@@ -57,6 +60,18 @@ class GPULayers:
 
     def embedding(self, vocab_size: int, width: int) -> PlainEmbedding:
         return PlainEmbedding(vocab_size, width, dtype=self.dtype)
+
+    def experts(self, spec: Experts, hidden: int) -> Mixture:
+        shared = spec.shared and SharedExpert(
+            self.linear(hidden, 2 * spec.shared, gated=True), self.linear(spec.shared, hidden)
+        )
+        return Mixture(
+            PlainRouter(spec, hidden, self.dtype),
+            PlainExpertMLPs(spec, hidden, self.dtype),
+            shared or None,
+            PlainSharedGate(hidden, self.dtype) if spec.shared_gate else None,
+            lambda rows: rows,
+        )
 
     def rms_norm(self, width: int, epsilon: float) -> nn.RMSNorm:
         return nn.RMSNorm(width, -1, epsilon, bias=False, dtype=self.dtype)

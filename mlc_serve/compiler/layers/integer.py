@@ -20,6 +20,7 @@ from mlc_serve.compiler.kernels.cpu.linear.integer_embedding import integer_embe
 from mlc_serve.compiler.kernels.cpu.linear.integer_linear import LinearShape, integer_linear
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.layers.linear import Linear, can_alternate, optional_bias
+from mlc_serve.compiler.layers.packed import rms_normalized
 from mlc_serve.quantization.packing import tiles16_integers_shape, tiles16_scale_shape
 from mlc_serve.quantization.scheme import GroupFormat
 
@@ -38,6 +39,11 @@ class Normalized:
     rows: nn.Tensor
     weight: nn.Parameter
     epsilon: float
+
+
+def plain_rows(x: nn.Tensor | Normalized) -> nn.Tensor:
+    """Rows `(1, s, K)`, normalised, for readers that do not normalise."""
+    return rms_normalized(x.rows, x.weight, x.epsilon) if isinstance(x, Normalized) else x
 
 
 class _Weight(nn.Module):

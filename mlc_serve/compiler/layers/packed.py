@@ -88,5 +88,11 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter([width], "float32")
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
-        out = nn.Tensor.placeholder([1, x.shape[1], self.width], "float32")
-        return nn.op.tensor_ir_op(_norm(self.width, self.epsilon), "rms_norm", [x, self.weight], out)
+        return rms_normalized(x, self.weight, self.epsilon)
+
+
+def rms_normalized(x: nn.Tensor, weight: nn.Parameter, epsilon: float) -> nn.Tensor:
+    """RMS normalization of rows `(1, s, width)`."""
+    kernel = _norm(int(weight.shape[0]), epsilon)
+    out = nn.Tensor.placeholder(x.shape, "float32")
+    return nn.op.tensor_ir_op(kernel, "rms_norm", [x, weight], out)

@@ -29,7 +29,7 @@ def dequantized_matmul(
     For "gated" Y is `(1, s, N / 2)`. What is not read may be any tensor.
     """
     tiling = Tiling.fit(num_columns, groups.count(depth), 4 * depth, epilogue, (1, unit.rows))
-    step = _step_macro(depth, groups, tiling.tiles)
+    step = step_macro(depth, groups, tiling.tiles)
     product = tiled_product_macro(tiling, step, epilogue, out_dtype)
     y_columns, reads_extra = out_columns(num_columns, epilogue), has_extra(epilogue)
 
@@ -49,8 +49,8 @@ def dequantized_matmul(
     return matmul
 
 
-def _step_macro(depth: int, groups: GroupFormat, tiles: int) -> Any:
-    """The step of `tiled_product_macro` for a group."""
+def step_macro(depth: int, groups: GroupFormat, tiles: int) -> Any:
+    """The step of `all_rows_macro` for a group."""
     size = groups.group_size
     per_vector = 32 // groups.bits  # weights of a column that a vector holds
     is_whole = depth % per_vector == 0
