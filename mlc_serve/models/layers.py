@@ -59,7 +59,7 @@ class ExpertLayer(Protocol):
     """A mixture of experts."""
 
     def add_to(self, residual: nn.Tensor, x: Any) -> nn.Tensor:
-        """Residual + what the experts make of x, `(1, s, width)`. It takes a tensor, or what a norm returns."""
+        """Residual + what the experts make of x, which is a tensor `(1, s, width)` or what a norm returns."""
 
 
 class Layers(Protocol):
@@ -85,7 +85,7 @@ class Layers(Protocol):
         """An embedding table."""
 
     def experts(self, spec: Experts, hidden: int) -> ExpertLayer:
-        """A mixture of experts for tokens of `hidden` values. The weights are named as `spec.weights` says."""
+        """A mixture of experts for tokens of `hidden` values. `spec.weights` names its parameters."""
 
     def rms_norm(self, width: int, epsilon: float) -> nn.Module:
         """A module that normalises and scales `(1, s, width)`, into the form that linear layers read best."""

@@ -1,18 +1,17 @@
-"""Mixtures of experts on GPUs. Products are plain loops over the chosen experts' rows, scheduled by dlight."""
+"""Mixtures of experts on GPUs. Products are plain loops over the weights of the chosen experts, which dlight
+schedules.
+"""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tvm import te, tirx
+from tvm import te
 from tvm.relax.frontend import nn
-from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.experts.gate import gated
-from mlc_serve.compiler.kernels.cpu.experts.routing import choose_macro
+from mlc_serve.compiler.kernels.gpu.choose_experts import choose_experts
 from mlc_serve.models.parts.experts import Experts
-
-_THREADS = 64  # of a block; each chooses the experts of a row
 
 
 class PlainChoice(NamedTuple):
@@ -41,34 +40,8 @@ class PlainRouter(nn.Module):
         correction = logits if self.correction is None else self.correction
         shape = [rows.shape[1], self._experts.num_active]
         out = [nn.Tensor.placeholder(shape, "int32"), nn.Tensor.placeholder(shape, "float32")]
-        kernel = _choose_experts(self._experts)
+        kernel = choose_experts(self._experts)
         return PlainChoice(*nn.op.tensor_ir_op(kernel, "choose_experts", [logits, correction], out))
-
-
-def _choose_experts(experts: Experts) -> tirx.PrimFunc:
-    """What `kernels.cpu.experts.routing.choose_experts` does, with a thread for each row."""
-    num_experts, num_active = experts.num_experts, experts.num_active
-    reads_correction = experts.routing.correction
-    choose = choose_macro(experts)
-
-    @T.prim_func(s_tir=True, private=True)
-    def routing(logits: T.handle, c: T.handle, ids: T.handle, shares: T.handle):
-        T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": 8})
-        num_rows = T.int64()
-        L = T.match_buffer(logits, (1, num_rows, num_experts), "float32")
-        I = T.match_buffer(ids, (num_rows, num_active), "int32")
-        S = T.match_buffer(shares, (num_rows, num_active), "float32")
-        if reads_correction:
-            C = T.match_buffer(c, (num_experts,), "float32")
-        for block in T.thread_binding((num_rows + (_THREADS - 1)) // _THREADS, thread="blockIdx.x"):
-            for thread in T.thread_binding(_THREADS, thread="threadIdx.x"):
-                with T.sblock("thread"):
-                    T.reads()
-                    T.writes()
-                    if block * _THREADS + thread < num_rows:
-                        choose(L, C if reads_correction else L, I, S, block * _THREADS + thread)
-
-    return routing
 
 
 class _PlainProduct(nn.Module):
@@ -145,4 +118,6 @@ class PlainSharedGate(nn.Module):
 
     def forward(self, rows: nn.Tensor, inner_values: nn.Tensor) -> nn.Tensor:
         """Rows `(1, s, hidden)`, inner values `(1, s, n)` -> the inner values times their rows' gates."""
-        return inner_values * nn.op.sigmoid(nn.op.matmul(rows, nn.op.permute_dims(self.weight)))
+        products = rows.astype("float32") * self.weight.astype("float32")
+        gates = nn.op.sigmoid(nn.op.sum(products, axis=-1, keepdims=True))
+        return inner_values * gates.astype(inner_values.dtype)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import NamedShape
 
 
@@ -68,13 +69,21 @@ class Experts:
     shared_gate: bool = False
 
     def __post_init__(self) -> None:
-        assert 0 < self.num_active <= self.num_experts
-        assert self.shared is not None or not self.shared_gate
-        if (groups := self.routing.groups) is not None:
-            assert self.num_experts % groups.number == 0
-            assert 0 < groups.num_active <= groups.number
-            assert groups.summed <= self.num_experts // groups.number
-            assert self.num_active <= self.num_experts // groups.number * groups.num_active
+        """Raises CheckpointError if there are not as many experts as a token is sent to."""
+        groups = self.routing.groups or ExpertGroups(1, 1)
+        if min(self.num_active, groups.number, groups.num_active) < 1:
+            raise CheckpointError("a token must be sent to one expert or more, of one group or more")
+        size, rest = divmod(self.num_experts, groups.number)
+        if rest or size < groups.summed or groups.num_active > groups.number:
+            raise CheckpointError(
+                f"{self.num_experts} experts can't form {groups.number} groups of which {groups.num_active} "
+                f"are rated by their {groups.summed} best experts"
+            )
+        if self.num_active > size * groups.num_active:
+            raise CheckpointError(
+                f"a token is sent to {self.num_active} experts, but it can choose only among "
+                f"{size * groups.num_active}"
+            )
 
     def weights(self, name: str, hidden: int) -> Iterator[NamedShape]:
         """The names and shapes of the weights, for tokens of `hidden` values.

@@ -1,4 +1,4 @@
-"""How rows are multiplied with the weights of experts: what rows become before, and the steps of a product."""
+"""How rows are multiplied with the weights of experts: what rows become before, and a product's steps."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class FloatArithmetic:
     def rows_of(self, depth: int) -> list[RowPart]:  # noqa: ARG002  Arithmetic has it
         return []
 
-    def round_macro(self, depth: int) -> None:
+    def round_macro(self, depth: int) -> None:  # noqa: ARG002  Arithmetic has it
         return None
 
     def operands(self, rows: tuple[Any, ...], weights: tuple[Any, ...]) -> Any:
@@ -109,7 +109,7 @@ class FloatArithmetic:
     def step_macro(self, depth: int, tiles: int) -> Any:  # noqa: ARG002  Arithmetic has it
         return floats_macro(tiles)
 
-    def fetch_macro(self, tiles: int) -> None:
+    def fetch_macro(self, tiles: int) -> None:  # noqa: ARG002  Arithmetic has it
         return None
 
 
@@ -152,7 +152,7 @@ class PairArithmetic:
     def step_macro(self, depth: int, tiles: int) -> Any:
         return pair_step_macro(tiles) if self.unit.has_pairs else widened_step_macro(depth, tiles)
 
-    def fetch_macro(self, tiles: int) -> None:
+    def fetch_macro(self, tiles: int) -> None:  # noqa: ARG002  Arithmetic has it
         return None
 
 
@@ -219,7 +219,7 @@ class WidenedArithmetic:
     def rows_of(self, depth: int) -> list[RowPart]:  # noqa: ARG002  Arithmetic has it
         return []
 
-    def round_macro(self, depth: int) -> None:
+    def round_macro(self, depth: int) -> None:  # noqa: ARG002  Arithmetic has it
         return None
 
     def operands(self, rows: tuple[Any, ...], weights: tuple[Any, ...]) -> Any:
@@ -231,7 +231,7 @@ class WidenedArithmetic:
     def step_macro(self, depth: int, tiles: int) -> Any:
         return widened_integers_macro(depth, self.groups, tiles)
 
-    def fetch_macro(self, tiles: int) -> None:
+    def fetch_macro(self, tiles: int) -> None:  # noqa: ARG002  Arithmetic has it
         return None
 
 

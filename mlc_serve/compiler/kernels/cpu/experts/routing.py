@@ -125,7 +125,7 @@ def _limit_macro(num_experts: int, groups: ExpertGroups) -> Any:
         for group in T.serial(groups.number):
             if ratings[group] > ratings[best[0]]:
                 best[0] = group
-        ratings[best[0]] = T.float32(2 * _LEAST if groups.summed == 1 else _LEAST)
+        ratings[best[0]] = T.float32(_LEAST)
         kept[best[0]] = 1
 
     @T.macro
