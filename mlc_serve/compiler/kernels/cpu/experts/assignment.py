@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
+from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 from mlc_serve.models.parts.experts import Experts
 
 _FEW_PAIRS = 16  # whose rows one thread copies before another has woken, whatever their width
@@ -86,6 +87,27 @@ def assign_macro(experts: Experts) -> Any:
             to.firsts[0] = T.int64(0)
 
     return assign
+
+
+class BusyExpert(NamedTuple):
+    """An expert and its pairs, in local buffers of one value, so that they stay in registers."""
+
+    expert: Any
+    first: Any
+    count: Any
+
+    @classmethod
+    def allocate(cls) -> BusyExpert:
+        """Buffers of the TIR block that is being parsed."""
+        return cls(local((1,), "int64"), local((1,), "int64"), local((1,), "int64"))
+
+
+@T.macro
+def find_busy(pairs, place, busy):
+    """Look up the busy expert with the number `place`."""
+    busy.expert[0] = pairs.busy[place]
+    busy.first[0] = pairs.firsts[pairs.busy[place]]
+    busy.count[0] = pairs.firsts[pairs.busy[place] + 1] - pairs.firsts[pairs.busy[place]]
 
 
 def gather_macro(widths: list[int]) -> Any:

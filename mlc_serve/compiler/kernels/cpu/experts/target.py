@@ -19,20 +19,30 @@ class Target(NamedTuple):
     pairs: Assignment
 
 
+class TileRow(NamedTuple):
+    """A row's sums for a tile, and where they go."""
+
+    totals: Any
+    register: Any
+    target: Target
+    out: Any
+    row: Any
+
+
 def each_lane_macro(value: Any, num_columns: int) -> Any:
-    """The macro `each_lane(operands, tile)`: the macro `value(operands, tile, lane)` for the columns of a
-    tile, of which the last may have fewer than 16.
+    """The macro `each_lane(tile_row, tile)`: the macro `value(tile_row, tile, lane)` for each column of a
+    tile. The last tile may have fewer than 16.
     """
     last_tile = num_tiles(num_columns) - 1
     last_width = num_columns - last_tile * LANES
 
     @T.macro
-    def each_lane(operands, tile):
+    def each_lane(tile_row, tile):
         if last_width == LANES or tile < last_tile:
             for lane in T.vectorized(LANES):
-                value(operands, tile, lane)
+                value(tile_row, tile, lane)
         else:
             for lane in T.serial(last_width):
-                value(operands, tile, lane)
+                value(tile_row, tile, lane)
 
     return each_lane
