@@ -36,11 +36,11 @@ class Mixture(nn.Module):
         """Residual + what the experts make of x."""
         rows = self._plain_rows(x)
         mixed = self.experts.add_to(residual, rows, self.router(rows))
-        return mixed if self.shared_expert is None else self._add_shared(mixed, x, rows)
+        return mixed if self.shared_expert is None else self._add_shared(self.shared_expert, mixed, x, rows)
 
-    def _add_shared(self, residual: nn.Tensor, x: Any, rows: nn.Tensor) -> nn.Tensor:
-        inner_values = self.shared_expert.gate_up_proj.gated(x)
+    def _add_shared(self, shared: SharedExpert, residual: nn.Tensor, x: Any, rows: nn.Tensor) -> nn.Tensor:
+        inner_values = shared.gate_up_proj.gated(x)
         if self.shared_gate is not None:
             # Multiplying the inner values is the same as multiplying the result, and less work.
             inner_values = self.shared_gate(rows, inner_values)
-        return self.shared_expert.down_proj.add_to(residual, inner_values)
+        return shared.down_proj.add_to(residual, inner_values)
