@@ -15,8 +15,10 @@ from mlc_serve.compiler.kernels.cpu.attention.pages import append_pages, compact
 from mlc_serve.compiler.kernels.cpu.attention.prefill import paged_prefill_attention, ragged_prefill_attention
 from mlc_serve.compiler.kernels.cpu.attention.rotary import split_rotary
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
-from mlc_serve.models.attention import AttentionShape
+from mlc_serve.errors import CheckpointError
 from mlc_serve.models.layers import CacheSize
+from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.rope import Rope
 
 _UNUSED_WINDOW = 1024  # TVM asks for a window size even where no layer has one
 
@@ -48,7 +50,7 @@ class CPUPagedKVCache(PagedKVCache):
             *[none] * 2,  # sliding windows: prefill and decode
             *[none] * 3,  # tree attention over pages and over new tokens, MLA
             relax.Tuple([builder.add_func(merge, "merge_attention")]),
-            builder.add_func(split_rotary(*heads, shape.rope, dtype), "split_rotary"),
+            builder.add_func(split_rotary(*heads, _rope(shape), dtype), "split_rotary"),
             builder.add_func(copy_page(*pages), "copy_page"),
             builder.add_func(read_pages(shape.num_layers, *pages), "read_pages"),
             builder.add_func(compact_pages(*pages), "compact_pages"),
@@ -82,7 +84,15 @@ def _cache_dimensions(shape: AttentionShape, size: CacheSize, dtype: str) -> lis
         relax.prim_value(False),
         relax.prim_value(int(RopeMode.NORMAL)),
         relax.prim_value(1),
-        relax.prim_value(int(shape.rope.theta)),
+        relax.prim_value(int(_rope(shape).theta)),
         relax.prim_value(0),  # no RoPE extension factors
         relax.op.zeros((), dtype),  # tells TVM the type of K and V
     ]
+
+
+def _rope(shape: AttentionShape) -> Rope:
+    """The rotation, which TVM's cache takes to be that of all layers."""
+    (rope,) = {layer.rope for layer in shape.layers}
+    if rope is None:
+        raise CheckpointError("attention without rotary positions is not supported yet")
+    return rope

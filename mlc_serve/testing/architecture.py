@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
-from mlc_serve.models.architecture import Family, NamedShape
-from mlc_serve.models.attention import AttentionKind, AttentionShape
 from mlc_serve.models.config_values import Config, size
-from mlc_serve.models.rope import read_rope
-from mlc_serve.models.weight_names import FusedProduct, WeightNames
+from mlc_serve.models.parts.attention import AttentionLayer, AttentionShape
+from mlc_serve.models.parts.named_shapes import NamedShape
+from mlc_serve.models.rope_config import read_rope
+from mlc_serve.models.weight_names import WeightNames, renamed
 
 _HEAD_DIM = 8
+_NAMES = WeightNames(
+    huggingface=(renamed("mixer", "mixer_left", "mixer_right"),), mlc=(renamed("mixer", "mixer_of_mlc"),)
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,11 @@ class FakeArchitecture:
     width: int
     context_window_size: int
     attention: AttentionShape
-    attention_kinds: tuple[AttentionKind, ...]
+
+    @property
+    def names(self) -> WeightNames:
+        """The halves of Hugging Face, and MLC's name."""
+        return _NAMES
 
     @property
     def workspace_width(self) -> int:
@@ -43,20 +50,14 @@ class FakeArchitecture:
         raise RuntimeError(f"a fake architecture can't be built of {layers}")
 
 
-def _read(config: Config) -> FakeArchitecture:
-    """The key `recurrent_layers` says how many layers at the end keep a state instead of attending."""
+def read_fake(config: Config) -> FakeArchitecture:
+    """The key `windowed_layers` says how many layers at the end have a sliding window."""
     num_layers = size(config, "layers")
-    num_recurrent = config.get("recurrent_layers", 0)
-    kinds = [AttentionKind.FULL] * (num_layers - num_recurrent) + [AttentionKind.RECURRENT] * num_recurrent
+    rope, num_windowed = read_rope(config), config.get("windowed_layers", 0)
+    layers = [AttentionLayer(rope)] * (num_layers - num_windowed) + [AttentionLayer(rope, 16)] * num_windowed
     return FakeArchitecture(
         vocab_size=size(config, "vocab"),
         width=size(config, "width"),
         context_window_size=size(config, "context", 64),
-        attention=AttentionShape(num_layers, 1, 1, _HEAD_DIM, read_rope(config)),
-        attention_kinds=tuple(kinds),
+        attention=AttentionShape(1, 1, _HEAD_DIM, tuple(layers), scale=1.0),
     )
-
-
-FAKE_FAMILY = Family(
-    _read, WeightNames((FusedProduct("mixer", ("mixer_left", "mixer_right"), "mixer_of_mlc"),))
-)

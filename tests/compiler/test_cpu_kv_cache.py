@@ -18,13 +18,13 @@ from mlc_serve.compiler.layers.cpu import CPULayers
 from mlc_serve.compiler.optimization import find_level
 from mlc_serve.compiler.pipeline import lowering_options, pipeline_for
 from mlc_serve.compiler.target import target_for
-from mlc_serve.models.attention import AttentionShape
 from mlc_serve.models.layers import CacheSize
+from mlc_serve.models.parts.attention import AttentionLayer, AttentionShape
 from mlc_serve.models.rope import Rope
 from mlc_serve.quantization.scheme import find_scheme
 from tests.compiler.kernels.cpu.attention.reference import attend
 
-SHAPE = AttentionShape(num_layers=1, num_q_heads=6, num_kv_heads=2, head_dim=32, rope=Rope(1e4))
+SHAPE = AttentionShape(6, 2, 32, (AttentionLayer(Rope(1e4)),), scale=32**-0.5)
 NUM_HEADS = SHAPE.num_q_heads + 2 * SHAPE.num_kv_heads
 SCALE = SHAPE.head_dim**-0.5
 Floats = NDArray[Any]

@@ -13,9 +13,9 @@ from mlc_serve.compiler.kernels.cpu.experts.arithmetic import Arithmetic
 from mlc_serve.compiler.kernels.cpu.experts.mlps import expert_mlps
 from mlc_serve.compiler.kernels.cpu.experts.routing import choose_experts
 from mlc_serve.compiler.kernels.cpu.experts.shared_gate import shared_gate
+from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue
 from mlc_serve.compiler.kernels.cpu.linear.float_matmul import float_matmul
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
-from mlc_serve.compiler.layers.linear import optional_bias
 from mlc_serve.models.parts.experts import Experts
 from mlc_serve.quantization.packing import expert_columns, tiles16_shape
 
@@ -42,8 +42,8 @@ class Router(nn.Module):
         self.weight = nn.Parameter(tiles16_shape(experts.num_experts, hidden), "float32")
         self.weight.attrs["layout"] = "tiles16"
         self.weight.attrs["logical_shape"] = [experts.num_experts, hidden]
-        self.bias = optional_bias(experts.num_experts, experts.routing.bias)
-        self.correction = optional_bias(experts.num_experts, experts.routing.correction)
+        self.bias = _optional(experts.num_experts, experts.routing.bias)
+        self.correction = _optional(experts.num_experts, experts.routing.correction)
 
     def forward(self, rows: nn.Tensor) -> Choice:
         """`(1, s, hidden)` -> the choice of each row."""
@@ -55,11 +55,16 @@ class Router(nn.Module):
         return Choice(*nn.op.tensor_ir_op(kernel, "choose_experts", [logits, correction], out))
 
     def _logits(self, rows: nn.Tensor) -> nn.Tensor:
-        num_experts = self._experts.num_experts
-        epilogue, extra = ("none", rows) if self.bias is None else ("bias", self.bias)
+        num_experts, epilogue = self._experts.num_experts, Epilogue(bias=self.bias is not None)
         kernel = _logits(num_experts, self._hidden, "float32", epilogue, "float32", self._unit)
         out = nn.Tensor.placeholder([1, rows.shape[1], num_experts], "float32")
-        return nn.op.tensor_ir_op(kernel, f"float_matmul_{epilogue}", [rows, self.weight, extra], out)
+        operands = [rows, self.weight, rows if self.bias is None else self.bias, rows]
+        return nn.op.tensor_ir_op(kernel, f"float_matmul_{epilogue.name}", operands, out)
+
+
+def _optional(length: int, exists: bool) -> nn.Parameter | None:
+    """A float32 vector, or none."""
+    return nn.Parameter([length], "float32") if exists else None
 
 
 class _Weight(nn.Module):
@@ -77,7 +82,7 @@ class _Weight(nn.Module):
             parameter.attrs["layout"] = f"{part.layout}{'-paired' if is_paired else ''}-experts{number}"
             parameter.attrs["logical_shape"] = [number * num_columns, depth]
             setattr(self, part.name, parameter)
-        self.bias = optional_bias(number * num_columns, experts.bias)
+        self.bias = _optional(number * num_columns, experts.bias)
 
     def operands(self, unread: nn.Tensor) -> list[Any]:
         """Two parameters and the bias, as `expert_mlps` takes them. `unread` takes the place of what does

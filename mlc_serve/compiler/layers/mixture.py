@@ -7,7 +7,8 @@ from typing import Any
 
 from tvm.relax.frontend import nn
 
-from mlc_serve.models.layers import Linear
+from mlc_serve.models.layers import Layers, Linear
+from mlc_serve.models.parts.experts import Experts
 
 
 class SharedExpert(nn.Module):
@@ -15,6 +16,14 @@ class SharedExpert(nn.Module):
 
     def __init__(self, gate_up_proj: Linear, down_proj: Linear) -> None:
         self.gate_up_proj, self.down_proj = gate_up_proj, down_proj
+
+    @classmethod
+    def make(cls, layers: Layers, spec: Experts, hidden: int) -> SharedExpert | None:
+        """The shared expert of a mixture, if it has one."""
+        if spec.shared is None:
+            return None
+        gate_up = layers.linear(hidden, 2 * spec.shared, activation="silu", gated=True)
+        return cls(gate_up, layers.linear(spec.shared, hidden))
 
 
 class Mixture(nn.Module):
@@ -39,7 +48,7 @@ class Mixture(nn.Module):
         return mixed if self.shared_expert is None else self._add_shared(self.shared_expert, mixed, x, rows)
 
     def _add_shared(self, shared: SharedExpert, residual: nn.Tensor, x: Any, rows: nn.Tensor) -> nn.Tensor:
-        inner_values = shared.gate_up_proj.gated(x)
+        inner_values = shared.gate_up_proj.activated(x)
         if self.shared_gate is not None:
             # Multiplying the inner values is the same as multiplying the result, and less work.
             inner_values = self.shared_gate(rows, inner_values)

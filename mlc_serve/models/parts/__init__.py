@@ -1,1 +1,1 @@
-"""The parts that models consist of: their sizes and their weights, without TVM."""
+"""The parts that models are made of: their sizes and their weights. None of this needs TVM."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.architecture import NamedShape
+from mlc_serve.models.parts.activation import Activation
+from mlc_serve.models.parts.named_shapes import NamedShape, product_weights
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class ClampedSwiGLU:
     limit: float = 7.0
 
 
-# "silu" is SiLU(gate) * up.
-ExpertActivation = Literal["silu"] | ClampedSwiGLU
+# An Activation is that of the gate: activation(gate) * up.
+ExpertActivation = Activation | ClampedSwiGLU
 
 
 @dataclass(frozen=True)
@@ -91,26 +92,21 @@ class Experts:
         The weights of all experts are one matrix: of each expert the rows of gate, then those of up; and of
         each expert the rows of down.
         """
-        yield from self._router(f"{name}.router", hidden)
-        yield from self._experts(f"{name}.experts", hidden)
+        number, routing = self.num_experts, self.routing
+        yield from product_weights(f"{name}.router", number, hidden, bias=routing.bias)
+        if routing.correction:
+            yield f"{name}.router.correction", (number,)
+        gate_up, down = f"{name}.experts.gate_up_proj", f"{name}.experts.down_proj"
+        yield from product_weights(gate_up, number * 2 * self.inner, hidden, bias=self.bias)
+        yield from product_weights(down, number * hidden, self.inner, bias=self.bias)
         if self.shared is not None:
             yield f"{name}.shared_expert.gate_up_proj.weight", (2 * self.shared, hidden)
             yield f"{name}.shared_expert.down_proj.weight", (hidden, self.shared)
         if self.shared_gate:
             yield f"{name}.shared_gate.weight", (1, hidden)
 
-    def _router(self, name: str, hidden: int) -> Iterator[NamedShape]:
-        yield f"{name}.weight", (self.num_experts, hidden)
-        if self.routing.bias:
-            yield f"{name}.bias", (self.num_experts,)
-        if self.routing.correction:
-            yield f"{name}.correction", (self.num_experts,)
-
-    def _experts(self, name: str, hidden: int) -> Iterator[NamedShape]:
-        for product, num_columns, depth in (
-            ("gate_up_proj", 2 * self.inner, hidden),
-            ("down_proj", hidden, self.inner),
-        ):
-            yield f"{name}.{product}.weight", (self.num_experts * num_columns, depth)
-            if self.bias:
-                yield f"{name}.{product}.bias", (self.num_experts * num_columns,)
+    def workspace_width(self, hidden: int) -> int:
+        """At most so many values of a token of `hidden` values are kept at a time: for each of its experts
+        its row, gate, up and their product; and those of the shared expert.
+        """
+        return self.num_active * (hidden + 3 * self.inner) + 3 * (self.shared or 0)

@@ -21,6 +21,7 @@ from mlc_serve.compiler.pipeline import lowering_options, pipeline_for
 from mlc_serve.compiler.target import target_for
 from mlc_serve.models.layers import Layers
 from mlc_serve.models.parts.experts import ClampedSwiGLU, ExpertGroups, Experts, Routing
+from mlc_serve.models.parts.norm import Norm
 from mlc_serve.quantization.groups import quantize
 from mlc_serve.quantization.packing import pack
 from mlc_serve.quantization.scheme import Scheme, find_scheme
@@ -45,7 +46,7 @@ class Layer(nn.Module):  # type: ignore[misc]  # TVM is untyped
     """A norm and a mixture of experts."""
 
     def __init__(self, layers: Layers, spec: Experts) -> None:
-        self.norm, self.mlp = layers.rms_norm(HIDDEN, EPSILON), layers.experts(spec, HIDDEN)
+        self.norm, self.mlp = layers.norm(Norm("rms", HIDDEN, EPSILON)), layers.experts(spec, HIDDEN)
 
     def run(self, x: nn.Tensor) -> nn.Tensor:
         return self.mlp.add_to(x, self.norm(x))

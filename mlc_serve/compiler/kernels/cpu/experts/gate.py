@@ -6,6 +6,7 @@ from typing import Any
 
 from tvm import tirx
 
+from mlc_serve.compiler.kernels.cpu.primitives.activation import activated
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import sigmoid
 from mlc_serve.models.parts.experts import ClampedSwiGLU, ExpertActivation
 
@@ -13,7 +14,7 @@ from mlc_serve.models.parts.experts import ClampedSwiGLU, ExpertActivation
 def gated(activation: ExpertActivation, gate: Any, up: Any) -> Any:
     """The activation of two float32 values."""
     if not isinstance(activation, ClampedSwiGLU):
-        return gate * sigmoid(gate) * up
+        return activated(activation, gate) * up
     limit = tirx.const(activation.limit, "float32")
     gate = tirx.min(gate, limit)
     up = tirx.max(tirx.min(up, limit), -limit)

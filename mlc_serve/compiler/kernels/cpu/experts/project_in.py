@@ -10,6 +10,7 @@ from mlc_serve.compiler.kernels.cpu.experts.arithmetic import Arithmetic
 from mlc_serve.compiler.kernels.cpu.experts.assignment import BusyExpert, find_busy
 from mlc_serve.compiler.kernels.cpu.experts.gate import gated
 from mlc_serve.compiler.kernels.cpu.experts.target import Target, TileRow, each_lane_macro
+from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue
 from mlc_serve.compiler.kernels.cpu.linear.tiled_product import Tiling, all_rows_macro
 from mlc_serve.models.parts.experts import Experts
 from mlc_serve.quantization.packing import LANES, expert_columns
@@ -22,7 +23,9 @@ def project_in_macro(experts: Experts, hidden: int, arithmetic: Arithmetic) -> A
     `(1, P, inner)`.
     """
     columns = expert_columns(2 * experts.inner, 2)
-    tiling = Tiling.fit(columns, arithmetic.num_steps(hidden), 4 * hidden, "gated", arithmetic.room)
+    tiling = Tiling.fit(
+        columns, arithmetic.num_steps(hidden), 4 * hidden, Epilogue(gated=True), arithmetic.room
+    )
     step, fetch = arithmetic.step_macro(hidden, 2), arithmetic.fetch_macro(2)
     all_rows = all_rows_macro(tiling, step, _store_macro(experts), fetch)
     tiles = columns // LANES  # of an expert

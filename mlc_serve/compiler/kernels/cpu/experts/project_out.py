@@ -9,6 +9,7 @@ from tvm.script import tirx as T
 from mlc_serve.compiler.kernels.cpu.experts.arithmetic import Arithmetic
 from mlc_serve.compiler.kernels.cpu.experts.assignment import BusyExpert, find_busy
 from mlc_serve.compiler.kernels.cpu.experts.target import Target, TileRow, each_lane_macro
+from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue
 from mlc_serve.compiler.kernels.cpu.linear.tiled_product import Tiling, all_rows_macro
 from mlc_serve.models.parts.experts import Experts
 from mlc_serve.quantization.packing import LANES, expert_columns
@@ -19,7 +20,7 @@ def project_out_macro(experts: Experts, hidden: int, arithmetic: Arithmetic) -> 
     residual R -> `count` rows of Y from `start`.
     """
     columns, inner = expert_columns(hidden, 1), experts.inner
-    tiling = Tiling.fit(columns, arithmetic.num_steps(inner), 4 * inner, "none", arithmetic.room)
+    tiling = Tiling.fit(columns, arithmetic.num_steps(inner), 4 * inner, Epilogue(), arithmetic.room)
     tiles = tiling.tiles  # of a task
     step, fetch = arithmetic.step_macro(inner, tiles), arithmetic.fetch_macro(tiles)
     all_rows = all_rows_macro(tiling, step, _store_macro(experts, hidden, tiles), fetch)

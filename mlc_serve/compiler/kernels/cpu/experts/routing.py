@@ -8,9 +8,9 @@ from typing import Any
 from tvm import tirx
 from tvm.script import tirx as T
 
+from mlc_serve.compiler.kernels.cpu.primitives.each_row import each_row_macro
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2, sigmoid
 from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
-from mlc_serve.compiler.kernels.cpu.primitives.thread_cost import FEW_ROWS
 from mlc_serve.models.parts.experts import ExpertGroups, Experts
 
 _LEAST = -3e38  # below all scores
@@ -25,13 +25,11 @@ def choose_experts(experts: Experts) -> tirx.PrimFunc:
     choose = choose_macro(experts)
 
     @T.macro
-    def body(L, C, I, S, num_rows):
-        if num_rows > FEW_ROWS:
-            for row in T.parallel(num_rows):
-                choose(L, C, I, S, row)
-        else:
-            for row in T.serial(num_rows):
-                choose(L, C, I, S, row)
+    def row_of(operands, row):
+        L, C, I, S = operands
+        choose(L, C, I, S, row)
+
+    each_row = each_row_macro(row_of)
 
     @T.prim_func(s_tir=True, private=True)
     def routing(logits: T.handle, c: T.handle, ids: T.handle, shares: T.handle):
@@ -43,7 +41,7 @@ def choose_experts(experts: Experts) -> tirx.PrimFunc:
         if reads_correction:
             C = T.match_buffer(c, (num_experts,), "float32")
         with T.sblock("root"):
-            body(L, C if reads_correction else L, I, S, num_rows)
+            each_row((L, C if reads_correction else L, I, S), num_rows)
 
     return routing
 

@@ -35,9 +35,9 @@ class Tiling:
     def fit(
         cls, num_columns: int, num_steps: int, row_bytes: int, epilogue: Epilogue, room: tuple[int, int]
     ) -> Tiling:
-        """The tiling for registers with room for so many tiles by so many rows. "gated" takes two tiles."""
+        """The tiling for registers with room for so many tiles by so many rows. Two tiles if it is gated."""
         tiles, rows = room
-        if epilogue == "gated":
+        if epilogue.gated:
             return cls(num_columns, num_steps, row_bytes, 2, max(rows * tiles // 2, 1))
         tiles = tiles if num_tiles(num_columns) % tiles == 0 else 1
         return cls(num_columns, num_steps, row_bytes, tiles, rows)
@@ -46,8 +46,8 @@ class Tiling:
 def tiled_product_macro(
     tiling: Tiling, step: Any, epilogue: Epilogue, out_dtype: str, fetch: Any = None
 ) -> Any:
-    """The macro `product(operands, E, Y, num_rows)`, with E and Y as `store_macro` has them. `step` and
-    `fetch` are those of `all_rows_macro`.
+    """The macro `product(operands, addends, Y, num_rows)`, with addends and Y as `store_macro` has them.
+    `step` and `fetch` are those of `all_rows_macro`.
     """
     tiles = tiling.tiles
     pass_rows = max(_PASS_BYTES // tiling.row_bytes // 8, 1) * 8
@@ -55,12 +55,12 @@ def tiled_product_macro(
     all_rows = all_rows_macro(tiling, step, store, fetch)
 
     @T.macro
-    def product(operands, E, Y, num_rows):
+    def product(operands, addends, Y, num_rows):
         for part in T.serial((num_rows + (pass_rows - 1)) // pass_rows):
             for task in T.parallel(num_tiles(tiling.num_columns) // tiles):
                 all_rows(
                     operands,
-                    E,
+                    addends,
                     Y,
                     part * pass_rows,
                     T.min(num_rows - part * pass_rows, T.int64(pass_rows)),
@@ -72,19 +72,19 @@ def tiled_product_macro(
 
 
 def all_rows_macro(tiling: Tiling, step: Any, store: Any, fetch: Any = None) -> Any:
-    """The macro `all_rows(operands, E, Y, start, count, tile, next_tile)`: multiply `count` rows from `start`
+    """The macro `all_rows(operands, to, Y, start, count, tile, next_tile)`: multiply `count` rows from `start`
     by the tiles from `tile`. The tiles from `next_tile` are read after that; they may be beyond the weight's
     end.
 
     The macro `step(operands, totals, row, tile, k, height)` adds step k of `height` rows from `row` and of
-    the tiles from `tile` to the totals `(height * tiles, 16)`, and `store(totals, E, Y, row, tile, height)`
-    writes their results. If there is a macro `fetch(operands, tile, k)`, it requests the weights that this
-    step will read.
+    the tiles from `tile` to the totals `(height * tiles, 16)`. The macro `store(totals, to, Y, row, tile,
+    height)` writes their results. If there is a macro `fetch(operands, tile, k)`, it requests the weights
+    that this step will read.
     """
     tiles, most = tiling.tiles, tiling.rows
 
     @T.macro
-    def rows(operands, E, Y, start, row, tile, next_tile, height):
+    def rows(operands, to, Y, start, row, tile, next_tile, height):
         with T.sblock("rows"):
             T.reads()
             T.writes()
@@ -97,21 +97,21 @@ def all_rows_macro(tiling: Tiling, step: Any, store: Any, fetch: Any = None) -> 
                     if T.And(row > start, row < start + _FETCHING_ROWS):
                         fetch(operands, next_tile, k)
                 step(operands, totals, row, tile, k, height)
-            store(totals, E, Y, row, tile, height)
+            store(totals, to, Y, row, tile, height)
 
     @T.macro
-    def all_rows(operands, E, Y, start, count, tile, next_tile):
+    def all_rows(operands, to, Y, start, count, tile, next_tile):
         """Take as many rows at a time as registers have room for, and the remaining ones in powers of two."""
         for k in T.serial(count // most):
-            rows(operands, E, Y, start, start + k * most, tile, next_tile, most)
+            rows(operands, to, Y, start, start + k * most, tile, next_tile, most)
         if most >= 8:  # noqa: SIM102  known while this is parsed
             if count % 8 >= 4:
-                rows(operands, E, Y, start, start + count // 8 * 8, tile, next_tile, 4)
+                rows(operands, to, Y, start, start + count // 8 * 8, tile, next_tile, 4)
         if most >= 4:  # noqa: SIM102  known while this is parsed
             if count % 4 >= 2:
-                rows(operands, E, Y, start, start + count // 4 * 4, tile, next_tile, 2)
+                rows(operands, to, Y, start, start + count // 4 * 4, tile, next_tile, 2)
         if most >= 2:  # noqa: SIM102  known while this is parsed
             if count % 2 == 1:
-                rows(operands, E, Y, start, start + count - 1, tile, next_tile, 1)
+                rows(operands, to, Y, start, start + count - 1, tile, next_tile, 1)
 
     return all_rows

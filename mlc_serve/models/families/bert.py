@@ -1,0 +1,8 @@
+"""BERT (Devlin et al., 2019), which most small embedding models are, such as MiniLM, BGE, E5 and GTE."""
+
+from __future__ import annotations
+
+from mlc_serve.models.encoder import Encoder, EncoderFamily
+from mlc_serve.models.weight_names import WeightNames
+
+BERT = EncoderFamily(Encoder.from_config, WeightNames(prefixes=("bert.",)))
