@@ -72,9 +72,9 @@ def tiled_product_macro(
 
 
 def all_rows_macro(tiling: Tiling, step: Any, store: Any, fetch: Any = None) -> Any:
-    """The macro `all_rows(operands, to, Y, start, count, tile, next_tile)`: multiply `count` rows from `start`
-    by the tiles from `tile`. The tiles from `next_tile` are read after that; they may be beyond the weight's
-    end.
+    """The macro `all_rows(operands, to, Y, start, count, tile, next_tile)`: multiply `count` rows from
+    `start` by the tiles from `tile`. The tiles from `next_tile` are read after that; they may be beyond the
+    weight's end.
 
     The macro `step(operands, totals, row, tile, k, height)` adds step k of `height` rows from `row` and of
     the tiles from `tile` to the totals `(height * tiles, 16)`. The macro `store(totals, to, Y, row, tile,
