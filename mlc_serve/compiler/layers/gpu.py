@@ -7,11 +7,14 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache, TIRPagedKVCache
 from tvm.target import Target
 
+from mlc_serve.compiler.layers.gpu_experts import PlainExpertMLPs, PlainRouter, PlainSharedGate
 from mlc_serve.compiler.layers.gpu_head_norm import GPUHeadNorm
 from mlc_serve.compiler.layers.gpu_rope import rope_arguments
+from mlc_serve.compiler.layers.mixture import Mixture, SharedExpert
 from mlc_serve.models.layers import CacheSize
 from mlc_serve.models.parts.activation import Activation
 from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.norm import Norm
 from mlc_serve.quantization.scheme import Scheme
@@ -118,6 +121,15 @@ class GPULayers:
     ) -> PlainLinear:
         shape = in_features, out_features
         return PlainLinear(shape, dtype or self.dtype, bias=bias, activation=activation, gated=gated)
+
+    def experts(self, spec: Experts, hidden: int) -> Mixture:
+        return Mixture(
+            PlainRouter(spec, hidden, self.dtype),
+            PlainExpertMLPs(spec, hidden, self.dtype),
+            SharedExpert.make(self, spec, hidden),
+            PlainSharedGate(hidden, self.dtype) if spec.shared_gate else None,
+            lambda rows: rows,
+        )
 
     def embedding(self, vocab_size: int, width: int, *, scale: float = 1.0) -> PlainEmbedding:
         return PlainEmbedding(vocab_size, width, self.dtype, scale)
