@@ -12,14 +12,15 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
 from mlc_serve.models.decoder import Decoder
-from mlc_serve.models.layers import CacheSize, Layers
+from mlc_serve.models.layers import CacheSize, Layers, State
 
 
 class _Attention(nn.Module):
-    def __init__(self, config: Decoder, layers: Layers) -> None:
+    def __init__(self, config: Decoder, layers: Layers, layer: int) -> None:
         shape = config.attention
         self.config = config
         self.make = layers
+        self.attend = layers.attention(shape, layer)
         self.qkv_proj = layers.linear(
             config.hidden_size,
             shape.qkv_width,
@@ -31,13 +32,12 @@ class _Attention(nn.Module):
             self.k_norm = layers.head_norm(shape.head_dim, config.rms_norm_eps)
         self.o_proj = layers.linear(shape.q_width, config.hidden_size, bias=config.o_bias)
 
-    def forward(self, residual: nn.Tensor, x: Any, cache: PagedKVCache, layer: int) -> nn.Tensor:
+    def forward(self, residual: nn.Tensor, x: Any, state: State) -> nn.Tensor:
         shape, num_tokens = self.config.attention, residual.shape[1]
         qkv = self.qkv_proj(x).reshape(1, num_tokens, shape.num_heads, shape.head_dim)
         if self.config.head_norms:
             qkv = self.make.normalize_heads(qkv, self.q_norm, self.k_norm, shape)
-        attended = cache.attention_with_fused_qkv(layer, qkv, shape.num_q_heads, shape.scale)
-        return self.o_proj.add_to(residual, attended.reshape(1, num_tokens, shape.q_width))
+        return self.o_proj.add_to(residual, self.attend(qkv, state))
 
 
 class _MLP(nn.Module):
@@ -51,14 +51,14 @@ class _MLP(nn.Module):
 
 
 class _DecoderLayer(nn.Module):
-    def __init__(self, config: Decoder, layers: Layers) -> None:
+    def __init__(self, config: Decoder, layers: Layers, layer: int) -> None:
         self.input_layernorm = layers.rms_norm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = _Attention(config, layers)
+        self.self_attn = _Attention(config, layers, layer)
         self.post_attention_layernorm = layers.rms_norm(config.hidden_size, config.rms_norm_eps)
         self.mlp = _MLP(config, layers)
 
-    def forward(self, x: nn.Tensor, cache: PagedKVCache, layer: int) -> nn.Tensor:
-        x = self.self_attn(x, self.input_layernorm(x), cache, layer)
+    def forward(self, x: nn.Tensor, state: State) -> nn.Tensor:
+        x = self.self_attn(x, self.input_layernorm(x), state)
         return self.mlp(x, self.post_attention_layernorm(x))
 
 
@@ -66,13 +66,13 @@ class _Trunk(nn.Module):
     def __init__(self, config: Decoder, layers: Layers) -> None:
         self.embed_tokens = layers.embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(
-            [_DecoderLayer(config, layers) for _ in range(config.attention.num_layers)]
+            [_DecoderLayer(config, layers, layer) for layer in range(config.attention.num_layers)]
         )
         self.norm = layers.rms_norm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: nn.Tensor, cache: PagedKVCache) -> nn.Tensor:
-        for i, layer in enumerate(self.layers):
-            x = layer(x, cache, i)
+    def forward(self, x: nn.Tensor, state: State) -> nn.Tensor:
+        for layer in self.layers:
+            x = layer(x, state)
         return x
 
 
@@ -94,32 +94,27 @@ class DecoderModule(nn.Module):
         """Ids `(s,)` -> `(s, h)`."""
         return self.model.embed_tokens(input_ids)
 
-    def batch_prefill(
-        self, input_embeds: nn.Tensor, logit_positions: nn.Tensor, paged_kv_cache: PagedKVCache
-    ) -> tuple[nn.Tensor, PagedKVCache]:
+    def batch_prefill(self, input_embeds: nn.Tensor, logit_positions: nn.Tensor, state: Any) -> Any:
         """`(1, s, h)`, and the rows `(b,)` whose logits are wanted -> `(1, b, v)`."""
-        hidden = self.model(input_embeds, paged_kv_cache)
-        return self._logits(nn.op.take(hidden, logit_positions, axis=1)), paged_kv_cache
+        passed = self.make.state(state, one_token_each=False)
+        hidden = self.model(input_embeds, passed)
+        return passed.returned(self._logits(nn.op.take(hidden, logit_positions, axis=1)))
 
-    def batch_decode(
-        self, input_embeds: nn.Tensor, paged_kv_cache: PagedKVCache
-    ) -> tuple[nn.Tensor, PagedKVCache]:
+    def batch_decode(self, input_embeds: nn.Tensor, state: Any) -> Any:
         """`(b, 1, h)`, one token of each sequence -> `(b, 1, v)`."""
-        batch = input_embeds.shape[0]
-        hidden = self.model(input_embeds.reshape(1, batch, self.config.hidden_size), paged_kv_cache)
-        return self._logits(hidden).reshape(batch, 1, self.config.vocab_size), paged_kv_cache
+        batch, passed = input_embeds.shape[0], self.make.state(state, one_token_each=True)
+        hidden = self.model(input_embeds.reshape(1, batch, self.config.hidden_size), passed)
+        return passed.returned(self._logits(hidden).reshape(batch, 1, self.config.vocab_size))
 
-    def batch_verify(
-        self, input_embeds: nn.Tensor, paged_kv_cache: PagedKVCache
-    ) -> tuple[nn.Tensor, PagedKVCache]:
+    def batch_verify(self, input_embeds: nn.Tensor, state: Any) -> Any:
         """`(1, s, h)` -> the logits of every row, `(1, s, v)`."""
-        return self._logits(self.model(input_embeds, paged_kv_cache)), paged_kv_cache
+        passed = self.make.state(state, one_token_each=False)
+        return passed.returned(self._logits(self.model(input_embeds, passed)))
 
-    def batch_prefill_to_last_hidden_states(
-        self, input_embeds: nn.Tensor, paged_kv_cache: PagedKVCache
-    ) -> tuple[nn.Tensor, PagedKVCache]:
+    def batch_prefill_to_last_hidden_states(self, input_embeds: nn.Tensor, state: Any) -> Any:
         """`(1, s, h)` -> the final hidden state of every row, `(1, s, h)`, of which embeddings are made."""
-        return self.model.norm(self.model(input_embeds, paged_kv_cache)), paged_kv_cache
+        passed = self.make.state(state, one_token_each=False)
+        return passed.returned(self.model.norm(self.model(input_embeds, passed)))
 
     def create_tir_paged_kv_cache(
         self,
@@ -129,11 +124,12 @@ class DecoderModule(nn.Module):
         page_size: tirx.Var,
         support_sliding_window: tirx.Var,
     ) -> PagedKVCache:
-        """An empty KV cache of the given sizes."""
+        """An empty KV cache of the given sizes, which is the state. Only where the layers make one."""
+        assert self.make.cache_maker is not None
         size = CacheSize(
             max_batch_size, max_total_seq_len, prefill_chunk_size, page_size, support_sliding_window
         )
-        return self.make.kv_cache(self.config.attention, size)
+        return self.make.cache_maker.kv_cache(self.config.attention, size)
 
     def _logits(self, hidden: nn.Tensor) -> nn.Tensor:
         final = self.model.norm(hidden)
@@ -145,39 +141,46 @@ class DecoderModule(nn.Module):
     def spec(self) -> nn.spec.ModuleSpec:
         """The signatures to export."""
         hidden, dtype = self.config.hidden_size, self.make.dtype
-        tensor, cache = nn.spec.Tensor, nn.spec.Object(object_type=PagedKVCache)
+        tensor, state = nn.spec.Tensor, self.make.state_spec(self.config.attention)
         packed = {"$": {"param_mode": "packed", "effect_mode": "none"}}
         rows: dict[str, Any] = {
             "input_embeds": tensor([1, "seq_len", hidden], dtype),
-            "paged_kv_cache": cache,
+            "state": state,
             **packed,
         }
         # Only logits can be made of what a lazy norm returns.
-        states = {} if self.make.norms_are_lazy else {"batch_prefill_to_last_hidden_states": dict(rows)}
+        states: dict[str, Any] = (
+            {} if self.make.norms_are_lazy else {"batch_prefill_to_last_hidden_states": dict(rows)}
+        )
         return nn.spec.ModuleSpec.from_raw(
             {
                 "embed": {"input_ids": tensor(["seq_len"], "int32"), **packed},
                 "batch_prefill": {
                     "input_embeds": tensor([1, "seq_len", hidden], dtype),
                     "logit_positions": tensor(["batch_size"], "int32"),
-                    "paged_kv_cache": cache,
+                    "state": state,
                     **packed,
                 },
                 "batch_decode": {
                     "input_embeds": tensor(["batch_size", 1, hidden], dtype),
-                    "paged_kv_cache": cache,
+                    "state": state,
                     **packed,
                 },
                 "batch_verify": dict(rows),
                 **states,
-                "create_tir_paged_kv_cache": {
-                    "max_batch_size": int,
-                    "max_total_seq_len": int,
-                    "prefill_chunk_size": int,
-                    "page_size": int,
-                    "support_sliding_window": int,
-                    "$": {"param_mode": "none", "effect_mode": "none"},
-                },
+                **({} if self.make.cache_maker is None else {"create_tir_paged_kv_cache": _cache_sizes()}),
             },
             self,
         )
+
+
+def _cache_sizes() -> dict[str, Any]:
+    """The signature of `create_tir_paged_kv_cache`."""
+    names = (
+        "max_batch_size",
+        "max_total_seq_len",
+        "prefill_chunk_size",
+        "page_size",
+        "support_sliding_window",
+    )
+    return {**dict.fromkeys(names, int), "$": {"param_mode": "none", "effect_mode": "none"}}

@@ -18,7 +18,7 @@ from mlc_serve.models.parts.attention import AttentionShape
 
 @dataclass(frozen=True)
 class CacheSize:
-    """The sizes of a KV cache, which are known only when it is created at run time."""
+    """The sizes of TVM's KV cache, which are known only when it is created at run time."""
 
     max_batch_size: tirx.Var
     max_total_seq_len: tirx.Var
@@ -54,11 +54,26 @@ class Embedding(Protocol):
         """`(1, s, width)` -> `(1, s, vocab)`, with the embeddings as weights."""
 
 
+class State(Protocol):
+    """What functions get as their argument `state`, for the modules that read and write it."""
+
+    def returned(self, result: nn.Tensor) -> Any:
+        """What a function returns, whose result is `result`."""
+
+
+class CacheMaker(Protocol):
+    """Makes the state of functions that take TVM's KV cache."""
+
+    def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
+        """The KV cache, with the attention kernels that read it."""
+
+
 class Layers(Protocol):
     """Makes the layers of a model."""
 
     dtype: str  # of activations
     attention_dtype: str  # of queries, keys and values, and of attention's result
+    cache_maker: CacheMaker | None  # if the state is TVM's KV cache, which a function of the library makes
     norms_are_lazy: bool  # whether the layer that takes a norm's result computes it
     bfloat16_products: bool  # whether kernels multiply in bfloat16 where that was measured to be faster
 
@@ -89,5 +104,14 @@ class Layers(Protocol):
         `attention_dtype`, with each head of queries and of keys normalised by itself.
         """
 
-    def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
-        """The KV cache, with the attention kernels that read it."""
+    def attention(self, shape: AttentionShape, layer: int) -> nn.Module:
+        """The attention of a layer: a module (qkv, state) that takes queries, keys and values
+        `(1, s, num_heads, head_dim)` of new tokens, in `attention_dtype`, adds the keys and values to the
+        state, and returns `(1, s, q_width)`. If the shape has sinks, the parameter `sinks` has their scores.
+        """
+
+    def state_spec(self, shape: AttentionShape) -> Any:
+        """The type of the argument `state`, for nn.spec.ModuleSpec."""
+
+    def state(self, argument: Any, *, one_token_each: bool) -> State:
+        """The argument as modules take it. With `one_token_each`, each sequence has one new token."""

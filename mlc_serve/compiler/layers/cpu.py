@@ -4,17 +4,18 @@ Activations are float32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tvm.relax.frontend import nn
-from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 from tvm.target import Target
 
-from mlc_serve.compiler.cpu_kv_cache import CPUPagedKVCache
 from mlc_serve.compiler.kernels.cpu.instructions import dot_for, float_unit_for
+from mlc_serve.compiler.layers.attention import PagedAttention
 from mlc_serve.compiler.layers.head_norm import normalize_heads
 from mlc_serve.compiler.layers.integer import IntegerEmbedding, IntegerLinear, LazyNorm
 from mlc_serve.compiler.layers.packed import PackedEmbedding, PackedLinear, RMSNorm
+from mlc_serve.compiler.layers.page_state import PageState, page_state_spec
 from mlc_serve.compiler.optimization import Optimization
-from mlc_serve.models.layers import CacheSize
 from mlc_serve.models.parts.attention import AttentionShape
 from mlc_serve.quantization.scheme import Scheme
 
@@ -23,6 +24,7 @@ class CPULayers:
     """Implements models.layers.Layers."""
 
     dtype = "float32"
+    cache_maker = None
 
     def __init__(self, scheme: Scheme, optimization: Optimization, target: Target) -> None:
         self._scheme = scheme
@@ -67,5 +69,11 @@ class CPULayers:
     ) -> nn.Tensor:
         return normalize_heads(qkv, q_norm, k_norm, shape, self.attention_dtype)
 
-    def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
-        return CPUPagedKVCache(shape, size, self.attention_dtype, self._unit)
+    def attention(self, shape: AttentionShape, layer: int) -> PagedAttention:
+        return PagedAttention(shape, layer, self.attention_dtype, self._unit)
+
+    def state_spec(self, shape: AttentionShape) -> tuple[nn.spec.Tensor, ...]:
+        return page_state_spec(shape, self.attention_dtype)
+
+    def state(self, argument: Sequence[nn.Tensor], *, one_token_each: bool) -> PageState:
+        return PageState(argument, one_token_each=one_token_each)

@@ -35,11 +35,38 @@ class PlainEmbedding(nn.Embedding):
         return nn.op.matmul(x, nn.op.permute_dims(self.weight), out_dtype="float32")
 
 
+class CacheState:
+    """Implements models.layers.State with TVM's KV cache."""
+
+    def __init__(self, cache: PagedKVCache) -> None:
+        self.cache = cache
+
+    def returned(self, result: nn.Tensor) -> tuple[nn.Tensor, PagedKVCache]:
+        return result, self.cache
+
+
+class CacheAttention(nn.Module):
+    """The attention of one layer, which TVM's KV cache computes.
+
+    Raises CheckpointError for what that cache can't do.
+    """
+
+    def __init__(self, shape: AttentionShape, layer: int) -> None:
+        _check(shape)
+        self._shape, self._layer = shape, layer
+
+    def forward(self, qkv: nn.Tensor, state: CacheState) -> nn.Tensor:
+        shape = self._shape
+        attended = state.cache.attention_with_fused_qkv(self._layer, qkv, shape.num_q_heads, shape.scale)
+        return attended.reshape(1, qkv.shape[1], shape.q_width)
+
+
 class GPULayers:
-    """Implements models.layers.Layers."""
+    """Implements models.layers.Layers, and models.layers.CacheMaker."""
 
     def __init__(self, scheme: Scheme, target: Target) -> None:
         self.dtype = self.attention_dtype = scheme.weight_dtype
+        self.cache_maker = self
         self.norms_are_lazy = False
         self.bfloat16_products = False
         self._target = target
@@ -70,6 +97,15 @@ class GPULayers:
         num_q, num_kv = shape.num_q_heads, shape.num_kv_heads
         q, k, v = nn.op.split(qkv, [num_q, num_q + num_kv], axis=2)
         return nn.op.concat([q_norm(q), k_norm(k), v], dim=2)
+
+    def attention(self, shape: AttentionShape, layer: int) -> CacheAttention:
+        return CacheAttention(shape, layer)
+
+    def state_spec(self, shape: AttentionShape) -> nn.spec.Object:  # noqa: ARG002  it is the same for all
+        return nn.spec.Object(object_type=PagedKVCache)
+
+    def state(self, argument: PagedKVCache, *, one_token_each: bool) -> CacheState:  # noqa: ARG002
+        return CacheState(argument)
 
     def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
         return TIRPagedKVCache(
@@ -110,9 +146,21 @@ def _scaling(rope: Rope) -> dict[str, Any]:
     raise CheckpointError("rope_scaling: the type 'yarn' is available only on the CPU")
 
 
+def _check(shape: AttentionShape) -> None:
+    refused = {
+        "layers with a sliding window": any(layer.window is not None for layer in shape.layers),
+        "layers that rotate differently": len({layer.rope for layer in shape.layers}) > 1,
+        "soft caps of attention": shape.soft_cap is not None,
+        "learned attention sinks": shape.has_sinks,
+    }
+    for name, is_wanted in refused.items():
+        if is_wanted:
+            raise CheckpointError(f"{name} are available only on the CPU")
+
+
 def _rope(shape: AttentionShape) -> Rope:
-    """The rotation, which TVM's cache takes to be that of all layers."""
-    (rope,) = {layer.rope for layer in shape.layers}
+    """The rotation of all layers."""
+    rope = shape.layers[0].rope
     if rope is None:
-        raise CheckpointError("attention without rotary positions is not supported yet")
+        raise CheckpointError("attention without rotary positions is available only on the CPU")
     return rope

@@ -11,15 +11,19 @@ from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 
 
 class Row(NamedTuple):
-    """The innermost row of a float32 buffer at some place."""
+    """The innermost row of a buffer at some place."""
 
     buffer: Any
     place: tuple[Any, ...]
 
     def at(self, i: Any) -> Any:
         """Value `i` of the row."""
-        indices = (*self.place, i)
+        indices = self.index(i)
         return self.buffer[indices]
+
+    def index(self, i: Any) -> tuple[Any, ...]:
+        """The place of value `i` in the buffer."""
+        return (*self.place, i)
 
 
 def inverse_rms(width: int, epsilon: float) -> Any:
