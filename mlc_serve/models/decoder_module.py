@@ -124,12 +124,14 @@ class DecoderModule(nn.Module):
         page_size: tirx.Var,
         support_sliding_window: tirx.Var,
     ) -> PagedKVCache:
-        """An empty KV cache of the given sizes, which is the state. Only where the layers make one."""
-        assert self.make.cache_maker is not None
+        """An empty KV cache of the given sizes, which is the state."""
+        maker = self.make.cache_maker
+        if maker is None:
+            raise RuntimeError("these layers take no cache that a library could create")
         size = CacheSize(
             max_batch_size, max_total_seq_len, prefill_chunk_size, page_size, support_sliding_window
         )
-        return self.make.cache_maker.kv_cache(self.config.attention, size)
+        return maker.kv_cache(self.config.attention, size)
 
     def _logits(self, hidden: nn.Tensor) -> nn.Tensor:
         final = self.model.norm(hidden)

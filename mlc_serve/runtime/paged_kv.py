@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,12 @@ import tvm_ffi
 
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.runtime.huge_pages import huge_pages
-from mlc_serve.runtime.library import Library
 from mlc_serve.runtime.page_list import Ids, PageList
 from mlc_serve.runtime.pass_tables import PassTables, TableSizes
 
 
 class PagedKV:
-    """Implements runtime.sequence_cache.SequenceCache.
+    """Implements runtime.sequence_cache.SequenceCache. Raises RuntimeError for calls that would corrupt it.
 
     A page belongs to all sequences that were forked from one with it. Only full pages are shared, so that
     tokens are appended to pages with one owner.
@@ -25,11 +24,12 @@ class PagedKV:
 
     can_fork = True
 
-    def __init__(self, library: Library, limits: EngineLimits) -> None:
-        self.page_size = library.info.page_size
+    def __init__(self, cache: Mapping[str, Any], limits: EngineLimits) -> None:
+        """`cache` is what the library's metadata says about keys and values."""
+        self.page_size = cache["page_size"]
         self.num_pages = self.num_pages_of(limits.max_total_sequence_length)
         self._tables = PassTables(self._sizes(limits), self.page_size)
-        pages = _memory(library.metadata["kv_cache"], self.num_pages)
+        pages = _memory(cache, self.num_pages)
         self.argument = tvm_ffi.convert([*self._tables.tensors, *pages])
         self._sequences: dict[int, PageList] = {}
         self._num_owners = np.zeros(self.num_pages, np.int32)
@@ -57,14 +57,14 @@ class PagedKV:
 
     def add_sequence(self, seq_id: int) -> None:
         """Start an empty sequence."""
-        assert seq_id not in self._sequences, f"sequence {seq_id} is in use"
+        _require(seq_id not in self._sequences, f"sequence {seq_id} is in use")
         self._sequences[seq_id] = PageList()
 
     def fork_sequence(self, parent: int, child: int, length: int) -> None:
         """Start `child` with the first `length` tokens of `parent`, a positive multiple of the page size."""
         source = self._sequences[parent]
-        assert length > 0 and length % self.page_size == 0, f"a fork at {length} is within a page"
-        assert length <= source.num_tokens, f"a fork at {length} is past the end of sequence {parent}"
+        _require(length % self.page_size == 0, f"a fork at {length} is within a page")
+        _require(0 < length <= source.num_tokens, f"a fork at {length} is not within sequence {parent}")
         self.add_sequence(child)
         shared = source.ids[: length // self.page_size]
         self._num_owners[shared] += 1
@@ -79,9 +79,10 @@ class PagedKV:
         """Take the last `num_tokens` off a sequence, which shares none of them with another."""
         pages = self._sequences[seq_id]
         length = pages.num_tokens - num_tokens
-        assert length >= 0, f"sequence {seq_id} is shorter than {num_tokens}"
+        _require(length >= 0, f"sequence {seq_id} is shorter than {num_tokens}")
         touched = pages.ids[length // self.page_size :]
-        assert (self._num_owners[touched] == 1).all(), f"sequence {seq_id} shares the tokens to pop"
+        is_shared = bool((self._num_owners[touched] > 1).any())
+        _require(not is_shared, f"a pop reaches into pages that sequence {seq_id} shares")
         pages.num_tokens = length
         self._disown(pages.truncate(self.num_pages_of(length)))
 
@@ -111,7 +112,7 @@ class PagedKV:
         pages.num_tokens += num_tokens
         missing = self.num_pages_of(pages.num_tokens) - len(pages)
         if missing > 0:
-            assert missing <= len(self._free), "the KV cache is full"
+            _require(missing <= len(self._free), "the KV cache is full")
             taken = self._free[-missing:][::-1]
             del self._free[-missing:]
             self._num_owners[taken] = 1
@@ -122,7 +123,12 @@ class PagedKV:
         self._free += ids[self._num_owners[ids] == 0][::-1].tolist()
 
 
-def _memory(cache: dict[str, Any], num_pages: int) -> list[tvm.runtime.Tensor]:
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise RuntimeError(message)
+
+
+def _memory(cache: Mapping[str, Any], num_pages: int) -> list[tvm.runtime.Tensor]:
     """The pages of each layer, as compiler.kernels.cpu.attention.pages describes them."""
     shape = (num_pages, 2, cache["num_key_value_heads"], cache["page_size"] * cache["head_dim"])
     num_layers, dtype = cache["num_hidden_layers"], np.dtype(cache["dtype"])

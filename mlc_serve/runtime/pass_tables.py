@@ -12,8 +12,8 @@ from mlc_serve.runtime.page_list import Ids, PageList
 
 
 class TableSizes(NamedTuple):
-    """The most sequences and rows of a pass, and the most pages of all its sequences together, where a page is
-    counted for each sequence that it belongs to.
+    """The most sequences and rows of a pass, and the most pages of all its sequences together, where a page
+    is counted for each sequence that it belongs to.
     """
 
     sequences: int

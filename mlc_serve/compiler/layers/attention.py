@@ -51,7 +51,7 @@ class PagedAttention(nn.Module):
     def _attend(self, queries: nn.Tensor, pages: nn.Tensor, state: PageState) -> nn.Tensor:
         tables = state.tables
         out = nn.Tensor.placeholder([1, queries.shape[0], self._heads.num_q * self._heads.dim], self._dtype)
-        table = [tables.first_pages, tables.page_ids, tables.lengths, self._sinks()]
+        table = [tables.first_pages, tables.listed, tables.lengths, self._sinks()]
         if state.one_token_each:
             kernel = _decode(*self._kind)
             return nn.op.tensor_ir_op(kernel, "decode_attention", [queries, pages, *table], out)

@@ -1,5 +1,5 @@
-"""The argument `state` of a function on the CPU: the pages of the KV cache, and where this pass finds and puts
-its keys and values. The server owns all of these tensors, and passes the same ones to every call.
+"""The argument `state` of a function on the CPU: the pages of the KV cache, and where a pass finds and puts
+keys and values. The server owns all of these tensors, and passes the same ones to every call.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from mlc_serve.models.parts.attention import AttentionShape
 class PassTables(NamedTuple):
     """Int32 tensors that describe a pass. All but the first may be longer than the pass needs.
 
-    Sequence b has the rows first_rows[b] to before first_rows[b + 1] of the pass, and the pages
-    page_ids[first_pages[b]] to before page_ids[first_pages[b + 1]], which hold lengths[b] keys after the pass.
-    Row i is at position positions[i] of its sequence, and its key and value go to slot slots[i].
+    Sequence b has the rows first_rows[b] to before first_rows[b + 1], and the pages listed[first_pages[b]] to
+    before listed[first_pages[b + 1]], which hold lengths[b] keys after the pass. Row i is at position
+    positions[i] of its sequence, and its key and value go to slot slots[i].
     """
 
     num_sequences: nn.Tensor
@@ -26,7 +26,7 @@ class PassTables(NamedTuple):
     slots: nn.Tensor
     first_rows: nn.Tensor
     first_pages: nn.Tensor
-    page_ids: nn.Tensor
+    listed: nn.Tensor
     lengths: nn.Tensor
 
 

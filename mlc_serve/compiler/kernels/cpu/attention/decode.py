@@ -225,7 +225,7 @@ def decode_attention(
         q: T.handle,
         pages: T.handle,
         first_pages: T.handle,
-        page_ids: T.handle,
+        listed: T.handle,
         lengths: T.handle,
         sinks: T.handle,
         out: T.handle,
@@ -235,7 +235,7 @@ def decode_attention(
         num_pages = T.int64()
         Q = T.match_buffer(q, (batch, heads.num_q, heads.dim), dtype)
         P = match_pages(pages, num_pages, heads.num_kv, heads.dim, dtype)
-        table = T.meta_var(match_page_table(first_pages, page_ids, lengths, window))
+        table = T.meta_var(match_page_table(first_pages, listed, lengths, window))
         S = T.match_buffer(sinks, (heads.num_q,), "float32")
         whole = T.match_buffer(out, (1, batch, heads.num_q * heads.dim), dtype)
         O = by_head(whole, heads)

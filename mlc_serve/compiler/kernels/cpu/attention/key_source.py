@@ -25,8 +25,8 @@ from mlc_serve.compiler.kernels.cpu.primitives.vector import vector, widened
 
 
 class Span(NamedTuple):
-    """Which of a sequence's keys its rows see. Under a causal mask the rows are the last of the keys, and none
-    sees those after its own; with a `window`, a row sees so many keys, its own included.
+    """Which of a sequence's keys its rows see. If they are causal, the rows are the last of the keys, and see
+    none after their own. With a `window`, a row sees so many keys, its own included.
     """
 
     num_keys: Any
@@ -95,7 +95,9 @@ class KeySource(Protocol):
 
 
 class RaggedKeys:
-    """Implements KeySource for keys and values `(s, hkv, d)` of new tokens, which see all of their sequence."""
+    """Implements KeySource for keys and values `(s, hkv, d)` of an encoder's tokens, which see all of their
+    sequence.
+    """
 
     def __init__(self, heads: Heads, scores: Scores, dtype: str, unit: FloatUnit) -> None:
         self.heads, self.scores, self.panels = heads, scores, panels_for(dtype, unit)

@@ -1,9 +1,9 @@
 """The queries of one token over the pages of its sequence, a run of pages at a time.
 
 The lanes of a vector are the positions of a page. This is online softmax (Milakov and Gimelshein, 2018) in
-base 2, and the output is divided by the weight of its keys only at the end. The up to four pages of a run are scored together, so that enough independent sums hide the latency of a
-multiplication. Pages may lie anywhere in memory, so the next KV head of a run is fetched while one is being
-computed.
+base 2, and the output is divided by the weight of its keys only at the end. The up to four pages of a run are
+scored together, so that enough independent sums hide the latency of a multiplication. Pages may lie anywhere
+in memory, so the next KV head of a run is fetched while one is being computed.
 """
 
 from __future__ import annotations
@@ -205,8 +205,8 @@ def _score_macro(registers: _Registers, scores_of: Scores) -> Any:
 
 
 def _cap_macro(registers: _Registers, scores_of: Scores) -> Any:
-    """The macro `cap(scores, run)`: products become capped scores, and those of keys that are not seen MASKED.
-    It is a loop of its own, because code for many tangents at once would take long to compile.
+    """The macro `cap(scores, run)`: products become capped scores, and those of keys that are not seen
+    MASKED. It is a loop of its own, because code for many tangents at once would take long to compile.
     """
     group, count = registers.heads.group, registers.pages
 

@@ -14,8 +14,8 @@ from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
 
 
 class PageTable(NamedTuple):
-    """Three int32 buffers: sequence b has the pages listed[first[b]:first[b + 1]], which hold lengths[b] keys,
-    those of its new tokens included. The buffers may be longer than the batch needs.
+    """Three int32 buffers: sequence b has the pages listed[first[b]:first[b + 1]], which hold lengths[b]
+    keys, those of its new tokens included. The buffers may be longer than the batch needs.
 
     With a `window`, a token sees so many keys, its own included.
     """
@@ -52,7 +52,7 @@ class PageTable(NamedTuple):
         return self.num_pages(b) - self.first_page(b)
 
 
-def match_page_table(first_pages: Any, page_ids: Any, lengths: Any, window: int | None) -> PageTable:
+def match_page_table(first_pages: Any, listed: Any, lengths: Any, window: int | None) -> PageTable:
     """The page table behind three handles."""
-    buffers = [T.match_buffer(handle, (T.int32(),), "int32") for handle in (first_pages, page_ids, lengths)]
+    buffers = [T.match_buffer(handle, (T.int32(),), "int32") for handle in (first_pages, listed, lengths)]
     return PageTable(*buffers, window)

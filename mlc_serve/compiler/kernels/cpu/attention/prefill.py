@@ -1,5 +1,5 @@
-"""Attention of many new tokens: of decoders over the pages of their sequences, which already hold them, and of
-encoders over the new tokens themselves.
+"""Attention of many new tokens: a decoder's over the pages of their sequences, which already hold them, and
+an encoder's over each other.
 
 This is online softmax in base 2, as in `decode`. A thread takes two tasks of `query_panels` at a time, one
 from each end of the batch, because under a causal mask the work of a panel grows with its position.
@@ -240,7 +240,7 @@ def prefill_attention(
         num_sequences: T.handle,
         first_rows: T.handle,
         first_pages: T.handle,
-        page_ids: T.handle,
+        listed: T.handle,
         lengths: T.handle,
         sinks: T.handle,
         out: T.handle,
@@ -252,7 +252,7 @@ def prefill_attention(
         P = match_pages(pages, num_pages, heads.num_kv, heads.dim, dtype)
         batch = match_int32(num_sequences, 1)
         rows = match_int32(first_rows, T.int32())
-        table = T.meta_var(match_page_table(first_pages, page_ids, lengths, window))
+        table = T.meta_var(match_page_table(first_pages, listed, lengths, window))
         S = T.match_buffer(sinks, (heads.num_q,), "float32")
         whole = T.match_buffer(out, (1, num_rows, heads.num_q * heads.dim), dtype)
         O = by_head(whole, heads)

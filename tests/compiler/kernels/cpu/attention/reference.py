@@ -26,7 +26,7 @@ class Rules:
 
 
 def attend(q: Floats, k: Floats, v: Floats, rules: Rules = Rules()) -> Floats:
-    """Q `(n, hq, d)`, K and V `(m, hkv, d)` -> `(n, hq, d)`. The queries are the last n of the m positions."""
+    """Q `(n, hq, d)`, K and V `(m, hkv, d)` -> `(n, hq, d)`. Queries are the last n of the m positions."""
     group = q.shape[1] // k.shape[1]
     q = q.astype(np.float64)
     k, v = (np.repeat(x.astype(np.float64), group, 1) for x in (k, v))
@@ -70,9 +70,7 @@ class PagedKeys:
         return self.first_pages, self.page_ids, np.array([len(keys) for keys in self.keys], np.int32)
 
 
-def paged_keys(
-    lengths: Sequence[int], num_heads: int, head_dim: int, dtype: str = "float32"
-) -> PagedKeys:
+def paged_keys(lengths: Sequence[int], num_heads: int, head_dim: int, dtype: str = "float32") -> PagedKeys:
     """Random keys and values of sequences of these lengths, of `dtype`."""
     rng = np.random.default_rng(5)
     counts = [-(-length // PAGE_SIZE) for length in lengths]
