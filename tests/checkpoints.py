@@ -82,18 +82,23 @@ def write_checkpoint(
     Several shards are written with an index, as large models on the hub have it.
     """
     path.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer(shape)
-    end, start, stop = (tokenizer.token_to_id(token) for token in SPECIAL_TOKENS)
-    tokenizer.save(str(path / "tokenizer.json"))
+    end, start, stop = write_tokenizer(path, shape)
     _write_json(path / "config.json", _config(shape, dtype) | {"bos_token_id": start, "eos_token_id": stop})
     _write_json(path / "generation_config.json", {"eos_token_id": [stop, end], "do_sample": False})
-    _write_json(path / "tokenizer_config.json", _tokenizer_config())
     tensors = {
         name: _values(name, dimensions, shape, seed).astype(_DTYPES[dtype])
         for name, dimensions in tensor_shapes(shape)
     }
     _write_tensors(path, tensors, num_shards)
     return path
+
+
+def write_tokenizer(path: Path, shape: Shape) -> list[int]:
+    """Write a tokenizer for a shape's vocabulary, and return the ids of SPECIAL_TOKENS."""
+    tokenizer = _tokenizer(shape)
+    tokenizer.save(str(path / "tokenizer.json"))
+    _write_json(path / "tokenizer_config.json", _tokenizer_config())
+    return [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS]
 
 
 def tensor_shapes(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -12,7 +12,7 @@ import tokenizers
 from safetensors.numpy import save_file
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from mlc_serve.models.families import read_encoder
+from mlc_serve.models.table import read_encoder
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "world", "embed", "##ding", "##s", "a", "b", "##c", "!")
 VOCAB_SIZE = 120

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from mlc_serve.checkpoint.stored_tensors import StoredTensors
 from mlc_serve.loaded_model import GenerationDefaults
+from mlc_serve.models.weight_names import Form
 from mlc_serve.text.conversation import PromptTemplate
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 
@@ -32,6 +33,10 @@ class Checkpoint(Protocol):
     @property
     def model_type(self) -> str:
         """The name of the architecture, such as "llama" or "qwen2"."""
+
+    @property
+    def form(self) -> Form:
+        """Whose names the tensors have."""
 
     @property
     def quantization(self) -> str | None:

@@ -13,6 +13,7 @@ from mlc_serve.checkpoint.safetensors_weights import SafetensorsWeights
 from mlc_serve.checkpoint.template_files import read_chat_template, read_listed_ids, read_special_tokens
 from mlc_serve.errors import CheckpointError
 from mlc_serve.loaded_model import GenerationDefaults
+from mlc_serve.models.weight_names import Form
 from mlc_serve.text.json_object import read_json_object, read_json_object_if_present
 from mlc_serve.text.templates.chat_template import ChatTemplate
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
@@ -26,6 +27,7 @@ class HuggingFaceCheckpoint:
     (GPTQ, AWQ) are refused.
     """
 
+    form: Form = "huggingface"
     quantization: str | None = None
 
     def __init__(self, directory: Path) -> None:

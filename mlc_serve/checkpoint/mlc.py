@@ -13,6 +13,7 @@ from mlc_serve.checkpoint.raw_shards import RawShards
 from mlc_serve.checkpoint.template_files import read_chat_template
 from mlc_serve.errors import CheckpointError
 from mlc_serve.loaded_model import GenerationDefaults
+from mlc_serve.models.weight_names import Form
 from mlc_serve.text.conversation import PromptTemplate
 from mlc_serve.text.json_object import read_json_object
 from mlc_serve.text.templates.conversation_template import ConversationTemplate
@@ -27,6 +28,8 @@ class MLCCheckpoint:
 
     `chat_config` is all of mlc-chat-config.json, and `config` is its model_config plus the model_type.
     """
+
+    form: Form = "mlc"
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlc_serve.checkpoint.sources import Shape, Sources
+from mlc_serve.models.weight_names import Part
 from mlc_serve.quantization.groups import Quantized, quantize, unpack_words
 from mlc_serve.quantization.scheme import GroupFormat
 
@@ -26,7 +27,7 @@ def read_quantized(sources: Sources, name: str, shape: Shape, form: GroupFormat)
 
 def _made(sources: Sources, name: str, shape: Shape, form: GroupFormat) -> Quantized:
     """Quantize a weight. Only one part of a fused one is in memory at a time."""
-    parts = [_quantized_part(sources, source, shape[1], form) for source in sources.of(name)]
+    parts = [_quantized_part(sources, part, shape[1], form) for part in sources.of(name)]
     sources.check_shape(name, (sum(len(part.stored) for part in parts), shape[1]), shape)
     if len(parts) == 1:
         return parts[0]
@@ -35,13 +36,13 @@ def _made(sources: Sources, name: str, shape: Shape, form: GroupFormat) -> Quant
     )
 
 
-def _quantized_part(sources: Sources, source: str, depth: int, form: GroupFormat) -> Quantized:
-    tensor = sources.checkpoint.tensors.tensor(source)
-    sources.check_shape(source, tensor.shape, (*tensor.shape[:1], depth))
+def _quantized_part(sources: Sources, part: Part, depth: int, form: GroupFormat) -> Quantized:
+    tensor = sources.values(part)
+    sources.check_shape(part.name, tensor.shape, (*tensor.shape[:1], depth))
     try:
         return quantize(tensor, form)
     except ValueError as error:
-        raise sources.error(f"{source} {error}") from error
+        raise sources.error(f"{part.name} {error}") from error
 
 
 def _unpacked(sources: Sources, name: str, shape: Shape, form: GroupFormat) -> Quantized:

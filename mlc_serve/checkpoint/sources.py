@@ -10,31 +10,41 @@ from numpy.typing import NDArray
 
 from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.weight_names import WeightNames
+from mlc_serve.models.weight_names import Part, WeightNames
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Sources:
-    """A checkpoint's tensors, by the names of the model's weights."""
+    """A checkpoint's tensors, by the names of the model's weights. With `by_mlc_names`, weights are asked for
+    by MLC's names, as libraries do that MLC built.
+    """
 
     checkpoint: Checkpoint
     names: WeightNames
+    by_mlc_names: bool = False
 
-    def of(self, name: str) -> list[str]:
-        """The checkpoint's names of the tensors that make up the weight `name`, in the order of its rows. The
-        checkpoint may lack them.
+    def of(self, name: str) -> list[Part]:
+        """The tensors that make up the weight `name`, in the order of its rows. The checkpoint may lack
+        them.
         """
-        return self.names.sources(name, self.checkpoint.tensors.names)
+        own = self.names.of_mlc(name) if self.by_mlc_names else name
+        return self.names.parts(own, self.checkpoint.form, self.checkpoint.tensors.names)
 
     def has(self, name: str) -> bool:
         """Whether the checkpoint has every tensor of the weight."""
-        return all(source in self.checkpoint.tensors.names for source in self.of(name))
+        return all(part.name in self.checkpoint.tensors.names for part in self.of(name))
 
     def tensors(self, name: str) -> dict[str, NDArray[Any]]:
-        """The tensors of the weight, by the checkpoint's names, in the order of the rows."""
-        return {source: self.checkpoint.tensors.tensor(source) for source in self.of(name)}
+        """The tensors of the weight, by the checkpoint's names, in the order of the rows, with the changes
+        that make them rows of the weight.
+        """
+        return {part.name: self.values(part) for part in self.of(name)}
+
+    def values(self, part: Part) -> NDArray[Any]:
+        """The rows that one tensor gives."""
+        return part.change.values(self.checkpoint.tensors.tensor(part.name))
 
     def check(self, weights: Iterable[tuple[str, Shape]]) -> None:
         """Raise CheckpointError for the first weight (name and shape) that the checkpoint lacks or has in
@@ -44,12 +54,22 @@ class Sources:
         """
         for name, shape in weights:
             words = f"{name.removesuffix('.weight')}.q_weight"
-            if self.of(words)[0] in self.checkpoint.tensors.names:
-                rows = [(source, self.checkpoint.tensors.shape(source)[:1]) for source in self.of(words)]
+            if self.of(words)[0].name in self.checkpoint.tensors.names:
+                rows = [(source, stored[:1]) for source, stored in self._shapes(words)]
                 self.check_joined(f"{name} (quantized)", rows, shape[:1])
             else:
-                parts = [(source, self.checkpoint.tensors.shape(source)) for source in self.of(name)]
-                self.check_joined(name, parts, shape)
+                self.check_joined(name, self._shapes(name), shape)
+
+    def _shapes(self, name: str) -> list[tuple[str, Shape]]:
+        """The tensors of a weight with the shapes of the rows that they give."""
+        tensors = self.checkpoint.tensors
+        return [(part.name, self._changed_shape(part, tensors.shape(part.name))) for part in self.of(name)]
+
+    def _changed_shape(self, part: Part, stored: Shape) -> Shape:
+        try:
+            return part.change.shape(stored)
+        except ValueError as error:
+            raise self.error(f"{part.name} has the shape {list(stored)}, which is not supported") from error
 
     def check_joined(self, name: str, parts: Sequence[tuple[str, Shape]], wanted: Shape) -> None:
         """Raise CheckpointError if tensors (name and shape) do not have the shape of the weight `name` when

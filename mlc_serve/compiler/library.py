@@ -22,8 +22,8 @@ from mlc_serve.compiler.optimization import find_level
 from mlc_serve.compiler.pipeline import lowering_options, pipeline_for
 from mlc_serve.config import DEFAULT_OPT
 from mlc_serve.errors import CompileError
-from mlc_serve.models.families import is_encoder, read_architecture, read_encoder
 from mlc_serve.models.layers import Layers
+from mlc_serve.models.table import is_encoder, read_architecture, read_encoder
 from mlc_serve.quantization.scheme import choose_float_scheme, find_scheme
 
 # The largest forward pass that memory for activations is planned for. A server may choose a smaller one.

@@ -16,7 +16,7 @@ from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import Architecture
 from mlc_serve.models.config_values import Config
 from mlc_serve.models.encoder import Encoder
-from mlc_serve.models.families import is_encoder, read_architecture, read_encoder, weight_names
+from mlc_serve.models.table import is_encoder, read_architecture, read_encoder, weight_names
 from mlc_serve.quantization.scheme import Scheme, choose_float_scheme, choose_scheme
 
 Read = TypeVar("Read", bound=Architecture | Encoder)
@@ -62,4 +62,4 @@ def scheme_for(checkpoint: Checkpoint, wanted: str | None, device_kind: str) -> 
 
 def sources_of(checkpoint: Checkpoint) -> Sources:
     """Return the checkpoint's tensors, by the names that its architecture gives to weights."""
-    return Sources(checkpoint, weight_names(checkpoint.model_type))
+    return Sources(checkpoint, weight_names(checkpoint.model_type, checkpoint.config))

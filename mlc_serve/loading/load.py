@@ -22,7 +22,7 @@ from mlc_serve.loading.chosen_limits import choose_limits
 from mlc_serve.loading.library import find_library
 from mlc_serve.loading.load_embedding import load_decoder, load_encoder
 from mlc_serve.loading.weights import find_weights
-from mlc_serve.models.families import is_encoder
+from mlc_serve.models.table import is_encoder
 from mlc_serve.runtime.device import find_device
 from mlc_serve.runtime.runner import TVMBackend
 from mlc_serve.runtime.threads import use_every_core

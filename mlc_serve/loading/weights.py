@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def find_weights(checkpoint: Checkpoint, library: Library, report: Report) -> li
     def make(directory: Path) -> None:
         check_room(directory, total)
         with _bar("converting weights", total) as progress:
-            convert(sources_of(checkpoint), specs, scheme.groups if scheme else None, directory, progress)
+            sources = replace(sources_of(checkpoint), by_mlc_names=library.is_by_mlc)
+            convert(sources, specs, scheme.groups if scheme else None, directory, progress)
 
     def use(directory: Path) -> list[Any]:
         with _bar("loading weights", total) as progress:

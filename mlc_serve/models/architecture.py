@@ -1,24 +1,23 @@
 """What a family of models must state about itself, so that its models can be loaded, compiled and served.
 
-To add a family, write one file that has its Family, and add one line to the table in `table`. Reading a
-configuration must not import TVM, because a server of a compiled model reads one, too.
+To add a family, write one file in `families` that reads its configuration, and add one line to the table in
+`table`. Reading a configuration must not import TVM, because a server of a compiled model reads one, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mlc_serve.models.config_values import Config
 from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.weight_names import WeightNames
 
 if TYPE_CHECKING:
     from tvm.relax.frontend import nn
 
     from mlc_serve.models.layers import Layers
-
-NamedShape = tuple[str, tuple[int, ...]]
 
 
 class Architecture(Protocol):
@@ -40,6 +39,10 @@ class Architecture(Protocol):
     def workspace_width(self) -> int:
         """How many values of activations a forward pass holds at once, for each of its tokens."""
 
+    @property
+    def names(self) -> WeightNames:
+        """What checkpoints call the weights."""
+
     def weights(self) -> Iterator[NamedShape]:
         """The name and the shape of each weight, in the order of the module's parameters. Matrices are
         `(N, K)`; products that are computed together have one weight.
@@ -49,10 +52,6 @@ class Architecture(Protocol):
         """The module, made of `layers`. Its method `spec()` gives the functions to compile. Needs TVM."""
 
 
-class Family(NamedTuple):
-    """Models that share a model_type. `read` raises CheckpointError, which names the key, for a configuration
-    that no model of the family can have.
-    """
-
-    read: Callable[[Config], Architecture]
-    names: WeightNames
+# Reads the configuration of a family's model. Raises CheckpointError, which names the key, for a
+# configuration that no model of the family can have.
+ReadArchitecture = Callable[[Config], Architecture]

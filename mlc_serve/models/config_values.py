@@ -43,6 +43,15 @@ def number(config: Config, key: str, above: float, up_to: float, default: float 
     return float(value)
 
 
+def optional_number(
+    config: Config, key: str, above: float, up_to: float, default: float | None = None
+) -> float | None:
+    """The same as `number`, or None if the value is null."""
+    if key in config:
+        return None if config[key] is None else number(config, key, above, up_to)
+    return default
+
+
 def flag(config: Config, key: str, *, default: bool = False) -> bool:
     """True or false."""
     value = _value(config, key, default)

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.architecture import NamedShape
 from mlc_serve.models.config_values import Config, flag, number, size
+from mlc_serve.models.parts.named_shapes import NamedShape
+from mlc_serve.models.parts.norm import Norm
 from mlc_serve.models.weight_names import WeightNames
 
 if TYPE_CHECKING:
     from mlc_serve.models.encoder_layers import EncoderLayers
-    from mlc_serve.models.encoder_module import EncoderModule
+    from mlc_serve.models.modules.encoder import EncoderModule
 
 _CROSS_ENCODER = "ForSequenceClassification"
 
@@ -61,6 +62,11 @@ class Encoder:
         return read
 
     @property
+    def norm(self) -> Norm:
+        """Each of its norms."""
+        return Norm("layer", self.hidden_size, self.layer_norm_eps, bias=True)
+
+    @property
     def head_dim(self) -> int:
         """Values of a head."""
         return self.hidden_size // self.num_heads
@@ -83,14 +89,14 @@ class Encoder:
         yield "embeddings.word_embeddings.weight", (self.vocab_size, hidden)
         yield "embeddings.position_embeddings.weight", (self.num_positions, hidden)
         yield "embeddings.token_type_embeddings.weight", (self.num_token_types, hidden)
-        yield from _norm("embeddings.LayerNorm", hidden)
+        yield from self.norm.weights("embeddings.LayerNorm")
         for layer in range(self.num_layers):
             for name, shape in self._layer_weights():
                 yield f"encoder.layer.{layer}.{name}", shape
 
     def build(self, layers: EncoderLayers) -> EncoderModule:
         """The module, made of `layers`. Needs TVM."""
-        from mlc_serve.models.encoder_module import EncoderModule  # noqa: PLC0415 - needs TVM's compiler
+        from mlc_serve.models.modules.encoder import EncoderModule  # noqa: PLC0415 - needs TVM's compiler
 
         return EncoderModule(self, layers)
 
@@ -99,10 +105,10 @@ class Encoder:
         for part in ("query", "key", "value"):
             yield from _product(f"attention.self.{part}", hidden, hidden)
         yield from _product("attention.output.dense", hidden, hidden)
-        yield from _norm("attention.output.LayerNorm", hidden)
+        yield from self.norm.weights("attention.output.LayerNorm")
         yield from _product("intermediate.dense", inner, hidden)
         yield from _product("output.dense", hidden, inner)
-        yield from _norm("output.LayerNorm", hidden)
+        yield from self.norm.weights("output.LayerNorm")
 
     def _check_sizes(self) -> None:
         if self.hidden_size % (2 * self.num_heads):
@@ -124,11 +130,6 @@ class EncoderFamily(NamedTuple):
 
     read: Callable[[Config], Encoder]
     names: WeightNames
-
-
-def _norm(name: str, width: int) -> Iterator[NamedShape]:
-    yield f"{name}.weight", (width,)
-    yield f"{name}.bias", (width,)
 
 
 def _product(name: str, num_rows: int, depth: int) -> Iterator[NamedShape]:

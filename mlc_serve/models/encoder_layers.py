@@ -10,6 +10,8 @@ from typing import Protocol
 
 from tvm.relax.frontend import nn
 
+from mlc_serve.models.parts.norm import Norm
+
 
 class EncoderLayers(Protocol):
     """Makes the layers of an encoder."""
@@ -28,8 +30,8 @@ class EncoderLayers(Protocol):
         -> `(s, width)`.
         """
 
-    def add_norm(self, width: int, epsilon: float) -> nn.Module:
-        """Layer normalization of a sum: two tensors `(1, s, width)` -> one."""
+    def norm(self, spec: Norm) -> nn.Module:
+        """A norm whose method `of_sum` takes two tensors `(1, s, width)` and normalises their sum."""
 
     def gelu(self, x: nn.Tensor) -> nn.Tensor:
         """GELU of every value, by the error function."""

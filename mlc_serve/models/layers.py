@@ -13,7 +13,10 @@ from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
+from mlc_serve.models.parts.activation import Activation
 from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.head_norm import HeadNorm
+from mlc_serve.models.parts.norm import Norm
 
 
 @dataclass(frozen=True)
@@ -27,20 +30,33 @@ class CacheSize:
     support_sliding_window: tirx.Var
 
 
+class RowNorm(Protocol):
+    """A norm of rows `(1, s, width)`."""
+
+    def __call__(self, x: nn.Tensor) -> Any:
+        """The normalised rows in the form that linear layers read best, which only they can read."""
+
+    def rows(self, x: nn.Tensor) -> nn.Tensor:
+        """The normalised rows."""
+
+    def add_to(self, residual: nn.Tensor, x: nn.Tensor) -> nn.Tensor:
+        """Residual + rows(x)."""
+
+
 class Linear(Protocol):
     """A product with a weight, plus a bias if the layer was made with one. It takes a tensor, or what a norm
     returns.
     """
 
     def __call__(self, x: Any) -> nn.Tensor:
-        """`(1, s, in)` -> `(1, s, out)`."""
+        """`(1, s, in)` -> `(1, s, out)`. A layer that was made gated may be unable to do it."""
 
-    def add_to(self, residual: nn.Tensor, x: Any) -> nn.Tensor:
-        """Residual + self(x)."""
+    def add_to(self, residual: nn.Tensor, x: Any, scale: float = 1.0) -> nn.Tensor:
+        """Residual + scale * self(x)."""
 
-    def gated(self, x: Any) -> nn.Tensor:
-        """SiLU(first half of self(x)) * second half, `(1, s, out / 2)`. The layer must be
-        made with gated=True.
+    def activated(self, x: Any) -> nn.Tensor:
+        """Activation(self(x)), or if the layer is gated, activation(first half of self(x)) * second half,
+        `(1, s, out / 2)`. The layer must be made with an activation.
         """
 
 
@@ -48,14 +64,26 @@ class Embedding(Protocol):
     """A table of token embeddings, which can also serve as the LM head."""
 
     def __call__(self, ids: nn.Tensor) -> nn.Tensor:
-        """Ids `(s,)` -> `(s, width)`."""
+        """Ids `(s,)` -> their rows times the table's scale, `(s, width)`."""
 
     def logits(self, x: Any) -> nn.Tensor:
-        """`(1, s, width)` -> `(1, s, vocab)`, with the embeddings as weights."""
+        """`(1, s, width)` -> `(1, s, vocab)`, with the embeddings, not scaled, as weights."""
+
+
+class Table(Protocol):
+    """A table of learned positions."""
+
+    def add_to(self, x: nn.Tensor, positions: nn.Tensor) -> nn.Tensor:
+        """X `(1, s, width)` plus the row of each position, which must be in the table. Of the positions,
+        int32, the first s count.
+        """
 
 
 class State(Protocol):
     """What functions get as their argument `state`, for the modules that read and write it."""
+
+    def positions(self, num_tokens: Any) -> nn.Tensor:
+        """The positions of the new tokens in their sequences, int32. There may be more than `num_tokens`."""
 
     def returned(self, result: nn.Tensor) -> Any:
         """What a function returns, whose result is `result`."""
@@ -83,25 +111,34 @@ class Layers(Protocol):
         out_features: int,
         *,
         bias: bool = False,
+        activation: Activation | None = None,
         gated: bool = False,
         dtype: str = ...,
     ) -> Linear:
-        """A linear layer whose result has the type `dtype`. Pass gated=True if .gated() will be called."""
+        """A linear layer whose result has the type `dtype`. Pass an activation if .activated() will be
+        called, and gated=True if the first half of its columns gates the second.
+        """
 
-    def embedding(self, vocab_size: int, width: int) -> Embedding:
-        """An embedding table."""
+    def embedding(self, vocab_size: int, width: int, *, scale: float = 1.0) -> Embedding:
+        """An embedding table, whose rows are multiplied by `scale` where they are looked up."""
 
-    def rms_norm(self, width: int, epsilon: float) -> nn.Module:
-        """A module that normalises and scales `(1, s, width)`, into the form that linear layers read best."""
+    def table(self, num_rows: int, width: int) -> Table:
+        """A table of learned positions."""
 
-    def head_norm(self, width: int, epsilon: float) -> nn.Module:
-        """A norm for `normalize_heads`, of heads of `width` values: a module with the parameter `weight`."""
+    def norm(self, spec: Norm) -> RowNorm:
+        """A norm of rows."""
+
+    def soften(self, logits: nn.Tensor, scale: float, cap: float | None) -> nn.Tensor:
+        """Logits `(1, s, vocab)` float32 -> x = scale * logits, or with a cap, cap * tanh(x / cap)."""
+
+    def head_norm(self, spec: HeadNorm, num_heads: int, head_dim: int) -> nn.Module:
+        """A norm for `normalize_heads`, of the queries or of the keys, with the weights that `spec` says."""
 
     def normalize_heads(
         self, qkv: nn.Tensor, q_norm: nn.Module, k_norm: nn.Module, shape: AttentionShape
     ) -> nn.Tensor:
         """Queries, keys and values `(1, s, num_heads, head_dim)` of the type `dtype` -> the same in
-        `attention_dtype`, with each head of queries and of keys normalised by itself.
+        `attention_dtype`, with the queries normalised by `q_norm` and the keys by `k_norm`, of one kind.
         """
 
     def attention(self, shape: AttentionShape, layer: int) -> nn.Module:

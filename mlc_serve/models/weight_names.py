@@ -1,63 +1,111 @@
-"""What checkpoints call the weights of an architecture."""
+"""What checkpoints call the weights of a model.
+
+A weight's own name is that of a parameter of the module. A form of checkpoints may have another name for it,
+store it in several tensors, or store other values, from which it is made.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Literal, NamedTuple
+
+from mlc_serve.models.weight_changes import Both, Change, Unchanged
+
+Form = Literal["huggingface", "mlc"]
 
 
-class FusedProduct(NamedTuple):
-    """Products that are computed together, with one weight. Hugging Face's checkpoints store this weight in
-    `parts`, whose rows follow one another; MLC's directories store it whole, under the name `mlc_name`.
-    """
+class Part(NamedTuple):
+    """A stored tensor, or the part of its name that stands for a module, and what is done to its values."""
 
     name: str
-    parts: tuple[str, ...]
-    mlc_name: str
+    change: Change = Unchanged()
+
+
+class Renaming(NamedTuple):
+    """Where a weight's name has `own`, which is one or more whole words of it between dots, stored tensors
+    have the names of `parts` instead. The rows of the parts follow one another.
+    """
+
+    own: str
+    parts: tuple[Part, ...]
+
+
+def renamed(own: str, *stored: str, change: Change | None = None) -> Renaming:
+    """A renaming whose parts all have the same change, or none."""
+    return Renaming(own, tuple(Part(name, change or Unchanged()) for name in stored))
 
 
 class WeightNames(NamedTuple):
-    """The products of a family whose names differ; all other weights have the same name everywhere.
+    """The renamings of each form, which are applied one after another.
 
-    Checkpoints of a model with a head may put one of `prefixes` before every name.
+    All names of a checkpoint may begin with one of `prefixes`: a model with a head puts it before the names
+    of the model itself.
     """
 
-    fused: tuple[FusedProduct, ...]
+    huggingface: tuple[Renaming, ...] = ()
+    mlc: tuple[Renaming, ...] = ()
     prefixes: tuple[str, ...] = ()
 
-    def sources(self, name: str, present: Collection[str]) -> list[str]:
+    def parts(self, name: str, form: Form, present: Collection[str]) -> list[Part]:
         """The tensors that the weight `name` consists of, from the first rows to the last, in a checkpoint
-        that has the tensors `present`. If none of the possible names is present, the last ones are returned.
+        of that form with the tensors `present`, which may lack them.
         """
-        sources = [name]
-        for spelling in self._other_spellings(name):
-            if sources[0] not in present:
-                sources = spelling
-        return sources
+        parts = [Part(name)]
+        for renaming in self._of(form):
+            parts = [new for part in parts for new in _renamed(part, renaming)]
+        for prefix in self.prefixes:
+            if parts[0].name not in present:
+                parts = [part._replace(name=prefix + part.name) for part in parts]
+        return parts
 
     def in_mlc(self, name: str) -> str:
-        """What the weight `name` is called in an MLC directory."""
-        for product in self.fused:
-            name = name.replace(product.name, product.mlc_name)
-        return name
+        """What the weight `name` is called in an MLC directory. Raises ValueError if it is in several
+        tensors there.
+        """
+        (part,) = self.parts(name, "mlc", ())
+        return part.name
 
-    def _other_spellings(self, name: str) -> list[list[str]]:
-        """A library that MLC built asks for MLC's name; our libraries ask for our own."""
-        for product in self.fused:
-            for asked in (product.mlc_name, product.name):
-                if asked in name:
-                    spellings = ((product.mlc_name,), product.parts)
-                    return [[name.replace(asked, part) for part in parts] for parts in spellings]
-        return [[prefix + name] for prefix in self.prefixes]
+    def of_mlc(self, stored: str) -> str:
+        """The weight that has the name `stored` in an MLC directory: what `in_mlc` turns into it."""
+        for own, parts in reversed(self.mlc):
+            if len(parts) == 1:
+                stored = _replaced(stored, parts[0].name, own)
+        return stored
+
+    def _of(self, form: Form) -> Sequence[Renaming]:
+        return self.huggingface if form == "huggingface" else self.mlc
+
+
+def _renamed(part: Part, renaming: Renaming) -> list[Part]:
+    if not _has(part.name, renaming.own):
+        return [part]
+    return [
+        Part(_replaced(part.name, renaming.own, new.name), _combined(part.change, new.change))
+        for new in renaming.parts
+    ]
+
+
+def _combined(first: Change, second: Change) -> Change:
+    if isinstance(first, Unchanged):
+        return second
+    return first if isinstance(second, Unchanged) else Both(second, first)
+
+
+def _has(name: str, words: str) -> bool:
+    return f".{words}." in f".{name}."
+
+
+def _replaced(name: str, words: str, others: str) -> str:
+    """Replaces whole words between dots."""
+    return f".{name}.".replace(f".{words}.", f".{others}.", 1).strip(".")
+
+
+# ---------------------------------------------------------------- what many families share
+
+QKV = Renaming("self_attn.qkv_proj", tuple(Part(f"self_attn.{part}_proj") for part in "qkv"))
+GATE_UP = renamed("mlp.gate_up_proj", "mlp.gate_proj", "mlp.up_proj")
 
 
 def decoder_names(mlc_qkv: str) -> WeightNames:
     """The names of Llama and of similar families. MLC calls their fused QKV product `mlc_qkv`."""
-    q, k, v = (f"self_attn.{part}_proj" for part in "qkv")
-    gate_up = "mlp.gate_up_proj"
-    return WeightNames(
-        (
-            FusedProduct("self_attn.qkv_proj", (q, k, v), f"self_attn.{mlc_qkv}"),
-            FusedProduct(gate_up, ("mlp.gate_proj", "mlp.up_proj"), gate_up),
-        )
-    )
+    return WeightNames((QKV, GATE_UP), (renamed("self_attn.qkv_proj", f"self_attn.{mlc_qkv}"),))

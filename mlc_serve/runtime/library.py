@@ -113,6 +113,11 @@ class Library:
         """The quantization scheme that the library was compiled for."""
         return str(self.metadata["quantization"])
 
+    @property
+    def is_by_mlc(self) -> bool:
+        """Whether MLC built the library: it names no layouts, and takes weights by MLC's names."""
+        return not any("layout" in entry for entry in self.metadata["params"])
+
     @cached_property
     def parameters(self) -> list[ParameterSpec]:
         """The weights, in the order in which the functions take them."""

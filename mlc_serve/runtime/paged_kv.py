@@ -26,7 +26,7 @@ class PagedKV:
 
     def __init__(self, cache: Mapping[str, Any], limits: EngineLimits) -> None:
         """`cache` is what the library's metadata says about keys and values."""
-        self.page_size = cache["page_size"]
+        self.page_size = int(cache["page_size"])
         self.num_pages = self.num_pages_of(limits.max_total_sequence_length)
         self._tables = PassTables(self._sizes(limits), self.page_size)
         pages = _memory(cache, self.num_pages)

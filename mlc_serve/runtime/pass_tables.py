@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tvm
@@ -37,9 +37,11 @@ class PassTables:
             sizes.sequences,
         )
         self.tensors = [tvm.runtime.empty((length,), "int32", tvm.cpu()) for length in lengths]
-        arrays = [np.from_dlpack(tensor) for tensor in self.tensors]
-        self._num_sequences, self._positions, self._slots, *bounds, self._ids, self._lengths = arrays
-        self._first_rows, self._first_pages = bounds
+        arrays: Any = [np.from_dlpack(tensor) for tensor in self.tensors]
+        self._num_sequences: Ids = arrays[0]
+        self._positions, self._slots, self._first_rows, self._first_pages = arrays[1:5]
+        self._ids: Ids = arrays[5]
+        self._lengths: Ids = arrays[6]
         self._first_rows[0] = self._first_pages[0] = 0
         self._numbers = np.arange(sizes.rows, dtype=np.int32)
         self._page_size = page_size

@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
-from mlc_serve.models.architecture import Family, NamedShape
 from mlc_serve.models.config_values import Config, size
 from mlc_serve.models.parts.attention import AttentionLayer, AttentionShape
-from mlc_serve.models.rope import read_rope
-from mlc_serve.models.weight_names import FusedProduct, WeightNames
+from mlc_serve.models.parts.named_shapes import NamedShape
+from mlc_serve.models.rope_config import read_rope
+from mlc_serve.models.weight_names import WeightNames, renamed
 
 _HEAD_DIM = 8
+_NAMES = WeightNames(
+    huggingface=(renamed("mixer", "mixer_left", "mixer_right"),), mlc=(renamed("mixer", "mixer_of_mlc"),)
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,11 @@ class FakeArchitecture:
     width: int
     context_window_size: int
     attention: AttentionShape
+
+    @property
+    def names(self) -> WeightNames:
+        """The halves of Hugging Face, and MLC's name."""
+        return _NAMES
 
     @property
     def workspace_width(self) -> int:
@@ -42,19 +50,12 @@ class FakeArchitecture:
         raise RuntimeError(f"a fake architecture can't be built of {layers}")
 
 
-def _read(config: Config) -> FakeArchitecture:
-    """The key `windowed_layers` says how many layers at the end have a sliding window."""
-    num_layers = size(config, "layers")
-    rope, num_windowed = read_rope(config), config.get("windowed_layers", 0)
-    layers = [AttentionLayer(rope)] * (num_layers - num_windowed) + [AttentionLayer(rope, 16)] * num_windowed
+def read_fake(config: Config) -> FakeArchitecture:
+    """The architecture that a configuration describes."""
+    layers = (AttentionLayer(read_rope(config)),) * size(config, "layers")
     return FakeArchitecture(
         vocab_size=size(config, "vocab"),
         width=size(config, "width"),
         context_window_size=size(config, "context", 64),
-        attention=AttentionShape(1, 1, _HEAD_DIM, tuple(layers), scale=1.0),
+        attention=AttentionShape(1, 1, _HEAD_DIM, layers, scale=1.0),
     )
-
-
-FAKE_FAMILY = Family(
-    _read, WeightNames((FusedProduct("mixer", ("mixer_left", "mixer_right"), "mixer_of_mlc"),))
-)

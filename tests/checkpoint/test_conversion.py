@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from mlc_serve.checkpoint.raw_shards import RawShards
 from mlc_serve.checkpoint.safetensors_weights import SafetensorsWeights
 from mlc_serve.checkpoint.sources import Sources
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.qwen2 import QWEN2
+from mlc_serve.models.weight_names import decoder_names
 from mlc_serve.quantization.packing import pack
 from mlc_serve.quantization.scheme import GroupFormat, find_scheme
 from tests.checkpoints import Dtype, Shape, write_checkpoint
@@ -48,7 +48,7 @@ NORM = Wanted("model.norm.weight", (16,))
 
 def sources(directory: Path) -> Sources:
     """The tensors of a Qwen2 checkpoint."""
-    return Sources(open_checkpoint(directory), QWEN2.names)
+    return Sources(open_checkpoint(directory), decoder_names("c_attn"))
 
 
 def converted(
@@ -74,16 +74,23 @@ def test_parts_of_a_fused_product_follow_one_another(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_holds_fused_tensors_is_read(tmp_path: Path) -> None:
-    """Tensors that a conversion fused can be converted again, as they are in MLC's directories."""
-    source = write_checkpoint(tmp_path / "source", SMALL)
-    once = converted(source, tmp_path / "once", QKV, NORM)
+    """Tensors that were fused for a library of MLC, under MLC's names, can be converted again."""
+    source, form = write_checkpoint(tmp_path / "source", SMALL), find_scheme("q0f32").groups
+    (tmp_path / "once").mkdir()
+    of_mlc = Wanted(f"{LAYER}.self_attn.c_attn.weight", QKV.logical_shape, QKV.dtype)
+    convert(
+        replace(sources(source), by_mlc_names=True), [of_mlc, NORM], form, tmp_path / "once", lambda _: None
+    )
     chat_config = {
         "model_type": "qwen2",
         "quantization": "q0f32",
         "model_config": json.loads((source / "config.json").read_text()),
     }
     (tmp_path / "once" / "mlc-chat-config.json").write_text(json.dumps(chat_config))
-    twice = converted(tmp_path / "once", tmp_path / "twice", QKV, NORM)
+    once, twice = (
+        converted(directory, tmp_path / out, QKV, NORM)
+        for directory, out in ((source, "direct"), (tmp_path / "once", "twice"))
+    )
     for name, tensor in once.items():
         np.testing.assert_array_equal(twice[name], tensor)
 
@@ -194,7 +201,7 @@ def test_a_weight_is_read_once_for_its_integers_and_scales(
         QKV_BIAS,
         Wanted(f"{name}.q_scale", shape, form.scale_dtype, scales),
     ]
-    own = Sources(checkpoint, QWEN2.names)
+    own = Sources(checkpoint, decoder_names("c_attn"))
     convert(own, wanted, form, tmp_path, lambda count: None)
     assert len(recording.reads) == len(set(recording.reads)) == 6
     shards, weight = RawShards(tmp_path), read_quantized(own, name, shape, form)

@@ -14,7 +14,7 @@ from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.quantized_weights import read_quantized
 from mlc_serve.checkpoint.sources import Sources
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.qwen2 import QWEN2
+from mlc_serve.models.weight_names import decoder_names
 from mlc_serve.quantization.groups import quantize
 from mlc_serve.quantization.scheme import SCHEMES, GroupFormat, find_scheme
 from tests.checkpoints import Dtype, Shape, write_checkpoint
@@ -45,7 +45,7 @@ def form_of(scheme: str) -> GroupFormat:
 
 def sources(directory: Path) -> Sources:
     """The tensors of a Qwen2 checkpoint."""
-    return Sources(open_checkpoint(directory), QWEN2.names)
+    return Sources(open_checkpoint(directory), decoder_names("c_attn"))
 
 
 def plain(tensors: dict[str, NDArray[Any]], name: str) -> NDArray[Any]:

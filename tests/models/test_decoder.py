@@ -9,10 +9,10 @@ import pytest
 from mlc_serve.compiler.layers.gpu import GPULayers
 from mlc_serve.compiler.target import target_for
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.decoder import Decoder
-from mlc_serve.models.families import read_architecture
+from mlc_serve.models.families.llama import read_llama
 from mlc_serve.models.parts.attention import AttentionLayer
 from mlc_serve.models.rope import Rope
+from mlc_serve.models.table import read_architecture
 from mlc_serve.quantization.scheme import find_scheme
 
 CONFIG: dict[str, Any] = {
@@ -26,18 +26,20 @@ CONFIG: dict[str, Any] = {
 
 def test_a_minimal_config_has_the_defaults_of_transformers() -> None:
     """Every head has its own keys, heads share the width, and nothing is tied or biased."""
-    config = Decoder.from_config(CONFIG)
+    config = read_llama(CONFIG)
     shape = config.attention
     assert (shape.num_kv_heads, shape.head_dim) == (4, 16)
     assert shape.layers == (AttentionLayer(Rope(10000.0)),) * 2
     assert shape.qkv_width == 12 * 16
-    assert (config.rms_norm_eps, config.context_window_size) == (1e-6, 2048)
-    assert {config.tie_word_embeddings, config.qkv_bias, config.o_bias, config.mlp_bias} == {False}
+    assert (config.norm.epsilon, config.context_window_size) == (1e-6, 2048)
+    block = config.blocks[0]
+    biases = {block.attention.qkv_bias, block.attention.o_bias, block.mlp.bias}
+    assert {config.head.is_tied} | biases == {False}
 
 
 def test_what_the_config_says_is_taken() -> None:
     """Grouped heads of a width of their own, MLC's name of the context window, and null for the default."""
-    config = Decoder.from_config(
+    config = read_llama(
         CONFIG
         | {
             "num_key_value_heads": 2,
@@ -54,7 +56,7 @@ def test_what_the_config_says_is_taken() -> None:
 def test_a_missing_key_is_named(key: str) -> None:
     """The error says which and what it must be."""
     with pytest.raises(CheckpointError, match=f"{key} must be a positive integer.*, not None"):
-        Decoder.from_config({name: value for name, value in CONFIG.items() if name != key})
+        read_llama({name: value for name, value in CONFIG.items() if name != key})
 
 
 WRONG: list[dict[str, Any]] = [
@@ -86,14 +88,14 @@ WRONG: list[dict[str, Any]] = [
     {"rope_theta": -10000.0},
     {"rope_theta": 1},
     {"rope_theta": float("inf")},
-    {"hidden_act": "gelu"},
+    {"hidden_act": "tanh"},
     {"hidden_act": ["silu"]},
     {"tie_word_embeddings": "false"},
     {"attention_bias": 1},
     {"mlp_bias": "yes"},
     {"rope_scaling": 3},
     {"rope_scaling": ["yarn"]},
-    {"rope_scaling": {"rope_type": "longrope"}},
+    {"rope_scaling": {"rope_type": "axial"}},
     {"rope_scaling": {"rope_type": ["yarn"]}},
 ]
 
@@ -140,4 +142,4 @@ def test_weights_are_those_of_the_module(model_type: str, keys: dict[str, Any]) 
 def test_heads_that_do_not_fit_are_refused(wrong: dict[str, int]) -> None:
     """Groups must be whole, and rotary positions turn pairs of dimensions."""
     with pytest.raises(CheckpointError, match="attention heads of"):
-        Decoder.from_config(CONFIG | wrong)
+        read_llama(CONFIG | wrong)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlc_serve.models.families import read_architecture
-from mlc_serve.models.qwen3 import QWEN3
+from mlc_serve.models.table import read_architecture
 from tests.models.test_decoder import CONFIG
 
 LAYER = "model.layers.1.self_attn"
@@ -33,7 +32,8 @@ def test_queries_and_keys_have_norms() -> None:
 
 def test_mlc_has_its_names() -> None:
     """As MLC's own definition of the model has them."""
-    names = [QWEN3.names.in_mlc(name) for name, _ in read_architecture("qwen3", CONFIG).weights()]
+    read = read_architecture("qwen3", CONFIG)
+    names = [read.names.in_mlc(name) for name, _ in read.weights()]
     assert [name for name in names if name.startswith(LAYER)] == [
         f"{LAYER}.c_attn.weight",
         f"{LAYER}.q_norm.weight",

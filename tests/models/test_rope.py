@@ -10,8 +10,10 @@ from transformers import LlamaConfig as TheirConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.decoder import Decoder
-from mlc_serve.models.rope import LinearScaling, Llama3Scaling, Rope, YarnScaling, read_rope
+from mlc_serve.models.rope import Rope
+from mlc_serve.models.rope_config import read_rope
+from mlc_serve.models.rope_scaling import LinearScaling, Llama3Scaling, YarnScaling
+from mlc_serve.models.table import read_architecture
 from tests.models.test_decoder import CONFIG
 
 LLAMA3 = {
@@ -47,7 +49,7 @@ def test_linear_scaling_slows_positions_down() -> None:
 def test_dynamic_scaling_is_none_within_the_window() -> None:
     """Frequencies change only beyond max_position_embeddings, up to which the model is served."""
     config = CONFIG | {"max_position_embeddings": 4096, "rope_scaling": {"type": "dynamic", "factor": 4.0}}
-    read = Decoder.from_config(config)
+    read = read_architecture("llama", config)
     assert (read.attention.layers[0].rope, read.context_window_size) == (Rope(10000.0), 4096)
 
 
@@ -64,7 +66,7 @@ def test_dynamic_scaling_is_none_within_the_window() -> None:
 )
 def test_yarn_reaches_as_far_as_it_says(stated: int, scaling: dict[str, Any], window: int) -> None:
     """Who adds it by hand, as Qwen2.5 advises, leaves max_position_embeddings as it was."""
-    read = Decoder.from_config(CONFIG | {"max_position_embeddings": stated, "rope_scaling": scaling})
+    read = read_architecture("llama", CONFIG | {"max_position_embeddings": stated, "rope_scaling": scaling})
     assert read.context_window_size == window
 
 

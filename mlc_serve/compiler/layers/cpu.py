@@ -10,13 +10,21 @@ from tvm.relax.frontend import nn
 from tvm.target import Target
 
 from mlc_serve.compiler.kernels.cpu.instructions import dot_for, float_unit_for
+from mlc_serve.compiler.kernels.cpu.linear.logits import soften
 from mlc_serve.compiler.layers.attention import PagedAttention
-from mlc_serve.compiler.layers.head_norm import normalize_heads
-from mlc_serve.compiler.layers.integer import IntegerEmbedding, IntegerLinear, LazyNorm
-from mlc_serve.compiler.layers.packed import PackedEmbedding, PackedLinear, RMSNorm
+from mlc_serve.compiler.layers.head_norm import CPUHeadNorm, normalize_heads
+from mlc_serve.compiler.layers.integer import IntegerEmbedding, IntegerLinear
+from mlc_serve.compiler.layers.linear import LinearForm
+from mlc_serve.compiler.layers.norm import RowNorm
+from mlc_serve.compiler.layers.packed import PackedEmbedding, PackedLinear
 from mlc_serve.compiler.layers.page_state import PageState, page_state_spec
+from mlc_serve.compiler.layers.table import Table
 from mlc_serve.compiler.optimization import Optimization
+from mlc_serve.models.layers import CacheMaker
+from mlc_serve.models.parts.activation import Activation
 from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.head_norm import HeadNorm
+from mlc_serve.models.parts.norm import Norm
 from mlc_serve.quantization.scheme import Scheme
 
 
@@ -24,7 +32,7 @@ class CPULayers:
     """Implements models.layers.Layers."""
 
     dtype = "float32"
-    cache_maker = None
+    cache_maker: CacheMaker | None = None
 
     def __init__(self, scheme: Scheme, optimization: Optimization, target: Target) -> None:
         self._scheme = scheme
@@ -44,28 +52,39 @@ class CPULayers:
         out_features: int,
         *,
         bias: bool = False,
+        activation: Activation | None = None,
         gated: bool = False,
         dtype: str = "float32",
     ) -> PackedLinear | IntegerLinear:
-        groups, shape = self._scheme.groups, (in_features, out_features)
-        gated = gated and self._optimization.fused
-        if groups is None:
-            return PackedLinear(shape, self._scheme.weight_dtype, self._unit, bias, gated)
-        return IntegerLinear(shape, groups, self._arithmetic, bias, gated, dtype)
-
-    def embedding(self, vocab_size: int, width: int) -> PackedEmbedding | IntegerEmbedding:
+        form = LinearForm(in_features, out_features, bias, activation, gated, self._optimization.fused, dtype)
         if self._scheme.groups is None:
-            return PackedEmbedding(vocab_size, width, self._scheme.weight_dtype, self._unit)
-        return IntegerEmbedding(vocab_size, width, self._scheme.groups, self._arithmetic)
+            return PackedLinear(form, self._scheme.weight_dtype, self._unit)
+        return IntegerLinear(form, self._scheme.groups, self._arithmetic)
 
-    def rms_norm(self, width: int, epsilon: float) -> RMSNorm | LazyNorm:
-        return LazyNorm(width, epsilon) if self.norms_are_lazy else RMSNorm(width, epsilon)
+    def embedding(
+        self, vocab_size: int, width: int, *, scale: float = 1.0
+    ) -> PackedEmbedding | IntegerEmbedding:
+        if self._scheme.groups is None:
+            return PackedEmbedding(vocab_size, width, self._scheme.weight_dtype, self._unit, scale)
+        return IntegerEmbedding(vocab_size, width, self._scheme.groups, self._arithmetic, scale)
 
-    def head_norm(self, width: int, epsilon: float) -> RMSNorm:
-        return RMSNorm(width, epsilon)
+    def table(self, num_rows: int, width: int) -> Table:
+        return Table(num_rows, width)
+
+    def norm(self, spec: Norm) -> RowNorm:
+        return RowNorm(spec, lazy=self.norms_are_lazy)
+
+    def soften(self, logits: nn.Tensor, scale: float, cap: float | None) -> nn.Tensor:
+        if scale == 1 and cap is None:
+            return logits
+        kernel = soften(int(logits.shape[2]), scale, cap)
+        return nn.op.tensor_ir_op(kernel, "soften", [logits], nn.Tensor.placeholder(logits.shape, "float32"))
+
+    def head_norm(self, spec: HeadNorm, num_heads: int, head_dim: int) -> CPUHeadNorm:
+        return CPUHeadNorm(spec, num_heads, head_dim)
 
     def normalize_heads(
-        self, qkv: nn.Tensor, q_norm: RMSNorm, k_norm: RMSNorm, shape: AttentionShape
+        self, qkv: nn.Tensor, q_norm: CPUHeadNorm, k_norm: CPUHeadNorm, shape: AttentionShape
     ) -> nn.Tensor:
         return normalize_heads(qkv, q_norm, k_norm, shape, self.attention_dtype)
 

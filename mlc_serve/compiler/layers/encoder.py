@@ -13,37 +13,15 @@ from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.prefill import encoder_attention
 from mlc_serve.compiler.kernels.cpu.instructions import float_unit_for
 from mlc_serve.compiler.kernels.cpu.linear.embedding import position_embedding
-from mlc_serve.compiler.kernels.cpu.linear.gelu import gelu
-from mlc_serve.compiler.kernels.cpu.linear.layer_norm import add_layer_norm
+from mlc_serve.compiler.layers.linear import LinearForm, activate
+from mlc_serve.compiler.layers.norm import RowNorm
 from mlc_serve.compiler.layers.packed import PackedEmbedding, PackedLinear
+from mlc_serve.compiler.layers.table import Table
+from mlc_serve.models.parts.norm import Norm
 from mlc_serve.quantization.scheme import Scheme
 
 # A model has many layers of few shapes: each kernel is parsed once.
 _attention: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(encoder_attention)
-_gelu: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(gelu)
-_add_norm: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(add_layer_norm)
-
-
-class AddNorm(nn.Module):
-    """Layer normalization of a sum, with a float32 weight and bias."""
-
-    def __init__(self, width: int, epsilon: float) -> None:
-        self.width, self.epsilon = width, epsilon
-        self.weight = nn.Parameter([width], "float32")
-        self.bias = nn.Parameter([width], "float32")
-
-    def forward(self, x: nn.Tensor, residual: nn.Tensor) -> nn.Tensor:
-        operands = [x, residual, self.weight, self.bias]
-        out = nn.Tensor.placeholder(x.shape, "float32")
-        return nn.op.tensor_ir_op(_add_norm(self.width, self.epsilon), "add_layer_norm", operands, out)
-
-
-class Table(nn.Module):
-    """A float32 table of embeddings, row after row."""
-
-    def __init__(self, num_rows: int, width: int) -> None:
-        self.num_rows, self.width = num_rows, width
-        self.weight = nn.Parameter([num_rows, width], "float32")
 
 
 class CPUEncoderLayers:
@@ -55,9 +33,8 @@ class CPUEncoderLayers:
         self.bfloat16_products = self._unit.has_pairs
 
     def linear(self, in_features: int, out_features: int) -> PackedLinear:
-        return PackedLinear(
-            (in_features, out_features), self._weight_dtype, self._unit, bias=True, gated=False
-        )
+        form = LinearForm(in_features, out_features, bias=True)
+        return PackedLinear(form, self._weight_dtype, self._unit)
 
     def embedding(self, num_rows: int, width: int) -> PackedEmbedding:
         return PackedEmbedding(num_rows, width, self._weight_dtype, self._unit)
@@ -71,12 +48,11 @@ class CPUEncoderLayers:
         operands = [positions, table.weight, types.weight]
         return nn.op.tensor_ir_op(kernel, "position_embedding", operands, out)
 
-    def add_norm(self, width: int, epsilon: float) -> AddNorm:
-        return AddNorm(width, epsilon)
+    def norm(self, spec: Norm) -> RowNorm:
+        return RowNorm(spec)
 
     def gelu(self, x: nn.Tensor) -> nn.Tensor:
-        out = nn.Tensor.placeholder(x.shape, "float32")
-        return nn.op.tensor_ir_op(_gelu(int(x.shape[2])), "gelu", [x], out)
+        return activate(x, "gelu", gated=False)
 
     def attention(
         self, q: nn.Tensor, k: nn.Tensor, v: nn.Tensor, first_rows: nn.Tensor, num_heads: int

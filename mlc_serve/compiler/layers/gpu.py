@@ -10,29 +10,96 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache, RopeMode, TIRPagedKVCache
 from tvm.target import Target
 
+from mlc_serve.compiler.layers.gpu_head_norm import GPUHeadNorm
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.layers import CacheSize
+from mlc_serve.models.layers import CacheMaker, CacheSize
+from mlc_serve.models.parts.activation import Activation
 from mlc_serve.models.parts.attention import AttentionShape
-from mlc_serve.models.rope import LinearScaling, Llama3Scaling, Rope
+from mlc_serve.models.parts.head_norm import HeadNorm
+from mlc_serve.models.parts.norm import Norm
+from mlc_serve.models.rope import Rope
+from mlc_serve.models.rope_scaling import LinearScaling, Llama3Scaling
 from mlc_serve.quantization.scheme import Scheme
 
 
 class PlainLinear(nn.Linear):
-    """A product with a row-major weight."""
+    """A product with a row-major weight. Implements models.layers.Linear."""
 
-    def add_to(self, residual: nn.Tensor, x: nn.Tensor) -> nn.Tensor:
-        return residual + self.forward(x)
+    def __init__(
+        self, shape: tuple[int, int], dtype: str, *, bias: bool, activation: Activation | None, gated: bool
+    ) -> None:
+        super().__init__(*shape, bias=bias, dtype=dtype)
+        self.activation, self.gated = activation, gated
 
-    def gated(self, x: nn.Tensor) -> nn.Tensor:
-        gate, up = nn.op.split(self.forward(x), 2, axis=-1)
-        return nn.op.silu(gate) * up
+    def add_to(self, residual: nn.Tensor, x: nn.Tensor, scale: float = 1.0) -> nn.Tensor:
+        y = self.forward(x)
+        return residual + (y if scale == 1 else y * scale)
+
+    def activated(self, x: nn.Tensor) -> nn.Tensor:
+        if self.activation is None:
+            raise ValueError("the layer was made without an activation")
+        y = self.forward(x)
+        if not self.gated:
+            return _activated(self.activation, y)
+        gate, up = nn.op.split(y, 2, axis=-1)
+        return _activated(self.activation, gate) * up
 
 
 class PlainEmbedding(nn.Embedding):
-    """A row-major embedding table."""
+    """A row-major embedding table. Implements models.layers.Embedding."""
+
+    def __init__(self, vocab_size: int, width: int, dtype: str, scale: float) -> None:
+        super().__init__(vocab_size, width, dtype=dtype)
+        self.scale = scale
+
+    def forward(self, ids: nn.Tensor) -> nn.Tensor:
+        rows = super().forward(ids)
+        return rows if self.scale == 1 else rows * self.scale
 
     def logits(self, x: nn.Tensor) -> nn.Tensor:
         return nn.op.matmul(x, nn.op.permute_dims(self.weight), out_dtype="float32")
+
+
+class PlainTable(nn.Embedding):
+    """A row-major table of positions. Implements models.layers.Table."""
+
+    def add_to(self, x: nn.Tensor, positions: nn.Tensor) -> nn.Tensor:
+        return x + self.forward(positions)
+
+
+class PlainNorm(nn.Module):
+    """A norm of rows. Implements models.layers.RowNorm."""
+
+    def __init__(self, spec: Norm, dtype: str) -> None:
+        self.spec = spec
+        self.weight = nn.Parameter([spec.width], dtype)
+        self.bias = nn.Parameter([spec.width], dtype) if spec.bias else None
+
+    def forward(self, x: nn.Tensor) -> nn.Tensor:
+        return self.rows(x)
+
+    def rows(self, x: nn.Tensor) -> nn.Tensor:
+        spec = self.spec
+        if spec.kind == "layer":
+            return nn.op.layer_norm(x, spec.width, self.weight, self.bias, spec.epsilon)
+        scaled = nn.op.rms_norm(x, self.weight, [-1], spec.epsilon)
+        return scaled if self.bias is None else scaled + self.bias
+
+    def add_to(self, residual: nn.Tensor, x: nn.Tensor) -> nn.Tensor:
+        return residual + self.rows(x)
+
+
+def _activated(activation: Activation, x: nn.Tensor) -> nn.Tensor:
+    match activation:
+        case "silu":
+            return nn.op.silu(x)
+        case "gelu":
+            return nn.op.gelu(x)
+        case "gelu_tanh":
+            return nn.op.gelu(x, approximate="tanh")
+        case "relu_squared":
+            positive = nn.op.relu(x)
+            return positive * positive
 
 
 class CacheState:
@@ -40,6 +107,9 @@ class CacheState:
 
     def __init__(self, cache: PagedKVCache) -> None:
         self.cache = cache
+
+    def positions(self, num_tokens: Any) -> nn.Tensor:
+        return self.cache.get_query_positions(num_tokens)
 
     def returned(self, result: nn.Tensor) -> tuple[nn.Tensor, PagedKVCache]:
         return result, self.cache
@@ -66,7 +136,7 @@ class GPULayers:
 
     def __init__(self, scheme: Scheme, target: Target) -> None:
         self.dtype = self.attention_dtype = scheme.weight_dtype
-        self.cache_maker = self
+        self.cache_maker: CacheMaker | None = self
         self.norms_are_lazy = False
         self.bfloat16_products = False
         self._target = target
@@ -77,22 +147,32 @@ class GPULayers:
         out_features: int,
         *,
         bias: bool = False,
-        gated: bool = False,  # noqa: ARG002  one layer does both
+        activation: Activation | None = None,
+        gated: bool = False,
         dtype: str | None = None,
     ) -> PlainLinear:
-        return PlainLinear(in_features, out_features, bias=bias, dtype=dtype or self.dtype)
+        shape = in_features, out_features
+        return PlainLinear(shape, dtype or self.dtype, bias=bias, activation=activation, gated=gated)
 
-    def embedding(self, vocab_size: int, width: int) -> PlainEmbedding:
-        return PlainEmbedding(vocab_size, width, dtype=self.dtype)
+    def embedding(self, vocab_size: int, width: int, *, scale: float = 1.0) -> PlainEmbedding:
+        return PlainEmbedding(vocab_size, width, self.dtype, scale)
 
-    def rms_norm(self, width: int, epsilon: float) -> nn.RMSNorm:
-        return nn.RMSNorm(width, -1, epsilon, bias=False, dtype=self.dtype)
+    def table(self, num_rows: int, width: int) -> PlainTable:
+        return PlainTable(num_rows, width, dtype=self.dtype)
 
-    def head_norm(self, width: int, epsilon: float) -> nn.RMSNorm:
-        return self.rms_norm(width, epsilon)
+    def norm(self, spec: Norm) -> PlainNorm:
+        return PlainNorm(spec, self.dtype)
+
+    def soften(self, logits: nn.Tensor, scale: float, cap: float | None) -> nn.Tensor:
+        if cap is not None:
+            return nn.op.tanh(logits * (scale / cap)) * cap
+        return logits if scale == 1 else logits * scale
+
+    def head_norm(self, spec: HeadNorm, num_heads: int, head_dim: int) -> GPUHeadNorm:
+        return GPUHeadNorm(spec, num_heads, head_dim, self.dtype)
 
     def normalize_heads(
-        self, qkv: nn.Tensor, q_norm: nn.RMSNorm, k_norm: nn.RMSNorm, shape: AttentionShape
+        self, qkv: nn.Tensor, q_norm: GPUHeadNorm, k_norm: GPUHeadNorm, shape: AttentionShape
     ) -> nn.Tensor:
         num_q, num_kv = shape.num_q_heads, shape.num_kv_heads
         q, k, v = nn.op.split(qkv, [num_q, num_q + num_kv], axis=2)

@@ -5,7 +5,7 @@ keys and values. The server owns all of these tensors, and passes the same ones 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tvm.relax.frontend import nn
 
@@ -40,6 +40,9 @@ class PageState:
         self.tables = PassTables(*argument[:count])
         self.pages = list(argument[count:])
         self.one_token_each = one_token_each
+
+    def positions(self, num_tokens: Any) -> nn.Tensor:  # noqa: ARG002  kernels know how many they read
+        return self.tables.positions
 
     def returned(self, result: nn.Tensor) -> nn.Tensor:
         return result

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mlc_serve.models.parts.head_norm import HeadNorm
+from mlc_serve.models.parts.named_shapes import NamedShape, product_weights
 from mlc_serve.models.rope import Rope
 
 
@@ -55,3 +58,31 @@ class AttentionShape:
     def qkv_width(self) -> int:
         """Columns of the product that gives queries, keys and values at once."""
         return self.num_heads * self.head_dim
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The attention of a layer: the product that gives queries, keys and values, the norms of queries and
+    keys if there are any, and the product with the result.
+    """
+
+    shape: AttentionShape
+    qkv_bias: bool = False
+    o_bias: bool = False
+    head_norm: HeadNorm | None = None
+
+    @property
+    def workspace_width(self) -> int:
+        """Queries, keys and values when they were computed, normalised and rotated."""
+        return (2 if self.head_norm is None else 3) * self.shape.qkv_width
+
+    def weights(self, name: str, hidden_size: int) -> Iterator[NamedShape]:
+        """The names and shapes of the weights, for tokens of `hidden_size` values."""
+        shape = self.shape
+        yield from product_weights(f"{name}.qkv_proj", shape.qkv_width, hidden_size, bias=self.qkv_bias)
+        if self.head_norm is not None:
+            yield from self.head_norm.weights(f"{name}.q_norm", shape.num_q_heads, shape.head_dim)
+            yield from self.head_norm.weights(f"{name}.k_norm", shape.num_kv_heads, shape.head_dim)
+        if shape.has_sinks:
+            yield f"{name}.core.sinks", (shape.num_q_heads,)
+        yield from product_weights(f"{name}.o_proj", hidden_size, shape.q_width, bias=self.o_bias)

@@ -19,6 +19,7 @@ from mlc_serve.compiler.kernels.cpu import instructions
 from mlc_serve.compiler.kernels.cpu.primitives.multiplier import Bfloat16Multiplier, multiplier_for
 from mlc_serve.compiler.layers.cpu import CPULayers
 from mlc_serve.compiler.optimization import LEVELS, find_level
+from mlc_serve.models.parts.norm import Norm
 from mlc_serve.quantization.scheme import SCHEMES, find_scheme
 
 README = Path(mlc_serve.compiler.kernels.__path__[0]) / "README.md"
@@ -73,10 +74,13 @@ class GatedLayer(nn.Module):  # type: ignore[misc]  # TVM is untyped
     """A norm, and the product of gate and up."""
 
     def __init__(self, layers: CPULayers) -> None:
-        self.norm, self.linear = layers.rms_norm(64, 1e-5), layers.linear(64, 64, gated=True)
+        self.norm, self.linear = (
+            layers.norm(Norm("rms", 64, 1e-5)),
+            layers.linear(64, 64, activation="silu", gated=True),
+        )
 
     def run(self, x: nn.Tensor) -> nn.Tensor:
-        return self.linear.gated(self.norm.forward(x))
+        return self.linear.activated(self.norm.forward(x))
 
 
 def kernels_of(layers: CPULayers) -> dict[str, tirx.PrimFunc]:

@@ -54,5 +54,5 @@ class PageTable(NamedTuple):
 
 def match_page_table(first_pages: Any, listed: Any, lengths: Any, window: int | None) -> PageTable:
     """The page table behind three handles."""
-    buffers = [T.match_buffer(handle, (T.int32(),), "int32") for handle in (first_pages, listed, lengths)]
-    return PageTable(*buffers, window)
+    first, pages, keys = (T.match_buffer(x, (T.int32(),), "int32") for x in (first_pages, listed, lengths))
+    return PageTable(first, pages, keys, window)

@@ -2,19 +2,22 @@
 
 The groups are those of the weights that the row will be multiplied by. The results are words of four bytes,
 scales, and the numbers that the integer sums of `integer_matmul` start from to cancel the weights' offset:
-minus the offset times the sum of the group's bytes. RMS normalization can be done in the same pass.
+minus the offset times the sum of the group's bytes. Rows can be normalised in the same pass.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tvm import tirx
 from tvm.script import tirx as T
 
+from mlc_serve.compiler.kernels.cpu.primitives.each_row import each_row_macro
+from mlc_serve.compiler.kernels.cpu.primitives.normal import normal_macro
 from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
-from mlc_serve.compiler.kernels.cpu.primitives.thread_cost import FEW_ROWS
 from mlc_serve.compiler.kernels.cpu.primitives.vector import vector
+from mlc_serve.models.parts.norm import Norm
 from mlc_serve.quantization.packing import LANES
 from mlc_serve.quantization.scheme import GroupFormat
 
@@ -30,43 +33,80 @@ class ByteRows(NamedTuple):
     starts: Any  # (1, s, G) int32: what integer sums start from
 
 
-def quantize_macro(width: int, groups: GroupFormat, offset: int, epsilon: float | None = None) -> Any:
-    """The macro `all_rows(X, weight, rows, num_rows)`: X `(1, s, K)` -> `ByteRows`, for products whose
-    weights have that `offset`.
+class NormWeights(NamedTuple):
+    """The float32 weight and bias `(K,)` of a norm. What it does not read may be any buffer."""
 
-    With `epsilon` the rows are X / sqrt(mean(X^2) + epsilon) * weight, with a weight `(K,)` of float32.
-    Without it the weight is not read.
+    weight: Any
+    bias: Any
+
+
+class _Rows(NamedTuple):
+    """What the macros here work on."""
+
+    x: Any  # (1, s, K)
+    norm: NormWeights
+    bytes: ByteRows
+
+
+@dataclass(frozen=True)
+class _PaddedRow:
+    """Implements NormalRow for a row that is padded to whole groups."""
+
+    buffer: Any
+    row: Any
+    width: int
+    is_whole: bool
+
+    def at(self, k: Any) -> Any:
+        return self.inside(k, tirx.Cast("float32", self.buffer[0, self.row, self.clamped(k)]))
+
+    def distance(self, k: Any, mean: Any) -> Any:
+        return self.inside(k, tirx.Cast("float32", self.buffer[0, self.row, self.clamped(k)]) - mean)
+
+    def clamped(self, k: Any) -> Any:
+        """Index k, or the last one if k is beyond the row."""
+        return k if self.is_whole else tirx.min(k, tirx.const(self.width - 1, "int64"))
+
+    def inside(self, k: Any, value: Any) -> Any:
+        """The value for index k, or zero if k is beyond the row."""
+        return (
+            value if self.is_whole else tirx.if_then_else(k < self.width, value, tirx.const(0.0, "float32"))
+        )
+
+
+def quantize_macro(width: int, groups: GroupFormat, offset: int, norm: Norm | None = None) -> Any:
+    """The macro `all_rows(X, norm_weights, rows, num_rows)`: X `(1, s, K)` -> `ByteRows`, for products whose
+    weights have that `offset`. With `norm` the rows are normalised first; without it `NormWeights` are not
+    read.
     """
-    write = _group_macro(width, groups, offset, has_norm=epsilon is not None)
-    norm = _norm_macro(width, groups, epsilon)
+    is_whole = groups.padded(width) == width
+    write = _group_macro(groups, offset, norm)
+    find = normal_macro(norm, groups.padded(width)) if norm is not None else None
 
     @T.macro
-    def row_of(X, weight, rows, row):
+    def row_of(operands, row):
         with T.sblock("row"):
             T.reads()
             T.writes()
-            normal = local((1,))
-            if epsilon is not None:
-                norm(X, normal, row)
+            normal = local((2,))
+            if norm is not None:
+                find(_PaddedRow(operands.x, row, width, is_whole), normal)
             for group in T.serial(groups.count(width)):
-                write(X, weight, normal, rows, row, group)
+                write(operands, _PaddedRow(operands.x, row, width, is_whole), normal, group)
+
+    each_row = each_row_macro(row_of)
 
     @T.macro
-    def all_rows(X, weight, rows, num_rows):
-        if num_rows > FEW_ROWS:
-            for row in T.parallel(num_rows):
-                row_of(X, weight, rows, row)
-        else:
-            for row in T.serial(num_rows):
-                row_of(X, weight, rows, row)
+    def all_rows(X, weights, rows, num_rows):
+        each_row(_Rows(X, weights, rows), num_rows)
 
     return all_rows
 
 
-def _group_macro(width: int, groups: GroupFormat, offset: int, *, has_norm: bool) -> Any:
-    """The macro `write(X, weight, normal, rows, row, group)`: quantize a group of a row."""
+def _group_macro(groups: GroupFormat, offset: int, norm: Norm | None) -> Any:
+    """The macro `write(operands, source, normal, group)`: quantize a group of a `_PaddedRow`."""
     size = groups.group_size
-    load = _load_macro(width, groups, has_norm=has_norm)
+    load = _load_macro(groups, norm)
 
     @T.macro
     def round_values(values, rows, factor, row, group):
@@ -90,7 +130,7 @@ def _group_macro(width: int, groups: GroupFormat, offset: int, *, has_norm: bool
             )
 
     @T.macro
-    def write(X, weight, normal, rows, row, group):
+    def write(operands, source, normal, group):
         with T.sblock("group"):
             T.reads()
             T.writes()
@@ -99,40 +139,43 @@ def _group_macro(width: int, groups: GroupFormat, offset: int, *, has_norm: bool
             scale = local((1,))
             for lane in T.vectorized(LANES):
                 peaks[lane] = 0
-            load(X, weight, normal, values, peaks, row, group)
+            load(operands.norm, source, normal, values, peaks, group)
             scale[0] = T.reinterpret(
                 "float32",
                 T.call_llvm_pure_intrin("int32", "llvm.vector.reduce.smax", peaks[vector(0)]),
             )
-            rows.scales[0, row, group] = scale[0] * T.float32(1 / _STEPS)
+            operands.bytes.scales[0, source.row, group] = scale[0] * T.float32(1 / _STEPS)
             # The lower bound prevents a division by zero in a group of zeros.
             scale[0] = T.float32(_STEPS) / T.max(scale[0], T.float32(1e-30))
-            round_values(values, rows, scale, row, group)
+            round_values(values, operands.bytes, scale, source.row, group)
 
     return write
 
 
-def _load_macro(width: int, groups: GroupFormat, *, has_norm: bool) -> Any:
-    """The macro `load(X, weight, normal, values, peaks, row, group)`: load a group's values as float32,
+def _load_macro(groups: GroupFormat, norm: Norm | None) -> Any:
+    """The macro `load(norm_weights, source, normal, values, peaks, group)`: load a group's values as float32,
     normalise them, and find the greatest magnitude in each lane.
     """
     size = groups.group_size
-    is_whole = groups.padded(width) == width
 
-    def weight_of(weight: Any, k: Any) -> Any:
-        return weight[k] if is_whole else weight[tirx.min(k, tirx.const(width - 1, "int64"))]
+    def value(weights: NormWeights, source: _PaddedRow, normal: Any, k: Any) -> Any:
+        if norm is None:
+            return source.at(k)
+        centred = source.distance(k, normal[1]) if norm.kind == "layer" else source.at(k)
+        return centred * normal[0] * weights.weight[source.clamped(k)]
+
+    def shifted(weights: NormWeights, source: _PaddedRow, value: Any, k: Any) -> Any:
+        return source.inside(k, value + weights.bias[source.clamped(k)])
 
     @T.macro
-    def load(X, weight, normal, values, peaks, row, group):
+    def load(weights, source, normal, values, peaks, group):
         for i in T.unroll(size // LANES):
             for lane in T.vectorized(LANES):
-                values[i, lane] = _value(X, row, T.int64(group * size + i * LANES) + lane, width, is_whole)
-            if has_norm:
+                values[i, lane] = value(weights, source, normal, T.int64(group * size + i * LANES) + lane)
+            if norm is not None and norm.bias:
                 for lane in T.vectorized(LANES):
-                    values[i, lane] = (
-                        values[i, lane]
-                        * normal[0]
-                        * weight_of(weight, T.int64(group * size + i * LANES) + lane)
+                    values[i, lane] = shifted(
+                        weights, source, values[i, lane], T.int64(group * size + i * LANES) + lane
                     )
             for lane in T.vectorized(LANES):
                 peaks[lane] = T.max(
@@ -141,37 +184,3 @@ def _load_macro(width: int, groups: GroupFormat, *, has_norm: bool) -> Any:
                 )
 
     return load
-
-
-def _norm_macro(width: int, groups: GroupFormat, epsilon: float | None) -> Any:
-    """The macro `norm(X, normal, row)`: find the factor by which RMS normalization scales a row."""
-    padded = groups.padded(width)
-    is_whole = padded == width
-
-    @T.macro
-    def norm(X, normal, row):
-        with T.sblock("norm"):
-            T.reads()
-            T.writes()
-            squares = local((LANES,))
-            for lane in T.vectorized(LANES):
-                squares[lane] = T.float32(0)
-            for i in T.serial(padded // LANES):
-                for lane in T.vectorized(LANES):
-                    squares[lane] = squares[lane] + _value(
-                        X, row, T.int64(i * LANES) + lane, width, is_whole
-                    ) * _value(X, row, T.int64(i * LANES) + lane, width, is_whole)
-            normal[0] = T.float32(0)
-            for lane in T.unroll(LANES):
-                normal[0] = normal[0] + squares[lane]
-            normal[0] = T.float32(1) / T.sqrt(normal[0] / T.float32(width) + T.float32(epsilon))
-
-    return norm
-
-
-def _value(X: Any, row: Any, k: Any, width: int, is_whole: bool) -> Any:
-    """Element k of a row as float32; zero beyond the row, where the last group is padded."""
-    if is_whole:
-        return tirx.Cast("float32", X[0, row, k])
-    inside = tirx.Cast("float32", X[0, row, tirx.min(k, tirx.const(width - 1, "int64"))])
-    return tirx.if_then_else(k < width, inside, tirx.const(0.0, "float32"))

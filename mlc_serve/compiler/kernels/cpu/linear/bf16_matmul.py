@@ -11,7 +11,7 @@ from typing import Any
 from tvm import tirx
 from tvm.script import tirx as T
 
-from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue, extra_shape, has_extra, out_columns
+from mlc_serve.compiler.kernels.cpu.linear.epilogue import Addends, Epilogue
 from mlc_serve.compiler.kernels.cpu.linear.tiled_product import Tiling, tiled_product_macro
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.primitives.multiplier import Bfloat16Multiplier, FloatMultiplier
@@ -24,11 +24,9 @@ from mlc_serve.quantization.packing import LANES, tiles16_pairs_shape
 def bf16_matmul(
     num_columns: int, depth: int, epilogue: Epilogue, out_dtype: str, unit: FloatUnit
 ) -> tirx.PrimFunc:
-    """X `(1, s, K)` float32, W in the layout "tiles16-pairs", and a bias `(N,)` or residual `(1, s, N)`
-    float32 (read only with such an epilogue) -> Y `(1, s, N)`.
-
-    For "gated", tiles of gate and up alternate in W, and Y is `(1, s, N / 2)`. What is not read may be any
-    tensor.
+    """X `(1, s, K)` float32, W in the layout "tiles16-pairs", a bias `(N,)` and a residual `(1, s, N)`
+    float32 (read only with such an epilogue) -> Y `(1, s, N)`, or `(1, s, N / 2)` if it is gated. What is not
+    read may be any tensor.
     """
     weight_shape = tiles16_pairs_shape(num_columns, depth)
     tiling = Tiling.fit(num_columns, weight_shape[1], 2 * depth, epilogue, (unit.tiles, unit.rows))
@@ -36,30 +34,33 @@ def bf16_matmul(
     product = tiled_product_macro(tiling, step, epilogue, out_dtype)
     round_rows = _rounding_macro(depth)
     num_words = -(-depth // LANES) * LANES // 2
-    y_columns, reads_extra = out_columns(num_columns, epilogue), has_extra(epilogue)
+    y_columns = epilogue.out_columns(num_columns)
+    has_bias, has_residual = epilogue.bias, epilogue.residual
     definitions = Bfloat16Multiplier.definitions if unit.has_pairs else FloatMultiplier.definitions
 
     @T.macro
-    def body(X, W, E, Y, num_rows):
+    def body(X, W, addends, Y, num_rows):
         if unit.has_pairs:
             words = T.sblock_alloc_buffer((1, num_rows, num_words), "uint32")
             round_rows(X, words, num_rows)
-            product((words, W), E, Y, num_rows)
+            product((words, W), addends, Y, num_rows)
         else:
-            product((X, W), E, Y, num_rows)
+            product((X, W), addends, Y, num_rows)
 
     @T.prim_func(s_tir=True, private=True)
-    def matmul(x: T.handle, w: T.handle, e: T.handle, y: T.handle):
+    def matmul(x: T.handle, w: T.handle, b: T.handle, r: T.handle, y: T.handle):
         T.func_attr({"tirx.noalias": True, "op_pattern": 8})
         num_rows = T.int64()
         X = T.match_buffer(x, (1, num_rows, depth), "float32")
         W = T.match_buffer(w, weight_shape, "bfloat16")
         Y = T.match_buffer(y, (1, num_rows, y_columns), out_dtype)
-        if reads_extra:
-            E = T.match_buffer(e, extra_shape(num_columns, num_rows, epilogue), "float32")
+        if has_bias:
+            B = T.match_buffer(b, (num_columns,), "float32")
+        if has_residual:
+            R = T.match_buffer(r, (1, num_rows, num_columns), "float32")
         with T.sblock("root"):
             T.attr(T.int32(0), "pragma_import_llvm", definitions)
-            body(X, W, E if reads_extra else X, Y, num_rows)
+            body(X, W, Addends(B if has_bias else X, R if has_residual else X), Y, num_rows)
 
     return matmul
 

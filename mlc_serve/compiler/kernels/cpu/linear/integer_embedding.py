@@ -9,9 +9,9 @@ from mlc_serve.quantization.packing import LANES, tiles16_integers_shape, tiles1
 from mlc_serve.quantization.scheme import GroupFormat
 
 
-def integer_embedding(num_rows: int, width: int, groups: GroupFormat) -> tirx.PrimFunc:
+def integer_embedding(num_rows: int, width: int, groups: GroupFormat, scale: float = 1.0) -> tirx.PrimFunc:
     """Ids `(s,)` int32, table and scales in the layouts "tiles16-u8" or "tiles16-u4" and "tiles16-scale" ->
-    `(s, width)` float32.
+    the rows times `scale`, `(s, width)` float32.
     """
     per_vector = 32 // groups.bits  # weights of a column that a vector holds
 
@@ -33,8 +33,10 @@ def integer_embedding(num_rows: int, width: int, groups: GroupFormat) -> tirx.Pr
         with T.sblock("root"):
             for i in T.parallel(num_ids):
                 for k in T.serial(width):
-                    Y[i, k] = (T.Cast("float32", stored(W, I[i], k)) - T.float32(groups.offset)) * T.Cast(
-                        "float32", V[I[i] // LANES, k // groups.group_size, I[i] % LANES]
+                    Y[i, k] = (
+                        (T.Cast("float32", stored(W, I[i], k)) - T.float32(groups.offset))
+                        * T.Cast("float32", V[I[i] // LANES, k // groups.group_size, I[i] % LANES])
+                        * T.float32(scale)
                     )
 
     return embedding

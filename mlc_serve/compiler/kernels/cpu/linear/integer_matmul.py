@@ -26,7 +26,7 @@ from mlc_serve.quantization.scheme import GroupFormat
 
 
 class IntegerOperands(NamedTuple):
-    """The factors of a product. For "gated", tiles of gate and up alternate in the weight."""
+    """The factors of a product. For a gated epilogue, tiles of gate and up alternate in the weight."""
 
     rows: ByteRows
     weights: Any  # in the layout "tiles16-u8" or "tiles16-u4"
@@ -46,9 +46,8 @@ class _Sum(NamedTuple):
 def product_macro(
     num_columns: int, depth: int, groups: GroupFormat, epilogue: Epilogue, out_dtype: str, dot: Dot
 ) -> Any:
-    """The macro `product(operands, E, Y, num_rows)`: `IntegerOperands`, and a bias `(N,)` or residual
-    `(1, s, N)` float32 (read only with such an epilogue) -> Y `(1, s, N)` of `out_dtype`, for "gated"
-    `(1, s, N / 2)`. What is not read may be any buffer.
+    """The macro `product(operands, addends, Y, num_rows)`: `IntegerOperands`, and the epilogue's `Addends` ->
+    Y `(1, s, N)` of `out_dtype`, or `(1, s, N / 2)` if it is gated.
     """
     room = (dot.tiles, dot.rows)
     tiling = Tiling.fit(num_columns, groups.count(depth), groups.padded(depth), epilogue, room)

@@ -35,9 +35,9 @@ class Tiling:
     def fit(
         cls, num_columns: int, num_steps: int, row_bytes: int, epilogue: Epilogue, room: tuple[int, int]
     ) -> Tiling:
-        """The tiling for registers with room for so many tiles by so many rows. "gated" takes two tiles."""
+        """The tiling for registers with room for so many tiles by so many rows. Two tiles if it is gated."""
         tiles, rows = room
-        if epilogue == "gated":
+        if epilogue.gated:
             return cls(num_columns, num_steps, row_bytes, 2, max(rows * tiles // 2, 1))
         tiles = tiles if num_tiles(num_columns) % tiles == 0 else 1
         return cls(num_columns, num_steps, row_bytes, tiles, rows)
@@ -46,7 +46,7 @@ class Tiling:
 def tiled_product_macro(
     tiling: Tiling, step: Any, epilogue: Epilogue, out_dtype: str, fetch: Any = None
 ) -> Any:
-    """The macro `product(operands, E, Y, num_rows)`, with E and Y as `store_macro` has them.
+    """The macro `product(operands, addends, Y, num_rows)`, with addends and Y as `store_macro` has them.
 
     The macro `step(operands, totals, row, tile, k, height)` adds step k of `height` rows from `row` and of
     the tiles from `tile` to the totals `(height * tiles, 16)`. If there is a macro `fetch(operands, tile,
@@ -57,7 +57,7 @@ def tiled_product_macro(
     store = store_macro(tiling.num_columns, epilogue, out_dtype, tiles)
 
     @T.macro
-    def rows(operands, E, Y, start, row, tile, height):
+    def rows(operands, addends, Y, start, row, tile, height):
         with T.sblock("rows"):
             T.reads()
             T.writes()
@@ -70,30 +70,30 @@ def tiled_product_macro(
                     if T.And(row > start, row < start + _FETCHING_ROWS):
                         fetch(operands, tile + tiles, k)
                 step(operands, totals, row, tile, k, height)
-            store(totals, E, Y, row, tile, height)
+            store(totals, addends, Y, row, tile, height)
 
     @T.macro
-    def all_rows(operands, E, Y, start, count, tile):
+    def all_rows(operands, addends, Y, start, count, tile):
         """Take as many rows at a time as registers have room for, and the remaining ones in powers of two."""
         for k in T.serial(count // most):
-            rows(operands, E, Y, start, start + k * most, tile, most)
+            rows(operands, addends, Y, start, start + k * most, tile, most)
         if most >= 8:  # noqa: SIM102  known while this is parsed
             if count % 8 >= 4:
-                rows(operands, E, Y, start, start + count // 8 * 8, tile, 4)
+                rows(operands, addends, Y, start, start + count // 8 * 8, tile, 4)
         if most >= 4:  # noqa: SIM102  known while this is parsed
             if count % 4 >= 2:
-                rows(operands, E, Y, start, start + count // 4 * 4, tile, 2)
+                rows(operands, addends, Y, start, start + count // 4 * 4, tile, 2)
         if most >= 2:  # noqa: SIM102  known while this is parsed
             if count % 2 == 1:
-                rows(operands, E, Y, start, start + count - 1, tile, 1)
+                rows(operands, addends, Y, start, start + count - 1, tile, 1)
 
     @T.macro
-    def product(operands, E, Y, num_rows):
+    def product(operands, addends, Y, num_rows):
         for part in T.serial((num_rows + (pass_rows - 1)) // pass_rows):
             for task in T.parallel(num_tiles(tiling.num_columns) // tiles):
                 all_rows(
                     operands,
-                    E,
+                    addends,
                     Y,
                     part * pass_rows,
                     T.min(num_rows - part * pass_rows, T.int64(pass_rows)),

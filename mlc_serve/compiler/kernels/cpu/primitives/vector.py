@@ -20,8 +20,8 @@ def vector(first: Any, count: int = LANES) -> Any:
 
 
 def broadcast(value: Any, count: int = LANES) -> Any:
-    """A vector with `value` in each of `count` lanes."""
-    return T.Broadcast(value, count)
+    """A vector with `value` in each of `count` lanes; the value itself if there is one."""
+    return T.Broadcast(value, count) if count > 1 else value
 
 
 def widened(values: Any, count: int) -> Any:

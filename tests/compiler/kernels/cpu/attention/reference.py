@@ -39,7 +39,8 @@ def attend(q: Floats, k: Floats, v: Floats, rules: Rules = Rules()) -> Floats:
     peak = np.maximum(scores.max(-1, keepdims=True), sinks)
     weights = np.exp(scores - peak)
     total = weights.sum(-1, keepdims=True) + np.exp(sinks - peak)
-    return np.einsum("hnm,mhd->nhd", weights / total, v).astype(np.float32)
+    output: Floats = np.einsum("hnm,mhd->nhd", weights / total, v).astype(np.float32)
+    return output
 
 
 def _seen(num_queries: int, num_keys: int, rules: Rules) -> NDArray[np.bool_]:

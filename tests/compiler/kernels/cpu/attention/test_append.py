@@ -1,64 +1,58 @@
-"""Splitting and rotating queries, keys and values, against the formula and against transformers' scaled
-frequencies.
-"""
+"""Splitting and rotating queries, keys and values, against the formula and against transformers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
-from transformers import LlamaConfig
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+import torch
+from numpy.typing import NDArray
+from transformers.models.ministral3.modeling_ministral3 import get_llama_4_attn_scale
 
 from mlc_serve.compiler.kernels.cpu.attention.append import append_tokens
 from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
-from mlc_serve.models.rope import read_rope
+from mlc_serve.models.rope import QueryScaling, Rope
+from mlc_serve.models.rope_scaling import LinearScaling, Llama3Scaling, LongRopeScaling, YarnScaling
+from tests.compiler.conftest import Build, Kernel
 from tests.compiler.kernels.cpu.attention.reference import PAGE_SIZE, write
 
 POSITIONS = np.array([0, 1, 7, 100, 2000, 131071], np.int32)
 SLOTS = np.array([16, 17, 5, 70, 69, 0], np.int32)
 NUM_PAGES = 5
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 256,
-}
+ROUNDING = {"float32": 1e-5, "float16": 1e-2}
+
+Values = NDArray[Any]
 
 
-def frequencies(head_dim: int, theta: float, scaling: dict[str, Any] | None) -> Any:
-    """The angle by which one position turns each pair of dimensions, according to transformers."""
+def turned(heads: Values, rope: Rope) -> Values:
+    """Heads `(s, h, d)` of tokens at POSITIONS, by the formula."""
+    count = rope.dimensions(heads.shape[-1])
+    angles = POSITIONS[:, None, None] * rope.frequencies(heads.shape[-1])
+    cosine, sine = np.cos(angles) * rope.attention_factor, np.sin(angles) * rope.attention_factor
+    first, second, rest = np.split(heads, [count // 2, count], axis=-1)
+    return np.concatenate([first * cosine - second * sine, second * cosine + first * sine, rest], -1)
+
+
+def query_scale(scaling: QueryScaling | None) -> Values:
+    """What transformers multiplies queries with, `(s, 1, 1)`."""
     if scaling is None:
-        return theta ** -(np.arange(0, head_dim, 2) / head_dim)
-    config = LlamaConfig(
-        hidden_size=head_dim, num_attention_heads=1, rope_parameters={**scaling, "rope_theta": theta}
-    )
-    inverse, factor = ROPE_INIT_FUNCTIONS[scaling["rope_type"]](config, device="cpu")
-    assert factor == 1
-    return inverse.numpy()
-
-
-def turned(x: Any, angles: Any) -> Any:
-    """Heads `(s, h, d)` turned by angles `(s, d / 2)`."""
-    half = x.shape[-1] // 2
-    cosine, sine = np.cos(angles)[:, None], np.sin(angles)[:, None]
-    first, second = x[..., :half].astype(np.float64), x[..., half:].astype(np.float64)
-    return np.concatenate([first * cosine - second * sine, second * cosine + first * sine], -1)
+        return np.ones((len(POSITIONS), 1, 1))
+    positions = torch.from_numpy(POSITIONS)[None].double()
+    factors: Values = get_llama_4_attn_scale(positions, scaling.beta, scaling.window).numpy()
+    return factors[0].transpose(1, 0, 2)
 
 
 @dataclass
 class Appended:
     """What the kernel has made of queries, keys and values."""
 
-    queries: Any
-    pages: Any
+    queries: Values
+    pages: Values
 
     @classmethod
-    def by(cls, kernel: Callable[..., None], x: Any, heads: Heads) -> Appended:
+    def by(cls, kernel: Kernel, x: Values, heads: Heads) -> Appended:
         """Run a kernel. It gets longer tables than it needs."""
         queries = np.full((len(x), heads.num_q, heads.dim), np.nan, x.dtype)
         pages = np.full((NUM_PAGES, 2, heads.num_kv, PAGE_SIZE * heads.dim), np.nan, x.dtype)
@@ -68,42 +62,36 @@ class Appended:
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize(
-    ("heads", "theta", "scaling"),
+    ("heads", "rope"),
     [
-        (Heads(6, 2, 64), 10000.0, None),
-        (Heads(2, 2, 18), 500000.0, None),
-        (Heads(4, 1, 128), 500000.0, LLAMA3),
-        (Heads(2, 1, 48), 10000.0, {"rope_type": "linear", "factor": 4.0}),
+        (Heads(6, 2, 64), Rope(10000.0)),
+        (Heads(2, 2, 18), Rope(500000.0)),
+        (Heads(4, 1, 128), Rope(500000.0, Llama3Scaling(8.0, 1.0, 4.0, 256))),
+        (Heads(2, 1, 48), Rope(10000.0, LinearScaling(4.0))),
+        (Heads(2, 1, 80), Rope(10000.0, rotary_dim=20)),
+        (Heads(2, 1, 96), Rope(10000.0, rotary_dim=24)),
+        (Heads(2, 1, 32), Rope(10000.0, rotary_dim=2)),
+        (Heads(2, 2, 20), Rope(10000.0, LongRopeScaling((1.0, 1.5, 4.0), 1.19, 4096, False), 6)),
+        (Heads(4, 2, 64), Rope(1e6, YarnScaling(16.0, 1024, 1.277), None, QueryScaling(0.1, 1000))),
+        (Heads(3, 1, 40), Rope(1e4, None, 12, QueryScaling(0.1, 100))),
+        (Heads(3, 2, 40), None),
     ],
 )
-def test_q_and_k_turn_by_their_positions(
-    build: Callable[..., Any], heads: Heads, theta: float, scaling: dict[str, Any] | None, dtype: str
-) -> None:
-    """Queries and keys are rotated, values are not, and both keys and values go to their slots only."""
-    rope = read_rope({"rope_theta": theta, "rope_scaling": scaling, "max_position_embeddings": 4096})
-    x = np.random.default_rng(0).standard_normal((len(POSITIONS), heads.num_q + 2 * heads.num_kv, heads.dim))
-    x = x.astype(dtype)
+def test_q_and_k_turn_by_their_positions(build: Build, heads: Heads, rope: Rope | None, dtype: str) -> None:
+    """As many of their dimensions as are to be. The others, and V, are not, and without rope nothing is.
+    Queries are scaled by their positions if that is asked for, and keys are not. Keys and values go to their
+    slots only.
+    """
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((len(POSITIONS), heads.num_q + 2 * heads.num_kv, heads.dim)).astype(dtype)
 
     got = Appended.by(build(append_tokens(heads, rope, dtype)), x, heads)
 
-    q, k, v = np.split(x, (heads.num_q, heads.num_q + heads.num_kv), 1)
-    angles = POSITIONS[:, None] * frequencies(heads.dim, theta, scaling).astype(np.float64)
-    rounding = {"float32": 1e-5, "float16": 4e-3}[dtype]
-    theirs = 0 if scaling is None else 4e-7 * 131071  # transformers has scaled frequencies in float32
-    np.testing.assert_allclose(got.queries, turned(q, angles), rtol=0, atol=rounding + theirs)
+    q, k, v = np.split(x.astype(np.float64), [heads.num_q, heads.num_q + heads.num_kv], axis=1)
+    if rope is not None:
+        q, k = turned(q, rope) * query_scale(rope.query_scaling), turned(k, rope)
+    np.testing.assert_allclose(got.queries, q, rtol=0, atol=ROUNDING[dtype])
     expected = np.full_like(got.pages, np.nan)
-    write(expected, turned(k, angles).astype(dtype), v, SLOTS)
-    np.testing.assert_allclose(got.pages, expected, rtol=0, atol=rounding + theirs)
-
-
-def test_without_positions_nothing_turns(build: Callable[..., Any]) -> None:
-    """Queries, keys and values are what they were."""
-    heads = Heads(3, 1, 20)
-    x = np.random.default_rng(0).standard_normal((len(POSITIONS), 5, 20), dtype=np.float32)
-
-    got = Appended.by(build(append_tokens(heads, None, "float32")), x, heads)
-
-    expected = np.full_like(got.pages, np.nan)
-    write(expected, x[:, 3:4], x[:, 4:], SLOTS)
-    np.testing.assert_array_equal(got.queries, x[:, :3])
-    np.testing.assert_array_equal(got.pages, expected)
+    write(expected, k, v, SLOTS)
+    np.testing.assert_allclose(got.pages, expected, rtol=0, atol=ROUNDING[dtype])
+    np.testing.assert_array_equal(got.pages[:, 1], expected[:, 1])

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from mlc_serve.quantization.scheme import GroupFormat
+from tests.compiler.kernels.cpu.linear.norms import normalised, norms
 from tests.compiler.kernels.cpu.linear.parts import quantize_rows
 from tests.compiler.kernels.cpu.linear.quantized import EIGHT_BITS, FOUR_BITS, Array, rounded
 
 OFFSET = 5
-EPSILON = 1e-5
 
 
 def quantized(kernel: Callable[..., None], groups: GroupFormat, x: Array, *norm: Array) -> tuple[Array, ...]:
@@ -22,7 +22,8 @@ def quantized(kernel: Callable[..., None], groups: GroupFormat, x: Array, *norm:
     words = np.full((1, num_rows, padded // 4), -1, np.int32)
     scales = np.full((1, num_rows, padded // groups.group_size), np.nan, np.float32)
     starts = np.full(scales.shape, -1, np.int32)
-    kernel(x, *norm, words, scales, starts)
+    unread = np.zeros((2, x.shape[2]), np.float32)
+    kernel(x, *(norm or unread), words, scales, starts)
     return words.view(np.int8), scales, starts
 
 
@@ -49,16 +50,17 @@ def test_rows_are_rounded_to_steps_of_each_group(
 
 
 @pytest.mark.parametrize("width", [192, 100])
-def test_rows_are_normalised_first(build: Callable[..., Any], width: int) -> None:
-    """With a norm's weight, the steps are those of the normalised row."""
-    kernel = build(quantize_rows(width, EIGHT_BITS, OFFSET, "float32", EPSILON))
+@pytest.mark.parametrize("index", range(3))
+def test_rows_are_normalised_first(build: Callable[..., Any], width: int, index: int) -> None:
+    """With a norm, the steps are those of the normalised row."""
+    norm = norms(width)[index]
+    kernel = build(quantize_rows(width, EIGHT_BITS, OFFSET, "float32", norm))
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((1, 3, width), dtype=np.float32) * 3
-    weight = rng.standard_normal(width, dtype=np.float32)
-    steps, scales, _ = quantized(kernel, EIGHT_BITS, x, weight)
+    x = rng.standard_normal((1, 3, width), dtype=np.float32) * 3 + 1
+    weight, bias = rng.standard_normal((2, width), dtype=np.float32)
+    steps, scales, _ = quantized(kernel, EIGHT_BITS, x, weight, bias)
 
-    normalised = x / np.sqrt((x.astype(np.float64) ** 2).mean(axis=2, keepdims=True) + EPSILON) * weight
-    expected, expected_scales = rounded(normalised, EIGHT_BITS)
+    expected, expected_scales = rounded(normalised(x, norm, weight, bias), EIGHT_BITS)
     assert np.abs(steps - expected).max() <= 1
     assert (steps != expected).mean() < 0.01
     np.testing.assert_allclose(scales, expected_scales, rtol=1e-5)

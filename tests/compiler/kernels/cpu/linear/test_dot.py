@@ -18,10 +18,12 @@ from mlc_serve.compiler.target import target_for
 from mlc_serve.quantization.scheme import GroupFormat
 from tests.compiler.kernels.cpu.linear.parts import integer_matmul
 from tests.compiler.kernels.cpu.linear.quantized import (
+    BIAS,
     EIGHT_BITS,
     FOUR_BITS,
+    PLAIN,
     empty_result,
-    random_extra,
+    random_addends,
     random_weight,
     with_epilogue,
 )
@@ -67,16 +69,16 @@ def test_each_kind_of_cpu_has_the_same_sums(
     target = target_for("cpu", mcpu)
     dot = dot_for(target, groups)
     assert type(dot).__name__ == kind
-    kernel = build_for(target)(integer_matmul(64, 200, groups, "bias", "float32", dot))
-    weight = random_weight(64, 200, groups, "bias")
+    kernel = build_for(target)(integer_matmul(64, 200, groups, BIAS, "float32", dot))
+    weight = random_weight(64, 200, groups, BIAS)
     for num_rows in (1, 7):
         words, scales, starts, x = random_activations(num_rows, 200, groups, dot)
-        extra = random_extra(64, num_rows, "bias")
-        y = empty_result(64, num_rows, "bias", "float32")
+        addends = random_addends(64, num_rows)
+        y = empty_result(64, num_rows, BIAS, "float32")
 
-        kernel(words, scales, starts, weight.packed, weight.scale, extra, y)
+        kernel(words, scales, starts, weight.packed, weight.scale, *addends, y)
 
-        expected = with_epilogue(x @ weight.dense.T, extra, "bias")
+        expected = with_epilogue(x @ weight.dense.T, addends, BIAS)
         np.testing.assert_allclose(y, expected, atol=2e-6 * np.abs(expected).max())
 
 
@@ -96,7 +98,7 @@ def test_arm_has_its_own_instructions(
     target = Target({"kind": "llvm", "mcpu": mcpu, "mtriple": "aarch64-linux-gnu"})
     dot = dot_for(target, groups)
     assert dot.offset == (groups.offset if offset_left is None else offset_left[groups.bits])
-    kernel = integer_matmul(64, 64, groups, "none", "float32", dot).with_attr("global_symbol", "kernel")
+    kernel = integer_matmul(64, 64, groups, PLAIN, "float32", dot).with_attr("global_symbol", "kernel")
     with tvm.transform.PassContext(config=lowering_options(target)):
         code = tvm.tirx.build(tvm.IRModule({"kernel": kernel}), target=target)
     assert re.search(rf"\t{instruction}", code.inspect_source("asm"))

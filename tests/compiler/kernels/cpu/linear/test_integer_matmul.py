@@ -15,13 +15,20 @@ from mlc_serve.compiler.target import target_for
 from mlc_serve.quantization.scheme import GroupFormat
 from tests.compiler.kernels.cpu.linear.parts import integer_matmul
 from tests.compiler.kernels.cpu.linear.quantized import (
+    ACTIVATED,
+    BIAS,
     EIGHT_BITS,
     FOUR_BITS,
+    GATED,
+    GATED_BIAS,
     GROUPS,
     NUM_ROWS,
+    PLAIN,
+    RESIDUAL,
+    SCALED,
     Array,
     empty_result,
-    random_extra,
+    random_addends,
     random_weight,
     with_epilogue,
 )
@@ -50,14 +57,17 @@ def random_activations(num_rows: int, depth: int, groups: GroupFormat, dot: Dot)
 @pytest.mark.parametrize(
     ("scheme", "num_columns", "depth", "epilogue", "dtype"),
     [
-        ("q8f32_1", 96, 128, "none", "float32"),
-        ("q8f32_1", 100, 50, "bias", "float16"),
-        ("q8f32_1", 64, 200, "gated", "float32"),
-        ("q8f32_1", 7, 5, "residual", "float32"),
-        ("q4f16_1", 96, 64, "gated", "float16"),
-        ("q4f16_1", 56, 33, "residual", "float32"),
-        ("q4f32_1", 33, 100, "bias", "float32"),
-        ("q4f32_1", 48, 40, "none", "float16"),
+        ("q8f32_1", 96, 128, PLAIN, "float32"),
+        ("q8f32_1", 100, 50, BIAS, "float16"),
+        ("q8f32_1", 64, 200, GATED, "float32"),
+        ("q8f32_1", 7, 5, RESIDUAL, "float32"),
+        ("q4f16_1", 96, 64, GATED, "float16"),
+        ("q4f16_1", 56, 33, RESIDUAL, "float32"),
+        ("q4f32_1", 33, 100, BIAS, "float32"),
+        ("q4f32_1", 48, 40, PLAIN, "float16"),
+        ("q8f32_1", 96, 64, GATED_BIAS, "float32"),
+        ("q4f16_1", 41, 40, ACTIVATED, "float32"),
+        ("q8f32_1", 60, 30, SCALED, "float32"),
     ],
 )
 def test_a_product_is_that_of_what_the_integers_stand_for(
@@ -72,12 +82,12 @@ def test_a_product_is_that_of_what_the_integers_stand_for(
     weight = random_weight(num_columns, depth, groups, epilogue)
     for num_rows in NUM_ROWS:
         *activations, x = random_activations(num_rows, depth, groups, dot)
-        extra = random_extra(num_columns, num_rows, epilogue)
+        addends = random_addends(num_columns, num_rows)
         y = empty_result(num_columns, num_rows, epilogue, dtype)
 
-        kernel(*activations, weight.packed, weight.scale, extra, y)
+        kernel(*activations, weight.packed, weight.scale, *addends, y)
 
-        expected = with_epilogue(x @ weight.dense.T, extra, epilogue)
+        expected = with_epilogue(x @ weight.dense.T, addends, epilogue)
         np.testing.assert_allclose(y, expected, atol=TOLERANCES[dtype] * np.abs(expected).max())
 
 
@@ -88,11 +98,12 @@ def test_more_rows_than_one_pass_over_the_tiles_takes(build: Callable[..., Any],
     """
     depth, num_columns = 1 << 16, 32
     dot = dot_for(target_for("cpu"), groups)
-    kernel = build(integer_matmul(num_columns, depth, groups, "none", "float32", dot))
-    weight = random_weight(num_columns, depth, groups, "none")
+    kernel = build(integer_matmul(num_columns, depth, groups, PLAIN, "float32", dot))
+    weight = random_weight(num_columns, depth, groups, PLAIN)
     *activations, x = random_activations(19, depth, groups, dot)
-    y = empty_result(num_columns, 19, "none", "float32")
-    kernel(*activations, weight.packed, weight.scale, activations[1], y)
+    y = empty_result(num_columns, 19, PLAIN, "float32")
+    addends = random_addends(num_columns, 19)
+    kernel(*activations, weight.packed, weight.scale, *addends, y)
     expected = x @ weight.dense.T
     np.testing.assert_allclose(y, expected, atol=2e-5 * np.abs(expected).max())
 
@@ -100,11 +111,11 @@ def test_more_rows_than_one_pass_over_the_tiles_takes(build: Callable[..., Any],
 def test_a_row_that_is_no_number_spoils_no_other(build: Callable[..., Any]) -> None:
     """Scales of NaN make all of that row's results NaN."""
     dot = dot_for(target_for("cpu"), FOUR_BITS)
-    kernel = build(integer_matmul(40, 64, FOUR_BITS, "none", "float32", dot))
-    weight = random_weight(40, 64, FOUR_BITS, "none")
+    kernel = build(integer_matmul(40, 64, FOUR_BITS, PLAIN, "float32", dot))
+    weight = random_weight(40, 64, FOUR_BITS, PLAIN)
     words, scales, starts, _ = random_activations(7, 64, FOUR_BITS, dot)
     scales[0, 3, 1] = np.nan
-    y = empty_result(40, 7, "none", "float32")
-    kernel(words, scales, starts, weight.packed, weight.scale, scales, y)
+    y = empty_result(40, 7, PLAIN, "float32")
+    kernel(words, scales, starts, weight.packed, weight.scale, *random_addends(40, 7), y)
     assert [bool(np.isnan(row).all()) for row in y[0]] == [row == 3 for row in range(7)]
     assert np.isfinite(y[0, [0, 1, 2, 4, 5, 6]]).all()

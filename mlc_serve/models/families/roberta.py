@@ -11,4 +11,4 @@ def _read(config: Config) -> Encoder:
     return Encoder.from_config(config, first_position=index(config, "pad_token_id", 1) + 1)
 
 
-ROBERTA = EncoderFamily(_read, WeightNames(fused=(), prefixes=("roberta.",)))
+ROBERTA = EncoderFamily(_read, WeightNames(prefixes=("roberta.",)))

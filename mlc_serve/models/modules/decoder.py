@@ -13,64 +13,24 @@ from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
 from mlc_serve.models.decoder import Decoder
 from mlc_serve.models.layers import CacheSize, Layers, State
-
-
-class _Attention(nn.Module):
-    def __init__(self, config: Decoder, layers: Layers, layer: int) -> None:
-        shape = config.attention
-        self.config = config
-        self.make = layers
-        self.attend = layers.attention(shape, layer)
-        self.qkv_proj = layers.linear(
-            config.hidden_size,
-            shape.qkv_width,
-            bias=config.qkv_bias,
-            dtype=layers.dtype if config.head_norms else layers.attention_dtype,
-        )
-        if config.head_norms:
-            self.q_norm = layers.head_norm(shape.head_dim, config.rms_norm_eps)
-            self.k_norm = layers.head_norm(shape.head_dim, config.rms_norm_eps)
-        self.o_proj = layers.linear(shape.q_width, config.hidden_size, bias=config.o_bias)
-
-    def forward(self, residual: nn.Tensor, x: Any, state: State) -> nn.Tensor:
-        shape, num_tokens = self.config.attention, residual.shape[1]
-        qkv = self.qkv_proj(x).reshape(1, num_tokens, shape.num_heads, shape.head_dim)
-        if self.config.head_norms:
-            qkv = self.make.normalize_heads(qkv, self.q_norm, self.k_norm, shape)
-        return self.o_proj.add_to(residual, self.attend(qkv, state))
-
-
-class _MLP(nn.Module):
-    def __init__(self, config: Decoder, layers: Layers) -> None:
-        hidden, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
-        self.gate_up_proj = layers.linear(hidden, 2 * inner, bias=bias, gated=True)
-        self.down_proj = layers.linear(inner, hidden, bias=bias)
-
-    def forward(self, residual: nn.Tensor, x: Any) -> nn.Tensor:
-        return self.down_proj.add_to(residual, self.gate_up_proj.gated(x))
-
-
-class _DecoderLayer(nn.Module):
-    def __init__(self, config: Decoder, layers: Layers, layer: int) -> None:
-        self.input_layernorm = layers.rms_norm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = _Attention(config, layers, layer)
-        self.post_attention_layernorm = layers.rms_norm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = _MLP(config, layers)
-
-    def forward(self, x: nn.Tensor, state: State) -> nn.Tensor:
-        x = self.self_attn(x, self.input_layernorm(x), state)
-        return self.mlp(x, self.post_attention_layernorm(x))
+from mlc_serve.models.modules.block import BlockModule
 
 
 class _Trunk(nn.Module):
     def __init__(self, config: Decoder, layers: Layers) -> None:
-        self.embed_tokens = layers.embedding(config.vocab_size, config.hidden_size)
+        embedding = config.embedding
+        self.embed_tokens = layers.embedding(config.vocab_size, config.hidden_size, scale=embedding.scale)
+        self.has_positions = embedding.num_positions is not None
+        if embedding.num_positions is not None:
+            self.embed_positions = layers.table(embedding.num_positions, config.hidden_size)
         self.layers = nn.ModuleList(
-            [_DecoderLayer(config, layers, layer) for layer in range(config.attention.num_layers)]
+            [BlockModule(block, number, layers) for number, block in enumerate(config.blocks)]
         )
-        self.norm = layers.rms_norm(config.hidden_size, config.rms_norm_eps)
+        self.norm = layers.norm(config.norm)
 
     def forward(self, x: nn.Tensor, state: State) -> nn.Tensor:
+        if self.has_positions:
+            x = self.embed_positions.add_to(x, state.positions(x.shape[1]))
         for layer in self.layers:
             x = layer(x, state)
         return x
@@ -87,8 +47,8 @@ class DecoderModule(nn.Module):
         self.config = config
         self.make = layers
         self.model = _Trunk(config, layers)
-        if not config.tie_word_embeddings:
-            self.lm_head = layers.linear(config.hidden_size, config.vocab_size)
+        if not config.head.is_tied:
+            self.lm_head = layers.linear(config.hidden_size, config.vocab_size, bias=config.head.bias)
 
     def embed(self, input_ids: nn.Tensor) -> nn.Tensor:
         """Ids `(s,)` -> `(s, h)`."""
@@ -134,11 +94,13 @@ class DecoderModule(nn.Module):
         return maker.kv_cache(self.config.attention, size)
 
     def _logits(self, hidden: nn.Tensor) -> nn.Tensor:
-        final = self.model.norm(hidden)
-        logits = (
-            self.model.embed_tokens.logits(final) if self.config.tie_word_embeddings else self.lm_head(final)
-        )
-        return logits if logits.dtype == "float32" else logits.astype("float32")
+        final, head = self.model.norm(hidden), self.config.head
+        logits = self.model.embed_tokens.logits(final) if head.is_tied else self.lm_head(final)
+        if logits.dtype != "float32":
+            logits = logits.astype("float32")
+        if head.scale == 1 and head.soft_cap is None:
+            return logits
+        return self.make.soften(logits, head.scale, head.soft_cap)
 
     def spec(self) -> nn.spec.ModuleSpec:
         """The signatures to export."""

@@ -14,11 +14,11 @@ class _Embeddings(nn.Module):
         self.word_embeddings = layers.embedding(config.vocab_size, config.hidden_size)
         self.position_embeddings = layers.table(config.num_positions, config.hidden_size)
         self.token_type_embeddings = layers.table(config.num_token_types, config.hidden_size)
-        self.LayerNorm = layers.add_norm(config.hidden_size, config.layer_norm_eps)
+        self.LayerNorm = layers.norm(config.norm)
 
     def forward(self, tokens: nn.Tensor, positions: nn.Tensor) -> nn.Tensor:
         placed = self.make.place(positions, self.position_embeddings, self.token_type_embeddings)
-        return self.LayerNorm(_batched(self.word_embeddings(tokens)), _batched(placed))
+        return self.LayerNorm.of_sum(_batched(self.word_embeddings(tokens)), _batched(placed))
 
 
 class _SelfAttention(nn.Module):
@@ -38,10 +38,10 @@ class _Output(nn.Module):
 
     def __init__(self, in_features: int, config: Encoder, layers: EncoderLayers) -> None:
         self.dense = layers.linear(in_features, config.hidden_size)
-        self.LayerNorm = layers.add_norm(config.hidden_size, config.layer_norm_eps)
+        self.LayerNorm = layers.norm(config.norm)
 
     def forward(self, x: nn.Tensor, residual: nn.Tensor) -> nn.Tensor:
-        return self.LayerNorm(self.dense(x), residual)
+        return self.LayerNorm.of_sum(self.dense(x), residual)
 
 
 class _Attention(nn.Module):

@@ -8,8 +8,8 @@ import pytest
 from transformers import Qwen2Config, Qwen3Config
 
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.families import read_architecture
-from mlc_serve.models.sliding_windows import read_windows
+from mlc_serve.models.layer_types import qwen_windows
+from mlc_serve.models.table import read_architecture
 from tests.models.test_decoder import CONFIG
 
 WINDOWED = {"use_sliding_window": True, "sliding_window": 16}
@@ -33,16 +33,16 @@ WINDOWED = {"use_sliding_window": True, "sliding_window": 16}
 def test_the_kinds_are_those_of_transformers(theirs: Any, keys: dict[str, Any]) -> None:
     """By the number of layers without a window, or by a list; both Qwen2 and Qwen3."""
     config = theirs(num_hidden_layers=32, **keys)
-    windows = read_windows(keys, 32, config.max_position_embeddings)
+    windows = qwen_windows(keys | {"num_hidden_layers": 32, "max_position_embeddings": 32768})
     is_windowed = [kind == "sliding_attention" for kind in config.layer_types]
-    assert windows == tuple(config.sliding_window if windowed else None for windowed in is_windowed)
+    assert windows == [config.sliding_window if windowed else None for windowed in is_windowed]
 
 
 def test_a_window_that_holds_the_context_is_none() -> None:
     """No position lies outside of it."""
-    keys = WINDOWED | {"max_window_layers": 0}
-    assert set(read_windows(keys, 4, 16)) == {None}
-    assert set(read_windows(keys, 4, 17)) == {16}
+    keys = CONFIG | WINDOWED | {"max_window_layers": 0}
+    assert set(qwen_windows(keys | {"max_position_embeddings": 16})) == {None}
+    assert set(qwen_windows(keys | {"max_position_embeddings": 17})) == {16}
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,11 @@ def test_a_window_that_holds_the_context_is_none() -> None:
 def test_a_list_that_can_not_be_is_named(listed: Any, fault: str) -> None:
     """Another kind of value, too few layers, and an unknown kind of layer."""
     with pytest.raises(CheckpointError, match=fault):
-        read_windows(WINDOWED | {"layer_types": listed}, 4, 2048)
+        qwen_windows(CONFIG | WINDOWED | {"layer_types": listed, "num_hidden_layers": 4})
 
 
 @pytest.mark.parametrize("model_type", ["qwen2", "qwen3"])
-def test_a_window_is_refused_by_name(model_type: str) -> None:
-    """With the first layer that has one."""
-    keys = WINDOWED | {"max_window_layers": 1}
-    with pytest.raises(CheckpointError, match="layer 1 has a sliding window, which is not supported"):
-        read_architecture(model_type, CONFIG | keys)
-    read_architecture(model_type, CONFIG | keys | {"use_sliding_window": False})
+def test_layers_get_their_windows(model_type: str) -> None:
+    """The first layers have none."""
+    layers = read_architecture(model_type, CONFIG | WINDOWED | {"max_window_layers": 1}).attention.layers
+    assert [layer.window for layer in layers] == [None, 16]

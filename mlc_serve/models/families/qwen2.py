@@ -1,0 +1,26 @@
+"""Qwen2 (Yang et al., 2024): a Llama whose queries, keys and values have biases."""
+
+from __future__ import annotations
+
+from mlc_serve.models.config_values import Config, size
+from mlc_serve.models.decoder import Decoder
+from mlc_serve.models.decoder_config import (
+    read_attention,
+    read_decoder,
+    read_norm,
+    same_layers,
+)
+from mlc_serve.models.layer_types import qwen_windows
+from mlc_serve.models.parts.activation import read_activation
+from mlc_serve.models.parts.attention import Attention
+from mlc_serve.models.parts.block import Block
+from mlc_serve.models.parts.mlp import MLP
+from mlc_serve.models.weight_names import decoder_names
+
+
+def read_qwen2(config: Config) -> Decoder:
+    """See FAMILIES."""
+    windows = qwen_windows(config)
+    attention = Attention(read_attention(config, same_layers(config, windows)), qkv_bias=True)
+    mlp = MLP(size(config, "intermediate_size"), read_activation(config))
+    return read_decoder(config, decoder_names("c_attn"), Block(attention, mlp, read_norm(config)))

@@ -1,0 +1,53 @@
+"""The module of a decoder's layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm.relax.frontend import nn
+
+from mlc_serve.models.layers import Layers, State
+from mlc_serve.models.modules.attention import AttentionModule
+from mlc_serve.models.modules.mlp import MLPModule
+from mlc_serve.models.parts.block import Block
+
+
+class BlockModule(nn.Module):
+    """See Block, which says how norms and residuals are arranged."""
+
+    def __init__(self, part: Block, layer: int, layers: Layers) -> None:
+        hidden_size = part.norm.width
+        self.part = part
+        if part.has_input_norms:
+            self.input_layernorm = layers.norm(part.norm)
+        self.self_attn = AttentionModule(part.attention, hidden_size, layer, layers)
+        if part.has_output_norms:
+            self.attention_output_norm = layers.norm(part.norm)
+        if part.has_mlp_norm:
+            self.post_attention_layernorm = layers.norm(part.norm)
+        self.mlp = MLPModule(part.mlp, hidden_size, layers)
+        if part.has_output_norms:
+            self.mlp_output_norm = layers.norm(part.norm)
+
+    def forward(self, x: nn.Tensor, state: State) -> nn.Tensor:
+        """Rows `(1, s, width)` -> the same shape."""
+        attended = self._add_attention(x, state)
+        return self._add_mlp(attended, x if self.part.is_parallel else attended)
+
+    def _add_attention(self, x: nn.Tensor, state: State) -> nn.Tensor:
+        rows = self.input_layernorm(x) if self.part.has_input_norms else x
+        if self.part.has_output_norms:
+            return self.attention_output_norm.add_to(x, self.self_attn(rows, state))
+        return self.self_attn.add_to(x, rows, state, self.part.residual_scale)
+
+    def _add_mlp(self, residual: nn.Tensor, x: nn.Tensor) -> nn.Tensor:
+        """Residual plus the MLP's result for `x`."""
+        rows = self._mlp_rows(x)
+        if self.part.has_output_norms:
+            return self.mlp_output_norm.add_to(residual, self.mlp(rows))
+        return self.mlp.add_to(residual, rows, self.part.residual_scale)
+
+    def _mlp_rows(self, x: nn.Tensor) -> Any:
+        if self.part.has_mlp_norm:
+            return self.post_attention_layernorm(x)
+        return self.input_layernorm(x) if self.part.has_input_norms else x

@@ -1,0 +1,110 @@
+"""Every family of models that can be served, by the model_type of its config.json: those that generate text,
+and the encoders, which make embeddings.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+
+from mlc_serve.errors import CheckpointError
+from mlc_serve.models.architecture import Architecture, ReadArchitecture
+from mlc_serve.models.config_values import Config
+from mlc_serve.models.encoder import Encoder, EncoderFamily
+from mlc_serve.models.families.bert import BERT
+from mlc_serve.models.families.cohere import read_cohere
+from mlc_serve.models.families.gemma import read_gemma
+from mlc_serve.models.families.gemma2 import read_gemma2
+from mlc_serve.models.families.gemma3 import read_gemma3_text
+from mlc_serve.models.families.gpt2 import read_gpt2
+from mlc_serve.models.families.gpt_neox import read_gpt_neox
+from mlc_serve.models.families.granite import read_granite
+from mlc_serve.models.families.llama import read_llama
+from mlc_serve.models.families.ministral3 import read_ministral3
+from mlc_serve.models.families.mistral import read_mistral
+from mlc_serve.models.families.nemotron import read_nemotron
+from mlc_serve.models.families.olmo2 import read_olmo2
+from mlc_serve.models.families.phi import read_phi
+from mlc_serve.models.families.phi3 import read_phi3
+from mlc_serve.models.families.qwen2 import read_qwen2
+from mlc_serve.models.families.qwen3 import read_qwen3
+from mlc_serve.models.families.roberta import ROBERTA
+from mlc_serve.models.families.smollm3 import read_smollm3
+from mlc_serve.models.families.stablelm import read_stablelm
+from mlc_serve.models.families.starcoder2 import read_starcoder2
+from mlc_serve.models.weight_names import WeightNames
+
+FAMILIES: dict[str, ReadArchitecture] = {
+    "cohere": read_cohere,
+    "gemma": read_gemma,
+    "gemma2": read_gemma2,
+    "gemma3_text": read_gemma3_text,
+    "gpt2": read_gpt2,
+    "gpt_neox": read_gpt_neox,
+    "granite": read_granite,
+    "llama": read_llama,
+    "ministral3": read_ministral3,
+    "mistral": read_mistral,
+    "nemotron": read_nemotron,
+    "olmo2": read_olmo2,
+    "phi": read_phi,
+    "phi3": read_phi3,
+    "qwen2": read_qwen2,
+    "qwen3": read_qwen3,
+    "smollm3": read_smollm3,
+    "stablelm": read_stablelm,
+    "starcoder2": read_starcoder2,
+}
+ENCODERS: dict[str, EncoderFamily] = {
+    "bert": BERT,
+    "roberta": ROBERTA,
+    "xlm-roberta": ROBERTA,
+}
+
+
+def is_encoder(model_type: str) -> bool:
+    """Whether models of a family make embeddings, and no text."""
+    return model_type in ENCODERS
+
+
+def read_encoder(model_type: str, config: Config) -> Encoder:
+    """The encoder that a configuration describes. Raises CheckpointError as its family does."""
+    return ENCODERS[model_type].read(config)
+
+
+def read_architecture(model_type: str, config: Config) -> Architecture:
+    """The model that a configuration describes.
+
+    Raises CheckpointError for a model_type that is not in the table, and for a configuration that its family
+    refuses.
+    """
+    if is_encoder(model_type):
+        raise CheckpointError(f"model_type {model_type!r} makes embeddings, and can't generate text")
+    if model_type not in FAMILIES:
+        _refuse_parts(model_type, config)
+        supported = ", ".join(sorted(FAMILIES))
+        raise CheckpointError(
+            f"model_type {reprlib.repr(model_type)} is not supported; supported are {supported}"
+        )
+    return FAMILIES[model_type](config)
+
+
+def _refuse_parts(model_type: str, config: Config) -> None:
+    """Refuse by name a model of several parts, such as one that sees pictures, which has a language model in
+    it. Raises CheckpointError.
+    """
+    parts = [key for key in config if key.endswith("_config") and isinstance(config[key], Mapping)]
+    if "text_config" in parts:
+        raise CheckpointError(
+            f"model_type {reprlib.repr(model_type)} has several parts ({', '.join(parts)}), which are not "
+            "supported; a checkpoint of the text part alone is, if its model_type is"
+        )
+
+
+def weight_names(model_type: str, config: Config) -> WeightNames:
+    """Return what checkpoints call the weights of a model. If its family is not in the table, MLC may have
+    built a library for it, which takes weights by MLC's names.
+    """
+    if is_encoder(model_type):
+        return ENCODERS[model_type].names
+    return read_architecture(model_type, config).names if model_type in FAMILIES else WeightNames()

@@ -1,0 +1,117 @@
+"""How a checkpoint's tensor becomes the rows of a weight, if it is not stored as they are.
+
+A change is applied to a floating-point tensor, and one that only moves whole rows to the integers and scales
+of a quantized one as well. Biases are tensors of one dimension, whose rows are single values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Shape = tuple[int, ...]
+
+
+class Change(Protocol):
+    """What is done to a stored tensor."""
+
+    def shape(self, stored: Shape) -> Shape:
+        """The shape of the result for a tensor of the shape `stored`."""
+
+    def values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        """The result for a tensor."""
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """The tensor as it is stored."""
+
+    def shape(self, stored: Shape) -> Shape:
+        return stored
+
+    def values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        return stored
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """The tensor is stored as `(K, N)`, as GPT-2 has it."""
+
+    def shape(self, stored: Shape) -> Shape:
+        return stored[::-1]
+
+    def values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(stored.T)
+
+
+@dataclass(frozen=True)
+class PlusOne:
+    """The weight of a norm is stored less one, as Gemma and Nemotron have it."""
+
+    def shape(self, stored: Shape) -> Shape:
+        return stored
+
+    def values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        return stored.astype(np.float32) + 1
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Row n of the result is row `order[n]` of the stored tensor. The rows may be some or all of them."""
+
+    order: tuple[int, ...]
+
+    def shape(self, stored: Shape) -> Shape:
+        return (len(self.order), *stored[1:])
+
+    def values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        rows: NDArray[Any] = stored[np.array(self.order)]
+        return rows
+
+
+@dataclass(frozen=True)
+class Row:
+    """A tensor of one dimension is one row of the result."""
+
+    def shape(self, stored: Shape) -> Shape:
+        return (1, *stored)
+
+    def values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        return stored[None]
+
+
+@dataclass(frozen=True)
+class Flattened:
+    """The tensor is stored in more dimensions: the matrices of experts `(E, N, K)` become `(E * N, K)`, their
+    biases `(E, N)` one vector. Those that are stored as `(E, K, N)` are `transposed`.
+    """
+
+    is_vector: bool = False
+    transposed: bool = False
+
+    def shape(self, stored: Shape) -> Shape:
+        if self.is_vector:
+            return (int(np.prod(stored)),)
+        *lead, rows, depth = stored[:-2] + stored[:-3:-1] if self.transposed else stored
+        return (int(np.prod(lead)) * rows, depth)
+
+    def values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        ordered = stored.swapaxes(-1, -2) if self.transposed and not self.is_vector else stored
+        return np.ascontiguousarray(ordered).reshape(self.shape(stored.shape))
+
+
+@dataclass(frozen=True)
+class Both:
+    """One change after another."""
+
+    first: Change
+    second: Change
+
+    def shape(self, stored: Shape) -> Shape:
+        return self.second.shape(self.first.shape(stored))
+
+    def values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        return self.second.values(self.first.values(stored))

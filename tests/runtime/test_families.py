@@ -1,0 +1,73 @@
+"""Every family against transformers, with random weights: logprobs, greedy output, and the default scheme."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.family_checkpoints import write_family
+from tests.runtime.pair import Pair, assert_greedy, assert_scores
+
+LARGEST_DIVERGENCE = 0.02  # nats, of the default scheme from float32
+
+
+class Variant(NamedTuple):
+    """A model of a family, which has these keys in its configuration."""
+
+    model_type: str
+    keys: dict[str, Any]
+
+
+# Two of each family, which differ in as much as its configuration allows.
+VARIANTS = {
+    "mistral": Variant("mistral", {"sliding_window": None}),
+    "granite": Variant(
+        "granite",
+        {
+            "embedding_multiplier": 3.0,
+            "residual_multiplier": 0.4,
+            "attention_multiplier": 0.1,
+            "logits_scaling": 2.0,
+        },
+    ),
+    "granite-biased": Variant(
+        "granite", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}
+    ),
+    "gemma": Variant("gemma", {"head_dim": 32}),
+    "phi": Variant("phi", {}),
+    "phi-norms": Variant("phi", {"qk_layernorm": True, "num_key_value_heads": 4}),
+    "phi3": Variant("phi3", {}),
+    "olmo2": Variant("olmo2", {}),
+    "stablelm": Variant("stablelm", {"use_qkv_bias": True}),
+    "stablelm-parallel": Variant("stablelm", {"use_parallel_residual": True, "qk_layernorm": True}),
+    "starcoder2": Variant("starcoder2", {}),
+    "cohere": Variant("cohere", {}),
+    "cohere-norms": Variant("cohere", {"use_qk_norm": True, "logit_scale": 0.5}),
+    "gpt2": Variant("gpt2", {"num_key_value_heads": None, "intermediate_size": None}),
+    "gpt_neox": Variant("gpt_neox", {"num_key_value_heads": None}),
+    "gpt_neox-sequential": Variant(
+        "gpt_neox", {"num_key_value_heads": None, "use_parallel_residual": False, "rotary_pct": 0.5}
+    ),
+    "nemotron": Variant("nemotron", {}),
+}
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """A checkpoint of one of the variants, loaded by both."""
+    directory = tmp_path_factory.mktemp("checkpoint")
+    theirs = write_family(directory, *VARIANTS[request.param])
+    return Pair(directory, theirs=theirs)
+
+
+@pytest.mark.parametrize("prefill", [120, 37, 1])
+def test_logprobs_are_transformers_at_every_position(pair: Pair, prefill: int) -> None:
+    """Up to rounding, logprobs and ranks are theirs, whether computed by prefill, in chunks, or by decode."""
+    prompts = pair.prompts()
+    assert_scores(pair, prompts[-1] + prompts[-2][:23], prefill)
+
+
+def test_greedy_output_of_a_batch_is_greedy_for_transformers(pair: Pair) -> None:
+    """The 64 tokens of each prompt in a batch are transformers' choices, whatever the chunks."""
+    assert_greedy(pair, pair.prompts(), pair.our_greedy(pair.prompts(), 24, "hybrid"))
