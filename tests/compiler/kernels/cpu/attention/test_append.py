@@ -40,8 +40,9 @@ def query_scale(scaling: QueryScaling | None) -> Values:
     if scaling is None:
         return np.ones((len(POSITIONS), 1, 1))
     positions = torch.from_numpy(POSITIONS)[None].double()
-    factors: Values = get_llama_4_attn_scale(positions, scaling.beta, scaling.window).numpy()
-    return factors[0].transpose(1, 0, 2)
+    factors = get_llama_4_attn_scale(positions, scaling.beta, scaling.window)
+    scales: Values = factors.numpy()[0].transpose(1, 0, 2)
+    return scales
 
 
 @dataclass
