@@ -26,7 +26,7 @@ class BlockModule(nn.Module):
             self.attention_output_norm = layers.norm(part.norm)
         if part.has_mlp_norm:
             self.post_attention_layernorm = layers.norm(part.norm)
-        self.mlp = (
+        self.mlp: Any = (
             layers.experts(part.mlp, hidden_size)
             if isinstance(part.mlp, Experts)
             else MLPModule(part.mlp, hidden_size, layers)

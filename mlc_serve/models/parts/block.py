@@ -56,7 +56,8 @@ class Block:
     @property
     def workspace_width(self) -> int:
         """Residuals, and what attention and the MLP need."""
-        return 3 * self.norm.width + self.attention.workspace_width + self.mlp.workspace_width
+        width = self.norm.width
+        return 3 * width + self.attention.workspace_width + self.mlp.workspace_width(width)
 
     def weights(self, name: str) -> Iterator[NamedShape]:
         """The names and shapes of the weights, in the order of the module's parameters."""

@@ -86,11 +86,6 @@ class Experts:
                 f"{size * groups.num_active}"
             )
 
-    @property
-    def workspace_width(self) -> int:
-        """Gate, up and their product, for each expert that a token is sent to."""
-        return 3 * (self.num_active * self.inner + (self.shared or 0))
-
     def weights(self, name: str, hidden: int) -> Iterator[NamedShape]:
         """The names and shapes of the weights, for tokens of `hidden` values.
 
