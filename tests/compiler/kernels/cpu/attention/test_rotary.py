@@ -33,7 +33,8 @@ def query_scale(scaling: QueryScaling | None) -> Heads:
     if scaling is None:
         return np.ones((len(POSITIONS), 1, 1))
     positions = torch.from_numpy(POSITIONS)[None].double()
-    return get_llama_4_attn_scale(positions, scaling.beta, scaling.window).numpy()[0].transpose(1, 0, 2)
+    scales: Heads = get_llama_4_attn_scale(positions, scaling.beta, scaling.window).numpy()
+    return np.moveaxis(scales[0], 0, 1)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
