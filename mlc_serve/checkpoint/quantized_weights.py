@@ -54,7 +54,7 @@ def _unpacked(sources: Sources, name: str, shape: Shape, form: GroupFormat) -> Q
     num_rows, width = shape[0], form.padded(shape[1])
     words = _read(sources, f"{name}.q_weight", "uint32")
     scale = _read(sources, f"{name}.q_scale", form.scale_dtype)
-    sources.check_shape(f"{name}.q_weight", words.shape, (num_rows, width * form.bits // 32))
+    sources.check_shape(f"{name}.q_weight", words.shape, (num_rows, width // form.per_word))
     sources.check_shape(f"{name}.q_scale", scale.shape, (num_rows, width // form.group_size))
     return Quantized(unpack_words(words, shape[1], form), scale)
 
