@@ -67,6 +67,14 @@ def _quantize_piece(
     stored[:] = rows
 
 
+def dequantize(quantized: Quantized, depth: int, form: GroupFormat) -> NDArray[np.float32]:
+    """The weights `(N, depth)` that integers and scales stand for."""
+    groups = quantized.stored.reshape(*quantized.scale.shape, form.group_size).astype(np.float32)
+    groups -= form.offset
+    groups *= quantized.scale.astype(np.float32)[:, :, None]
+    return groups.reshape(len(groups), -1)[:, :depth]
+
+
 def unpack_words(words: NDArray[np.uint32], depth: int, form: GroupFormat) -> NDArray[np.uint8]:
     """The integers `(N, Kp)` in MLC's words `(N, Kp / per_word)`, where the lowest bits come first along the
     depth. Integers beyond the depth are replaced by the integer for zero.
