@@ -218,10 +218,10 @@ def test_integers_of_mlc_are_restored_for_a_library_that_takes_none(tmp_path: Pa
     source = write_packed_model(tmp_path / "mlc", write_checkpoint(tmp_path / "source", SMALL), "q3f16_1")
     shards, form = RawShards(source), find_scheme("q3f16_1").groups
     assert form is not None
-    stored = (shards.tensor(f"model.embed_tokens.{part}") for part in ("q_weight", "q_scale"))
+    words, scale = (shards.tensor(f"model.embed_tokens.{part}") for part in ("q_weight", "q_scale"))
     spec = Wanted("model.embed_tokens.weight", (300, 16))
     restored = converted(source, tmp_path / "out", spec)[spec.name]
-    np.testing.assert_array_equal(restored, words_to_weight(*stored, 16, form))
+    np.testing.assert_array_equal(restored, words_to_weight(words, scale, 16, form))
 
 
 def test_a_library_of_mlc_takes_integers_as_they_are(tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
     "config.json": b"{}",
     "model.safetensors": b"weights",
+    "params_shard_0.bin": b"weights",
+    "tokenizer.model": b"pieces",
+    "merges.txt": b"a b",
     "README.md": b"no",
     "onnx/config.json": b"no",
     "1_Pooling/config.json": b"{}",
@@ -247,7 +250,7 @@ def test_downloads_what_is_read_and_says_why_it_can_not(hub: str, tmp_path: Path
     )
     loaded = {str(path.relative_to(found)) for path in Path(found).rglob("*") if path.is_file()}
 
-    assert loaded == {"config.json", "model.safetensors", "1_Pooling/config.json"}
+    assert loaded == FILES.keys() - {"README.md", "onnx/config.json"}
     assert revision == "org/model: the model has no revision v9 on the Hugging Face hub"
     assert "grant access" in gated
     assert (
