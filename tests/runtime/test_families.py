@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -53,7 +54,7 @@ VARIANTS = {
     ),
     "gemma": Variant("gemma", {"head_dim": 32}),
     "gemma2": Variant("gemma2", {"head_dim": 32, "sliding_window": 20, "query_pre_attn_scalar": 24}),
-    "gemma3": Variant(
+    "gemma3_text": Variant(
         "gemma3_text",
         {
             "head_dim": 32,
@@ -146,3 +147,15 @@ def test_logprobs_are_transformers_at_every_position(pair: Pair, prefill: int) -
 def test_greedy_output_of_a_batch_is_greedy_for_transformers(pair: Pair) -> None:
     """The 64 tokens of each prompt in a batch are transformers' choices, whatever the chunks."""
     assert_greedy(pair, pair.prompts(), pair.our_greedy(pair.prompts(), 24, "hybrid"))
+
+
+@pytest.mark.parametrize("name", [name for name, variant in VARIANTS.items() if name == variant.model_type])
+def test_the_default_scheme_changes_little(name: str, tmp_path: Path) -> None:
+    """Bytes in the place of floats, in weights and in activations, change distributions by a bounded amount."""
+    theirs = write_family(tmp_path, *VARIANTS[name])
+    pair = Pair(tmp_path, "q8f32_1", theirs=theirs)
+    ids = pair.prompts()[-1]
+    exact, ours = pair.their_logprobs(ids), pair.our_logprobs(ids)
+    divergence = (np.exp(exact) * (exact - ours)).sum(axis=-1)
+    print(name, divergence.mean(), divergence.max())
+    assert divergence.mean() < LARGEST_DIVERGENCE
