@@ -13,6 +13,7 @@ from mlc_serve.checkpoint.raw_shards import RawShards
 from mlc_serve.checkpoint.template_files import read_chat_template
 from mlc_serve.errors import CheckpointError
 from mlc_serve.loaded_model import GenerationDefaults
+from mlc_serve.models.mlc_config import config_of_mlc, model_type_of_mlc
 from mlc_serve.models.weight_names import Form
 from mlc_serve.text.conversation import PromptTemplate
 from mlc_serve.text.json_object import read_json_object
@@ -36,9 +37,9 @@ class MLCCheckpoint:
         self.tokenizer_directory = directory
         self.config_file = directory / CONFIG_NAME
         self.chat_config = read_json_object(self.config_file)
-        self.model_type = self._field("model_type", str)
+        self.model_type = model_type_of_mlc(self._field("model_type", str))
         self.quantization: str | None = self._field("quantization", str)
-        self.config: dict[str, Any] = {**self._field("model_config", dict), "model_type": self.model_type}
+        self.config = config_of_mlc(self._field("model_config", dict)) | {"model_type": self.model_type}
         self.tensors = RawShards(directory)
 
     @cached_property

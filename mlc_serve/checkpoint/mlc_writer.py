@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mlc_serve.checkpoint.checkpoint import Checkpoint
-from mlc_serve.checkpoint.conversion import plain_tensor
+from mlc_serve.checkpoint.conversion import cast, plain_tensor
 from mlc_serve.checkpoint.mlc import CONFIG_NAME, MLCCheckpoint
 from mlc_serve.checkpoint.quantized_weights import read_quantized
 from mlc_serve.checkpoint.sources import Sources
 from mlc_serve.checkpoint.tensor_cache import ShardWriter
+from mlc_serve.errors import CheckpointError
+from mlc_serve.models.weight_changes import Reversible, Unchanged
+from mlc_serve.models.weight_names import Part
 from mlc_serve.quantization.groups import pack_words
 from mlc_serve.quantization.scheme import Scheme
 
@@ -61,7 +64,10 @@ def write_mlc_directory(
     writer = ShardWriter(directory)
     for name, shape in shapes.items():
         for stored_name, tensor in _stored(sources, name, shape, scheme):
-            writer.add(sources.names.in_mlc(stored_name), tensor)
+            writer.add(stored_name, tensor)
+            copy = sources.names.copy_in_mlc(stored_name)
+            if copy is not None:
+                writer.add(copy, tensor)
         progress(prod(shape))
     writer.close(sum(map(prod, shapes.values())))
     present = _copy_tokenizer(checkpoint.tokenizer_directory, directory)
@@ -72,14 +78,41 @@ def write_mlc_directory(
 def _stored(
     sources: Sources, name: str, shape: tuple[int, ...], scheme: Scheme
 ) -> Iterator[tuple[str, NDArray[Any]]]:
-    """A weight as the scheme stores it. A matrix of integers is two tensors."""
-    if scheme.groups is None or len(shape) == 1:
-        yield name, plain_tensor(sources, _Plain(name, scheme.weight_dtype, shape))
+    """A weight as the scheme stores it, under MLC's names. A matrix of integers is two tensors."""
+    if scheme.groups is None or not _is_product(name, shape):
+        yield from _plain_parts(sources, _Plain(name, scheme.weight_dtype, shape))
         return
     weight = name.removesuffix(".weight")
     quantized = read_quantized(sources, weight, shape, scheme.groups)
-    yield f"{weight}.q_weight", pack_words(quantized.stored, shape[1], scheme.groups)
-    yield f"{weight}.q_scale", quantized.scale
+    words = pack_words(quantized.stored, shape[1], scheme.groups)
+    for tensor_name, tensor in ((f"{weight}.q_weight", words), (f"{weight}.q_scale", quantized.scale)):
+        yield from _cut(sources.names.in_mlc(tensor_name), tensor)
+
+
+def _is_product(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a weight is a matrix or a table. The norms of several heads have two dimensions as well."""
+    return len(shape) == 2 and not name.endswith("norm.weight")
+
+
+def _plain_parts(sources: Sources, spec: _Plain) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The tensors that MLC has for a weight in floating point. Values are changed in float32."""
+    parts = sources.names.in_mlc(spec.name)
+    if all(isinstance(part.change, Unchanged) for part in parts):
+        yield from _cut(parts, plain_tensor(sources, spec))
+        return
+    for name, tensor in _cut(parts, plain_tensor(sources, replace(spec, dtype="float32"))):
+        yield name, cast(sources, replace(spec, name=name), tensor)
+
+
+def _cut(parts: Sequence[Part], rows: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Each part's name and its share of the rows, as they are stored."""
+    first = 0
+    for part in parts:
+        end = len(rows) if part.num_rows is None else first + part.num_rows
+        if not isinstance(part.change, Reversible):
+            raise CheckpointError(f"{part.name} can't be written in MLC's form")
+        yield part.name, part.change.undone(rows[first:end])
+        first = end
 
 
 def _copy_tokenizer(source: Path, directory: Path) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from mlc_serve.checkpoint.checkpoint import Checkpoint
+from mlc_serve.checkpoint.leftovers import check_leftovers
 from mlc_serve.checkpoint.pooling import MODULES_NAME
 from mlc_serve.checkpoint.sources import Sources
 from mlc_serve.errors import CheckpointError
@@ -31,8 +32,8 @@ def checked_architecture(checkpoint: Checkpoint) -> Architecture:
     """Return the architecture that the configuration of a model that generates text states.
 
     Raises CheckpointError for an architecture or a configuration that is not supported, and for a tensor that
-    is missing or has another shape than the configuration says. The error is one line, which names the file
-    and the key or the tensor.
+    is missing, that is no part of the model, or that has another shape than the configuration says. The error
+    is one line, which names the file and the key or the tensor.
     """
     return _checked(checkpoint, read_architecture)
 
@@ -42,7 +43,9 @@ def _checked(checkpoint: Checkpoint, read: Callable[[str, Config], Read]) -> Rea
         architecture = read(checkpoint.model_type, checkpoint.config)
     except CheckpointError as error:
         raise CheckpointError(f"{checkpoint.config_file}: {error}") from error
-    sources_of(checkpoint).check(architecture.weights())
+    sources = sources_of(checkpoint)
+    sources.check(architecture.weights())
+    check_leftovers(sources, (name for name, _ in architecture.weights()))
     return architecture
 
 
