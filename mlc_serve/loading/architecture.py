@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.checkpoint.leftovers import check_leftovers
-from mlc_serve.checkpoint.pooling import MODULES_NAME
+from mlc_serve.checkpoint.pooling import is_made_for_embeddings
 from mlc_serve.checkpoint.sources import Sources
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import Architecture
@@ -50,8 +50,8 @@ def _checked(checkpoint: Checkpoint, read: Callable[[str, Config], Read]) -> Rea
 
 
 def makes_embeddings(checkpoint: Checkpoint) -> bool:
-    """Whether a checkpoint is made for embeddings: an encoder, or what sentence-transformers writes."""
-    return is_encoder(checkpoint.model_type) or (checkpoint.directory / MODULES_NAME).is_file()
+    """Whether a checkpoint is made for embeddings: an encoder, or a directory that says so."""
+    return is_encoder(checkpoint.model_type) or is_made_for_embeddings(checkpoint.directory)
 
 
 def scheme_for(checkpoint: Checkpoint, wanted: str | None, device_kind: str) -> Scheme:

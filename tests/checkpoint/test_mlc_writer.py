@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.raw_shards import RawShards
 from mlc_serve.checkpoint.safetensors_weights import SafetensorsWeights
 from mlc_serve.checkpoint.sources import Sources
+from mlc_serve.checkpoint.tensor_cache import ShardWriter
 from mlc_serve.errors import CheckpointError
 from mlc_serve.interface.convert import convert_model
-from mlc_serve.loading.architecture import checked_architecture, sources_of
+from mlc_serve.loading.architecture import check_checkpoint, checked_architecture, sources_of
+from mlc_serve.models.table import read_encoder
 from tests.plain_checkpoints import write_plain
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -98,6 +101,28 @@ def test_a_library_of_mlc_is_told_to_take_its_own_form(tmp_path: Path) -> None:
     ):
         by_mlc_names(source).of(name)
     assert [part.name for part in by_mlc_names(tmp_path / "out").of(name)] == [name]
+
+
+def test_an_encoder_of_mlc_is_read(tmp_path: Path) -> None:
+    """Its queries, keys and values are one tensor, and MLC's name of a model_type may be its own."""
+    source = sources_of(open_checkpoint(write_plain(tmp_path / "source", "bert")))
+    out = tmp_path / "out"
+    out.mkdir()
+    writer, layer = ShardWriter(out), "encoder.layer.0.attention.self"
+    names = [name for name, _ in read_encoder("bert", source.checkpoint.config).weights()]
+    for name in names:
+        if f"{layer}.query" in name:
+            parts = [name.replace("query", part) for part in ("query", "key", "value")]
+            writer.add(name.replace("query", "qkv"), np.concatenate([values(source, part) for part in parts]))
+        elif not name.startswith(layer):
+            writer.add(name, values(source, name))
+    writer.close(1)
+    config = {"model_type": "bert-bge", "quantization": "q0f32", "model_config": source.checkpoint.config}
+    (out / "mlc-chat-config.json").write_text(json.dumps(config))
+    check_checkpoint(open_checkpoint(out))
+    ours = sources_of(open_checkpoint(out))
+    for name in names:
+        np.testing.assert_array_equal(values(ours, name), values(source, name), err_msg=name)
 
 
 def by_mlc_names(directory: Path) -> Sources:
