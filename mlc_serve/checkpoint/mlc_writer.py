@@ -1,7 +1,7 @@
 """Writes a model directory in MLC's form: weights fused and quantized, chat config, tokenizer files.
 
 The name of a scheme says how its weights are stored. MLC can read the schemes that it has itself (q0f32,
-q0f16, q0bf16, q4f16_1, q4f32_1). q8f32_1 is not one of these, but is written by the same rules.
+q0f16, q0bf16, q4f16_1, q4f32_1, q3f16_1). q8f32_1 is not one of these, but is written by the same rules.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ _TOKENIZER_FILES = (
     "added_tokens.json",
 )
 _TEMPLATE_FILES = ("special_tokens_map.json", "chat_template.jinja", "additional_chat_templates")
+
+_LARGEST_ROUTER = 256  # of which MLC does not quantize the matrix
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -90,7 +92,11 @@ def _stored(
 
 
 def _is_product(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a weight is a matrix or a table. The norms of several heads have two dimensions as well."""
+    """Whether MLC quantizes a weight: matrices and tables, except small ones that choose experts. The norms
+    of several heads have two dimensions as well.
+    """
+    if name.endswith(("router.weight", "shared_gate.weight")):
+        return shape[0] > _LARGEST_ROUTER
     return len(shape) == 2 and not name.endswith("norm.weight")
 
 

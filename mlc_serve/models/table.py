@@ -18,17 +18,21 @@ from mlc_serve.models.families.gemma2 import read_gemma2
 from mlc_serve.models.families.gemma3 import read_gemma3_text
 from mlc_serve.models.families.gpt2 import read_gpt2
 from mlc_serve.models.families.gpt_neox import read_gpt_neox
+from mlc_serve.models.families.gpt_oss import read_gpt_oss
 from mlc_serve.models.families.granite import read_granite
 from mlc_serve.models.families.llama import read_llama
 from mlc_serve.models.families.ministral3 import read_ministral3
 from mlc_serve.models.families.mistral import read_mistral
+from mlc_serve.models.families.mixtral import read_mixtral
 from mlc_serve.models.families.nemotron import read_nemotron
 from mlc_serve.models.families.olmo2 import read_olmo2
 from mlc_serve.models.families.phi import read_phi
 from mlc_serve.models.families.phi3 import read_phi3
 from mlc_serve.models.families.phi_msft import read_phi_msft
 from mlc_serve.models.families.qwen2 import read_qwen2
+from mlc_serve.models.families.qwen2_moe import read_qwen2_moe
 from mlc_serve.models.families.qwen3 import read_qwen3
+from mlc_serve.models.families.qwen3_moe import read_qwen3_moe
 from mlc_serve.models.families.roberta import ROBERTA
 from mlc_serve.models.families.smollm3 import read_smollm3
 from mlc_serve.models.families.stablelm import read_stablelm
@@ -44,17 +48,21 @@ FAMILIES: dict[str, ReadArchitecture] = {
     "gemma3_text": read_gemma3_text,
     "gpt2": read_gpt2,
     "gpt_neox": read_gpt_neox,
+    "gpt_oss": read_gpt_oss,
     "granite": read_granite,
     "llama": read_llama,
     "ministral3": read_ministral3,
     "mistral": read_mistral,
+    "mixtral": read_mixtral,
     "nemotron": read_nemotron,
     "olmo2": read_olmo2,
     "phi": read_phi,
     "phi-msft": read_phi_msft,
     "phi3": read_phi3,
     "qwen2": read_qwen2,
+    "qwen2_moe": read_qwen2_moe,
     "qwen3": read_qwen3,
+    "qwen3_moe": read_qwen3_moe,
     "smollm3": read_smollm3,
     "stablelm": read_stablelm,
     "starcoder2": read_starcoder2,
@@ -85,8 +93,8 @@ def read_encoder(model_type: str, config: Config) -> Encoder:
 def read_architecture(model_type: str, config: Config) -> Architecture:
     """The model that a configuration describes.
 
-    Raises CheckpointError for a model_type that is not in the table, for a configuration that its family
-    refuses, and for sliding windows, which no kernel here computes.
+    Raises CheckpointError for a model_type that is not in the table, and for a configuration that its family
+    refuses.
     """
     if is_encoder(model_type):
         raise CheckpointError(f"model_type {model_type!r} makes embeddings, and can't generate text")
@@ -99,9 +107,6 @@ def read_architecture(model_type: str, config: Config) -> Architecture:
     refuse_unsupported_keys(config)
     architecture = FAMILIES[model_type](config)
     check_layer_types(config, [layer.window for layer in architecture.attention.layers])
-    for number, layer in enumerate(architecture.attention.layers):
-        if layer.window is not None:
-            raise CheckpointError(f"layer {number} has a sliding window, which is not supported yet")
     return architecture
 
 

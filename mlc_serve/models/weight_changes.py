@@ -141,6 +141,40 @@ class Flattened:
 
 
 @dataclass(frozen=True)
+class Stacked:
+    """The matrices of `number` experts are one tensor, `(E, N, K)`, and become `(E * N, K)`."""
+
+    number: int
+
+    def shape(self, stored: Shape) -> Shape:
+        if len(stored) != 3 or stored[0] != self.number:
+            raise ValueError(f"there must be {self.number} matrices")
+        return (stored[0] * stored[1], stored[2])
+
+    def values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        return stored.reshape(self.shape(stored.shape))
+
+    def undone(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values.reshape(self.number, -1, values.shape[-1])
+
+
+@dataclass(frozen=True)
+class PairsApart:
+    """Rows are stored as pairs, one of gate and one of up. In the result, the `inner` rows of gate of each
+    expert come first.
+    """
+
+    inner: int
+
+    def shape(self, stored: Shape) -> Shape:
+        return stored
+
+    def values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        pairs = stored.reshape(-1, self.inner, 2, *stored.shape[1:])
+        return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(stored.shape)
+
+
+@dataclass(frozen=True)
 class Both:
     """One change after another."""
 

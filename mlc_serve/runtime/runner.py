@@ -17,8 +17,8 @@ from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.runtime.compiled_rows import rows_for
 from mlc_serve.runtime.ids import IdBuffer
 from mlc_serve.runtime.library import Library
-from mlc_serve.runtime.paged_kv import PagedKV
 from mlc_serve.runtime.sampler import NO_NUMBER, Drawn, Sampler
+from mlc_serve.runtime.sequence_cache import cache_for
 
 Logits = npt.NDArray[np.float32]
 
@@ -31,7 +31,7 @@ class TVMBackend:
     """
 
     def __init__(self, library: Library, params: list[tvm.runtime.Tensor], limits: EngineLimits) -> None:
-        self.state = PagedKV(library, limits)
+        self.state = cache_for(library, limits)
         self._sampler = Sampler(rows_for(library))
         self._device = library.device
         self._params = tvm_ffi.convert(params)  # only once: a list would be converted in each call
@@ -94,11 +94,12 @@ class TVMBackend:
         num_tokens, width = embeddings.shape
         if is_decode:
             embeddings = _view(embeddings, (num_tokens, 1, width))
-            logits = self._decode(embeddings, self.state.handle, self._params)[0]
+            returned = self._decode(embeddings, self.state.argument, self._params)
         else:
             positions = self._positions.tensor(rows or [num_tokens - 1])
             embeddings = _view(embeddings, (1, num_tokens, width))
-            logits = self._prefill(embeddings, positions, self.state.handle, self._params)[0]
+            returned = self._prefill(embeddings, positions, self.state.argument, self._params)
+        logits = self.state.result_of(returned)
         return self._to_host(logits).reshape(-1, logits.shape[-1])[: len(rows)]
 
     def _to_host(self, tensor: Any) -> Logits:

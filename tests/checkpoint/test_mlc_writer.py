@@ -35,6 +35,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "olmo2": {},
     "stablelm": {"qk_layernorm": True, "use_parallel_residual": True},
     "starcoder2": {},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "head_dim": 8},
 }
 
 
@@ -79,6 +81,17 @@ def test_rows_of_integers_are_sorted_as_mlc_has_them(tmp_path: Path) -> None:
     rows = np.concatenate([own.tensor(f"model.layers.0.self_attn.{part}_proj.weight") for part in "qkv"])
     scales = shards.tensor("model.layers.0.self_attn.qkv_proj.q_scale")[:, 0]
     np.testing.assert_allclose(scales, np.abs(rows).max(axis=1) / 7, rtol=1e-6)
+
+
+def test_experts_are_stacked(tmp_path: Path) -> None:
+    """Their integers and scales as well. The router, which is small, stays in floating point."""
+    source = write_plain(tmp_path / "source", "mixtral", FAMILIES["mixtral"])
+    convert_model(str(source), "q4f16_1", tmp_path / "out")
+    checked_architecture(open_checkpoint(tmp_path / "out"))
+    shards, moe = RawShards(tmp_path / "out"), "model.layers.0.moe"
+    names = ("gate.weight", "e1_e3.q_weight", "e1_e3.q_scale", "e2.q_weight")
+    shapes = [shards.shape(f"{moe}.{name}") for name in names]
+    assert shapes == [(4, 32), (4, 64, 4), (4, 64, 1), (4, 32, 4)]
 
 
 @pytest.mark.parametrize("model_type", ["gpt2", "starcoder2"])

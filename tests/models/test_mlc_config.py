@@ -50,6 +50,23 @@ CASES: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
         | {"head_dim": 16, "max_position_embeddings": 512}
         | {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 5e4}},
     ),
+    "mixtral": (
+        "mixtral",
+        RMS | THETA | {"rope_scaling": None, "num_local_experts": 8, "num_experts_per_tok": 2},
+        "mixtral",
+        RMS | OURS | {"sliding_window": None},
+    ),
+    "qwen3_moe": (
+        "qwen3_moe",
+        RMS
+        | {"hidden_act": "silu", "rope_theta": 50000, "attention_bias": False, "norm_topk_prob": True}
+        | {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1},
+        "qwen3_moe",
+        RMS
+        | OURS
+        | {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "head_dim": 16}
+        | {"norm_topk_prob": True, "mlp_only_layers": []},
+    ),
     "qwen3-embedding": (
         "qwen3-embedding",
         RMS

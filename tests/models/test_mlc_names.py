@@ -10,7 +10,7 @@ import pytest
 from mlc_serve.models.decoder import Decoder
 from mlc_serve.models.interleaved import halves_of_rows
 from mlc_serve.models.table import FAMILIES, read_encoder, weight_names
-from mlc_serve.models.weight_changes import PlusOne, Unchanged
+from mlc_serve.models.weight_changes import PlusOne, Stacked, Unchanged
 from mlc_serve.models.weight_names import Part
 
 CONFIG: dict[str, Any] = {
@@ -49,6 +49,7 @@ class Facts(NamedTuple):
 
 
 HEAD = ("model.embed_tokens", "model.norm", "lm_head")
+EXPERTS = ("mlp.gate", "mlp.moe_gate_up_proj", "mlp.moe_down_proj")
 GPT2 = ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj")
 PHI = ("ln", "mixer.Wqkv", "mixer.out_proj", "mlp.fc1", "mlp.fc2")
 PHI_ENDS = ("transformer.embd", "lm_head.ln", "lm_head.linear")
@@ -111,6 +112,21 @@ FACTS = {
     "nemotron": Facts((*LLAMA, "mlp.up_proj", "mlp.down_proj"), HEAD, biased=("norm",)),
     "olmo2": Facts((*LLAMA[1:], *MLP, "post_feedforward_layernorm", *HEAD_NORMS), HEAD),
     "stablelm": Facts((*LLAMA, *MLP), HEAD, biased=("norm", "qkv_proj"), keys={"use_qkv_bias": True}),
+    "mixtral": Facts((*LLAMA, "moe.gate", "moe.e1_e3", "moe.e2"), HEAD, keys={"num_local_experts": 4}),
+    "qwen2_moe": Facts(
+        (
+            *(*QWEN, *EXPERTS, "mlp.shared_expert_gate"),
+            *("mlp.shared_expert.gate_up_proj", "mlp.shared_expert.down_proj"),
+        ),
+        HEAD,
+        biased=("c_attn",),
+        keys={"num_experts": 4, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 64},
+    ),
+    "qwen3_moe": Facts(
+        (*QWEN, *EXPERTS, *HEAD_NORMS),
+        HEAD,
+        keys={"num_experts": 8, "moe_intermediate_size": 32, "norm_topk_prob": True},
+    ),
     "starcoder2": Facts((*NORMS, *STARCODER), HEAD, biased=("norm", *STARCODER)),
 }
 
@@ -161,12 +177,14 @@ def test_parts_have_all_rows_of_their_weight(model_type: str) -> None:
 
 
 def test_values_are_those_of_mlc() -> None:
-    """Only Cohere's rotary pairs, which are neighbours, and Nemotron's norms, which lack one, are changed."""
+    """Only Cohere's rotary pairs, which are neighbours, and Nemotron's norms, which lack one, are changed,
+    and the matrices of experts are stacked.
+    """
     changed = {
         (model_type, part.name)
         for model_type in FACTS
         for _, _, part in parts_of(read(model_type))
-        if not isinstance(part.change, Unchanged)
+        if not isinstance(part.change, Unchanged | Stacked)
     }
     norms = ("model.norm", "model.layers.0.input_layernorm", "model.layers.0.post_attention_layernorm")
     assert changed == {
