@@ -165,16 +165,25 @@ def _chat_config(checkpoint: Checkpoint, scheme: Scheme, tokenizer_files: list[s
 
 
 def _model_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's own configuration, and the values that MLC reads under other names."""
-    rope = config.get("rope_parameters") or {}
+    """The model's own configuration, and the values that MLC reads under other names, if it states them."""
+    base = _rope_base(config)
     return {
         **config,
         "context_window_size": _context_window(config),
-        "position_embedding_base": config.get("rope_theta") or rope.get("rope_theta") or 10000.0,
+        **({} if base is None else {"position_embedding_base": base}),
         "tensor_parallel_shards": 1,
         "pipeline_parallel_stages": 1,
     }
 
 
+def _rope_base(config: Mapping[str, Any]) -> Any:
+    """The base of rotary positions, or that of the layers without a window if these have their own."""
+    parameters = config.get("rope_parameters") or {}
+    places = (config, parameters, parameters.get("full_attention") or {})
+    stated = (place.get(key) for place in places for key in ("rope_theta", "rotary_emb_base"))
+    return next((base for base in stated if base is not None), None)
+
+
 def _context_window(config: Mapping[str, Any]) -> Any:
-    return config.get("max_position_embeddings") or config.get("context_window_size")
+    keys = ("max_position_embeddings", "n_positions", "context_window_size")
+    return next((config[key] for key in keys if config.get(key)), None)

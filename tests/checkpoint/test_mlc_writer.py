@@ -35,6 +35,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "olmo2": {},
     "stablelm": {"qk_layernorm": True, "use_parallel_residual": True},
     "starcoder2": {},
+    "smollm3": {},
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
     "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "head_dim": 8},
 }
@@ -49,11 +50,12 @@ def values(sources: Sources, name: str) -> NDArray[Any]:
 @pytest.mark.parametrize("quantization", ["q0f32", "q0f16"])
 def test_the_weights_are_those_of_the_source(tmp_path: Path, model_type: str, quantization: str) -> None:
     """Whatever their names, their order, and what MLC adds; norms that lack one keep their digits in
-    float16.
+    float16. The configuration describes the same model.
     """
     source = write_plain(tmp_path / "source", model_type, FAMILIES[model_type])
     convert_model(str(source), quantization, tmp_path / "out")
     checkpoint = open_checkpoint(tmp_path / "out")
+    assert checked_architecture(checkpoint) == checked_architecture(open_checkpoint(source))
     theirs, ours = sources_of(open_checkpoint(source)), sources_of(checkpoint)
     adds_one = quantization == "q0f16" and model_type.startswith("gemma")
     bound = 2**-10 if adds_one else 1e-7
