@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from tests.family_checkpoints import write_family
@@ -151,11 +152,10 @@ def test_greedy_output_of_a_batch_is_greedy_for_transformers(pair: Pair) -> None
 
 @pytest.mark.parametrize("name", [name for name, variant in VARIANTS.items() if name == variant.model_type])
 def test_the_default_scheme_changes_little(name: str, tmp_path: Path) -> None:
-    """Bytes in the place of floats, in weights and in activations, change distributions by a bounded amount."""
+    """Bytes in the place of floats, in weights and activations, change distributions by a bounded amount."""
     theirs = write_family(tmp_path, *VARIANTS[name])
     pair = Pair(tmp_path, "q8f32_1", theirs=theirs)
     ids = pair.prompts()[-1]
     exact, ours = pair.their_logprobs(ids), pair.our_logprobs(ids)
     divergence = (np.exp(exact) * (exact - ours)).sum(axis=-1)
-    print(name, divergence.mean(), divergence.max())
     assert divergence.mean() < LARGEST_DIVERGENCE
