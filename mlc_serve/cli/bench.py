@@ -14,7 +14,7 @@ from mlc_serve.cli.engine_options import (
     read_engine,
     refuse_engine_options,
 )
-from mlc_serve.cli.parser import CommandParser, add_options, read_options
+from mlc_serve.cli.parser import CommandParser, add_options, positive_integer, read_options
 from mlc_serve.cli.server_url import (
     add_server_flags,
     refuse_server_flags_without_url,
@@ -72,7 +72,7 @@ def _add_load(group: Any) -> None:
     group.add_argument(
         "--concurrency",
         metavar="N",
-        type=_positive,
+        type=positive_integer,
         nargs="+",
         default=[1, 4],
         help="requests that run at once; each number is measured (default: 1 4)",
@@ -80,7 +80,7 @@ def _add_load(group: Any) -> None:
     group.add_argument(
         "--prefill-tokens",
         metavar="N",
-        type=_positive,
+        type=positive_integer,
         help=f"length of the prompt whose prefill is timed (default: {_DEFAULT_PREFILL}); not with --url",
     )
 
@@ -114,17 +114,6 @@ def _in_process(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]
 
     prefill_tokens = arguments.prefill_tokens or _DEFAULT_PREFILL
     return bench_in_process(engine, launch, workload, prefill_tokens, arguments.concurrency)
-
-
-def _positive(text: str) -> int:
-    """Parse an integer of at least 1, for argparse."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected an integer of at least 1")
-    return number
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> str:

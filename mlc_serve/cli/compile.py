@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mlc_serve.cli.engine_options import keep_torch_out
-from mlc_serve.cli.parser import CommandParser
+from mlc_serve.cli.parser import CommandParser, positive_integer
 from mlc_serve.config import DEFAULT_OPT, OptimizationLevel
 
 _EXAMPLES = """\
@@ -48,6 +48,12 @@ def add_parser(commands: Any) -> CommandParser:
         "--device", default="cpu", help="cpu, cuda, cuda:1, rocm, metal, vulkan or opencl (default: cpu)"
     )
     parser.add_argument("--arch", help="architecture, such as sm_90a or znver5 (default: this machine's)")
+    parser.add_argument(
+        "--context-window-size",
+        metavar="N",
+        type=positive_integer,
+        help="most tokens of one request, for models that rotate long sequences differently (longrope)",
+    )
     return parser
 
 
@@ -64,5 +70,6 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.device,
         arguments.arch,
         arguments.output,
+        arguments.context_window_size,
     )
     return 0

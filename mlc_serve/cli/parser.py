@@ -147,3 +147,14 @@ def _default_text(declared: Option, default: object) -> str:
     if default is None or default == () or declared.kind is Kind.BOOLEAN:
         return ""
     return f" (default: {', '.join(default) if isinstance(default, tuple) else default})".replace("%", "%%")
+
+
+def positive_integer(text: str) -> int:
+    """Parse an integer of at least 1, for argparse."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected an integer of at least 1")
+    return number

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
 from mlc_serve.compiler.library import STAGES, compile_library
@@ -20,7 +19,7 @@ from mlc_serve.errors import CompileError
 from mlc_serve.host.disk import check_room, told_if_full
 from mlc_serve.host.processes import children_end
 from mlc_serve.host.unfinished import unfinished
-from mlc_serve.loading.architecture import check_checkpoint, scheme_for
+from mlc_serve.loading.architecture import check_checkpoint, scheme_for, served_config
 
 # More bytes than compilers and linkers need for the largest models. Checked first because LLVM ends the
 # process if a disk is full.
@@ -29,11 +28,17 @@ _BAR = "{n_fmt}/{total_fmt} {desc} {elapsed}"
 
 
 def compile_model(
-    model: str, quantization: str | None, opt: str, device: str, arch: str | None, output: Path
+    model: str,
+    quantization: str | None,
+    opt: str,
+    device: str,
+    arch: str | None,
+    output: Path,
+    context_window_size: int | None = None,
 ) -> None:
     """Compile the library of a model directory for a device, such as `cpu` or `cuda:1`, and write it to
     `output`, which appears only when it is complete. The compilers' temporary files are in the same
-    directory.
+    directory. `context_window_size` matters to models that rotate long sequences differently.
 
     Raises StartupError: CheckpointError, ConfigError, CompileError or DiskFullError.
     """
@@ -48,13 +53,16 @@ def compile_model(
         with unfinished(folder, output.name) as content, told_if_full(folder), _tools_working_in(content):
             check_room(folder, _ROOM)
             library = content / output.name
-            _compile(checkpoint, scheme.name, target, library, opt)
+            config = served_config(checkpoint, context_window_size)
+            _compile(checkpoint.model_type, config, scheme.name, target, library, opt)
             library.replace(output)
     except OSError as error:
         raise CompileError(f"{output} can't be written: {error.strerror}") from error
 
 
-def _compile(checkpoint: Checkpoint, scheme: str, target: Any, library: Path, opt: str) -> None:
+def _compile(
+    model_type: str, config: Mapping[str, Any], scheme: str, target: Any, library: Path, opt: str
+) -> None:
     with tqdm(total=len(STAGES), bar_format=_BAR, disable=None, leave=False) as bar:
 
         def report(stage: str) -> None:
@@ -63,7 +71,7 @@ def _compile(checkpoint: Checkpoint, scheme: str, target: Any, library: Path, op
             if bar.disable:  # without a terminal, print lines, which a parent process reads
                 print(f"{STAGES.index(stage) + 1}/{len(STAGES)} {stage}", flush=True)
 
-        compile_library(checkpoint.model_type, checkpoint.config, scheme, target, library, opt, report)
+        compile_library(model_type, config, scheme, target, library, opt, report)
 
 
 @contextmanager

@@ -6,7 +6,8 @@ tensors is refused before a library is compiled for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from mlc_serve.checkpoint.checkpoint import Checkpoint
@@ -16,6 +17,7 @@ from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import Architecture
 from mlc_serve.models.config_values import Config
 from mlc_serve.models.encoder import Encoder
+from mlc_serve.models.rope_config import for_context
 from mlc_serve.models.table import is_encoder, read_architecture, read_encoder, weight_names
 from mlc_serve.quantization.scheme import Scheme, choose_float_scheme, choose_scheme
 
@@ -38,12 +40,25 @@ def checked_architecture(checkpoint: Checkpoint) -> Architecture:
 
 
 def _checked(checkpoint: Checkpoint, read: Callable[[str, Config], Read]) -> Read:
-    try:
+    with config_named(checkpoint):
         architecture = read(checkpoint.model_type, checkpoint.config)
-    except CheckpointError as error:
-        raise CheckpointError(f"{checkpoint.config_file}: {error}") from error
     sources_of(checkpoint).check(architecture.weights())
     return architecture
+
+
+@contextmanager
+def config_named(checkpoint: Checkpoint) -> Iterator[None]:
+    """Let each CheckpointError, which names a key, name the file of the configuration as well."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{checkpoint.config_file}: {error}") from error
+
+
+def served_config(checkpoint: Checkpoint, length: int | None) -> Config:
+    """Return the configuration to compile for sequences of up to `length` tokens, as for_context does."""
+    with config_named(checkpoint):
+        return for_context(checkpoint.config, length)
 
 
 def makes_embeddings(checkpoint: Checkpoint) -> bool:

@@ -9,9 +9,10 @@ from pathlib import Path
 from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.config import DEFAULT_OPT, EngineConfig
 from mlc_serve.errors import CheckpointError, ConfigError
-from mlc_serve.loading.architecture import check_checkpoint
+from mlc_serve.loading.architecture import check_checkpoint, config_named, served_config
 from mlc_serve.loading.artifacts import Report, artifact, host_cpu, source_hash
 from mlc_serve.loading.compiler_process import run_compiler
+from mlc_serve.models.rope_config import longer_context
 from mlc_serve.quantization.scheme import check_conversion, choose_float_scheme, choose_scheme
 from mlc_serve.runtime.device import DeviceName
 from mlc_serve.runtime.library import CHAT_FUNCTIONS, Library
@@ -27,7 +28,7 @@ def find_library(config: EngineConfig, checkpoint: Checkpoint, place: DeviceName
     if config.model_lib is not None:
         return _named_library(Path(config.model_lib), config.quantization, checkpoint, place)
     scheme = choose_scheme(config.quantization, checkpoint.quantization, place.kind)
-    return _own_library(checkpoint, scheme.name, config.opt or DEFAULT_OPT, place, report)
+    return _own_library(checkpoint, scheme.name, config, place, report)
 
 
 def find_embedding_library(
@@ -40,7 +41,7 @@ def find_embedding_library(
         return _named_library(Path(config.model_lib), config.quantization, checkpoint, place, needed)
     scheme = choose_float_scheme(config.quantization)
     check_conversion(checkpoint.quantization, scheme.name)
-    return _own_library(checkpoint, scheme.name, config.opt or DEFAULT_OPT, place, report, needed)
+    return _own_library(checkpoint, scheme.name, config, place, report, needed)
 
 
 def _named_library(
@@ -62,14 +63,18 @@ def _named_library(
 def _own_library(
     checkpoint: Checkpoint,
     quantization: str,
-    opt: str,
+    config: EngineConfig,
     place: DeviceName,
     report: Report,
     needed: Sequence[str] = CHAT_FUNCTIONS,
 ) -> Library:
+    opt, length = config.opt or DEFAULT_OPT, config.max_single_sequence_length
+    served = served_config(checkpoint, length)
+    with config_named(checkpoint):
+        longest = longer_context(checkpoint.config)
     key = {
         "model_type": checkpoint.model_type,
-        "config": dict(checkpoint.config),
+        "config": dict(served),
         "quantization": quantization,
         "opt": opt,
         "device": place.kind,
@@ -78,12 +83,20 @@ def _own_library(
         "code": source_hash("compiler", "models", "quantization"),
     }
 
+    if length is None and longest is not None:
+        report(
+            f"{checkpoint.directory.name} is served with its rotary factors for short sequences. For longer "
+            f"ones, of up to {longest} tokens, set context_window_size."
+        )
+
     def make(directory: Path) -> None:
         check_checkpoint(checkpoint)
         report(
             f"Compiling {checkpoint.directory.name} as {quantization} for {place.kind}; this is done once."
         )
         options = {"quantization": quantization, "opt": opt, "device": str(place)}
+        if served != checkpoint.config:
+            options["context-window-size"] = str(length)
         run_compiler(checkpoint.directory, options, directory / _FILE_NAME)
 
     def use(directory: Path) -> Library:

@@ -15,6 +15,7 @@ from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
 from mlc_serve.models.parts.activation import Activation
 from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.norm import Norm
 
@@ -96,6 +97,13 @@ class CacheMaker(Protocol):
         """The KV cache, with the attention kernels that read it."""
 
 
+class ExpertLayer(Protocol):
+    """A mixture of experts."""
+
+    def add_to(self, residual: nn.Tensor, x: Any) -> nn.Tensor:
+        """Residual + what the experts make of x, which is a tensor `(1, s, width)` or what a norm returns."""
+
+
 class Layers(Protocol):
     """Makes the layers of a model."""
 
@@ -118,6 +126,9 @@ class Layers(Protocol):
         """A linear layer whose result has the type `dtype`. Pass an activation if .activated() will be
         called, and gated=True if the first half of its columns gates the second.
         """
+
+    def experts(self, spec: Experts, hidden: int) -> ExpertLayer:
+        """A mixture of experts for tokens of `hidden` values. `spec.weights` names its parameters."""
 
     def embedding(self, vocab_size: int, width: int, *, scale: float = 1.0) -> Embedding:
         """An embedding table, whose rows are multiplied by `scale` where they are looked up."""

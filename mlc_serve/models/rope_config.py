@@ -90,6 +90,15 @@ def for_context(config: Config, length: int | None) -> Config:
     return {**config, _LONG_CONTEXT: True} if length > _original_window(config, scaling) else config
 
 
+def longer_context(config: Config) -> int | None:
+    """How many tokens a model can serve if `for_context` is told so; None if not more than otherwise."""
+    scaling = _parameters(config)
+    if _reader(scaling) is not _longrope:
+        return None
+    longest = size(config, "max_position_embeddings")
+    return longest if longest > _original_window(config, scaling) else None
+
+
 def _parameters(config: Config) -> Config:
     return _object(config.get("rope_scaling") or config.get("rope_parameters") or {}, "rope_scaling")
 

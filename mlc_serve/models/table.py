@@ -18,16 +18,20 @@ from mlc_serve.models.families.gemma2 import read_gemma2
 from mlc_serve.models.families.gemma3 import read_gemma3_text
 from mlc_serve.models.families.gpt2 import read_gpt2
 from mlc_serve.models.families.gpt_neox import read_gpt_neox
+from mlc_serve.models.families.gpt_oss import read_gpt_oss
 from mlc_serve.models.families.granite import read_granite
 from mlc_serve.models.families.llama import read_llama
 from mlc_serve.models.families.ministral3 import read_ministral3
 from mlc_serve.models.families.mistral import read_mistral
+from mlc_serve.models.families.mixtral import read_mixtral
 from mlc_serve.models.families.nemotron import read_nemotron
 from mlc_serve.models.families.olmo2 import read_olmo2
 from mlc_serve.models.families.phi import read_phi
 from mlc_serve.models.families.phi3 import read_phi3
 from mlc_serve.models.families.qwen2 import read_qwen2
+from mlc_serve.models.families.qwen2_moe import read_qwen2_moe
 from mlc_serve.models.families.qwen3 import read_qwen3
+from mlc_serve.models.families.qwen3_moe import read_qwen3_moe
 from mlc_serve.models.families.roberta import ROBERTA
 from mlc_serve.models.families.smollm3 import read_smollm3
 from mlc_serve.models.families.stablelm import read_stablelm
@@ -41,16 +45,20 @@ FAMILIES: dict[str, ReadArchitecture] = {
     "gemma3_text": read_gemma3_text,
     "gpt2": read_gpt2,
     "gpt_neox": read_gpt_neox,
+    "gpt_oss": read_gpt_oss,
     "granite": read_granite,
     "llama": read_llama,
     "ministral3": read_ministral3,
     "mistral": read_mistral,
+    "mixtral": read_mixtral,
     "nemotron": read_nemotron,
     "olmo2": read_olmo2,
     "phi": read_phi,
     "phi3": read_phi3,
     "qwen2": read_qwen2,
+    "qwen2_moe": read_qwen2_moe,
     "qwen3": read_qwen3,
+    "qwen3_moe": read_qwen3_moe,
     "smollm3": read_smollm3,
     "stablelm": read_stablelm,
     "starcoder2": read_starcoder2,

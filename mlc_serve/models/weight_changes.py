@@ -104,6 +104,22 @@ class Flattened:
 
 
 @dataclass(frozen=True)
+class PairsApart:
+    """Rows are stored as pairs, one of gate and one of up. In the result, the `inner` rows of gate of each
+    expert come first.
+    """
+
+    inner: int
+
+    def shape(self, stored: Shape) -> Shape:
+        return stored
+
+    def values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        pairs = stored.reshape(-1, self.inner, 2, *stored.shape[1:])
+        return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(stored.shape)
+
+
+@dataclass(frozen=True)
 class Both:
     """One change after another."""
 

@@ -9,13 +9,23 @@ from collections.abc import Sequence
 from tvm.relax.frontend import nn
 from tvm.target import Target
 
+from mlc_serve.compiler.kernels.cpu.experts.arithmetic import (
+    Arithmetic,
+    FloatArithmetic,
+    IntegerArithmetic,
+    PairArithmetic,
+    WidenedArithmetic,
+)
 from mlc_serve.compiler.kernels.cpu.instructions import dot_for, float_unit_for
 from mlc_serve.compiler.kernels.cpu.linear.logits import soften
+from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.layers.attention import PagedAttention
+from mlc_serve.compiler.layers.experts import ExpertMLPs, Router, SharedGate
 from mlc_serve.compiler.layers.head_norm import CPUHeadNorm, normalize_heads
 from mlc_serve.compiler.layers.integer import IntegerEmbedding, IntegerLinear
 from mlc_serve.compiler.layers.linear import LinearForm
-from mlc_serve.compiler.layers.norm import RowNorm
+from mlc_serve.compiler.layers.mixture import Mixture, SharedExpert
+from mlc_serve.compiler.layers.norm import RowNorm, plain_rows
 from mlc_serve.compiler.layers.packed import PackedEmbedding, PackedLinear
 from mlc_serve.compiler.layers.page_state import PageState, page_state_spec
 from mlc_serve.compiler.layers.table import Table
@@ -23,6 +33,7 @@ from mlc_serve.compiler.optimization import Optimization
 from mlc_serve.models.layers import CacheMaker
 from mlc_serve.models.parts.activation import Activation
 from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.norm import Norm
 from mlc_serve.quantization.scheme import Scheme
@@ -60,6 +71,23 @@ class CPULayers:
         if self._scheme.groups is None:
             return PackedLinear(form, self._scheme.weight_dtype, self._unit)
         return IntegerLinear(form, self._scheme.groups, self._arithmetic)
+
+    def experts(self, spec: Experts, hidden: int) -> Mixture:
+        return Mixture(
+            Router(spec, hidden, self._unit),
+            ExpertMLPs(spec, hidden, self._expert_arithmetic()),
+            SharedExpert.make(self, spec, hidden),
+            SharedGate(hidden) if spec.shared_gate else None,
+            plain_rows,
+        )
+
+    def _expert_arithmetic(self) -> Arithmetic:
+        groups, dtype = self._scheme.groups, self._scheme.weight_dtype
+        if groups is None:
+            return PairArithmetic(self._unit) if dtype == "bfloat16" else FloatArithmetic(dtype, self._unit)
+        if isinstance(self._arithmetic, FloatUnit):
+            return WidenedArithmetic(groups, self._unit)
+        return IntegerArithmetic(groups, self._arithmetic)
 
     def embedding(
         self, vocab_size: int, width: int, *, scale: float = 1.0

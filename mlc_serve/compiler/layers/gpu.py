@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from tvm import relax
 from tvm.relax.frontend import nn
-from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache, RopeMode, TIRPagedKVCache
+from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache, TIRPagedKVCache
 from tvm.target import Target
 
+from mlc_serve.compiler.layers.gpu_experts import PlainExpertMLPs, PlainRouter, PlainSharedGate
 from mlc_serve.compiler.layers.gpu_head_norm import GPUHeadNorm
+from mlc_serve.compiler.layers.gpu_rope import rope_arguments
+from mlc_serve.compiler.layers.mixture import Mixture, SharedExpert
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.layers import CacheMaker, CacheSize
 from mlc_serve.models.parts.activation import Activation
 from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.norm import Norm
-from mlc_serve.models.rope import Rope
-from mlc_serve.models.rope_scaling import LinearScaling, Llama3Scaling
 from mlc_serve.quantization.scheme import Scheme
 
 
@@ -154,6 +155,15 @@ class GPULayers:
         shape = in_features, out_features
         return PlainLinear(shape, dtype or self.dtype, bias=bias, activation=activation, gated=gated)
 
+    def experts(self, spec: Experts, hidden: int) -> Mixture:
+        return Mixture(
+            PlainRouter(spec, hidden, self.dtype),
+            PlainExpertMLPs(spec, hidden, self.dtype),
+            SharedExpert.make(self, spec, hidden),
+            PlainSharedGate(hidden, self.dtype) if spec.shared_gate else None,
+            lambda rows: rows,
+        )
+
     def embedding(self, vocab_size: int, width: int, *, scale: float = 1.0) -> PlainEmbedding:
         return PlainEmbedding(vocab_size, width, self.dtype, scale)
 
@@ -203,44 +213,19 @@ class GPULayers:
             v_head_dim=shape.head_dim,
             mla_original_qk_head_dim=0,
             mla_original_v_head_dim=0,
-            rope_mode=RopeMode.NORMAL,
-            rope_theta=_rope(shape).theta,
-            **_scaling(_rope(shape)),
-            rope_ext_factors=relax.prim_value(0),  # none
-            rotary_dim=shape.head_dim,
+            **rope_arguments(shape),
             enable_disaggregation=False,
             dtype=self.dtype,
             target=self._target,
         )
 
 
-def _scaling(rope: Rope) -> dict[str, Any]:
-    """A scaling as TVM describes it: a number that positions are multiplied by, and a dictionary."""
-    match rope.scaling:
-        case None:
-            return {"rope_scale": 1.0, "rope_scaling": {}}
-        case LinearScaling(factor=factor):
-            return {"rope_scale": 1.0 / factor, "rope_scaling": {}}
-        case Llama3Scaling() as scaling:
-            return {"rope_scale": 1.0, "rope_scaling": {"rope_type": "llama3", **asdict(scaling)}}
-    raise CheckpointError("rope_scaling: the type 'yarn' is available only on the CPU")
-
-
 def _check(shape: AttentionShape) -> None:
     refused = {
         "layers with a sliding window": any(layer.window is not None for layer in shape.layers),
-        "layers that rotate differently": len({layer.rope for layer in shape.layers}) > 1,
         "soft caps of attention": shape.soft_cap is not None,
         "learned attention sinks": shape.has_sinks,
     }
     for name, is_wanted in refused.items():
         if is_wanted:
             raise CheckpointError(f"{name} are available only on the CPU")
-
-
-def _rope(shape: AttentionShape) -> Rope:
-    """The rotation of all layers."""
-    rope = shape.layers[0].rope
-    if rope is None:
-        raise CheckpointError("attention without rotary positions is available only on the CPU")
-    return rope

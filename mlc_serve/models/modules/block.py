@@ -10,6 +10,7 @@ from mlc_serve.models.layers import Layers, State
 from mlc_serve.models.modules.attention import AttentionModule
 from mlc_serve.models.modules.mlp import MLPModule
 from mlc_serve.models.parts.block import Block
+from mlc_serve.models.parts.experts import Experts
 
 
 class BlockModule(nn.Module):
@@ -25,7 +26,11 @@ class BlockModule(nn.Module):
             self.attention_output_norm = layers.norm(part.norm)
         if part.has_mlp_norm:
             self.post_attention_layernorm = layers.norm(part.norm)
-        self.mlp = MLPModule(part.mlp, hidden_size, layers)
+        self.mlp: Any = (
+            layers.experts(part.mlp, hidden_size)
+            if isinstance(part.mlp, Experts)
+            else MLPModule(part.mlp, hidden_size, layers)
+        )
         if part.has_output_norms:
             self.mlp_output_norm = layers.norm(part.norm)
 
@@ -43,6 +48,8 @@ class BlockModule(nn.Module):
     def _add_mlp(self, residual: nn.Tensor, x: nn.Tensor) -> nn.Tensor:
         """Residual plus the MLP's result for `x`."""
         rows = self._mlp_rows(x)
+        if isinstance(self.part.mlp, Experts):
+            return self.mlp.add_to(residual, rows)
         if self.part.has_output_norms:
             return self.mlp_output_norm.add_to(residual, self.mlp(rows))
         return self.mlp.add_to(residual, rows, self.part.residual_scale)

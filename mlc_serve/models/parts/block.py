@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mlc_serve.models.parts.attention import Attention
+from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.mlp import MLP
 from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.parts.norm import Norm
@@ -22,10 +23,12 @@ Arrangement = Literal["sequential", "sandwich", "post", "parallel", "parallel_no
 
 @dataclass(frozen=True)
 class Block:
-    """A layer. What is added to a residual is first multiplied by `residual_scale`."""
+    """A layer. What attention and an MLP add to a residual is first multiplied by `residual_scale`. Experts
+    have neither such a factor nor an output norm.
+    """
 
     attention: Attention
-    mlp: MLP
+    mlp: MLP | Experts
     norm: Norm
     arrangement: Arrangement = "sequential"
     residual_scale: float = 1.0
@@ -53,7 +56,8 @@ class Block:
     @property
     def workspace_width(self) -> int:
         """Residuals, and what attention and the MLP need."""
-        return 3 * self.norm.width + self.attention.workspace_width + self.mlp.workspace_width
+        width = self.norm.width
+        return 3 * width + self.attention.workspace_width + self.mlp.workspace_width(width)
 
     def weights(self, name: str) -> Iterator[NamedShape]:
         """The names and shapes of the weights, in the order of the module's parameters."""

@@ -10,7 +10,7 @@ from tvm.script import tirx as T
 from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE, match_pages
 from mlc_serve.compiler.kernels.cpu.attention.rotary import copy_head_macro, head_rotation
-from mlc_serve.compiler.kernels.cpu.primitives.rms import Row
+from mlc_serve.compiler.kernels.cpu.primitives.row import Row
 from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 from mlc_serve.compiler.kernels.cpu.primitives.thread_cost import VALUES_PER_WAKING
 from mlc_serve.models.rope import Rope

@@ -9,7 +9,7 @@ from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.attention.rotary import copy_head_macro
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
-from mlc_serve.compiler.kernels.cpu.primitives.rms import Row
+from mlc_serve.compiler.kernels.cpu.primitives.row import Row
 from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 from mlc_serve.compiler.kernels.cpu.primitives.thread_cost import VALUES_PER_WAKING
 from mlc_serve.models.parts.head_norm import HeadNorm

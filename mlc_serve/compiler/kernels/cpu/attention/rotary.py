@@ -135,13 +135,13 @@ def _rotate_macro(head_dim: int, num_pairs: int, dtype: str, is_scaled: bool) ->
                 for lane in T.vectorized(step):
                     second[lane] = T.Cast("float32", source.at(num_pairs + i * step + lane))
                 for lane in T.vectorized(step):
-                    out.buffer[out.index(i * step + lane)] = scaled(
+                    out.buffer[out.indices(i * step + lane)] = scaled(
                         first[lane] * turn[i * step + lane]
                         - second[lane] * turn[num_pairs + i * step + lane],
                         turn,
                     )
                 for lane in T.vectorized(step):
-                    out.buffer[out.index(num_pairs + i * step + lane)] = scaled(
+                    out.buffer[out.indices(num_pairs + i * step + lane)] = scaled(
                         second[lane] * turn[i * step + lane]
                         + first[lane] * turn[num_pairs + i * step + lane],
                         turn,
@@ -165,7 +165,7 @@ def _copy_macro(first: int, head_dim: int, dtype: str, is_scaled: bool) -> Any:
     def copy(source, out, turn, scale):
         for i in T.serial(count // step):
             for lane in T.vectorized(step):
-                out.buffer[out.index(first + i * step + lane)] = copied(
+                out.buffer[out.indices(first + i * step + lane)] = copied(
                     source.at(first + i * step + lane), turn, scale
                 )
 

@@ -24,37 +24,38 @@ Heads = torch.Tensor  # (s, h, d)
 Norm = Callable[[Heads, torch.Tensor, torch.Tensor], Heads]
 
 
-def loaded(module: torch.nn.Module, **parameters: torch.Tensor) -> torch.nn.Module:
-    """The module with these parameters."""
+def applied(module: torch.nn.Module, x: Heads, **parameters: torch.Tensor) -> Heads:
+    """What the module makes of `x` with these parameters."""
     module.load_state_dict(parameters)
-    return module.double()
+    result: Heads = module.double()(x)
+    return result
 
 
 def qwen3(x: Heads, weight: torch.Tensor, _bias: torch.Tensor) -> Heads:
     """One RMSNorm for all heads; Gemma 3 does the same."""
-    return loaded(Qwen3RMSNorm(x.shape[-1], EPSILON), weight=weight)(x)
+    return applied(Qwen3RMSNorm(x.shape[-1], EPSILON), x, weight=weight)
 
 
 def olmo2(x: Heads, weight: torch.Tensor, _bias: torch.Tensor) -> Heads:
     """One RMSNorm over all heads."""
-    return loaded(Olmo2RMSNorm(x[0].numel(), EPSILON), weight=weight)(x.flatten(1)).reshape(x.shape)
+    return applied(Olmo2RMSNorm(x[0].numel(), EPSILON), x.flatten(1), weight=weight).reshape(x.shape)
 
 
 def cohere(x: Heads, weight: torch.Tensor, _bias: torch.Tensor) -> Heads:
     """A LayerNorm without bias, with a weight for each head."""
-    return loaded(CohereLayerNorm(tuple(x.shape[1:]), EPSILON), weight=weight)(x)
+    return applied(CohereLayerNorm(tuple(x.shape[1:]), EPSILON), x, weight=weight)
 
 
 def stablelm(x: Heads, weight: torch.Tensor, _bias: torch.Tensor) -> Heads:
     """A LayerNorm without bias for each head."""
     weights = {f"norms.{head}.weight": row for head, row in enumerate(weight)}
-    norm = loaded(StableLmLayerNormPerHead(x.shape[2], x.shape[1], EPSILON), **weights)
-    return norm(x.transpose(0, 1)[None])[0].transpose(0, 1)
+    norm = StableLmLayerNormPerHead(x.shape[2], x.shape[1], EPSILON)
+    return applied(norm, x.transpose(0, 1)[None], **weights)[0].transpose(0, 1)
 
 
 def phi(x: Heads, weight: torch.Tensor, bias: torch.Tensor) -> Heads:
     """One LayerNorm with bias for all heads."""
-    return loaded(torch.nn.LayerNorm(x.shape[-1], EPSILON), weight=weight, bias=bias)(x)
+    return applied(torch.nn.LayerNorm(x.shape[-1], EPSILON), x, weight=weight, bias=bias)
 
 
 NORMS: dict[str, tuple[HeadNorm, Norm]] = {
@@ -90,7 +91,7 @@ def test_queries_and_keys_are_normalised_and_values_are_not(
 
     build(head_norm(NUM_Q, NUM_KV, head_dim, spec, dtype))(qkv, *weights, *biases, result)
 
-    q, k, v = torch.from_numpy(qkv[0]).double().split([NUM_Q, NUM_KV, NUM_KV], dim=1)
+    q, k, v = torch.split(torch.from_numpy(qkv[0]).double(), [NUM_Q, NUM_KV, NUM_KV], dim=1)
     with torch.no_grad():
         normalised = [
             theirs(heads, torch.from_numpy(weight), torch.from_numpy(bias))
