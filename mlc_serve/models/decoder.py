@@ -41,6 +41,11 @@ class Decoder:
         return self.blocks[0].attention.shape
 
     @property
+    def recurrence(self) -> None:
+        """No layer keeps a recurrent state."""
+        return
+
+    @property
     def workspace_width(self) -> int:
         """See Architecture."""
         return max(block.workspace_width for block in self.blocks)

@@ -17,6 +17,7 @@ from mlc_serve.models.parts.activation import Activation
 from mlc_serve.models.parts.attention import AttentionShape
 from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.norm import Norm
+from mlc_serve.models.recurrent_layers import RecurrentLayers
 
 
 @dataclass(frozen=True)
@@ -123,3 +124,6 @@ class Layers(Protocol):
 
     def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
         """The KV cache, with the attention kernels that read it."""
+
+    def recurrent(self) -> RecurrentLayers:
+        """The layers that only recurrent models have. Raises CheckpointError where no kernels compute them."""

@@ -29,6 +29,7 @@ from mlc_serve.models.families.phi3 import read_phi3
 from mlc_serve.models.families.qwen2 import read_qwen2
 from mlc_serve.models.families.qwen3 import read_qwen3
 from mlc_serve.models.families.roberta import ROBERTA
+from mlc_serve.models.families.rwkv6 import read_rwkv6
 from mlc_serve.models.families.smollm3 import read_smollm3
 from mlc_serve.models.families.stablelm import read_stablelm
 from mlc_serve.models.families.starcoder2 import read_starcoder2
@@ -51,6 +52,7 @@ FAMILIES: dict[str, ReadArchitecture] = {
     "phi3": read_phi3,
     "qwen2": read_qwen2,
     "qwen3": read_qwen3,
+    "rwkv6": read_rwkv6,
     "smollm3": read_smollm3,
     "stablelm": read_stablelm,
     "starcoder2": read_starcoder2,
@@ -87,7 +89,8 @@ def read_architecture(model_type: str, config: Config) -> Architecture:
             f"model_type {reprlib.repr(model_type)} is not supported; supported are {supported}"
         )
     architecture = FAMILIES[model_type](config)
-    for number, layer in enumerate(architecture.attention.layers):
+    attending = architecture.attention.layers if architecture.attention else ()
+    for number, layer in enumerate(attending):
         if layer.window is not None:
             raise CheckpointError(f"layer {number} has a sliding window, which is not supported yet")
     return architecture

@@ -19,6 +19,7 @@ class PagedKV:
     """Implements engine.sequence_state.SequenceState."""
 
     can_fork = True
+    longest_pop = None
 
     def __init__(self, library: Library, limits: EngineLimits) -> None:
         self.page_size = library.info.page_size

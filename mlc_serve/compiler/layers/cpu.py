@@ -16,6 +16,7 @@ from mlc_serve.compiler.layers.integer import IntegerEmbedding, IntegerLinear
 from mlc_serve.compiler.layers.linear import LinearForm
 from mlc_serve.compiler.layers.norm import RowNorm
 from mlc_serve.compiler.layers.packed import PackedEmbedding, PackedLinear
+from mlc_serve.compiler.layers.recurrent import CPURecurrentLayers
 from mlc_serve.compiler.layers.table import Table
 from mlc_serve.compiler.optimization import Optimization
 from mlc_serve.models.layers import CacheSize
@@ -87,3 +88,6 @@ class CPULayers:
 
     def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
         return CPUPagedKVCache(shape, size, self.attention_dtype, self._unit)
+
+    def recurrent(self) -> CPURecurrentLayers:
+        return CPURecurrentLayers(self._scheme)
