@@ -86,19 +86,18 @@ def write_rwkv6(directory: Path, shape: RWKV6Shape, seed: int = 0) -> dict[str, 
         "torch_dtype": "float32",
     }
     (directory / "config.json").write_text(json.dumps(config))
-    write_vocabulary(directory)
+    entries = [bytes([byte]) for byte in range(256)] + [b"ab", b"abc", "ä".encode(), b"\n\n"]
+    lines = "".join(vocabulary_lines(entries))
+    (directory / "rwkv_vocab_v20230424.txt").write_text(lines, encoding="utf-8")
     weights = {name: _values(name, dimensions, seed) for name, dimensions in shape.tensors()}
     save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
     return weights
 
 
-def write_vocabulary(directory: Path) -> list[bytes]:
-    """Write a vocabulary in the form of rwkv_vocab_v20230424.txt, and return its entries from id 1 on."""
-    words = [b"ab", b"abc", b"bcd", "ä".encode(), "日本".encode(), "日".encode()[:2], b"\n\n", b"'", b" the"]
-    entries = [bytes([byte]) for byte in range(256)] + [word for word in words if len(word) > 1]
-    lines = [f"{number} {_literal(entry)} {len(entry)}\n" for number, entry in enumerate(entries, 1)]
-    (directory / "rwkv_vocab_v20230424.txt").write_text("".join(lines), encoding="utf-8")
-    return entries
+def vocabulary_lines(entries: Sequence[bytes]) -> Iterator[str]:
+    """The lines of a vocabulary's file, with ids from 1 on."""
+    for number, entry in enumerate(entries, 1):
+        yield f"{number} {_literal(entry)} {len(entry)}\n"
 
 
 def _literal(entry: bytes) -> str:
@@ -153,7 +152,8 @@ def _time_mix(x: Array, weights: dict[str, Array], name: str, shape: RWKV6Shape)
     inner = np.tanh((x + before * weights[f"{name}.time_maa_x"][0]) @ weights[f"{name}.time_maa_w1"])
     changes = np.split(inner, 5, axis=1)
     mixed = {
-        part: x + before * (weights[f"{name}.time_maa_{part}"][0] + change @ weights[f"{name}.time_maa_w2"][i])
+        part: x
+        + before * (weights[f"{name}.time_maa_{part}"][0] + change @ weights[f"{name}.time_maa_w2"][i])
         for i, (part, change) in enumerate(zip(MIXED, changes, strict=True))
     }
     r, k, v = (

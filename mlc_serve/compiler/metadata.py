@@ -82,7 +82,6 @@ def _sequence_state(architecture: Architecture, cache_bytes: int) -> dict[str, A
                 "bytes_per_sequence": recurrence.bytes_per_sequence,
             },
         }
-    assert attention is not None, "a model attends, or is recurrent"
     return {
         "kv_state_kind": "kv_cache",
         "kv_cache": {

@@ -46,8 +46,8 @@ class EngineLimits:
     `max_queued_tokens`, if it isn't None, the prompt tokens of those that have no token yet. `max_choices`
     bounds the choices that one client's request asks for, over all its prompts.
     `first_token_timeout` and `request_timeout` bound the seconds from a request's arrival to its first
-    token and to its end; None sets no bound. `max_history_size` is how many tokens can be taken off a sequence
-    with a recurrent state.
+    token and to its end; None sets no bound. `max_history_size` is how many tokens can be taken off a
+    sequence with a recurrent state.
     """
 
     max_num_sequence: int

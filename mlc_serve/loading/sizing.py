@@ -159,8 +159,8 @@ def _check_state(config: EngineConfig, info: ModelInfo) -> None:
         )
     if config.max_history_size and not info.state_bytes_per_sequence:
         raise ConfigError(
-            f"max_history_size={config.max_history_size} is for models with a recurrent state; this model has "
-            "none, and can take back any number of tokens"
+            f"max_history_size={config.max_history_size} is for models with a recurrent state; this model, "
+            "which has none, can take back any number of tokens"
         )
 
 

@@ -33,8 +33,8 @@ class Architecture(Protocol):
         """The most tokens that a sequence can have."""
 
     @property
-    def attention(self) -> AttentionShape | None:
-        """Heads, and for each layer that attends its positions and what it attends to; None if none does."""
+    def attention(self) -> AttentionShape:
+        """Heads, and for each layer that attends its positions and what it attends to; perhaps none does."""
 
     @property
     def recurrence(self) -> RecurrentShape | None:

@@ -126,4 +126,4 @@ class Layers(Protocol):
         """The KV cache, with the attention kernels that read it."""
 
     def recurrent(self) -> RecurrentLayers:
-        """The layers that only recurrent models have. Raises CheckpointError where no kernels compute them."""
+        """The layers that only recurrent models have. Raises CheckpointError for a device without them."""

@@ -17,8 +17,8 @@ from mlc_serve.models.rnn_state import RNNState
 
 class WKV6Operands(NamedTuple):
     """What the recurrence of RWKV-6 takes besides its state: receptance, key, value, and the part of the
-    decay that depends on the token, `(1, n, width)`; the other part of the decay `(1, 1, width)`; and the bonus
-    of the present token `(heads, head_dim)`.
+    decay that depends on the token, `(1, n, width)`; the other part of the decay `(1, 1, width)`; and the
+    bonus of the present token `(heads, head_dim)`.
     """
 
     receptance: nn.Tensor
@@ -56,8 +56,8 @@ class RecurrentLayers(Protocol):
         """The result of the recurrence `(1, n, width)`, and the new state."""
 
     def gated_group_norm(self, num_heads: int, width: int, epsilon: float) -> nn.Module:
-        """A module that normalises each head by itself, with a `weight` and a `bias`, and multiplies it by the
-        SiLU of gates: two tensors `(1, n, width)` -> one.
+        """A module that normalises each head by itself, with a `weight` and a `bias`, and multiplies it by
+        the SiLU of gates: two tensors `(1, n, width)` -> one.
         """
 
     def add_gated(self, residual: nn.Tensor, x: nn.Tensor, gate: nn.Tensor) -> nn.Tensor:

@@ -89,8 +89,7 @@ def read_architecture(model_type: str, config: Config) -> Architecture:
             f"model_type {reprlib.repr(model_type)} is not supported; supported are {supported}"
         )
     architecture = FAMILIES[model_type](config)
-    attending = architecture.attention.layers if architecture.attention else ()
-    for number, layer in enumerate(attending):
+    for number, layer in enumerate(architecture.attention.layers):
         if layer.window is not None:
             raise CheckpointError(f"layer {number} has a sliding window, which is not supported yet")
     return architecture

@@ -1,5 +1,5 @@
-"""The forward passes of a recurrent model. All sequences of one pass have the same number of tokens: a batch of
-sequences has one token each, and longer pieces of prompts are computed one after another.
+"""The forward passes of a recurrent model. All sequences of one pass have the same number of tokens: those
+that have one token are computed together, and longer pieces of prompts one after another.
 """
 
 from __future__ import annotations
@@ -68,10 +68,11 @@ class RecurrentPasses:
 
     def _in_turns(self, parts: list[_Part]) -> list[_Piece]:
         """Compute the first tokens of all parts together, then the second ones, and so on."""
-        pieces = []
-        for turn in range(max((len(part.token_ids) for part in parts), default=0)):
-            pieces.append(self._turn(turn, [part for part in parts if len(part.token_ids) > turn]))
-        return pieces
+        num_turns = max((len(part.token_ids) for part in parts), default=0)
+        return [
+            self._turn(turn, [part for part in parts if len(part.token_ids) > turn])
+            for turn in range(num_turns)
+        ]
 
     def _turn(self, turn: int, parts: list[_Part]) -> _Piece:
         def run(embeddings: Any) -> Any:
@@ -117,7 +118,5 @@ def _gathered(pieces: Sequence[_Piece], rows: list[int]) -> Logits:
     """The logits of the rows, in their order. One piece that has just these rows is not copied."""
     if len(pieces) == 1 and list(pieces[0].rows) == rows:
         return pieces[0].logits
-    by_row = {
-        row: logits for piece in pieces for row, logits in zip(piece.rows, piece.logits, strict=True)
-    }
+    by_row = {row: logits for piece in pieces for row, logits in zip(piece.rows, piece.logits, strict=True)}
     return np.stack([by_row[row] for row in rows]) if rows else pieces[0].logits[:0]

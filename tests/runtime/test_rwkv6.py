@@ -95,7 +95,9 @@ def test_sequences_of_one_batch_do_not_mix(model: Model) -> None:
     model.logprobs([SequenceStep(0, prompts[0][:-1]), SequenceStep(1, prompts[1][:5])])
     steps = [SequenceStep(2, prompts[2]), SequenceStep(1, prompts[1][5:]), SequenceStep(0, prompts[0][-1:])]
     rows = model.logprobs([*steps, SequenceStep(3, prompts[3])])
-    expected = [model.expected(prompts[i])[-len(step.token_ids) :] for i, step in zip((2, 1, 0), steps, strict=True)]
+    expected = [
+        model.expected(prompts[i])[-len(step.token_ids) :] for i, step in zip((2, 1, 0), steps, strict=True)
+    ]
     assert np.abs(rows - np.concatenate([*expected, model.expected(prompts[3])])).max() < ROUNDING
 
 
@@ -133,12 +135,10 @@ def test_greedy_output_is_that_of_the_equations(model: Model, chunk_size: int, m
         assert shortfall(logprobs.astype(np.float32), output) < ROUNDING
 
 
-@pytest.mark.parametrize("scheme", ["q0bf16", "q4f16_1"])
-def test_other_schemes_are_close(tmp_path: Path, scheme: str) -> None:
-    """The mean divergence of a scheme's distributions from the equations' is small."""
-    model = Model(tmp_path, SHAPES["two layers"], scheme)
+def test_the_default_scheme_is_close(tmp_path: Path) -> None:
+    """The mean divergence of the distributions of 4-bit weights from the equations' is small."""
+    model = Model(tmp_path, SHAPES["two layers"], "q4f16_1")
     ids = model.prompt(70)
     model.start(1)
     ours, exact = model.logprobs([SequenceStep(0, ids)]), model.expected(ids)
-    divergence = (np.exp(exact) * (exact - ours)).sum(axis=1).mean()
-    assert divergence < {"q0bf16": 1e-3, "q4f16_1": 0.05}[scheme]
+    assert (np.exp(exact) * (exact - ours)).sum(axis=1).mean() < 0.1

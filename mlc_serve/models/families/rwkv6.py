@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.config_values import Config, flag, index, number, size
+from mlc_serve.models.parts.attention import AttentionShape
 from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.parts.norm import Norm
 from mlc_serve.models.parts.recurrent import RecurrentShape
@@ -50,12 +51,16 @@ class RWKV6:
     group_norm_epsilon: float
     halve_every: int
     context_window_size: int
-    attention: None = None
 
     @property
     def names(self) -> WeightNames:
         """The module has MLC's names."""
         return WeightNames(huggingface=(renamed("model", "rwkv"),))
+
+    @property
+    def attention(self) -> AttentionShape:
+        """No layer attends."""
+        return AttentionShape(num_q_heads=0, num_kv_heads=0, head_dim=0, layers=(), scale=1.0)
 
     @property
     def num_heads(self) -> int:

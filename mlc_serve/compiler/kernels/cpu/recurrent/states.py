@@ -14,8 +14,8 @@ from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
 
 
 def get_states(shape: tuple[int, ...]) -> tirx.PrimFunc:
-    """Slots `(n, h, *shape)` float32, the slot of each sequence and the place of its newest state `(b,)` int32
-    -> the newest states `(b, *shape)`.
+    """Slots `(n, h, *shape)` float32, and int32 `(b,)` the slot of each sequence and the place of its newest
+    state -> the newest states `(b, *shape)`.
     """
     size = prod(shape)
     step = lanes(size)
