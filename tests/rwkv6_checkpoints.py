@@ -1,5 +1,5 @@
-"""Writes small RWKV-6 checkpoints with random weights, and computes their logprobs with NumPy in float64, by the
-equations of Peng et al., "Eagle and Finch: RWKV with Matrix-Valued States and Dynamic Recurrence" (2024).
+"""Writes small RWKV-6 checkpoints with random weights, and computes their logprobs with NumPy in float64, by
+the equations of Peng et al., "Eagle and Finch: RWKV with Matrix-Valued States and Dynamic Recurrence" (2024).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-Array = NDArray[Any]
+Array = Any  # of NumPy, whose types don't follow its arithmetic
 
 MIXED = ("w", "k", "v", "r", "g")
 
@@ -163,8 +163,8 @@ def _time_mix(x: Array, weights: dict[str, Array], name: str, shape: RWKV6Shape)
     gate = mixed["g"] @ weights[f"{name}.gate.weight"].T
     low_rank = np.tanh(mixed["w"] @ weights[f"{name}.time_decay_w1"]) @ weights[f"{name}.time_decay_w2"]
     decay = np.exp(-np.exp(weights[f"{name}.time_decay"][0] + low_rank))
-    heads = [part.reshape(len(x), -1, shape.head_size) for part in (r, k, v, decay)]
-    out = _recurrence(*heads, weights[f"{name}.time_faaaa"])
+    r, k, v, decay = (part.reshape(len(x), -1, shape.head_size) for part in (r, k, v, decay))
+    out = _recurrence(r, k, v, decay, weights[f"{name}.time_faaaa"])
     out = (out - out.mean(axis=2, keepdims=True)) / np.sqrt(out.var(axis=2, keepdims=True) + 64e-5)
     out = out.reshape(x.shape) * weights[f"{name}.ln_x.weight"] + weights[f"{name}.ln_x.bias"]
     return (out * gate / (1 + np.exp(-gate))) @ weights[f"{name}.output.weight"].T

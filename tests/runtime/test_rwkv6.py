@@ -20,6 +20,7 @@ from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.engine.trace import NullTrace
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
+from mlc_serve.runtime.runner import TVMBackend
 from tests.greedy import ROUNDING, shortfall
 from tests.rwkv6_checkpoints import RWKV6Shape, reference_logprobs, write_rwkv6
 
@@ -48,10 +49,14 @@ class Model:
             verbose=False,
         )
         self.loaded: LoadedModel = load_model(config, "cpu", lambda line: None)
+        assert isinstance(self.loaded.backend, TVMBackend)
+        self.backend = self.loaded.backend
 
     def prompt(self, length: int) -> list[int]:
         """Random ids, the same ones for the same length."""
-        return [int(id) for id in np.random.default_rng(length).integers(1, self.shape.vocab_size, length)]
+        return [
+            int(token) for token in np.random.default_rng(length).integers(1, self.shape.vocab_size, length)
+        ]
 
     def expected(self, ids: Sequence[int]) -> NDArray[np.float64]:
         """The logprobs after each token, by the equations."""
@@ -66,7 +71,7 @@ class Model:
     def logprobs(self, steps: Sequence[SequenceStep]) -> NDArray[np.float64]:
         """The logprobs after each token of all steps, which run together."""
         num_rows = sum(len(step.token_ids) + len(step.draft_ids) for step in steps)
-        logits = self.loaded.backend.forward(steps, list(range(num_rows))).astype(np.float64)
+        logits = self.backend.forward(steps, list(range(num_rows))).astype(np.float64)
         logits -= logits.max(axis=1, keepdims=True)
         result: NDArray[np.float64] = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         return result
@@ -95,9 +100,7 @@ def test_sequences_of_one_batch_do_not_mix(model: Model) -> None:
     model.logprobs([SequenceStep(0, prompts[0][:-1]), SequenceStep(1, prompts[1][:5])])
     steps = [SequenceStep(2, prompts[2]), SequenceStep(1, prompts[1][5:]), SequenceStep(0, prompts[0][-1:])]
     rows = model.logprobs([*steps, SequenceStep(3, prompts[3])])
-    expected = [
-        model.expected(prompts[i])[-len(step.token_ids) :] for i, step in zip((2, 1, 0), steps, strict=True)
-    ]
+    expected = [model.expected(prompts[step.seq_id])[-len(step.token_ids) :] for step in steps]
     assert np.abs(rows - np.concatenate([*expected, model.expected(prompts[3])])).max() < ROUNDING
 
 

@@ -20,7 +20,7 @@ from mlc_serve.text.tokenization.classes import TOKENIZER_CLASSES, Options, Toke
 from mlc_serve.text.tokenization.declared_tokens import DeclaredTokens, read_declared_tokens
 from mlc_serve.text.tokenization.faults import tokenizer_faults
 from mlc_serve.text.tokenization.rwkv import (
-    END_TOKEN,
+    DEFAULT_END,
     VOCABULARY_NAME,
     read_rwkv_vocabulary,
     rwkv_tokenizer,
@@ -105,7 +105,7 @@ def _from_vocab_and_merges(directory: Path, config: Options) -> tokenizers.Token
 
 def _from_rwkv_vocabulary(directory: Path, config: Options) -> tokenizers.Tokenizer:
     vocabulary = read_rwkv_vocabulary(directory / VOCABULARY_NAME)
-    end = read_declared_tokens(directory, config, {}, {"eos_token": END_TOKEN}).named["eos_token"].content
+    end = read_declared_tokens(directory, config, {}, {"eos_token": DEFAULT_END}).named["eos_token"].content
     if end.encode() in vocabulary:
         raise CheckpointError(
             f"{directory / VOCABULARY_NAME}: the end token {end!r} is an entry for text, too"

@@ -1,17 +1,17 @@
-"""The tokenizer of RWKV's "World" models: at each place in a text, the longest entry of the vocabulary that its
-bytes begin with.
+r"""The tokenizer of RWKV's "World" models: at each place in a text, the longest entry of the vocabulary that
+its bytes begin with.
 
 A line of the vocabulary's file is an id, an entry as a Python literal (a text, or bytes where it is no valid
-text), and its number of bytes:
-
-    261 '\\n\\n' 2
+text), and its number of bytes, such as `261 '\n\n' 2`.
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken, NormalizedString, PreTokenizedString, decoders, models, pre_tokenizers
@@ -20,7 +20,7 @@ from mlc_serve.errors import CheckpointError
 from mlc_serve.text.tokenization.token_bytes import byte_level_entry
 
 VOCABULARY_NAME = "rwkv_vocab_v20230424.txt"
-END_TOKEN = "<s>"  # unless the files name another one
+DEFAULT_END = "<s>"  # the end token, unless the files name another one
 _END_ID = 0  # which no line has
 _LONGEST_LINE = 4096
 # Cutting a piece off a long text takes time in proportion to the text. So a text is cut in two steps.
@@ -28,8 +28,8 @@ _ENTRIES_PER_CUT = 256
 
 
 class LongestEntries:
-    """A step of a tokenizer that cuts a text into the longest entries, from its beginning on. All single bytes
-    are entries.
+    """A step of a tokenizer that cuts a text into the longest entries, from its beginning on. All single
+    bytes are entries.
     """
 
     def __init__(self, entries: Iterable[str]) -> None:
@@ -43,13 +43,12 @@ class LongestEntries:
         """Cut all pieces of a text; called by the tokenizer."""
         text.split(lambda _number, piece: list(self._cut(piece)))
 
-    def _cut(self, piece: NormalizedString) -> Iterator[NormalizedString]:
+    def _cut(self, piece: Any) -> Iterator[NormalizedString]:
         ends = [0, *self._ends(piece.normalized)]
         for first in range(0, len(ends) - 1, _ENTRIES_PER_CUT):
             own = ends[first : first + _ENTRIES_PER_CUT + 1]
             part = piece[own[0] : own[-1]]
-            for start, end in zip(own[:-1], own[1:], strict=True):
-                yield part[start - own[0] : end - own[0]]
+            yield from (part[start - own[0] : end - own[0]] for start, end in pairwise(own))
 
     def _ends(self, text: str) -> Iterator[int]:
         """Yield where each entry ends."""
@@ -67,8 +66,8 @@ class LongestEntries:
 
 
 def rwkv_tokenizer(vocabulary: Mapping[bytes, int], end_token: str) -> tokenizers.Tokenizer:
-    """Return the tokenizer of a vocabulary, which has all single bytes. The end token is special, has id 0, and
-    must not be an entry.
+    """Return the tokenizer of a vocabulary, which has all single bytes. The end token is special, has id 0,
+    and must not be an entry.
     """
     entries = {byte_level_entry(entry): token_id for entry, token_id in vocabulary.items()}
     as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -81,7 +80,7 @@ def rwkv_tokenizer(vocabulary: Mapping[bytes, int], end_token: str) -> tokenizer
 
 
 def read_rwkv_vocabulary(path: Path) -> dict[bytes, int]:
-    """Return the ids of a vocabulary's entries. Raises CheckpointError, which names the line that is wrong."""
+    """Return the ids of a vocabulary's entries. Raises CheckpointError, which names a line that is wrong."""
     vocabulary: dict[bytes, int] = {}
     try:
         with path.open(encoding="utf-8") as file:
