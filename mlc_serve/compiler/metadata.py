@@ -74,25 +74,23 @@ def describe_encoder(
 def _sequence_state(architecture: Architecture, cache_bytes: int) -> dict[str, Any]:
     """What a sequence's state is, and its sizes."""
     attention, recurrence = architecture.attention, architecture.recurrence
-    if recurrence is not None:
-        return {
-            "kv_state_kind": "rnn_state",
-            "rnn_state": {
-                "num_hidden_layers": recurrence.num_layers,
-                "bytes_per_sequence": recurrence.bytes_per_sequence,
-            },
-        }
-    return {
-        "kv_state_kind": "kv_cache",
-        "kv_cache": {
-            "num_hidden_layers": attention.num_layers,
-            "num_attention_heads": attention.num_q_heads,
-            "num_key_value_heads": attention.num_kv_heads,
-            "head_dim": attention.head_dim,
-            "dtype_bytes": cache_bytes,
-            "page_size": PAGE_SIZE,
-        },
+    keys_and_values = {
+        "num_hidden_layers": attention.num_layers,
+        "num_attention_heads": attention.num_q_heads,
+        "num_key_value_heads": attention.num_kv_heads,
+        "head_dim": attention.head_dim,
+        "dtype_bytes": cache_bytes,
+        "page_size": PAGE_SIZE,
     }
+    if recurrence is None:
+        return {"kv_state_kind": "kv_cache", "kv_cache": keys_and_values}
+    states = {
+        "num_hidden_layers": recurrence.num_layers,
+        "bytes_per_sequence": recurrence.bytes_per_sequence,
+    }
+    if not attention.layers:
+        return {"kv_state_kind": "rnn_state", "rnn_state": states}
+    return {"kv_state_kind": "hybrid", "kv_cache": keys_and_values, "rnn_state": states}
 
 
 def _parameter(name: str, param: nn.Parameter) -> dict[str, Any]:

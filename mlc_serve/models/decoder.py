@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.attention import Attention, AttentionShape
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.ends import Embedding, Head
 from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.parts.norm import Norm
+from mlc_serve.models.parts.recurrent import RecurrentShape
+from mlc_serve.models.parts.short_conv import ShortConv
 from mlc_serve.models.weight_names import WeightNames
 
 if TYPE_CHECKING:
     from mlc_serve.models.layers import Layers
     from mlc_serve.models.modules.decoder import DecoderModule
+    from mlc_serve.models.modules.hybrid import HybridModule
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,19 @@ class Decoder:
     @property
     def attention(self) -> AttentionShape:
         """See Architecture."""
-        return self.blocks[0].attention.shape
+        return next(block.attention.shape for block in self.blocks if isinstance(block.attention, Attention))
 
     @property
-    def recurrence(self) -> None:
-        """No layer keeps a recurrent state."""
-        return
+    def recurrence(self) -> RecurrentShape | None:
+        """See Architecture."""
+        states = [block.attention.state for block in self.blocks if isinstance(block.attention, ShortConv)]
+        return RecurrentShape(len(states), (states[0],)) if states else None
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The number of each layer among those that have a state of the same kind."""
+        kinds = [type(block.attention) for block in self.blocks]
+        return tuple(kinds[:layer].count(kind) for layer, kind in enumerate(kinds))
 
     @property
     def workspace_width(self) -> int:
@@ -63,8 +73,11 @@ class Decoder:
             if self.head.bias:
                 yield "lm_head.bias", (self.vocab_size,)
 
-    def build(self, layers: Layers) -> DecoderModule:
+    def build(self, layers: Layers) -> DecoderModule | HybridModule:
         """See Architecture."""
         from mlc_serve.models.modules.decoder import DecoderModule  # noqa: PLC0415 - needs TVM's compiler
+        from mlc_serve.models.modules.hybrid import HybridModule  # noqa: PLC0415 - needs TVM's compiler
 
-        return DecoderModule(self, layers)
+        if self.recurrence is None:
+            return DecoderModule(self, layers)
+        return HybridModule(self, self.recurrence, layers)

@@ -63,5 +63,12 @@ class RecurrentLayers(Protocol):
     def add_gated(self, residual: nn.Tensor, x: nn.Tensor, gate: nn.Tensor) -> nn.Tensor:
         """Residual + sigmoid(gate) * X."""
 
+    def short_conv(
+        self, x: nn.Tensor, weight: nn.Parameter, bias: nn.Parameter | None, state: nn.Tensor
+    ) -> tuple[nn.Tensor, nn.Tensor]:
+        """The gated convolution of LFM2: three parts of each row `(1, n, 3 * width)`, weight
+        `(width, 1, taps)` -> `(1, n, width)`, and the new state `(b, taps - 1, width)`.
+        """
+
     def new_state(self, shape: RecurrentShape, max_batch_size: tirx.Var, max_history: tirx.Var) -> RNNState:
         """An empty state, with room for the last `max_history` states of each sequence."""

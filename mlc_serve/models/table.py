@@ -19,6 +19,7 @@ from mlc_serve.models.families.gemma3 import read_gemma3_text
 from mlc_serve.models.families.gpt2 import read_gpt2
 from mlc_serve.models.families.gpt_neox import read_gpt_neox
 from mlc_serve.models.families.granite import read_granite
+from mlc_serve.models.families.lfm2 import read_lfm2
 from mlc_serve.models.families.llama import read_llama
 from mlc_serve.models.families.ministral3 import read_ministral3
 from mlc_serve.models.families.mistral import read_mistral
@@ -43,6 +44,7 @@ FAMILIES: dict[str, ReadArchitecture] = {
     "gpt2": read_gpt2,
     "gpt_neox": read_gpt_neox,
     "granite": read_granite,
+    "lfm2": read_lfm2,
     "llama": read_llama,
     "ministral3": read_ministral3,
     "mistral": read_mistral,

@@ -123,8 +123,13 @@ class Library:
 
     @property
     def is_recurrent(self) -> bool:
-        """Whether sequences have a recurrent state instead of keys and values."""
-        return self.metadata.get("kv_state_kind") == "rnn_state"
+        """Whether layers keep a recurrent state of each sequence."""
+        return self.metadata.get("kv_state_kind") in ("rnn_state", "hybrid")
+
+    @property
+    def attends(self) -> bool:
+        """Whether layers keep keys and values."""
+        return self.metadata.get("kv_state_kind") != "rnn_state"
 
     @cached_property
     def info(self) -> ModelInfo:
@@ -136,7 +141,7 @@ class Library:
             max_batch_size=self.metadata["max_batch_size"],
             vocab_size=self.metadata.get("vocab_size") or self.metadata["active_vocab_size"],
             param_bytes=self.param_bytes,
-            kv_bytes_per_token=0 if self.is_recurrent else _kv_bytes(self.metadata["kv_cache"]),
+            kv_bytes_per_token=_kv_bytes(self.metadata["kv_cache"]) if self.attends else 0,
             workspace_bytes_per_token=-(-max(self.metadata["memory_usage"].values(), default=0) // chunk),
             page_size=self.metadata.get("kv_cache", {}).get("page_size", _MLC_PAGE_SIZE),
             state_bytes_per_sequence=self._state_bytes if self.is_recurrent else 0,
@@ -147,8 +152,7 @@ class Library:
         state = self.metadata.get("rnn_state", {})
         if "bytes_per_sequence" not in state:
             raise CheckpointError(
-                "the library keeps a recurrent state (kv_state_kind is rnn_state), but does not say how many "
-                "bytes it takes; leave out --model-lib, and the model is compiled here"
+                "the library keeps a recurrent state, as its kv_state_kind says, but not how many bytes it takes; leave out --model-lib, and the model is compiled here"
             )
         return int(state["bytes_per_sequence"])
 

@@ -14,8 +14,10 @@ import tvm
 
 from mlc_serve.engine.backend import SequenceStep
 from mlc_serve.engine.limits import EngineLimits
+from mlc_serve.runtime.hybrid_state import HybridState
 from mlc_serve.runtime.ids import IdBuffer
 from mlc_serve.runtime.library import Library
+from mlc_serve.runtime.paged_kv import PagedKV
 from mlc_serve.runtime.recurrent_state import RecurrentState
 
 Logits = npt.NDArray[np.float32]
@@ -42,7 +44,8 @@ class RecurrentPasses:
     """
 
     def __init__(self, library: Library, params: Any, limits: EngineLimits) -> None:
-        self.state = RecurrentState(library, limits)
+        recurrent = RecurrentState(library, limits)
+        self.state = HybridState(PagedKV(library, limits), recurrent) if library.attends else recurrent
         self._params = params
         self._ids = IdBuffer(limits.prefill_chunk_size, library.device)
         self._positions = IdBuffer(limits.prefill_chunk_size, library.device)
@@ -77,7 +80,7 @@ class RecurrentPasses:
     def _turn(self, turn: int, parts: list[_Part]) -> _Piece:
         def run(embeddings: Any) -> Any:
             batch = embeddings._create_view((len(parts), 1, embeddings.shape[1]))
-            return self._decode(batch, self.state.handle, self._params)
+            return self._decode(batch, *self.state.handles, self._params)
 
         seq_ids = [part.seq_id for part in parts]
         logits = self._run([part.token_ids[turn] for part in parts], seq_ids, run)
@@ -89,7 +92,7 @@ class RecurrentPasses:
 
         def run(embeddings: Any) -> Any:
             batch = embeddings._create_view((1, *embeddings.shape))
-            return self._prefill(batch, self._positions.tensor(positions), self.state.handle, self._params)
+            return self._prefill(batch, self._positions.tensor(positions), *self.state.handles, self._params)
 
         return _Piece(rows, self._run(part.token_ids, [part.seq_id], run)[: len(rows)])
 

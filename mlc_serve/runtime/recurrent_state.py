@@ -32,6 +32,7 @@ class RecurrentState:
         self.longest_pop = limits.max_history_size
         sizes = (limits.max_num_sequence, limits.max_history_size + 1)
         self.handle = library.function("create_rnn_state")(*(tvm_ffi.Shape([size]) for size in sizes))
+        self.handles = (self.handle,)
         self._add = _builtin("add_sequence")
         self._remove = _builtin("remove_sequence")
         self._pop = _builtin("popn")

@@ -21,6 +21,24 @@ class Variant(NamedTuple):
 
 # Two of each family, which differ in as much as its configuration allows.
 VARIANTS = {
+    "lfm2": Variant(
+        "lfm2",
+        {
+            "layer_types": ["conv", "full_attention", "conv"],
+            "num_hidden_layers": 3,
+            "block_multiple_of": 32,
+        },
+    ),
+    "lfm2-biased": Variant(
+        "lfm2",
+        {
+            "layer_types": ["full_attention", "conv"],
+            "conv_bias": True,
+            "conv_L_cache": 5,
+            "block_auto_adjust_ff_dim": False,
+            "tie_word_embeddings": False,
+        },
+    ),
     "mistral": Variant("mistral", {"sliding_window": None}),
     "granite": Variant(
         "granite",

@@ -10,6 +10,7 @@ from tvm.relax.frontend import nn
 
 from mlc_serve.compiler.kernels.cpu.recurrent.gates import add_gated, gated_group_norm
 from mlc_serve.compiler.kernels.cpu.recurrent.low_rank import low_rank_product, low_rank_tanh
+from mlc_serve.compiler.kernels.cpu.recurrent.short_conv import short_conv
 from mlc_serve.compiler.kernels.cpu.recurrent.states import get_states, set_states
 from mlc_serve.compiler.kernels.cpu.recurrent.token_shift import dynamic_token_mix, last_rows, token_mix
 from mlc_serve.compiler.kernels.cpu.recurrent.wkv6 import wkv6
@@ -26,6 +27,7 @@ _dynamic_mix: Kernel = lru_cache(maxsize=None)(dynamic_token_mix)
 _last_rows: Kernel = lru_cache(maxsize=None)(last_rows)
 _product: Kernel = lru_cache(maxsize=None)(low_rank_product)
 _tanh_product: Kernel = lru_cache(maxsize=None)(low_rank_tanh)
+_short_conv: Kernel = lru_cache(maxsize=None)(short_conv)
 _wkv6: Kernel = lru_cache(maxsize=None)(wkv6)
 _group_norm: Kernel = lru_cache(maxsize=None)(gated_group_norm)
 _add_gated: Kernel = lru_cache(maxsize=None)(add_gated)
@@ -82,6 +84,16 @@ class CPURecurrentLayers:
 
     def add_gated(self, residual: nn.Tensor, x: nn.Tensor, gate: nn.Tensor) -> nn.Tensor:
         return _call(_add_gated(_width(x)), "add_gated", [residual, x, gate], x)
+
+    def short_conv(
+        self, x: nn.Tensor, weight: nn.Parameter, bias: nn.Parameter | None, state: nn.Tensor
+    ) -> tuple[nn.Tensor, nn.Tensor]:
+        width, _, taps = (int(extent) for extent in weight.shape)
+        kernel = _short_conv(width, taps, has_bias=bias is not None)
+        operands = [x, weight, weight if bias is None else bias, state]
+        like = [nn.Tensor.placeholder([1, x.shape[1], width], "float32"), _like(state)]
+        out, new = nn.op.tensor_ir_op(kernel, "short_conv", operands, like)
+        return out, new
 
     def new_state(self, shape: RecurrentShape, max_batch_size: tirx.Var, max_history: tirx.Var) -> RNNState:
         builder = relax.BlockBuilder.current()

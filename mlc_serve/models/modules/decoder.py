@@ -24,7 +24,10 @@ class _Trunk(nn.Module):
         if embedding.num_positions is not None:
             self.embed_positions = layers.table(embedding.num_positions, config.hidden_size)
         self.layers = nn.ModuleList(
-            [BlockModule(block, number, layers) for number, block in enumerate(config.blocks)]
+            [
+                BlockModule(block, place, layers)
+                for block, place in zip(config.blocks, config.places, strict=True)
+            ]
         )
         self.norm = layers.norm(config.norm)
 
@@ -59,7 +62,7 @@ class DecoderModule(nn.Module):
     ) -> tuple[nn.Tensor, PagedKVCache]:
         """`(1, s, h)`, and the rows `(b,)` whose logits are wanted -> `(1, b, v)`."""
         hidden = self.model(input_embeds, paged_kv_cache)
-        return self._logits(nn.op.take(hidden, logit_positions, axis=1)), paged_kv_cache
+        return self.logits(nn.op.take(hidden, logit_positions, axis=1)), paged_kv_cache
 
     def batch_decode(
         self, input_embeds: nn.Tensor, paged_kv_cache: PagedKVCache
@@ -67,13 +70,13 @@ class DecoderModule(nn.Module):
         """`(b, 1, h)`, one token of each sequence -> `(b, 1, v)`."""
         batch = input_embeds.shape[0]
         hidden = self.model(input_embeds.reshape(1, batch, self.config.hidden_size), paged_kv_cache)
-        return self._logits(hidden).reshape(batch, 1, self.config.vocab_size), paged_kv_cache
+        return self.logits(hidden).reshape(batch, 1, self.config.vocab_size), paged_kv_cache
 
     def batch_verify(
         self, input_embeds: nn.Tensor, paged_kv_cache: PagedKVCache
     ) -> tuple[nn.Tensor, PagedKVCache]:
         """`(1, s, h)` -> the logits of every row, `(1, s, v)`."""
-        return self._logits(self.model(input_embeds, paged_kv_cache)), paged_kv_cache
+        return self.logits(self.model(input_embeds, paged_kv_cache)), paged_kv_cache
 
     def batch_prefill_to_last_hidden_states(
         self, input_embeds: nn.Tensor, paged_kv_cache: PagedKVCache
@@ -95,7 +98,8 @@ class DecoderModule(nn.Module):
         )
         return self.make.kv_cache(self.config.attention, size)
 
-    def _logits(self, hidden: nn.Tensor) -> nn.Tensor:
+    def logits(self, hidden: nn.Tensor) -> nn.Tensor:
+        """Rows before the last norm, `(1, n, h)` -> `(1, n, v)`."""
         final, head = self.model.norm(hidden), self.config.head
         logits = self.model.embed_tokens.logits(final) if head.is_tied else self.lm_head(final)
         if logits.dtype != "float32":

@@ -10,6 +10,7 @@ from mlc_serve.models.parts.attention import Attention
 from mlc_serve.models.parts.mlp import MLP
 from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.parts.norm import Norm
+from mlc_serve.models.parts.short_conv import ShortConv
 
 # With x the input, N a norm, A attention and M the MLP:
 #   sequential      y = x + A(N(x)),         y + M(N(y))
@@ -22,9 +23,11 @@ Arrangement = Literal["sequential", "sandwich", "post", "parallel", "parallel_no
 
 @dataclass(frozen=True)
 class Block:
-    """A layer. What is added to a residual is first multiplied by `residual_scale`."""
+    """A layer, which attends or has something else in the place of attention. What is added to a residual is
+    first multiplied by `residual_scale`.
+    """
 
-    attention: Attention
+    attention: Attention | ShortConv
     mlp: MLP
     norm: Norm
     arrangement: Arrangement = "sequential"

@@ -1,0 +1,45 @@
+"""The module of a gated short convolution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm.relax.frontend import nn
+
+from mlc_serve.models.layers import Layers
+from mlc_serve.models.parts.short_conv import ShortConv
+
+
+class _Taps(nn.Module):
+    """The weights of a convolution."""
+
+    def __init__(self, part: ShortConv) -> None:
+        self.weight = nn.Parameter([part.width, 1, part.taps], "float32")
+        self.bias = nn.Parameter([part.width], "float32") if part.bias else None
+
+
+class ShortConvModule(nn.Module):
+    """See ShortConv. It is number `layer` of the recurrent layers, and its input rows have `hidden_size`
+    values.
+    """
+
+    def __init__(self, part: ShortConv, hidden_size: int, layer: int, layers: Layers) -> None:
+        self.layer, self.make = layer, layers.recurrent()
+        self.conv_in_proj = layers.linear(hidden_size, 3 * part.width, bias=part.bias)
+        self.conv = _Taps(part)
+        self.conv_out_proj = layers.linear(part.width, hidden_size, bias=part.bias)
+
+    def forward(self, x: Any, state: Any) -> nn.Tensor:
+        """What a norm returned -> `(1, n, hidden_size)`."""
+        return self.conv_out_proj(self._mixed(x, state))
+
+    def add_to(self, residual: nn.Tensor, x: Any, state: Any, scale: float) -> nn.Tensor:
+        """Residual + scale * self(x)."""
+        return self.conv_out_proj.add_to(residual, self._mixed(x, state), scale)
+
+    def _mixed(self, x: Any, state: Any) -> nn.Tensor:
+        before = state.get(self.layer, 0)
+        rows = self.conv_in_proj(x)
+        mixed, last = self.make.short_conv(rows, self.conv.weight, self.conv.bias, before)
+        state.set(self.layer, 0, last)
+        return mixed
