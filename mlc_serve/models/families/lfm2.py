@@ -1,5 +1,5 @@
-"""LFM2 (Liquid AI, 2025): most layers have a short convolution in the place of attention. Those that attend are
-like Qwen3's.
+"""LFM2 (Liquid AI, 2025): most layers have a short convolution in the place of attention. Those that attend
+are like Qwen3's.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def read_lfm2(config: Config) -> Decoder:
         context_window_size=read_context_window(config, rope),
         names=_NAMES,
         embedding=Embedding(),
-        blocks=tuple(Block(mixers[kind], mlp, norm) for kind in types),
+        blocks=tuple(Block(mixers[kind], MLP(_read_inner(config)), norm) for kind in types),
         norm=norm,
         head=Head(is_tied=tied),
     )
@@ -86,7 +86,8 @@ def _read_inner(config: Config) -> int:
 
 def _types(config: Config) -> list[str]:
     """What each layer does. At least one attends, and at least one convolves."""
-    count, types, attending = read_num_layers(config), config.get("layer_types"), config.get("full_attn_idxs")
+    count, types = read_num_layers(config), config.get("layer_types")
+    attending = config.get("full_attn_idxs")
     if types is None and isinstance(attending, list):
         types = [_ATTENDS if layer in attending else _CONVOLVES for layer in range(count)]
     if not isinstance(types, list) or len(types) != count or {*map(str, types)} != {_ATTENDS, _CONVOLVES}:

@@ -1,5 +1,5 @@
-"""The module of a Decoder of which some layers are recurrent. It is that of other decoders with a second state,
-for batches of sequences of the same length.
+"""The module of a Decoder of which some layers are recurrent. It is that of other decoders with a second
+state, for batches of sequences of the same length.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _Result = tuple[nn.Tensor, PagedKVCache, RNNState]
 
 
 class HybridModule(nn.Module):
-    """The functions of a compiled model. In shapes, s is the number of tokens, b that of sequences, h the hidden
-    size, and v the vocabulary's size. Logits are float32.
+    """The functions of a compiled model. In shapes, s is the number of tokens, b that of sequences, h the
+    hidden size, and v the vocabulary's size. Logits are float32.
     """
 
     def __init__(self, config: Decoder, recurrence: RecurrentShape, layers: Layers) -> None:
