@@ -12,7 +12,6 @@ from mlc_serve.models.parts.ends import Embedding, Head
 from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.parts.norm import Norm
 from mlc_serve.models.parts.recurrent import RecurrentShape
-from mlc_serve.models.parts.short_conv import ShortConv
 from mlc_serve.models.weight_names import WeightNames
 
 if TYPE_CHECKING:
@@ -46,8 +45,8 @@ class Decoder:
     @property
     def recurrence(self) -> RecurrentShape | None:
         """See Architecture."""
-        states = [block.attention.state for block in self.blocks if isinstance(block.attention, ShortConv)]
-        return RecurrentShape(len(states), (states[0],)) if states else None
+        parts = [block.attention for block in self.blocks if not isinstance(block.attention, Attention)]
+        return RecurrentShape(len(parts), parts[0].states) if parts else None
 
     @property
     def places(self) -> tuple[int, ...]:

@@ -11,6 +11,8 @@ from typing import NamedTuple, Protocol
 from tvm import tirx
 from tvm.relax.frontend import nn
 
+from mlc_serve.models.parts.gated_delta import DeltaHeads
+from mlc_serve.models.parts.norm import Norm
 from mlc_serve.models.parts.recurrent import RecurrentShape
 from mlc_serve.models.rnn_state import RNNState
 
@@ -55,20 +57,44 @@ class RecurrentLayers(Protocol):
     def wkv6(self, operands: WKV6Operands, state: nn.Tensor) -> tuple[nn.Tensor, nn.Tensor]:
         """The result of the recurrence `(1, n, width)`, and the new state."""
 
-    def gated_group_norm(self, num_heads: int, width: int, epsilon: float) -> nn.Module:
-        """A module that normalises each head by itself, with a `weight` and a `bias`, and multiplies it by
-        the SiLU of gates: two tensors `(1, n, width)` -> one.
+    def gated_norm(self, spec: Norm, num_heads: int, *, shared: bool = False) -> nn.Module:
+        """A module that normalises each head of rows `(1, n, width)` by itself, and multiplies it by the SiLU
+        of gates, which are the last `width` values of other rows. Its weight, and its bias if it has one, are
+        `(width,)`, or if heads have them `shared`, as long as a head.
         """
 
     def add_gated(self, residual: nn.Tensor, x: nn.Tensor, gate: nn.Tensor) -> nn.Tensor:
         """Residual + sigmoid(gate) * X."""
 
-    def short_conv(
-        self, x: nn.Tensor, weight: nn.Parameter, bias: nn.Parameter | None, state: nn.Tensor
+    def causal_conv(
+        self,
+        x: nn.Tensor,
+        weight: nn.Parameter,
+        bias: nn.Parameter | None,
+        state: nn.Tensor,
+        *,
+        is_gated: bool,
     ) -> tuple[nn.Tensor, nn.Tensor]:
-        """The gated convolution of LFM2: three parts of each row `(1, n, 3 * width)`, weight
-        `(width, 1, taps)` -> `(1, n, width)`, and the new state `(b, taps - 1, width)`.
+        """A convolution with a weight `(width, 1, taps)` -> `(1, n, width)`, and the new state
+        `(b, taps - 1, width)`. It takes the first values of rows, and SiLU is applied to its result; or if it
+        `is_gated`, rows have the parts B, C and V, it takes B * V, and its result is multiplied by C.
         """
+
+    def gated_delta(
+        self,
+        heads: DeltaHeads,
+        qkv: nn.Tensor,
+        ba: nn.Tensor,
+        log_decay: nn.Parameter,
+        bias: nn.Parameter,
+        state: nn.Tensor,
+    ) -> tuple[nn.Tensor, nn.Tensor]:
+        """The gated delta rule: `(1, n, heads.v_width)`, and the new state. `ba` `(1, n, 2 * num_v_heads)`
+        are the strengths of changes before their sigmoid, and what decays depend on.
+        """
+
+    def gated(self, x: nn.Tensor, gate: nn.Tensor) -> nn.Tensor:
+        """sigmoid(gate) * X, float32."""
 
     def new_state(self, shape: RecurrentShape, max_batch_size: tirx.Var, max_history: tirx.Var) -> RNNState:
         """An empty state, with room for the last `max_history` states of each sequence."""

@@ -29,6 +29,7 @@ from mlc_serve.models.families.phi import read_phi
 from mlc_serve.models.families.phi3 import read_phi3
 from mlc_serve.models.families.qwen2 import read_qwen2
 from mlc_serve.models.families.qwen3 import read_qwen3
+from mlc_serve.models.families.qwen3_5 import read_qwen3_5_text
 from mlc_serve.models.families.roberta import ROBERTA
 from mlc_serve.models.families.rwkv6 import read_rwkv6
 from mlc_serve.models.families.smollm3 import read_smollm3
@@ -54,6 +55,7 @@ FAMILIES: dict[str, ReadArchitecture] = {
     "phi3": read_phi3,
     "qwen2": read_qwen2,
     "qwen3": read_qwen3,
+    "qwen3_5_text": read_qwen3_5_text,
     "rwkv6": read_rwkv6,
     "smollm3": read_smollm3,
     "stablelm": read_stablelm,

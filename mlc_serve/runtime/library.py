@@ -152,7 +152,8 @@ class Library:
         state = self.metadata.get("rnn_state", {})
         if "bytes_per_sequence" not in state:
             raise CheckpointError(
-                "the library keeps a recurrent state, as its kv_state_kind says, but not how many bytes it takes; leave out --model-lib, and the model is compiled here"
+                "the library keeps a recurrent state, as its kv_state_kind says, but does not say how many "
+                "bytes it takes; leave out --model-lib, and the model is compiled here"
             )
         return int(state["bytes_per_sequence"])
 

@@ -67,6 +67,38 @@ VARIANTS = {
     "gpt_neox-sequential": Variant(
         "gpt_neox", {"num_key_value_heads": None, "use_parallel_residual": False, "rotary_pct": 0.5}
     ),
+    "qwen3_5_text": Variant(
+        "qwen3_5_text",
+        {
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+            "num_hidden_layers": 3,
+            "head_dim": 32,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 16,
+            "linear_value_head_dim": 32,
+        },
+    ),
+    "qwen3_5_text-tied": Variant(
+        "qwen3_5_text",
+        {
+            "layer_types": ["full_attention", "linear_attention"],
+            "head_dim": 16,
+            "linear_num_key_heads": 3,
+            "linear_num_value_heads": 3,
+            "linear_key_head_dim": 24,
+            "linear_value_head_dim": 16,
+            "linear_conv_kernel_dim": 3,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 5000.0,
+                "partial_rotary_factor": 0.5,
+                "mrope_section": [2, 1, 1],
+                "mrope_interleaved": True,
+            },
+            "tie_word_embeddings": True,
+        },
+    ),
     "nemotron": Variant("nemotron", {}),
 }
 

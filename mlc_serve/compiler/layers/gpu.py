@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from tvm import relax
 from tvm.relax.frontend import nn
@@ -12,6 +11,7 @@ from tvm.target import Target
 
 from mlc_serve.compiler.layers.gpu_head_norm import GPUHeadNorm
 from mlc_serve.compiler.layers.gpu_rope import rope_arguments
+from mlc_serve.errors import CheckpointError
 from mlc_serve.models.layers import CacheSize
 from mlc_serve.models.parts.activation import Activation
 from mlc_serve.models.parts.attention import AttentionShape
@@ -170,19 +170,3 @@ class GPULayers:
 
     def recurrent(self) -> NoReturn:
         raise CheckpointError("recurrent models are available only on the CPU")
-def _scaling(rope: Rope) -> dict[str, Any]:
-    """A scaling as TVM describes it: a number that positions are multiplied by, and a dictionary."""
-    match rope.scaling:
-        case None:
-            return {"rope_scale": 1.0, "rope_scaling": {}}
-        case LinearScaling(factor=factor):
-            return {"rope_scale": 1.0 / factor, "rope_scaling": {}}
-        case Llama3Scaling() as scaling:
-            return {"rope_scale": 1.0, "rope_scaling": {"rope_type": "llama3", **asdict(scaling)}}
-    raise CheckpointError("rope_scaling: the type 'yarn' is available only on the CPU")
-def _rope(shape: AttentionShape) -> Rope:
-    """The rotation, which TVM's cache takes to be that of all layers."""
-    (rope,) = {layer.rope for layer in shape.layers}
-    if rope is None:
-        raise CheckpointError("attention without rotary positions is not supported yet")
-    return rope

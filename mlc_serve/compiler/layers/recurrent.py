@@ -8,12 +8,15 @@ from functools import lru_cache
 from tvm import relax, tirx
 from tvm.relax.frontend import nn
 
-from mlc_serve.compiler.kernels.cpu.recurrent.gates import add_gated, gated_group_norm
+from mlc_serve.compiler.kernels.cpu.recurrent.causal_conv import Convolution, causal_conv
+from mlc_serve.compiler.kernels.cpu.recurrent.gated_delta import gated_delta
+from mlc_serve.compiler.kernels.cpu.recurrent.gates import GatedNorm, add_gated, gated, gated_norm
 from mlc_serve.compiler.kernels.cpu.recurrent.low_rank import low_rank_product, low_rank_tanh
-from mlc_serve.compiler.kernels.cpu.recurrent.short_conv import short_conv
 from mlc_serve.compiler.kernels.cpu.recurrent.states import get_states, set_states
 from mlc_serve.compiler.kernels.cpu.recurrent.token_shift import dynamic_token_mix, last_rows, token_mix
 from mlc_serve.compiler.kernels.cpu.recurrent.wkv6 import wkv6
+from mlc_serve.models.parts.gated_delta import DeltaHeads
+from mlc_serve.models.parts.norm import Norm
 from mlc_serve.models.parts.recurrent import RecurrentShape
 from mlc_serve.models.recurrent_layers import WKV6Operands
 from mlc_serve.models.rnn_state import RNNState
@@ -27,23 +30,27 @@ _dynamic_mix: Kernel = lru_cache(maxsize=None)(dynamic_token_mix)
 _last_rows: Kernel = lru_cache(maxsize=None)(last_rows)
 _product: Kernel = lru_cache(maxsize=None)(low_rank_product)
 _tanh_product: Kernel = lru_cache(maxsize=None)(low_rank_tanh)
-_short_conv: Kernel = lru_cache(maxsize=None)(short_conv)
+_causal_conv: Kernel = lru_cache(maxsize=None)(causal_conv)
 _wkv6: Kernel = lru_cache(maxsize=None)(wkv6)
-_group_norm: Kernel = lru_cache(maxsize=None)(gated_group_norm)
+_gated_norm: Kernel = lru_cache(maxsize=None)(gated_norm)
+_gated: Kernel = lru_cache(maxsize=None)(gated)
+_gated_delta: Kernel = lru_cache(maxsize=None)(gated_delta)
 _add_gated: Kernel = lru_cache(maxsize=None)(add_gated)
 
 
-class GatedGroupNorm(nn.Module):
-    """Layer normalization of each head, with a float32 weight and bias, times the SiLU of gates."""
+class HeadNorm(nn.Module):
+    """Implements RecurrentLayers.gated_norm, with a float32 weight and perhaps a bias."""
 
-    def __init__(self, num_heads: int, width: int, epsilon: float) -> None:
-        self.num_heads, self.width, self.epsilon = num_heads, width, epsilon
+    def __init__(self, spec: Norm, num_heads: int, *, shared: bool) -> None:
+        self.spec, self.num_heads, self.shared = spec, num_heads, shared
+        width = spec.width if shared else spec.width * num_heads
         self.weight = nn.Parameter([width], "float32")
-        self.bias = nn.Parameter([width], "float32")
+        self.bias = nn.Parameter([width], "float32") if spec.bias else None
 
     def forward(self, x: nn.Tensor, gates: nn.Tensor) -> nn.Tensor:
-        kernel = _group_norm(self.num_heads, self.width // self.num_heads, self.epsilon)
-        return _call(kernel, "gated_group_norm", [x, gates, self.weight, self.bias], x)
+        kernel = _gated_norm(GatedNorm(self.spec, self.num_heads, self.shared, _width(gates)))
+        operands = [x, gates, self.weight, self.weight if self.bias is None else self.bias]
+        return _call(kernel, "gated_norm", operands, x)
 
 
 class CPURecurrentLayers:
@@ -79,21 +86,44 @@ class CPURecurrentLayers:
         out, new = nn.op.tensor_ir_op(_wkv6(num_heads, head_dim), "wkv6", [*operands, state], like)
         return out, new
 
-    def gated_group_norm(self, num_heads: int, width: int, epsilon: float) -> GatedGroupNorm:
-        return GatedGroupNorm(num_heads, width, epsilon)
+    def gated_norm(self, spec: Norm, num_heads: int, *, shared: bool = False) -> HeadNorm:
+        return HeadNorm(spec, num_heads, shared=shared)
 
     def add_gated(self, residual: nn.Tensor, x: nn.Tensor, gate: nn.Tensor) -> nn.Tensor:
         return _call(_add_gated(_width(x)), "add_gated", [residual, x, gate], x)
 
-    def short_conv(
-        self, x: nn.Tensor, weight: nn.Parameter, bias: nn.Parameter | None, state: nn.Tensor
+    def causal_conv(
+        self,
+        x: nn.Tensor,
+        weight: nn.Parameter,
+        bias: nn.Parameter | None,
+        state: nn.Tensor,
+        *,
+        is_gated: bool,
     ) -> tuple[nn.Tensor, nn.Tensor]:
         width, _, taps = (int(extent) for extent in weight.shape)
-        kernel = _short_conv(width, taps, has_bias=bias is not None)
+        kernel = _causal_conv(Convolution(width, _width(x), taps, bias is not None, is_gated))
         operands = [x, weight, weight if bias is None else bias, state]
         like = [nn.Tensor.placeholder([1, x.shape[1], width], "float32"), _like(state)]
-        out, new = nn.op.tensor_ir_op(kernel, "short_conv", operands, like)
+        out, new = nn.op.tensor_ir_op(kernel, "causal_conv", operands, like)
         return out, new
+
+    def gated_delta(
+        self,
+        heads: DeltaHeads,
+        qkv: nn.Tensor,
+        ba: nn.Tensor,
+        log_decay: nn.Parameter,
+        bias: nn.Parameter,
+        state: nn.Tensor,
+    ) -> tuple[nn.Tensor, nn.Tensor]:
+        operands = [qkv, ba, log_decay, bias, state]
+        like = [nn.Tensor.placeholder([1, qkv.shape[1], heads.v_width], "float32"), _like(state)]
+        out, new = nn.op.tensor_ir_op(_gated_delta(heads), "gated_delta", operands, like)
+        return out, new
+
+    def gated(self, x: nn.Tensor, gate: nn.Tensor) -> nn.Tensor:
+        return _call(_gated(_width(x), str(x.dtype)), "gated", [x, gate], x)
 
     def new_state(self, shape: RecurrentShape, max_batch_size: tirx.Var, max_history: tirx.Var) -> RNNState:
         builder = relax.BlockBuilder.current()

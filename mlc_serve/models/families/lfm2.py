@@ -4,24 +4,20 @@ are like Qwen3's.
 
 from __future__ import annotations
 
-import reprlib
-
-from mlc_serve.errors import CheckpointError
 from mlc_serve.models.config_values import Config, flag, number, size
 from mlc_serve.models.decoder import Decoder
-from mlc_serve.models.decoder_config import read_attention, read_context_window, read_norm, read_num_layers
+from mlc_serve.models.decoder_config import read_attention, read_norm, read_num_layers
+from mlc_serve.models.hybrid_config import ATTENDS, check_types, read_hybrid, read_taps
 from mlc_serve.models.parts.attention import Attention, AttentionLayer
 from mlc_serve.models.parts.block import Block
-from mlc_serve.models.parts.ends import Embedding, Head
 from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.mlp import MLP
 from mlc_serve.models.parts.short_conv import ShortConv
-from mlc_serve.models.rope_config import read_rope
+from mlc_serve.models.rope_config import RopeStyle, read_rope
 from mlc_serve.models.weight_names import QKV, WeightNames, renamed
 
 _THETA = 1000000.0  # where the configuration does not say
-_ATTENDS, _CONVOLVES = "full_attention", "conv"
-_MOST_TAPS = 16
+_CONVOLVES = "conv"
 
 _NAMES = WeightNames(
     huggingface=(
@@ -43,35 +39,14 @@ _NAMES = WeightNames(
 
 def read_lfm2(config: Config) -> Decoder:
     """See FAMILIES."""
-    norm, mlp, types = (
-        read_norm(config, key="norm_eps", default=1e-5),
-        MLP(_read_inner(config)),
-        _types(config),
-    )
-    rope = read_rope({**config, "rope_theta": number(config, "rope_theta", 0, 1e12, _THETA)})
-    shape = read_attention(config, [AttentionLayer(rope)] * types.count(_ATTENDS))
+    norm, types = read_norm(config, key="norm_eps", default=1e-5), _types(config)
+    rope = read_rope(config, RopeStyle(theta=_THETA))
+    shape = read_attention(config, [AttentionLayer(rope)] * types.count(ATTENDS))
     attention = Attention(shape, head_norm=HeadNorm("rms", norm.epsilon))
-    conv = ShortConv(norm.width, _read_taps(config), flag(config, "conv_bias"))
-    mixers = {_ATTENDS: attention, _CONVOLVES: conv}
+    conv = ShortConv(norm.width, read_taps(config, "conv_L_cache", 3), flag(config, "conv_bias"))
+    mixers, mlp = {ATTENDS: attention, _CONVOLVES: conv}, MLP(_read_inner(config))
     tied = flag(config, "tie_embedding", default=flag(config, "tie_word_embeddings", default=True))
-    return Decoder(
-        vocab_size=size(config, "vocab_size"),
-        context_window_size=read_context_window(config, rope),
-        names=_NAMES,
-        embedding=Embedding(),
-        blocks=tuple(Block(mixers[kind], MLP(_read_inner(config)), norm) for kind in types),
-        norm=norm,
-        head=Head(is_tied=tied),
-    )
-
-
-def _read_taps(config: Config) -> int:
-    taps = size(config, "conv_L_cache", 3, up_to=_MOST_TAPS)
-    if taps < 2:
-        raise CheckpointError(
-            "conv_L_cache must be at least 2: a convolution over one token is not supported"
-        )
-    return taps
+    return read_hybrid(config, _NAMES, [Block(mixers[kind], mlp, norm) for kind in types], tied=tied)
 
 
 def _read_inner(config: Config) -> int:
@@ -85,14 +60,9 @@ def _read_inner(config: Config) -> int:
 
 
 def _types(config: Config) -> list[str]:
-    """What each layer does. At least one attends, and at least one convolves."""
+    """What each layer has."""
     count, types = read_num_layers(config), config.get("layer_types")
     attending = config.get("full_attn_idxs")
     if types is None and isinstance(attending, list):
-        types = [_ATTENDS if layer in attending else _CONVOLVES for layer in range(count)]
-    if not isinstance(types, list) or len(types) != count or {*map(str, types)} != {_ATTENDS, _CONVOLVES}:
-        raise CheckpointError(
-            f"layer_types must name {count} layers, of which some are {_ATTENDS!r} and the others "
-            f"{_CONVOLVES!r}, not {reprlib.repr(types)}"
-        )
-    return types
+        types = [ATTENDS if layer in attending else _CONVOLVES for layer in range(count)]
+    return check_types(types, count, _CONVOLVES)

@@ -8,10 +8,12 @@ from tvm.relax.frontend import nn
 
 from mlc_serve.models.layers import Layers
 from mlc_serve.models.modules.attention import AttentionModule
+from mlc_serve.models.modules.gated_delta import GatedDeltaModule
 from mlc_serve.models.modules.mlp import MLPModule
 from mlc_serve.models.modules.short_conv import ShortConvModule
 from mlc_serve.models.parts.attention import Attention
 from mlc_serve.models.parts.block import Block
+from mlc_serve.models.parts.gated_delta import GatedDelta
 from mlc_serve.models.parts.short_conv import ShortConv
 
 
@@ -59,8 +61,12 @@ class BlockModule(nn.Module):
 
 
 def _mixer(
-    part: Attention | ShortConv, hidden_size: int, place: int, layers: Layers
-) -> AttentionModule | ShortConvModule:
-    if isinstance(part, Attention):
-        return AttentionModule(part, hidden_size, place, layers)
-    return ShortConvModule(part, hidden_size, place, layers)
+    part: Attention | GatedDelta | ShortConv, hidden_size: int, place: int, layers: Layers
+) -> AttentionModule | GatedDeltaModule | ShortConvModule:
+    match part:
+        case Attention():
+            return AttentionModule(part, hidden_size, place, layers)
+        case GatedDelta():
+            return GatedDeltaModule(part, hidden_size, place, layers)
+        case ShortConv():
+            return ShortConvModule(part, hidden_size, place, layers)

@@ -9,6 +9,7 @@ from tvm.relax.frontend import nn
 
 from mlc_serve.models.families.rwkv6 import MIXED, RWKV6
 from mlc_serve.models.layers import Layers
+from mlc_serve.models.parts.norm import Norm
 from mlc_serve.models.recurrent_layers import WKV6Operands
 from mlc_serve.models.rnn_state import RNNState
 
@@ -37,7 +38,8 @@ class _TimeMix(nn.Module):
         self.value = layers.linear(hidden, hidden)
         self.gate = layers.linear(hidden, hidden)
         self.output = layers.linear(hidden, hidden)
-        self.ln_x = make.gated_group_norm(config.num_heads, hidden, config.group_norm_epsilon)
+        group_norm = Norm("layer", config.head_size, config.group_norm_epsilon, bias=True)
+        self.ln_x = make.gated_norm(group_norm, config.num_heads)
 
     def forward(
         self, residual: nn.Tensor, x: nn.Tensor, last: nn.Tensor, state: nn.Tensor

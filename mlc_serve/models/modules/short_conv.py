@@ -10,12 +10,12 @@ from mlc_serve.models.layers import Layers
 from mlc_serve.models.parts.short_conv import ShortConv
 
 
-class _Taps(nn.Module):
-    """The weights of a convolution."""
+class Taps(nn.Module):
+    """The weights of a convolution of `width` values over `taps` tokens."""
 
-    def __init__(self, part: ShortConv) -> None:
-        self.weight = nn.Parameter([part.width, 1, part.taps], "float32")
-        self.bias = nn.Parameter([part.width], "float32") if part.bias else None
+    def __init__(self, width: int, taps: int, *, bias: bool = False) -> None:
+        self.weight = nn.Parameter([width, 1, taps], "float32")
+        self.bias = nn.Parameter([width], "float32") if bias else None
 
 
 class ShortConvModule(nn.Module):
@@ -26,7 +26,7 @@ class ShortConvModule(nn.Module):
     def __init__(self, part: ShortConv, hidden_size: int, layer: int, layers: Layers) -> None:
         self.layer, self.make = layer, layers.recurrent()
         self.conv_in_proj = layers.linear(hidden_size, 3 * part.width, bias=part.bias)
-        self.conv = _Taps(part)
+        self.conv = Taps(part.width, part.taps, bias=part.bias)
         self.conv_out_proj = layers.linear(part.width, hidden_size, bias=part.bias)
 
     def forward(self, x: Any, state: Any) -> nn.Tensor:
@@ -40,6 +40,6 @@ class ShortConvModule(nn.Module):
     def _mixed(self, x: Any, state: Any) -> nn.Tensor:
         before = state.get(self.layer, 0)
         rows = self.conv_in_proj(x)
-        mixed, last = self.make.short_conv(rows, self.conv.weight, self.conv.bias, before)
+        mixed, last = self.make.causal_conv(rows, self.conv.weight, self.conv.bias, before, is_gated=True)
         state.set(self.layer, 0, last)
         return mixed

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mlc_serve.models.parts.attention import Attention
+from mlc_serve.models.parts.gated_delta import GatedDelta
 from mlc_serve.models.parts.mlp import MLP
 from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.parts.norm import Norm
@@ -27,7 +28,7 @@ class Block:
     first multiplied by `residual_scale`.
     """
 
-    attention: Attention | ShortConv
+    attention: Attention | GatedDelta | ShortConv
     mlp: MLP
     norm: Norm
     arrangement: Arrangement = "sequential"

@@ -19,9 +19,9 @@ class ShortConv:
     bias: bool = False
 
     @property
-    def state(self) -> tuple[int, int]:
-        """The shape of a sequence's state: one row for each tap but the last."""
-        return (self.taps - 1, self.width)
+    def states(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of a sequence's states: one row for each tap but the last."""
+        return ((self.taps - 1, self.width),)
 
     @property
     def workspace_width(self) -> int:
