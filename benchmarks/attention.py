@@ -1,6 +1,6 @@
 """The attention kernels of the CPU alone: GB/s of keys and values in decode, GFLOP/s in prefill.
 
-python -m benchmarks.attention [--dtype float16] [--heads 9,3,64] [--only decode]
+python -m benchmarks.attention [--dtype float16] [--heads 9,3,64] [--window 1024] [--only decode]
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import tvm
 
+from mlc_serve.compiler.kernels.cpu.attention.append import append_tokens
 from mlc_serve.compiler.kernels.cpu.attention.decode import decode_attention
 from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
-from mlc_serve.compiler.kernels.cpu.attention.merge import merge_attention
-from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE, append_pages
-from mlc_serve.compiler.kernels.cpu.attention.prefill import paged_prefill_attention, ragged_prefill_attention
-from mlc_serve.compiler.kernels.cpu.attention.rotary import split_rotary
+from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE, pages_shape
+from mlc_serve.compiler.kernels.cpu.attention.prefill import prefill_attention
+from mlc_serve.compiler.kernels.cpu.attention.scores import MASKED, Scores
 from mlc_serve.compiler.kernels.cpu.instructions import float_unit_for
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.pipeline import lowering_options
@@ -29,8 +29,8 @@ from mlc_serve.models.rope import Rope
 from mlc_serve.runtime.threads import use_every_core
 
 DECODES = [(1, 128), (1, 1024), (1, 8192), (8, 512), (32, 128), (32, 512), (32, 1024)]
-PREFILLS = [(1, 128), (1, 512), (1, 2048), (4, 128), (32, 1)]
-RESUMED = [(1, 128, 512), (1, 512, 2048), (32, 1, 512)]
+PREFILLS = [(1, 128, 0), (1, 512, 0), (1, 2048, 0), (4, 128, 0), (1, 128, 512), (1, 512, 2048), (32, 1, 512)]
+APPENDED = (1, 32, 512)
 # More than a processor's cache, so that layers are read from memory in turn, as in a model.
 CACHE_BYTES = 256 << 20
 SECONDS = 0.3
@@ -43,12 +43,13 @@ def main() -> None:
     )
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float16")
     parser.add_argument("--heads", default="9,3,64", help="query heads, KV heads, dimensions of a head")
-    parser.add_argument("--only", choices=("decode", "prefill", "resumed", "rest"), default=None)
+    parser.add_argument("--window", type=int, default=None, help="keys that a token sees")
+    parser.add_argument("--only", choices=("decode", "prefill", "append"), default=None)
     options = parser.parse_args()
     use_every_core()
     num_q_heads, num_kv_heads, head_dim = (int(part) for part in options.heads.split(","))
-    kernels = Kernels(num_q_heads, num_kv_heads, head_dim, options.dtype)
-    measured = {"decode": decodes, "prefill": prefills, "resumed": resumed_prefills, "rest": others}
+    kernels = Kernels(Heads(num_q_heads, num_kv_heads, head_dim), options.window, options.dtype)
+    measured = {"decode": decodes, "prefill": prefills, "append": appends}
     for name, measure in measured.items():
         if options.only in (None, name):
             measure(kernels)
@@ -58,27 +59,26 @@ def main() -> None:
 class Kernels:
     """The kernels for a shape, each compiled for this machine when it is first used."""
 
-    num_q_heads: int
-    num_kv_heads: int
-    head_dim: int
+    heads: Heads
+    window: int | None
     dtype: str
-
-    @property
-    def heads(self) -> Heads:
-        """The heads that attention kernels are built for."""
-        return Heads(self.num_q_heads, self.num_kv_heads, self.head_dim)
 
     @cached_property
     def decode(self) -> Any:
-        return compiled(decode_attention(self.heads, self.dtype, self.unit))
+        return compiled(decode_attention(self.heads, self.scores, self.window, self.dtype, self.unit))
 
     @cached_property
-    def ragged_prefill(self) -> Any:
-        return compiled(ragged_prefill_attention(self.heads, self.dtype, self.unit))
+    def prefill(self) -> Any:
+        return compiled(prefill_attention(self.heads, self.scores, self.window, self.dtype, self.unit))
 
     @cached_property
-    def paged_prefill(self) -> Any:
-        return compiled(paged_prefill_attention(self.heads, self.dtype, self.unit))
+    def append(self) -> Any:
+        return compiled(append_tokens(self.heads, Rope(1e5), self.dtype))
+
+    @property
+    def scores(self) -> Scores:
+        """The usual scores."""
+        return Scores(self.heads.dim**-0.5)
 
     @property
     def unit(self) -> FloatUnit:
@@ -88,17 +88,30 @@ class Kernels:
     @property
     def key_bytes(self) -> int:
         """Bytes of the keys and values of one position."""
-        return 2 * self.num_kv_heads * self.head_dim * np.dtype(self.dtype).itemsize
+        return 2 * self.heads.num_kv * self.heads.dim * np.dtype(self.dtype).itemsize
 
     def random(self, *shape: int) -> Any:
         """A tensor of the kernels' type, N(0, 1)."""
         values = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
         return tensor(values.astype(self.dtype))
 
-    def results(self, num_rows: int) -> tuple[Any, Any]:
-        """Buffers for the output of attention and its log2 weights."""
-        output = tensor(np.zeros((num_rows, self.num_q_heads, self.head_dim), self.dtype))
-        return output, tensor(np.zeros((num_rows, self.num_q_heads), np.float32))
+    def queries(self, num_rows: int) -> Any:
+        """Random queries."""
+        return self.random(num_rows, self.heads.num_q, self.heads.dim)
+
+    def results(self, num_rows: int) -> Any:
+        """A buffer for the output of attention."""
+        return tensor(np.zeros((1, num_rows, self.heads.num_q * self.heads.dim), self.dtype))
+
+    @cached_property
+    def sinks(self) -> Any:
+        """No head has a sink."""
+        return tensor(np.full(self.heads.num_q, MASKED, np.float32))
+
+    def products(self, num_rows: int, num_keys: int) -> int:
+        """The pairs of a query's row and a key that the row sees, if the rows are the last of the keys."""
+        window = self.window or num_keys
+        return sum(min(key + 1, window) for key in range(num_keys - num_rows, num_keys))
 
 
 class Pages:
@@ -108,12 +121,12 @@ class Pages:
         count = -(-length // PAGE_SIZE)
         total = batch * count
         num_layers = max(1, min(64, CACHE_BYTES // (total * PAGE_SIZE * kernels.key_bytes)))
-        shape = (total, 2, kernels.num_kv_heads, PAGE_SIZE, kernels.head_dim)
+        shape = pages_shape(total, kernels.heads.num_kv, kernels.heads.dim)
         self.layers = [kernels.random(*shape) for _ in range(num_layers)]
         self.table = (
             tensor(np.arange(batch + 1, dtype=np.int32) * count),
             tensor(np.random.default_rng(0).permutation(total).astype(np.int32)),
-            tensor(np.full(batch, (length - 1) % PAGE_SIZE + 1, np.int32)),
+            tensor(np.full(batch, length, np.int32)),
         )
 
 
@@ -149,81 +162,49 @@ def report(name: str, duration: float, rate: float, unit: str) -> None:
 
 
 def decodes(kernels: Kernels) -> None:
-    """Measure decoding: one new token for each sequence."""
+    """Measure decoding: one new token for each sequence. Only keys in the window are counted."""
     for batch, length in DECODES:
         pages = Pages(kernels, batch, length)
-        q, unused = kernels.random(batch, *kernels.heads[:3:2]), tensor(np.zeros(batch, np.int32))
-        out = kernels.results(batch)
-        numbers = (0, 1.0, 1e4, kernels.head_dim**-0.5)
+        head, tail = kernels.queries(batch), (*pages.table, kernels.sinks, kernels.results(batch))
 
-        def call(layer: Any, *arguments: Any) -> Callable[[], object]:
-            q, table, unused, out, numbers = arguments
-            return lambda: kernels.decode(q, layer, *table, unused, unused, *out, *numbers)
+        def call(layer: Any, head: Any, tail: Any) -> Callable[[], object]:
+            return lambda: kernels.decode(head, layer, *tail)
 
-        duration = seconds([call(layer, q, pages.table, unused, out, numbers) for layer in pages.layers])
-        moved = batch * length * kernels.key_bytes
+        duration = seconds([call(layer, head, tail) for layer in pages.layers])
+        moved = batch * kernels.products(1, length) * kernels.key_bytes
         report(f"decode, batch {batch}, context {length}", duration, moved / duration, "GB/s")
 
 
 def prefills(kernels: Kernels) -> None:
-    """Measure new tokens that attend to each other. Only products that the causal mask leaves are counted."""
-    for batch, length in PREFILLS:
-        rows = batch * length
-        q, k, v = (
-            kernels.random(rows, heads, kernels.head_dim)
-            for heads in (kernels.num_q_heads, kernels.num_kv_heads, kernels.num_kv_heads)
-        )
+    """Measure new tokens after those that their sequences already hold. Only products that the causal mask
+    and the window leave are counted.
+    """
+    for batch, length, held in PREFILLS:
+        pages = Pages(kernels, batch, held + length)
         first = tensor(np.arange(batch + 1, dtype=np.int32) * length)
-        positions, starts = tensor(np.zeros(rows, np.int32)), tensor(np.zeros(batch, np.int32))
-        numbers = (1, 0, 1.0, 1e4, kernels.head_dim**-0.5)
-        arguments = (q, first, k, v, first, positions, starts, *kernels.results(rows), *numbers)
-        duration = seconds([lambda arguments=arguments: kernels.ragged_prefill(*arguments)])  # type: ignore[misc]
-        operations = 4 * kernels.head_dim * kernels.num_q_heads * batch * length * (length + 1) / 2
-        report(f"prefill, batch {batch}, {length} tokens", duration, operations / duration, "GFLOP/s")
-
-
-def resumed_prefills(kernels: Kernels) -> None:
-    """Measure new tokens that attend to what their sequences already hold."""
-    for batch, length, held in RESUMED:
-        rows = batch * length
-        pages = Pages(kernels, batch, held)
-        q = kernels.random(rows, *kernels.heads[:3:2])
-        first = tensor(np.arange(batch + 1, dtype=np.int32) * length)
-        positions, starts = tensor(np.zeros(rows, np.int32)), tensor(np.zeros(batch, np.int32))
-        numbers = (0, 0, 1.0, 1e4, kernels.head_dim**-0.5)
-        out = kernels.results(rows)
-        head, tail = (q, first), (*pages.table, starts, positions, *out, *numbers)
+        rows = (tensor(np.array([batch], np.int32)), first)
+        head = kernels.queries(batch * length)
+        tail = (*rows, *pages.table, kernels.sinks, kernels.results(batch * length))
 
         def call(layer: Any, head: Any, tail: Any) -> Callable[[], object]:
-            return lambda: kernels.paged_prefill(*head, layer, *tail)
+            return lambda: kernels.prefill(head, layer, *tail)
 
         duration = seconds([call(layer, head, tail) for layer in pages.layers])
-        operations = 4 * kernels.head_dim * kernels.num_q_heads * batch * length * held
-        name = f"resumed prefill, batch {batch}, {length} after {held}"
+        products = batch * kernels.products(length, held + length)
+        operations = 4 * kernels.heads.dim * kernels.heads.num_q * products
+        name = f"prefill, batch {batch}, {length} after {held}"
         report(name, duration, operations / duration, "GFLOP/s")
 
 
-def others(kernels: Kernels) -> None:
-    """Measure the kernels around attention: rotation, appending to pages, merging."""
-    (num_q, num_kv, head_dim), dtype = kernels.heads, kernels.dtype
-    rotary = compiled(split_rotary(num_q, num_kv, head_dim, Rope(1e5), dtype))
-    append = compiled(append_pages(num_kv, head_dim, dtype))
-    merge = compiled(merge_attention(num_q, head_dim, dtype))
-    for rows in (1, 32, 512):
-        qkv, positions = (
-            kernels.random(rows, num_q + 2 * num_kv, head_dim),
-            tensor(np.arange(rows, dtype=np.int32)),
-        )
-        q, k, v = (kernels.random(rows, heads, head_dim) for heads in (num_q, num_kv, num_kv))
-        pages = Pages(kernels, 1, 512).layers[0]
-        moved = rows * (num_q + 2 * num_kv) * head_dim * np.dtype(dtype).itemsize * 2
-        duration = seconds([lambda a=(qkv, positions, q, k, v, 1): rotary(*a)])  # type: ignore[misc]
-        report(f"rotary, {rows} tokens", duration, moved / duration, "GB/s")
-        duration = seconds([lambda a=(pages, k, v, positions): append(*a)])  # type: ignore[misc]
-        report(f"append, {rows} tokens", duration, 2 * rows * kernels.key_bytes / duration, "GB/s")
-        results = (*kernels.results(rows), *kernels.results(rows))
-        duration = seconds([lambda a=results: merge(*a)])  # type: ignore[misc]
-        report(f"merge, {rows} tokens", duration, 3 * q.numpy().nbytes / duration, "GB/s")
+def appends(kernels: Kernels) -> None:
+    """Measure the rotation of new queries and keys, and the writing of keys and values to their pages."""
+    heads = kernels.heads
+    for rows in APPENDED:
+        qkv = kernels.random(1, rows, heads.num_q + 2 * heads.num_kv, heads.dim)
+        positions = tensor(np.arange(rows, dtype=np.int32))
+        arguments = (qkv, positions, positions, Pages(kernels, 1, 512).layers[0], kernels.queries(rows))
+        duration = seconds([lambda arguments=arguments: kernels.append(*arguments)])  # type: ignore[misc]
+        report(f"append, {rows} tokens", duration, 2 * qkv.numpy().nbytes / duration, "GB/s")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def write_tokenizer(path: Path, shape: Shape) -> list[int]:
     tokenizer = _tokenizer(shape)
     tokenizer.save(str(path / "tokenizer.json"))
     _write_json(path / "tokenizer_config.json", _tokenizer_config())
-    return [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS]
+    return [tokenizer.get_vocab()[token] for token in SPECIAL_TOKENS]
 
 
 def tensor_shapes(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -9,7 +9,10 @@ from typing import Any
 
 from mlc_serve.checkpoint.fingerprint import fingerprint_of
 from mlc_serve.checkpoint.generation_values import Recommendations
+from mlc_serve.checkpoint.packed.table import KEY, read_packings
+from mlc_serve.checkpoint.packed.unpacked_tensors import UnpackedTensors
 from mlc_serve.checkpoint.safetensors_weights import SafetensorsWeights
+from mlc_serve.checkpoint.stored_tensors import StoredTensors
 from mlc_serve.checkpoint.template_files import read_chat_template, read_listed_ids, read_special_tokens
 from mlc_serve.errors import CheckpointError
 from mlc_serve.loaded_model import GenerationDefaults
@@ -23,8 +26,8 @@ _HEAD = "lm_head.weight"
 
 
 class HuggingFaceCheckpoint:
-    """See Checkpoint. Tensors are the model's own, and have the names that transformers uses. Packed tensors
-    (GPTQ, AWQ) are refused.
+    """See Checkpoint. Tensors are the model's own, and have the names that transformers uses. Those that
+    another program has packed (GPTQ, AWQ and others) are unpacked when they are read.
     """
 
     form: Form = "huggingface"
@@ -36,7 +39,12 @@ class HuggingFaceCheckpoint:
         self.config_file = directory / CONFIG_NAME
         self.config = read_json_object(self.config_file)
         self.model_type = self._model_type()
-        self.tensors = SafetensorsWeights(directory)
+        # The model is the same, however its weights are packed.
+        packings = read_packings(self.config_file, self.config.pop(KEY, None))
+        self._files = SafetensorsWeights(directory)
+        self.tensors: StoredTensors = (
+            UnpackedTensors(self._files, packings, directory) if packings else self._files
+        )
         # Like transformers, use a head that is there, whatever the configuration says.
         if _HEAD in self.tensors.names:
             self.config["tie_word_embeddings"] = False
@@ -48,8 +56,8 @@ class HuggingFaceCheckpoint:
 
     def fingerprint(self) -> str:
         """See Checkpoint."""
-        index = [self.tensors.index] if self.tensors.index else []
-        return fingerprint_of([self.config_file, *index], self.tensors.files)
+        index = [self._files.index] if self._files.index else []
+        return fingerprint_of([self.config_file, *index], self._files.files)
 
     def generation_defaults(self) -> GenerationDefaults:
         """The values of generation_config.json. The end tokens are its own, or else those of config.json, and
@@ -70,10 +78,6 @@ class HuggingFaceCheckpoint:
         model_type = self.config.get("model_type")
         if not isinstance(model_type, str):
             raise CheckpointError(f"{self.config_file}: there is no model_type")
-        if self.config.get("quantization_config") is not None:
-            raise CheckpointError(
-                f"{self.directory}: its weights are already quantized, in a form that is not supported"
-            )
         return model_type
 
     def _end_ids(self, file: Path, declared: Mapping[str, Any]) -> frozenset[int]:

@@ -1,4 +1,6 @@
-"""Reads a checkpoint's weight as integers and scales: MLC's own, or those that are made here."""
+"""Reads a checkpoint's weight as integers and scales: MLC's own, those that another program has packed, or
+those that are made here.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from mlc_serve.checkpoint.sources import Shape, Sources
 from mlc_serve.models.weight_names import Part
 from mlc_serve.quantization.groups import Quantized, quantize, unpack_words
+from mlc_serve.quantization.packed import repacked
 from mlc_serve.quantization.scheme import GroupFormat
 
 
@@ -37,10 +40,11 @@ def _made(sources: Sources, name: str, shape: Shape, form: GroupFormat) -> Quant
 
 
 def _quantized_part(sources: Sources, part: Part, depth: int, form: GroupFormat) -> Quantized:
-    tensor = sources.values(part)
+    packed = sources.packed(part)
+    tensor = sources.values(part) if packed is None else packed.integers
     sources.check_shape(part.name, tensor.shape, (*tensor.shape[:1], depth))
     try:
-        return quantize(tensor, form)
+        return quantize(tensor, form) if packed is None else repacked(packed, form)
     except ValueError as error:
         raise sources.error(f"{part.name} {error}") from error
 

@@ -55,6 +55,9 @@ class RawShards:
         stored: NDArray[Any] = piece.view(record.stored_dtype).reshape(record.shape)
         return stored.astype(DTYPES[record.dtype], copy=False)
 
+    def packed(self, name: str) -> None:
+        """See StoredTensors: MLC's integers are tensors with names of their own."""
+
     def _find(self, name: str) -> tuple[str, Record]:
         """The shard and the record of a tensor."""
         if name not in self._records:

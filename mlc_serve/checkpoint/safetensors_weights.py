@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from mlc_serve.checkpoint.named_file import named_file
+from mlc_serve.checkpoint.safetensors_bytes import DTYPES, SafetensorsBytes
 from mlc_serve.errors import CheckpointError
 from mlc_serve.text.json_object import read_json_object
 
@@ -41,6 +42,7 @@ class SafetensorsWeights:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._open_files: dict[str, Any] = {}
+        self._bytes: dict[str, SafetensorsBytes] = {}
         self.index: Path | None = None
         self._places = _with_full_names(self._find_tensors())
 
@@ -63,13 +65,18 @@ class SafetensorsWeights:
             raise self._unreadable(place, error) from error
 
     def tensor(self, name: str) -> NDArray[Any]:
-        """A copy of one tensor in its stored dtype."""
+        """One tensor in its stored dtype: a copy, or the mapped file for 8-bit floating-point types."""
         place = self._place(name)
         try:
+            if self._open(place.file).get_slice(place.name).get_dtype() in DTYPES:
+                return self._bytes_of(place.file).tensor(place.name)
             tensor: NDArray[Any] = self._open(place.file).get_tensor(place.name)
         except (SafetensorError, TypeError, AttributeError) as error:  # the last two for an unknown dtype
             raise self._unreadable(place, error) from error
         return tensor
+
+    def packed(self, name: str) -> None:
+        """See StoredTensors: tensors are taken as they are stored."""
 
     def _place(self, name: str) -> _Place:
         if name not in self._places:
@@ -87,6 +94,11 @@ class SafetensorsWeights:
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(f"{path}: not a complete safetensors file: {error}") from error
         return self._open_files[file]
+
+    def _bytes_of(self, file: str) -> SafetensorsBytes:
+        if file not in self._bytes:
+            self._bytes[file] = SafetensorsBytes(self._directory / file)
+        return self._bytes[file]
 
     def _find_tensors(self) -> dict[str, str]:
         """The file of each tensor."""

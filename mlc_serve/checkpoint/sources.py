@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.weight_names import Part, WeightNames
+from mlc_serve.quantization.packed import PackedWeight
 
 Shape = tuple[int, ...]
 
@@ -45,6 +46,11 @@ class Sources:
     def values(self, part: Part) -> NDArray[Any]:
         """The rows that one tensor gives."""
         return part.change.values(self.checkpoint.tensors.tensor(part.name))
+
+    def packed(self, part: Part) -> PackedWeight | None:
+        """The integers of these rows; None without any, or if the change does more than move rows."""
+        packed = self.checkpoint.tensors.packed(part.name)
+        return None if packed is None else packed.moved(part.change.values)
 
     def check(self, weights: Iterable[tuple[str, Shape]]) -> None:
         """Raise CheckpointError for the first weight (name and shape) that the checkpoint lacks or has in

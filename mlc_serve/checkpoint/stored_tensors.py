@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from mlc_serve.quantization.packed import PackedWeight
+
 
 class StoredTensors(Protocol):
     """The tensors of one model directory, by the names that their files give them. All members raise
@@ -23,4 +25,9 @@ class StoredTensors(Protocol):
     def tensor(self, name: str) -> NDArray[Any]:
         """One tensor, in its stored dtype (bfloat16 is that of ml_dtypes). It may be read-only.
         No other tensor is kept in memory.
+        """
+
+    def packed(self, name: str) -> PackedWeight | None:
+        """The integers of a matrix that the files have packed, for which `tensor` gives floating-point
+        numbers; None for all other tensors.
         """

@@ -15,6 +15,7 @@ from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
 from mlc_serve.models.parts.activation import Activation
 from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.norm import Norm
 from mlc_serve.models.recurrent_layers import RecurrentLayers
@@ -22,7 +23,7 @@ from mlc_serve.models.recurrent_layers import RecurrentLayers
 
 @dataclass(frozen=True)
 class CacheSize:
-    """The sizes of a KV cache, which are known only when it is created at run time."""
+    """The sizes of TVM's KV cache, which are known only when it is created at run time."""
 
     max_batch_size: tirx.Var
     max_total_seq_len: tirx.Var
@@ -75,7 +76,35 @@ class Table(Protocol):
     """A table of learned positions."""
 
     def add_to(self, x: nn.Tensor, positions: nn.Tensor) -> nn.Tensor:
-        """X `(1, s, width)` plus the row of each position `(s,)` int32, which must be in the table."""
+        """X `(1, s, width)` plus the row of each position, which must be in the table. Of the positions,
+        int32, the first s count.
+        """
+
+
+class State(Protocol):
+    """What functions get as their argument `state`, for the modules that read and write it."""
+
+    recurrent: Any  # a RecurrentPass, if there are recurrent layers
+
+    def positions(self, num_tokens: Any) -> nn.Tensor:
+        """The positions of the new tokens in their sequences, int32. There may be more than `num_tokens`."""
+
+    def returned(self, result: nn.Tensor) -> Any:
+        """What a function returns, whose result is `result`."""
+
+
+class CacheMaker(Protocol):
+    """Makes the state of functions that take TVM's KV cache."""
+
+    def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
+        """The KV cache, with the attention kernels that read it."""
+
+
+class ExpertLayer(Protocol):
+    """A mixture of experts."""
+
+    def add_to(self, residual: nn.Tensor, x: Any) -> nn.Tensor:
+        """Residual + what the experts make of x, which is a tensor `(1, s, width)` or what a norm returns."""
 
 
 class Layers(Protocol):
@@ -83,6 +112,7 @@ class Layers(Protocol):
 
     dtype: str  # of activations
     attention_dtype: str  # of queries, keys and values, and of attention's result
+    cache_maker: CacheMaker | None  # if the state is TVM's KV cache, which a function of the library makes
     norms_are_lazy: bool  # whether the layer that takes a norm's result computes it
     bfloat16_products: bool  # whether kernels multiply in bfloat16 where that was measured to be faster
 
@@ -99,6 +129,9 @@ class Layers(Protocol):
         """A linear layer whose result has the type `dtype`. Pass an activation if .activated() will be
         called, and gated=True if the first half of its columns gates the second.
         """
+
+    def experts(self, spec: Experts, hidden: int) -> ExpertLayer:
+        """A mixture of experts for tokens of `hidden` values. `spec.weights` names its parameters."""
 
     def embedding(self, vocab_size: int, width: int, *, scale: float = 1.0) -> Embedding:
         """An embedding table, whose rows are multiplied by `scale` where they are looked up."""
@@ -122,8 +155,17 @@ class Layers(Protocol):
         `attention_dtype`, with the queries normalised by `q_norm` and the keys by `k_norm`, of one kind.
         """
 
-    def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
-        """The KV cache, with the attention kernels that read it."""
+    def attention(self, shape: AttentionShape, layer: int) -> nn.Module:
+        """The attention of a layer: a module (qkv, state) that takes queries, keys and values
+        `(1, s, num_heads, head_dim)` of new tokens, in `attention_dtype`, adds the keys and values to the
+        state, and returns `(1, s, q_width)`. If the shape has sinks, the parameter `sinks` has their scores.
+        """
+
+    def state_spec(self, shape: AttentionShape) -> Any:
+        """The type of the argument `state`, for nn.spec.ModuleSpec."""
+
+    def state(self, argument: Any, *, one_token_each: bool) -> State:
+        """The argument as modules take it. With `one_token_each`, each sequence has one new token."""
 
     def recurrent(self) -> RecurrentLayers:
         """The layers that only recurrent models have. Raises CheckpointError for a device without them."""

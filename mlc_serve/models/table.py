@@ -18,18 +18,22 @@ from mlc_serve.models.families.gemma2 import read_gemma2
 from mlc_serve.models.families.gemma3 import read_gemma3_text
 from mlc_serve.models.families.gpt2 import read_gpt2
 from mlc_serve.models.families.gpt_neox import read_gpt_neox
+from mlc_serve.models.families.gpt_oss import read_gpt_oss
 from mlc_serve.models.families.granite import read_granite
 from mlc_serve.models.families.lfm2 import read_lfm2
 from mlc_serve.models.families.llama import read_llama
 from mlc_serve.models.families.ministral3 import read_ministral3
 from mlc_serve.models.families.mistral import read_mistral
+from mlc_serve.models.families.mixtral import read_mixtral
 from mlc_serve.models.families.nemotron import read_nemotron
 from mlc_serve.models.families.olmo2 import read_olmo2
 from mlc_serve.models.families.phi import read_phi
 from mlc_serve.models.families.phi3 import read_phi3
 from mlc_serve.models.families.qwen2 import read_qwen2
+from mlc_serve.models.families.qwen2_moe import read_qwen2_moe
 from mlc_serve.models.families.qwen3 import read_qwen3
 from mlc_serve.models.families.qwen3_5 import read_qwen3_5_text
+from mlc_serve.models.families.qwen3_moe import read_qwen3_moe
 from mlc_serve.models.families.roberta import ROBERTA
 from mlc_serve.models.families.rwkv6 import read_rwkv6
 from mlc_serve.models.families.smollm3 import read_smollm3
@@ -44,18 +48,22 @@ FAMILIES: dict[str, ReadArchitecture] = {
     "gemma3_text": read_gemma3_text,
     "gpt2": read_gpt2,
     "gpt_neox": read_gpt_neox,
+    "gpt_oss": read_gpt_oss,
     "granite": read_granite,
     "lfm2": read_lfm2,
     "llama": read_llama,
     "ministral3": read_ministral3,
     "mistral": read_mistral,
+    "mixtral": read_mixtral,
     "nemotron": read_nemotron,
     "olmo2": read_olmo2,
     "phi": read_phi,
     "phi3": read_phi3,
     "qwen2": read_qwen2,
+    "qwen2_moe": read_qwen2_moe,
     "qwen3": read_qwen3,
     "qwen3_5_text": read_qwen3_5_text,
+    "qwen3_moe": read_qwen3_moe,
     "rwkv6": read_rwkv6,
     "smollm3": read_smollm3,
     "stablelm": read_stablelm,
@@ -81,8 +89,8 @@ def read_encoder(model_type: str, config: Config) -> Encoder:
 def read_architecture(model_type: str, config: Config) -> Architecture:
     """The model that a configuration describes.
 
-    Raises CheckpointError for a model_type that is not in the table, for a configuration that its family
-    refuses, and for sliding windows, which no kernel here computes.
+    Raises CheckpointError for a model_type that is not in the table, and for a configuration that its family
+    refuses.
     """
     if is_encoder(model_type):
         raise CheckpointError(f"model_type {model_type!r} makes embeddings, and can't generate text")
@@ -92,11 +100,7 @@ def read_architecture(model_type: str, config: Config) -> Architecture:
         raise CheckpointError(
             f"model_type {reprlib.repr(model_type)} is not supported; supported are {supported}"
         )
-    architecture = FAMILIES[model_type](config)
-    for number, layer in enumerate(architecture.attention.layers):
-        if layer.window is not None:
-            raise CheckpointError(f"layer {number} has a sliding window, which is not supported yet")
-    return architecture
+    return FAMILIES[model_type](config)
 
 
 def _refuse_parts(model_type: str, config: Config) -> None:

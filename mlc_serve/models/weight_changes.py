@@ -105,8 +105,8 @@ class Flattened:
 
 @dataclass(frozen=True)
 class PairsApart:
-    """Rows are stored as pairs, one of gate and one of up: of each expert, the `inner` rows of gate come first
-    in the result.
+    """Rows are stored as pairs, one of gate and one of up. In the result, the `inner` rows of gate of each
+    expert come first.
     """
 
     inner: int

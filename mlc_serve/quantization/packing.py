@@ -11,6 +11,8 @@ is the number of tiles, `Kp` is `K` in whole groups, and a position `lane` in a 
     tiles16-scale   (T, Kp / group, 16)    [t, g, lane]          scales of groups
 
 With `-paired` after its name, tiles of the first half of the rows alternate with those of the second half.
+With `-expertsN` at the end, the weight consists of N matrices, one below the other, that are laid out one
+after another. Each, or with `-paired` each half of it, is filled up to whole tiles.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from mlc_serve.quantization.scheme import GroupFormat
 Array = npt.NDArray[np.generic]
 LANES = 16  # output columns of a tile: the float32 values of a 512-bit register
 _PAIRED = "-paired"
+_EXPERTS = "-experts"
 
 
 def num_tiles(num_columns: int) -> int:
@@ -62,31 +65,33 @@ def pack(weight: Array, layout: str, padding: int = 0) -> Array:
     """
     if layout == "plain":
         return weight
-    arrange = _TILES.get(layout.removesuffix(_PAIRED))
+    per_matrix, _, num_experts = layout.partition(_EXPERTS)
+    arrange = _TILES.get(per_matrix.removesuffix(_PAIRED))
     if arrange is None:
         raise CompileError(
             f"the library takes weights in the layout {layout!r}, which this version does not know"
         )
-    if layout.endswith(_PAIRED):
-        return arrange(_alternated(weight, layout))
-    return arrange(_whole_tiles(weight, padding))
+    halves = 2 if per_matrix.endswith(_PAIRED) else 1
+    if halves == 2 and not num_experts and len(weight) % (2 * LANES):
+        raise CompileError(f"the layout {layout!r} takes halves of whole tiles, not {len(weight)} columns")
+    return arrange(_tiles(weight.reshape(int(num_experts or 1), halves, -1, weight.shape[1]), padding))
 
 
-def _whole_tiles(weight: Array, padding: int) -> Array:
-    """`(T, 16, depth)`: the rows by tiles."""
-    missing = -len(weight) % LANES
+def expert_columns(num_columns: int, halves: int) -> int:
+    """How many columns each expert of a layout with `-experts` has, once its halves are whole tiles."""
+    return halves * num_tiles(num_columns // halves) * LANES
+
+
+def _tiles(weight: Array, padding: int) -> Array:
+    """Matrices in halves or whole, `(E, halves, N, depth)` -> the rows by tiles, `(T, 16, depth)`; the tiles
+    of two halves in turn.
+    """
+    num_experts, halves, num_rows, depth = weight.shape
+    missing = -num_rows % LANES
     if missing:
-        weight = np.concatenate([weight, np.full_like(weight[:1], padding).repeat(missing, axis=0)])
-    return weight.reshape(-1, LANES, weight.shape[1])
-
-
-def _alternated(weight: Array, layout: str) -> Array:
-    """`(T, 16, depth)`: the rows by tiles, those of the two halves in turn."""
-    num_rows, depth = weight.shape
-    if num_rows % (2 * LANES):
-        raise CompileError(f"the layout {layout!r} takes halves of whole tiles, not {num_rows} columns")
-    halves = weight.reshape(2, -1, LANES, depth)
-    tiles: Array = halves.transpose(1, 0, 2, 3).reshape(-1, LANES, depth)
+        weight = np.pad(weight, ((0, 0), (0, 0), (0, missing), (0, 0)), constant_values=padding)
+    by_tile = weight.reshape(num_experts, halves, -1, LANES, depth).transpose(0, 2, 1, 3, 4)
+    tiles: Array = by_tile.reshape(-1, LANES, depth)
     return tiles
 
 

@@ -17,7 +17,7 @@ from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.engine.pooling import Pooling
 from mlc_serve.runtime.ids import IdBuffer
 from mlc_serve.runtime.library import Library
-from mlc_serve.runtime.paged_kv import PagedKV
+from mlc_serve.runtime.sequence_cache import cache_for
 
 
 class DecoderEmbedder:
@@ -35,7 +35,7 @@ class DecoderEmbedder:
     ) -> None:
         self.width = width
         self._pooling = pooling
-        self._state = PagedKV(library, limits)
+        self._state = cache_for(library, limits)
         self._params = tvm_ffi.convert(params)  # only once: a list would be converted in each call
         self._chunk = limits.prefill_chunk_size
         self._ids = IdBuffer(self._chunk, library.device)
@@ -67,7 +67,7 @@ class DecoderEmbedder:
         self._state.begin_forward(list(lengths), list(lengths.values()))
         try:
             rows = embeddings._create_view((1, *embeddings.shape))
-            states: Any = self._prefill(rows, self._state.handle, self._params)[0]
+            states: Any = self._state.result_of(self._prefill(rows, self._state.argument, self._params))
         finally:
             self._state.end_forward()
         on_host: Vectors = states.numpy()[0].astype(np.float32)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mlc_serve.runtime.paged_kv import PagedKV
 from mlc_serve.runtime.recurrent_state import RecurrentState
 
 
 class HybridState:
-    """Implements engine.sequence_state.SequenceState. A sequence is in both states, under the same id, and
+    """Implements runtime.sequence_cache.SequenceCache. A sequence is in both states, under the same id, and
     takes the pages of its keys and values.
     """
 
@@ -20,7 +21,7 @@ class HybridState:
         self._both = (paged, recurrent)
         self.page_size, self.num_pages = paged.page_size, paged.num_pages
         self.longest_pop = recurrent.longest_pop
-        self.handles = (paged.handle, recurrent.handle)
+        self.argument = (paged.argument, *recurrent.argument)
 
     @property
     def num_free_pages(self) -> int:
@@ -68,3 +69,7 @@ class HybridState:
         """End the forward pass."""
         for state in self._both:
             state.end_forward()
+
+    def result_of(self, returned: Any) -> Any:
+        """Return the result of a function, which returns the recurrent state, too."""
+        return self._recurrent.result_of(returned)

@@ -102,6 +102,13 @@ class Library:
         return self.function(next(name for name in _CACHES if self.has(name)))
 
     @property
+    def takes_pages(self) -> bool:
+        """Whether functions take the pages of a KV cache of the server's, of which the metadata then states
+        the type, instead of TVM's cache.
+        """
+        return "dtype" in self.metadata["kv_cache"]
+
+    @property
     def quantization(self) -> str:
         """The quantization scheme that the library was compiled for."""
         return str(self.metadata["quantization"])

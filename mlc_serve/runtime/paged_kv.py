@@ -1,50 +1,52 @@
-"""TVM's paged KV cache behind the engine's interface. TVM owns the pages and the page tables."""
+"""The KV cache of libraries for the CPU: the memory of its pages, and which sequence has which of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import tvm
 import tvm_ffi
 
 from mlc_serve.engine.limits import EngineLimits
-from mlc_serve.runtime.library import Library
-
-
-def _builtin(name: str) -> Any:
-    return tvm_ffi.get_global_func(f"vm.builtin.{name}")
+from mlc_serve.runtime.huge_pages import huge_pages
+from mlc_serve.runtime.page_list import Ids, PageList
+from mlc_serve.runtime.pass_tables import PassTables, TableSizes
 
 
 class PagedKV:
-    """Implements engine.sequence_state.SequenceState."""
+    """Implements runtime.sequence_cache.SequenceCache. Raises RuntimeError for calls that would corrupt it.
+
+    A page belongs to all sequences that were forked from one with it. Only full pages are shared, so that
+    tokens are appended to pages with one owner.
+    """
 
     can_fork = True
     longest_pop = None
 
-    def __init__(self, library: Library, limits: EngineLimits) -> None:
-        self.page_size = library.info.page_size
-        sizes = (
-            limits.max_num_sequence,
-            limits.max_total_sequence_length,
-            limits.prefill_chunk_size,
-            self.page_size,
-            0,
+    def __init__(self, cache: Mapping[str, Any], limits: EngineLimits) -> None:
+        """`cache` is what the library's metadata says about keys and values."""
+        self.page_size = int(cache["page_size"])
+        self.num_pages = self.num_pages_of(limits.max_total_sequence_length)
+        self._tables = PassTables(self._sizes(limits), self.page_size)
+        pages = _memory(cache, self.num_pages)
+        self.argument = tvm_ffi.convert([*self._tables.tensors, *pages])
+        self._sequences: dict[int, PageList] = {}
+        self._num_owners = np.zeros(self.num_pages, np.int32)
+        self._free: list[int] = []
+        self.clear()
+
+    def _sizes(self, limits: EngineLimits) -> TableSizes:
+        most_pages = min(self.num_pages, self.num_pages_of(limits.max_single_sequence_length))
+        return TableSizes(
+            limits.max_num_sequence, limits.prefill_chunk_size, limits.max_num_sequence * most_pages
         )
-        self.handle = library.cache_constructor()(*(tvm_ffi.Shape([size]) for size in sizes))
-        self._add = _builtin("kv_state_add_sequence")
-        self._fork = _builtin("kv_state_fork_sequence")
-        self._remove = _builtin("kv_state_remove_sequence")
-        self._pop = _builtin("kv_state_popn")
-        self._clear = _builtin("kv_state_clear")
-        self._begin = _builtin("kv_state_begin_forward")
-        self._end = _builtin("kv_state_end_forward")
-        self._free = _builtin("attention_kv_cache_get_num_available_pages")
-        self.num_pages = self.num_free_pages
 
     @property
     def num_free_pages(self) -> int:
         """The number of pages that belong to no sequence."""
-        return int(self._free(self.handle))
+        return len(self._free)
 
     def num_pages_of(self, num_tokens: int) -> int:
         """Return the number of pages that `num_tokens` fill, the last one perhaps in part."""
@@ -56,31 +58,81 @@ class PagedKV:
 
     def add_sequence(self, seq_id: int) -> None:
         """Start an empty sequence."""
-        self._add(self.handle, seq_id)
+        _require(seq_id not in self._sequences, f"sequence {seq_id} is in use")
+        self._sequences[seq_id] = PageList()
 
     def fork_sequence(self, parent: int, child: int, length: int) -> None:
-        """Start `child` with the first `length` tokens of `parent`."""
-        self._fork(self.handle, parent, child, length)
+        """Start `child` with the first `length` tokens of `parent`, a positive multiple of the page size."""
+        source = self._sequences[parent]
+        _require(length % self.page_size == 0, f"a fork at {length} is within a page")
+        _require(0 < length <= source.num_tokens, f"a fork at {length} is not within sequence {parent}")
+        self.add_sequence(child)
+        shared = source.ids[: length // self.page_size]
+        self._num_owners[shared] += 1
+        self._sequences[child].extend(shared)
+        self._sequences[child].num_tokens = length
 
     def remove_sequence(self, seq_id: int) -> None:
         """Forget a sequence."""
-        self._remove(self.handle, seq_id)
+        self._disown(self._sequences.pop(seq_id).ids)
 
     def pop(self, seq_id: int, num_tokens: int) -> None:
-        """Take the last `num_tokens` off a sequence."""
-        self._pop(self.handle, seq_id, num_tokens)
+        """Take the last `num_tokens` off a sequence, which shares none of them with another."""
+        pages = self._sequences[seq_id]
+        length = pages.num_tokens - num_tokens
+        _require(length >= 0, f"sequence {seq_id} is shorter than {num_tokens}")
+        touched = pages.ids[length // self.page_size :]
+        is_shared = bool((self._num_owners[touched] > 1).any())
+        _require(not is_shared, f"a pop reaches into pages that sequence {seq_id} shares")
+        pages.num_tokens = length
+        self._disown(pages.truncate(self.num_pages_of(length)))
 
     def clear(self) -> None:
         """Forget all sequences."""
-        self._clear(self.handle)
+        self._sequences.clear()
+        self._num_owners[:] = 0
+        self._free = list(range(self.num_pages - 1, -1, -1))  # page 0 is taken first
 
     def begin_forward(self, seq_ids: Sequence[int], lengths: Sequence[int]) -> None:
-        """Reserve room for the tokens of one forward pass.
-
-        There must be enough free pages: if there are not, TVM fails and leaves its state inconsistent.
+        """Take pages for the tokens of one forward pass, and describe it in the argument's tables. There must
+        be enough free pages.
         """
-        self._begin(self.handle, tvm_ffi.Shape(seq_ids), tvm_ffi.Shape(lengths))
+        sequences = [self._sequences[seq_id] for seq_id in seq_ids]
+        for pages, length in zip(sequences, lengths, strict=True):
+            self._grow(pages, length)
+        self._tables.write(sequences, lengths)
 
     def end_forward(self) -> None:
         """End the forward pass."""
-        self._end(self.handle)
+
+    def result_of(self, returned: Any) -> Any:
+        """Return the result of a function, which returns nothing else."""
+        return returned
+
+    def _grow(self, pages: PageList, num_tokens: int) -> None:
+        pages.num_tokens += num_tokens
+        missing = self.num_pages_of(pages.num_tokens) - len(pages)
+        if missing > 0:
+            _require(missing <= len(self._free), "the KV cache is full")
+            taken = self._free[-missing:][::-1]
+            del self._free[-missing:]
+            self._num_owners[taken] = 1
+            pages.extend(taken)
+
+    def _disown(self, ids: Ids) -> None:
+        self._num_owners[ids] -= 1
+        self._free += ids[self._num_owners[ids] == 0][::-1].tolist()
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise RuntimeError(message)
+
+
+def _memory(cache: Mapping[str, Any], num_pages: int) -> list[tvm.runtime.Tensor]:
+    """The pages of each layer, as compiler.kernels.cpu.attention.pages describes them."""
+    shape = (num_pages, 2, cache["num_key_value_heads"], cache["page_size"] * cache["head_dim"])
+    num_layers, dtype = cache["num_hidden_layers"], np.dtype(cache["dtype"])
+    region = huge_pages(num_layers * int(np.prod(shape)) * dtype.itemsize)
+    layers = np.frombuffer(region, dtype).reshape(num_layers, *shape)
+    return [tvm.runtime.from_dlpack(layer) for layer in layers]

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import tvm
 
 from mlc_serve.engine.backend import SequenceStep
 from mlc_serve.engine.limits import EngineLimits
@@ -45,7 +44,11 @@ class RecurrentPasses:
 
     def __init__(self, library: Library, params: Any, limits: EngineLimits) -> None:
         recurrent = RecurrentState(library, limits)
-        self.state = HybridState(PagedKV(library, limits), recurrent) if library.attends else recurrent
+        self.state = (
+            HybridState(PagedKV(library.metadata["kv_cache"], limits), recurrent)
+            if library.attends
+            else recurrent
+        )
         self._params = params
         self._ids = IdBuffer(limits.prefill_chunk_size, library.device)
         self._positions = IdBuffer(limits.prefill_chunk_size, library.device)
@@ -80,7 +83,7 @@ class RecurrentPasses:
     def _turn(self, turn: int, parts: list[_Part]) -> _Piece:
         def run(embeddings: Any) -> Any:
             batch = embeddings._create_view((len(parts), 1, embeddings.shape[1]))
-            return self._decode(batch, *self.state.handles, self._params)
+            return self._decode(batch, *self.state.argument, self._params)
 
         seq_ids = [part.seq_id for part in parts]
         logits = self._run([part.token_ids[turn] for part in parts], seq_ids, run)
@@ -92,7 +95,7 @@ class RecurrentPasses:
 
         def run(embeddings: Any) -> Any:
             batch = embeddings._create_view((1, *embeddings.shape))
-            return self._prefill(batch, self._positions.tensor(positions), *self.state.handles, self._params)
+            return self._prefill(batch, self._positions.tensor(positions), *self.state.argument, self._params)
 
         return _Piece(rows, self._run(part.token_ids, [part.seq_id], run)[: len(rows)])
 
@@ -100,7 +103,7 @@ class RecurrentPasses:
         embeddings = self._embed(self._ids.tensor(ids), self._params)
         self.state.begin_forward(seq_ids, [len(ids) // len(seq_ids)] * len(seq_ids))
         try:
-            logits: tvm.runtime.Tensor = run(embeddings)[0]
+            logits = self.state.result_of(run(embeddings))
         finally:
             self.state.end_forward()
         on_host: Logits = np.from_dlpack(logits)  # type: ignore[assignment]  # NumPy can't know the type

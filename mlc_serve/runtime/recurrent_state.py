@@ -17,7 +17,7 @@ def _builtin(name: str) -> Any:
 
 
 class RecurrentState:
-    """Implements engine.sequence_state.SequenceState. A sequence takes no pages, whatever its length.
+    """Implements runtime.sequence_cache.SequenceCache. A sequence takes no pages, whatever its length.
 
     `longest_pop` tokens can be taken off a sequence, if each was computed by a forward pass of its own: TVM
     keeps the states after the last few passes.
@@ -31,8 +31,8 @@ class RecurrentState:
         self.page_size = library.info.page_size
         self.longest_pop = limits.max_history_size
         sizes = (limits.max_num_sequence, limits.max_history_size + 1)
-        self.handle = library.function("create_rnn_state")(*(tvm_ffi.Shape([size]) for size in sizes))
-        self.handles = (self.handle,)
+        self._handle = library.function("create_rnn_state")(*(tvm_ffi.Shape([size]) for size in sizes))
+        self.argument = (self._handle,)
         self._add = _builtin("add_sequence")
         self._remove = _builtin("remove_sequence")
         self._pop = _builtin("popn")
@@ -50,7 +50,7 @@ class RecurrentState:
 
     def add_sequence(self, seq_id: int) -> None:
         """Start an empty sequence."""
-        self._add(self.handle, seq_id)
+        self._add(self._handle, seq_id)
 
     def fork_sequence(self, parent: int, child: int, length: int) -> None:
         """Raise RuntimeError: the state at `length` is not kept."""
@@ -58,20 +58,24 @@ class RecurrentState:
 
     def remove_sequence(self, seq_id: int) -> None:
         """Forget a sequence."""
-        self._remove(self.handle, seq_id)
+        self._remove(self._handle, seq_id)
 
     def pop(self, seq_id: int, num_tokens: int) -> None:
         """Take the last `num_tokens` off a sequence."""
-        self._pop(self.handle, seq_id, num_tokens)
+        self._pop(self._handle, seq_id, num_tokens)
 
     def clear(self) -> None:
         """Forget all sequences."""
-        self._clear(self.handle)
+        self._clear(self._handle)
 
     def begin_forward(self, seq_ids: Sequence[int], lengths: Sequence[int]) -> None:
         """Begin a forward pass, over the sequences in this order."""
-        self._begin(self.handle, tvm_ffi.Shape(seq_ids), tvm_ffi.Shape(lengths))
+        self._begin(self._handle, tvm_ffi.Shape(seq_ids), tvm_ffi.Shape(lengths))
 
     def end_forward(self) -> None:
         """End the forward pass. Its states are the newest ones from now on."""
-        self._end(self.handle)
+        self._end(self._handle)
+
+    def result_of(self, returned: Any) -> Any:
+        """Return the result of a function, which returns its state, too."""
+        return returned[0]

@@ -17,9 +17,9 @@ from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.runtime.compiled_rows import rows_for
 from mlc_serve.runtime.ids import IdBuffer
 from mlc_serve.runtime.library import Library
-from mlc_serve.runtime.paged_kv import PagedKV
 from mlc_serve.runtime.recurrent_passes import RecurrentPasses
 from mlc_serve.runtime.sampler import NO_NUMBER, Drawn, Sampler
+from mlc_serve.runtime.sequence_cache import SequenceCache, cache_for
 
 Logits = npt.NDArray[np.float32]
 
@@ -36,7 +36,7 @@ class TVMBackend:
         self._device = library.device
         self._params = tvm_ffi.convert(params)  # only once: a list would be converted in each call
         self._recurrent = RecurrentPasses(library, self._params, limits) if library.is_recurrent else None
-        self.state = self._recurrent.state if self._recurrent else PagedKV(library, limits)
+        self.state: SequenceCache = self._recurrent.state if self._recurrent else cache_for(library, limits)
         self._ids = IdBuffer(limits.prefill_chunk_size, library.device)
         self._positions = IdBuffer(limits.prefill_chunk_size, library.device)
         self._max_rows = library.info.max_batch_size
@@ -98,11 +98,12 @@ class TVMBackend:
         num_tokens, width = embeddings.shape
         if is_decode:
             embeddings = _view(embeddings, (num_tokens, 1, width))
-            logits = self._decode(embeddings, self.state.handle, self._params)[0]
+            returned = self._decode(embeddings, self.state.argument, self._params)
         else:
             positions = self._positions.tensor(rows or [num_tokens - 1])
             embeddings = _view(embeddings, (1, num_tokens, width))
-            logits = self._prefill(embeddings, positions, self.state.handle, self._params)[0]
+            returned = self._prefill(embeddings, positions, self.state.argument, self._params)
+        logits = self.state.result_of(returned)
         return self._to_host(logits).reshape(-1, logits.shape[-1])[: len(rows)]
 
     def _to_host(self, tensor: Any) -> Logits:

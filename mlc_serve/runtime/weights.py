@@ -1,7 +1,6 @@
 """Reads converted weights into memory; on the CPU, straight to where the kernels read them.
 
-On the CPU all weights lie in one region of huge pages: a decode step reads every byte of them, and with 4 KiB
-pages the processor spends much of that time on translating addresses.
+On the CPU all weights lie in one region of huge pages, because a decode step reads every byte of them.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import tvm
 
 from mlc_serve.checkpoint.tensor_cache import Record, Shard, read_checked_shard
 from mlc_serve.errors import DamagedArtifactError
+from mlc_serve.runtime.huge_pages import huge_pages
 from mlc_serve.runtime.library import ParameterSpec
 
 _PIECE = 64 << 20  # bytes read at a time, between two reports of progress
@@ -41,9 +41,7 @@ def load_weights(
 
 def _read_region(path: Path, shard: Shard, progress: Progress) -> mmap.mmap:
     """Read the shard into memory. What has been read is checked while the rest is being read."""
-    region = _memory(shard.nbytes)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        region.madvise(mmap.MADV_HUGEPAGE)
+    region = huge_pages(shard.nbytes)
     view, unchecked = memoryview(region), iter(shard.records)
     with ThreadPoolExecutor() as pool:
         checks, record = [], next(unchecked, None)
@@ -75,15 +73,6 @@ def _read_pieces(path: Path, view: memoryview, progress: Progress) -> Iterator[i
 def _check(path: Path, record: Record, view: memoryview) -> None:
     if zlib.crc32(view[record.byteOffset : record.end]) != record.crc32:
         raise DamagedArtifactError(f"{path}: the bytes of {record.name} are not those that were written")
-
-
-def _memory(size: int) -> mmap.mmap:
-    """Return memory that is private to this process, where the system allows that: only private memory gets
-    huge pages.
-    """
-    if not hasattr(mmap, "MAP_PRIVATE"):
-        return mmap.mmap(-1, size)
-    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _parameter(

@@ -56,13 +56,11 @@ class FakeArchitecture:
 
 
 def read_fake(config: Config) -> FakeArchitecture:
-    """The key `windowed_layers` says how many layers at the end have a sliding window."""
-    num_layers = size(config, "layers")
-    rope, num_windowed = read_rope(config), config.get("windowed_layers", 0)
-    layers = [AttentionLayer(rope)] * (num_layers - num_windowed) + [AttentionLayer(rope, 16)] * num_windowed
+    """The architecture that a configuration describes."""
+    layers = (AttentionLayer(read_rope(config)),) * size(config, "layers")
     return FakeArchitecture(
         vocab_size=size(config, "vocab"),
         width=size(config, "width"),
         context_window_size=size(config, "context", 64),
-        attention=AttentionShape(1, 1, _HEAD_DIM, tuple(layers), scale=1.0),
+        attention=AttentionShape(1, 1, _HEAD_DIM, layers, scale=1.0),
     )

@@ -175,11 +175,3 @@ def test_a_config_without_model_type_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match=r"config\.json: there is no model_type"):
         open_checkpoint(tmp_path)
-
-
-def test_weights_that_are_quantized_already_are_refused(tmp_path: Path) -> None:
-    """Weights in formats such as GPTQ are refused, as they have other tensors under other names."""
-    edit(write_checkpoint(tmp_path, SMALL) / "config.json", quantization_config={"quant_method": "gptq"})
-
-    with pytest.raises(CheckpointError, match="already quantized"):
-        open_checkpoint(tmp_path)

@@ -90,12 +90,3 @@ def test_its_weights_are_found_by_their_names(directory: Path, tmp_path: Path) -
     convert_model(str(directory), "q0f32", tmp_path / "mlc")
     assert "layers.1.mixer_of_mlc.weight" in RawShards(tmp_path / "mlc").names
     checked_architecture(open_checkpoint(tmp_path / "mlc"))
-
-
-def test_attention_that_is_not_built_is_refused_by_name(directory: Path) -> None:
-    """Whatever family states it."""
-    (directory / "config.json").write_text(json.dumps(FAKE_CONFIG | {"windowed_layers": 1}))
-    with pytest.raises(
-        CheckpointError, match=r"config\.json: layer 1 has a sliding window, which is not sup"
-    ):
-        checked_architecture(open_checkpoint(directory))

@@ -61,9 +61,7 @@ def test_a_list_that_can_not_be_is_named(listed: Any, fault: str) -> None:
 
 
 @pytest.mark.parametrize("model_type", ["qwen2", "qwen3"])
-def test_a_window_is_refused_by_name(model_type: str) -> None:
-    """With the first layer that has one."""
-    keys = WINDOWED | {"max_window_layers": 1}
-    with pytest.raises(CheckpointError, match="layer 1 has a sliding window, which is not supported"):
-        read_architecture(model_type, CONFIG | keys)
-    read_architecture(model_type, CONFIG | keys | {"use_sliding_window": False})
+def test_layers_get_their_windows(model_type: str) -> None:
+    """The first layers have none."""
+    layers = read_architecture(model_type, CONFIG | WINDOWED | {"max_window_layers": 1}).attention.layers
+    assert [layer.window for layer in layers] == [None, 16]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mlc_serve.errors import CompileError
 from mlc_serve.quantization.packing import (
+    expert_columns,
     pack,
     tiles16_integers_shape,
     tiles16_pairs_shape,
@@ -107,6 +108,23 @@ def test_tiles_of_two_halves_alternate(layout: str, dtype: Any) -> None:
     assert paired.dtype == plain.dtype
     for j, half in product(range(3), range(2)):
         np.testing.assert_array_equal(paired[2 * j + half], plain[3 * half + j])
+
+
+@pytest.mark.parametrize(
+    ("layout", "dtype"), [("tiles16", "float32"), ("tiles16-pairs", "bfloat16"), ("tiles16-u4", "uint8")]
+)
+def test_experts_are_filled_up_to_whole_tiles(layout: str, dtype: Any) -> None:
+    """The matrices of experts, or their halves, are laid out as if each were a weight by itself."""
+    array = integers(3 * 40, 64, 4).astype(dtype)
+    experts = np.split(array, 3)
+    expected = np.concatenate([pack(expert, layout, 7) for expert in experts])
+    np.testing.assert_array_equal(pack(array, f"{layout}-experts3", 7), expected)
+    assert len(expected) * 16 == 3 * expert_columns(40, 1)
+    paired = pack(array, f"{layout}-paired-experts3", 7)
+    assert len(paired) * 16 == 3 * expert_columns(40, 2)
+    halves = [pack(half, layout, 7) for expert in experts for half in np.split(expert, 2)]
+    for tile, (expert, step, half) in enumerate(product(range(3), range(2), range(2))):
+        np.testing.assert_array_equal(paired[tile], halves[2 * expert + half][step])
 
 
 def test_halves_of_no_whole_tiles_are_refused() -> None:

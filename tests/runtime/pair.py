@@ -23,6 +23,7 @@ from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.engine.trace import NullTrace
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
+from mlc_serve.runtime.runner import TVMBackend
 from tests.greedy import ROUNDING, shortfall
 
 PROMPT_LENGTHS = (1, 5, 16, 17, 40, 97)
@@ -59,6 +60,7 @@ class Pair:
     def our_logprobs(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Our logprobs, `(len(ids), vocab)`, computed in one prefill."""
         backend = self.ours.backend
+        assert isinstance(backend, TVMBackend)
         backend.state.clear()
         backend.state.add_sequence(0)
         logits = torch.tensor(backend.forward([SequenceStep(0, list(ids))], list(range(len(ids)))))

@@ -40,6 +40,21 @@ VARIANTS = {
         },
     ),
     "mistral": Variant("mistral", {"sliding_window": None}),
+    "mistral-windowed": Variant("mistral", {"sliding_window": 20}),
+    "gemma2": Variant(
+        "gemma2",
+        {
+            "head_dim": 32,
+            "query_pre_attn_scalar": 20,
+            "sliding_window": 20,
+            "attn_logit_softcapping": 1.5,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+    ),
+    "gemma3_text": Variant(
+        "gemma3_text",
+        {"head_dim": 32, "sliding_window": 20, "layer_types": ["sliding_attention", "full_attention"]},
+    ),
     "granite": Variant(
         "granite",
         {

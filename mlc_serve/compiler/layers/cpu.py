@@ -4,24 +4,37 @@ Activations are float32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tvm.relax.frontend import nn
-from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 from tvm.target import Target
 
-from mlc_serve.compiler.cpu_kv_cache import CPUPagedKVCache
+from mlc_serve.compiler.kernels.cpu.experts.arithmetic import (
+    Arithmetic,
+    FloatArithmetic,
+    IntegerArithmetic,
+    PairArithmetic,
+    WidenedArithmetic,
+)
 from mlc_serve.compiler.kernels.cpu.instructions import dot_for, float_unit_for
 from mlc_serve.compiler.kernels.cpu.linear.logits import soften
+from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
+from mlc_serve.compiler.layers.attention import PagedAttention
+from mlc_serve.compiler.layers.experts import ExpertMLPs, Router, SharedGate
 from mlc_serve.compiler.layers.head_norm import CPUHeadNorm, normalize_heads
 from mlc_serve.compiler.layers.integer import IntegerEmbedding, IntegerLinear
 from mlc_serve.compiler.layers.linear import LinearForm
-from mlc_serve.compiler.layers.norm import RowNorm
+from mlc_serve.compiler.layers.mixture import Mixture, SharedExpert
+from mlc_serve.compiler.layers.norm import RowNorm, plain_rows
 from mlc_serve.compiler.layers.packed import PackedEmbedding, PackedLinear
+from mlc_serve.compiler.layers.page_state import PageState, page_state_spec
 from mlc_serve.compiler.layers.recurrent import CPURecurrentLayers
 from mlc_serve.compiler.layers.table import Table
 from mlc_serve.compiler.optimization import Optimization
-from mlc_serve.models.layers import CacheSize
+from mlc_serve.models.layers import CacheMaker
 from mlc_serve.models.parts.activation import Activation
 from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.norm import Norm
 from mlc_serve.quantization.scheme import Scheme
@@ -31,6 +44,7 @@ class CPULayers:
     """Implements models.layers.Layers."""
 
     dtype = "float32"
+    cache_maker: CacheMaker | None = None
 
     def __init__(self, scheme: Scheme, optimization: Optimization, target: Target) -> None:
         self._scheme = scheme
@@ -59,6 +73,23 @@ class CPULayers:
             return PackedLinear(form, self._scheme.weight_dtype, self._unit)
         return IntegerLinear(form, self._scheme.groups, self._arithmetic)
 
+    def experts(self, spec: Experts, hidden: int) -> Mixture:
+        return Mixture(
+            Router(spec, hidden, self._unit),
+            ExpertMLPs(spec, hidden, self._expert_arithmetic()),
+            SharedExpert.make(self, spec, hidden),
+            SharedGate(hidden) if spec.shared_gate else None,
+            plain_rows,
+        )
+
+    def _expert_arithmetic(self) -> Arithmetic:
+        groups, dtype = self._scheme.groups, self._scheme.weight_dtype
+        if groups is None:
+            return PairArithmetic(self._unit) if dtype == "bfloat16" else FloatArithmetic(dtype, self._unit)
+        if isinstance(self._arithmetic, FloatUnit):
+            return WidenedArithmetic(groups, self._unit)
+        return IntegerArithmetic(groups, self._arithmetic)
+
     def embedding(
         self, vocab_size: int, width: int, *, scale: float = 1.0
     ) -> PackedEmbedding | IntegerEmbedding:
@@ -86,8 +117,14 @@ class CPULayers:
     ) -> nn.Tensor:
         return normalize_heads(qkv, q_norm, k_norm, shape, self.attention_dtype)
 
-    def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
-        return CPUPagedKVCache(shape, size, self.attention_dtype, self._unit)
+    def attention(self, shape: AttentionShape, layer: int) -> PagedAttention:
+        return PagedAttention(shape, layer, self.attention_dtype, self._unit)
+
+    def state_spec(self, shape: AttentionShape) -> tuple[nn.spec.Tensor, ...]:
+        return page_state_spec(shape, self.attention_dtype)
+
+    def state(self, argument: Sequence[nn.Tensor], *, one_token_each: bool) -> PageState:
+        return PageState(argument, one_token_each=one_token_each)
 
     def recurrent(self) -> CPURecurrentLayers:
         return CPURecurrentLayers(self._scheme)

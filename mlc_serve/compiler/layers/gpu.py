@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tvm import relax
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache, TIRPagedKVCache
 from tvm.target import Target
 
+from mlc_serve.compiler.layers.gpu_experts import PlainExpertMLPs, PlainRouter, PlainSharedGate
 from mlc_serve.compiler.layers.gpu_head_norm import GPUHeadNorm
 from mlc_serve.compiler.layers.gpu_rope import rope_arguments
+from mlc_serve.compiler.layers.mixture import Mixture, SharedExpert
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.layers import CacheSize
+from mlc_serve.models.layers import CacheMaker, CacheSize
 from mlc_serve.models.parts.activation import Activation
 from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.norm import Norm
 from mlc_serve.quantization.scheme import Scheme
@@ -100,11 +103,42 @@ def _activated(activation: Activation, x: nn.Tensor) -> nn.Tensor:
             return positive * positive
 
 
+class CacheState:
+    """Implements models.layers.State with TVM's KV cache."""
+
+    def __init__(self, cache: PagedKVCache) -> None:
+        self.cache = cache
+        self.recurrent: Any = None
+
+    def positions(self, num_tokens: Any) -> nn.Tensor:
+        return self.cache.get_query_positions(num_tokens)
+
+    def returned(self, result: nn.Tensor) -> tuple[nn.Tensor, PagedKVCache]:
+        return result, self.cache
+
+
+class CacheAttention(nn.Module):
+    """The attention of one layer, which TVM's KV cache computes.
+
+    Raises CheckpointError for what that cache can't do.
+    """
+
+    def __init__(self, shape: AttentionShape, layer: int) -> None:
+        _check(shape)
+        self._shape, self._layer = shape, layer
+
+    def forward(self, qkv: nn.Tensor, state: CacheState) -> nn.Tensor:
+        shape = self._shape
+        attended = state.cache.attention_with_fused_qkv(self._layer, qkv, shape.num_q_heads, shape.scale)
+        return attended.reshape(1, qkv.shape[1], shape.q_width)
+
+
 class GPULayers:
-    """Implements models.layers.Layers."""
+    """Implements models.layers.Layers, and models.layers.CacheMaker."""
 
     def __init__(self, scheme: Scheme, target: Target) -> None:
         self.dtype = self.attention_dtype = scheme.weight_dtype
+        self.cache_maker: CacheMaker | None = self
         self.norms_are_lazy = False
         self.bfloat16_products = False
         self._target = target
@@ -121,6 +155,15 @@ class GPULayers:
     ) -> PlainLinear:
         shape = in_features, out_features
         return PlainLinear(shape, dtype or self.dtype, bias=bias, activation=activation, gated=gated)
+
+    def experts(self, spec: Experts, hidden: int) -> Mixture:
+        return Mixture(
+            PlainRouter(spec, hidden, self.dtype),
+            PlainExpertMLPs(spec, hidden, self.dtype),
+            SharedExpert.make(self, spec, hidden),
+            PlainSharedGate(hidden, self.dtype) if spec.shared_gate else None,
+            lambda rows: rows,
+        )
 
     def embedding(self, vocab_size: int, width: int, *, scale: float = 1.0) -> PlainEmbedding:
         return PlainEmbedding(vocab_size, width, self.dtype, scale)
@@ -146,6 +189,15 @@ class GPULayers:
         q, k, v = nn.op.split(qkv, [num_q, num_q + num_kv], axis=2)
         return nn.op.concat([q_norm(q), k_norm(k), v], dim=2)
 
+    def attention(self, shape: AttentionShape, layer: int) -> CacheAttention:
+        return CacheAttention(shape, layer)
+
+    def state_spec(self, shape: AttentionShape) -> nn.spec.Object:  # noqa: ARG002  it is the same for all
+        return nn.spec.Object(object_type=PagedKVCache)
+
+    def state(self, argument: PagedKVCache, *, one_token_each: bool) -> CacheState:  # noqa: ARG002
+        return CacheState(argument)
+
     def kv_cache(self, shape: AttentionShape, size: CacheSize) -> PagedKVCache:
         return TIRPagedKVCache(
             attn_kind="mha",
@@ -170,3 +222,14 @@ class GPULayers:
 
     def recurrent(self) -> NoReturn:
         raise CheckpointError("recurrent models are available only on the CPU")
+
+
+def _check(shape: AttentionShape) -> None:
+    refused = {
+        "layers with a sliding window": any(layer.window is not None for layer in shape.layers),
+        "soft caps of attention": shape.soft_cap is not None,
+        "learned attention sinks": shape.has_sinks,
+    }
+    for name, is_wanted in refused.items():
+        if is_wanted:
+            raise CheckpointError(f"{name} are available only on the CPU")

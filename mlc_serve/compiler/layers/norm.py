@@ -50,3 +50,8 @@ class Normalized:
 
     rows: nn.Tensor
     norm: RowNorm
+
+
+def plain_rows(x: nn.Tensor | Normalized) -> nn.Tensor:
+    """What a norm returned as rows `(1, s, K)` that are normalised."""
+    return x.norm.rows(x.rows) if isinstance(x, Normalized) else x

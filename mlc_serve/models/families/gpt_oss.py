@@ -1,5 +1,5 @@
-"""gpt-oss (OpenAI, 2025): mixtures of experts with biases and a clamped SwiGLU, learned attention sinks, and a
-sliding window in every other layer.
+"""gpt-oss (OpenAI, 2025): mixtures of experts with biases and a clamped SwiGLU, learned attention sinks, and
+a sliding window in every other layer.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _names(inner: int) -> WeightNames:
     return WeightNames(
         huggingface=(
             QKV,
-            renamed("self_attn.core.sinks", "self_attn.sinks"),
+            renamed("self_attn.attend.sinks", "self_attn.sinks"),
             renamed(f"{gate_up}.weight", gate_up, change=Both(matrix, apart)),
             renamed(f"{gate_up}.bias", f"{gate_up}_bias", change=Both(vector, apart)),
             renamed(f"{down}.weight", down, change=matrix),

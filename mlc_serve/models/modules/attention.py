@@ -6,7 +6,7 @@ from typing import Any
 
 from tvm.relax.frontend import nn
 
-from mlc_serve.models.layers import Layers
+from mlc_serve.models.layers import Layers, State
 from mlc_serve.models.parts.attention import Attention
 
 
@@ -15,7 +15,7 @@ class AttentionModule(nn.Module):
 
     def __init__(self, part: Attention, hidden_size: int, layer: int, layers: Layers) -> None:
         shape, norm = part.shape, part.head_norm
-        self.shape, self.layer, self.make = shape, layer, layers
+        self.shape, self.make = shape, layers
         self.qkv_proj = layers.linear(
             hidden_size,
             shape.qkv_width,
@@ -29,22 +29,21 @@ class AttentionModule(nn.Module):
         if norm is not None:
             self.q_norm = layers.head_norm(norm, shape.num_q_heads, shape.head_dim)
             self.k_norm = layers.head_norm(norm, shape.num_kv_heads, shape.head_dim)
+        self.attend = layers.attention(shape, layer)
         self.o_proj = layers.linear(shape.q_width, hidden_size, bias=part.o_bias)
 
-    def forward(self, x: Any, state: Any) -> nn.Tensor:
+    def forward(self, x: Any, state: State) -> nn.Tensor:
         """What a norm returned -> `(1, s, hidden_size)`."""
         return self.o_proj(self._attended(x, state))
 
-    def add_to(self, residual: nn.Tensor, x: Any, state: Any, scale: float) -> nn.Tensor:
+    def add_to(self, residual: nn.Tensor, x: Any, state: State, scale: float) -> nn.Tensor:
         """Residual + scale * self(x)."""
         return self.o_proj.add_to(residual, self._attended(x, state), scale)
 
-    def _attended(self, x: Any, state: Any) -> nn.Tensor:
+    def _attended(self, x: Any, state: State) -> nn.Tensor:
         shape, qkv = self.shape, self.qkv_proj(x)
-        num_tokens = qkv.shape[1]
-        qkv = qkv.reshape(1, num_tokens, shape.num_heads, shape.head_dim)
+        qkv = qkv.reshape(1, qkv.shape[1], shape.num_heads, shape.head_dim)
         if self.is_normalized:
             qkv = self.make.normalize_heads(qkv, self.q_norm, self.k_norm, shape)
-        attended = state.attention_with_fused_qkv(self.layer, qkv, shape.num_q_heads, shape.scale)
-        attended = attended.reshape(1, num_tokens, shape.q_width)
+        attended: nn.Tensor = self.attend(qkv, state)
         return self.make.recurrent().gated(attended, self.gate_proj(x)) if self.is_gated else attended

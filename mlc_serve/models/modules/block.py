@@ -6,13 +6,14 @@ from typing import Any
 
 from tvm.relax.frontend import nn
 
-from mlc_serve.models.layers import Layers
+from mlc_serve.models.layers import Layers, State
 from mlc_serve.models.modules.attention import AttentionModule
 from mlc_serve.models.modules.gated_delta import GatedDeltaModule
 from mlc_serve.models.modules.mlp import MLPModule
 from mlc_serve.models.modules.short_conv import ShortConvModule
 from mlc_serve.models.parts.attention import Attention
 from mlc_serve.models.parts.block import Block
+from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.gated_delta import GatedDelta
 from mlc_serve.models.parts.short_conv import ShortConv
 
@@ -32,16 +33,20 @@ class BlockModule(nn.Module):
             self.attention_output_norm = layers.norm(part.norm)
         if part.has_mlp_norm:
             self.post_attention_layernorm = layers.norm(part.norm)
-        self.mlp = MLPModule(part.mlp, hidden_size, layers)
+        self.mlp: Any = (
+            layers.experts(part.mlp, hidden_size)
+            if isinstance(part.mlp, Experts)
+            else MLPModule(part.mlp, hidden_size, layers)
+        )
         if part.has_output_norms:
             self.mlp_output_norm = layers.norm(part.norm)
 
-    def forward(self, x: nn.Tensor, state: Any) -> nn.Tensor:
+    def forward(self, x: nn.Tensor, state: State) -> nn.Tensor:
         """Rows `(1, s, width)` -> the same shape."""
         attended = self._add_attention(x, state)
         return self._add_mlp(attended, x if self.part.is_parallel else attended)
 
-    def _add_attention(self, x: nn.Tensor, state: Any) -> nn.Tensor:
+    def _add_attention(self, x: nn.Tensor, state: State) -> nn.Tensor:
         rows = self.input_layernorm(x) if self.part.has_input_norms else x
         if self.part.has_output_norms:
             return self.attention_output_norm.add_to(x, self.self_attn(rows, state))
@@ -50,6 +55,8 @@ class BlockModule(nn.Module):
     def _add_mlp(self, residual: nn.Tensor, x: nn.Tensor) -> nn.Tensor:
         """Residual plus the MLP's result for `x`."""
         rows = self._mlp_rows(x)
+        if isinstance(self.part.mlp, Experts):
+            return self.mlp.add_to(residual, rows)
         if self.part.has_output_norms:
             return self.mlp_output_norm.add_to(residual, self.mlp(rows))
         return self.mlp.add_to(residual, rows, self.part.residual_scale)

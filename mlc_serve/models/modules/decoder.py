@@ -12,7 +12,7 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
 from mlc_serve.models.decoder import Decoder
-from mlc_serve.models.layers import CacheSize, Layers
+from mlc_serve.models.layers import CacheSize, Layers, State
 from mlc_serve.models.modules.block import BlockModule
 
 
@@ -31,11 +31,11 @@ class _Trunk(nn.Module):
         )
         self.norm = layers.norm(config.norm)
 
-    def forward(self, x: nn.Tensor, cache: PagedKVCache) -> nn.Tensor:
+    def forward(self, x: nn.Tensor, state: State) -> nn.Tensor:
         if self.has_positions:
-            x = self.embed_positions.add_to(x, cache.get_query_positions(x.shape[1]))
+            x = self.embed_positions.add_to(x, state.positions(x.shape[1]))
         for layer in self.layers:
-            x = layer(x, cache)
+            x = layer(x, state)
         return x
 
 
@@ -57,32 +57,27 @@ class DecoderModule(nn.Module):
         """Ids `(s,)` -> `(s, h)`."""
         return self.model.embed_tokens(input_ids)
 
-    def batch_prefill(
-        self, input_embeds: nn.Tensor, logit_positions: nn.Tensor, paged_kv_cache: PagedKVCache
-    ) -> tuple[nn.Tensor, PagedKVCache]:
+    def batch_prefill(self, input_embeds: nn.Tensor, logit_positions: nn.Tensor, state: Any) -> Any:
         """`(1, s, h)`, and the rows `(b,)` whose logits are wanted -> `(1, b, v)`."""
-        hidden = self.model(input_embeds, paged_kv_cache)
-        return self.logits(nn.op.take(hidden, logit_positions, axis=1)), paged_kv_cache
+        passed = self.make.state(state, one_token_each=False)
+        hidden = self.model(input_embeds, passed)
+        return passed.returned(self.logits(nn.op.take(hidden, logit_positions, axis=1)))
 
-    def batch_decode(
-        self, input_embeds: nn.Tensor, paged_kv_cache: PagedKVCache
-    ) -> tuple[nn.Tensor, PagedKVCache]:
+    def batch_decode(self, input_embeds: nn.Tensor, state: Any) -> Any:
         """`(b, 1, h)`, one token of each sequence -> `(b, 1, v)`."""
-        batch = input_embeds.shape[0]
-        hidden = self.model(input_embeds.reshape(1, batch, self.config.hidden_size), paged_kv_cache)
-        return self.logits(hidden).reshape(batch, 1, self.config.vocab_size), paged_kv_cache
+        batch, passed = input_embeds.shape[0], self.make.state(state, one_token_each=True)
+        hidden = self.model(input_embeds.reshape(1, batch, self.config.hidden_size), passed)
+        return passed.returned(self.logits(hidden).reshape(batch, 1, self.config.vocab_size))
 
-    def batch_verify(
-        self, input_embeds: nn.Tensor, paged_kv_cache: PagedKVCache
-    ) -> tuple[nn.Tensor, PagedKVCache]:
+    def batch_verify(self, input_embeds: nn.Tensor, state: Any) -> Any:
         """`(1, s, h)` -> the logits of every row, `(1, s, v)`."""
-        return self.logits(self.model(input_embeds, paged_kv_cache)), paged_kv_cache
+        passed = self.make.state(state, one_token_each=False)
+        return passed.returned(self.logits(self.model(input_embeds, passed)))
 
-    def batch_prefill_to_last_hidden_states(
-        self, input_embeds: nn.Tensor, paged_kv_cache: PagedKVCache
-    ) -> tuple[nn.Tensor, PagedKVCache]:
+    def batch_prefill_to_last_hidden_states(self, input_embeds: nn.Tensor, state: Any) -> Any:
         """`(1, s, h)` -> the final hidden state of every row, `(1, s, h)`, of which embeddings are made."""
-        return self.model.norm(self.model(input_embeds, paged_kv_cache)), paged_kv_cache
+        passed = self.make.state(state, one_token_each=False)
+        return passed.returned(self.model.norm(self.model(input_embeds, passed)))
 
     def create_tir_paged_kv_cache(
         self,
@@ -92,11 +87,14 @@ class DecoderModule(nn.Module):
         page_size: tirx.Var,
         support_sliding_window: tirx.Var,
     ) -> PagedKVCache:
-        """An empty KV cache of the given sizes."""
+        """An empty KV cache of the given sizes, which is the state."""
+        maker = self.make.cache_maker
+        if maker is None:
+            raise RuntimeError("these layers take no cache that a library could create")
         size = CacheSize(
             max_batch_size, max_total_seq_len, prefill_chunk_size, page_size, support_sliding_window
         )
-        return self.make.kv_cache(self.config.attention, size)
+        return maker.kv_cache(self.config.attention, size)
 
     def logits(self, hidden: nn.Tensor) -> nn.Tensor:
         """Rows before the last norm, `(1, n, h)` -> `(1, n, v)`."""
@@ -111,39 +109,46 @@ class DecoderModule(nn.Module):
     def spec(self) -> nn.spec.ModuleSpec:
         """The signatures to export."""
         hidden, dtype = self.config.hidden_size, self.make.dtype
-        tensor, cache = nn.spec.Tensor, nn.spec.Object(object_type=PagedKVCache)
+        tensor, state = nn.spec.Tensor, self.make.state_spec(self.config.attention)
         packed = {"$": {"param_mode": "packed", "effect_mode": "none"}}
         rows: dict[str, Any] = {
             "input_embeds": tensor([1, "seq_len", hidden], dtype),
-            "paged_kv_cache": cache,
+            "state": state,
             **packed,
         }
         # Only logits can be made of what a lazy norm returns.
-        states = {} if self.make.norms_are_lazy else {"batch_prefill_to_last_hidden_states": dict(rows)}
+        states: dict[str, Any] = (
+            {} if self.make.norms_are_lazy else {"batch_prefill_to_last_hidden_states": dict(rows)}
+        )
         return nn.spec.ModuleSpec.from_raw(
             {
                 "embed": {"input_ids": tensor(["seq_len"], "int32"), **packed},
                 "batch_prefill": {
                     "input_embeds": tensor([1, "seq_len", hidden], dtype),
                     "logit_positions": tensor(["batch_size"], "int32"),
-                    "paged_kv_cache": cache,
+                    "state": state,
                     **packed,
                 },
                 "batch_decode": {
                     "input_embeds": tensor(["batch_size", 1, hidden], dtype),
-                    "paged_kv_cache": cache,
+                    "state": state,
                     **packed,
                 },
                 "batch_verify": dict(rows),
                 **states,
-                "create_tir_paged_kv_cache": {
-                    "max_batch_size": int,
-                    "max_total_seq_len": int,
-                    "prefill_chunk_size": int,
-                    "page_size": int,
-                    "support_sliding_window": int,
-                    "$": {"param_mode": "none", "effect_mode": "none"},
-                },
+                **({} if self.make.cache_maker is None else {"create_tir_paged_kv_cache": _cache_sizes()}),
             },
             self,
         )
+
+
+def _cache_sizes() -> dict[str, Any]:
+    """The signature of `create_tir_paged_kv_cache`."""
+    names = (
+        "max_batch_size",
+        "max_total_seq_len",
+        "prefill_chunk_size",
+        "page_size",
+        "support_sliding_window",
+    )
+    return {**dict.fromkeys(names, int), "$": {"param_mode": "none", "effect_mode": "none"}}

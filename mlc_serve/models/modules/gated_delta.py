@@ -6,7 +6,7 @@ from typing import Any
 
 from tvm.relax.frontend import nn
 
-from mlc_serve.models.layers import Layers
+from mlc_serve.models.layers import Layers, State
 from mlc_serve.models.modules.short_conv import Taps
 from mlc_serve.models.parts.gated_delta import GatedDelta
 from mlc_serve.models.parts.norm import Norm
@@ -31,21 +31,22 @@ class GatedDeltaModule(nn.Module):
         self.delta_norm = self.make.gated_norm(norm, heads.num_v_heads, shared=True)
         self.delta_out_proj = layers.linear(heads.v_width, hidden_size)
 
-    def forward(self, x: Any, state: Any) -> nn.Tensor:
+    def forward(self, x: Any, state: State) -> nn.Tensor:
         """What a norm returned -> `(1, n, hidden_size)`."""
         return self.delta_out_proj(self._mixed(x, state))
 
-    def add_to(self, residual: nn.Tensor, x: Any, state: Any, scale: float) -> nn.Tensor:
+    def add_to(self, residual: nn.Tensor, x: Any, state: State, scale: float) -> nn.Tensor:
         """Residual + scale * self(x)."""
         return self.delta_out_proj.add_to(residual, self._mixed(x, state), scale)
 
-    def _mixed(self, x: Any, state: Any) -> nn.Tensor:
-        before, matrices = state.get(self.layer, _CONVOLUTION), state.get(self.layer, _MATRICES)
+    def _mixed(self, x: Any, state: State) -> nn.Tensor:
+        states = state.recurrent
+        before, matrices = states.get(self.layer, _CONVOLUTION), states.get(self.layer, _MATRICES)
         rows, strengths = self.in_proj_qkvz(x), self.in_proj_ba(x)
         qkv, last = self.make.causal_conv(rows, self.conv1d.weight, None, before, is_gated=False)
-        state.set(self.layer, _CONVOLUTION, last)
+        states.set(self.layer, _CONVOLUTION, last)
         out, matrices = self.make.gated_delta(
             self.part.heads, qkv, strengths, self.A_log, self.dt_bias, matrices
         )
-        state.set(self.layer, _MATRICES, matrices)
+        states.set(self.layer, _MATRICES, matrices)
         return self.delta_norm(out, rows)

@@ -8,16 +8,13 @@ from typing import Any
 
 from tvm import tirx
 from tvm.relax.frontend import nn
-from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
 from mlc_serve.models.decoder import Decoder
-from mlc_serve.models.hybrid_state import HybridState
 from mlc_serve.models.layers import Layers
 from mlc_serve.models.modules.decoder import DecoderModule
 from mlc_serve.models.parts.recurrent import RecurrentShape
+from mlc_serve.models.recurrent_pass import RecurrentPass
 from mlc_serve.models.rnn_state import RNNState
-
-_Result = tuple[nn.Tensor, PagedKVCache, RNNState]
 
 
 class HybridModule(nn.Module):
@@ -32,28 +29,31 @@ class HybridModule(nn.Module):
         if not config.head.is_tied:
             self.lm_head = decoder.lm_head
         self.embed, self.logits = decoder.embed, decoder.logits
-        self.create_tir_paged_kv_cache = decoder.create_tir_paged_kv_cache
 
     def batch_prefill(
-        self,
-        input_embeds: nn.Tensor,
-        logit_positions: nn.Tensor,
-        paged_kv_cache: PagedKVCache,
-        state: RNNState,
-    ) -> _Result:
+        self, input_embeds: nn.Tensor, logit_positions: nn.Tensor, state: Any, rnn_state: RNNState
+    ) -> tuple[nn.Tensor, RNNState]:
         """`(1, s, h)`, tokens of one sequence, and the rows `(b,)` whose logits are wanted -> `(1, b, v)`."""
-        hybrid = HybridState(paged_kv_cache, state, self.recurrence, 1)
-        hidden = self.model(input_embeds, hybrid)
-        logits = self.logits(nn.op.take(hidden, logit_positions, axis=1))
-        return logits, paged_kv_cache, hybrid.recurrent
+        hidden, recurrent = self._hidden(input_embeds, state, RecurrentPass(rnn_state, self.recurrence, 1))
+        return self.logits(nn.op.take(hidden, logit_positions, axis=1)), recurrent
 
-    def batch_decode(self, input_embeds: nn.Tensor, paged_kv_cache: PagedKVCache, state: RNNState) -> _Result:
+    def batch_decode(
+        self, input_embeds: nn.Tensor, state: Any, rnn_state: RNNState
+    ) -> tuple[nn.Tensor, RNNState]:
         """`(b, 1, h)`, one token of each sequence -> `(b, 1, v)`."""
         batch = input_embeds.shape[0]
-        hybrid = HybridState(paged_kv_cache, state, self.recurrence, batch)
-        hidden = self.model(input_embeds.reshape(1, batch, self.config.hidden_size), hybrid)
-        logits = self.logits(hidden).reshape(batch, 1, self.config.vocab_size)
-        return logits, paged_kv_cache, hybrid.recurrent
+        rows = input_embeds.reshape(1, batch, self.config.hidden_size)
+        recurrent_pass = RecurrentPass(rnn_state, self.recurrence, batch)
+        hidden, recurrent = self._hidden(rows, state, recurrent_pass, one_token_each=True)
+        return self.logits(hidden).reshape(batch, 1, self.config.vocab_size), recurrent
+
+    def _hidden(
+        self, x: nn.Tensor, state: Any, recurrent: RecurrentPass, *, one_token_each: bool = False
+    ) -> tuple[nn.Tensor, RNNState]:
+        """The rows before the last norm, and the new recurrent state."""
+        passed = self.make.state(state, one_token_each=one_token_each)
+        passed.recurrent = recurrent
+        return self.model(x, passed), recurrent.state
 
     def create_rnn_state(self, max_batch_size: tirx.Var, max_history: tirx.Var) -> RNNState:
         """An empty recurrent state, with room for the last `max_history` states of each sequence."""
@@ -63,19 +63,11 @@ class HybridModule(nn.Module):
         """The signatures to export."""
         hidden, dtype, tensor = self.config.hidden_size, self.make.dtype, nn.spec.Tensor
         packed = {"$": {"param_mode": "packed", "effect_mode": "none"}}
-        created: dict[str, Any] = {"$": {"param_mode": "none", "effect_mode": "none"}}
         states: dict[str, Any] = {
-            "paged_kv_cache": nn.spec.Object(object_type=PagedKVCache),
-            "state": nn.spec.Object(object_type=RNNState),
+            "state": self.make.state_spec(self.config.attention),
+            "rnn_state": nn.spec.Object(object_type=RNNState),
             **packed,
         }
-        cache_sizes = (
-            "max_batch_size",
-            "max_total_seq_len",
-            "prefill_chunk_size",
-            "page_size",
-            "support_sliding_window",
-        )
         return nn.spec.ModuleSpec.from_raw(
             {
                 "embed": {"input_ids": tensor(["seq_len"], "int32"), **packed},
@@ -85,8 +77,11 @@ class HybridModule(nn.Module):
                     **states,
                 },
                 "batch_decode": {"input_embeds": tensor(["batch_size", 1, hidden], dtype), **states},
-                "create_tir_paged_kv_cache": {**dict.fromkeys(cache_sizes, int), **created},
-                "create_rnn_state": {"max_batch_size": int, "max_history": int, **created},
+                "create_rnn_state": {
+                    "max_batch_size": int,
+                    "max_history": int,
+                    "$": {"param_mode": "none", "effect_mode": "none"},
+                },
             },
             self,
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 from tvm.relax.frontend import nn
 
-from mlc_serve.models.layers import Layers
+from mlc_serve.models.layers import Layers, State
 from mlc_serve.models.parts.short_conv import ShortConv
 
 
@@ -29,17 +29,18 @@ class ShortConvModule(nn.Module):
         self.conv = Taps(part.width, part.taps, bias=part.bias)
         self.conv_out_proj = layers.linear(part.width, hidden_size, bias=part.bias)
 
-    def forward(self, x: Any, state: Any) -> nn.Tensor:
+    def forward(self, x: Any, state: State) -> nn.Tensor:
         """What a norm returned -> `(1, n, hidden_size)`."""
         return self.conv_out_proj(self._mixed(x, state))
 
-    def add_to(self, residual: nn.Tensor, x: Any, state: Any, scale: float) -> nn.Tensor:
+    def add_to(self, residual: nn.Tensor, x: Any, state: State, scale: float) -> nn.Tensor:
         """Residual + scale * self(x)."""
         return self.conv_out_proj.add_to(residual, self._mixed(x, state), scale)
 
-    def _mixed(self, x: Any, state: Any) -> nn.Tensor:
-        before = state.get(self.layer, 0)
+    def _mixed(self, x: Any, state: State) -> nn.Tensor:
+        states = state.recurrent
+        before = states.get(self.layer, 0)
         rows = self.conv_in_proj(x)
         mixed, last = self.make.causal_conv(rows, self.conv.weight, self.conv.bias, before, is_gated=True)
-        state.set(self.layer, 0, last)
+        states.set(self.layer, 0, last)
         return mixed

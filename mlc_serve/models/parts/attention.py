@@ -88,5 +88,5 @@ class Attention:
             yield from self.head_norm.weights(f"{name}.q_norm", shape.num_q_heads, shape.head_dim)
             yield from self.head_norm.weights(f"{name}.k_norm", shape.num_kv_heads, shape.head_dim)
         if shape.has_sinks:
-            yield f"{name}.core.sinks", (shape.num_q_heads,)
+            yield f"{name}.attend.sinks", (shape.num_q_heads,)
         yield from product_weights(f"{name}.o_proj", hidden_size, shape.q_width, bias=self.o_bias)

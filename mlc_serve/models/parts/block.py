@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mlc_serve.models.parts.attention import Attention
+from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.gated_delta import GatedDelta
 from mlc_serve.models.parts.mlp import MLP
 from mlc_serve.models.parts.named_shapes import NamedShape
@@ -24,12 +25,12 @@ Arrangement = Literal["sequential", "sandwich", "post", "parallel", "parallel_no
 
 @dataclass(frozen=True)
 class Block:
-    """A layer, which attends or has something else in the place of attention. What is added to a residual is
-    first multiplied by `residual_scale`.
+    """A layer, which attends or has something else in the place of attention. What this and an MLP add to a
+    residual is first multiplied by `residual_scale`. Experts have neither such a factor nor an output norm.
     """
 
     attention: Attention | GatedDelta | ShortConv
-    mlp: MLP
+    mlp: MLP | Experts
     norm: Norm
     arrangement: Arrangement = "sequential"
     residual_scale: float = 1.0
@@ -57,7 +58,8 @@ class Block:
     @property
     def workspace_width(self) -> int:
         """Residuals, and what attention and the MLP need."""
-        return 3 * self.norm.width + self.attention.workspace_width + self.mlp.workspace_width
+        width = self.norm.width
+        return 3 * width + self.attention.workspace_width + self.mlp.workspace_width(width)
 
     def weights(self, name: str) -> Iterator[NamedShape]:
         """The names and shapes of the weights, in the order of the module's parameters."""

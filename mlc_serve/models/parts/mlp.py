@@ -30,9 +30,8 @@ class MLP:
         """Columns of the first product."""
         return 2 * self.inner if self.is_gated else self.inner
 
-    @property
-    def workspace_width(self) -> int:
-        """Gate, up and their product."""
+    def workspace_width(self, hidden_size: int) -> int:  # noqa: ARG002  experts need it
+        """At most so many values of a token are kept at a time: gate, up and their product."""
         return 3 * self.inner
 
     def weights(self, name: str, hidden_size: int) -> Iterator[NamedShape]:

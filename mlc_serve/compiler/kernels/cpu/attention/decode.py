@@ -1,6 +1,6 @@
 """Attention of one new token of each sequence over the pages of that sequence.
 
-The pages of all sequences, one after another, are cut into equal shares, which threads take. So a batch of
+The pages that the tokens see, one after another, are cut into equal shares, which threads take. So a batch of
 any lengths is balanced, and a single long sequence is spread over all threads. A share writes the results of
 the sequences that it holds whole. For the sequences that its two ends cut through, it keeps partial results,
 which are joined when all shares are done.
@@ -8,16 +8,16 @@ which are joined when all shares are done.
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 from tvm import tirx
 from tvm.script import tirx as T
 
-from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
-from mlc_serve.compiler.kernels.cpu.attention.page_run import MASKED, PageRuns, TokenState
+from mlc_serve.compiler.kernels.cpu.attention.heads import Heads, by_head
+from mlc_serve.compiler.kernels.cpu.attention.page_run import PageRuns, TokenState
 from mlc_serve.compiler.kernels.cpu.attention.page_table import match_page_table
-from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE, flat_pages, match_int32
+from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE, match_pages
+from mlc_serve.compiler.kernels.cpu.attention.scores import Scores
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
@@ -31,8 +31,11 @@ _SHARE_VALUES = 1 << 16  # the fewest values of keys in a share, if there are mo
 
 
 class _Shares(NamedTuple):
-    """How the `work` pages of all sequences are cut into `count` shares."""
+    """How the `work` pages that all sequences see are cut into `count` shares. Those of sequence b are
+    numbers first[b] to before first[b + 1].
+    """
 
+    first: Any
     work: Any
     count: Any
 
@@ -58,9 +61,8 @@ class _Partial(NamedTuple):
 class _Tensors(NamedTuple):
     Q: Any
     P: Any
+    sinks: Any
     O: Any
-    L: Any
-    scale: Any  # of scores, and log2(e), because softmax is in base 2
 
 
 def _num_shares(work: Any, key_size: int) -> Any:
@@ -101,36 +103,35 @@ def _run_share_macro(runs: PageRuns, dtype: str) -> Any:
             peak = local((num_heads,))
             weight = local((num_heads, PAGE_SIZE))
             state = T.meta_var(TokenState(queries, output, peak, weight))
-            start = T.meta_var(table.indptr[b])
+            seen = T.meta_var(table.first_page(b))
             first = local((1,), "int32")
             end = local((1,), "int32")
-            first[0] = T.max(shares.bound(share) - start, 0)
-            end[0] = T.min(shares.bound(share + 1) - start, table.num_pages(b))
+            first[0] = seen + T.max(shares.bound(share) - shares.first[b], 0)
+            end[0] = T.min(seen + shares.bound(share + 1) - shares.first[b], table.num_pages(b))
             if first[0] < end[0]:
-                runs.begin(tensors.Q, state, b, tensors.scale)
+                runs.begin(tensors.Q, tensors.sinks, state, b, first[0] == seen)
                 for run in T.serial((end[0] - first[0] + count - 1) // count):
                     page = T.meta_var(first[0] + run * count)
-                    if table.sees_some(b, page * PAGE_SIZE, (page + count) * PAGE_SIZE):
-                        runs.attend(tensors.P, table, state, b, page, end[0], last_listed)
-                if first[0] > 0:
+                    runs.attend(tensors.P, table, state, b, page, end[0], last_listed)
+                if first[0] > seen:
                     keep(state, partial, share * 2)
                 elif end[0] < table.num_pages(b):
                     keep(state, partial, share * 2 + 1)
                 else:
-                    runs.finish(tensors.O, tensors.L, state, b, dtype)
+                    runs.finish(tensors.O, state, b, dtype)
 
     @T.macro
     def run_share(tensors, table, partial, shares, share, batch):
         for b in T.serial(batch):
-            if T.And(table.indptr[b] < shares.bound(share + 1), table.indptr[b + 1] > shares.bound(share)):
-                attend_part(tensors, table, partial, shares, share, b, table.indptr[batch] - 1)
+            if T.And(shares.first[b] < shares.bound(share + 1), shares.first[b + 1] > shares.bound(share)):
+                attend_part(tensors, table, partial, shares, share, b, table.first[batch] - 1)
 
     return run_share
 
 
 def _join_macro(num_heads: int, head_dim: int, dtype: str) -> Any:
-    """The macro `join(tensors, table, partial, shares, b)`: write the result of sequence b if no share could
-    write it alone, because it lies in several shares or is empty.
+    """The macro `join(tensors, partial, shares, b)`: write the result of sequence b if it lies in several
+    shares.
     """
     step = lanes(head_dim)
 
@@ -163,32 +164,22 @@ def _join_macro(num_heads: int, head_dim: int, dtype: str) -> Any:
             for i in T.serial(head_dim // step):
                 for lane in T.vectorized(step):
                     tensors.O[row, query, i * step + lane] = T.Cast(dtype, output[i * step + lane] / total[0])
-            tensors.L[row, query] = T.log2(total[0]) + peak[0]
 
     @T.macro
-    def clear(tensors, row, query):
-        for i in T.serial(head_dim):
-            tensors.O[row, query, i] = T.Cast(dtype, T.float32(0))
-        tensors.L[row, query] = T.float32(MASKED)
-
-    @T.macro
-    def join(tensors, table, partial, shares, b):
-        first = T.meta_var(shares.share_of(table.indptr[b]))
-        last = T.meta_var(shares.share_of(table.indptr[b + 1] - 1))
-        if table.num_pages(b) == 0:
-            for query in T.serial(num_heads):
-                clear(tensors, b, query)
-        elif first < last:
+    def join(tensors, partial, shares, b):
+        first = T.meta_var(shares.share_of(shares.first[b]))
+        last = T.meta_var(shares.share_of(shares.first[b + 1] - 1))
+        if first < last:
             for query in T.serial(num_heads):
                 join_parts(tensors, partial, b, query, first, last)
 
     return join
 
 
-def _all_shares_macro(heads: Heads, dtype: str, unit: FloatUnit) -> Any:
+def _all_shares_macro(heads: Heads, scores: Scores, dtype: str, unit: FloatUnit) -> Any:
     """The macro `all_shares(tensors, table, batch)` for the whole batch."""
     num_heads, head_dim = heads.num_q, heads.dim
-    run_share = _run_share_macro(PageRuns(heads, unit.sums), dtype)
+    run_share = _run_share_macro(PageRuns(heads, scores, unit.sums), dtype)
     join = _join_macro(num_heads, head_dim, dtype)
 
     @T.macro
@@ -200,59 +191,54 @@ def _all_shares_macro(heads: Heads, dtype: str, unit: FloatUnit) -> Any:
             peak = T.sblock_alloc_buffer((2 * _MAX_SHARES, num_heads), "float32")
             weight = T.sblock_alloc_buffer((2 * _MAX_SHARES, num_heads, PAGE_SIZE), "float32")
             partial = T.meta_var(_Partial(output, peak, weight))
-            work = local((1,), "int32")
+            first = T.sblock_alloc_buffer((batch + 1,), "int32")
             count = local((1,), "int32")
-            work[0] = table.indptr[batch]
-            count[0] = _num_shares(work[0], heads.num_kv * head_dim)
-            shares = T.meta_var(_Shares(work[0], count[0]))
+            first[0] = 0
+            for b in T.serial(batch):
+                first[b + 1] = first[b] + table.num_seen_pages(b)
+            count[0] = _num_shares(first[batch], heads.num_kv * head_dim)
+            shares = T.meta_var(_Shares(first, first[batch], count[0]))
             if count[0] == 1:
                 run_share(tensors, table, partial, shares, 0, batch)
             else:
                 for share in T.parallel(count[0]):
                     run_share(tensors, table, partial, shares, share, batch)
             for b in T.serial(batch):
-                join(tensors, table, partial, shares, b)
+                join(tensors, partial, shares, b)
 
     return all_shares
 
 
-def decode_attention(heads: Heads, dtype: str, unit: FloatUnit, *, windowed: bool = False) -> tirx.PrimFunc:
-    """Q `(b, hq, d)`, pages, and each sequence's page table -> `(b, hq, d)` and log2 weights `(b, hq)`.
+def decode_attention(
+    heads: Heads, scores: Scores, window: int | None, dtype: str, unit: FloatUnit
+) -> tirx.PrimFunc:
+    """Rotated Q `(b, hq, d)`, the pages and each sequence's page table, and the score of each query head's
+    sink `(hq,)` -> `(1, b, hq d)`.
 
-    The parameters are those that TVM's paged KV cache passes; Q and K arrive rotated. Q, pages and output are
-    of `dtype`, log2 weights are float32. With `windowed`, a sequence sees only its attention sinks and its
-    window: see `PageTable`.
+    Q, pages and output are of `dtype`, sinks are float32. The keys of the new tokens are in the pages. With a
+    `window`, a token sees so many keys.
     """
-    all_shares = _all_shares_macro(heads, dtype, unit)
+    all_shares = _all_shares_macro(heads, scores, dtype, unit)
 
     @T.prim_func(s_tir=True, private=True)
     def attention(
         q: T.handle,
         pages: T.handle,
-        page_indptr: T.handle,
-        page_values: T.handle,
-        length_info: T.handle,
-        k_rope_pos_offset: T.handle,
-        q_rope_position: T.handle,
+        first_pages: T.handle,
+        listed: T.handle,
+        lengths: T.handle,
+        sinks: T.handle,
         out: T.handle,
-        lse: T.handle,
-        rotary_mode: T.int32,
-        rope_scale: T.float32,
-        rope_theta: T.float32,
-        sm_scale: T.float32,
     ):
-        T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
+        T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": 8})
         batch = T.int32()
-        num_pages = T.int32()
+        num_pages = T.int64()
         Q = T.match_buffer(q, (batch, heads.num_q, heads.dim), dtype)
-        P = T.match_buffer(pages, (num_pages, 2, heads.num_kv, PAGE_SIZE, heads.dim), dtype)
-        table = T.meta_var(match_page_table(page_indptr, page_values, length_info, batch, windowed=windowed))
-        K_start = match_int32(k_rope_pos_offset, batch)
-        Q_position = match_int32(q_rope_position, batch)
-        O = T.match_buffer(out, (batch, heads.num_q, heads.dim), dtype)
-        L = T.match_buffer(lse, (batch, heads.num_q), "float32")
-        flat = flat_pages(P)
-        tensors = T.meta_var(_Tensors(Q, flat, O, L, sm_scale * T.float32(math.log2(math.e))))
-        all_shares(tensors, table, batch)
+        P = match_pages(pages, num_pages, heads.num_kv, heads.dim, dtype)
+        table = T.meta_var(match_page_table(first_pages, listed, lengths, window))
+        S = T.match_buffer(sinks, (heads.num_q,), "float32")
+        whole = T.match_buffer(out, (1, batch, heads.num_q * heads.dim), dtype)
+        O = by_head(whole, heads)
+        all_shares(_Tensors(Q, P, S, O), table, batch)
 
     return attention

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from tvm.script import tirx as T
 
 
 class Heads(NamedTuple):
@@ -16,3 +18,9 @@ class Heads(NamedTuple):
     def group(self) -> int:
         """Query heads to a KV head."""
         return self.num_q // self.num_kv
+
+
+def by_head(rows: Any, heads: Heads) -> Any:
+    """A buffer of attention's results `(1, s, hq d)` as `(s, hq, d)`."""
+    _, num_rows, _ = rows.shape
+    return T.decl_buffer((num_rows, heads.num_q, heads.dim), rows.dtype, data=rows.data)

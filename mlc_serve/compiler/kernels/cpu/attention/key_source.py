@@ -16,6 +16,7 @@ from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.page_run import PageRuns, TokenState
 from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
 from mlc_serve.compiler.kernels.cpu.attention.query_panels import BLOCK, Panels, panels_for, row_words
+from mlc_serve.compiler.kernels.cpu.attention.scores import MASKED, Scores, sink_score
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
 from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
@@ -24,47 +25,36 @@ from mlc_serve.compiler.kernels.cpu.primitives.vector import vector, widened
 
 
 class Span(NamedTuple):
-    """Which of a sequence's keys its rows see. With a `window`, the page table says which keys are sinks and
-    where the sequence's window begins, and under a causal mask the rows follow the keys, each with a window
-    of its own.
+    """Which of a sequence's keys its rows see. If they are causal, the rows are the last of the keys, and see
+    none after their own. With a `window`, a row sees so many keys, its own included.
     """
 
     num_keys: Any
     num_rows: Any
-    causal: Any
-    sinks: Any
-    window_start: Any
+    is_causal: bool
     window: int | None
 
     def limit(self, row: Any) -> Any:
         """The first key that is too late for a row."""
-        if self.window:
-            return self.num_keys
-        return tirx.if_then_else(self.causal > 0, self.num_keys - self.num_rows + row + 1, self.num_keys)
+        return self.num_keys - self.num_rows + row + 1 if self.is_causal else self.num_keys
 
     def start(self, row: Any) -> Any:
-        """The first key that is not too early for a row. Sinks are never too early."""
-        if not self.window:
+        """The first key that is not too early for a row."""
+        if self.window is None:
             return tirx.const(0, "int32")
-        before = tirx.max(self.window - 1 - row, 0)
-        own_start = tirx.if_then_else(self.causal > 0, self.num_keys - before, 0)
-        return tirx.max(self.window_start, own_start)
+        return tirx.max(self.limit(row) - self.window, 0)
 
     def sees(self, key: Any, start: Any, limit: Any) -> Any:
         """Whether a row with this start and limit sees a key."""
-        if not self.window:
-            return key < limit
-        return tirx.And(key < limit, tirx.Or(key >= start, key < self.sinks))
+        return key < limit if self.window is None else tirx.And(key < limit, key >= start)
 
-    def hides_some(self, end: Any, least_limit: Any) -> Any:
-        """Whether there may be a row that does not see one of the keys before `end`."""
-        return tirx.const(True, "bool") if self.window else end > least_limit
-
-    def sees_some(self, first: Any, end: Any) -> Any:
-        """Whether there may be a row that sees one of the keys from `first` to before `end`."""
-        if not self.window:
-            return tirx.const(True, "bool")
-        return tirx.Or(end > self.window_start, first < self.sinks)
+    def hides_some(self, first: Any, end: Any, last_start: Any, least_limit: Any) -> Any:
+        """Whether a row with a start up to `last_start`, and a limit from `least_limit`, may not see one of
+        the keys from `first` to before `end`.
+        """
+        if self.window is None:
+            return end > least_limit
+        return tirx.Or(end > least_limit, first < last_start)
 
 
 class Batch(NamedTuple):
@@ -74,18 +64,17 @@ class Batch(NamedTuple):
     K: Any  # pages, or the keys of the new tokens
     V: Any  # pages, or the values of the new tokens
     O: Any
-    L: Any
-    indptr: Any  # the first row of each sequence
+    first_rows: Any  # of each sequence
     keys: Any  # the page table, or the first key of each sequence
+    sinks: Any  # the score of each head's sink, or None
     num_sequences: Any
-    causal: Any
-    scale: Any
 
 
 class KeySource(Protocol):
     """What the prefill kernels need to know about keys and values."""
 
     heads: Heads
+    scores: Scores
     panels: Panels
     key_strides: tuple[int, int]  # of keys and of a key's words, where `convert_keys` puts them
     convert_keys: Any  # the macro (batch, state, b, h, first_key, count)
@@ -98,15 +87,20 @@ class KeySource(Protocol):
     def span(self, batch: Batch, b: Any, num_rows: Any) -> Span:
         """Which of them its rows see."""
 
+    def sink(self, batch: Batch, head: Any) -> Any:
+        """The score in base 2 of a query head's sink."""
+
     def value(self, batch: Batch, b: Any, h: Any, key: Any, columns: Any) -> Any:
         """The values of a key in some columns."""
 
 
 class RaggedKeys:
-    """Implements KeySource for keys and values `(s, hkv, d)` of new tokens."""
+    """Implements KeySource for keys and values `(s, hkv, d)` of an encoder's tokens, which see all of their
+    sequence.
+    """
 
-    def __init__(self, heads: Heads, dtype: str, unit: FloatUnit) -> None:
-        self.heads, self.panels = heads, panels_for(dtype, unit)
+    def __init__(self, heads: Heads, scores: Scores, dtype: str, unit: FloatUnit) -> None:
+        self.heads, self.scores, self.panels = heads, scores, panels_for(dtype, unit)
         self.key_strides = (heads.dim // self.panels.multiplier.per_word, 1)
         self.convert_keys = _convert_ragged_keys_macro(self)
         self.attend_single = _copy_single_macro(heads)
@@ -116,32 +110,39 @@ class RaggedKeys:
         return batch.keys[b + 1] - batch.keys[b]
 
     def span(self, batch: Batch, b: Any, num_rows: Any) -> Span:
-        return Span(self.num_keys(batch, b), num_rows, batch.causal, None, None, None)
+        return Span(self.num_keys(batch, b), num_rows, is_causal=False, window=None)
+
+    def sink(self, batch: Batch, head: Any) -> Any:  # noqa: ARG002  encoders have none
+        return tirx.const(MASKED, "float32")
 
     def value(self, batch: Batch, b: Any, h: Any, key: Any, columns: Any) -> Any:
         return batch.V[batch.keys[b] + key, h, columns]
 
 
 class PagedKeys:
-    """Implements KeySource for keys and values in pages, in the order that `pages` describes."""
+    """Implements KeySource for keys and values in pages, in the order that `pages` describes. New tokens are
+    the last of the keys, and see themselves and those before them.
+    """
 
-    def __init__(self, heads: Heads, dtype: str, unit: FloatUnit, window: int | None) -> None:
-        self.heads, self.panels, self.window = heads, panels_for(dtype, unit), window
+    def __init__(self, heads: Heads, scores: Scores, window: int | None, dtype: str, unit: FloatUnit) -> None:
+        self.heads, self.scores, self.panels = heads, scores, panels_for(dtype, unit)
         self.key_strides = (1, BLOCK)
         self.convert_keys = _convert_paged_keys_macro(self)
-        self.attend_single = None if window else _decode_single_macro(heads, dtype, unit)
+        self.attend_single = _decode_single_macro(PageRuns(heads, scores, unit.sums), dtype)
         self.parallel_singles = 2
+        self._window = window
 
     def num_keys(self, batch: Batch, b: Any) -> Any:
         return batch.keys.num_keys(b)
 
     def span(self, batch: Batch, b: Any, num_rows: Any) -> Span:
-        table = batch.keys
-        sinks, start = (table.lengths[2, b], table.lengths[1, b]) if self.window else (None, None)
-        return Span(table.num_keys(b), num_rows, batch.causal, sinks, start, self.window)
+        return Span(self.num_keys(batch, b), num_rows, is_causal=True, window=self._window)
+
+    def sink(self, batch: Batch, head: Any) -> Any:
+        return sink_score(batch.sinks, head)
 
     def value(self, batch: Batch, b: Any, h: Any, key: Any, columns: Any) -> Any:
-        page = batch.keys.page(b, tirx.floordiv(key, PAGE_SIZE))
+        page = batch.keys.page(b, tirx.floordiv(key, PAGE_SIZE)).astype("int64")
         return batch.V[page, 1, h, tirx.floormod(key, PAGE_SIZE) * self.heads.dim + columns]
 
 
@@ -179,8 +180,8 @@ def _convert_paged_keys_macro(source: PagedKeys) -> Any:
     @T.macro
     def convert_keys(batch, state, b, h, first_key, count):
         for p in T.serial((count + PAGE_SIZE - 1) // PAGE_SIZE):
-            page = local((1,), "int32")
-            page[0] = batch.keys.page(b, first_key // PAGE_SIZE + p)
+            page = local((1,), "int64")
+            page[0] = T.Cast("int64", batch.keys.page(b, first_key // PAGE_SIZE + p))
             for i in T.serial(num_words):
                 state.keys[vector(i * BLOCK + p * PAGE_SIZE, PAGE_SIZE)] = words(batch, page[0], h, i)
 
@@ -188,32 +189,24 @@ def _convert_paged_keys_macro(source: PagedKeys) -> Any:
 
 
 def _copy_single_macro(heads: Heads) -> Any:
-    """The macro `attend_single` of a new token over itself alone: its value, weighed by its only score."""
+    """The macro `attend_single` of a new token over itself alone, which gives its value."""
+    step = lanes(heads.dim)
 
     @T.macro
     def attend_single(batch, b):
         for h in T.serial(heads.num_q):
-            score = local((heads.dim,))
-            total = local((1,))
-            row = T.meta_var(batch.indptr[b])
-            for i in T.vectorized(heads.dim):
-                score[i] = T.Cast("float32", batch.Q[row, h, i]) * T.Cast(
-                    "float32", batch.K[batch.keys[b], h // heads.group, i]
-                )
-            total[0] = 0
-            for i in T.serial(heads.dim):
-                total[0] = total[0] + score[i]
-            for i in T.vectorized(heads.dim):
-                batch.O[row, h, i] = batch.V[batch.keys[b], h // heads.group, i]
-            batch.L[row, h] = total[0] * batch.scale
+            for i in T.serial(heads.dim // step):
+                for lane in T.vectorized(step):
+                    batch.O[batch.first_rows[b], h, i * step + lane] = batch.V[
+                        batch.keys[b], h // heads.group, i * step + lane
+                    ]
 
     return attend_single
 
 
-def _decode_single_macro(heads: Heads, dtype: str, unit: FloatUnit) -> Any:
+def _decode_single_macro(runs: PageRuns, dtype: str) -> Any:
     """The macro `attend_single` of a new token over the pages of its sequence, as in a decode."""
-    runs = PageRuns(heads, unit.sums)
-    count = runs.pages_per_run
+    heads, count = runs.heads, runs.pages_per_run
 
     @T.macro
     def attend_single(batch, b):
@@ -225,12 +218,14 @@ def _decode_single_macro(heads: Heads, dtype: str, unit: FloatUnit) -> Any:
             peak = local((heads.num_q,))
             weight = local((heads.num_q, PAGE_SIZE))
             state = T.meta_var(TokenState(queries, output, peak, weight))
-            num_pages = T.meta_var(batch.keys.num_pages(b))
-            last_listed = T.meta_var(batch.keys.indptr[batch.num_sequences] - 1)
-            runs.begin(batch.Q, state, batch.indptr[b], batch.scale)
-            for run in T.serial((num_pages + count - 1) // count):
-                runs.attend(batch.K, batch.keys, state, b, run * count, num_pages, last_listed)
-            runs.finish(batch.O, batch.L, state, batch.indptr[b], dtype)
+            table = T.meta_var(batch.keys)
+            end = T.meta_var(table.num_pages(b))
+            last_listed = T.meta_var(table.first[batch.num_sequences] - 1)
+            runs.begin(batch.Q, batch.sinks, state, batch.first_rows[b], True)
+            for run in T.serial((table.num_seen_pages(b) + count - 1) // count):
+                page = T.meta_var(table.first_page(b) + run * count)
+                runs.attend(batch.K, table, state, b, page, end, last_listed)
+            runs.finish(batch.O, state, batch.first_rows[b], dtype)
 
     return attend_single
 

@@ -1,29 +1,27 @@
 """The queries of one token over the pages of its sequence, a run of pages at a time.
 
 The lanes of a vector are the positions of a page. This is online softmax (Milakov and Gimelshein, 2018) in
-base 2, which the KV cache's merge expects, and the output is divided by the weight of its keys only at the
-end. The up to four pages of a run are scored together, so that enough independent sums hide the latency of a
-multiplication. Pages may lie anywhere in memory, so the next KV head of a run is fetched while one is being
-computed.
+base 2, and the output is divided by the weight of its keys only at the end. The up to four pages of a run are
+scored together, so that enough independent sums hide the latency of a multiplication. Pages may lie anywhere
+in memory, so the next KV head of a run is fetched while one is being computed.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
-from mlc_serve.compiler.kernels.cpu.attention.page_table import PageTable
 from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
+from mlc_serve.compiler.kernels.cpu.attention.scores import MASKED, Scores, sink_score
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
 from mlc_serve.compiler.kernels.cpu.primitives.horizontal import horizontal_max, horizontal_sum
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
 from mlc_serve.compiler.kernels.cpu.primitives.prefetch import fetch_line
 from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 from mlc_serve.compiler.kernels.cpu.primitives.vector import vector
-
-MASKED = -5e4  # no real score comes near it, and its weight vanishes once a real score is seen
 
 
 class TokenState(NamedTuple):
@@ -55,29 +53,29 @@ class _Run(NamedTuple):
     """Local buffers with one element for each page of the run."""
 
     page: Any
+    early: Any  # how many of its positions come before the window, in a kernel with a window
     valid: Any  # how many of its positions hold keys
     ahead: Any  # the page at the same place of the next run
+    is_windowed: bool
 
-
-class _RunHead(NamedTuple):
-    """A KV head of a run: the sequence, the head, and which of the sequence's pages is the run's first."""
-
-    sequence: Any
-    head: Any
-    first_page: Any
+    def sees(self, p: Any, t: Any) -> Any:
+        """Whether position t of page p holds a key that is seen."""
+        if not self.is_windowed:
+            return t < self.valid[p]
+        return tirx.And(t < self.valid[p], t >= self.early[p])
 
 
 class PageRuns:
-    """The macros for the query heads of a token: `begin`, `attend` for each run of `pages_per_run` pages, and
-    `finish`. Registers hold `sums` vectors of sums.
+    """The macros for the query heads of a token, the last one of its sequence: `begin`, `attend` for each run
+    of `pages_per_run` pages, and `finish`. Registers hold `sums` vectors of sums.
     """
 
-    def __init__(self, heads: Heads, sums: int) -> None:
+    def __init__(self, heads: Heads, scores: Scores, sums: int) -> None:
         together = _divisor(heads.group, sums // 2)
         self.heads, self.pages_per_run = heads, max(1, min(4, sums // together))
         width = _divisor(heads.dim // lanes(heads.dim), sums // together)
-        self.begin, self.finish = _begin_macro(heads), _finish_macro(heads)
-        self.attend = _attend_macro(_Registers(heads, together, self.pages_per_run, width))
+        self.begin, self.finish = _begin_macro(heads, scores), _finish_macro(heads)
+        self.attend = _attend_macro(_Registers(heads, together, self.pages_per_run, width), scores)
 
 
 def _divisor(extent: int, limit: int) -> int:
@@ -85,32 +83,39 @@ def _divisor(extent: int, limit: int) -> int:
     return max(n for n in range(1, extent + 1) if extent % n == 0 and n <= max(1, limit))
 
 
-def _attend_macro(registers: _Registers) -> Any:
+def _attend_macro(registers: _Registers, scores_of: Scores) -> Any:
     """The macro `attend(P, table, state, b, first, end, last_listed)`: the run of sequence b's pages from
     `first`, as far as they come before `end`.
     """
     num_kv_heads, group, count = registers.heads.num_kv, registers.heads.group, registers.pages
-    score, soften = _score_macro(registers), _soften_macro(registers)
-    add_values = _add_values_macro(registers)
+    score, soften = _score_macro(registers, scores_of), _soften_macro(registers)
+    cap, add_values = _cap_macro(registers, scores_of), _add_values_macro(registers)
+    is_capped = scores_of.soft_cap is not None
 
     @T.macro
     def attend(P, table, state, b, first, end, last_listed):
         with T.sblock("run"):
             T.reads()
             T.writes()
-            page = local((count,), "int32")
+            page = local((count,), "int64")
+            early = local((count,), "int32")
             valid = local((count,), "int32")
-            ahead = local((count,), "int32")
+            ahead = local((count,), "int64")
             scores = local((group, count * PAGE_SIZE))
-            run = T.meta_var(_Run(page, valid, ahead))
+            run = T.meta_var(_Run(page, early, valid, ahead, table.window is not None))
             for p in T.unroll(count):
-                page[p] = table.page(b, T.min(first + p, end - 1))
+                page[p] = T.Cast("int64", table.page(b, T.min(first + p, end - 1)))
+                early[p] = table.first_key(b) - (first + p) * PAGE_SIZE
                 valid[p] = T.if_then_else(
                     first + p < end, T.min(PAGE_SIZE, table.num_keys(b) - (first + p) * PAGE_SIZE), 0
                 )
-                ahead[p] = table.listed[T.min(table.indptr[b] + first + count + p, last_listed)]
+                ahead[p] = T.Cast(
+                    "int64", table.listed[T.min(table.first[b] + first + count + p, last_listed)]
+                )
             for h in T.serial(num_kv_heads):
-                score(P, table, state, scores, run, _RunHead(b, h, first))
+                score(P, state, scores, run, h)
+                if is_capped:
+                    cap(scores, run)
                 soften(state, scores, h)
                 add_values(P, state, scores, run, h)
 
@@ -138,29 +143,35 @@ def _prefetch_macro(num_kv_heads: int) -> Any:
     return prefetch
 
 
-def _begin_macro(heads: Heads) -> Any:
-    """The macro `begin(Q, state, row, scale)`: the state before any key, for the queries of a row."""
+def _begin_macro(heads: Heads, scores: Scores) -> Any:
+    """The macro `begin(Q, sinks, state, row, has_sinks)`: the state before any key, for the queries of a row.
+    The sinks count only if `has_sinks`.
+    """
+    factor = scores.query_factor
 
     @T.macro
-    def begin(Q, state, row, scale):
+    def begin(Q, sinks, state, row, has_sinks):
         for g in T.serial(heads.num_q):
-            state.peak[g] = T.float32(MASKED)
+            state.peak[g] = T.if_then_else(has_sinks, sink_score(sinks, g), T.float32(MASKED))
             for t in T.vectorized(PAGE_SIZE):
                 state.weight[g, t] = T.float32(1.0 / PAGE_SIZE)
             for i in T.serial(heads.dim):
-                state.queries[g, i] = T.Cast("float32", Q[row, g, i]) * scale
+                state.queries[g, i] = T.Cast("float32", Q[row, g, i]) * T.float32(factor)
                 state.output[g, i] = T.float32(0)
 
     return begin
 
 
-def _score_macro(registers: _Registers) -> Any:
-    """The macro `score(P, table, state, scores, run, at)`: scores of all keys of a run. Keys that do not
-    exist or are not seen get MASKED.
+def _score_macro(registers: _Registers, scores_of: Scores) -> Any:
+    """The macro `score(P, state, scores, run, h)`: scores of all keys of a run. Keys that do not exist or are
+    not seen get MASKED, unless `cap` is left to do that.
     """
     heads, together, count = registers.heads, registers.together, registers.pages
-    group = heads.group
+    group, is_capped = heads.group, scores_of.soft_cap is not None
     prefetch = _prefetch_macro(heads.num_kv)
+
+    def masked(run: _Run, p: Any, t: Any, product: Any) -> Any:
+        return product if is_capped else tirx.Select(run.sees(p, t), product, T.float32(MASKED))
 
     @T.macro
     def add_column(P, state, acc, run, h, first, i):
@@ -173,7 +184,7 @@ def _score_macro(registers: _Registers) -> Any:
                     )
 
     @T.macro
-    def score(P, table: PageTable, state, scores, run, at):
+    def score(P, state, scores, run, h):
         for part in T.unroll(group // together):
             with T.sblock("scores"):
                 T.reads()
@@ -184,20 +195,31 @@ def _score_macro(registers: _Registers) -> Any:
                         for t in T.vectorized(PAGE_SIZE):
                             acc[g, p, t] = T.float32(0)
                 for i in T.serial(heads.dim):
-                    add_column(P, state, acc, run, at.head, part * together, i)
+                    add_column(P, state, acc, run, h, part * together, i)
                 for g in T.unroll(together):
                     for p in T.unroll(count):
                         for t in T.vectorized(PAGE_SIZE):
-                            scores[part * together + g, p * PAGE_SIZE + t] = T.Select(
-                                T.And(
-                                    t < run.valid[p],
-                                    table.sees(at.sequence, (at.first_page + p) * PAGE_SIZE + t),
-                                ),
-                                acc[g, p, t],
-                                T.float32(MASKED),
-                            )
+                            scores[part * together + g, p * PAGE_SIZE + t] = masked(run, p, t, acc[g, p, t])
 
     return score
+
+
+def _cap_macro(registers: _Registers, scores_of: Scores) -> Any:
+    """The macro `cap(scores, run)`: products become capped scores, and those of keys that are not seen
+    MASKED. It is a loop of its own, because code for many tangents at once would take long to compile.
+    """
+    group, count = registers.heads.group, registers.pages
+
+    @T.macro
+    def cap(scores, run):
+        for g in T.serial(group):
+            for p in T.serial(count):
+                for t in T.vectorized(PAGE_SIZE):
+                    scores[g, p * PAGE_SIZE + t] = T.Select(
+                        run.sees(p, t), scores_of.capped(scores[g, p * PAGE_SIZE + t]), T.float32(MASKED)
+                    )
+
+    return cap
 
 
 def _soften_macro(registers: _Registers) -> Any:
@@ -288,13 +310,11 @@ def _add_values_macro(registers: _Registers) -> Any:
 
 
 def _finish_macro(heads: Heads) -> Any:
-    """The macro `finish(out, lse, state, row, dtype)`: write the output, divided by its weight, and the log2
-    of that weight.
-    """
+    """The macro `finish(out, state, row, dtype)`: write the output, divided by its weight."""
     step = lanes(heads.dim)
 
     @T.macro
-    def finish(out, lse, state, row, dtype):
+    def finish(out, state, row, dtype):
         for g in T.serial(heads.num_q):
             with T.sblock("finish"):
                 T.reads()
@@ -308,6 +328,5 @@ def _finish_macro(heads: Heads) -> Any:
                         out[row, g, i * step + lane] = T.Cast(
                             dtype, state.output[g, i * step + lane] * inverse[0]
                         )
-                lse[row, g] = T.log2(total[0]) + state.peak[g]
 
     return finish

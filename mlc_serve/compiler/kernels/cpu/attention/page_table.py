@@ -1,4 +1,4 @@
-"""Which pages hold the keys of each sequence of a batch, as TVM's paged KV cache tells its kernels.
+"""Which pages hold the keys of each sequence of a batch.
 
 The expressions here become part of a kernel while TVM reads its text. None of this code runs with the kernel.
 """
@@ -10,57 +10,49 @@ from typing import Any, NamedTuple
 from tvm import tirx
 from tvm.script import tirx as T
 
-from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE, match_int32
+from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
 
 
 class PageTable(NamedTuple):
-    """Three int32 buffers: sequence b has the pages listed[indptr[b]:indptr[b + 1]], and `lengths` says how
-    many keys the last of them holds.
+    """Three int32 buffers: sequence b has the pages listed[first[b]:first[b + 1]], which hold lengths[b]
+    keys, those of its new tokens included. The buffers may be longer than the batch needs.
 
-    `lengths` is `(b,)`, or with `windowed` `(3, b)`: the keys in the last page, the first position of the
-    window, and the number of positions at the beginning (attention sinks) that are seen too.
+    With a `window`, a token sees so many keys, its own included.
     """
 
-    indptr: Any
+    first: Any
     listed: Any
     lengths: Any
-    windowed: bool
+    window: int | None
 
     def num_pages(self, b: Any) -> Any:
         """How many pages sequence b has."""
-        return self.indptr[b + 1] - self.indptr[b]
+        return self.first[b + 1] - self.first[b]
 
     def page(self, b: Any, n: Any) -> Any:
         """Sequence b's nth page."""
-        return self.listed[self.indptr[b] + n]
+        return self.listed[self.first[b] + n]
 
     def num_keys(self, b: Any) -> Any:
-        """How many positions sequence b's pages hold, including those between sinks and window."""
-        last_page = self.lengths[0, b] if self.windowed else self.lengths[b]
-        count = self.num_pages(b)
-        return tirx.if_then_else(count > 0, (count - 1) * PAGE_SIZE + last_page, 0)
+        """How many keys sequence b has."""
+        return self.lengths[b]
 
-    def sees(self, b: Any, position: Any) -> Any:
-        """Whether a position of sequence b is among the sinks or in the window."""
-        if not self.windowed:
-            return tirx.const(True, "bool")
-        return tirx.Or(position < self.lengths[2, b], position >= self.lengths[1, b])
+    def first_key(self, b: Any) -> Any:
+        """The first key that sequence b's last token sees."""
+        if self.window is None:
+            return tirx.const(0, "int32")
+        return tirx.max(self.lengths[b] - self.window, 0)
 
-    def sees_some(self, b: Any, first: Any, end: Any) -> Any:
-        """Whether any position from `first` to before `end` is among the sinks or in the window."""
-        if not self.windowed:
-            return tirx.const(True, "bool")
-        return tirx.Or(first < self.lengths[2, b], end > self.lengths[1, b])
+    def first_page(self, b: Any) -> Any:
+        """Which of sequence b's pages holds that key."""
+        return self.first_key(b) // PAGE_SIZE
+
+    def num_seen_pages(self, b: Any) -> Any:
+        """How many pages hold keys that sequence b's last token sees."""
+        return self.num_pages(b) - self.first_page(b)
 
 
-def match_page_table(
-    page_indptr: Any, page_values: Any, length_info: Any, batch: Any, *, windowed: bool
-) -> PageTable:
-    """The page table behind the three handles that TVM's cache passes for it."""
-    shape = (3, batch) if windowed else (batch,)
-    return PageTable(
-        match_int32(page_indptr, batch + 1),
-        match_int32(page_values, T.int32()),
-        T.match_buffer(length_info, shape, "int32", elem_offset=T.int32()),
-        windowed,
-    )
+def match_page_table(first_pages: Any, listed: Any, lengths: Any, window: int | None) -> PageTable:
+    """The page table behind three handles."""
+    first, pages, keys = (T.match_buffer(x, (T.int32(),), "int32") for x in (first_pages, listed, lengths))
+    return PageTable(first, pages, keys, window)

@@ -1,4 +1,5 @@
-"""Attention of many new tokens, over the new tokens themselves or over the pages of their sequences.
+"""Attention of many new tokens: a decoder's over the pages of their sequences, which already hold them, and
+an encoder's over each other.
 
 This is online softmax in base 2, as in `decode`. A thread takes two tasks of `query_panels` at a time, one
 from each end of the batch, because under a causal mask the work of a panel grows with its position.
@@ -6,13 +7,12 @@ from each end of the batch, because under a causal mask the work of a panel grow
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from tvm import tirx
 from tvm.script import tirx as T
 
-from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
+from mlc_serve.compiler.kernels.cpu.attention.heads import Heads, by_head
 from mlc_serve.compiler.kernels.cpu.attention.key_source import (
     Batch,
     KeySource,
@@ -21,7 +21,7 @@ from mlc_serve.compiler.kernels.cpu.attention.key_source import (
     convert_values_macro,
 )
 from mlc_serve.compiler.kernels.cpu.attention.page_table import match_page_table
-from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE, flat_pages, match_int32
+from mlc_serve.compiler.kernels.cpu.attention.pages import match_int32, match_pages
 from mlc_serve.compiler.kernels.cpu.attention.query_panels import (
     BLOCK,
     PANELS,
@@ -29,18 +29,21 @@ from mlc_serve.compiler.kernels.cpu.attention.query_panels import (
     TaskState,
     add_macro,
     begin_macro,
+    begin_sinks_macro,
+    cap_macro,
     finish_macro,
     mask_macro,
     score_macro,
     soften_macro,
 )
+from mlc_serve.compiler.kernels.cpu.attention.scores import Scores
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 
 
 def _num_tasks(source: KeySource, batch: Batch, b: Any) -> Any:
     """How many tasks a sequence has: none if it is left to `attend_single`."""
-    num_rows = batch.indptr[b + 1] - batch.indptr[b]
+    num_rows = batch.first_rows[b + 1] - batch.first_rows[b]
     task = PANELS * source.panels.queries
     tasks = tirx.floordiv(num_rows * source.heads.group + task - 1, task)
     return tasks if source.attend_single is None else tirx.if_then_else(num_rows > 1, tasks, 0)
@@ -52,9 +55,12 @@ def _attend_task_macro(source: KeySource, dtype: str) -> Any:
     """
     heads, panels = source.heads, source.panels
     queries, step = panels.queries, panels.step
-    begin = begin_macro(heads.group, heads.dim, panels)
+    begin = begin_macro(heads.group, heads.dim, source.scores.query_factor, panels)
+    begin_sinks = begin_sinks_macro(heads.group, source.sink, panels)
     finish = finish_macro(heads.group, heads.dim, dtype, panels)
-    score = score_macro(heads.dim // panels.multiplier.per_word, source.key_strides, panels)
+    num_words = heads.dim // panels.multiplier.per_word
+    score = score_macro(num_words, source.key_strides, panels)
+    cap, is_capped = cap_macro(source.scores, panels), source.scores.soft_cap is not None
     mask, soften, add = mask_macro(panels), soften_macro(panels), add_macro(heads.dim, panels)
     convert_values = convert_values_macro(source)
 
@@ -63,9 +69,13 @@ def _attend_task_macro(source: KeySource, dtype: str) -> Any:
         count = local((1,), "int32")
         factor = local((2, 16))
         count[0] = T.min(BLOCK, (state.limit[r, queries - 1] - first_key + step - 1) // step * step)
-        if count[0] > 0:
+        if T.And(count[0] > 0, first_key + BLOCK > state.start[r, 0]):
             score(state, r, count[0])
-            if span.hides_some(first_key + count[0], state.limit[r, 0]):
+            if is_capped:
+                cap(state, r, count[0])
+            if span.hides_some(
+                first_key, first_key + count[0], state.start[r, queries - 1], state.limit[r, 0]
+            ):
                 mask(state, r, count[0], first_key, span)
             soften(state, r, count[0], factor)
             add(state, r, count[0], factor)
@@ -77,17 +87,17 @@ def _attend_task_macro(source: KeySource, dtype: str) -> Any:
         span = T.meta_var(source.span(batch, b, task.num_rows))
         num_panels[0] = T.min(PANELS, (task.num_rows * heads.group - 1) // queries + 1 - task.number * PANELS)
         for r in T.serial(num_panels[0]):
-            begin(batch.Q, state, task, r, span, batch.scale)
+            begin(batch.Q, state, task, r, span)
+            begin_sinks(batch, state, task, r)
         last[0] = state.limit[num_panels[0] - 1, queries - 1]
-        for block in T.serial((last[0] + BLOCK - 1) // BLOCK):
+        for block in T.serial(state.start[0, 0] // BLOCK, (last[0] + BLOCK - 1) // BLOCK):
             count = T.meta_var((T.min(BLOCK, last[0] - block * BLOCK) + step - 1) // step * step)
-            if span.sees_some(block * BLOCK, (block + 1) * BLOCK):
-                source.convert_keys(batch, state, b, task.head, block * BLOCK, count)
-                convert_values(batch, state, b, task.head, block * BLOCK, count)
-                for r in T.serial(num_panels[0]):
-                    attend_panel(state, r, block * BLOCK, span)
+            source.convert_keys(batch, state, b, task.head, block * BLOCK, count)
+            convert_values(batch, state, b, task.head, block * BLOCK, count)
+            for r in T.serial(num_panels[0]):
+                attend_panel(state, r, block * BLOCK, span)
         for r in T.serial(num_panels[0]):
-            finish(batch.O, batch.L, state, task, r)
+            finish(batch.O, state, task, r)
 
     return attend_task
 
@@ -101,9 +111,9 @@ def _run_task_macro(source: KeySource, dtype: str) -> Any:
         number = local((1,), "int32")  # counted from the first task of sequence b
         number[0] = index
         for b in T.serial(batch.num_sequences):
-            num_rows = T.meta_var(batch.indptr[b + 1] - batch.indptr[b])
+            num_rows = T.meta_var(batch.first_rows[b + 1] - batch.first_rows[b])
             if T.And(number[0] >= 0, number[0] < _num_tasks(source, batch, b)):
-                attend_task(batch, state, b, Task(batch.indptr[b], num_rows, number[0], h))
+                attend_task(batch, state, b, Task(batch.first_rows[b], num_rows, number[0], h))
             number[0] = number[0] - _num_tasks(source, batch, b)
 
     return run_task
@@ -150,14 +160,16 @@ def _attend_singles_macro(source: KeySource) -> Any:
         num_singles = local((1,), "int32")
         num_singles[0] = 0
         for b in T.serial(batch.num_sequences):
-            num_singles[0] = num_singles[0] + T.if_then_else(batch.indptr[b + 1] - batch.indptr[b] == 1, 1, 0)
+            num_singles[0] = num_singles[0] + T.if_then_else(
+                batch.first_rows[b + 1] - batch.first_rows[b] == 1, 1, 0
+            )
         if num_singles[0] >= source.parallel_singles:
             for b in T.parallel(batch.num_sequences):
-                if batch.indptr[b + 1] - batch.indptr[b] == 1:
+                if batch.first_rows[b + 1] - batch.first_rows[b] == 1:
                     source.attend_single(batch, b)
         else:
             for b in T.serial(batch.num_sequences):
-                if batch.indptr[b + 1] - batch.indptr[b] == 1:
+                if batch.first_rows[b + 1] - batch.first_rows[b] == 1:
                     source.attend_single(batch, b)
 
     return attend_singles
@@ -184,60 +196,17 @@ def _all_tasks_macro(source: KeySource, dtype: str) -> Any:
     return all_tasks
 
 
-def ragged_prefill_attention(heads: Heads, dtype: str, unit: FloatUnit) -> tirx.PrimFunc:
-    """New tokens over the new tokens of their own sequence.
-
-    Q `(s, hq, d)`, K and V `(s, hkv, d)`, rotated -> `(s, hq, d)`, all of `dtype`, and log2 weights `(s, hq)`
-    of float32.
-    """
-    all_tasks = _all_tasks_macro(RaggedKeys(heads, dtype, unit), dtype)
-
-    @T.prim_func(s_tir=True, private=True)
-    def attention(
-        q: T.handle,
-        q_indptr: T.handle,
-        k: T.handle,
-        v: T.handle,
-        kv_indptr: T.handle,
-        q_rope_position: T.handle,
-        k_rope_pos_offset: T.handle,
-        out: T.handle,
-        lse: T.handle,
-        causal: T.int32,
-        rotary_mode: T.int32,
-        rope_scale: T.float32,
-        rope_theta: T.float32,
-        sm_scale: T.float32,
-    ):
-        T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
-        batch = T.int32()
-        num_rows = T.int32()
-        num_keys = T.int32()
-        Q = T.match_buffer(q, (num_rows, heads.num_q, heads.dim), dtype)
-        Q_indptr = match_int32(q_indptr, batch + 1)
-        K = T.match_buffer(k, (num_keys, heads.num_kv, heads.dim), dtype)
-        V = T.match_buffer(v, (num_keys, heads.num_kv, heads.dim), dtype)
-        KV_indptr = match_int32(kv_indptr, batch + 1)
-        Q_position = match_int32(q_rope_position, num_rows)
-        K_start = match_int32(k_rope_pos_offset, batch)
-        O = T.match_buffer(out, (num_rows, heads.num_q, heads.dim), dtype)
-        L = T.match_buffer(lse, (num_rows, heads.num_q), "float32")
-        scale = T.meta_var(sm_scale * T.float32(math.log2(math.e)))
-        all_tasks(Batch(Q, K, V, O, L, Q_indptr, KV_indptr, batch, causal, scale))
-
-    return attention
-
-
 def encoder_attention(heads: Heads, unit: FloatUnit) -> tirx.PrimFunc:
     """All tokens of a batch over all tokens of their own sequence, which is rows first_rows[b] to before
     first_rows[b + 1].
 
-    Q, K and V `(s, h, d)` -> `(s, h, d)`, and log2 weights `(s, h)`, all float32.
+    Q, K and V `(s, h, d)` -> `(1, s, h d)`, all float32.
     """
-    all_tasks = _all_tasks_macro(RaggedKeys(heads, "float32", unit), "float32")
+    source = RaggedKeys(heads, Scores(heads.dim**-0.5), "float32", unit)
+    all_tasks = _all_tasks_macro(source, "float32")
 
     @T.prim_func(s_tir=True, private=True)
-    def attention(q: T.handle, k: T.handle, v: T.handle, first_rows: T.handle, out: T.handle, lse: T.handle):
+    def attention(q: T.handle, k: T.handle, v: T.handle, first_rows: T.handle, out: T.handle):
         T.func_attr({"tirx.noalias": True, "op_pattern": 8, "tirx.is_scheduled": True})
         num_bounds = T.int32()
         num_rows = T.int32()
@@ -245,60 +214,48 @@ def encoder_attention(heads: Heads, unit: FloatUnit) -> tirx.PrimFunc:
         K = T.match_buffer(k, (num_rows, heads.num_kv, heads.dim), "float32")
         V = T.match_buffer(v, (num_rows, heads.num_kv, heads.dim), "float32")
         bounds = match_int32(first_rows, num_bounds)
-        O = T.match_buffer(out, (num_rows, heads.num_q, heads.dim), "float32")
-        L = T.match_buffer(lse, (num_rows, heads.num_q), "float32")
-        scale = T.float32(heads.dim**-0.5 * math.log2(math.e))
-        all_tasks(Batch(Q, K, V, O, L, bounds, bounds, num_bounds - 1, T.int32(0), scale))
+        whole = T.match_buffer(out, (1, num_rows, heads.num_q * heads.dim), "float32")
+        O = by_head(whole, heads)
+        all_tasks(Batch(Q, K, V, O, bounds, bounds, None, num_bounds - 1))
 
     return attention
 
 
-def paged_prefill_attention(
-    heads: Heads, dtype: str, unit: FloatUnit, *, window: int | None = None
+def prefill_attention(
+    heads: Heads, scores: Scores, window: int | None, dtype: str, unit: FloatUnit
 ) -> tirx.PrimFunc:
-    """New tokens over the pages of their sequence, which hold the tokens before them and, if `causal`, the
-    new tokens too.
+    """New tokens over the pages of their sequence, which hold the tokens before them and, as the last of its
+    keys, the new tokens too.
 
-    Q `(s, hq, d)` rotated, pages, and each sequence's page table -> `(s, hq, d)`, all of `dtype`, and log2
-    weights `(s, hq)` of float32. With a `window`, a sequence sees only its attention sinks and its window
-    (see `PageTable`), and if `causal`, each new token sees at most the `window` - 1 tokens before it.
+    Rotated Q `(s, hq, d)`, the pages, the number of sequences `(1,)`, the first row and the page table of
+    each, and the score of each query head's sink `(hq,)` -> `(1, s, hq d)`. Q, pages and output are of
+    `dtype`, sinks are float32. With a `window`, a token sees so many keys.
     """
-    all_tasks = _all_tasks_macro(PagedKeys(heads, dtype, unit, window), dtype)
+    all_tasks = _all_tasks_macro(PagedKeys(heads, scores, window, dtype, unit), dtype)
 
     @T.prim_func(s_tir=True, private=True)
     def attention(
         q: T.handle,
-        q_indptr: T.handle,
         pages: T.handle,
-        page_indptr: T.handle,
-        page_values: T.handle,
-        length_info: T.handle,
-        k_rope_pos_offset: T.handle,
-        q_rope_position: T.handle,
+        num_sequences: T.handle,
+        first_rows: T.handle,
+        first_pages: T.handle,
+        listed: T.handle,
+        lengths: T.handle,
+        sinks: T.handle,
         out: T.handle,
-        lse: T.handle,
-        causal: T.int32,
-        rotary_mode: T.int32,
-        rope_scale: T.float32,
-        rope_theta: T.float32,
-        sm_scale: T.float32,
     ):
-        T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
-        batch = T.int32()
+        T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": 8})
         num_rows = T.int32()
-        num_pages = T.int32()
+        num_pages = T.int64()
         Q = T.match_buffer(q, (num_rows, heads.num_q, heads.dim), dtype)
-        Q_indptr = match_int32(q_indptr, batch + 1)
-        P = T.match_buffer(pages, (num_pages, 2, heads.num_kv, PAGE_SIZE, heads.dim), dtype)
-        table = T.meta_var(
-            match_page_table(page_indptr, page_values, length_info, batch, windowed=window is not None)
-        )
-        K_start = match_int32(k_rope_pos_offset, batch)
-        Q_position = match_int32(q_rope_position, num_rows)
-        O = T.match_buffer(out, (num_rows, heads.num_q, heads.dim), dtype)
-        L = T.match_buffer(lse, (num_rows, heads.num_q), "float32")
-        flat = flat_pages(P)
-        scale = T.meta_var(sm_scale * T.float32(math.log2(math.e)))
-        all_tasks(Batch(Q, flat, flat, O, L, Q_indptr, table, batch, causal, scale))
+        P = match_pages(pages, num_pages, heads.num_kv, heads.dim, dtype)
+        batch = match_int32(num_sequences, 1)
+        rows = match_int32(first_rows, T.int32())
+        table = T.meta_var(match_page_table(first_pages, listed, lengths, window))
+        S = T.match_buffer(sinks, (heads.num_q,), "float32")
+        whole = T.match_buffer(out, (1, num_rows, heads.num_q * heads.dim), dtype)
+        O = by_head(whole, heads)
+        all_tasks(Batch(Q, P, P, O, rows, table, S, batch[0]))
 
     return attention

@@ -8,12 +8,13 @@ PANELS panels, and a block of BLOCK keys is converted to words of `Multiplier` o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tvm import tirx
 from tvm.script import tirx as T
 
-from mlc_serve.compiler.kernels.cpu.attention.page_run import MASKED
+from mlc_serve.compiler.kernels.cpu.attention.scores import MASKED, Scores
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
@@ -54,7 +55,7 @@ class TaskState(NamedTuple):
     queries: Any  # (panels, d / per_word, queries) words
     output: Any  # (panels, d, queries), not yet divided by `weight`
     limit: Any  # (panels, queries): keys from here on are masked
-    start: Any  # (panels, queries): keys before here are masked, except for sinks
+    start: Any  # (panels, queries): keys before here are masked
     peak: Any  # (panels, queries) the greatest score so far
     weight: Any  # (panels, queries) the sum of 2^(score - peak) so far
     keys: Any  # (block * d / per_word) words, in an order of the kernel's choice
@@ -80,16 +81,16 @@ def row_words(multiplier: Multiplier, values: Any, count: int) -> Any:
     return multiplier.pack([tirx.Shuffle([values], part) for part in parts], count)
 
 
-def begin_macro(group: int, head_dim: int, panels: Panels) -> Any:
-    """The macro `begin(Q, state, task, r, span, scale)`: panel r of a task, with its queries as words,
-    before it has met any key.
+def begin_macro(group: int, head_dim: int, factor: float, panels: Panels) -> Any:
+    """The macro `begin(Q, state, task, r, span)`: panel r of a task, with its queries as words, before it has
+    met any key. Queries are multiplied by `factor`.
     """
     multiplier = panels.multiplier
     num_words = head_dim // multiplier.per_word
     step = lanes(num_words)
 
     @T.macro
-    def begin_lane(Q, state, task, r, lane, scale):
+    def begin_lane(Q, state, task, r, lane):
         words = local((num_words,), multiplier.word)
         index = T.meta_var((task.number * PANELS + r) * panels.queries + lane)
         row = T.meta_var(task.first + T.min(index // group, task.num_rows - 1))
@@ -104,21 +105,21 @@ def begin_macro(group: int, head_dim: int, panels: Panels) -> Any:
                     ],
                     step * multiplier.per_word,
                 )
-                * scale,
+                * T.float32(factor),
                 step,
             )
         for i in T.unroll(num_words):
             state.queries[r, i, lane] = words[i]
 
     @T.macro
-    def begin(Q, state, task, r, span, scale):
+    def begin(Q, state, task, r, span):
         for lane in T.serial(panels.queries):
             row = T.meta_var(
                 T.min(((task.number * PANELS + r) * panels.queries + lane) // group, task.num_rows - 1)
             )
             state.limit[r, lane] = span.limit(row)
             state.start[r, lane] = span.start(row)
-            begin_lane(Q, state, task, r, lane, scale)
+            begin_lane(Q, state, task, r, lane)
         for v in T.unroll(panels.vectors):
             state.peak[r, vector(v * LANES)] = broadcast(T.float32(MASKED))
             state.weight[r, vector(v * LANES)] = broadcast(T.float32(1))
@@ -127,6 +128,20 @@ def begin_macro(group: int, head_dim: int, panels: Panels) -> Any:
                 state.output[r, i, vector(v * LANES)] = broadcast(T.float32(0))
 
     return begin
+
+
+def begin_sinks_macro(group: int, sink_of: Callable[[Any, Any], Any], panels: Panels) -> Any:
+    """The macro `begin_sinks(batch, state, task, r)`: panel r of a task begins with the sinks of its heads,
+    whose scores in base 2 `sink_of(batch, head)` gives.
+    """
+
+    @T.macro
+    def begin_sinks(batch, state, task, r):
+        for lane in T.serial(panels.queries):
+            index = T.meta_var((task.number * PANELS + r) * panels.queries + lane)
+            state.peak[r, lane] = sink_of(batch, task.head * group + index % group)
+
+    return begin_sinks
 
 
 def score_macro(num_words: int, key_strides: tuple[int, int], panels: Panels) -> Any:
@@ -155,6 +170,19 @@ def score_macro(num_words: int, key_strides: tuple[int, int], panels: Panels) ->
                     state.scores[k * step + t, vector(v * LANES)] = acc[t, v, vector(0)]
 
     return score
+
+
+def cap_macro(scores: Scores, panels: Panels) -> Any:
+    """The macro `cap(state, r, count)`: products become capped scores."""
+    vectors = panels.vectors
+
+    @T.macro
+    def cap(state, r, count):
+        for t in T.serial(count):
+            for v in T.serial(vectors):
+                state.scores[t, vector(v * LANES)] = scores.capped(state.scores[t, vector(v * LANES)], LANES)
+
+    return cap
 
 
 def mask_macro(panels: Panels) -> Any:
@@ -251,13 +279,11 @@ def add_macro(head_dim: int, panels: Panels) -> Any:
 
 
 def finish_macro(group: int, head_dim: int, dtype: str, panels: Panels) -> Any:
-    """The macro `finish(out, lse, state, task, r)`: write the output of panel r, divided by its weight, and
-    the log2 of that weight.
-    """
+    """The macro `finish(out, state, task, r)`: write the output of panel r, divided by its weight."""
     step = lanes(head_dim)
 
     @T.macro
-    def finish_lane(out, lse, state, task, r, lane):
+    def finish_lane(out, state, task, r, lane):
         values = local((head_dim,))
         index = T.meta_var((task.number * PANELS + r) * panels.queries + lane)
         row = T.meta_var(task.first + index // group)
@@ -267,12 +293,11 @@ def finish_macro(group: int, head_dim: int, dtype: str, panels: Panels) -> Any:
         for i in T.unroll(head_dim // step):
             for j in T.vectorized(step):
                 out[row, head, i * step + j] = T.Cast(dtype, values[i * step + j] / state.weight[r, lane])
-        lse[row, head] = T.log2(state.weight[r, lane]) + state.peak[r, lane]
 
     @T.macro
-    def finish(out, lse, state, task, r):
+    def finish(out, state, task, r):
         first = T.meta_var((task.number * PANELS + r) * panels.queries)
         for lane in T.serial(T.min(panels.queries, task.num_rows * group - first)):
-            finish_lane(out, lse, state, task, r, lane)
+            finish_lane(out, state, task, r, lane)
 
     return finish

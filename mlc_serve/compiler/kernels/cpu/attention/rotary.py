@@ -1,4 +1,4 @@
-"""Rotary position embedding, fused with splitting the QKV product into its three parts."""
+"""Rotary position embedding of single heads."""
 
 from __future__ import annotations
 
@@ -11,68 +11,10 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
-from mlc_serve.compiler.kernels.cpu.primitives.row import Row
 from mlc_serve.compiler.kernels.cpu.primitives.sine import cosine, part_of_a_turn, sine
 from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
-from mlc_serve.compiler.kernels.cpu.primitives.thread_cost import VALUES_PER_WAKING
 from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast, vector, widened
 from mlc_serve.models.rope import QueryScaling, Rope
-
-
-def split_rotary(
-    num_q_heads: int, num_kv_heads: int, head_dim: int, rope: Rope | None, dtype: str
-) -> tirx.PrimFunc:
-    """QKV `(s, hq + 2 hkv, d)`, positions `(s,)` -> rotated Q and K, and V, all of `dtype`.
-
-    The sine and cosine of a position are computed once for all of its heads. Without `rope`, nothing is
-    rotated. TVM passes a last argument, which is 1 for caches of rotated keys, as ours are.
-    """
-    num_heads = num_q_heads + 2 * num_kv_heads
-    split_row = _split_row_macro(num_q_heads, num_kv_heads, head_dim, rope, dtype)
-
-    @T.prim_func(s_tir=True, private=True)
-    def rotary(
-        qkv: T.handle, position_map: T.handle, q: T.handle, k: T.handle, v: T.handle, _apply_rope: T.int64
-    ):
-        T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": 8})
-        num_rows = T.int32()
-        positions_offset = T.int32()
-        QKV = T.match_buffer(qkv, (num_rows, num_heads, head_dim), dtype)
-        Q = T.match_buffer(q, (num_rows, num_q_heads, head_dim), dtype)
-        K = T.match_buffer(k, (num_rows, num_kv_heads, head_dim), dtype)
-        V = T.match_buffer(v, (num_rows, num_kv_heads, head_dim), dtype)
-        positions = T.match_buffer(position_map, (num_rows,), "int32", elem_offset=positions_offset)
-        if num_rows * (num_heads * head_dim) <= VALUES_PER_WAKING:
-            for s in T.serial(num_rows):
-                split_row(QKV, Q, K, V, s, positions[s])
-        else:
-            for s in T.parallel(num_rows):
-                split_row(QKV, Q, K, V, s, positions[s])
-
-    return rotary
-
-
-def _split_row_macro(
-    num_q_heads: int, num_kv_heads: int, head_dim: int, rope: Rope | None, dtype: str
-) -> Any:
-    """The macro `split_row(QKV, Q, K, V, s, position)` for one token."""
-    rotation, copy = head_rotation(head_dim, rope, dtype), copy_head_macro(head_dim, dtype)
-
-    @T.macro
-    def split_row(QKV, Q, K, V, s, position):
-        with T.sblock("row"):
-            T.reads()
-            T.writes()
-            turn = local((rotation.size,))
-            rotation.start(position, turn)
-            for h in T.serial(num_q_heads):
-                rotation.query(Row(QKV, (s, h)), Row(Q, (s, h)), turn)
-            for h in T.serial(num_kv_heads):
-                rotation.key(Row(QKV, (s, num_q_heads + h)), Row(K, (s, h)), turn)
-            for h in T.serial(num_kv_heads):
-                copy(Row(QKV, (s, num_q_heads + num_kv_heads + h)), Row(V, (s, h)))
-
-    return split_row
 
 
 class HeadRotation(NamedTuple):

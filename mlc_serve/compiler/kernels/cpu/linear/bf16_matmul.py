@@ -30,9 +30,9 @@ def bf16_matmul(
     """
     weight_shape = tiles16_pairs_shape(num_columns, depth)
     tiling = Tiling.fit(num_columns, weight_shape[1], 2 * depth, epilogue, (unit.tiles, unit.rows))
-    step = _pair_step_macro(tiling.tiles) if unit.has_pairs else _widened_step_macro(depth, tiling.tiles)
+    step = pair_step_macro(tiling.tiles) if unit.has_pairs else widened_step_macro(depth, tiling.tiles)
     product = tiled_product_macro(tiling, step, epilogue, out_dtype)
-    round_rows = _rounding_macro(depth)
+    round_rows = rounding_macro(depth)
     num_words = -(-depth // LANES) * LANES // 2
     y_columns = epilogue.out_columns(num_columns)
     has_bias, has_residual = epilogue.bias, epilogue.residual
@@ -65,8 +65,8 @@ def bf16_matmul(
     return matmul
 
 
-def _pair_step_macro(tiles: int) -> Any:
-    """The step of `tiled_product_macro` for a pair of values of each row. The rows have been rounded."""
+def pair_step_macro(tiles: int) -> Any:
+    """The step of `all_rows_macro` for a pair of values of each row. The rows have been rounded."""
     multiplier = Bfloat16Multiplier()
 
     @T.macro
@@ -83,8 +83,8 @@ def _pair_step_macro(tiles: int) -> Any:
     return step
 
 
-def _widened_step_macro(depth: int, tiles: int) -> Any:
-    """The step of `tiled_product_macro` for two float32 values of each row, one after the other."""
+def widened_step_macro(depth: int, tiles: int) -> Any:
+    """The step of `all_rows_macro` for two float32 values of each row, one after the other."""
     multiplier = FloatMultiplier()
 
     def widened(W: Any, tile: Any, pair: Any, place: int) -> Any:
@@ -115,7 +115,7 @@ def _widened_step_macro(depth: int, tiles: int) -> Any:
     return step
 
 
-def _rounding_macro(depth: int) -> Any:
+def rounding_macro(depth: int) -> Any:
     """The macro `round_rows(X, words, num_rows)`: float32 to the nearest bfloat16, ties to even. The
     last vector of a row is filled up with zeros.
     """

@@ -28,7 +28,7 @@ def dequantized_matmul(
     it is gated. What is not read may be any tensor.
     """
     tiling = Tiling.fit(num_columns, groups.count(depth), 4 * depth, epilogue, (1, unit.rows))
-    step = _step_macro(depth, groups, tiling.tiles)
+    step = step_macro(depth, groups, tiling.tiles)
     product = tiled_product_macro(tiling, step, epilogue, out_dtype)
     y_columns = epilogue.out_columns(num_columns)
     has_bias, has_residual = epilogue.bias, epilogue.residual
@@ -51,8 +51,8 @@ def dequantized_matmul(
     return matmul
 
 
-def _step_macro(depth: int, groups: GroupFormat, tiles: int) -> Any:
-    """The step of `tiled_product_macro` for a group."""
+def step_macro(depth: int, groups: GroupFormat, tiles: int) -> Any:
+    """The step of `all_rows_macro` for a group."""
     size = groups.group_size
     per_vector = 32 // groups.bits  # weights of a column that a vector holds
     is_whole = depth % per_vector == 0

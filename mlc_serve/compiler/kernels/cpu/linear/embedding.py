@@ -76,8 +76,8 @@ def position_embedding(num_positions: int, num_types: int, width: int) -> tirx.P
 
 
 def add_positions(num_positions: int, width: int) -> tirx.PrimFunc:
-    """X `(1, s, width)`, positions `(s,)` int32, and a row-major table -> X plus the row of each position,
-    float32.
+    """X `(1, s, width)`, the positions of s or more rows in int32, and a row-major table -> X plus the row of
+    each position, float32.
     """
     step = lanes(width)
 
@@ -94,8 +94,9 @@ def add_positions(num_positions: int, width: int) -> tirx.PrimFunc:
     def add(x: T.handle, positions: T.handle, table: T.handle, y: T.handle):
         T.func_attr({"tirx.noalias": True, "op_pattern": 8})
         num_rows = T.int64()
+        num_places = T.int64()
         X = T.match_buffer(x, (1, num_rows, width), "float32")
-        I = T.match_buffer(positions, (num_rows,), "int32")
+        I = T.match_buffer(positions, (num_places,), "int32")
         W = T.match_buffer(table, (num_positions, width), "float32")
         Y = T.match_buffer(y, (1, num_rows, width), "float32")
         with T.sblock("root"):

@@ -25,7 +25,7 @@ def float_matmul(
     read may be any tensor.
     """
     tiling = Tiling.fit(num_columns, depth, 4 * depth, epilogue, (unit.tiles, unit.rows))
-    product = tiled_product_macro(tiling, _step_macro(tiling.tiles), epilogue, out_dtype)
+    product = tiled_product_macro(tiling, step_macro(tiling.tiles), epilogue, out_dtype)
     weight_shape = tiles16_shape(num_columns, depth)
     y_columns = epilogue.out_columns(num_columns)
     has_bias, has_residual = epilogue.bias, epilogue.residual
@@ -47,8 +47,8 @@ def float_matmul(
     return matmul
 
 
-def _step_macro(tiles: int) -> Any:
-    """The step of `tiled_product_macro` for one value of each row."""
+def step_macro(tiles: int) -> Any:
+    """The step of `all_rows_macro` for one value of each row."""
 
     @T.macro
     def step(operands, totals, row, tile, k, height):

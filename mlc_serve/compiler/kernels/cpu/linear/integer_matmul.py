@@ -51,12 +51,12 @@ def product_macro(
     """
     room = (dot.tiles, dot.rows)
     tiling = Tiling.fit(num_columns, groups.count(depth), groups.padded(depth), epilogue, room)
-    step, fetch = _step_macro(groups, dot, tiling.tiles), _fetch_macro(groups, tiling.tiles)
+    step, fetch = step_macro(groups, dot, tiling.tiles), fetch_macro(groups, tiling.tiles)
     return tiled_product_macro(tiling, step, epilogue, out_dtype, fetch)
 
 
-def _fetch_macro(groups: GroupFormat, tiles: int) -> Any:
-    """The fetch of `tiled_product_macro` for a group."""
+def fetch_macro(groups: GroupFormat, tiles: int) -> Any:
+    """The fetch of `all_rows_macro` for a group."""
     num_vectors = groups.group_size * groups.bits // 32
 
     @T.macro
@@ -68,8 +68,8 @@ def _fetch_macro(groups: GroupFormat, tiles: int) -> Any:
     return fetch
 
 
-def _step_macro(groups: GroupFormat, dot: Dot, tiles: int) -> Any:
-    """The step of `tiled_product_macro` for a group."""
+def step_macro(groups: GroupFormat, dot: Dot, tiles: int) -> Any:
+    """The step of `all_rows_macro` for a group."""
     columns, parts = dot.columns, LANES // dot.columns
     floats = f"float32x{columns}"
     add_group = _group_macro(groups, dot, tiles)

@@ -47,45 +47,12 @@ def tiled_product_macro(
     tiling: Tiling, step: Any, epilogue: Epilogue, out_dtype: str, fetch: Any = None
 ) -> Any:
     """The macro `product(operands, addends, Y, num_rows)`, with addends and Y as `store_macro` has them.
-
-    The macro `step(operands, totals, row, tile, k, height)` adds step k of `height` rows from `row` and of
-    the tiles from `tile` to the totals `(height * tiles, 16)`. If there is a macro `fetch(operands, tile,
-    k)`, it requests the weights that this step will read. They may be beyond the weight's end.
+    `step` and `fetch` are those of `all_rows_macro`.
     """
-    tiles, most = tiling.tiles, tiling.rows
+    tiles = tiling.tiles
     pass_rows = max(_PASS_BYTES // tiling.row_bytes // 8, 1) * 8
     store = store_macro(tiling.num_columns, epilogue, out_dtype, tiles)
-
-    @T.macro
-    def rows(operands, addends, Y, start, row, tile, height):
-        with T.sblock("rows"):
-            T.reads()
-            T.writes()
-            totals = local((height * tiles, LANES))
-            for register in T.unroll(height * tiles):
-                for lane in T.vectorized(LANES):
-                    totals[register, lane] = T.float32(0)
-            for k in T.serial(tiling.num_steps):
-                if fetch is not None:  # noqa: SIM102  known while this is parsed
-                    if T.And(row > start, row < start + _FETCHING_ROWS):
-                        fetch(operands, tile + tiles, k)
-                step(operands, totals, row, tile, k, height)
-            store(totals, addends, Y, row, tile, height)
-
-    @T.macro
-    def all_rows(operands, addends, Y, start, count, tile):
-        """Take as many rows at a time as registers have room for, and the remaining ones in powers of two."""
-        for k in T.serial(count // most):
-            rows(operands, addends, Y, start, start + k * most, tile, most)
-        if most >= 8:  # noqa: SIM102  known while this is parsed
-            if count % 8 >= 4:
-                rows(operands, addends, Y, start, start + count // 8 * 8, tile, 4)
-        if most >= 4:  # noqa: SIM102  known while this is parsed
-            if count % 4 >= 2:
-                rows(operands, addends, Y, start, start + count // 4 * 4, tile, 2)
-        if most >= 2:  # noqa: SIM102  known while this is parsed
-            if count % 2 == 1:
-                rows(operands, addends, Y, start, start + count - 1, tile, 1)
+    all_rows = all_rows_macro(tiling, step, store, fetch)
 
     @T.macro
     def product(operands, addends, Y, num_rows):
@@ -98,6 +65,53 @@ def tiled_product_macro(
                     part * pass_rows,
                     T.min(num_rows - part * pass_rows, T.int64(pass_rows)),
                     task * tiles,
+                    (task + 1) * tiles,
                 )
 
     return product
+
+
+def all_rows_macro(tiling: Tiling, step: Any, store: Any, fetch: Any = None) -> Any:
+    """The macro `all_rows(operands, to, Y, start, count, tile, next_tile)`: multiply `count` rows from
+    `start` by the tiles from `tile`. The tiles from `next_tile` are read after that; they may be beyond the
+    weight's end.
+
+    The macro `step(operands, totals, row, tile, k, height)` adds step k of `height` rows from `row` and of
+    the tiles from `tile` to the totals `(height * tiles, 16)`. The macro `store(totals, to, Y, row, tile,
+    height)` writes their results. If there is a macro `fetch(operands, tile, k)`, it requests the weights
+    that this step will read.
+    """
+    tiles, most = tiling.tiles, tiling.rows
+
+    @T.macro
+    def rows(operands, to, Y, start, row, tile, next_tile, height):
+        with T.sblock("rows"):
+            T.reads()
+            T.writes()
+            totals = local((height * tiles, LANES))
+            for register in T.unroll(height * tiles):
+                for lane in T.vectorized(LANES):
+                    totals[register, lane] = T.float32(0)
+            for k in T.serial(tiling.num_steps):
+                if fetch is not None:  # noqa: SIM102  known while this is parsed
+                    if T.And(row > start, row < start + _FETCHING_ROWS):
+                        fetch(operands, next_tile, k)
+                step(operands, totals, row, tile, k, height)
+            store(totals, to, Y, row, tile, height)
+
+    @T.macro
+    def all_rows(operands, to, Y, start, count, tile, next_tile):
+        """Take as many rows at a time as registers have room for, and the remaining ones in powers of two."""
+        for k in T.serial(count // most):
+            rows(operands, to, Y, start, start + k * most, tile, next_tile, most)
+        if most >= 8:  # noqa: SIM102  known while this is parsed
+            if count % 8 >= 4:
+                rows(operands, to, Y, start, start + count // 8 * 8, tile, next_tile, 4)
+        if most >= 4:  # noqa: SIM102  known while this is parsed
+            if count % 4 >= 2:
+                rows(operands, to, Y, start, start + count // 4 * 4, tile, next_tile, 2)
+        if most >= 2:  # noqa: SIM102  known while this is parsed
+            if count % 2 == 1:
+                rows(operands, to, Y, start, start + count - 1, tile, next_tile, 1)
+
+    return all_rows

@@ -122,8 +122,10 @@ def _factors_macro(heads: DeltaHeads) -> Any:
             squares[lane] = T.float32(0)
         for i in T.serial(heads.key_dim // step):
             for lane in T.vectorized(step):
-                squares[lane] = squares[lane] + operands.qkv[0, row, first + i * step + lane] * (
-                    operands.qkv[0, row, first + i * step + lane]
+                squares[lane] = (
+                    squares[lane]
+                    + operands.qkv[0, row, first + i * step + lane]
+                    * (operands.qkv[0, row, first + i * step + lane])
                 )
         factor[scale] = T.float32(_EPSILON)
         for lane in T.unroll(step):

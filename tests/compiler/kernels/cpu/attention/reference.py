@@ -1,8 +1,8 @@
-"""Attention by its definition, and KV pages filled through the kernel that fills them."""
+"""Attention by its definition, and pages of keys and values that NumPy has filled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,25 +14,39 @@ Floats = NDArray[Any]  # of the type that keys and values have
 Ints = NDArray[np.int32]
 
 
-def attend(q: Floats, k: Floats, v: Floats, *, causal: bool) -> tuple[Floats, Floats]:
-    """Q `(n, hq, d)`, K and V `(m, hkv, d)` -> `(n, hq, d)` and the log2 of the softmax's denominator `(n,
-    hq)`.
+@dataclass(frozen=True)
+class Rules:
+    """What a query sees, and how products become scores. See AttentionLayer and AttentionShape."""
 
-    The queries are the last n of the m positions.
-    """
+    causal: bool = True
+    scale: float | None = None
+    window: int | None = None
+    soft_cap: float | None = None
+    sinks: Floats | None = None
+
+
+def attend(q: Floats, k: Floats, v: Floats, rules: Rules = Rules()) -> Floats:
+    """Q `(n, hq, d)`, K and V `(m, hkv, d)` -> `(n, hq, d)`. Queries are the last n of the m positions."""
     group = q.shape[1] // k.shape[1]
     q = q.astype(np.float64)
     k, v = (np.repeat(x.astype(np.float64), group, 1) for x in (k, v))
-    scores = np.einsum("nhd,mhd->hnm", q, k) * q.shape[2] ** -0.5
-    if causal:
-        num_queries, num_keys = scores.shape[1:]
-        visible = np.arange(num_keys) <= np.arange(num_queries)[:, None] + num_keys - num_queries
-        scores = np.where(visible, scores, -np.inf)
-    peak = scores.max(-1, keepdims=True)
+    scale = q.shape[2] ** -0.5 if rules.scale is None else rules.scale
+    scores = np.einsum("nhd,mhd->hnm", q, k) * scale
+    if rules.soft_cap is not None:
+        scores = np.tanh(scores / rules.soft_cap) * rules.soft_cap
+    scores = np.where(_seen(len(q), len(k), rules), scores, -np.inf)
+    sinks = np.full((len(scores), 1, 1), -np.inf) if rules.sinks is None else rules.sinks[:, None, None]
+    peak = np.maximum(scores.max(-1, keepdims=True), sinks)
     weights = np.exp(scores - peak)
-    total = weights.sum(-1, keepdims=True)
-    output = np.einsum("hnm,mhd->nhd", weights / total, v)
-    return output.astype(np.float32), ((np.log2(total) + peak / np.log(2))[..., 0].T).astype(np.float32)
+    total = weights.sum(-1, keepdims=True) + np.exp(sinks - peak)
+    output: Floats = np.einsum("hnm,mhd->nhd", weights / total, v).astype(np.float32)
+    return output
+
+
+def _seen(num_queries: int, num_keys: int, rules: Rules) -> NDArray[np.bool_]:
+    distance = np.arange(num_queries)[:, None] + num_keys - num_queries - np.arange(num_keys)
+    seen = distance >= 0 if rules.causal else np.ones_like(distance, bool)
+    return seen if rules.window is None else seen & (distance < rules.window)
 
 
 def indptr(lengths: Sequence[int]) -> Ints:
@@ -44,26 +58,21 @@ def indptr(lengths: Sequence[int]) -> Ints:
 class PagedKeys:
     """Keys and values of sequences, and the pages that hold them in any order; unused slots hold NaN."""
 
-    lengths: tuple[int, ...]
     keys: list[Floats]
     values: list[Floats]
     pages: Floats
-    page_indptr: Ints
-    page_values: Ints
+    first_pages: Ints
+    page_ids: Ints
     slots: Ints
 
     @property
-    def last_page(self) -> Ints:
-        """How many slots of each sequence's last page are used."""
-        return np.array([(length - 1) % PAGE_SIZE + 1 for length in self.lengths], np.int32)
+    def table(self) -> tuple[Ints, Ints, Ints]:
+        """The page table, as kernels take it."""
+        return self.first_pages, self.page_ids, np.array([len(keys) for keys in self.keys], np.int32)
 
 
-def paged_keys(
-    lengths: Sequence[int], num_heads: int, head_dim: int, append: Callable[..., None], dtype: str = "float32"
-) -> PagedKeys:
-    """Random keys and values of sequences of these lengths, of `dtype`, which the kernel `append` has
-    written.
-    """
+def paged_keys(lengths: Sequence[int], num_heads: int, head_dim: int, dtype: str = "float32") -> PagedKeys:
+    """Random keys and values of sequences of these lengths, of `dtype`."""
     rng = np.random.default_rng(5)
     counts = [-(-length // PAGE_SIZE) for length in lengths]
     order = rng.permutation(sum(counts) + 3)[: sum(counts)].astype(np.int32)
@@ -80,6 +89,24 @@ def paged_keys(
         ],
         np.int32,
     )
-    pages = np.full((sum(counts) + 3, 2, num_heads, PAGE_SIZE, head_dim), np.nan, dtype)
-    append(pages, np.concatenate(keys), np.concatenate(values), slots)
-    return PagedKeys(tuple(lengths), keys, values, pages, first, order, slots)
+    pages = np.full((sum(counts) + 3, 2, num_heads, PAGE_SIZE * head_dim), np.nan, dtype)
+    write(pages, np.concatenate(keys), np.concatenate(values), slots)
+    return PagedKeys(keys, values, pages, first, order, slots)
+
+
+def write(pages: Floats, keys: Floats, values: Floats, slots: Ints) -> None:
+    """Write K and V `(s, hkv, d)` to their slots: K of a page is `(d, 16)`, V `(16, d)`."""
+    num_pages, _, num_heads, size = pages.shape
+    page, position = slots // PAGE_SIZE, slots % PAGE_SIZE
+    by_dimension = pages[:, 0].reshape(num_pages, num_heads, size // PAGE_SIZE, PAGE_SIZE)
+    by_position = pages[:, 1].reshape(num_pages, num_heads, PAGE_SIZE, size // PAGE_SIZE)
+    by_dimension[page, :, :, position] = keys
+    by_position[page, :, position] = values
+
+
+NO_SINK = -5e4
+
+
+def no_sinks(num_heads: int) -> Floats:
+    """What kernels take where no head has a sink."""
+    return np.full(num_heads, NO_SINK, np.float32)

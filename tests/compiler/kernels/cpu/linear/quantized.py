@@ -45,15 +45,18 @@ class Weight:
 
 
 def random_weight(num_columns: int, depth: int, groups: GroupFormat, epilogue: Epilogue) -> Weight:
-    """A random weight, which has the greatest integers that may be stored next to each other."""
+    """A random weight, which has the extreme integers that may be stored next to each other, and scales of
+    both signs: other programs' integers are taken as they are.
+    """
     rng = np.random.default_rng(0)
     padded = groups.padded(depth)
-    stored = rng.integers(-groups.limit, groups.limit + 1, (num_columns, padded))
-    stored[:2] = groups.limit
-    stored[2:4] = -groups.limit
+    least, most = -groups.offset, 2 * groups.limit + 1 - groups.offset
+    stored = rng.integers(least, most + 1, (num_columns, padded))
+    stored[:2] = most
+    stored[2:4] = least
     stored[:, depth:] = 0
     shape = (num_columns, padded // groups.group_size)
-    scale = (rng.random(shape) / groups.limit / np.sqrt(depth)).astype(groups.scale_dtype)
+    scale = (rng.uniform(-1, 1, shape) / groups.limit / np.sqrt(depth)).astype(groups.scale_dtype)
     layout = "-paired" if epilogue.gated else ""
     packed = pack((stored + groups.offset).astype(np.uint8), f"tiles16-u{groups.bits}{layout}", groups.offset)
     dense = stored * scale.astype(np.float64).repeat(groups.group_size, axis=1)
