@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,7 @@ class Decoder:
     @property
     def attention(self) -> AttentionShape:
         """See Architecture."""
-        return next(block.attention.shape for block in self.blocks if isinstance(block.attention, Attention))
+        return attention_of(self.blocks)
 
     @property
     def recurrence(self) -> RecurrentShape | None:
@@ -80,3 +80,8 @@ class Decoder:
         if self.recurrence is None:
             return DecoderModule(self, layers)
         return HybridModule(self, self.recurrence, layers)
+
+
+def attention_of(blocks: Sequence[Block]) -> AttentionShape:
+    """The attention of the blocks that attend, which is the same for all of them."""
+    return next(block.attention.shape for block in blocks if isinstance(block.attention, Attention))

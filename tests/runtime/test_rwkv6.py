@@ -60,7 +60,8 @@ class Model:
 
     def expected(self, ids: Sequence[int]) -> NDArray[np.float64]:
         """The logprobs after each token, by the equations."""
-        return reference_logprobs(self.weights, self.shape, ids)
+        result: NDArray[np.float64] = reference_logprobs(self.weights, self.shape, ids)
+        return result
 
     def start(self, num_sequences: int) -> None:
         """Forget all sequences, and start some."""

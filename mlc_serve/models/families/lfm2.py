@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from mlc_serve.models.config_values import Config, flag, number, size
 from mlc_serve.models.decoder import Decoder
-from mlc_serve.models.decoder_config import read_attention, read_norm, read_num_layers
-from mlc_serve.models.hybrid_config import ATTENDS, check_types, read_hybrid, read_taps
+from mlc_serve.models.decoder_config import read_attention, read_decoder, read_norm, read_num_layers
+from mlc_serve.models.hybrid_config import ATTENDS, check_types, read_taps
 from mlc_serve.models.parts.attention import Attention, AttentionLayer
 from mlc_serve.models.parts.block import Block
+from mlc_serve.models.parts.ends import Head
 from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.mlp import MLP
 from mlc_serve.models.parts.short_conv import ShortConv
@@ -44,9 +45,10 @@ def read_lfm2(config: Config) -> Decoder:
     shape = read_attention(config, [AttentionLayer(rope)] * types.count(ATTENDS))
     attention = Attention(shape, head_norm=HeadNorm("rms", norm.epsilon))
     conv = ShortConv(norm.width, read_taps(config, "conv_L_cache", 3), flag(config, "conv_bias"))
-    mixers, mlp = {ATTENDS: attention, _CONVOLVES: conv}, MLP(_read_inner(config))
+    mlp = MLP(_read_inner(config))
     tied = flag(config, "tie_embedding", default=flag(config, "tie_word_embeddings", default=True))
-    return read_hybrid(config, _NAMES, [Block(mixers[kind], mlp, norm) for kind in types], tied=tied)
+    blocks = [Block(attention if kind == ATTENDS else conv, mlp, norm) for kind in types]
+    return read_decoder(config, _NAMES, blocks, head=Head(is_tied=tied))
 
 
 def _read_inner(config: Config) -> int:

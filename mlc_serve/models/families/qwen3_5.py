@@ -7,9 +7,9 @@ from __future__ import annotations
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.config_values import Config, flag, size
 from mlc_serve.models.decoder import Decoder
-from mlc_serve.models.decoder_config import read_attention, read_norm, read_num_layers
+from mlc_serve.models.decoder_config import read_attention, read_decoder, read_norm, read_num_layers
 from mlc_serve.models.families.gemma import less_one
-from mlc_serve.models.hybrid_config import ATTENDS, check_types, read_hybrid, read_taps
+from mlc_serve.models.hybrid_config import ATTENDS, check_types, read_taps
 from mlc_serve.models.parts.activation import read_activation
 from mlc_serve.models.parts.attention import Attention, AttentionLayer, AttentionShape
 from mlc_serve.models.parts.block import Block
@@ -32,12 +32,11 @@ def read_qwen3_5_text(config: Config) -> Decoder:
     rope, bias = read_rope(sized, _POSITIONS), flag(config, "attention_bias")
     shape = read_attention(sized, [AttentionLayer(rope)] * types.count(ATTENDS))
     head_norm = HeadNorm("rms", norm.epsilon)
-    mixers = {
-        ATTENDS: Attention(shape, qkv_bias=bias, o_bias=bias, head_norm=head_norm, is_gated=True),
-        _RECURRENT: _read_delta(config, norm.epsilon),
-    }
+    attention = Attention(shape, qkv_bias=bias, o_bias=bias, head_norm=head_norm, is_gated=True)
+    delta = _read_delta(config, norm.epsilon)
     mlp = MLP(size(config, "intermediate_size"), read_activation(config))
-    return read_hybrid(config, _names(shape), [Block(mixers[kind], mlp, norm) for kind in types])
+    blocks = [Block(attention if kind == ATTENDS else delta, mlp, norm) for kind in types]
+    return read_decoder(config, _names(shape), blocks)
 
 
 def _types(config: Config) -> list[str]:
