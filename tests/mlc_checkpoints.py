@@ -67,21 +67,26 @@ def write_mlc_checkpoint(path: Path, *, cache_name: str = "tensor-cache.json", h
     return path
 
 
-def write_packed_model(path: Path, source: Path, quantization: str) -> Path:
-    """Write a Hugging Face directory's model as MLC converts it, fused and quantized; return the path."""
+def write_packed_model(path: Path, source: Path, quantization: str, *, halved: bool = False) -> Path:
+    """Write a Hugging Face directory's model as MLC converts it, fused and quantized; return the path.
+    `halved` is as in write_mlc_checkpoint.
+    """
     path.mkdir(parents=True, exist_ok=True)
     shutil.copy(source / "tokenizer.json", path)
     config = json.loads((source / "config.json").read_text())
     own = {"model_type": config["model_type"], "quantization": quantization, "model_config": config}
     (path / "mlc-chat-config.json").write_text(json.dumps(own))
-    tensors = dict(_packed(load_file(source / "model.safetensors"), quantization))
-    _write_shards(path / "tensor-cache.json", [tensors], halved=False)
+    qkv = "c_attn" if config["model_type"] in ("qwen2", "qwen3") else "qkv_proj"
+    tensors = dict(_packed(load_file(source / "model.safetensors"), quantization, qkv))
+    _write_shards(path / "tensor-cache.json", [tensors], halved)
     return path
 
 
-def _packed(tensors: Mapping[str, NDArray[Any]], quantization: str) -> Iterator[tuple[str, NDArray[Any]]]:
+def _packed(
+    tensors: Mapping[str, NDArray[Any]], quantization: str, qkv: str
+) -> Iterator[tuple[str, NDArray[Any]]]:
     scheme = find_scheme(quantization)
-    for name, tensor in _fused(tensors):
+    for name, tensor in _fused(tensors, qkv):
         if tensor.ndim == 2 and scheme.groups is not None:
             words, scale = mlc_words(tensor, scheme.groups)
             yield name.replace("weight", "q_weight"), words
@@ -90,10 +95,8 @@ def _packed(tensors: Mapping[str, NDArray[Any]], quantization: str) -> Iterator[
             yield name, tensor.astype(scheme.weight_dtype)
 
 
-def _fused(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """All tensors, with fused matrices under MLC's names, which differ for Qwen2 and Qwen3."""
-    is_qwen = any(name.endswith(("q_proj.bias", "q_norm.weight")) for name in tensors)
-    qkv = "c_attn" if is_qwen else "qkv_proj"
+def _fused(tensors: Mapping[str, NDArray[Any]], qkv: str) -> Iterator[tuple[str, NDArray[Any]]]:
+    """All tensors, with fused matrices under MLC's names, of which `qkv` is one."""
     fused = {
         "q_proj": (qkv, ("q_proj", "k_proj", "v_proj")),
         "gate_proj": ("gate_up_proj", ("gate_proj", "up_proj")),

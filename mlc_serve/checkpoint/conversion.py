@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mlc_serve.checkpoint.quantized_weights import read_quantized
+from mlc_serve.checkpoint.quantized_weights import read_quantized, read_restored
 from mlc_serve.checkpoint.sources import Sources
 from mlc_serve.checkpoint.tensor_cache import CheckedWriter
 from mlc_serve.quantization.packing import pack
@@ -92,6 +92,10 @@ def plain_tensor(sources: Sources, spec: WantedTensor) -> NDArray[Any]:
 
 
 def _assemble(sources: Sources, spec: WantedTensor) -> NDArray[Any]:
+    weight, _, kind = spec.name.rpartition(".")
+    restored = read_restored(sources, weight, spec.logical_shape) if kind == "weight" else None
+    if restored is not None:
+        return restored
     tensors = sources.tensors(spec.name)
     shapes = [(source, tensor.shape) for source, tensor in tensors.items()]
     sources.check_joined(spec.name, shapes, spec.logical_shape)

@@ -18,19 +18,21 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from mlc_serve.checkpoint.mlc_locations import downloaded_by_mlc, find_by_name, published_by_mlc
 from mlc_serve.errors import CheckpointError, DiskFullError, DownloadError, StartupError
 from mlc_serve.host.disk import says_full
 from mlc_serve.host.interruption import interruptible
 
 # The files that are read. Sub-directories and consolidated files have the same model in other forms, except
 # that sentence-transformers keeps a file in 1_Pooling: hence directories are told apart by their last letter.
-_WANTED = ["*.json", "*.safetensors", "*.jinja", "params_shard_*.bin"]
+_WANTED = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "params_shard_*.bin"]
 _UNWANTED = ["*[!g]/*.json", "*/*.safetensors", "*/*.bin", "consolidated*"]
 
 _HUB_PREFIX = re.compile(r"(?:hf://|https?://(?:www\.)?(?:huggingface\.co|hf\.co)/)", re.IGNORECASE)
 _REPOSITORY = re.compile(
     r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*?)(?:\.git)?/?(?:(?:@|/tree/)(?P<revision>[^@\s]+?)/?)?"
 )
+_MAIN = "main"  # the only branch that MLC downloads
 
 
 @dataclass(frozen=True)
@@ -45,17 +47,21 @@ def locate(model: str) -> Path:
     """The directory of a model that is given as one of
 
         path/to/directory, path/to/directory/config.json, org/name, HF://org/name,
-        https://huggingface.co/org/name
+        https://huggingface.co/org/name, Name-q4f16_1-MLC
 
-    where names on the hub may end in @revision. A directory on this machine takes precedence over the hub.
+    where names on the hub may end in @revision, and the last form is a model of mlc-ai. A directory on this
+    machine takes precedence over the hub, also one that MLC has written or downloaded.
     Raises CheckpointError if there is no such directory or repository, or if it can't be downloaded.
     """
     if (here := _existing(model)) is not None:
         return here if here.is_dir() else _directory_of(here)
-    repository = parse_repository(model)
+    if (found := find_by_name(model)) is not None:
+        return found
+    repository = parse_repository(published_by_mlc(model) or model)
     if repository is None:
         raise CheckpointError(f"{model}: there is no such directory")
-    return download(repository)
+    copy = downloaded_by_mlc(repository.id) if repository.revision in (None, _MAIN) else None
+    return copy or download(repository)
 
 
 def parse_repository(model: str) -> HubRepository | None:

@@ -1,7 +1,7 @@
 """Writes a model directory in MLC's form: weights fused and quantized, chat config, tokenizer files.
 
 The name of a scheme says how its weights are stored. MLC can read the schemes that it has itself (q0f32,
-q0f16, q0bf16, q4f16_1, q4f32_1). q8f32_1 is not one of these, but is written by the same rules.
+q0f16, q0bf16, q4f16_1, q4f32_1, q3f16_1). q8f32_1 is not one of these, but is written by the same rules.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from mlc_serve.checkpoint.sources import Shape, Sources
 from mlc_serve.models.weight_names import Part
-from mlc_serve.quantization.groups import Quantized, quantize, unpack_words
+from mlc_serve.quantization.groups import Quantized, dequantize, quantize, unpack_words
 from mlc_serve.quantization.packed import repacked
-from mlc_serve.quantization.scheme import GroupFormat
+from mlc_serve.quantization.scheme import SCHEMES, GroupFormat
 
 
 def read_quantized(sources: Sources, name: str, shape: Shape, form: GroupFormat) -> Quantized:
@@ -26,6 +26,16 @@ def read_quantized(sources: Sources, name: str, shape: Shape, form: GroupFormat)
     if sources.has(f"{name}.q_weight"):
         return _unpacked(sources, name, shape, form)
     return _made(sources, f"{name}.weight", shape, form)
+
+
+def read_restored(sources: Sources, name: str, shape: Shape) -> NDArray[np.float32] | None:
+    """The weight `name`, as read_quantized has it, in floating point, if the checkpoint has its integers;
+    None otherwise. MLC quantizes every table and product, also those that our libraries take as they are.
+    """
+    scheme = SCHEMES.get(sources.checkpoint.quantization or "")
+    if scheme is None or scheme.groups is None or not sources.has(f"{name}.q_weight"):
+        return None
+    return dequantize(_unpacked(sources, name, shape, scheme.groups), shape[1], scheme.groups)
 
 
 def _made(sources: Sources, name: str, shape: Shape, form: GroupFormat) -> Quantized:
@@ -54,7 +64,7 @@ def _unpacked(sources: Sources, name: str, shape: Shape, form: GroupFormat) -> Q
     num_rows, width = shape[0], form.padded(shape[1])
     words = _read(sources, f"{name}.q_weight", "uint32")
     scale = _read(sources, f"{name}.q_scale", form.scale_dtype)
-    sources.check_shape(f"{name}.q_weight", words.shape, (num_rows, width * form.bits // 32))
+    sources.check_shape(f"{name}.q_weight", words.shape, (num_rows, width // form.per_word))
     sources.check_shape(f"{name}.q_scale", scale.shape, (num_rows, width // form.group_size))
     return Quantized(unpack_words(words, shape[1], form), scale)
 

@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> CommandParser:
         "--quantization",
         metavar="SCHEME",
         required=True,
-        help="q0f32, q0f16, q0bf16, q8f32_1, q4f16_1 or q4f32_1",
+        help="q0f32, q0f16, q0bf16, q8f32_1, q4f16_1, q4f32_1 or q3f16_1",
     )
     parser.add_argument(
         "--output",

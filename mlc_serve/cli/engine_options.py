@@ -11,7 +11,10 @@ from mlc_serve.cli.parser import add_options, read_options
 from mlc_serve.config import EngineConfig, LaunchConfig
 from mlc_serve.errors import ConfigError
 
-MODEL_HELP = "directory in Hugging Face or MLC format, or org/name or HF://org/name on the hub"
+MODEL_HELP = (
+    "directory in Hugging Face or MLC format, org/name or HF://org/name on the hub, "
+    "or the name of a model of mlc-ai"
+)
 
 # Settings that only a server uses.
 _SERVERS_OWN = {

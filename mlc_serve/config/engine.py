@@ -60,7 +60,7 @@ class EngineConfig:
     )
     quantization: str | None = option(
         None,
-        "Scheme of the weights: q0f32, q0f16, and on the CPU q0bf16, q8f32_1, q4f16_1 or q4f32_1. "
+        "Scheme of the weights: q0f32, q0f16, and on the CPU q0bf16, q8f32_1, q4f16_1, q4f32_1 or q3f16_1. "
         "Default: the model's own, or q8f32_1 on the CPU and q0f16 elsewhere.",
         flags=("--quantization",),
     )

@@ -79,8 +79,10 @@ def same_layers(
 
 
 def read_context_window(config: Config, rope: Rope | None = None) -> int:
-    """The window that the configuration states, or the one that stretched positions reach."""
-    stated = size(config, "max_position_embeddings", size(config, "context_window_size", 2048))
+    """The window that the configuration states, or the one that stretched positions reach. MLC's own key
+    comes first: it is the one that MLC's users change.
+    """
+    stated = size(config, "context_window_size", size(config, "max_position_embeddings", 2048))
     return stated if rope is None else rope.context_window(stated)
 
 

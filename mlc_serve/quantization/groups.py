@@ -67,21 +67,31 @@ def _quantize_piece(
     stored[:] = rows
 
 
+def dequantize(quantized: Quantized, depth: int, form: GroupFormat) -> NDArray[np.float32]:
+    """The weights `(N, depth)` that integers and scales stand for."""
+    groups = quantized.stored.reshape(*quantized.scale.shape, form.group_size).astype(np.float32)
+    groups -= form.offset
+    groups *= quantized.scale.astype(np.float32)[:, :, None]
+    return groups.reshape(len(groups), -1)[:, :depth]
+
+
 def unpack_words(words: NDArray[np.uint32], depth: int, form: GroupFormat) -> NDArray[np.uint8]:
-    """The integers `(N, Kp)` in MLC's words `(N, Kp * bits / 32)`, where the lowest bits come first along the
+    """The integers `(N, Kp)` in MLC's words `(N, Kp / per_word)`, where the lowest bits come first along the
     depth. Integers beyond the depth are replaced by the integer for zero.
     """
-    stored = np.array(words).view(np.uint8)
-    if form.bits == 4:
-        stored = np.stack([stored & 15, stored >> 4], axis=2).reshape(len(words), -1)
+    last_bits = np.uint32((1 << form.word_bits) - 1)
+    stored = np.empty((len(words), words.shape[1] * form.per_word), np.uint8)
+    for place in range(form.per_word):
+        stored[:, place :: form.per_word] = words >> np.uint32(place * form.word_bits) & last_bits
     stored[:, depth:] = form.offset
     return stored
 
 
 def pack_words(stored: NDArray[np.uint8], depth: int, form: GroupFormat) -> NDArray[np.uint32]:
     """The words that `unpack_words` reads. Integers beyond the depth are stored as 0, as in MLC."""
-    bytes_ = np.array(stored)
-    bytes_[:, depth:] = 0
-    if form.bits == 4:
-        bytes_ = np.ascontiguousarray(bytes_[:, 0::2] | bytes_[:, 1::2] << 4)
-    return bytes_.view(np.uint32)
+    integers = np.array(stored)
+    integers[:, depth:] = 0
+    words = np.zeros((len(stored), stored.shape[1] // form.per_word), np.uint32)
+    for place in range(form.per_word):
+        words |= integers[:, place :: form.per_word].astype(np.uint32) << np.uint32(place * form.word_bits)
+    return words

@@ -7,7 +7,8 @@ is the number of tiles, `Kp` is `K` in whole groups, and a position `lane` in a 
     tiles16         (T, K, 16)             [t, k, lane]          floating-point numbers
     tiles16-pairs   (T, ceil(K / 2), 32)   [t, i, 2 lane + j]    weight 2 i + j of a column: bfloat16
     tiles16-u8      (T, Kp / 4, 64)        [t, i, 4 lane + j]    integer 4 i + j of a column
-    tiles16-u4      (T, Kp / 8, 64)        [t, i, 4 lane + j]    integers 8 i + j (low), 8 i + 4 + j (high)
+    tiles16-u4      (T, Kp / 8, 64)        [t, i, 4 lane + j]    integers 8 i + j (low), 8 i + 4 + j (high),
+                                                                 also those that need only 3 bits
     tiles16-scale   (T, Kp / group, 16)    [t, g, lane]          scales of groups
 
 With `-paired` after its name, tiles of the first half of the rows alternate with those of the second half.

@@ -12,17 +12,29 @@ class GroupFormat:
     """Integers of `bits` bits with a scale for each `group_size` weights that follow one another in a row.
 
     A weight is `(stored - offset) * scale`; `stored` is unsigned, and `scale` has the type `scale_dtype`.
+    Integers that need only `narrow_bits` have those in MLC's files; kernels read all of them with `bits`.
     """
 
     bits: int
     group_size: int
     offset: int
     scale_dtype: str
+    narrow_bits: int | None = None
+
+    @property
+    def word_bits(self) -> int:
+        """The bits of an integer in MLC's words."""
+        return self.narrow_bits or self.bits
+
+    @property
+    def per_word(self) -> int:
+        """How many integers one of MLC's 32-bit words holds. Groups are whole words."""
+        return 32 // self.word_bits
 
     @property
     def limit(self) -> int:
         """The largest magnitude of an integer: the same on both sides of zero."""
-        return (1 << (self.bits - 1)) - 1
+        return (1 << (self.word_bits - 1)) - 1
 
     def padded(self, depth: int) -> int:
         """The length of a row of `depth` weights in whole groups."""
@@ -57,6 +69,7 @@ SCHEMES = {
         Scheme("q8f32_1", "float32", GroupFormat(8, 64, 128, "float16")),
         Scheme("q4f16_1", "float16", GroupFormat(4, 32, 7, "float16")),
         Scheme("q4f32_1", "float32", GroupFormat(4, 32, 7, "float32")),
+        Scheme("q3f16_1", "float16", GroupFormat(4, 40, 3, "float16", narrow_bits=3)),
     )
 }
 

@@ -25,6 +25,7 @@ from mlc_serve.quantization.packing import pack
 from mlc_serve.quantization.scheme import GroupFormat, find_scheme
 from tests.checkpoints import Dtype, Shape, write_checkpoint
 from tests.mlc_checkpoints import write_packed_model
+from tests.quantization.reference import words_to_weight
 
 SMALL = Shape("qwen2", hidden_size=16, num_layers=1, num_kv_heads=2, intermediate_size=24, vocab_size=300)
 LAYER = "model.layers.0"
@@ -210,6 +211,17 @@ def test_a_weight_is_read_once_for_its_integers_and_scales(
     np.testing.assert_array_equal(shards.tensor(f"{name}.q_scale"), pack(weight.scale, scales))
     assert shards.tensor(f"{name}.q_scale").dtype == form.scale_dtype
     assert shards.tensor(QKV_BIAS.name).dtype == np.float32
+
+
+def test_integers_of_mlc_are_restored_for_a_library_that_takes_none(tmp_path: Path) -> None:
+    """MLC quantizes every table, also one of positions, which our libraries take in floating point."""
+    source = write_packed_model(tmp_path / "mlc", write_checkpoint(tmp_path / "source", SMALL), "q3f16_1")
+    shards, form = RawShards(source), find_scheme("q3f16_1").groups
+    assert form is not None
+    words, scale = (shards.tensor(f"model.embed_tokens.{part}") for part in ("q_weight", "q_scale"))
+    spec = Wanted("model.embed_tokens.weight", (300, 16))
+    restored = converted(source, tmp_path / "out", spec)[spec.name]
+    np.testing.assert_array_equal(restored, words_to_weight(words, scale, 16, form))
 
 
 def test_a_library_of_mlc_takes_integers_as_they_are(tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
     "config.json": b"{}",
     "model.safetensors": b"weights",
+    "params_shard_0.bin": b"weights",
+    "tokenizer.model": b"pieces",
+    "merges.txt": b"a b",
     "README.md": b"no",
     "onnx/config.json": b"no",
     "1_Pooling/config.json": b"{}",
@@ -82,6 +85,75 @@ def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(name: str) -> Non
     """For a path that does not exist, the error says at once that there is no such directory."""
     with pytest.raises(CheckpointError, match=f"^{name}: there is no such directory$"):
         locate(name)
+
+
+def mlc_directory(path: Path) -> Path:
+    """An MLC directory, of which only the config file matters here."""
+    path.mkdir(parents=True)
+    (path / "mlc-chat-config.json").touch()
+    return path
+
+
+@pytest.fixture
+def mlc_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """MLC's home; the working directory is an empty one beside it."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("MLC_LLM_HOME", str(tmp_path / "mlc"))
+    monkeypatch.delenv("MLC_LLM_READONLY_WEIGHT_CACHE", raising=False)
+    return tmp_path / "mlc"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HF://mlc-ai/Tiny-q4f16_1-MLC",
+        "mlc-ai/Tiny-q4f16_1-MLC@main",
+        "https://huggingface.co/mlc-ai/Tiny-q4f16_1-MLC",
+        "Tiny-q4f16_1-MLC",
+        "Tiny-q4f16_1",
+    ],
+)
+def test_what_mlc_has_downloaded_is_used(name: str, mlc_home: Path) -> None:
+    """A model of mlc-ai is found in MLC's cache by each of its names, without asking the hub."""
+    copy = mlc_directory(mlc_home / "model_weights" / "hf" / "mlc-ai" / "Tiny-q4f16_1-MLC")
+    assert locate(name) == copy
+
+
+def test_read_only_caches_of_mlc_come_first(
+    mlc_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are listed in an environment variable, and hold models of any organization."""
+    mlc_directory(mlc_home / "model_weights" / "hf" / "org" / "name")
+    shared = mlc_directory(tmp_path / "shared" / "hf" / "org" / "name")
+    monkeypatch.setenv(
+        "MLC_LLM_READONLY_WEIGHT_CACHE", os.pathsep.join(["/nowhere", str(tmp_path / "shared")])
+    )
+    assert locate("HF://org/name") == shared
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "dist/Tiny-q3f16_1",
+        "dist/Tiny-q3f16_1-MLC",
+        "dist/Tiny-q3f16_1/params",
+        "dist/prebuilt/Tiny-q3f16_1-MLC",
+    ],
+)
+@pytest.mark.usefixtures("mlc_home")
+def test_what_mlc_has_written_is_found_by_its_name(place: str) -> None:
+    """A bare name is looked for below dist, also if it lacks only the ending -MLC."""
+    written = mlc_directory(Path(place).absolute())
+    assert locate("Tiny-q3f16_1").absolute() == written
+
+
+def test_a_bare_name_without_a_quantization_is_looked_for_here_only(mlc_home: Path) -> None:
+    """It may be a directory that was mistyped, which the hub need not know."""
+    with pytest.raises(CheckpointError, match=r"^Tiny: there is no such directory$"):
+        locate("Tiny")
+    copy = mlc_directory(mlc_home / "model_weights" / "hf" / "mlc-ai" / "Tiny")
+    assert locate("Tiny") == copy
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
@@ -178,7 +250,7 @@ def test_downloads_what_is_read_and_says_why_it_can_not(hub: str, tmp_path: Path
     )
     loaded = {str(path.relative_to(found)) for path in Path(found).rglob("*") if path.is_file()}
 
-    assert loaded == {"config.json", "model.safetensors", "1_Pooling/config.json"}
+    assert loaded == FILES.keys() - {"README.md", "onnx/config.json"}
     assert revision == "org/model: the model has no revision v9 on the Hugging Face hub"
     assert "grant access" in gated
     assert (
@@ -190,7 +262,12 @@ def test_downloads_what_is_read_and_says_why_it_can_not(hub: str, tmp_path: Path
 
 
 def test_without_the_hub_the_answer_is_one_line(tmp_path: Path) -> None:
-    """Offline, the error for a model that is not in the cache is one line."""
-    (answer,) = located(["org/model"], tmp_path, HF_HUB_OFFLINE="1")
+    """Offline, the error for a model that is not in the cache is one line. A bare name with a quantization
+    means a model of mlc-ai.
+    """
+    names = ["org/model", "Tiny-1B-q4f16_1-MLC", "Tiny-1B-q0bf16"]
+    answers = located(names, tmp_path, HF_HUB_OFFLINE="1", MLC_LLM_HOME=str(tmp_path))
 
-    assert answer == "org/model: there is no such directory here, and the Hugging Face hub can't be reached"
+    fault = "there is no such directory here, and the Hugging Face hub can't be reached"
+    meant = ["org/model", "mlc-ai/Tiny-1B-q4f16_1-MLC", "mlc-ai/Tiny-1B-q0bf16-MLC"]
+    assert answers == [f"{name}: {fault}" for name in meant]

@@ -41,8 +41,43 @@ def test_describes_the_model(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(write_mlc_checkpoint(tmp_path))
 
     assert (checkpoint.model_type, checkpoint.quantization) == ("llama", "q4f16_1")
-    assert checkpoint.config == CHAT_CONFIG["model_config"] | {"model_type": "llama"}
+    assert checkpoint.config == CHAT_CONFIG["model_config"] | {"model_type": "llama", "vocab_size": 300}
     assert checkpoint.directory == checkpoint.tokenizer_directory == tmp_path
+
+
+def test_sizes_beside_the_model_config_take_precedence(tmp_path: Path) -> None:
+    """MLC's users change them there. -1 says that there is no such limit."""
+    sizes = {"context_window_size": 256, "sliding_window_size": -1, "tensor_parallel_shards": 2}
+    own = CHAT_CONFIG["model_config"] | {"sliding_window_size": 4096, "tensor_parallel_shards": 2}
+    config = open_checkpoint(write_with(tmp_path, model_config=own, **sizes)).config
+    assert config["context_window_size"] == 256
+    assert "sliding_window_size" not in config
+
+
+def test_tensors_that_were_cut_for_several_gpus_are_refused(tmp_path: Path) -> None:
+    """The error names the first part, and says what to do."""
+    index = write_mlc_checkpoint(tmp_path) / "tensor-cache.json"
+    index.write_text(index.read_text().replace("model.norm.weight", "model.norm.weight_shard-0"))
+    with pytest.raises(CheckpointError, match=r"tensor-cache\.json: model\.norm\.weight_shard-0 is a part"):
+        open_checkpoint(tmp_path)
+
+
+def test_a_named_template_is_used(tmp_path: Path) -> None:
+    """Older directories name one of MLC's templates. Their end tokens are the template's."""
+    checkpoint = open_checkpoint(
+        write_with(tmp_path, conv_template="phi-2", eos_token_id=None, vocab_size=99999)
+    )
+    template = checkpoint.chat_template()
+    assert template is not None
+    assert prompt_of(template, [{"role": "user", "content": "Hi"}]) == "Instruct: Hi\nOutput:"
+    defaults = checkpoint.generation_defaults()
+    assert (defaults.eos_token_ids, defaults.stop) == (frozenset({50256}), ("<|endoftext|>",))
+
+
+def test_an_empty_stop_string_has_no_effect(tmp_path: Path) -> None:
+    """MLC's template stablelm has one."""
+    checkpoint = open_checkpoint(write_with_conversation(tmp_path, stop_str=["", "U:"]))
+    assert checkpoint.generation_defaults().stop == ("U:",)
 
 
 def test_generation_defaults(tmp_path: Path) -> None:
@@ -138,7 +173,8 @@ def test_what_can_not_be_followed_is_left_out(tmp_path: Path, caplog: pytest.Log
         ({"model_type": None}, "model_type is None, but must be a text"),
         ({"quantization": 4}, "quantization is 4, but must be a text"),
         ({"model_config": []}, r"model_config is \[\], but must be an object"),
-        ({"conv_template": "chatml"}, "conv_template is 'chatml', but must be an object"),
+        ({"conv_template": "none"}, "conv_template: there is no template 'none'"),
+        ({"conv_config": 1}, "conv_config is 1, but must be an object"),
         (
             {"conv_template": {"stop_str": [1]}},
             "conv_template.stop_str is neither a text nor a list of texts",

@@ -61,7 +61,7 @@ def test_the_weights_are_those_of_the_source(tmp_path: Path, quantization: str) 
         np.testing.assert_array_equal(theirs[name], tensor.astype(kept).astype(tensor.dtype), err_msg=name)
 
 
-@pytest.mark.parametrize("quantization", ["q0f16", "q4f16_1", "q4f32_1"])
+@pytest.mark.parametrize("quantization", ["q0f16", "q4f16_1", "q4f32_1", "q3f16_1"])
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
 def test_the_directory_is_as_mlc_writes_it(
     tmp_path: Path, quantization: str, architecture: Architecture

@@ -68,6 +68,50 @@ def test_a_packed_checkpoint_has_its_dimensions(tmp_path: Path) -> None:
         read(packed)
 
 
+SHARED_WITH_MLC = (
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "num_key_value_heads",
+    "rms_norm_eps",
+    "vocab_size",
+    "tie_word_embeddings",
+)
+
+
+@pytest.mark.parametrize(
+    ("shape", "own"),
+    [
+        (
+            Shape(tied=True, rope_theta=500_000.0),
+            {"position_embedding_base": 500_000, "rope_scaling": None, "disaggregation": False},
+        ),
+        (Shape("qwen2", rope_theta=1e6), {"hidden_act": "silu", "rope_theta": 1000000.0, "dtype": "float32"}),
+        (Shape("qwen3", head_dim=48), {"hidden_act": "silu", "attention_bias": False, "rope_theta": 10000.0}),
+    ],
+    ids=lambda value: getattr(value, "architecture", ""),
+)
+def test_the_keys_of_mlc_describe_the_same_model(tmp_path: Path, shape: Shape, own: dict[str, Any]) -> None:
+    """A model_config with the keys that MLC writes for each family gives the same architecture as the
+    config.json that it was made from. Weights that are whole are read whatever number of GPUs it names.
+    """
+    source = write_checkpoint(tmp_path / "source", shape, dtype="float16")
+    packed = write_packed_model(tmp_path / "packed", source, "q3f16_1")
+    path, config = packed / "mlc-chat-config.json", json.loads((source / "config.json").read_text())
+    sizes = {
+        "context_window_size": config["max_position_embeddings"],
+        "prefill_chunk_size": 128,
+        "tensor_parallel_shards": 2,
+    }
+    head_dim = config.get("head_dim", shape.hidden_size // shape.num_heads)
+    model_config = own | sizes | {key: config[key] for key in SHARED_WITH_MLC} | {"head_dim": head_dim}
+    beside = {"vocab_size": shape.vocab_size, "sliding_window_size": -1, "attention_sink_size": -1}
+    chat_config = json.loads(path.read_text()) | sizes | beside | {"model_config": model_config}
+    path.write_text(json.dumps(chat_config))
+    assert read(packed) == read(source)
+
+
 @pytest.mark.parametrize(
     ("keys", "fault"),
     [

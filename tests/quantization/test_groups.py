@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlc_serve.quantization.groups import Quantized, quantize, unpack_words
+from mlc_serve.quantization.groups import Quantized, pack_words, quantize, unpack_words
 from mlc_serve.quantization.scheme import SCHEMES, GroupFormat
 from tests.quantization.reference import mlc_words, words_to_weight
 
 FORMS = [scheme.groups for scheme in SCHEMES.values() if scheme.groups is not None]
-every_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.bits}-{form.scale_dtype}")
+every_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.word_bits}-{form.scale_dtype}")
 
 
 def normal(num_rows: int, depth: int, seed: int = 0) -> NDArray[np.float32]:
@@ -102,11 +102,12 @@ def test_what_is_not_finite_is_refused(form: GroupFormat, value: float) -> None:
 def test_what_no_scale_can_hold_is_refused() -> None:
     """Half precision ends at 65504; float32 does not."""
     weight = np.full((1, 64), 1e8, np.float32)
-    eight_bits, half, single = FORMS
-    for form in (eight_bits, half):
+    for form in FORMS:
+        if form.scale_dtype == "float32":
+            assert restored(quantize(weight, form), 64, form) == pytest.approx(1e8)
+            continue
         with pytest.raises(ValueError, match="has values that a scale in float16 can't hold"):
             quantize(weight, form)
-    assert restored(quantize(weight, single), 64, single) == pytest.approx(1e8)
 
 
 @every_form
@@ -131,3 +132,14 @@ def test_words_are_left_as_they_are() -> None:
     stored = unpack_words(words, 40, GroupFormat(4, 32, 7, "float16"))
     assert stored[0].tolist() == [*list(range(8)) * 5, *[7] * 24]
     assert (words == 0x76543210).all()
+
+
+def test_ten_integers_of_three_bits_are_in_a_word() -> None:
+    """Four words are a group of 40, and the two highest bits of each stay zero."""
+    form = GroupFormat(4, 40, 3, "float16", narrow_bits=3)
+    stored = (np.arange(80, dtype=np.uint8) % 7).reshape(1, 80)
+    words = pack_words(stored, 72, form)
+    assert words.shape == (1, 8)
+    assert words[0, 0] == sum(k % 7 << 3 * k for k in range(10))
+    assert words[0, 7] == stored[0, 70] | int(stored[0, 71]) << 3
+    assert unpack_words(words, 72, form)[0].tolist() == [*stored[0, :72], *[3] * 8]

@@ -27,13 +27,18 @@ def test_a_scheme_stores_weights_in_its_type(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "bits", "group_size", "scale_dtype"),
-    [("q8f32_1", 8, 64, "float16"), ("q4f16_1", 4, 32, "float16"), ("q4f32_1", 4, 32, "float32")],
+    [
+        ("q8f32_1", 8, 64, "float16"),
+        ("q4f16_1", 4, 32, "float16"),
+        ("q4f32_1", 4, 32, "float32"),
+        ("q3f16_1", 3, 40, "float16"),
+    ],
 )
 def test_a_scheme_stores_integers_in_groups(name: str, bits: int, group_size: int, scale_dtype: str) -> None:
     """They are symmetric around an offset, and fit their bits."""
     form = find_scheme(name).groups
     assert form is not None
-    assert (form.bits, form.group_size, form.scale_dtype) == (bits, group_size, scale_dtype)
+    assert (form.word_bits, form.group_size, form.scale_dtype) == (bits, group_size, scale_dtype)
     assert form.offset >= form.limit == 2 ** (bits - 1) - 1
     assert form.offset + form.limit < 2**bits
     assert [form.padded(depth) for depth in (1, group_size, group_size + 1)] == [
@@ -52,11 +57,13 @@ def test_the_setting_names_every_scheme() -> None:
 
 def test_an_unknown_scheme_is_refused() -> None:
     """With a list of those that are known, whether a user names it or the weights have it."""
-    message = "'q3f16_1' is not available; available are q0bf16, q0f16, q0f32, q4f16_1, q4f32_1, q8f32_1"
+    message = (
+        "'q4f16_0' is not available; available are q0bf16, q0f16, q0f32, q3f16_1, q4f16_1, q4f32_1, q8f32_1"
+    )
     with pytest.raises(ConfigError, match=message):
-        choose_scheme("q3f16_1", None, "cpu")
+        choose_scheme("q4f16_0", None, "cpu")
     with pytest.raises(ConfigError, match=message):
-        choose_scheme(None, "q3f16_1", "cpu")
+        choose_scheme(None, "q4f16_0", "cpu")
 
 
 def test_what_is_asked_for_comes_before_what_the_weights_are() -> None:

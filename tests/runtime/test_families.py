@@ -39,49 +39,6 @@ VARIANTS = {
             "tie_word_embeddings": False,
         },
     ),
-    "mistral": Variant("mistral", {"sliding_window": None}),
-    "mistral-windowed": Variant("mistral", {"sliding_window": 20}),
-    "gemma2": Variant(
-        "gemma2",
-        {
-            "head_dim": 32,
-            "query_pre_attn_scalar": 20,
-            "sliding_window": 20,
-            "attn_logit_softcapping": 1.5,
-            "layer_types": ["sliding_attention", "full_attention"],
-        },
-    ),
-    "gemma3_text": Variant(
-        "gemma3_text",
-        {"head_dim": 32, "sliding_window": 20, "layer_types": ["sliding_attention", "full_attention"]},
-    ),
-    "granite": Variant(
-        "granite",
-        {
-            "embedding_multiplier": 3.0,
-            "residual_multiplier": 0.4,
-            "attention_multiplier": 0.1,
-            "logits_scaling": 2.0,
-        },
-    ),
-    "granite-biased": Variant(
-        "granite", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}
-    ),
-    "gemma": Variant("gemma", {"head_dim": 32}),
-    "phi": Variant("phi", {}),
-    "phi-norms": Variant("phi", {"qk_layernorm": True, "num_key_value_heads": 4}),
-    "phi3": Variant("phi3", {}),
-    "olmo2": Variant("olmo2", {}),
-    "stablelm": Variant("stablelm", {"use_qkv_bias": True}),
-    "stablelm-parallel": Variant("stablelm", {"use_parallel_residual": True, "qk_layernorm": True}),
-    "starcoder2": Variant("starcoder2", {}),
-    "cohere": Variant("cohere", {}),
-    "cohere-norms": Variant("cohere", {"use_qk_norm": True, "logit_scale": 0.5}),
-    "gpt2": Variant("gpt2", {"num_key_value_heads": None, "intermediate_size": None}),
-    "gpt_neox": Variant("gpt_neox", {"num_key_value_heads": None}),
-    "gpt_neox-sequential": Variant(
-        "gpt_neox", {"num_key_value_heads": None, "use_parallel_residual": False, "rotary_pct": 0.5}
-    ),
     "qwen3_5_text": Variant(
         "qwen3_5_text",
         {
@@ -114,7 +71,110 @@ VARIANTS = {
             "tie_word_embeddings": True,
         },
     ),
+    "mistral": Variant("mistral", {"sliding_window": 30, "head_dim": 32}),
+    "ministral3": Variant(
+        "ministral3",
+        {
+            "head_dim": 16,
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 10000.0,
+                "factor": 4.0,
+                "original_max_position_embeddings": 32,
+                "beta_fast": 4.0,
+                "beta_slow": 0.5,
+                "mscale": 1.0,
+                "mscale_all_dim": 1.0,
+                "llama_4_scaling_beta": 0.3,
+            },
+        },
+    ),
+    "granite": Variant(
+        "granite",
+        {
+            "embedding_multiplier": 3.0,
+            "residual_multiplier": 0.4,
+            "attention_multiplier": 0.1,
+            "logits_scaling": 2.0,
+        },
+    ),
+    "granite-biased": Variant(
+        "granite", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}
+    ),
+    "gemma": Variant("gemma", {"head_dim": 32}),
+    "gemma2": Variant("gemma2", {"head_dim": 32, "sliding_window": 20, "query_pre_attn_scalar": 24}),
+    "gemma3": Variant(
+        "gemma3_text",
+        {
+            "head_dim": 32,
+            "sliding_window": 20,
+            "num_hidden_layers": 3,
+            "sliding_window_pattern": 3,
+            "final_logit_softcapping": 5.0,
+        },
+    ),
+    "phi": Variant("phi", {}),
+    "phi-norms": Variant("phi", {"qk_layernorm": True, "num_key_value_heads": 4}),
+    "phi3": Variant("phi3", {}),
+    "phi3-longrope": Variant(
+        "phi3",
+        {
+            "sliding_window": 50,
+            "partial_rotary_factor": 0.75,
+            "original_max_position_embeddings": 256,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "partial_rotary_factor": 0.75,
+                "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
+                "long_factor": [1.0, 1.5, 2.0, 3.0, 4.0, 5.0],
+            },
+        },
+    ),
+    "olmo2": Variant("olmo2", {}),
+    "smollm3": Variant("smollm3", {"no_rope_layer_interval": 2}),
+    "stablelm": Variant("stablelm", {"use_qkv_bias": True}),
+    "stablelm-parallel": Variant("stablelm", {"use_parallel_residual": True, "qk_layernorm": True}),
+    "starcoder2": Variant("starcoder2", {"sliding_window": 40}),
+    "cohere": Variant("cohere", {}),
+    "cohere-norms": Variant("cohere", {"use_qk_norm": True, "logit_scale": 0.5}),
+    "gpt2": Variant("gpt2", {"num_key_value_heads": None, "intermediate_size": None}),
+    "gpt_neox": Variant("gpt_neox", {"num_key_value_heads": None}),
+    "gpt_neox-sequential": Variant(
+        "gpt_neox", {"num_key_value_heads": None, "use_parallel_residual": False, "rotary_pct": 0.5}
+    ),
     "nemotron": Variant("nemotron", {}),
+    "mixtral": Variant("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 60}),
+    "qwen2_moe": Variant(
+        "qwen2_moe",
+        {
+            "num_experts": 6,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 40,
+            "shared_expert_intermediate_size": 48,
+            "decoder_sparse_step": 2,
+        },
+    ),
+    "qwen3_moe": Variant(
+        "qwen3_moe",
+        {
+            "num_experts": 5,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "head_dim": 32,
+            "norm_topk_prob": True,
+        },
+    ),
+    "gpt_oss": Variant(
+        "gpt_oss",
+        {
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "head_dim": 32,
+            "sliding_window": 25,
+            "max_position_embeddings": 8192,
+        },
+    ),
 }
 
 

@@ -88,6 +88,28 @@ def test_a_model_of_mlc_is_served_as_mlc_quantized_it(tmp_path: Path, architectu
     np.testing.assert_array_equal(logits(packed, None, 20), logits(source, "q4f16_1", 20))
 
 
+@pytest.mark.parametrize(
+    ("quantization", "dtype"),
+    [
+        ("q0f32", bfloat16),
+        ("q0f16", np.float16),
+        ("q0bf16", bfloat16),
+        ("q4f16_1", np.float16),
+        ("q4f32_1", np.float32),
+        ("q3f16_1", np.float16),
+    ],
+)
+def test_every_format_of_mlc_is_served(tmp_path: Path, quantization: str, dtype: Any) -> None:
+    """A directory with a tied embedding gives the logits of its original checkpoint in the same scheme, bit
+    for bit. Tensors of q0f32 are stored as bfloat16.
+    """
+    single = write_checkpoint(tmp_path / "single", RAGGED, seed=6)
+    # What float32 holds more precisely would be lost in MLC's directory, whose norms have the type `dtype`.
+    source = with_changed_weights(single, tmp_path / "source", lambda tensor: tensor.astype(dtype))
+    packed = write_packed_model(tmp_path / "packed", source, quantization, halved=quantization == "q0f32")
+    np.testing.assert_array_equal(logits(packed, None, 20), logits(source, quantization, 20))
+
+
 @pytest.mark.parametrize("shape", [RAGGED, QWEN3], ids=lambda shape: shape.architecture)
 def test_bfloat16_weights_are_read_as_they_are(tmp_path: Path, shape: Shape) -> None:
     """A bfloat16 checkpoint gives its float32 logits, but for how products round their inputs."""

@@ -157,7 +157,7 @@ class ConversationTemplate(PromptTemplate):
                 )
             text = _text(message)
             if role == "assistant" and self.strip_reasoning_in_history and i < last_user:
-                text = text.rpartition(_END_OF_REASONING)[2]
+                text = _without_reasoning(text)
             yield role, text
 
     def _with_functions(self, parts: Sequence[_Part], tools: Sequence[Tool] | None) -> Iterator[_Part]:
@@ -183,6 +183,12 @@ class ConversationTemplate(PromptTemplate):
             for position, piece in enumerate(names.split(text) if is_own else [text]):
                 if piece:
                     yield Piece(piece, is_control=position % 2 == 1)
+
+
+def _without_reasoning(text: str) -> str:
+    """Return what follows the reasoning and the line breaks after it; all of the text if there is none."""
+    _, end, answer = text.rpartition(_END_OF_REASONING)
+    return answer.lstrip("\n") if end else text
 
 
 def _is_system(message: Message) -> bool:

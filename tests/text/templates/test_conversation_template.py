@@ -127,12 +127,13 @@ def test_calls_of_an_earlier_turn_are_written_as_the_model_writes_them() -> None
 
 def test_reasoning_of_earlier_turns_is_dropped_where_the_template_says_so() -> None:
     """Only answers before the last question lose their reasoning."""
-    answer = {"role": "assistant", "content": "<think>hm</think>Yes"}
+    answer = {"role": "assistant", "content": "<think>hm</think>\n\nYes"}
     config = CHATML | {"strip_reasoning_in_history": True}
     prompt = render(config, [USER, answer, USER, answer], add_generation_prompt=False)
 
     assert prompt.count("hm") == 1
-    assert prompt.endswith("<think>hm</think>Yes<|im_end|>\n")
+    assert "assistant\nYes<|im_end|>" in prompt
+    assert prompt.endswith("<think>hm</think>\n\nYes<|im_end|>\n")
 
 
 def test_preset_messages_and_prefix_come_first() -> None:

@@ -14,11 +14,11 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.primitives.each_row import each_row_macro
+from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
 from mlc_serve.compiler.kernels.cpu.primitives.normal import normal_macro
 from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 from mlc_serve.compiler.kernels.cpu.primitives.vector import vector
 from mlc_serve.models.parts.norm import Norm
-from mlc_serve.quantization.packing import LANES
 from mlc_serve.quantization.scheme import GroupFormat
 
 _STEPS = 127
@@ -105,7 +105,7 @@ def quantize_macro(width: int, groups: GroupFormat, offset: int, norm: Norm | No
 
 def _group_macro(groups: GroupFormat, offset: int, norm: Norm | None) -> Any:
     """The macro `write(operands, source, normal, group)`: quantize a group of a `_PaddedRow`."""
-    size = groups.group_size
+    size, step = groups.group_size, lanes(groups.group_size)
     load = _load_macro(groups, norm)
 
     @T.macro
@@ -113,20 +113,20 @@ def _group_macro(groups: GroupFormat, offset: int, norm: Norm | None) -> Any:
         with T.sblock("round"):
             T.reads()
             T.writes()
-            sums = local((LANES,), "int32")
-            steps = local((LANES,), "int32")
-            for lane in T.vectorized(LANES):
+            sums = local((step,), "int32")
+            steps = local((step,), "int32")
+            for lane in T.vectorized(step):
                 sums[lane] = 0
-            for i in T.unroll(size // LANES):
-                for lane in T.vectorized(LANES):
+            for i in T.unroll(size // step):
+                for lane in T.vectorized(step):
                     steps[lane] = T.Cast("int32", T.nearbyint(values[i, lane] * factor[0]))
-                for lane in T.vectorized(LANES):
+                for lane in T.vectorized(step):
                     sums[lane] = sums[lane] + steps[lane]
-                rows.words[0, row, vector(group * (size // 4) + i * (LANES // 4), LANES // 4)] = (
-                    T.reinterpret("int32x4", T.Cast("int8x16", steps[vector(0)]))
+                rows.words[0, row, vector(group * (size // 4) + i * (step // 4), step // 4)] = T.reinterpret(
+                    f"int32x{step // 4}", T.Cast(f"int8x{step}", steps[vector(0, step)])
                 )
             rows.starts[0, row, group] = T.int32(-offset) * T.call_llvm_pure_intrin(
-                "int32", "llvm.vector.reduce.add", sums[vector(0)]
+                "int32", "llvm.vector.reduce.add", sums[vector(0, step)]
             )
 
     @T.macro
@@ -134,15 +134,15 @@ def _group_macro(groups: GroupFormat, offset: int, norm: Norm | None) -> Any:
         with T.sblock("group"):
             T.reads()
             T.writes()
-            values = local((size // LANES, LANES))
-            peaks = local((LANES,), "int32")
+            values = local((size // step, step))
+            peaks = local((step,), "int32")
             scale = local((1,))
-            for lane in T.vectorized(LANES):
+            for lane in T.vectorized(step):
                 peaks[lane] = 0
             load(operands.norm, source, normal, values, peaks, group)
             scale[0] = T.reinterpret(
                 "float32",
-                T.call_llvm_pure_intrin("int32", "llvm.vector.reduce.smax", peaks[vector(0)]),
+                T.call_llvm_pure_intrin("int32", "llvm.vector.reduce.smax", peaks[vector(0, step)]),
             )
             operands.bytes.scales[0, source.row, group] = scale[0] * T.float32(1 / _STEPS)
             # The lower bound prevents a division by zero in a group of zeros.
@@ -156,7 +156,7 @@ def _load_macro(groups: GroupFormat, norm: Norm | None) -> Any:
     """The macro `load(norm_weights, source, normal, values, peaks, group)`: load a group's values as float32,
     normalise them, and find the greatest magnitude in each lane.
     """
-    size = groups.group_size
+    size, step = groups.group_size, lanes(groups.group_size)
 
     def value(weights: NormWeights, source: _PaddedRow, normal: Any, k: Any) -> Any:
         if norm is None:
@@ -169,15 +169,15 @@ def _load_macro(groups: GroupFormat, norm: Norm | None) -> Any:
 
     @T.macro
     def load(weights, source, normal, values, peaks, group):
-        for i in T.unroll(size // LANES):
-            for lane in T.vectorized(LANES):
-                values[i, lane] = value(weights, source, normal, T.int64(group * size + i * LANES) + lane)
+        for i in T.unroll(size // step):
+            for lane in T.vectorized(step):
+                values[i, lane] = value(weights, source, normal, T.int64(group * size + i * step) + lane)
             if norm is not None and norm.bias:
-                for lane in T.vectorized(LANES):
+                for lane in T.vectorized(step):
                     values[i, lane] = shifted(
-                        weights, source, values[i, lane], T.int64(group * size + i * LANES) + lane
+                        weights, source, values[i, lane], T.int64(group * size + i * step) + lane
                     )
-            for lane in T.vectorized(LANES):
+            for lane in T.vectorized(step):
                 peaks[lane] = T.max(
                     peaks[lane],
                     T.bitwise_and(T.reinterpret("int32", values[i, lane]), T.int32(_ABSOLUTE)),

@@ -99,7 +99,8 @@ class SignedDot:
 @dataclass(frozen=True)
 class ShortDot:
     """Implements Dot for four-bit weights on x86 without VNNI: sums of 16 bits, each for one half of a
-    column's products. In a group of 32 that is 16 products of at most 15 * 127, which fit.
+    column's products. In a group of 32 that is 16 products of at most 15 * 127, and in a group of 40, whose
+    integers have 3 bits, 20 of at most 7 * 127: both fit.
     """
 
     is_one_instruction: ClassVar[bool] = False

@@ -17,7 +17,7 @@ from mlc_serve.quantization.scheme import SCHEMES, GroupFormat
 
 Array = NDArray[Any]
 GROUPS = {name: scheme.groups for name, scheme in SCHEMES.items() if scheme.groups is not None}
-EIGHT_BITS, FOUR_BITS = GROUPS["q8f32_1"], GROUPS["q4f16_1"]
+EIGHT_BITS, FOUR_BITS, THREE_BITS = (GROUPS[name] for name in ("q8f32_1", "q4f16_1", "q3f16_1"))
 NUM_ROWS = (1, 2, 3, 4, 5, 7, 8, 13, 37)
 
 PLAIN, BIAS, RESIDUAL = Epilogue(), Epilogue(bias=True), Epilogue(residual=True)

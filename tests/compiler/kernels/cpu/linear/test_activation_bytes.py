@@ -11,7 +11,7 @@ import pytest
 from mlc_serve.quantization.scheme import GroupFormat
 from tests.compiler.kernels.cpu.linear.norms import normalised, norms
 from tests.compiler.kernels.cpu.linear.parts import quantize_rows
-from tests.compiler.kernels.cpu.linear.quantized import EIGHT_BITS, FOUR_BITS, Array, rounded
+from tests.compiler.kernels.cpu.linear.quantized import EIGHT_BITS, FOUR_BITS, THREE_BITS, Array, rounded
 
 OFFSET = 5
 
@@ -27,7 +27,7 @@ def quantized(kernel: Callable[..., None], groups: GroupFormat, x: Array, *norm:
     return words.view(np.int8), scales, starts
 
 
-@pytest.mark.parametrize("groups", [EIGHT_BITS, FOUR_BITS])
+@pytest.mark.parametrize("groups", [EIGHT_BITS, FOUR_BITS, THREE_BITS])
 @pytest.mark.parametrize(("width", "dtype"), [(256, "float32"), (100, "float16"), (7, "float32")])
 def test_rows_are_rounded_to_steps_of_each_group(
     build: Callable[..., Any], groups: GroupFormat, width: int, dtype: str
@@ -49,18 +49,20 @@ def test_rows_are_rounded_to_steps_of_each_group(
         np.testing.assert_array_equal(starts, -OFFSET * sums)
 
 
-@pytest.mark.parametrize("width", [192, 100])
+@pytest.mark.parametrize(("width", "groups"), [(192, EIGHT_BITS), (100, EIGHT_BITS), (120, THREE_BITS)])
 @pytest.mark.parametrize("index", range(3))
-def test_rows_are_normalised_first(build: Callable[..., Any], width: int, index: int) -> None:
+def test_rows_are_normalised_first(
+    build: Callable[..., Any], width: int, groups: GroupFormat, index: int
+) -> None:
     """With a norm, the steps are those of the normalised row."""
     norm = norms(width)[index]
-    kernel = build(quantize_rows(width, EIGHT_BITS, OFFSET, "float32", norm))
+    kernel = build(quantize_rows(width, groups, OFFSET, "float32", norm))
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1, 3, width), dtype=np.float32) * 3 + 1
     weight, bias = rng.standard_normal((2, width), dtype=np.float32)
-    steps, scales, _ = quantized(kernel, EIGHT_BITS, x, weight, bias)
+    steps, scales, _ = quantized(kernel, groups, x, weight, bias)
 
-    expected, expected_scales = rounded(normalised(x, norm, weight, bias), EIGHT_BITS)
+    expected, expected_scales = rounded(normalised(x, norm, weight, bias), groups)
     assert np.abs(steps - expected).max() <= 1
     assert (steps != expected).mean() < 0.01
     np.testing.assert_allclose(scales, expected_scales, rtol=1e-5)

@@ -43,6 +43,7 @@ TOLERANCES = {"float32": 2e-6, "float16": 1e-3}  # of float32 sums, and of the r
         ("q8f32_1", 96, 64, GATED_BIAS, "float32"),
         ("q4f16_1", 41, 40, ACTIVATED, "float32"),
         ("q8f32_1", 60, 30, SCALED, "float32"),
+        ("q3f16_1", 48, 76, BIAS, "float32"),
     ],
 )
 def test_a_product_is_that_of_what_the_weights_stand_for(

@@ -22,6 +22,7 @@ from tests.compiler.kernels.cpu.linear.quantized import (
     EIGHT_BITS,
     FOUR_BITS,
     PLAIN,
+    THREE_BITS,
     empty_result,
     random_addends,
     random_weight,
@@ -46,13 +47,14 @@ INSTRUCTIONS = {
     ("skylake-avx512", 4): "ShortDot",
     ("haswell", 8): "MagnitudeDot",
     ("haswell", 4): "ShortDot",
+    ("haswell", 3): "ShortDot",
     ("x86-64", 8): "PortableDot",
     ("x86-64", 4): "PortableDot",
 }
 FORMS = [
     pytest.param(
         mcpu,
-        EIGHT_BITS if bits == 8 else FOUR_BITS,
+        {8: EIGHT_BITS, 4: FOUR_BITS, 3: THREE_BITS}[bits],
         kind,
         id=f"{mcpu}-{bits}",
         marks=pytest.mark.skipif(not has(target_for("cpu"), FEATURES[mcpu]), reason="not on this CPU"),

@@ -68,6 +68,8 @@ def random_activations(num_rows: int, depth: int, groups: GroupFormat, dot: Dot)
         ("q8f32_1", 96, 64, GATED_BIAS, "float32"),
         ("q4f16_1", 41, 40, ACTIVATED, "float32"),
         ("q8f32_1", 60, 30, SCALED, "float32"),
+        ("q3f16_1", 64, 90, GATED, "float32"),
+        ("q3f16_1", 33, 40, BIAS, "float32"),
     ],
 )
 def test_a_product_is_that_of_what_the_integers_stand_for(
