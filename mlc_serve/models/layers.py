@@ -18,6 +18,7 @@ from mlc_serve.models.parts.attention import AttentionShape
 from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.norm import Norm
+from mlc_serve.models.recurrent_layers import RecurrentLayers
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class Table(Protocol):
 
 class State(Protocol):
     """What functions get as their argument `state`, for the modules that read and write it."""
+
+    recurrent: Any  # a RecurrentPass, if there are recurrent layers
 
     def positions(self, num_tokens: Any) -> nn.Tensor:
         """The positions of the new tokens in their sequences, int32. There may be more than `num_tokens`."""
@@ -163,3 +166,6 @@ class Layers(Protocol):
 
     def state(self, argument: Any, *, one_token_each: bool) -> State:
         """The argument as modules take it. With `one_token_each`, each sequence has one new token."""
+
+    def recurrent(self) -> RecurrentLayers:
+        """The layers that only recurrent models have. Raises CheckpointError for a device without them."""

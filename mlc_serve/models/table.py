@@ -20,6 +20,7 @@ from mlc_serve.models.families.gpt2 import read_gpt2
 from mlc_serve.models.families.gpt_neox import read_gpt_neox
 from mlc_serve.models.families.gpt_oss import read_gpt_oss
 from mlc_serve.models.families.granite import read_granite
+from mlc_serve.models.families.lfm2 import read_lfm2
 from mlc_serve.models.families.llama import read_llama
 from mlc_serve.models.families.ministral3 import read_ministral3
 from mlc_serve.models.families.mistral import read_mistral
@@ -32,8 +33,10 @@ from mlc_serve.models.families.phi_msft import read_phi_msft
 from mlc_serve.models.families.qwen2 import read_qwen2
 from mlc_serve.models.families.qwen2_moe import read_qwen2_moe
 from mlc_serve.models.families.qwen3 import read_qwen3
+from mlc_serve.models.families.qwen3_5 import read_qwen3_5_text
 from mlc_serve.models.families.qwen3_moe import read_qwen3_moe
 from mlc_serve.models.families.roberta import ROBERTA
+from mlc_serve.models.families.rwkv6 import read_rwkv6
 from mlc_serve.models.families.smollm3 import read_smollm3
 from mlc_serve.models.families.stablelm import read_stablelm
 from mlc_serve.models.families.starcoder2 import read_starcoder2
@@ -50,6 +53,7 @@ FAMILIES: dict[str, ReadArchitecture] = {
     "gpt_neox": read_gpt_neox,
     "gpt_oss": read_gpt_oss,
     "granite": read_granite,
+    "lfm2": read_lfm2,
     "llama": read_llama,
     "ministral3": read_ministral3,
     "mistral": read_mistral,
@@ -62,7 +66,9 @@ FAMILIES: dict[str, ReadArchitecture] = {
     "qwen2": read_qwen2,
     "qwen2_moe": read_qwen2_moe,
     "qwen3": read_qwen3,
+    "qwen3_5_text": read_qwen3_5_text,
     "qwen3_moe": read_qwen3_moe,
+    "rwkv6": read_rwkv6,
     "smollm3": read_smollm3,
     "stablelm": read_stablelm,
     "starcoder2": read_starcoder2,

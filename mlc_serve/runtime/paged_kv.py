@@ -23,6 +23,7 @@ class PagedKV:
     """
 
     can_fork = True
+    longest_pop = None
 
     def __init__(self, cache: Mapping[str, Any], limits: EngineLimits) -> None:
         """`cache` is what the library's metadata says about keys and values."""

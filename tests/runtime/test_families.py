@@ -23,6 +23,56 @@ class Variant(NamedTuple):
 
 # Two of each family, which differ in as much as its configuration allows.
 VARIANTS = {
+    "lfm2": Variant(
+        "lfm2",
+        {
+            "layer_types": ["conv", "full_attention", "conv"],
+            "num_hidden_layers": 3,
+            "block_multiple_of": 32,
+        },
+    ),
+    "lfm2-biased": Variant(
+        "lfm2",
+        {
+            "layer_types": ["full_attention", "conv"],
+            "conv_bias": True,
+            "conv_L_cache": 5,
+            "block_auto_adjust_ff_dim": False,
+            "tie_word_embeddings": False,
+        },
+    ),
+    "qwen3_5_text": Variant(
+        "qwen3_5_text",
+        {
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+            "num_hidden_layers": 3,
+            "head_dim": 32,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 16,
+            "linear_value_head_dim": 32,
+        },
+    ),
+    "qwen3_5_text-tied": Variant(
+        "qwen3_5_text",
+        {
+            "layer_types": ["full_attention", "linear_attention"],
+            "head_dim": 16,
+            "linear_num_key_heads": 3,
+            "linear_num_value_heads": 3,
+            "linear_key_head_dim": 24,
+            "linear_value_head_dim": 16,
+            "linear_conv_kernel_dim": 3,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 5000.0,
+                "partial_rotary_factor": 0.5,
+                "mrope_section": [2, 1, 1],
+                "mrope_interleaved": True,
+            },
+            "tie_word_embeddings": True,
+        },
+    ),
     "mistral": Variant("mistral", {"sliding_window": 30, "head_dim": 32}),
     "ministral3": Variant(
         "ministral3",
