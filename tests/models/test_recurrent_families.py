@@ -52,7 +52,9 @@ def test_only_mlcs_weights_are_rescaled() -> None:
     )
     assert (plain.halve_every, rescaled.halve_every) == (0, 6)  # type: ignore[attr-defined]
     assert [part.name for part in plain.names.parts("model.blocks.1.ln1.weight", "huggingface", ())] == [name]
-    assert plain.names.in_mlc("model.blocks.1.ln1.weight") == "model.blocks.1.ln1.weight"
+    assert [part.name for part in plain.names.in_mlc("model.blocks.1.ln1.weight")] == [
+        "model.blocks.1.ln1.weight"
+    ]
 
 
 def test_layers_of_a_hybrid_are_counted_by_kind() -> None:
