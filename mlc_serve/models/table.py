@@ -112,7 +112,8 @@ def read_architecture(model_type: str, config: Config) -> Architecture:
         )
     refuse_unsupported_keys(config)
     architecture = FAMILIES[model_type](config)
-    check_layer_types(config, [layer.window for layer in architecture.attention.layers])
+    if architecture.recurrence is None:  # otherwise its family has read the types of its layers
+        check_layer_types(config, [layer.window for layer in architecture.attention.layers])
     return architecture
 
 
