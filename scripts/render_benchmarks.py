@@ -59,7 +59,7 @@ class Comparison:
 
     def _line(self, title: str, measured: Sequence[str]) -> Line:
         rows = [self.rows[name] for name in measured]
-        rates = [" / ".join(_median(row[engine]) for row in rows) for engine in ENGINES]
+        rates = [" / ".join(_median(row.get(engine, "-")) for row in rows) for engine in ENGINES]
         ratios = " / ".join(str(row["ratio"]) for row in rows)
         return Line(title, rates, ratios, _our_share(rows[0]))
 
