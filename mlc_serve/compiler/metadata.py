@@ -48,6 +48,7 @@ def describe(
             "head_dim": shape.head_dim,
             "dtype_bytes": cache_bytes,
             "page_size": PAGE_SIZE,
+            **({} if shape.latent is None else {"page_parts": 1}),  # instead of two: keys and values
         },
         "memory_usage": {
             "batch_prefill": activation_bytes * prefill_chunk_size * architecture.workspace_width

@@ -139,7 +139,7 @@ class Library:
             max_batch_size=self.metadata["max_batch_size"],
             vocab_size=self.metadata.get("vocab_size") or self.metadata["active_vocab_size"],
             param_bytes=self.param_bytes,
-            kv_bytes_per_token=2
+            kv_bytes_per_token=cache.get("page_parts", 2)
             * cache["num_hidden_layers"]
             * cache["num_key_value_heads"]
             * cache["head_dim"]

@@ -129,7 +129,7 @@ class CacheAttention(nn.Module):
     def forward(self, qkv: nn.Tensor, state: CacheState) -> nn.Tensor:
         shape = self._shape
         attended = state.cache.attention_with_fused_qkv(self._layer, qkv, shape.num_q_heads, shape.scale)
-        return attended.reshape(1, qkv.shape[1], shape.q_width)
+        return attended.reshape(1, qkv.shape[1], shape.out_width)
 
 
 class GPULayers:
@@ -225,6 +225,7 @@ def _check(shape: AttentionShape) -> None:
         "layers with a sliding window": any(layer.window is not None for layer in shape.layers),
         "soft caps of attention": shape.soft_cap is not None,
         "learned attention sinks": shape.has_sinks,
+        "latent attention": shape.latent is not None,
     }
     for name, is_wanted in refused.items():
         if is_wanted:
