@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from tvm import relax
 from tvm.relax.frontend import nn
@@ -19,6 +19,7 @@ from mlc_serve.models.parts.activation import Activation
 from mlc_serve.models.parts.attention import AttentionShape
 from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.head_norm import HeadNorm
+from mlc_serve.models.parts.latent_attention import LatentAttention
 from mlc_serve.models.parts.norm import Norm
 from mlc_serve.quantization.scheme import Scheme
 
@@ -191,6 +192,9 @@ class GPULayers:
     def attention(self, shape: AttentionShape, layer: int) -> CacheAttention:
         return CacheAttention(shape, layer)
 
+    def latent_heads(self, spec: LatentAttention) -> NoReturn:  # noqa: ARG002  there are none
+        raise CheckpointError("latent attention is available only on the CPU")
+
     def state_spec(self, shape: AttentionShape) -> nn.spec.Object:  # noqa: ARG002  it is the same for all
         return nn.spec.Object(object_type=PagedKVCache)
 
@@ -225,7 +229,6 @@ def _check(shape: AttentionShape) -> None:
         "layers with a sliding window": any(layer.window is not None for layer in shape.layers),
         "soft caps of attention": shape.soft_cap is not None,
         "learned attention sinks": shape.has_sinks,
-        "latent attention": shape.latent is not None,
     }
     for name, is_wanted in refused.items():
         if is_wanted:

@@ -8,9 +8,11 @@ from tvm.relax.frontend import nn
 
 from mlc_serve.models.layers import Layers, State
 from mlc_serve.models.modules.attention import AttentionModule
+from mlc_serve.models.modules.latent_attention import LatentAttentionModule
 from mlc_serve.models.modules.mlp import MLPModule
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.experts import Experts
+from mlc_serve.models.parts.latent_attention import LatentAttention
 
 
 class BlockModule(nn.Module):
@@ -21,7 +23,11 @@ class BlockModule(nn.Module):
         self.part = part
         if part.has_input_norms:
             self.input_layernorm = layers.norm(part.norm)
-        self.self_attn = AttentionModule(part.attention, hidden_size, layer, layers)
+        self.self_attn: Any = (
+            LatentAttentionModule(part.attention, hidden_size, layer, layers)
+            if isinstance(part.attention, LatentAttention)
+            else AttentionModule(part.attention, hidden_size, layer, layers)
+        )
         if part.has_output_norms:
             self.attention_output_norm = layers.norm(part.norm)
         if part.has_mlp_norm:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from mlc_serve.models.parts.attention import Attention
 from mlc_serve.models.parts.experts import Experts
+from mlc_serve.models.parts.latent_attention import LatentAttention
 from mlc_serve.models.parts.mlp import MLP
 from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.parts.norm import Norm
@@ -27,7 +28,7 @@ class Block:
     have neither such a factor nor an output norm.
     """
 
-    attention: Attention
+    attention: Attention | LatentAttention
     mlp: MLP | Experts
     norm: Norm
     arrangement: Arrangement = "sequential"

@@ -23,7 +23,6 @@ from mlc_serve.compiler.kernels.cpu.primitives.prefetch import fetch_line
 from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 from mlc_serve.compiler.kernels.cpu.primitives.vector import vector
 
-
 _MOST_UNROLLED = 8  # query heads of a KV head
 
 
@@ -80,9 +79,7 @@ class PageRuns:
         self.heads, self.pages_per_run = heads, max(1, min(4, sums // together))
         width = _divisor(heads.value_dim // lanes(heads.value_dim), sums // together)
         self.begin, self.finish = _begin_macro(heads, scores), _finish_macro(heads)
-        self.attend = _attend_macro(
-            _Registers(heads, together, self.pages_per_run, width, sums), scores
-        )
+        self.attend = _attend_macro(_Registers(heads, together, self.pages_per_run, width, sums), scores)
 
 
 def _divisor(extent: int, limit: int) -> int:
@@ -358,7 +355,12 @@ def _add_values_macro(registers: _Registers) -> Any:
                                         first + g, p * PAGE_SIZE + t
                                     ] * T.Cast(
                                         "float32",
-                                        P[run.page[p], value_part, h, t * heads.dim + stored + j * step + lane],
+                                        P[
+                                            run.page[p],
+                                            value_part,
+                                            h,
+                                            t * heads.dim + stored + j * step + lane,
+                                        ],
                                     )
                 for g in T.unroll(together):
                     for j in T.unroll(width):
