@@ -168,7 +168,8 @@ class Layers(Protocol):
     def attention(self, shape: AttentionShape, layer: int) -> nn.Module:
         """The attention of a layer: a module (qkv, state) that takes queries, keys and values
         `(1, s, num_heads, head_dim)` of new tokens, in `attention_dtype`, adds the keys and values to the
-        state, and returns `(1, s, out_width)`. If the shape has sinks, the parameter `sinks` has their scores.
+        state, and returns `(1, s, out_width)`. If the shape has sinks, the parameter `sinks` has their
+        scores.
         """
 
     def latent_heads(self, spec: LatentAttention) -> LatentHeads:

@@ -10,7 +10,7 @@ from mlc_serve.compiler.layers.gpu import GPULayers
 from mlc_serve.compiler.target import target_for
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.families.llama import read_llama
-from mlc_serve.models.parts.attention import AttentionLayer
+from mlc_serve.models.parts.attention import Attention, AttentionLayer
 from mlc_serve.models.rope import Rope
 from mlc_serve.models.table import read_architecture
 from mlc_serve.quantization.scheme import find_scheme
@@ -33,6 +33,7 @@ def test_a_minimal_config_has_the_defaults_of_transformers() -> None:
     assert shape.qkv_width == 12 * 16
     assert (config.norm.epsilon, config.context_window_size) == (1e-6, 2048)
     block = config.blocks[0]
+    assert isinstance(block.attention, Attention)
     biases = {block.attention.qkv_bias, block.attention.o_bias, block.mlp.bias}
     assert {config.head.is_tied} | biases == {False}
 

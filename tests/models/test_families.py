@@ -17,6 +17,7 @@ from mlc_serve.errors import CheckpointError
 from mlc_serve.interface.convert import convert_model
 from mlc_serve.loading.architecture import checked_architecture, sources_of
 from mlc_serve.models.decoder import Decoder
+from mlc_serve.models.parts.attention import Attention
 from mlc_serve.models.table import FAMILIES, read_architecture
 from mlc_serve.runtime.library import ParameterSpec
 from mlc_serve.testing.architecture import read_fake
@@ -38,7 +39,9 @@ def test_a_family_has_its_biases(model_type: str, config: dict[str, Any], biases
     """Qwen2 has them on Q, K and V; Llama nowhere, or if its config says so on the output as well."""
     read = read_architecture(model_type, CONFIG | config)
     assert isinstance(read, Decoder)
-    assert (read.blocks[0].attention.qkv_bias, read.blocks[0].attention.o_bias) == biases
+    attention = read.blocks[0].attention
+    assert isinstance(attention, Attention)
+    assert (attention.qkv_bias, attention.o_bias) == biases
 
 
 def test_an_unknown_family_is_refused() -> None:

@@ -15,6 +15,7 @@ from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
+from mlc_serve.compiler.kernels.cpu.attention.row_scores import row_scores_macro
 from mlc_serve.compiler.kernels.cpu.attention.scores import MASKED, Scores, sink_score
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
 from mlc_serve.compiler.kernels.cpu.primitives.horizontal import horizontal_max, horizontal_sum
@@ -92,8 +93,7 @@ def _attend_macro(registers: _Registers, scores_of: Scores) -> Any:
     `first`, as far as they come before `end`.
     """
     num_kv_heads, group, count = registers.heads.num_kv, registers.heads.group, registers.pages
-    score_macro = _score_macro if registers.heads.latent is None else _score_rows_macro
-    score, soften = score_macro(registers, scores_of), _soften_macro(registers)
+    score, soften = _score_macro(registers, scores_of), _soften_macro(registers)
     cap, add_values = _cap_macro(registers, scores_of), _add_values_macro(registers)
     is_capped = scores_of.soft_cap is not None
 
@@ -174,6 +174,8 @@ def _score_macro(registers: _Registers, scores_of: Scores) -> Any:
     """
     heads, together, count = registers.heads, registers.together, registers.pages
     group, is_capped = heads.group, scores_of.soft_cap is not None
+    if heads.latent is not None:
+        return row_scores_macro(heads, count, registers.sums, is_masked=not is_capped)
     prefetch = _prefetch_macro(heads.num_kv)
 
     def masked(run: _Run, p: Any, t: Any, product: Any) -> Any:
@@ -206,53 +208,6 @@ def _score_macro(registers: _Registers, scores_of: Scores) -> Any:
                     for p in T.unroll(count):
                         for t in T.vectorized(PAGE_SIZE):
                             scores[part * together + g, p * PAGE_SIZE + t] = masked(run, p, t, acc[g, p, t])
-
-    return score
-
-
-def _score_rows_macro(registers: _Registers, scores_of: Scores) -> Any:
-    """The same macro for pages that have keys position by position: each score is a sum across a register."""
-    heads, count = registers.heads, registers.pages
-    group, step, is_capped = heads.group, lanes(heads.dim), scores_of.soft_cap is not None
-    keys = _divisor(PAGE_SIZE, int(registers.sums**0.5))
-    together = _divisor(group, registers.sums // keys)
-
-    def masked(run: _Run, p: Any, t: Any, product: Any) -> Any:
-        return product if is_capped else tirx.Select(run.sees(p, t), product, T.float32(MASKED))
-
-    @T.macro
-    def multiply(P, state, scores, run, h, p, first_head, first_key):
-        with T.sblock("scores"):
-            T.reads()
-            T.writes()
-            acc = local((together, keys, step))
-            for g in T.unroll(together):
-                for t in T.unroll(keys):
-                    for lane in T.vectorized(step):
-                        acc[g, t, lane] = T.float32(0)
-            for i in T.serial(heads.dim // step):
-                for t in T.unroll(keys):
-                    for g in T.unroll(together):
-                        for lane in T.vectorized(step):
-                            acc[g, t, lane] = acc[g, t, lane] + state.queries[
-                                h * group + first_head + g, i * step + lane
-                            ] * T.Cast(
-                                "float32", P[run.page[p], 0, h, (first_key + t) * heads.dim + i * step + lane]
-                            )
-            for g in T.unroll(together):
-                for t in T.unroll(keys):
-                    scores[first_head + g, p * PAGE_SIZE + first_key + t] = horizontal_sum(
-                        acc[g, t, vector(0, step)], step
-                    )
-
-    @T.macro
-    def score(P, state, scores, run, h):
-        for p in T.serial(count):
-            for part, few in T.grid(group // together, PAGE_SIZE // keys):
-                multiply(P, state, scores, run, h, p, part * together, few * keys)
-            for g in T.serial(group):
-                for t in T.vectorized(PAGE_SIZE):
-                    scores[g, p * PAGE_SIZE + t] = masked(run, p, t, scores[g, p * PAGE_SIZE + t])
 
     return score
 

@@ -28,7 +28,9 @@ class Rules:
 
 
 def attend(q: Floats, k: Floats, v: Floats, rules: Rules = Rules()) -> Floats:
-    """Q `(n, hq, d)`, K `(m, hkv, d)` and V `(m, hkv, dv)` -> `(n, hq, dv)`. Queries are the last n of the m positions."""
+    """Q `(n, hq, d)`, K `(m, hkv, d)` and V `(m, hkv, dv)` -> `(n, hq, dv)`. Queries are the last n
+    of the m positions.
+    """
     group = q.shape[1] // k.shape[1]
     q = q.astype(np.float64)
     k, v = (np.repeat(x.astype(np.float64), group, 1) for x in (k, v))
