@@ -17,6 +17,7 @@ from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
 from mlc_serve.compiler.kernels.cpu.attention.row_scores import row_scores_macro
 from mlc_serve.compiler.kernels.cpu.attention.scores import MASKED, Scores, sink_score
+from mlc_serve.compiler.kernels.cpu.primitives.divisor import greatest_divisor
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
 from mlc_serve.compiler.kernels.cpu.primitives.horizontal import horizontal_max, horizontal_sum
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
@@ -76,16 +77,11 @@ class PageRuns:
     """
 
     def __init__(self, heads: Heads, scores: Scores, sums: int) -> None:
-        together = _divisor(heads.group, sums // 2)
+        together = greatest_divisor(heads.group, sums // 2)
         self.heads, self.pages_per_run = heads, max(1, min(4, sums // together))
-        width = _divisor(heads.value_dim // lanes(heads.value_dim), sums // together)
+        width = greatest_divisor(heads.value_dim // lanes(heads.value_dim), sums // together)
         self.begin, self.finish = _begin_macro(heads, scores), _finish_macro(heads)
         self.attend = _attend_macro(_Registers(heads, together, self.pages_per_run, width, sums), scores)
-
-
-def _divisor(extent: int, limit: int) -> int:
-    """The greatest divisor of `extent` that is at most `limit`."""
-    return max(n for n in range(1, extent + 1) if extent % n == 0 and n <= max(1, limit))
 
 
 def _attend_macro(registers: _Registers, scores_of: Scores) -> Any:

@@ -14,6 +14,7 @@ from tvm.script import tirx as T
 from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
 from mlc_serve.compiler.kernels.cpu.attention.scores import MASKED
+from mlc_serve.compiler.kernels.cpu.primitives.divisor import greatest_divisor
 from mlc_serve.compiler.kernels.cpu.primitives.horizontal import horizontal_sum
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
 from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
@@ -25,8 +26,8 @@ def row_scores_macro(heads: Heads, num_pages: int, sums: int, *, is_masked: bool
     be masked, keys that do not exist or are not seen get MASKED. Registers have room for `sums` vectors.
     """
     group = heads.group
-    num_keys = _divisor(PAGE_SIZE, int(sums**0.5))
-    together = _divisor(group, sums // num_keys)
+    num_keys = greatest_divisor(PAGE_SIZE, int(sums**0.5))
+    together = greatest_divisor(group, sums // num_keys)
     multiply = _multiply_macro(heads, together, num_keys)
 
     def masked(run: Any, p: Any, t: Any, product: Any) -> Any:
@@ -42,11 +43,6 @@ def row_scores_macro(heads: Heads, num_pages: int, sums: int, *, is_masked: bool
                     scores[g, p * PAGE_SIZE + t] = masked(run, p, t, scores[g, p * PAGE_SIZE + t])
 
     return score
-
-
-def _divisor(extent: int, limit: int) -> int:
-    """The greatest divisor of `extent` that is at most `limit`."""
-    return max(n for n in range(1, max(1, limit) + 1) if extent % n == 0)
 
 
 def _multiply_macro(heads: Heads, together: int, num_keys: int) -> Any:
