@@ -72,8 +72,6 @@ NOT_BUILT: dict[str, Any] = {
     "kv_cache_page_size": 32,
     "sliding_window_size": 1024,
     "attention_sink_size": 0,
-    "max_history_size": 1,
-    "kv_state_kind": "rnn_state",
     "speculative_mode": "eagle",
     "spec_draft_length": 4,
     "spec_tree_width": 2,

@@ -88,7 +88,7 @@ def _quantized_tensors(
 
 def plain_tensor(sources: Sources, spec: WantedTensor) -> NDArray[Any]:
     """A tensor in its wanted type, row-major in any layout. Raises CheckpointError like `convert`."""
-    return _cast(sources, spec, _assemble(sources, spec))
+    return cast(sources, spec, _assemble(sources, spec))
 
 
 def _assemble(sources: Sources, spec: WantedTensor) -> NDArray[Any]:
@@ -103,7 +103,8 @@ def _assemble(sources: Sources, spec: WantedTensor) -> NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _cast(sources: Sources, spec: WantedTensor, tensor: NDArray[Any]) -> NDArray[Any]:
+def cast(sources: Sources, spec: WantedTensor, tensor: NDArray[Any]) -> NDArray[Any]:
+    """A tensor in the type of `spec`. Raises CheckpointError like `convert`."""
     with np.errstate(over="ignore"):  # the result is checked for infinities
         cast: NDArray[Any] = tensor.astype(spec.dtype, copy=False)
     if np.isfinite(cast).all():

@@ -15,6 +15,7 @@ from mlc_serve.checkpoint.raw_shards import RawShards
 from mlc_serve.checkpoint.template_files import read_chat_template
 from mlc_serve.errors import CheckpointError
 from mlc_serve.loaded_model import GenerationDefaults
+from mlc_serve.models.mlc_config import config_of_mlc, model_type_of_mlc
 from mlc_serve.models.weight_names import Form
 from mlc_serve.text.conversation import PromptTemplate
 from mlc_serve.text.json_object import read_json_object
@@ -42,7 +43,7 @@ class MLCCheckpoint:
         self.tokenizer_directory = directory
         self.config_file = directory / CONFIG_NAME
         self.chat_config = read_json_object(self.config_file)
-        self.model_type = self._field("model_type", str)
+        self.model_type = model_type_of_mlc(self._field("model_type", str))
         self.quantization: str | None = self._field("quantization", str)
         self.config: dict[str, Any] = self._config()
         self.tensors = RawShards(directory)
@@ -101,7 +102,7 @@ class MLCCheckpoint:
         for key in _ADJUSTABLE:
             if config.get(key) == -1:
                 del config[key]
-        return {**config, "model_type": self.model_type}
+        return config_of_mlc(config) | {"model_type": self.model_type}
 
     def _check_tensors_are_whole(self) -> None:
         parts = [name for name in self.tensors.names if _PART_OF_TENSOR.search(name)]

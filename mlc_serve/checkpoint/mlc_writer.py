@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mlc_serve.checkpoint.checkpoint import Checkpoint
-from mlc_serve.checkpoint.conversion import plain_tensor
+from mlc_serve.checkpoint.conversion import cast, plain_tensor
 from mlc_serve.checkpoint.mlc import CONFIG_NAME, MLCCheckpoint
 from mlc_serve.checkpoint.quantized_weights import read_quantized
 from mlc_serve.checkpoint.sources import Sources
 from mlc_serve.checkpoint.tensor_cache import ShardWriter
+from mlc_serve.errors import CheckpointError
+from mlc_serve.models.weight_changes import Reversible, Unchanged
+from mlc_serve.models.weight_names import Part
 from mlc_serve.quantization.groups import pack_words
 from mlc_serve.quantization.scheme import Scheme
 
@@ -35,6 +38,8 @@ _TOKENIZER_FILES = (
     "added_tokens.json",
 )
 _TEMPLATE_FILES = ("special_tokens_map.json", "chat_template.jinja", "additional_chat_templates")
+
+_LARGEST_ROUTER = 256  # of which MLC does not quantize the matrix
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -61,7 +66,10 @@ def write_mlc_directory(
     writer = ShardWriter(directory)
     for name, shape in shapes.items():
         for stored_name, tensor in _stored(sources, name, shape, scheme):
-            writer.add(sources.names.in_mlc(stored_name), tensor)
+            writer.add(stored_name, tensor)
+            copy = sources.names.copy_in_mlc(stored_name)
+            if copy is not None:
+                writer.add(copy, tensor)
         progress(prod(shape))
     writer.close(sum(map(prod, shapes.values())))
     present = _copy_tokenizer(checkpoint.tokenizer_directory, directory)
@@ -72,14 +80,45 @@ def write_mlc_directory(
 def _stored(
     sources: Sources, name: str, shape: tuple[int, ...], scheme: Scheme
 ) -> Iterator[tuple[str, NDArray[Any]]]:
-    """A weight as the scheme stores it. A matrix of integers is two tensors."""
-    if scheme.groups is None or len(shape) == 1:
-        yield name, plain_tensor(sources, _Plain(name, scheme.weight_dtype, shape))
+    """A weight as the scheme stores it, under MLC's names. A matrix of integers is two tensors."""
+    if scheme.groups is None or not _is_product(name, shape):
+        yield from _plain_parts(sources, _Plain(name, scheme.weight_dtype, shape))
         return
     weight = name.removesuffix(".weight")
     quantized = read_quantized(sources, weight, shape, scheme.groups)
-    yield f"{weight}.q_weight", pack_words(quantized.stored, shape[1], scheme.groups)
-    yield f"{weight}.q_scale", quantized.scale
+    words = pack_words(quantized.stored, shape[1], scheme.groups)
+    for tensor_name, tensor in ((f"{weight}.q_weight", words), (f"{weight}.q_scale", quantized.scale)):
+        yield from _cut(sources.names.in_mlc(tensor_name), tensor)
+
+
+def _is_product(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether MLC quantizes a weight: matrices and tables, except small ones that choose experts. The norms
+    of several heads have two dimensions as well.
+    """
+    if name.endswith(("router.weight", "shared_gate.weight")):
+        return shape[0] > _LARGEST_ROUTER
+    return len(shape) == 2 and not name.endswith("norm.weight")
+
+
+def _plain_parts(sources: Sources, spec: _Plain) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The tensors that MLC has for a weight in floating point. Values are changed in float32."""
+    parts = sources.names.in_mlc(spec.name)
+    if all(isinstance(part.change, Unchanged) for part in parts):
+        yield from _cut(parts, plain_tensor(sources, spec))
+        return
+    for name, tensor in _cut(parts, plain_tensor(sources, replace(spec, dtype="float32"))):
+        yield name, cast(sources, replace(spec, name=name), tensor)
+
+
+def _cut(parts: Sequence[Part], rows: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Each part's name and its share of the rows, as they are stored."""
+    first = 0
+    for part in parts:
+        end = len(rows) if part.num_rows is None else first + part.num_rows
+        if not isinstance(part.change, Reversible):
+            raise CheckpointError(f"{part.name} can't be written in MLC's form")
+        yield part.name, part.change.undone(rows[first:end])
+        first = end
 
 
 def _copy_tokenizer(source: Path, directory: Path) -> list[str]:
@@ -126,16 +165,25 @@ def _chat_config(checkpoint: Checkpoint, scheme: Scheme, tokenizer_files: list[s
 
 
 def _model_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's own configuration, and the values that MLC reads under other names."""
-    rope = config.get("rope_parameters") or {}
+    """The model's own configuration, and the values that MLC reads under other names, if it states them."""
+    base = _rope_base(config)
     return {
         **config,
         "context_window_size": _context_window(config),
-        "position_embedding_base": config.get("rope_theta") or rope.get("rope_theta") or 10000.0,
+        **({} if base is None else {"position_embedding_base": base}),
         "tensor_parallel_shards": 1,
         "pipeline_parallel_stages": 1,
     }
 
 
+def _rope_base(config: Mapping[str, Any]) -> Any:
+    """The base of rotary positions, or that of the layers without a window if these have their own."""
+    parameters = config.get("rope_parameters") or {}
+    places = (config, parameters, parameters.get("full_attention") or {})
+    stated = (place.get(key) for place in places for key in ("rope_theta", "rotary_emb_base"))
+    return next((base for base in stated if base is not None), None)
+
+
 def _context_window(config: Mapping[str, Any]) -> Any:
-    return config.get("max_position_embeddings") or config.get("context_window_size")
+    keys = ("max_position_embeddings", "n_positions", "context_window_size")
+    return next((config[key] for key in keys if config.get(key)), None)

@@ -1,4 +1,5 @@
-"""Reads how a checkpoint in the form of sentence-transformers makes embeddings of hidden states.
+"""Reads whether and how a checkpoint makes embeddings of hidden states. MLC says it in embedding_metadata of
+mlc-chat-config.json, and sentence-transformers in several files:
 
 modules.json                a list of modules: the transformer, its pooling, and perhaps a normalization
 sentence_bert_config.json   the longest input, `max_seq_length`
@@ -12,13 +13,14 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
+from mlc_serve.checkpoint.mlc import CONFIG_NAME as MLC_CONFIG
 from mlc_serve.checkpoint.named_file import named_file
 from mlc_serve.engine.pooling import Pooling, PoolingMode
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.config_values import size
 from mlc_serve.text.json_object import read_json_object, read_json_object_if_present
 
-MODULES_NAME = "modules.json"
+_MODULES = "modules.json"
 _MODES = {"mean": PoolingMode.MEAN, "cls": PoolingMode.CLS, "lasttoken": PoolingMode.LAST}
 _MODE_KEYS = {
     "pooling_mode_mean_tokens": PoolingMode.MEAN,
@@ -27,19 +29,36 @@ _MODE_KEYS = {
 }
 
 
+def is_made_for_embeddings(directory: Path) -> bool:
+    """Whether a directory says that its model makes embeddings."""
+    chat_config = read_json_object_if_present(directory / MLC_CONFIG)
+    return (directory / _MODULES).is_file() or chat_config.get("model_task") == "embedding"
+
+
 def read_pooling(directory: Path, default: PoolingMode) -> Pooling:
-    """How embeddings are made. Without modules.json they are pooled by `default`, and normalized.
+    """How embeddings are made. If no file says so, they are pooled by `default`, and normalized.
 
     Raises CheckpointError, which names the file, for modules and poolings that are not supported.
     """
-    path = directory / MODULES_NAME
+    path = directory / _MODULES
     if not path.is_file():
+        of_mlc = read_json_object_if_present(directory / MLC_CONFIG).get("embedding_metadata")
+        if of_mlc:
+            return _pooling_of_mlc(directory / MLC_CONFIG, of_mlc)
         return Pooling(default, max_tokens=_max_tokens(directory))
     paths = _modules(path)
     mode = default
     if "Pooling" in paths:
         mode = _mode(named_file(path, "path", f"{paths['Pooling']}/config.json"))
     return Pooling(mode, "Normalize" in paths, _max_tokens(directory))
+
+
+def _pooling_of_mlc(path: Path, stated: Any) -> Pooling:
+    name = stated.get("pooling_strategy") if isinstance(stated, dict) else None
+    normalizes = stated.get("normalize", True) if isinstance(stated, dict) else None
+    if name not in [mode.value for mode in PoolingMode] or not isinstance(normalizes, bool):
+        raise CheckpointError(f"{path}: embedding_metadata {reprlib.repr(stated)} is not supported")
+    return Pooling(PoolingMode(name), normalizes)
 
 
 def _modules(path: Path) -> dict[str, str]:

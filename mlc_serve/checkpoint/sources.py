@@ -30,8 +30,18 @@ class Sources:
         """The tensors that make up the weight `name`, in the order of its rows. The checkpoint may lack
         them.
         """
-        own = self.names.of_mlc(name) if self.by_mlc_names else name
+        if self.by_mlc_names and self.checkpoint.form == "mlc":
+            return [Part(name)]
+        own = self._of_mlc(name) if self.by_mlc_names else name
         return self.names.parts(own, self.checkpoint.form, self.checkpoint.tensors.names)
+
+    def _of_mlc(self, name: str) -> str:
+        try:
+            return self.names.of_mlc(name)
+        except ValueError as error:
+            raise self.error(
+                f"{error}; a library that MLC built needs the model in MLC's form: use convert_weight first"
+            ) from error
 
     def has(self, name: str) -> bool:
         """Whether the checkpoint has every tensor of the weight."""

@@ -114,7 +114,7 @@ def export_model(
         MAX_BATCH_SIZE,
     )
     metadata["bfloat16_products"] = layers.bfloat16_products
-    if layers.cache_maker is None:
+    if layers.cache_maker is None and "kv_cache" in metadata:
         metadata["kv_cache"]["dtype"] = layers.attention_dtype  # tells the server to make the pages
     bounds = {"seq_len": prefill_chunk_size, "batch_size": MAX_BATCH_SIZE}
     return _with_metadata(_with_bounds(module, bounds), metadata), metadata

@@ -25,7 +25,6 @@ def describe(
     `bytes_per_value` holds the size of a value of an activation, and that of a value in the KV cache.
     """
     activation_bytes, cache_bytes = bytes_per_value
-    shape = architecture.attention
     return {
         "model_type": model_type,
         "quantization": scheme.name,
@@ -36,20 +35,11 @@ def describe(
         "tensor_parallel_shards": 1,
         "pipeline_parallel_stages": 1,
         "disaggregation": False,
-        "kv_state_kind": "kv_cache",
+        **_sequence_state(architecture, cache_bytes),
         "max_batch_size": max_batch_size,
         "vocab_size": architecture.vocab_size,
         "active_vocab_size": architecture.vocab_size,
         "model_task": "chat",
-        "kv_cache": {
-            "num_hidden_layers": shape.num_layers,
-            "num_attention_heads": shape.num_q_heads,
-            "num_key_value_heads": shape.num_kv_heads,
-            "head_dim": shape.head_dim,
-            "dtype_bytes": cache_bytes,
-            "page_size": PAGE_SIZE,
-            **({} if shape.latent is None else {"page_parts": 1}),  # instead of two: keys and values
-        },
         "memory_usage": {
             "batch_prefill": activation_bytes * prefill_chunk_size * architecture.workspace_width
         },
@@ -79,6 +69,29 @@ def describe_encoder(
         "memory_usage": {"encode": 4 * prefill_chunk_size * encoder.workspace_width},
         "params": [_parameter(name, param) for name, param in params],
     }
+
+
+def _sequence_state(architecture: Architecture, cache_bytes: int) -> dict[str, Any]:
+    """What a sequence's state is, and its sizes."""
+    attention, recurrence = architecture.attention, architecture.recurrence
+    keys_and_values = {
+        "num_hidden_layers": attention.num_layers,
+        "num_attention_heads": attention.num_q_heads,
+        "num_key_value_heads": attention.num_kv_heads,
+        "head_dim": attention.head_dim,
+        "dtype_bytes": cache_bytes,
+        "page_size": PAGE_SIZE,
+        **({} if attention.latent is None else {"page_parts": 1}),  # instead of two: keys and values
+    }
+    if recurrence is None:
+        return {"kv_state_kind": "kv_cache", "kv_cache": keys_and_values}
+    states = {
+        "num_hidden_layers": recurrence.num_layers,
+        "bytes_per_sequence": recurrence.bytes_per_sequence,
+    }
+    if not attention.layers:
+        return {"kv_state_kind": "rnn_state", "rnn_state": states}
+    return {"kv_state_kind": "hybrid", "kv_cache": keys_and_values, "rnn_state": states}
 
 
 def _parameter(name: str, param: nn.Parameter) -> dict[str, Any]:

@@ -153,14 +153,15 @@ class EngineConfig:
     )
     max_history_size: int | None = option(
         None,
-        "Number of states that a recurrent model can go back. Not built yet.",
+        "Number of tokens that can be taken off a sequence with a recurrent state. Each takes the memory of "
+        "one more state. Default: 0.",
         kind=Kind.INTEGER,
         minimum=0,
         override="max_history_size",
     )
     kv_state_kind: Literal["kv_cache", "rnn_state"] | None = option(
         None,
-        "Kind of a sequence's state. Kinds other than kv_cache are not built yet.",
+        "Kind of a sequence's state, which the model decides: another kind than the model's is refused.",
         choices=("kv_cache", "rnn_state"),
         override="kv_state_kind",
     )

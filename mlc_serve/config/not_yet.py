@@ -22,8 +22,6 @@ NOT_YET = {
     "kv_cache_page_size": NotYet("page sizes other than 16 tokens are not built yet", (16,)),
     "sliding_window_size": NotYet("sliding-window attention is not built yet"),
     "attention_sink_size": NotYet("attention sinks are not built yet"),
-    "max_history_size": NotYet("models with recurrent state are not built yet", (None, 0)),
-    "kv_state_kind": NotYet("models with recurrent state are not built yet", (None, "kv_cache")),
     "speculative_mode": NotYet("speculative decoding is not built yet", ("disable",)),
     "spec_draft_length": NotYet("speculative decoding is not built yet", (None, 0)),
     "spec_tree_width": NotYet("speculative decoding is not built yet", (None, 1)),

@@ -11,7 +11,8 @@ from mlc_serve.config import PrefillMode, PrefixCacheMode
 class ModelInfo:
     """The facts about a compiled model from which limits are inferred.
 
-    Fields with `bytes` in their names are in bytes; lengths and `page_size` are in tokens.
+    Fields with `bytes` in their names are in bytes; lengths and `page_size` are in tokens. A model without
+    keys and values has no bytes per token, and one without recurrent states no bytes per sequence.
     """
 
     context_window_size: int
@@ -22,6 +23,14 @@ class ModelInfo:
     kv_bytes_per_token: int
     workspace_bytes_per_token: int
     page_size: int
+    state_bytes_per_sequence: int = 0
+
+    @property
+    def state_kind(self) -> str:
+        """What the model keeps for a sequence, by MLC's name."""
+        if not self.state_bytes_per_sequence:
+            return "kv_cache"
+        return "hybrid" if self.kv_bytes_per_token else "rnn_state"
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,8 @@ class EngineLimits:
     `max_queued_tokens`, if it isn't None, the prompt tokens of those that have no token yet. `max_choices`
     bounds the choices that one client's request asks for, over all its prompts.
     `first_token_timeout` and `request_timeout` bound the seconds from a request's arrival to its first
-    token and to its end; None sets no bound.
+    token and to its end; None sets no bound. `max_history_size` is how many tokens can be taken off a
+    sequence with a recurrent state.
     """
 
     max_num_sequence: int
@@ -53,3 +63,4 @@ class EngineLimits:
     max_choices: int = 128
     first_token_timeout: float | None = None
     request_timeout: float | None = None
+    max_history_size: int = 0

@@ -137,8 +137,8 @@ class Scheduler:
                 num_spare_draws -= num_drafts
 
     def _decode_entry(self, request: Request, seq_id: int, num_spare_draws: int) -> PlanEntry:
-        """Return an entry with as many drafts as spare draws and free pages allow. The last token of a
-        request is not drafted.
+        """Return an entry with as many drafts as spare draws and free pages allow, and as can be taken back.
+        The last token of a request is not drafted.
         """
         draws = request.num_tokens < request.max_length
         guessed = self._drafts(request) if num_spare_draws else ()
@@ -146,6 +146,8 @@ class Scheduler:
             return PlanEntry(request, seq_id, 1, draws, is_decode=True)
         num_left = min(request.max_length - request.num_tokens, self._pool.room(seq_id)) - 1
         most = max(0, min(num_spare_draws, num_left))
+        if self._pool.longest_shrink is not None:
+            most = min(most, self._pool.longest_shrink)
         return PlanEntry(request, seq_id, 1, draws, is_decode=True, draft_ids=guessed[:most])
 
     def _plan_prompts(self, planning: _Planning) -> None:

@@ -30,7 +30,8 @@ class _Sequence:
 class SequencePool:
     """Sequences are pinned while a request runs on them. The pages that only unpinned sequences hold become
     free when these are released. `page_size` is in tokens, `num_pages` counts all pages, and `can_fork` says
-    whether sequences can share the pages of a common beginning.
+    whether sequences can share the pages of a common beginning. A sequence can shrink by `longest_shrink`
+    tokens after a forward pass, or by any number if that is None.
     """
 
     def __init__(self, state: SequenceState) -> None:
@@ -38,6 +39,7 @@ class SequencePool:
         self.page_size = state.page_size
         self.num_pages = state.num_pages
         self.can_fork = state.can_fork
+        self.longest_shrink = state.longest_pop
         self._sequences: dict[int, _Sequence] = {}
         self._free_ids: list[int] = []
         self._num_held = 0

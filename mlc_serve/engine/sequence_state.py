@@ -10,12 +10,17 @@ class SequenceState(Protocol):
 
     The number of pages that a sequence holds depends only on its length (`num_pages_of`), and appending
     tokens takes exactly the difference. If `can_fork` is true, sequences may share the pages of a common
-    prefix: a fork at a multiple of page_size takes no page of its own until it grows.
+    prefix: a fork at a multiple of page_size takes no page of its own until it grows. At most `longest_pop`
+    tokens can be taken off a sequence after the forward pass that appended them; None means any number.
     """
 
     page_size: int
     num_pages: int
     can_fork: bool
+
+    @property
+    def longest_pop(self) -> int | None:
+        """The most tokens that can be popped, or None for any number."""
 
     @property
     def num_free_pages(self) -> int:
@@ -40,7 +45,9 @@ class SequenceState(Protocol):
         """Forget a sequence; pages that no other sequence shares become free."""
 
     def pop(self, seq_id: int, num_tokens: int) -> None:
-        """Take the last `num_tokens` off a sequence, which shares none of them with another."""
+        """Take the last `num_tokens`, at most `longest_pop`, off a sequence, which shares none of them with
+        another.
+        """
 
     def clear(self) -> None:
         """Forget all sequences."""

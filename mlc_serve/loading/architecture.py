@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from mlc_serve.checkpoint.checkpoint import Checkpoint
-from mlc_serve.checkpoint.pooling import MODULES_NAME
+from mlc_serve.checkpoint.leftovers import check_leftovers
+from mlc_serve.checkpoint.pooling import is_made_for_embeddings
 from mlc_serve.checkpoint.sources import Sources
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import Architecture
@@ -33,8 +34,8 @@ def checked_architecture(checkpoint: Checkpoint) -> Architecture:
     """Return the architecture that the configuration of a model that generates text states.
 
     Raises CheckpointError for an architecture or a configuration that is not supported, and for a tensor that
-    is missing or has another shape than the configuration says. The error is one line, which names the file
-    and the key or the tensor.
+    is missing, that is no part of the model, or that has another shape than the configuration says. The error
+    is one line, which names the file and the key or the tensor.
     """
     return _checked(checkpoint, read_architecture)
 
@@ -42,7 +43,9 @@ def checked_architecture(checkpoint: Checkpoint) -> Architecture:
 def _checked(checkpoint: Checkpoint, read: Callable[[str, Config], Read]) -> Read:
     with config_named(checkpoint):
         architecture = read(checkpoint.model_type, checkpoint.config)
-    sources_of(checkpoint).check(architecture.weights())
+    sources = sources_of(checkpoint)
+    sources.check(architecture.weights())
+    check_leftovers(sources, (name for name, _ in architecture.weights()))
     return architecture
 
 
@@ -62,8 +65,8 @@ def served_config(checkpoint: Checkpoint, length: int | None) -> Config:
 
 
 def makes_embeddings(checkpoint: Checkpoint) -> bool:
-    """Whether a checkpoint is made for embeddings: an encoder, or what sentence-transformers writes."""
-    return is_encoder(checkpoint.model_type) or (checkpoint.directory / MODULES_NAME).is_file()
+    """Whether a checkpoint is made for embeddings: an encoder, or a directory that says so."""
+    return is_encoder(checkpoint.model_type) or is_made_for_embeddings(checkpoint.directory)
 
 
 def scheme_for(checkpoint: Checkpoint, wanted: str | None, device_kind: str) -> Scheme:

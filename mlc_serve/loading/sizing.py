@@ -3,12 +3,16 @@
 It asks no device: the caller says how many bytes are free. All arithmetic is in whole tokens and bytes.
 
     memory to use  = free memory x gpu_memory_utilization
-    capacity       = (memory to use - weights - workspace of one step) / KV bytes of a token, in whole pages
+    left           = memory to use - weights - workspace of one step - recurrent states of all sequences
+    capacity       = left / KV bytes of a token, in whole pages; no limit for a model without keys and values
     total          = one context window (local, interactive) or one for each sequence (server), up to capacity
+
+Recurrent states take at most the memory that is left, or half of it if there are keys and values, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -23,6 +27,7 @@ DEFAULT_PREFILL_CHUNK = 1024
 LOCAL_SEQUENCES = 4
 # The value of `prefix_cache_max_num_recycling_seqs` that means "no limit", as in MLC.
 UNLIMITED_RECYCLING = -1
+_UNLIMITED_TOKENS = 2**62  # where no sequence takes memory for its tokens
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,11 @@ def infer_limits(config: EngineConfig, info: ModelInfo, available_bytes: int) ->
     Raises ConfigError, with the numbers, if a limit that was set exceeds what the model was compiled for or
     what memory holds.
     """
+    _check_state(config, info)
     mode = config.mode or DEFAULT_MODE
-    sequences = _sequences(config, mode, info)
     chunk = _prefill_chunk(config, info)
-    memory = _Memory(config, info, available_bytes, chunk.value)
+    memory = _Memory(config, info, available_bytes, chunk.value, _sequences(config, mode, info))
+    sequences = memory.sequences
     single = _single(config, info)
     total = _total(config, mode, memory, sequences.value, single.value)
     _check_single(config, total.value)
@@ -69,35 +75,93 @@ def infer_limits(config: EngineConfig, info: ModelInfo, available_bytes: int) ->
         max_choices=config.max_choices,
         first_token_timeout=config.first_token_timeout,
         request_timeout=config.request_timeout,
+        max_history_size=config.max_history_size or 0,
     )
     return InferredLimits(limits, _explain(mode, memory, sequences, total, single, chunk))
 
 
 class _Memory:
-    """The memory that the KV cache can use beside the weights and one step's workspace."""
+    """The memory that sequences can use beside the weights and one step's workspace, and how many sequences
+    there are at most.
+    """
 
-    def __init__(self, config: EngineConfig, info: ModelInfo, available_bytes: int, chunk: int) -> None:
+    def __init__(
+        self, config: EngineConfig, info: ModelInfo, available_bytes: int, chunk: int, sequences: _Choice
+    ) -> None:
         utilization = config.gpu_memory_utilization or DEFAULT_MEMORY_UTILIZATION
         self.page_size = info.page_size
         self.kv_bytes_per_token = info.kv_bytes_per_token
+        self.state_bytes = info.state_bytes_per_sequence * (1 + (config.max_history_size or 0))
         self.usable = int(available_bytes * Fraction(str(utilization)))
-        self.kv_bytes = self.usable - info.param_bytes - chunk * info.workspace_bytes_per_token
-        self.capacity = max(self.kv_bytes // info.kv_bytes_per_token, 0) // self.page_size * self.page_size
+        left = self.usable - info.param_bytes - chunk * info.workspace_bytes_per_token
         self.account = (
             f"{utilization:g} of the free memory is {_size(self.usable)}; "
             f"weights take {_size(info.param_bytes)}, "
             f"a step of {chunk} tokens {_size(chunk * info.workspace_bytes_per_token)}, "
-            f"each cached token {_size(info.kv_bytes_per_token)}"
+            + ", ".join(self._prices())
         )
+        self.sequences = self._affordable(config, sequences, left)
+        self.kv_bytes = left - self.sequences.value * self.state_bytes
+        self.capacity = self._capacity()
         if self.capacity == 0:
+            raise self._too_little("a KV cache")
+
+    def _prices(self) -> Iterator[str]:
+        if self.state_bytes:
+            yield f"the state of each sequence {_size(self.state_bytes)}"
+        if self.kv_bytes_per_token:
+            yield f"each cached token {_size(self.kv_bytes_per_token)}"
+
+    def _affordable(self, config: EngineConfig, sequences: _Choice, left: int) -> _Choice:
+        """Return as many of the sequences as there is memory for their recurrent states. A number that was
+        set must be affordable.
+        """
+        if not self.state_bytes:
+            return sequences
+        most = max(left, 0) // self.state_bytes // (2 if self.kv_bytes_per_token else 1)
+        if most == 0:
+            raise self._too_little("the state of a sequence")
+        if config.max_num_sequence is not None and most < sequences.value:
             raise ConfigError(
-                f"not enough memory for a KV cache: {self.account}. Free some memory, raise "
-                "gpu_memory_utilization, lower prefill_chunk_size, or serve a smaller model or quantization"
+                f"max_num_sequence={sequences.value} needs {_size(sequences.value * self.state_bytes)} for "
+                f"recurrent states, and there is memory for {most} sequences: {self.account}"
             )
+        return _within(sequences, most, "memory holds the states of no more")
+
+    def _capacity(self) -> int:
+        """Return how many tokens the KV cache can hold, in whole pages."""
+        if not self.kv_bytes_per_token:
+            return _UNLIMITED_TOKENS // self.page_size * self.page_size
+        return max(self.kv_bytes // self.kv_bytes_per_token, 0) // self.page_size * self.page_size
+
+    def _too_little(self, use: str) -> ConfigError:
+        return ConfigError(
+            f"not enough memory for {use}: {self.account}. Free some memory, raise "
+            "gpu_memory_utilization, lower prefill_chunk_size, or serve a smaller model or quantization"
+        )
+
+    @property
+    def taken(self) -> str:
+        """What the states of all sequences take, in words."""
+        return f"the recurrent states of all sequences take {_size(self.sequences.value * self.state_bytes)}"
 
     def whole_pages(self, tokens: int) -> int:
         """Return `tokens` rounded up to whole pages."""
         return -(-tokens // self.page_size) * self.page_size
+
+
+def _check_state(config: EngineConfig, info: ModelInfo) -> None:
+    """Refuse settings that contradict what the model keeps for a sequence."""
+    kind = info.state_kind
+    if config.kv_state_kind not in (None, kind):
+        raise ConfigError(
+            f"kv_state_kind={config.kv_state_kind} contradicts the model, whose sequences have {kind}"
+        )
+    if config.max_history_size and not info.state_bytes_per_sequence:
+        raise ConfigError(
+            f"max_history_size={config.max_history_size} is for models with a recurrent state; this model, "
+            "which has none, can take back any number of tokens"
+        )
 
 
 def _sequences(config: EngineConfig, mode: Mode, info: ModelInfo) -> _Choice:
@@ -190,8 +254,10 @@ def _explain(
         "prefill_chunk_size": chunk,
     }
     lines = [f"{name} = {choice.value}: {choice.reason}" for name, choice in choices.items()]
+    states = [memory.taken] if memory.state_bytes else []
     kv_cache = _size(total.value * memory.kv_bytes_per_token)
-    return (f"mode {mode}: {memory.account}", *lines, f"the KV cache takes {kv_cache}")
+    caches = [f"the KV cache takes {kv_cache}"] if memory.kv_bytes_per_token else []
+    return (f"mode {mode}: {memory.account}", *lines, *states, *caches)
 
 
 def _size(num_bytes: int) -> str:

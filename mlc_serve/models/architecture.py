@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from mlc_serve.models.config_values import Config
 from mlc_serve.models.parts.attention import AttentionShape
 from mlc_serve.models.parts.named_shapes import NamedShape
+from mlc_serve.models.parts.recurrent import RecurrentShape
 from mlc_serve.models.weight_names import WeightNames
 
 if TYPE_CHECKING:
@@ -33,7 +34,11 @@ class Architecture(Protocol):
 
     @property
     def attention(self) -> AttentionShape:
-        """Heads, and for each layer its positions and what it attends to."""
+        """Heads, and for each layer that attends its positions and what it attends to; perhaps none does."""
+
+    @property
+    def recurrence(self) -> RecurrentShape | None:
+        """The states that recurrent layers keep; None if there are none."""
 
     @property
     def workspace_width(self) -> int:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlc_serve.models.parts.attention import AttentionShape
+from mlc_serve.models.parts.attention import Attention, AttentionShape
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.ends import Embedding, Head
+from mlc_serve.models.parts.latent_attention import LatentAttention
 from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.parts.norm import Norm
+from mlc_serve.models.parts.recurrent import RecurrentShape
 from mlc_serve.models.weight_names import WeightNames
 
 if TYPE_CHECKING:
     from mlc_serve.models.layers import Layers
     from mlc_serve.models.modules.decoder import DecoderModule
+    from mlc_serve.models.modules.hybrid import HybridModule
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,23 @@ class Decoder:
     @property
     def attention(self) -> AttentionShape:
         """See Architecture."""
-        return self.blocks[0].attention.shape
+        return attention_of(self.blocks)
+
+    @property
+    def recurrence(self) -> RecurrentShape | None:
+        """See Architecture."""
+        parts = [
+            block.attention
+            for block in self.blocks
+            if not isinstance(block.attention, Attention | LatentAttention)
+        ]
+        return RecurrentShape(len(parts), parts[0].states) if parts else None
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The number of each layer among those that have a state of the same kind."""
+        kinds = [type(block.attention) for block in self.blocks]
+        return tuple(kinds[:layer].count(kind) for layer, kind in enumerate(kinds))
 
     @property
     def workspace_width(self) -> int:
@@ -58,8 +77,18 @@ class Decoder:
             if self.head.bias:
                 yield "lm_head.bias", (self.vocab_size,)
 
-    def build(self, layers: Layers) -> DecoderModule:
+    def build(self, layers: Layers) -> DecoderModule | HybridModule:
         """See Architecture."""
         from mlc_serve.models.modules.decoder import DecoderModule  # noqa: PLC0415 - needs TVM's compiler
+        from mlc_serve.models.modules.hybrid import HybridModule  # noqa: PLC0415 - needs TVM's compiler
 
-        return DecoderModule(self, layers)
+        if self.recurrence is None:
+            return DecoderModule(self, layers)
+        return HybridModule(self, self.recurrence, layers)
+
+
+def attention_of(blocks: Sequence[Block]) -> AttentionShape:
+    """The attention of the blocks that attend, which is the same for all of them."""
+    return next(
+        block.attention.shape for block in blocks if isinstance(block.attention, Attention | LatentAttention)
+    )

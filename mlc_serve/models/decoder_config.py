@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.config_values import Config, flag, number, size
-from mlc_serve.models.decoder import Decoder
+from mlc_serve.models.decoder import Decoder, attention_of
 from mlc_serve.models.parts.attention import AttentionLayer, AttentionShape
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.ends import Embedding, Head
@@ -101,7 +101,7 @@ def read_decoder(
     first = each[0]
     return Decoder(
         vocab_size=size(config, "vocab_size"),
-        context_window_size=read_context_window(config, first.attention.shape.layers[0].rope),
+        context_window_size=read_context_window(config, attention_of(each).layers[0].rope),
         names=names,
         embedding=embedding or Embedding(),
         blocks=each,

@@ -13,12 +13,14 @@ from mlc_serve.errors import CheckpointError
 from mlc_serve.models.config_values import Config, flag, number, size
 from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.parts.norm import Norm
-from mlc_serve.models.weight_names import WeightNames
+from mlc_serve.models.weight_changes import SomeRows
+from mlc_serve.models.weight_names import Renaming, WeightNames, renamed
 
 if TYPE_CHECKING:
     from mlc_serve.models.encoder_layers import EncoderLayers
     from mlc_serve.models.modules.encoder import EncoderModule
 
+_PARTS = ("query", "key", "value")
 _CROSS_ENCODER = "ForSequenceClassification"
 
 
@@ -53,7 +55,7 @@ class Encoder:
             intermediate_size=size(config, "intermediate_size"),
             num_layers=size(config, "num_hidden_layers"),
             num_heads=size(config, "num_attention_heads"),
-            num_positions=size(config, "max_position_embeddings", 512),
+            num_positions=size(config, "max_position_embeddings", size(config, "context_window_size", 512)),
             first_position=first_position,
             num_token_types=size(config, "type_vocab_size", 2),
             layer_norm_eps=number(config, "layer_norm_eps", 0, 1, 1e-12),
@@ -102,7 +104,7 @@ class Encoder:
 
     def _layer_weights(self) -> Iterator[NamedShape]:
         hidden, inner = self.hidden_size, self.intermediate_size
-        for part in ("query", "key", "value"):
+        for part in _PARTS:
             yield from _product(f"attention.self.{part}", hidden, hidden)
         yield from _product("attention.output.dense", hidden, hidden)
         yield from self.norm.weights("attention.output.LayerNorm")
@@ -125,11 +127,29 @@ class Encoder:
 
 class EncoderFamily(NamedTuple):
     """Encoders that share a model_type. `read` raises CheckpointError, which names the key, for a
-    configuration that no model of the family can have.
+    configuration that no model of the family can have. All names of weights may begin with `prefix`, and
+    those of a head, which makes no embeddings, begin with `head`.
     """
 
     read: Callable[[Config], Encoder]
-    names: WeightNames
+    prefix: str
+    head: str
+
+    def names(self, encoder: Encoder) -> WeightNames:
+        """What checkpoints call the weights of one of its models. MLC has one product for queries, keys and
+        values.
+        """
+        width = encoder.hidden_size
+        return WeightNames(
+            mlc=tuple(_rows_of_mlc(part, number, width) for number, part in enumerate(_PARTS)),
+            prefixes=(self.prefix,),
+            unused=(rf"^{self.head}\.", r"(^|\.)pooler\.", r"(^|\.)embeddings\.(position|token_type)_ids$"),
+        )
+
+
+def _rows_of_mlc(part: str, number: int, width: int) -> Renaming:
+    rows = SomeRows(tuple(range(number * width, (number + 1) * width)), num_stored=len(_PARTS) * width)
+    return renamed(f"attention.self.{part}", "attention.self.qkv", change=rows)
 
 
 def _product(name: str, num_rows: int, depth: int) -> Iterator[NamedShape]:

@@ -8,7 +8,8 @@ from mlc_serve.errors import CheckpointError
 from mlc_serve.models.config_values import Config, size
 from mlc_serve.models.decoder_config import read_num_layers
 from mlc_serve.models.parts.activation import read_activation
-from mlc_serve.models.weight_names import Part, Renaming
+from mlc_serve.models.weight_changes import Stacked
+from mlc_serve.models.weight_names import Part, Renaming, renamed
 
 
 def check_silu(config: Config) -> None:
@@ -41,4 +42,13 @@ def expert_names(num_experts: int, stored: str, gate_up: tuple[str, str], down: 
             tuple(Part(f"{stored}.{expert}.{name}") for expert in experts for name in gate_up),
         ),
         Renaming("mlp.experts.down_proj", tuple(Part(f"{stored}.{expert}.{down}") for expert in experts)),
+    )
+
+
+def mlc_expert_names(num_experts: int, gate_up: str, down: str) -> tuple[Renaming, ...]:
+    """MLC has the matrices of all experts in one tensor."""
+    stacked = Stacked(num_experts)
+    return (
+        renamed("mlp.experts.gate_up_proj", gate_up, change=stacked),
+        renamed("mlp.experts.down_proj", down, change=stacked),
     )

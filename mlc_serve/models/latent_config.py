@@ -8,15 +8,15 @@ from mlc_serve.errors import CheckpointError
 from mlc_serve.models.config_values import Config, flag, index, number, size
 from mlc_serve.models.decoder import Decoder
 from mlc_serve.models.decoder_config import read_decoder, read_norm, read_num_layers
-from mlc_serve.models.expert_config import check_silu, expert_names, read_active
+from mlc_serve.models.expert_config import check_silu, expert_names, mlc_expert_names, read_active
 from mlc_serve.models.parts.attention import AttentionLayer
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.experts import Experts, Routing
 from mlc_serve.models.parts.latent_attention import LatentAttention
 from mlc_serve.models.parts.mlp import MLP
 from mlc_serve.models.rope_config import read_rope, read_score_factor
-from mlc_serve.models.weight_changes import Both, Rows, TransposedEach
-from mlc_serve.models.weight_names import GATE_UP, Part, Renaming, WeightNames, renamed
+from mlc_serve.models.weight_changes import Both, Rows, SomeRows, Stacked, TransposedEach
+from mlc_serve.models.weight_names import GATE_UP, WeightNames, renamed
 
 _MOST_FACTOR = 1e3  # of experts' results
 _MOST_DIMENSIONS = 2**16  # of a head or a latent, and heads: a bound, because each row is listed
@@ -109,22 +109,41 @@ def _names(part: LatentAttention, num_experts: int, *, is_interleaved: bool) -> 
     queries = Rows(_query_rows(part, is_interleaved=is_interleaved))
     key = _turned_first(part.qk_rope_head_dim, part.kv_lora_rank, is_interleaved=is_interleaved)
     key_rows, value_rows = _up_rows(part)
-    keys = Both(Rows(key_rows), TransposedEach(part.qk_nope_head_dim))
+    stored = part.num_heads * (part.qk_nope_head_dim + part.v_head_dim)
+    keys = Both(SomeRows(key_rows, stored), TransposedEach(part.qk_nope_head_dim))
+    of_both = (
+        renamed(f"{attention}.q_proj", f"{attention}.q_proj", change=queries),
+        renamed(f"{attention}.q_b_proj", f"{attention}.q_b_proj", change=queries),
+        renamed(f"{attention}.kv_a_proj", f"{attention}.kv_a_proj_with_mqa", change=Rows(key)),
+        renamed(f"{attention}.latent.norm", f"{attention}.kv_a_layernorm"),
+    )
     return WeightNames(
         huggingface=(
-            renamed(f"{attention}.q_proj", f"{attention}.q_proj", change=queries),
-            renamed(f"{attention}.q_b_proj", f"{attention}.q_b_proj", change=queries),
-            renamed(f"{attention}.kv_a_proj", f"{attention}.kv_a_proj_with_mqa", change=Rows(key)),
-            renamed(f"{attention}.latent.norm", f"{attention}.kv_a_layernorm"),
-            Renaming(f"{attention}.latent.k_up_proj", (Part(f"{attention}.kv_b_proj", keys),)),
-            Renaming(f"{attention}.latent.v_up_proj", (Part(f"{attention}.kv_b_proj", Rows(value_rows)),)),
+            *of_both,
+            renamed(f"{attention}.latent.k_up_proj", f"{attention}.kv_b_proj", change=keys),
+            renamed(
+                f"{attention}.latent.v_up_proj", f"{attention}.kv_b_proj", change=SomeRows(value_rows, stored)
+            ),
             GATE_UP,
             renamed("mlp.router.correction", "mlp.gate.e_score_correction_bias"),
             renamed("mlp.router", "mlp.gate"),
             *expert_names(num_experts, "mlp.experts", ("gate_proj", "up_proj"), "down_proj"),
             renamed(f"{shared}.gate_up_proj", f"{shared}s.gate_proj", f"{shared}s.up_proj"),
             renamed(f"{shared}.down_proj", f"{shared}s.down_proj"),
-        )
+        ),
+        mlc=(
+            *of_both,
+            renamed(
+                f"{attention}.latent.k_up_proj.weight", f"{attention}.w_uk", change=Stacked(part.num_heads)
+            ),
+            renamed(
+                f"{attention}.latent.v_up_proj.weight", f"{attention}.w_uv", change=Stacked(part.num_heads)
+            ),
+            renamed("mlp.router.correction", "mlp.e_score_correction_bias"),
+            renamed("mlp.router", "mlp.gate"),
+            renamed(shared, f"{shared}s"),
+            *mlc_expert_names(num_experts, "mlp.moe_gate_up_proj", "mlp.moe_down_proj"),
+        ),
     )
 
 

@@ -50,6 +50,24 @@ def qwen_windows(config: Config) -> list[int | None]:
     return windows_of(config, _listed(config) or _first_full(config))
 
 
+def check_layer_types(config: Config, windows: Sequence[int | None]) -> None:
+    """Refuse a list of types that says something else than the windows that were read. Families whose layers
+    are all alike don't read it.
+    """
+    listed = _listed({**config, "num_hidden_layers": len(windows)}) or []
+    for number, (kind, window) in enumerate(zip(listed, windows, strict=False)):
+        if window is not None and kind == FULL:
+            raise CheckpointError(f"layer_types: layer {number} has a sliding window in this family")
+        if window is None and kind == SLIDING and _is_narrow(config):
+            raise CheckpointError(f"layer_types: layer {number} has no sliding window in this family")
+
+
+def _is_narrow(config: Config) -> bool:
+    """Whether the configuration states a window that is smaller than the context."""
+    window = config.get("sliding_window")
+    return window is not None and size(config, "sliding_window") < read_context_window(config)
+
+
 def _first_full(config: Config) -> list[str]:
     num_layers, first = read_num_layers(config), index(config, "max_window_layers", 28)
     return [FULL if layer < first else SLIDING for layer in range(num_layers)]

@@ -19,6 +19,7 @@ from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.latent_attention import LatentAttention
 from mlc_serve.models.parts.norm import Norm
+from mlc_serve.models.recurrent_layers import RecurrentLayers
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class Table(Protocol):
 
 class State(Protocol):
     """What functions get as their argument `state`, for the modules that read and write it."""
+
+    recurrent: Any  # a RecurrentPass, if there are recurrent layers
 
     def positions(self, num_tokens: Any) -> nn.Tensor:
         """The positions of the new tokens in their sequences, int32. There may be more than `num_tokens`."""
@@ -180,3 +183,6 @@ class Layers(Protocol):
 
     def state(self, argument: Any, *, one_token_each: bool) -> State:
         """The argument as modules take it. With `one_token_each`, each sequence has one new token."""
+
+    def recurrent(self) -> RecurrentLayers:
+        """The layers that only recurrent models have. Raises CheckpointError for a device without them."""

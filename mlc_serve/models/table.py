@@ -22,6 +22,7 @@ from mlc_serve.models.families.gpt2 import read_gpt2
 from mlc_serve.models.families.gpt_neox import read_gpt_neox
 from mlc_serve.models.families.gpt_oss import read_gpt_oss
 from mlc_serve.models.families.granite import read_granite
+from mlc_serve.models.families.lfm2 import read_lfm2
 from mlc_serve.models.families.llama import read_llama
 from mlc_serve.models.families.ministral3 import read_ministral3
 from mlc_serve.models.families.mistral import read_mistral
@@ -30,14 +31,19 @@ from mlc_serve.models.families.nemotron import read_nemotron
 from mlc_serve.models.families.olmo2 import read_olmo2
 from mlc_serve.models.families.phi import read_phi
 from mlc_serve.models.families.phi3 import read_phi3
+from mlc_serve.models.families.phi_msft import read_phi_msft
 from mlc_serve.models.families.qwen2 import read_qwen2
 from mlc_serve.models.families.qwen2_moe import read_qwen2_moe
 from mlc_serve.models.families.qwen3 import read_qwen3
+from mlc_serve.models.families.qwen3_5 import read_qwen3_5_text
 from mlc_serve.models.families.qwen3_moe import read_qwen3_moe
 from mlc_serve.models.families.roberta import ROBERTA
+from mlc_serve.models.families.rwkv6 import read_rwkv6
 from mlc_serve.models.families.smollm3 import read_smollm3
 from mlc_serve.models.families.stablelm import read_stablelm
 from mlc_serve.models.families.starcoder2 import read_starcoder2
+from mlc_serve.models.layer_types import check_layer_types
+from mlc_serve.models.unsupported_keys import refuse_unsupported_keys
 from mlc_serve.models.weight_names import WeightNames
 
 FAMILIES: dict[str, ReadArchitecture] = {
@@ -51,6 +57,7 @@ FAMILIES: dict[str, ReadArchitecture] = {
     "gpt_neox": read_gpt_neox,
     "gpt_oss": read_gpt_oss,
     "granite": read_granite,
+    "lfm2": read_lfm2,
     "llama": read_llama,
     "ministral3": read_ministral3,
     "mistral": read_mistral,
@@ -58,15 +65,24 @@ FAMILIES: dict[str, ReadArchitecture] = {
     "nemotron": read_nemotron,
     "olmo2": read_olmo2,
     "phi": read_phi,
+    "phi-msft": read_phi_msft,
     "phi3": read_phi3,
     "qwen2": read_qwen2,
     "qwen2_moe": read_qwen2_moe,
     "qwen3": read_qwen3,
+    "qwen3_5_text": read_qwen3_5_text,
     "qwen3_moe": read_qwen3_moe,
+    "rwkv6": read_rwkv6,
     "smollm3": read_smollm3,
     "stablelm": read_stablelm,
     "starcoder2": read_starcoder2,
 }
+_TEXT_PARTS = ("text_config", "llm_config", "language_config")
+_PARTS = (  # keys under which models of several parts describe them
+    *_TEXT_PARTS,
+    *("vision_config", "audio_config", "img_processor", "embd_layer", "vision_tower_config"),
+    *("thinker_config", "talker_config", "encoder", "decoder"),
+)
 ENCODERS: dict[str, EncoderFamily] = {
     "bert": BERT,
     "roberta": ROBERTA,
@@ -98,19 +114,32 @@ def read_architecture(model_type: str, config: Config) -> Architecture:
         raise CheckpointError(
             f"model_type {reprlib.repr(model_type)} is not supported; supported are {supported}"
         )
-    return FAMILIES[model_type](config)
+    refuse_unsupported_keys(config)
+    architecture = FAMILIES[model_type](config)
+    if architecture.recurrence is None:  # otherwise its family has read the types of its layers
+        check_layer_types(config, [layer.window for layer in architecture.attention.layers])
+    return architecture
 
 
 def _refuse_parts(model_type: str, config: Config) -> None:
     """Refuse by name a model of several parts, such as one that sees pictures, which has a language model in
     it. Raises CheckpointError.
     """
-    parts = [key for key in config if key.endswith("_config") and isinstance(config[key], Mapping)]
-    if "text_config" in parts:
+    parts = [key for key in _PARTS if isinstance(config.get(key), Mapping)]
+    if parts:
         raise CheckpointError(
             f"model_type {reprlib.repr(model_type)} has several parts ({', '.join(parts)}), which are not "
-            "supported; a checkpoint of the text part alone is, if its model_type is"
+            f"supported; {_advice(config)}"
         )
+
+
+def _advice(config: Config) -> str:
+    """What to do with a model that has a text part."""
+    text = next((config[key] for key in _TEXT_PARTS if isinstance(config.get(key), Mapping)), config)
+    own = text.get("model_type")
+    if text is not config and isinstance(own, str) and own in FAMILIES:
+        return f"a checkpoint of the text part alone, whose model_type is {own!r}, can be served"
+    return "serve a model that has text alone"
 
 
 def weight_names(model_type: str, config: Config) -> WeightNames:
@@ -118,5 +147,5 @@ def weight_names(model_type: str, config: Config) -> WeightNames:
     built a library for it, which takes weights by MLC's names.
     """
     if is_encoder(model_type):
-        return ENCODERS[model_type].names
+        return ENCODERS[model_type].names(read_encoder(model_type, config))
     return read_architecture(model_type, config).names if model_type in FAMILIES else WeightNames()

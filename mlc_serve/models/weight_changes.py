@@ -7,7 +7,7 @@ of a quantized one as well. Biases are tensors of one dimension, whose rows are 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,20 @@ class Change(Protocol):
     """What is done to a stored tensor."""
 
     def shape(self, stored: Shape) -> Shape:
-        """The shape of the result for a tensor of the shape `stored`."""
+        """The shape of the result for a tensor of the shape `stored`. Raises ValueError for a shape that the
+        change can't be made to.
+        """
 
     def values(self, stored: NDArray[Any]) -> NDArray[Any]:
         """The result for a tensor."""
+
+
+@runtime_checkable
+class Reversible(Change, Protocol):
+    """A change from whose result the stored tensor can be made again."""
+
+    def undone(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The tensor to store, for the rows that `values` would make of it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,9 @@ class Unchanged:
 
     def values(self, stored: NDArray[Any]) -> NDArray[Any]:
         return stored
+
+    def undone(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,8 @@ class TransposedEach:
 
     def shape(self, stored: Shape) -> Shape:
         rows, columns = stored
+        if rows % self.num_rows:
+            raise ValueError(f"there must be matrices of {self.num_rows} rows")
         return (rows // self.num_rows * columns, self.num_rows)
 
     def values(self, stored: NDArray[Any]) -> NDArray[Any]:
@@ -74,14 +89,38 @@ class PlusOne:
     def values(self, stored: NDArray[Any]) -> NDArray[Any]:
         return stored.astype(np.float32) + 1
 
+    def undone(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values.astype(np.float32) - 1
+
 
 @dataclass(frozen=True)
 class Rows:
-    """Row n of the result is row `order[n]` of the stored tensor. The rows may be some or all of them."""
+    """Row n of the result is row `order[n]` of the stored tensor. Each row occurs once."""
 
     order: tuple[int, ...]
 
     def shape(self, stored: Shape) -> Shape:
+        _check_rows(stored, len(self.order))
+        return stored
+
+    def values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        rows: NDArray[Any] = stored[np.array(self.order)]
+        return rows
+
+    def undone(self, values: NDArray[Any]) -> NDArray[Any]:
+        rows: NDArray[Any] = values[np.argsort(self.order)]
+        return rows
+
+
+@dataclass(frozen=True)
+class SomeRows:
+    """The same, but only some of the `num_stored` rows occur."""
+
+    order: tuple[int, ...]
+    num_stored: int
+
+    def shape(self, stored: Shape) -> Shape:
+        _check_rows(stored, self.num_stored)
         return (len(self.order), *stored[1:])
 
     def values(self, stored: NDArray[Any]) -> NDArray[Any]:
@@ -121,6 +160,24 @@ class Flattened:
 
 
 @dataclass(frozen=True)
+class Stacked:
+    """The matrices of `number` experts are one tensor, `(E, N, K)`, and become `(E * N, K)`."""
+
+    number: int
+
+    def shape(self, stored: Shape) -> Shape:
+        if len(stored) != 3 or stored[0] != self.number:
+            raise ValueError(f"there must be {self.number} matrices")
+        return (stored[0] * stored[1], stored[2])
+
+    def values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        return stored.reshape(self.shape(stored.shape))
+
+    def undone(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values.reshape(self.number, -1, values.shape[-1])
+
+
+@dataclass(frozen=True)
 class PairsApart:
     """Rows are stored as pairs, one of gate and one of up. In the result, the `inner` rows of gate of each
     expert come first.
@@ -148,3 +205,8 @@ class Both:
 
     def values(self, stored: NDArray[Any]) -> NDArray[Any]:
         return self.second.values(self.first.values(stored))
+
+
+def _check_rows(stored: Shape, num_rows: int) -> None:
+    if stored[:1] != (num_rows,):
+        raise ValueError(f"there must be {num_rows} rows")

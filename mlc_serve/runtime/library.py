@@ -128,25 +128,47 @@ class Library:
         """How many bytes the weights take."""
         return sum(map(_num_bytes, self.parameters))
 
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether layers keep a recurrent state of each sequence."""
+        return self.metadata.get("kv_state_kind") in ("rnn_state", "hybrid")
+
+    @property
+    def attends(self) -> bool:
+        """Whether layers keep keys and values."""
+        return self.metadata.get("kv_state_kind") != "rnn_state"
+
     @cached_property
     def info(self) -> ModelInfo:
         """The facts about the model from which limits are inferred."""
-        cache, chunk = self.metadata["kv_cache"], self.metadata["prefill_chunk_size"]
-        activation_bytes = cache.get("dtype_bytes", 2)
+        chunk = self.metadata["prefill_chunk_size"]
         return ModelInfo(
             context_window_size=self.metadata["context_window_size"],
             prefill_chunk_size=chunk,
             max_batch_size=self.metadata["max_batch_size"],
             vocab_size=self.metadata.get("vocab_size") or self.metadata["active_vocab_size"],
             param_bytes=self.param_bytes,
-            kv_bytes_per_token=cache.get("page_parts", 2)
-            * cache["num_hidden_layers"]
-            * cache["num_key_value_heads"]
-            * cache["head_dim"]
-            * activation_bytes,
+            kv_bytes_per_token=_kv_bytes(self.metadata["kv_cache"]) if self.attends else 0,
             workspace_bytes_per_token=-(-max(self.metadata["memory_usage"].values(), default=0) // chunk),
-            page_size=cache.get("page_size", _MLC_PAGE_SIZE),
+            page_size=self.metadata.get("kv_cache", {}).get("page_size", _MLC_PAGE_SIZE),
+            state_bytes_per_sequence=self._state_bytes if self.is_recurrent else 0,
         )
+
+    @property
+    def _state_bytes(self) -> int:
+        state = self.metadata.get("rnn_state", {})
+        if "bytes_per_sequence" not in state:
+            raise CheckpointError(
+                "the library keeps a recurrent state, as its kv_state_kind says, but does not say how many "
+                "bytes it takes; leave out --model-lib, and the model is compiled here"
+            )
+        return int(state["bytes_per_sequence"])
+
+
+def _kv_bytes(cache: dict[str, Any]) -> int:
+    """How many bytes of keys and values a token has."""
+    values: int = cache["num_hidden_layers"] * cache["num_key_value_heads"] * cache["head_dim"]
+    return int(cache.get("page_parts", 2)) * values * int(cache.get("dtype_bytes", 2))
 
 
 def _check_whole(path: Path) -> None:

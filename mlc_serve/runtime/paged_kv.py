@@ -23,6 +23,7 @@ class PagedKV:
     """
 
     can_fork = True
+    longest_pop = None
 
     def __init__(self, cache: Mapping[str, Any], limits: EngineLimits) -> None:
         """`cache` is what the library's metadata says about keys and values."""
@@ -98,7 +99,9 @@ class PagedKV:
         """
         sequences = [self._sequences[seq_id] for seq_id in seq_ids]
         for pages, length in zip(sequences, lengths, strict=True):
-            self._grow(pages, length)
+            pages.num_tokens += length
+            if pages.num_tokens > len(pages) * self.page_size:
+                self._grow(pages)
         self._tables.write(sequences, lengths)
 
     def end_forward(self) -> None:
@@ -108,15 +111,14 @@ class PagedKV:
         """Return the result of a function, which returns nothing else."""
         return returned
 
-    def _grow(self, pages: PageList, num_tokens: int) -> None:
-        pages.num_tokens += num_tokens
+    def _grow(self, pages: PageList) -> None:
+        """Take the pages that a sequence needs for its tokens."""
         missing = self.num_pages_of(pages.num_tokens) - len(pages)
-        if missing > 0:
-            _require(missing <= len(self._free), "the KV cache is full")
-            taken = self._free[-missing:][::-1]
-            del self._free[-missing:]
-            self._num_owners[taken] = 1
-            pages.extend(taken)
+        _require(missing <= len(self._free), "the KV cache is full")
+        taken = self._free[-missing:][::-1]
+        del self._free[-missing:]
+        self._num_owners[taken] = 1
+        pages.extend(taken)
 
     def _disown(self, ids: Ids) -> None:
         self._num_owners[ids] -= 1

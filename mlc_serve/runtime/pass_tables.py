@@ -52,11 +52,9 @@ class PassTables:
         lengths = self._lengths[:count]
         self._num_sequences[0] = count
         lengths[:] = [sequence.num_tokens for sequence in sequences]
-        np.cumsum([len(sequence) for sequence in sequences], out=first[1 : count + 1])
-        end = 0
-        for sequence in sequences:
-            start, end = end, end + len(sequence)
-            self._ids[start:end] = sequence.ids
+        ids = [sequence.ids for sequence in sequences]
+        np.cumsum(list(map(len, ids)), out=first[1 : count + 1])
+        np.concatenate(ids, out=self._ids[: first[count]])
         self._write_rows(lengths, num_new)
 
     def _write_rows(self, lengths: Ids, num_new: Sequence[int]) -> None:

@@ -17,8 +17,9 @@ from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.runtime.compiled_rows import rows_for
 from mlc_serve.runtime.ids import IdBuffer
 from mlc_serve.runtime.library import Library
+from mlc_serve.runtime.recurrent_passes import RecurrentPasses
 from mlc_serve.runtime.sampler import NO_NUMBER, Drawn, Sampler
-from mlc_serve.runtime.sequence_cache import cache_for
+from mlc_serve.runtime.sequence_cache import SequenceCache, cache_for
 
 Logits = npt.NDArray[np.float32]
 
@@ -31,10 +32,11 @@ class TVMBackend:
     """
 
     def __init__(self, library: Library, params: list[tvm.runtime.Tensor], limits: EngineLimits) -> None:
-        self.state = cache_for(library, limits)
         self._sampler = Sampler(rows_for(library))
         self._device = library.device
         self._params = tvm_ffi.convert(params)  # only once: a list would be converted in each call
+        self._recurrent = RecurrentPasses(library, self._params, limits) if library.is_recurrent else None
+        self.state: SequenceCache = self._recurrent.state if self._recurrent else cache_for(library, limits)
         self._ids = IdBuffer(limits.prefill_chunk_size, library.device)
         self._positions = IdBuffer(limits.prefill_chunk_size, library.device)
         self._max_rows = library.info.max_batch_size
@@ -80,6 +82,8 @@ class TVMBackend:
 
         The logits have the shape `(len(rows), vocab)`.
         """
+        if self._recurrent is not None:
+            return self._recurrent.forward(steps, rows)
         lengths = [len(step.token_ids) + len(step.draft_ids) for step in steps]
         ids = [token for step in steps for token in (*step.token_ids, *step.draft_ids)]
         embeddings = self._embed(self._ids.tensor(ids), self._params)

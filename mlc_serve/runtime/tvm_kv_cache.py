@@ -21,6 +21,7 @@ class TVMKVCache:
     """Implements runtime.sequence_cache.SequenceCache."""
 
     can_fork = True
+    longest_pop = None
 
     def __init__(self, library: Library, limits: EngineLimits) -> None:
         self.page_size = library.info.page_size

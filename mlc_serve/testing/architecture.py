@@ -35,6 +35,11 @@ class FakeArchitecture:
         return _NAMES
 
     @property
+    def recurrence(self) -> None:
+        """No layer keeps a recurrent state."""
+        return
+
+    @property
     def workspace_width(self) -> int:
         """The hidden states alone."""
         return self.width

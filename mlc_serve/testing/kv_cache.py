@@ -21,6 +21,7 @@ class FakeKVCache:
     """
 
     can_fork = True
+    longest_pop = None
 
     def __init__(self, page_size: int, num_pages: int) -> None:
         self.page_size = page_size

@@ -14,6 +14,7 @@ class FakeWindowedState:
     """
 
     can_fork = False
+    longest_pop: int | None = None
 
     def __init__(self, page_size: int, num_pages: int, window: int) -> None:
         self.page_size = page_size
@@ -74,15 +75,22 @@ class FakeWindowedState:
 class FakeRecurrentState(FakeWindowedState):
     """A state whose size does not depend on a sequence's length, so that it takes no pages.
 
-    Only the number of sequences is limited.
+    Only the number of sequences is limited. It keeps the states before the last `history` tokens.
     """
 
-    def __init__(self, page_size: int) -> None:
+    def __init__(self, page_size: int, history: int) -> None:
         super().__init__(page_size, num_pages=0, window=0)
+        self.longest_pop = history
 
     def num_pages_of(self, num_tokens: int) -> int:  # noqa: ARG002 - the interface's
         """Return 0."""
         return 0
+
+    def pop(self, seq_id: int, num_tokens: int) -> None:
+        """Take the last `num_tokens` off a sequence. Raises RuntimeError if that state is not kept."""
+        if self.longest_pop is not None and num_tokens > self.longest_pop:
+            raise RuntimeError(f"sequence {seq_id} can't go back {num_tokens} tokens")
+        super().pop(seq_id, num_tokens)
 
     def seen(self, seq_id: int, num_tokens: int) -> list[int]:
         """Return what a model knows about the first `num_tokens` tokens: each has left a trace."""

@@ -37,11 +37,17 @@ def read_all(path: Path) -> None:
 
 
 def test_describes_the_model(tmp_path: Path) -> None:
-    """The architecture's configuration gets the model_type that MLC keeps beside it."""
+    """The architecture's configuration gets the model_type that MLC keeps beside it, and the context's size
+    under its usual name.
+    """
     checkpoint = open_checkpoint(write_mlc_checkpoint(tmp_path))
 
     assert (checkpoint.model_type, checkpoint.quantization) == ("llama", "q4f16_1")
-    assert checkpoint.config == CHAT_CONFIG["model_config"] | {"model_type": "llama", "vocab_size": 300}
+    assert checkpoint.config == CHAT_CONFIG["model_config"] | {
+        "model_type": "llama",
+        "vocab_size": 300,
+        "max_position_embeddings": 512,
+    }
     assert checkpoint.directory == checkpoint.tokenizer_directory == tmp_path
 
 

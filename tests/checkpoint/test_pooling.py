@@ -1,4 +1,4 @@
-"""Reading the files of sentence-transformers."""
+"""Reading what the files of sentence-transformers and of MLC say about embeddings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlc_serve.checkpoint.pooling import read_pooling
+from mlc_serve.checkpoint.pooling import is_made_for_embeddings, read_pooling
 from mlc_serve.engine.pooling import Pooling, PoolingMode
 from mlc_serve.errors import CheckpointError
 from tests.encoder_checkpoints import write_encoder
@@ -40,6 +40,23 @@ def test_the_newer_form_names_the_mode(tmp_path: Path) -> None:
     (modules(tmp_path, "Transformer", "Pooling") / "Pooling").mkdir()
     (tmp_path / "Pooling/config.json").write_text('{"pooling_mode": "lasttoken"}')
     assert read_pooling(tmp_path, PoolingMode.MEAN) == Pooling(PoolingMode.LAST, normalizes=False)
+
+
+def test_mlc_says_how_to_pool(tmp_path: Path) -> None:
+    """And that a model is made for embeddings, though it could generate text."""
+    path = tmp_path / "mlc-chat-config.json"
+    path.write_text('{"model_task": "chat", "embedding_metadata": null}')
+    assert not is_made_for_embeddings(tmp_path)
+    assert read_pooling(tmp_path, PoolingMode.MEAN) == Pooling(PoolingMode.MEAN)
+    stated = {"model_type": "decoder", "pooling_strategy": "last", "normalize": False}
+    path.write_text(json.dumps({"model_task": "embedding", "embedding_metadata": stated}))
+    assert is_made_for_embeddings(tmp_path)
+    assert read_pooling(tmp_path, PoolingMode.MEAN) == Pooling(PoolingMode.LAST, normalizes=False)
+    path.write_text(json.dumps({"embedding_metadata": stated | {"pooling_strategy": "max"}}))
+    with pytest.raises(
+        CheckpointError, match=r"mlc-chat-config\.json: embedding_metadata .*is not supported"
+    ):
+        read_pooling(tmp_path, PoolingMode.MEAN)
 
 
 def test_what_is_not_supported_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from mlc_serve.models.parts.attention import AttentionLayer, AttentionShape
 from mlc_serve.models.rope import Rope
 from mlc_serve.quantization.scheme import find_scheme
 from mlc_serve.runtime.paged_kv import PagedKV
-from tests.compiler.kernels.cpu.attention.reference import Rules, attend
+from tests.compiler.kernels.cpu.attention.reference import Rules, attend, rotated
 
 SHAPE = AttentionShape(
     num_q_heads=6,
@@ -63,15 +63,6 @@ class TwoLayers(nn.Module):  # type: ignore[misc]  # TVM is untyped
         modes = {"$": {"param_mode": "packed", "effect_mode": "none"}}
         function = {"qkv": qkv, "state": self.make.state_spec(SHAPE)}
         return nn.spec.ModuleSpec.from_raw({"prefill": function | modes, "decode": function | modes}, self)
-
-
-def rotated(x: Floats, start: int) -> Floats:
-    """X `(n, h, d)` turned by the positions from `start`."""
-    half = SHAPE.head_dim // 2
-    angles = np.arange(start, start + len(x))[:, None, None] * 1e4 ** -(np.arange(half) / half)
-    first, second = x[..., :half].astype(np.float64), x[..., half:].astype(np.float64)
-    cosine, sine = np.cos(angles), np.sin(angles)
-    return np.concatenate([first * cosine - second * sine, second * cosine + first * sine], -1)
 
 
 @dataclass
@@ -136,7 +127,7 @@ class Checked:
         heads = SHAPE.num_q_heads, SHAPE.num_q_heads + SHAPE.num_kv_heads
         q, k, v = np.split(self.given[seq_id], heads, 1)
         if SHAPE.layers[layer].rope is not None:
-            q, k = rotated(q, 0), rotated(k, 0)
+            q, k = rotated(q), rotated(k)
         window, sinks = SHAPE.layers[layer].window, self.sinks[layer]
         return attend(q[-length:], k, v, Rules(True, SHAPE.scale, window, SHAPE.soft_cap, sinks))
 

@@ -63,7 +63,7 @@ KINDS = (
     Kind("paged"),
     Kind("drafting", policy=guessing),
     Kind("windowed", state=lambda num_pages: FakeWindowedState(4, num_pages, window=7)),
-    Kind("recurrent", state=lambda _num_pages: FakeRecurrentState(4), policy=guessing),
+    Kind("recurrent", state=lambda _num_pages: FakeRecurrentState(4, history=2), policy=guessing),
     Kind("first come", policy=lambda _rng: FirstComeFirstServed),
 )
 

@@ -187,3 +187,50 @@ def test_a_limit_only_lowers_the_window(overrides: str, longest: int, reason: st
     chosen = inferred(overrides=overrides)
     assert chosen.limits.max_single_sequence_length == longest
     assert f"max_single_sequence_length = {longest}: {reason}" in chosen.explanation
+
+
+# ---------------------------------------------------------------- recurrent states
+
+RECURRENT = replace(INFO, kv_bytes_per_token=0, state_bytes_per_sequence=50_000_000)
+HYBRID = replace(INFO, state_bytes_per_sequence=50_000_000)
+
+
+def test_a_recurrent_model_is_limited_by_its_sequences() -> None:
+    """Memory limits the sequences, and only the context window their tokens."""
+    chosen = inferred("server", PLENTY, RECURRENT)
+    assert chosen.limits.max_num_sequence == (850_000_000 - 10_000_000 - 1024 * 1000) // 50_000_000
+    assert chosen.limits.max_single_sequence_length == 2048
+    assert chosen.limits.max_total_sequence_length == chosen.limits.max_num_sequence * 2048
+    assert "the recurrent states of all sequences take 762.9 MiB" in chosen.explanation
+    assert not any("KV cache" in line for line in chosen.explanation)
+
+
+def test_states_to_go_back_to_take_memory() -> None:
+    """With states for three more tokens, a fourth of the sequences fit."""
+    chosen = limits("server", PLENTY, RECURRENT, "max_history_size=3")
+    assert (chosen.max_num_sequence, chosen.max_history_size) == (4, 3)
+
+
+def test_the_states_of_a_hybrid_leave_half_of_the_memory_to_its_kv_cache() -> None:
+    """Where both take memory, neither takes all of it."""
+    chosen = limits("server", PLENTY, HYBRID, "context_window_size=1024")
+    assert chosen.max_num_sequence == 8
+    assert chosen.max_total_sequence_length == 8 * 1024
+
+
+@pytest.mark.parametrize(
+    ("info", "available", "overrides", "message"),
+    [
+        (RECURRENT, 50_000_000, "", "not enough memory for the state of a sequence"),
+        (RECURRENT, PLENTY, "max_num_sequence=32", "there is memory for 16 sequences"),
+        (RECURRENT, PLENTY, "kv_state_kind=kv_cache", "kv_state_kind=kv_cache contradicts the model"),
+        (INFO, PLENTY, "kv_state_kind=rnn_state", "whose sequences have kv_cache"),
+        (INFO, PLENTY, "max_history_size=1", "max_history_size=1 is for models with a recurrent state"),
+    ],
+)
+def test_settings_that_do_not_fit_the_state_are_refused(
+    info: ModelInfo, available: int, overrides: str, message: str
+) -> None:
+    """By name, with the numbers."""
+    with pytest.raises(ConfigError, match=message):
+        inferred("server", available, info, overrides)

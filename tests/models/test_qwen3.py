@@ -33,7 +33,7 @@ def test_queries_and_keys_have_norms() -> None:
 def test_mlc_has_its_names() -> None:
     """As MLC's own definition of the model has them."""
     read = read_architecture("qwen3", CONFIG)
-    names = [read.names.in_mlc(name) for name, _ in read.weights()]
+    names = [part.name for name, _ in read.weights() for part in read.names.in_mlc(name)]
     assert [name for name in names if name.startswith(LAYER)] == [
         f"{LAYER}.c_attn.weight",
         f"{LAYER}.q_norm.weight",

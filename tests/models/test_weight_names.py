@@ -23,22 +23,23 @@ def test_a_fused_product_is_found_in_each_form() -> None:
 def test_all_other_weights_have_one_name() -> None:
     """In each form."""
     assert NAMES.parts("lm_head.weight", "huggingface", ()) == [Part("lm_head.weight")]
-    assert NAMES.in_mlc("lm_head.weight") == "lm_head.weight"
+    assert NAMES.in_mlc("lm_head.weight") == [Part("lm_head.weight")]
 
 
 @pytest.mark.parametrize("names", [NAMES, decoder_names(mlc_qkv="qkv_proj")])
 def test_names_of_mlc_can_be_turned_back(names: WeightNames) -> None:
     """As libraries need that MLC built."""
     for name in (QKV, "lm_head.weight", "model.layers.3.input_layernorm.weight"):
-        assert names.of_mlc(names.in_mlc(name)) == name
+        (part,) = names.in_mlc(name)
+        assert names.of_mlc(part.name) == name
 
 
 def test_names_may_change_places() -> None:
     """A name of ours may be a form's name of another weight."""
     names = WeightNames(mlc=(renamed("inner", "norm"), renamed("outer", "inner")))
     assert [names.in_mlc(name) for name in ("a.inner.weight", "a.outer.weight")] == [
-        "a.norm.weight",
-        "a.inner.weight",
+        [Part("a.norm.weight")],
+        [Part("a.inner.weight")],
     ]
     assert [names.of_mlc(name) for name in ("a.norm.weight", "a.inner.weight")] == [
         "a.inner.weight",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from tests.family_checkpoints import write_family
@@ -42,6 +44,56 @@ LATENT = {
 
 # Two of each family, which differ in as much as its configuration allows.
 VARIANTS = {
+    "lfm2": Variant(
+        "lfm2",
+        {
+            "layer_types": ["conv", "full_attention", "conv"],
+            "num_hidden_layers": 3,
+            "block_multiple_of": 32,
+        },
+    ),
+    "lfm2-biased": Variant(
+        "lfm2",
+        {
+            "layer_types": ["full_attention", "conv"],
+            "conv_bias": True,
+            "conv_L_cache": 5,
+            "block_auto_adjust_ff_dim": False,
+            "tie_word_embeddings": False,
+        },
+    ),
+    "qwen3_5_text": Variant(
+        "qwen3_5_text",
+        {
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+            "num_hidden_layers": 3,
+            "head_dim": 32,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 16,
+            "linear_value_head_dim": 32,
+        },
+    ),
+    "qwen3_5_text-tied": Variant(
+        "qwen3_5_text",
+        {
+            "layer_types": ["full_attention", "linear_attention"],
+            "head_dim": 16,
+            "linear_num_key_heads": 3,
+            "linear_num_value_heads": 3,
+            "linear_key_head_dim": 24,
+            "linear_value_head_dim": 16,
+            "linear_conv_kernel_dim": 3,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 5000.0,
+                "partial_rotary_factor": 0.5,
+                "mrope_section": [2, 1, 1],
+                "mrope_interleaved": True,
+            },
+            "tie_word_embeddings": True,
+        },
+    ),
     "mistral": Variant("mistral", {"sliding_window": 30, "head_dim": 32}),
     "ministral3": Variant(
         "ministral3",
@@ -69,7 +121,7 @@ VARIANTS = {
     ),
     "gemma": Variant("gemma", {"head_dim": 32}),
     "gemma2": Variant("gemma2", {"head_dim": 32, "sliding_window": 20, "query_pre_attn_scalar": 24}),
-    "gemma3": Variant(
+    "gemma3_text": Variant(
         "gemma3_text",
         {
             "head_dim": 32,
@@ -185,3 +237,14 @@ def test_logprobs_are_transformers_at_every_position(pair: Pair, prefill: int) -
 def test_greedy_output_of_a_batch_is_greedy_for_transformers(pair: Pair) -> None:
     """The 64 tokens of each prompt in a batch are transformers' choices, whatever the chunks."""
     assert_greedy(pair, pair.prompts(), pair.our_greedy(pair.prompts(), 24, "hybrid"))
+
+
+@pytest.mark.parametrize("name", [name for name, variant in VARIANTS.items() if name == variant.model_type])
+def test_the_default_scheme_changes_little(name: str, tmp_path: Path) -> None:
+    """Bytes in the place of floats, in weights and activations, change distributions by a bounded amount."""
+    theirs = write_family(tmp_path, *VARIANTS[name])
+    pair = Pair(tmp_path, "q8f32_1", theirs=theirs)
+    ids = pair.prompts()[-1]
+    exact, ours = pair.their_logprobs(ids), pair.our_logprobs(ids)
+    divergence = (np.exp(exact) * (exact - ours)).sum(axis=-1)
+    assert divergence.mean() < LARGEST_DIVERGENCE

@@ -1,12 +1,21 @@
-"""TVM's cache keeps the promises of engine.sequence_state.SequenceState."""
+"""The KV cache keeps the promises of engine.sequence_state.SequenceState, and its tables describe passes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlc_serve.engine.backend import Backend, SequenceStep
+from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.engine.sequence_state import SequenceState
 from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.runtime.paged_kv import PagedKV
+from mlc_serve.testing.kv_cache import FakeKVCache
 
 
 @pytest.fixture
@@ -117,3 +126,104 @@ def test_a_removed_id_can_be_used_again(backend: Backend) -> None:
     backend.state.add_sequence(7)
     assert used(backend.state) == 0
     backend.state.clear()
+
+
+LIMITS = EngineLimits(
+    max_num_sequence=4,
+    max_total_sequence_length=300,
+    max_single_sequence_length=200,
+    prefill_chunk_size=64,
+)
+CACHE = {
+    "page_size": 16,
+    "num_hidden_layers": 1,
+    "num_key_value_heads": 1,
+    "head_dim": 4,
+    "dtype": "float32",
+}
+
+
+@dataclass
+class Twins:
+    """A cache, a memory of tokens that passes write to its slots, and a fake that goes through the same."""
+
+    cache: PagedKV = field(default_factory=lambda: PagedKV(CACHE, LIMITS))
+    num_drawn: int = 0
+
+    def __post_init__(self) -> None:
+        self.fake = FakeKVCache(self.cache.page_size, self.cache.num_pages)
+        self.memory = np.full(self.cache.num_pages * self.cache.page_size, -1)
+
+    def both(self, name: str, *arguments: int) -> None:
+        """Call a method of both. Both take it, or both refuse it."""
+        outcomes = []
+        for kv in (self.cache, self.fake):
+            try:
+                getattr(kv, name)(*arguments)
+                outcomes.append(True)
+            except (RuntimeError, KeyError):
+                outcomes.append(False)
+        assert outcomes[0] == outcomes[1]
+        assert self.cache.num_free_pages == self.fake.num_free_pages
+
+    def forward(self, lengths: dict[int, int]) -> None:
+        """Append new tokens to sequences, if there is room for them."""
+        lengths = {seq_id: length for seq_id, length in lengths.items() if seq_id in self.fake.seq_ids}
+        held = {seq_id: self.fake.num_tokens(seq_id) for seq_id in lengths}
+        pages = self.cache.num_pages_of
+        missing = sum(pages(held[i] + length) - pages(held[i]) for i, length in lengths.items())
+        if not lengths or missing > self.cache.num_free_pages:
+            return
+        if max(held[i] + length for i, length in lengths.items()) > LIMITS.max_single_sequence_length:
+            return
+        tokens = np.arange(self.num_drawn, self.num_drawn + sum(lengths.values()))
+        self.num_drawn += len(tokens)
+        row = 0
+        for seq_id, length in lengths.items():
+            self.fake.append(seq_id, tokens[row : row + length].tolist())
+            row += length
+        self.cache.begin_forward(list(lengths), list(lengths.values()))
+        self._check(lengths, held, tokens)
+        self.cache.end_forward()
+        assert self.cache.num_free_pages == self.fake.num_free_pages
+
+    def _check(self, lengths: dict[int, int], held: dict[int, int], tokens: Any) -> None:
+        count, positions, slots, rows, first, listed, keys = (t.numpy() for t in self.cache.argument[:7])
+        assert count.tolist() == [len(lengths)]
+        assert rows[: len(lengths) + 1].tolist() == np.cumsum([0, *lengths.values()]).tolist()
+        ranges = [range(held[i], held[i] + length) for i, length in lengths.items()]
+        assert positions[: len(tokens)].tolist() == [position for part in ranges for position in part]
+        self.memory[slots[: len(tokens)]] = tokens
+        for b, seq_id in enumerate(lengths):
+            pages = self.memory.reshape(-1, 16)[listed[first[b] : first[b + 1]]]
+            assert pages.reshape(-1)[: keys[b]].tolist() == self.fake.token_ids(seq_id)
+
+
+ids = st.integers(0, 3)
+calls = st.one_of(
+    st.tuples(st.just("add_sequence"), ids),
+    st.tuples(st.just("fork_sequence"), ids, ids, st.sampled_from([0, 16, 17, 32, 64])),
+    st.tuples(st.just("remove_sequence"), ids),
+    st.tuples(st.just("pop"), ids, st.sampled_from([1, 5, 16, 40])),
+    st.dictionaries(ids, st.sampled_from([1, 1, 1, 15, 16]), min_size=1),
+    st.dictionaries(ids, st.just(1), min_size=2),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(calls, max_size=40))
+def test_tables_lead_to_what_each_sequence_holds(steps: list[Any]) -> None:
+    """Whatever sequences were added, forked, popped and removed, the pages of a sequence have its tokens in
+    order, and as many pages are free as in the fake that the scheduler is tested with.
+    """
+    twins = Twins()
+    for seq_id in (0, 1):
+        twins.both("add_sequence", seq_id)
+        twins.forward({seq_id: 40})
+    for step in steps:
+        if isinstance(step, dict):
+            twins.forward(step)
+        else:
+            twins.both(*step)
+    twins.both("clear")
+    assert twins.cache.num_free_pages == twins.cache.num_pages

@@ -29,6 +29,7 @@ from mlc_serve.compiler.layers.mixture import Mixture, SharedExpert
 from mlc_serve.compiler.layers.norm import RowNorm, plain_rows
 from mlc_serve.compiler.layers.packed import PackedEmbedding, PackedLinear
 from mlc_serve.compiler.layers.page_state import PageState, page_state_spec
+from mlc_serve.compiler.layers.recurrent import CPURecurrentLayers
 from mlc_serve.compiler.layers.table import Table
 from mlc_serve.compiler.optimization import Optimization
 from mlc_serve.models.layers import CacheMaker
@@ -129,3 +130,6 @@ class CPULayers:
 
     def state(self, argument: Sequence[nn.Tensor], *, one_token_each: bool) -> PageState:
         return PageState(argument, one_token_each=one_token_each)
+
+    def recurrent(self) -> CPURecurrentLayers:
+        return CPURecurrentLayers(self._scheme)

@@ -109,6 +109,7 @@ class CacheState:
 
     def __init__(self, cache: PagedKVCache) -> None:
         self.cache = cache
+        self.recurrent: Any = None
 
     def positions(self, num_tokens: Any) -> nn.Tensor:
         return self.cache.get_query_positions(num_tokens)
@@ -222,6 +223,9 @@ class GPULayers:
             dtype=self.dtype,
             target=self._target,
         )
+
+    def recurrent(self) -> NoReturn:
+        raise CheckpointError("recurrent models are available only on the CPU")
 
 
 def _check(shape: AttentionShape) -> None:

@@ -41,6 +41,7 @@ class PageState:
         self.tables = PassTables(*argument[:count])
         self.pages = list(argument[count:])
         self.one_token_each = one_token_each
+        self.recurrent: Any = None
 
     def positions(self, num_tokens: Any) -> nn.Tensor:  # noqa: ARG002  kernels know how many they read
         return self.tables.positions

@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 from mlc_serve.models.encoder import Encoder, EncoderFamily
-from mlc_serve.models.weight_names import WeightNames
 
-BERT = EncoderFamily(Encoder.from_config, WeightNames(prefixes=("bert.",)))
+BERT = EncoderFamily(Encoder.from_config, prefix="bert.", head="cls")

@@ -15,7 +15,15 @@ from mlc_serve.models.parts.ends import Head
 from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.mlp import MLP
 from mlc_serve.models.rope_config import RopeStyle
-from mlc_serve.models.weight_names import GATE_UP, Part, Renaming, WeightNames, renamed
+from mlc_serve.models.weight_changes import Rows
+from mlc_serve.models.weight_names import (
+    GATE_UP,
+    Part,
+    Renaming,
+    WeightNames,
+    mlc_gate_up_apart,
+    renamed,
+)
 
 _POSITIONS = RopeStyle(theta=5e5)
 _LARGEST_FACTOR = 1e6
@@ -33,13 +41,21 @@ def read_cohere(config: Config) -> Decoder:
         is_tied=flag(config, "tie_word_embeddings", default=True),
         scale=number(config, "logit_scale", 0, _LARGEST_FACTOR, 0.0625),
     )
-    return read_decoder(config, _names(shape), Block(attention, mlp, norm, "parallel"), head=head)
+    return read_decoder(config, _names(shape, mlp.inner), Block(attention, mlp, norm, "parallel"), head=head)
 
 
-def _names(shape: AttentionShape) -> WeightNames:
+def _names(shape: AttentionShape, inner: int) -> WeightNames:
     """Rotary pairs are neighbours in checkpoints, and are sorted into halves of a head here."""
     queries = halves_of_rows(shape.num_q_heads, shape.head_dim)
     keys = halves_of_rows(shape.num_kv_heads, shape.head_dim)
+    num_turned = len(queries.order) + len(keys.order)
+    fused = Rows(
+        (
+            *queries.order,
+            *(len(queries.order) + row for row in keys.order),
+            *range(num_turned, shape.qkv_width),
+        )
+    )
     qkv = (
         Part("self_attn.q_proj", queries),
         Part("self_attn.k_proj", keys),
@@ -52,5 +68,10 @@ def _names(shape: AttentionShape) -> WeightNames:
             GATE_UP,
             renamed("self_attn.q_norm", "self_attn.q_norm", change=halves),
             renamed("self_attn.k_norm", "self_attn.k_norm", change=halves),
-        )
+        ),
+        mlc=(
+            renamed("self_attn.qkv_proj", "self_attn.qkv_proj", change=fused),
+            renamed("self_attn.o_proj", "self_attn.out_proj"),
+            mlc_gate_up_apart(inner),
+        ),
     )

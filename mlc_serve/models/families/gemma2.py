@@ -14,7 +14,7 @@ from mlc_serve.models.parts.attention import Attention
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.ends import Head
 from mlc_serve.models.parts.mlp import MLP
-from mlc_serve.models.weight_names import GATE_UP, QKV, WeightNames
+from mlc_serve.models.weight_names import GATE_UP, QKV, WeightNames, renamed
 
 _LARGEST_CAP = 1e6
 
@@ -25,7 +25,12 @@ SANDWICH_NORMS = (
     less_one("mlp_output_norm", "post_feedforward_layernorm"),
     less_one("model.norm"),
 )
-_NAMES = WeightNames(huggingface=(QKV, GATE_UP, *SANDWICH_NORMS))
+MLC_SANDWICH_NORMS = (
+    renamed("post_attention_layernorm", "pre_feedforward_layernorm"),
+    renamed("attention_output_norm", "post_attention_layernorm"),
+    renamed("mlp_output_norm", "post_feedforward_layernorm"),
+)
+_NAMES = WeightNames(huggingface=(QKV, GATE_UP, *SANDWICH_NORMS), mlc=MLC_SANDWICH_NORMS)
 
 
 def read_gemma2(config: Config) -> Decoder:

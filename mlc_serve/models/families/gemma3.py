@@ -4,37 +4,25 @@ and keys, a window in five of six layers, and a rotary base of their own for the
 
 from __future__ import annotations
 
-from mlc_serve.errors import CheckpointError
 from mlc_serve.models.config_values import Config, flag, size
 from mlc_serve.models.decoder import Decoder
 from mlc_serve.models.decoder_config import read_attention, read_decoder, read_norm
 from mlc_serve.models.families.gemma import HEAD_DIM, less_one, scaled_embedding
-from mlc_serve.models.families.gemma2 import SANDWICH_NORMS, soft_cap, soft_head
+from mlc_serve.models.families.gemma2 import MLC_SANDWICH_NORMS, SANDWICH_NORMS, soft_cap, soft_head
 from mlc_serve.models.layer_types import read_layer_types, windows_of
 from mlc_serve.models.parts.activation import read_activation
-from mlc_serve.models.parts.attention import Attention, AttentionLayer
+from mlc_serve.models.parts.attention import Attention, AttentionLayer, AttentionShape
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.mlp import MLP
 from mlc_serve.models.rope_config import RopeStyle, read_ropes
-from mlc_serve.models.weight_names import GATE_UP, QKV, WeightNames
+from mlc_serve.models.weight_names import GATE_UP, QKV, WeightNames, mlc_qkv_apart, renamed
 
 _POSITIONS = RopeStyle(theta=1e6, local_theta=1e4)
-_NAMES = WeightNames(
-    huggingface=(
-        QKV,
-        GATE_UP,
-        *SANDWICH_NORMS,
-        less_one("self_attn.q_norm"),
-        less_one("self_attn.k_norm"),
-    )
-)
 
 
 def read_gemma3_text(config: Config) -> Decoder:
     """See FAMILIES."""
-    if flag(config, "use_bidirectional_attention"):
-        raise CheckpointError("use_bidirectional_attention: tokens that see later ones are not supported")
     sized = {**config, "head_dim": size(config, "head_dim", HEAD_DIM)}
     norm, bias = read_norm(config), flag(config, "attention_bias")
     shape = read_attention(
@@ -47,10 +35,23 @@ def read_gemma3_text(config: Config) -> Decoder:
     attention = Attention(shape, qkv_bias=bias, o_bias=bias, head_norm=HeadNorm("rms", norm.epsilon))
     return read_decoder(
         config,
-        _NAMES,
+        _names(shape),
         Block(attention, mlp, norm, "sandwich"),
         embedding=scaled_embedding(config),
         head=soft_head(config, None),
+    )
+
+
+def _names(shape: AttentionShape) -> WeightNames:
+    return WeightNames(
+        huggingface=(
+            QKV,
+            GATE_UP,
+            *SANDWICH_NORMS,
+            less_one("self_attn.q_norm"),
+            less_one("self_attn.k_norm"),
+        ),
+        mlc=(renamed("model", "language_model.model"), mlc_qkv_apart(shape), *MLC_SANDWICH_NORMS),
     )
 
 

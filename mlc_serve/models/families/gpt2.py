@@ -19,8 +19,8 @@ from mlc_serve.models.parts.attention import Attention, AttentionLayer
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.ends import Embedding, Head
 from mlc_serve.models.parts.mlp import MLP
-from mlc_serve.models.weight_changes import Transposed
-from mlc_serve.models.weight_names import WeightNames, renamed
+from mlc_serve.models.weight_changes import Change, Transposed, Unchanged
+from mlc_serve.models.weight_names import Renaming, WeightNames, renamed
 
 _KEYS = {  # what other families call them
     "n_embd": "hidden_size",
@@ -28,24 +28,6 @@ _KEYS = {  # what other families call them
     "n_layer": "num_hidden_layers",
     "n_positions": "max_position_embeddings",
 }
-_ENDS = (
-    renamed("model.embed_tokens", "wte"),
-    renamed("model.embed_positions", "wpe"),
-    renamed("model.norm", "ln_f"),
-)
-_NAMES = WeightNames(
-    huggingface=(
-        *_ENDS,
-        renamed("model.layers", "h"),
-        renamed("input_layernorm", "ln_1"),
-        renamed("self_attn.qkv_proj", "attn.c_attn", change=Transposed()),
-        renamed("self_attn.o_proj", "attn.c_proj", change=Transposed()),
-        renamed("post_attention_layernorm", "ln_2"),
-        renamed("mlp.up_proj", "mlp.c_fc", change=Transposed()),
-        renamed("mlp.down_proj", "mlp.c_proj", change=Transposed()),
-    ),
-    prefixes=("transformer.",),
-)
 
 
 def read_gpt2(config: Config) -> Decoder:
@@ -56,16 +38,45 @@ def read_gpt2(config: Config) -> Decoder:
     attention = Attention(read_attention(config, layers), qkv_bias=True, o_bias=True)
     activation = read_activation(config, "activation_function", "gelu_tanh")
     inner = size(config, "n_inner", 4 * size(config, "hidden_size"))
+    is_tied = flag(config, "tie_word_embeddings", default=True)
     return read_decoder(
         config,
-        _NAMES,
+        _names(is_tied),
         Block(
             attention,
             MLP(inner, activation, is_gated=False, bias=True),
             read_layer_norm(config, key="layer_norm_epsilon"),
         ),
         embedding=Embedding(num_positions=read_context_window(config)),
-        head=Head(is_tied=flag(config, "tie_word_embeddings", default=True)),
+        head=Head(is_tied),
+    )
+
+
+def _names(is_tied: bool) -> WeightNames:
+    """MLC transposes matrices when it converts them, and stores tied embeddings twice. Checkpoints may have
+    masks, which are the same for all models.
+    """
+    return WeightNames(
+        huggingface=_modules("", Transposed()),
+        mlc=_modules("transformer.", Unchanged()),
+        prefixes=("transformer.",),
+        mlc_copies=(renamed("transformer.wte", "lm_head"),) if is_tied else (),
+        unused=(r"(^|\.)attn\.(masked_)?bias$",),
+    )
+
+
+def _modules(prefix: str, change: Change) -> tuple[Renaming, ...]:
+    return (
+        renamed("model.embed_tokens", f"{prefix}wte"),
+        renamed("model.embed_positions", f"{prefix}wpe"),
+        renamed("model.norm", f"{prefix}ln_f"),
+        renamed("model.layers", f"{prefix}h"),
+        renamed("input_layernorm", "ln_1"),
+        renamed("post_attention_layernorm", "ln_2"),
+        renamed("self_attn.qkv_proj", "attn.c_attn", change=change),
+        renamed("self_attn.o_proj", "attn.c_proj", change=change),
+        renamed("mlp.up_proj", "mlp.c_fc", change=change),
+        renamed("mlp.down_proj", "mlp.c_proj", change=change),
     )
 
 

@@ -16,6 +16,15 @@ from mlc_serve.models.weight_changes import Rows
 from mlc_serve.models.weight_names import WeightNames, renamed
 
 _POSITIONS = RopeStyle(theta_key="rotary_emb_base", part=0.25, part_key="rotary_pct")
+_MODULES = (
+    renamed("model.embed_tokens", "gpt_neox.embed_in"),
+    renamed("model.norm", "gpt_neox.final_layer_norm"),
+    renamed("lm_head", "embed_out"),
+    renamed("model.layers", "gpt_neox.layers"),
+    renamed("self_attn.o_proj", "attention.dense"),
+    renamed("mlp.up_proj", "mlp.dense_h_to_4h"),
+    renamed("mlp.down_proj", "mlp.dense_4h_to_h"),
+)
 
 
 def read_gpt_neox(config: Config) -> Decoder:
@@ -32,17 +41,14 @@ def read_gpt_neox(config: Config) -> Decoder:
 
 
 def _names(shape: AttentionShape) -> WeightNames:
+    """MLC sorts queries, keys and values when it converts them. Checkpoints may have masks, which are the
+    same for all models.
+    """
+    qkv = "self_attn.qkv_proj", "attention.query_key_value"
     return WeightNames(
-        huggingface=(
-            renamed("model.embed_tokens", "gpt_neox.embed_in"),
-            renamed("model.norm", "gpt_neox.final_layer_norm"),
-            renamed("lm_head", "embed_out"),
-            renamed("model.layers", "gpt_neox.layers"),
-            renamed("self_attn.qkv_proj", "attention.query_key_value", change=_heads_apart(shape)),
-            renamed("self_attn.o_proj", "attention.dense"),
-            renamed("mlp.up_proj", "mlp.dense_h_to_4h"),
-            renamed("mlp.down_proj", "mlp.dense_4h_to_h"),
-        )
+        huggingface=(*_MODULES, renamed(*qkv, change=_heads_apart(shape))),
+        mlc=(*_MODULES, renamed(*qkv)),
+        unused=(r"\.attention\.(masked_)?bias$",),
     )
 
 

@@ -19,10 +19,12 @@ _SCALING = {  # where the configuration does not say
     "mscale_all_dim": 1.0,
     "llama_4_scaling_beta": 0.1,
 }
+_DEFAULTS = {"head_dim": 128, "rms_norm_eps": 1e-5}
 
 
 def read_ministral3(config: Config) -> Decoder:
     """See FAMILIES."""
-    if config.get("rope_parameters") or config.get("rope_scaling"):
-        return read_mistral(config)
-    return read_mistral({**config, "rope_parameters": _SCALING})
+    stated = {**_DEFAULTS, **{key: value for key, value in config.items() if value is not None}}
+    if stated.get("rope_parameters") or stated.get("rope_scaling"):
+        return read_mistral(stated)
+    return read_mistral({**stated, "rope_parameters": _SCALING})

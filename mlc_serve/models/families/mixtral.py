@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlc_serve.models.config_values import Config, size
 from mlc_serve.models.decoder import Decoder
 from mlc_serve.models.decoder_config import read_attention, read_decoder, read_norm, same_layers
-from mlc_serve.models.expert_config import check_silu, expert_names, read_active
+from mlc_serve.models.expert_config import check_silu, expert_names, mlc_expert_names, read_active
 from mlc_serve.models.layer_types import window_of_all
 from mlc_serve.models.parts.attention import Attention
 from mlc_serve.models.parts.block import Block
@@ -33,4 +33,7 @@ def read_mixtral(config: Config) -> Decoder:
 
 def _names(num_experts: int) -> WeightNames:
     of_experts = expert_names(num_experts, "block_sparse_moe.experts", ("w1", "w3"), "w2")
-    return WeightNames(huggingface=(QKV, renamed("mlp.router", "block_sparse_moe.gate"), *of_experts))
+    return WeightNames(
+        huggingface=(QKV, renamed("mlp.router", "block_sparse_moe.gate"), *of_experts),
+        mlc=(renamed("mlp.router", "moe.gate"), *mlc_expert_names(num_experts, "moe.e1_e3", "moe.e2")),
+    )

@@ -16,14 +16,8 @@ from mlc_serve.models.rope_config import RopeStyle
 from mlc_serve.models.weight_names import QKV, WeightNames
 
 _POSITIONS = RopeStyle(part=0.5)
-_NAMES = WeightNames(
-    huggingface=(
-        QKV,
-        less_one("input_layernorm"),
-        less_one("post_attention_layernorm"),
-        less_one("model.norm"),
-    )
-)
+_NORMS = (less_one("input_layernorm"), less_one("post_attention_layernorm"), less_one("model.norm"))
+_NAMES = WeightNames(huggingface=(QKV, *_NORMS), mlc=_NORMS)
 
 
 def read_nemotron(config: Config) -> Decoder:

@@ -14,14 +14,11 @@ from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.mlp import MLP
 from mlc_serve.models.weight_names import GATE_UP, QKV, WeightNames, renamed
 
-_NAMES = WeightNames(
-    huggingface=(
-        QKV,
-        GATE_UP,
-        renamed("attention_output_norm", "post_attention_layernorm"),
-        renamed("mlp_output_norm", "post_feedforward_layernorm"),
-    )
+_NORMS = (
+    renamed("attention_output_norm", "post_attention_layernorm"),
+    renamed("mlp_output_norm", "post_feedforward_layernorm"),
 )
+_NAMES = WeightNames(huggingface=(QKV, GATE_UP, *_NORMS), mlc=_NORMS)
 
 
 def read_olmo2(config: Config) -> Decoder:

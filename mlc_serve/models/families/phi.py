@@ -17,6 +17,17 @@ from mlc_serve.models.rope_config import RopeStyle
 from mlc_serve.models.weight_names import QKV, WeightNames, renamed
 
 _POSITIONS = RopeStyle(part=0.5)
+MLC_MODULES = (
+    renamed("model.embed_tokens", "transformer.embd"),
+    renamed("model.layers", "transformer.h"),
+    renamed("lm_head", "lm_head.linear"),
+    renamed("input_layernorm", "ln"),
+    renamed("model.norm", "lm_head.ln"),
+    renamed("self_attn.qkv_proj", "mixer.Wqkv"),
+    renamed("self_attn.o_proj", "mixer.out_proj"),
+    renamed("mlp.up_proj", "mlp.fc1"),
+    renamed("mlp.down_proj", "mlp.fc2"),
+)
 _NAMES = WeightNames(
     huggingface=(
         QKV,
@@ -26,12 +37,13 @@ _NAMES = WeightNames(
         renamed("mlp.up_proj", "mlp.fc1"),
         renamed("mlp.down_proj", "mlp.fc2"),
         renamed("model.norm", "model.final_layernorm"),
-    )
+    ),
+    mlc=MLC_MODULES,
 )
 
 
-def read_phi(config: Config) -> Decoder:
-    """See FAMILIES."""
+def read_phi(config: Config, names: WeightNames = _NAMES) -> Decoder:
+    """See FAMILIES. The checkpoints that were published first have other `names`."""
     norm = read_layer_norm(config, key="layer_norm_eps")
     head_norm = HeadNorm("layer", norm.epsilon, bias=True) if flag(config, "qk_layernorm") else None
     shape = read_attention(config, same_layers(config, style=_POSITIONS))
@@ -40,7 +52,7 @@ def read_phi(config: Config) -> Decoder:
     mlp = MLP(size(config, "intermediate_size"), activation, is_gated=False, bias=True)
     return read_decoder(
         config,
-        _NAMES,
+        names,
         Block(attention, mlp, norm, "parallel"),
         head=Head(is_tied=flag(config, "tie_word_embeddings"), bias=True),
     )

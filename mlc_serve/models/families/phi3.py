@@ -18,9 +18,19 @@ from mlc_serve.models.parts.attention import Attention
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.mlp import MLP
 from mlc_serve.models.rope_config import RopeStyle
-from mlc_serve.models.weight_names import WeightNames
+from mlc_serve.models.weight_names import WeightNames, renamed
 
 _POSITIONS = RopeStyle(part=1.0)
+_NAMES = WeightNames(
+    mlc=(
+        renamed("model.embed_tokens", "transformer.embd"),
+        renamed("model.norm", "transformer.norm"),
+        renamed("model.layers", "transformer.h"),
+        renamed("input_layernorm", "ln"),
+        renamed("self_attn.qkv_proj", "mixer.qkv_proj"),
+        renamed("self_attn.o_proj", "mixer.out_proj"),
+    )
+)
 
 
 def read_phi3(config: Config) -> Decoder:
@@ -28,4 +38,4 @@ def read_phi3(config: Config) -> Decoder:
     windows = window_of_all(config)
     attention = Attention(read_attention(config, same_layers(config, windows, _POSITIONS)))
     mlp = MLP(size(config, "intermediate_size"), read_activation(config))
-    return read_decoder(config, WeightNames(), Block(attention, mlp, read_norm(config, default=1e-5)))
+    return read_decoder(config, _NAMES, Block(attention, mlp, read_norm(config, default=1e-5)))

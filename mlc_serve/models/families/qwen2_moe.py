@@ -8,6 +8,7 @@ from mlc_serve.models.config_values import Config, flag, size
 from mlc_serve.models.decoder import Decoder
 from mlc_serve.models.decoder_config import read_attention, read_decoder, read_norm, same_layers
 from mlc_serve.models.expert_config import check_silu, expert_names, read_active, sparse_layers
+from mlc_serve.models.families.qwen3_moe import mlc_qwen
 from mlc_serve.models.layer_types import qwen_windows
 from mlc_serve.models.parts.attention import Attention
 from mlc_serve.models.parts.block import Block
@@ -37,6 +38,7 @@ def read_qwen2_moe(config: Config) -> Decoder:
 
 def _names(num_experts: int) -> WeightNames:
     shared = "mlp.shared_expert"
+    shared_gate = renamed("mlp.shared_gate", "mlp.shared_expert_gate")
     return WeightNames(
         huggingface=(
             QKV,
@@ -44,6 +46,7 @@ def _names(num_experts: int) -> WeightNames:
             renamed("mlp.router", "mlp.gate"),
             *expert_names(num_experts, "mlp.experts", ("gate_proj", "up_proj"), "down_proj"),
             renamed(f"{shared}.gate_up_proj", f"{shared}.gate_proj", f"{shared}.up_proj"),
-            renamed("mlp.shared_gate", "mlp.shared_expert_gate"),
-        )
+            shared_gate,
+        ),
+        mlc=(*mlc_qwen(num_experts), shared_gate),
     )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from mlc_serve.models.config_values import Config, index
 from mlc_serve.models.encoder import Encoder, EncoderFamily
-from mlc_serve.models.weight_names import WeightNames
 
 
 def _read(config: Config) -> Encoder:
     return Encoder.from_config(config, first_position=index(config, "pad_token_id", 1) + 1)
 
 
-ROBERTA = EncoderFamily(_read, WeightNames(prefixes=("roberta.",)))
+ROBERTA = EncoderFamily(_read, prefix="roberta.", head="lm_head")

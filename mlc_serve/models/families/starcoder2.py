@@ -18,9 +18,7 @@ from mlc_serve.models.parts.ends import Head
 from mlc_serve.models.parts.mlp import MLP
 from mlc_serve.models.weight_names import QKV, WeightNames, renamed
 
-_NAMES = WeightNames(
-    huggingface=(QKV, renamed("mlp.up_proj", "mlp.c_fc"), renamed("mlp.down_proj", "mlp.c_proj"))
-)
+_MLP = (renamed("mlp.up_proj", "mlp.c_fc"), renamed("mlp.down_proj", "mlp.c_proj"))
 
 
 def read_starcoder2(config: Config) -> Decoder:
@@ -32,4 +30,13 @@ def read_starcoder2(config: Config) -> Decoder:
     mlp = MLP(size(config, "intermediate_size"), activation, is_gated=False, bias=bias)
     norm = read_layer_norm(config, key="norm_epsilon")
     head = Head(is_tied=flag(config, "tie_word_embeddings", default=True))
-    return read_decoder(config, _NAMES, Block(attention, mlp, norm), head=head)
+    return read_decoder(config, _names(head.is_tied), Block(attention, mlp, norm), head=head)
+
+
+def _names(is_tied: bool) -> WeightNames:
+    """MLC stores tied embeddings twice."""
+    return WeightNames(
+        huggingface=(QKV, *_MLP),
+        mlc=(renamed("self_attn.qkv_proj", "self_attn.wqkv_pack"), *_MLP),
+        mlc_copies=(renamed("model.embed_tokens", "lm_head"),) if is_tied else (),
+    )

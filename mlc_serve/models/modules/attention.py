@@ -22,6 +22,9 @@ class AttentionModule(nn.Module):
             bias=part.qkv_bias,
             dtype=layers.attention_dtype if norm is None else layers.dtype,
         )
+        self.is_gated = part.is_gated
+        if part.is_gated:
+            self.gate_proj = layers.linear(hidden_size, shape.q_width, bias=part.qkv_bias)
         self.is_normalized = norm is not None
         if norm is not None:
             self.q_norm = layers.head_norm(norm, shape.num_q_heads, shape.head_dim)
@@ -43,4 +46,4 @@ class AttentionModule(nn.Module):
         if self.is_normalized:
             qkv = self.make.normalize_heads(qkv, self.q_norm, self.k_norm, shape)
         attended: nn.Tensor = self.attend(qkv, state)
-        return attended
+        return self.make.recurrent().gated(attended, self.gate_proj(x)) if self.is_gated else attended

@@ -8,26 +8,29 @@ from tvm.relax.frontend import nn
 
 from mlc_serve.models.layers import Layers, State
 from mlc_serve.models.modules.attention import AttentionModule
+from mlc_serve.models.modules.gated_delta import GatedDeltaModule
 from mlc_serve.models.modules.latent_attention import LatentAttentionModule
 from mlc_serve.models.modules.mlp import MLPModule
+from mlc_serve.models.modules.short_conv import ShortConvModule
+from mlc_serve.models.parts.attention import Attention
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.experts import Experts
+from mlc_serve.models.parts.gated_delta import GatedDelta
 from mlc_serve.models.parts.latent_attention import LatentAttention
+from mlc_serve.models.parts.short_conv import ShortConv
 
 
 class BlockModule(nn.Module):
-    """See Block, which says how norms and residuals are arranged."""
+    """See Block, which says how norms and residuals are arranged. `place` is its number among the layers that
+    have a state of the same kind.
+    """
 
-    def __init__(self, part: Block, layer: int, layers: Layers) -> None:
+    def __init__(self, part: Block, place: int, layers: Layers) -> None:
         hidden_size = part.norm.width
         self.part = part
         if part.has_input_norms:
             self.input_layernorm = layers.norm(part.norm)
-        self.self_attn: Any = (
-            LatentAttentionModule(part.attention, hidden_size, layer, layers)
-            if isinstance(part.attention, LatentAttention)
-            else AttentionModule(part.attention, hidden_size, layer, layers)
-        )
+        self.self_attn = _mixer(part.attention, hidden_size, place, layers)
         if part.has_output_norms:
             self.attention_output_norm = layers.norm(part.norm)
         if part.has_mlp_norm:
@@ -64,3 +67,17 @@ class BlockModule(nn.Module):
         if self.part.has_mlp_norm:
             return self.post_attention_layernorm(x)
         return self.input_layernorm(x) if self.part.has_input_norms else x
+
+
+def _mixer(
+    part: Attention | LatentAttention | GatedDelta | ShortConv, hidden_size: int, place: int, layers: Layers
+) -> AttentionModule | LatentAttentionModule | GatedDeltaModule | ShortConvModule:
+    match part:
+        case Attention():
+            return AttentionModule(part, hidden_size, place, layers)
+        case LatentAttention():
+            return LatentAttentionModule(part, hidden_size, place, layers)
+        case GatedDelta():
+            return GatedDeltaModule(part, hidden_size, place, layers)
+        case ShortConv():
+            return ShortConvModule(part, hidden_size, place, layers)

@@ -24,7 +24,10 @@ class _Trunk(nn.Module):
         if embedding.num_positions is not None:
             self.embed_positions = layers.table(embedding.num_positions, config.hidden_size)
         self.layers = nn.ModuleList(
-            [BlockModule(block, number, layers) for number, block in enumerate(config.blocks)]
+            [
+                BlockModule(block, place, layers)
+                for block, place in zip(config.blocks, config.places, strict=True)
+            ]
         )
         self.norm = layers.norm(config.norm)
 
@@ -58,18 +61,18 @@ class DecoderModule(nn.Module):
         """`(1, s, h)`, and the rows `(b,)` whose logits are wanted -> `(1, b, v)`."""
         passed = self.make.state(state, one_token_each=False)
         hidden = self.model(input_embeds, passed)
-        return passed.returned(self._logits(nn.op.take(hidden, logit_positions, axis=1)))
+        return passed.returned(self.logits(nn.op.take(hidden, logit_positions, axis=1)))
 
     def batch_decode(self, input_embeds: nn.Tensor, state: Any) -> Any:
         """`(b, 1, h)`, one token of each sequence -> `(b, 1, v)`."""
         batch, passed = input_embeds.shape[0], self.make.state(state, one_token_each=True)
         hidden = self.model(input_embeds.reshape(1, batch, self.config.hidden_size), passed)
-        return passed.returned(self._logits(hidden).reshape(batch, 1, self.config.vocab_size))
+        return passed.returned(self.logits(hidden).reshape(batch, 1, self.config.vocab_size))
 
     def batch_verify(self, input_embeds: nn.Tensor, state: Any) -> Any:
         """`(1, s, h)` -> the logits of every row, `(1, s, v)`."""
         passed = self.make.state(state, one_token_each=False)
-        return passed.returned(self._logits(self.model(input_embeds, passed)))
+        return passed.returned(self.logits(self.model(input_embeds, passed)))
 
     def batch_prefill_to_last_hidden_states(self, input_embeds: nn.Tensor, state: Any) -> Any:
         """`(1, s, h)` -> the final hidden state of every row, `(1, s, h)`, of which embeddings are made."""
@@ -93,7 +96,8 @@ class DecoderModule(nn.Module):
         )
         return maker.kv_cache(self.config.attention, size)
 
-    def _logits(self, hidden: nn.Tensor) -> nn.Tensor:
+    def logits(self, hidden: nn.Tensor) -> nn.Tensor:
+        """Rows before the last norm, `(1, n, h)` -> `(1, n, v)`."""
         final, head = self.model.norm(hidden), self.config.head
         logits = self.model.embed_tokens.logits(final) if head.is_tied else self.lm_head(final)
         if logits.dtype != "float32":

@@ -56,6 +56,11 @@ class AttentionShape:
         return self.num_kv_heads if self.latent is not None else 2 * self.num_kv_heads
 
     @property
+    def q_width(self) -> int:
+        """Columns of all queries."""
+        return self.num_q_heads * self.head_dim
+
+    @property
     def out_width(self) -> int:
         """Columns of attention's result."""
         return self.num_q_heads * self.value_dim
@@ -74,13 +79,15 @@ class AttentionShape:
 @dataclass(frozen=True)
 class Attention:
     """The attention of a layer: the product that gives queries, keys and values, the norms of queries and
-    keys if there are any, and the product with the result.
+    keys if there are any, and the product with the result. If attention `is_gated`, its result is first
+    multiplied by the sigmoid of another product.
     """
 
     shape: AttentionShape
     qkv_bias: bool = False
     o_bias: bool = False
     head_norm: HeadNorm | None = None
+    is_gated: bool = False
 
     @property
     def workspace_width(self) -> int:
@@ -91,6 +98,8 @@ class Attention:
         """The names and shapes of the weights, for tokens of `hidden_size` values."""
         shape = self.shape
         yield from product_weights(f"{name}.qkv_proj", shape.qkv_width, hidden_size, bias=self.qkv_bias)
+        if self.is_gated:
+            yield from product_weights(f"{name}.gate_proj", shape.q_width, hidden_size, bias=self.qkv_bias)
         if self.head_norm is not None:
             yield from self.head_norm.weights(f"{name}.q_norm", shape.num_q_heads, shape.head_dim)
             yield from self.head_norm.weights(f"{name}.k_norm", shape.num_kv_heads, shape.head_dim)

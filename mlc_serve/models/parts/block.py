@@ -8,10 +8,12 @@ from typing import Literal
 
 from mlc_serve.models.parts.attention import Attention
 from mlc_serve.models.parts.experts import Experts
+from mlc_serve.models.parts.gated_delta import GatedDelta
 from mlc_serve.models.parts.latent_attention import LatentAttention
 from mlc_serve.models.parts.mlp import MLP
 from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.parts.norm import Norm
+from mlc_serve.models.parts.short_conv import ShortConv
 
 # With x the input, N a norm, A attention and M the MLP:
 #   sequential      y = x + A(N(x)),         y + M(N(y))
@@ -24,11 +26,11 @@ Arrangement = Literal["sequential", "sandwich", "post", "parallel", "parallel_no
 
 @dataclass(frozen=True)
 class Block:
-    """A layer. What attention and an MLP add to a residual is first multiplied by `residual_scale`. Experts
-    have neither such a factor nor an output norm.
+    """A layer, which attends or has something else in the place of attention. What this and an MLP add to a
+    residual is first multiplied by `residual_scale`. Experts have neither such a factor nor an output norm.
     """
 
-    attention: Attention | LatentAttention
+    attention: Attention | LatentAttention | GatedDelta | ShortConv
     mlp: MLP | Experts
     norm: Norm
     arrangement: Arrangement = "sequential"

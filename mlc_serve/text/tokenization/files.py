@@ -1,6 +1,7 @@
 """Reads the tokenizer files of a model directory. The ids are those of transformers' AutoTokenizer.
 
 tokenizer.json, tokenizer.model, or vocab.json and merges.txt    vocabulary and pipeline
+rwkv_vocab_v20230424.txt                                         the same for RWKV
 tokenizer_config.json, config.json                               the tokenizer's class and its options
 the files of declared_tokens.py                                  special and other added tokens
 """
@@ -18,6 +19,12 @@ from mlc_serve.text.json_object import read_json_object_if_present
 from mlc_serve.text.tokenization.classes import TOKENIZER_CLASSES, Options, TokenizerClass
 from mlc_serve.text.tokenization.declared_tokens import DeclaredTokens, read_declared_tokens
 from mlc_serve.text.tokenization.faults import tokenizer_faults
+from mlc_serve.text.tokenization.rwkv import (
+    DEFAULT_END,
+    VOCABULARY_NAME,
+    read_rwkv_vocabulary,
+    rwkv_tokenizer,
+)
 
 # The tokenizer class of these models, whatever their files say.
 _CLASS_OF_MODEL = {"qwen2": "Qwen2Tokenizer"}
@@ -34,6 +41,8 @@ def read_tokenizer(directory: Path) -> tokenizers.Tokenizer:
         tokenizer = _from_tokenizer_json(directory, _read_file(path), config)
     elif (directory / "tokenizer.model").exists():
         tokenizer = _from_sentencepiece(directory, config)
+    elif (directory / VOCABULARY_NAME).exists():
+        tokenizer = _from_rwkv_vocabulary(directory, config)
     else:
         tokenizer = _from_vocab_and_merges(directory, config)
     tokenizer.encode_special_tokens = bool(config.get("split_special_tokens"))
@@ -92,6 +101,16 @@ def _from_vocab_and_merges(directory: Path, config: Options) -> tokenizers.Token
     tokenizer = _of_class(known, model, declared, config)
     _surround(tokenizer, declared, config)
     return tokenizer
+
+
+def _from_rwkv_vocabulary(directory: Path, config: Options) -> tokenizers.Tokenizer:
+    vocabulary = read_rwkv_vocabulary(directory / VOCABULARY_NAME)
+    end = read_declared_tokens(directory, config, {}, {"eos_token": DEFAULT_END}).named["eos_token"].content
+    if end.encode() in vocabulary:
+        raise CheckpointError(
+            f"{directory / VOCABULARY_NAME}: the end token {end!r} is an entry for text, too"
+        )
+    return rwkv_tokenizer(vocabulary, end)
 
 
 def _read_file(path: Path) -> tokenizers.Tokenizer:

@@ -92,6 +92,12 @@ def _stand_ins() -> dict[int, str]:
 
 
 _BYTE_OF_STAND_IN = _stand_ins()
+_STAND_IN_OF_BYTE = {ord(byte): chr(code) for code, byte in _BYTE_OF_STAND_IN.items() if ord(byte) < 0x100}
+
+
+def byte_level_entry(content: bytes) -> str:
+    """Return how a byte-level vocabulary writes bytes."""
+    return "".join(_STAND_IN_OF_BYTE.get(byte, chr(byte)) for byte in content)
 
 
 def _byte_level_bytes(entry: str) -> bytes:

@@ -53,6 +53,15 @@ def _seen(num_queries: int, num_keys: int, rules: Rules) -> NDArray[np.bool_]:
     return seen if rules.window is None else seen & (distance < rules.window)
 
 
+def rotated(x: Floats, theta: float = 1e4) -> Floats:
+    """X `(n, h, d)` turned by the positions from 0 on."""
+    half = x.shape[-1] // 2
+    angles = np.arange(len(x))[:, None, None] * theta ** -(np.arange(half) / half)
+    first, second = x[..., :half].astype(np.float64), x[..., half:].astype(np.float64)
+    cosine, sine = np.cos(angles), np.sin(angles)
+    return np.concatenate([first * cosine - second * sine, second * cosine + first * sine], -1)
+
+
 def indptr(lengths: Sequence[int]) -> Ints:
     """Where each sequence begins in a ragged batch, and where the last ends."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
