@@ -59,8 +59,10 @@ def read_latent_attention(config: Config) -> LatentAttention:
             ("kv_lora_rank", 512),
         )
     )
-    if turned % 2 or num_heads * (turned + plain + values) > _MOST_ROWS:
-        raise CheckpointError(f"{num_heads} heads can't turn qk_rope_head_dim {turned} of their dimensions")
+    if turned % 2:
+        raise CheckpointError(f"qk_rope_head_dim must be even, not {turned}")
+    if num_heads * (turned + plain + values) > _MOST_ROWS:
+        raise CheckpointError(f"num_attention_heads: {num_heads} such wide heads are not supported")
     rope = replace(read_rope({**config, "head_dim": turned}), rotary_dim=turned)
     return LatentAttention(
         num_heads,
