@@ -20,7 +20,8 @@ _WRITING = 16  # writing a value to its page costs as much as rotating so many
 
 def append_tokens(heads: Heads, rope: Rope | None, dtype: str) -> tirx.PrimFunc:
     """QKV `(1, s, hq + 2 hkv, d)`, and the position and the slot of each token -> rotated Q `(s, hq, d)`. The
-    rotated K and V are written to their slots of the pages. Everything is of `dtype`.
+    rotated K and V are written to their slots of the pages. Everything is of `dtype`. There is no V if values
+    are a part of the keys.
 
     The sine and cosine of a position are computed once for all of its heads. Without `rope`, nothing is
     rotated. `positions` and `slots` may be longer than s.
@@ -34,10 +35,10 @@ def append_tokens(heads: Heads, rope: Rope | None, dtype: str) -> tirx.PrimFunc:
         num_rows = T.int64()
         num_places = T.int64()
         num_pages = T.int64()
-        QKV = T.match_buffer(qkv, (1, num_rows, heads.num_q + 2 * heads.num_kv, heads.dim), dtype)
+        QKV = T.match_buffer(qkv, (1, num_rows, heads.num_new, heads.dim), dtype)
         position = T.match_buffer(positions, (num_places,), "int32")
         slot = T.match_buffer(slots, (num_places,), "int32")
-        P = match_pages(pages, num_pages, heads.num_kv, heads.dim, dtype)
+        P = match_pages(pages, num_pages, heads, dtype)
         Q = T.match_buffer(q, (num_rows, heads.num_q, heads.dim), dtype)
         if num_rows * row_cost <= VALUES_PER_WAKING:
             for s in T.serial(num_rows):
@@ -53,6 +54,10 @@ def _append_row_macro(heads: Heads, rope: Rope | None, dtype: str) -> Any:
     """The macro `append_row(QKV, Q, P, s, position, slot)` for one token."""
     rotation, copy = head_rotation(heads.dim, rope, dtype), copy_head_macro(heads.dim, dtype)
     first_key, first_value = heads.num_q, heads.num_q + heads.num_kv
+    has_values = heads.latent is None
+
+    def place_in_key(position: Any, i: Any) -> Any:
+        return i * PAGE_SIZE + position if has_values else position * heads.dim + i
 
     @T.macro
     def append_key(QKV, P, s, h, slot, turn):
@@ -62,7 +67,7 @@ def _append_row_macro(heads: Heads, rope: Rope | None, dtype: str) -> Any:
             key = local((heads.dim,), dtype)
             rotation.key(Row(QKV, (0, s, first_key + h)), Row(key, ()), turn)
             for i in T.serial(heads.dim):
-                P[slot // PAGE_SIZE, 0, h, i * PAGE_SIZE + slot % PAGE_SIZE] = key[i]
+                P[slot // PAGE_SIZE, 0, h, place_in_key(slot % PAGE_SIZE, i)] = key[i]
 
     @T.macro
     def append_value(QKV, P, s, h, slot):
@@ -87,6 +92,7 @@ def _append_row_macro(heads: Heads, rope: Rope | None, dtype: str) -> Any:
                 rotation.query(Row(QKV, (0, s, h)), Row(Q, (s, h)), turn)
             for h in T.serial(heads.num_kv):
                 append_key(QKV, P, s, h, place[0], turn)
-                append_value(QKV, P, s, h, place[0])
+                if has_values:
+                    append_value(QKV, P, s, h, place[0])
 
     return append_row
