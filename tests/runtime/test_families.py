@@ -95,6 +95,9 @@ VARIANTS = {
         },
     ),
     "mistral": Variant("mistral", {"sliding_window": 30, "head_dim": 32}),
+    "mistral-whole": Variant(
+        "mistral", {"sliding_window": None, "num_key_value_heads": 4, "hidden_size": 80}
+    ),
     "ministral3": Variant(
         "ministral3",
         {
@@ -106,6 +109,9 @@ VARIANTS = {
                 "llama_4_scaling_beta": 0.3,
             },
         },
+    ),
+    "ministral3-windowed": Variant(
+        "ministral3", {"head_dim": 32, "sliding_window": 33, "tie_word_embeddings": True}
     ),
     "granite": Variant(
         "granite",
@@ -120,7 +126,18 @@ VARIANTS = {
         "granite", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}
     ),
     "gemma": Variant("gemma", {"head_dim": 32}),
+    "gemma-biased": Variant("gemma", {"head_dim": 16, "attention_bias": True, "num_key_value_heads": 1}),
     "gemma2": Variant("gemma2", {"head_dim": 32, "sliding_window": 20, "query_pre_attn_scalar": 24}),
+    "gemma2-whole": Variant(
+        "gemma2",
+        {
+            "head_dim": 16,
+            "layer_types": ["full_attention", "full_attention"],
+            "attn_logit_softcapping": None,
+            "final_logit_softcapping": None,
+            "num_key_value_heads": 4,
+        },
+    ),
     "gemma3_text": Variant(
         "gemma3_text",
         {
@@ -129,6 +146,19 @@ VARIANTS = {
             "num_hidden_layers": 3,
             "sliding_window_pattern": 3,
             "final_logit_softcapping": 5.0,
+        },
+    ),
+    "gemma3-scaled": Variant(
+        "gemma3_text",
+        {
+            "head_dim": 16,
+            "sliding_window": 40,
+            "num_key_value_heads": 1,
+            "layer_types": ["full_attention", "sliding_attention"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1000000.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            },
         },
     ),
     "phi": Variant("phi", {}),
@@ -150,19 +180,50 @@ VARIANTS = {
         },
     ),
     "olmo2": Variant("olmo2", {}),
+    "olmo2-biased": Variant(
+        "olmo2", {"attention_bias": True, "tie_word_embeddings": True, "num_key_value_heads": 4}
+    ),
     "smollm3": Variant("smollm3", {"no_rope_layer_interval": 2}),
+    "smollm3-windowed": Variant(
+        "smollm3",
+        {
+            "no_rope_layers": [1, 0],
+            "use_sliding_window": True,
+            "sliding_window": 24,
+            "tie_word_embeddings": False,
+            "mlp_bias": True,
+        },
+    ),
     "stablelm": Variant("stablelm", {"use_qkv_bias": True}),
     "stablelm-parallel": Variant("stablelm", {"use_parallel_residual": True, "qk_layernorm": True}),
     "starcoder2": Variant("starcoder2", {"sliding_window": 40}),
+    "starcoder2-plain": Variant("starcoder2", {"use_bias": False, "tie_word_embeddings": False}),
     "cohere": Variant("cohere", {}),
     "cohere-norms": Variant("cohere", {"use_qk_norm": True, "logit_scale": 0.5}),
     "gpt2": Variant("gpt2", {"num_key_value_heads": None, "intermediate_size": None}),
+    "gpt2-wide": Variant(
+        "gpt2",
+        {
+            "num_key_value_heads": None,
+            "intermediate_size": None,
+            "n_inner": 112,
+            "activation_function": "gelu",
+            "tie_word_embeddings": False,
+        },
+    ),
     "gpt_neox": Variant("gpt_neox", {"num_key_value_heads": None}),
     "gpt_neox-sequential": Variant(
         "gpt_neox", {"num_key_value_heads": None, "use_parallel_residual": False, "rotary_pct": 0.5}
     ),
     "nemotron": Variant("nemotron", {}),
+    "nemotron-biased": Variant(
+        "nemotron", {"attention_bias": True, "mlp_bias": True, "head_dim": 32, "partial_rotary_factor": 0.75}
+    ),
     "mixtral": Variant("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 60}),
+    "mixtral-whole": Variant(
+        "mixtral",
+        {"num_local_experts": 3, "num_experts_per_tok": 1, "tie_word_embeddings": True, "head_dim": 32},
+    ),
     "qwen2_moe": Variant(
         "qwen2_moe",
         {
@@ -171,6 +232,20 @@ VARIANTS = {
             "moe_intermediate_size": 40,
             "shared_expert_intermediate_size": 48,
             "decoder_sparse_step": 2,
+        },
+    ),
+    "qwen2_moe-renormalized": Variant(
+        "qwen2_moe",
+        {
+            "num_experts": 3,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 24,
+            "shared_expert_intermediate_size": 16,
+            "norm_topk_prob": True,
+            "qkv_bias": False,
+            "use_sliding_window": True,
+            "sliding_window": 30,
+            "max_window_layers": 1,
         },
     ),
     "qwen3_moe": Variant(
@@ -183,6 +258,17 @@ VARIANTS = {
             "norm_topk_prob": True,
         },
     ),
+    "qwen3_moe-dense-layer": Variant(
+        "qwen3_moe",
+        {
+            "num_experts": 4,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 48,
+            "head_dim": 16,
+            "mlp_only_layers": [0],
+            "attention_bias": True,
+        },
+    ),
     "gpt_oss": Variant(
         "gpt_oss",
         {
@@ -191,6 +277,17 @@ VARIANTS = {
             "head_dim": 32,
             "sliding_window": 25,
             "max_position_embeddings": 8192,
+        },
+    ),
+    "gpt_oss-whole": Variant(
+        "gpt_oss",
+        {
+            "num_local_experts": 6,
+            "num_experts_per_tok": 3,
+            "head_dim": 16,
+            "layer_types": ["full_attention", "full_attention"],
+            "num_key_value_heads": 1,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         },
     ),
     "deepseek_v2": Variant("deepseek_v2", LATENT | {"q_lora_rank": None, "n_routed_experts": 4}),
