@@ -11,7 +11,7 @@ import pytest
 from tests.family_checkpoints import write_family
 from tests.runtime.pair import Pair, assert_greedy, assert_scores
 
-LARGEST_DIVERGENCE = 0.02  # nats, of the default scheme from float32
+LARGEST_DIVERGENCE = 0.05  # nats, of the default scheme from float32, where routers choose other experts
 
 
 class Variant(NamedTuple):
