@@ -79,7 +79,7 @@ def read_ropes(
 def read_score_factor(config: Config) -> float:
     """What DeepSeek's models multiply their scores by if their positions are stretched."""
     scaling = _parameters(config)
-    if _reader(scaling) is _none or not scaling.get("mscale_all_dim"):
+    if _kind(scaling) == "default" or not scaling.get("mscale_all_dim"):
         return 1.0
     weight = number(scaling, "mscale_all_dim", 0, _LARGEST_FACTOR)
     return sharpness(_factor(scaling), weight) ** 2
@@ -170,12 +170,17 @@ def _read(config: Config, scaling: Config, style: RopeStyle) -> Rope:
 
 
 def _reader(scaling: Config) -> Callable[[_Reading], Scaling | None]:
-    kind = scaling.get("rope_type") or scaling.get("type") or "default"
+    kind = _kind(scaling)
     if not isinstance(kind, str) or kind not in _READERS:
         raise CheckpointError(
             f"rope_scaling: the type {reprlib.repr(kind)} is not supported, only {', '.join(_READERS)}"
         )
     return _READERS[kind]
+
+
+def _kind(scaling: Config) -> Any:
+    """What the scaling calls its type, which may be anything."""
+    return scaling.get("rope_type") or scaling.get("type") or "default"
 
 
 def _theta(config: Config, scaling: Config, style: RopeStyle) -> float:

@@ -65,3 +65,19 @@ def test_a_parameter_tells_its_layout(
     assert ParameterSpec.from_metadata(entry) == ParameterSpec(
         "w", (4, 3, 16), "float32", layout, logical_shape
     )
+
+
+@pytest.mark.parametrize(("parts", "kept"), [({}, 2), ({"page_parts": 1}, 1)])
+def test_a_token_takes_what_its_pages_keep_of_it(tmp_path: Path, parts: dict[str, int], kept: int) -> None:
+    """Keys and values in each layer, or only keys if values are a part of them."""
+    cache = {"num_hidden_layers": 3, "num_key_value_heads": 1, "head_dim": 576, "dtype_bytes": 2}
+    sizes = dict.fromkeys(("context_window_size", "prefill_chunk_size", "max_batch_size", "vocab_size"), 64)
+    metadata = {
+        **sizes,
+        "params": [],
+        "memory_usage": {},
+        "kv_state_kind": "kv_cache",
+        "kv_cache": cache | parts,
+    }
+    library = Library(write_library(tmp_path / "a.so", json.dumps(metadata)), tvm.cpu(), needed=())
+    assert library.info.kv_bytes_per_token == kept * 3 * 576 * 2
