@@ -81,16 +81,16 @@ def row_words(multiplier: Multiplier, values: Any, count: int) -> Any:
     return multiplier.pack([tirx.Shuffle([values], part) for part in parts], count)
 
 
-def begin_macro(group: int, head_dim: int, factor: float, panels: Panels) -> Any:
-    """The macro `begin(Q, state, task, r, span)`: panel r of a task, with its queries as words, before it has
-    met any key. Queries are multiplied by `factor`.
+def load_macro(group: int, head_dim: int, factor: float, panels: Panels) -> Any:
+    """The macro `load(Q, first_head, state, task, r, span)`: the queries of panel r of a task as words, and
+    which keys they see. Queries are multiplied by `factor`. Those of query head h lie in head first_head + h.
     """
     multiplier = panels.multiplier
     num_words = head_dim // multiplier.per_word
     step = lanes(num_words)
 
     @T.macro
-    def begin_lane(Q, state, task, r, lane):
+    def load_lane(Q, first_head, state, task, r, lane):
         words = local((num_words,), multiplier.word)
         index = T.meta_var((task.number * PANELS + r) * panels.queries + lane)
         row = T.meta_var(task.first + T.min(index // group, task.num_rows - 1))
@@ -100,7 +100,7 @@ def begin_macro(group: int, head_dim: int, factor: float, panels: Panels) -> Any
                 widened(
                     Q[
                         row,
-                        task.head * group + index % group,
+                        first_head + task.head * group + index % group,
                         vector(i * step * multiplier.per_word, step * multiplier.per_word),
                     ],
                     step * multiplier.per_word,
@@ -112,14 +112,23 @@ def begin_macro(group: int, head_dim: int, factor: float, panels: Panels) -> Any
             state.queries[r, i, lane] = words[i]
 
     @T.macro
-    def begin(Q, state, task, r, span):
+    def load(Q, first_head, state, task, r, span):
         for lane in T.serial(panels.queries):
             row = T.meta_var(
                 T.min(((task.number * PANELS + r) * panels.queries + lane) // group, task.num_rows - 1)
             )
             state.limit[r, lane] = span.limit(row)
             state.start[r, lane] = span.start(row)
-            begin_lane(Q, state, task, r, lane)
+            load_lane(Q, first_head, state, task, r, lane)
+
+    return load
+
+
+def begin_macro(head_dim: int, panels: Panels) -> Any:
+    """The macro `begin(state, r)`: panel r of a task before it has met any key."""
+
+    @T.macro
+    def begin(state, r):
         for v in T.unroll(panels.vectors):
             state.peak[r, vector(v * LANES)] = broadcast(T.float32(MASKED))
             state.weight[r, vector(v * LANES)] = broadcast(T.float32(1))

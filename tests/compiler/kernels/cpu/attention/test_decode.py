@@ -11,6 +11,7 @@ import pytest
 from mlc_serve.compiler.kernels.cpu.attention.decode import decode_attention
 from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.scores import Scores
+from mlc_serve.compiler.kernels.cpu.attention.visible import Visible
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from tests.compiler.kernels.cpu.attention.reference import Rules, attend, no_sinks, paged_keys
 
@@ -44,14 +45,14 @@ def test_each_sequence_attends_to_its_own_pages(
 ) -> None:
     """The output is right for pages in any order whose unused slots hold NaN."""
     heads = Heads(num_q, num_kv, head_dim)
-    kernel = build(decode_attention(heads, Scores(head_dim**-0.5), None, dtype, unit))
+    kernel = build(decode_attention(heads, Scores(head_dim**-0.5), Visible(), dtype, unit))
     q = np.random.default_rng(0).standard_normal((len(LENGTHS), num_q, head_dim)).astype(dtype)
     assert greatest_error(kernel, q, LENGTHS, num_kv, Rules()) < tolerance
 
 
 def test_scores_of_any_size_are_survived(build: Callable[..., Any]) -> None:
     """Scores whose exponentials would overflow float32 do no harm, as the greatest is subtracted first."""
-    kernel = build(decode_attention(Heads(2, 1, 16), Scores(0.25), None, "float32", AVX2))
+    kernel = build(decode_attention(Heads(2, 1, 16), Scores(0.25), Visible(), "float32", AVX2))
     q = np.random.default_rng(0).standard_normal((1, 2, 16), dtype=np.float32) * 100
     assert greatest_error(kernel, q, (40,), 1, Rules()) < 1e-3
 
@@ -59,7 +60,7 @@ def test_scores_of_any_size_are_survived(build: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("lengths", [(3000,), (260, 90, 200), (1, 5000, 17), (700, 700, 700)])
 def test_long_sequences_are_computed_in_parts(build: Callable[..., Any], lengths: tuple[int, ...]) -> None:
     """Parts of one sequence that several threads compute are joined correctly, wherever it was cut."""
-    kernel = build(decode_attention(Heads(6, 2, 64), Scores(0.125), None, "float32", AVX512))
+    kernel = build(decode_attention(Heads(6, 2, 64), Scores(0.125), Visible(), "float32", AVX512))
     q = np.random.default_rng(0).standard_normal((len(lengths), 6, 64), dtype=np.float32) * 3
     assert greatest_error(kernel, q, lengths, 2, Rules()) < 2e-5
 
@@ -73,7 +74,7 @@ def test_windows_soft_caps_and_sinks_change_what_counts(
     weight once, also if a sequence is computed in parts.
     """
     heads, lengths = Heads(6, 2, 64), (3, 40, 41, 900, 3000, 57)
-    kernel = build(decode_attention(heads, Scores(0.2, soft_cap), window, "float32", unit))
+    kernel = build(decode_attention(heads, Scores(0.2, soft_cap), Visible(window), "float32", unit))
     rng = np.random.default_rng(0)
     q = rng.standard_normal((len(lengths), 6, 64), dtype=np.float32) * 2
     sinks = rng.standard_normal(6, dtype=np.float32) * 4
@@ -84,7 +85,7 @@ def test_windows_soft_caps_and_sinks_change_what_counts(
 def test_pages_before_the_window_are_not_read(build: Callable[..., Any]) -> None:
     """They may hold anything, even what is no number."""
     heads, window = Heads(2, 1, 16), 20
-    kernel = build(decode_attention(heads, Scores(0.25), window, "float32", AVX2))
+    kernel = build(decode_attention(heads, Scores(0.25), Visible(window), "float32", AVX2))
     cache = paged_keys((100,), 1, 16)
     cache.pages[cache.page_ids[: (100 - window) // 16]] = np.nan
     q = np.random.default_rng(0).standard_normal((1, 2, 16), dtype=np.float32)
