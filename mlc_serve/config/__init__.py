@@ -20,7 +20,6 @@ from mlc_serve.config.engine import (
 )
 from mlc_serve.config.launch import LaunchConfig
 from mlc_serve.config.server import ServerConfig
-from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.config.supervision import StatusServiceConfig, SupervisionConfig
 from mlc_serve.config.workload import Workload
 
@@ -35,7 +34,6 @@ __all__ = [
     "PrefixCacheMode",
     "ReasoningParser",
     "ServerConfig",
-    "SlidingWindow",
     "SpeculativeMode",
     "StatusServiceConfig",
     "SupervisionConfig",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlc_serve.config import PrefillMode, PrefixCacheMode, SlidingWindow
+from mlc_serve.config import PrefillMode, PrefixCacheMode
+from mlc_serve.config.sliding_window import SlidingWindow
 
 
 @dataclass(frozen=True)

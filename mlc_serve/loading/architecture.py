@@ -14,7 +14,7 @@ from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.checkpoint.leftovers import check_leftovers
 from mlc_serve.checkpoint.pooling import is_made_for_embeddings
 from mlc_serve.checkpoint.sources import Sources
-from mlc_serve.config import SlidingWindow
+from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import Architecture
 from mlc_serve.models.config_values import Config

@@ -7,7 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mlc_serve.checkpoint.checkpoint import Checkpoint
-from mlc_serve.config import DEFAULT_OPT, EngineConfig, SlidingWindow
+from mlc_serve.config import DEFAULT_OPT, EngineConfig
+from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.errors import CheckpointError, ConfigError
 from mlc_serve.loading.architecture import check_checkpoint, config_named, served_config
 from mlc_serve.loading.artifacts import Report, artifact, host_cpu, source_hash

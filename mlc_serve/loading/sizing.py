@@ -6,6 +6,7 @@ It asks no device: the caller says how many bytes are free. All arithmetic is in
     left           = memory to use - weights - workspace of one step - recurrent states of all sequences
     capacity       = left / KV bytes of a token, in whole pages; no limit for a model without keys and values
     total          = one context window (local, interactive) or one for each sequence (server), up to capacity
+                     with a sliding window, in all modes what each sequence holds of it and of a chunk
 
 Recurrent states take at most the memory that is left, or half of it if there are keys and values, too.
 """
@@ -58,7 +59,7 @@ def infer_limits(config: EngineConfig, info: ModelInfo, available_bytes: int) ->
     sequences = memory.sequences
     single = _single(config, info)
     held = _held(info, single.value, chunk.value)
-    total = _total(config, mode, memory, sequences.value, held)
+    total = _total(config, mode == "server" or info.window is not None, memory, sequences.value, held)
     if total.value < held:
         _check_single(config, total.value)
         single = _within(single, total.value, "the KV cache holds no more")
@@ -208,15 +209,16 @@ def _held(info: ModelInfo, single: int, chunk: int) -> int:
     return min(single, info.window.most_pages(chunk, info.page_size) * info.page_size)
 
 
-def _total(config: EngineConfig, mode: Mode, memory: _Memory, sequences: int, held: int) -> _Choice:
+def _total(config: EngineConfig, is_for_all: bool, memory: _Memory, sequences: int, held: int) -> _Choice:
+    """Return the size of the KV cache: room for the longest sequence, or `is_for_all` for each."""
     wanted = config.max_total_sequence_length
     if wanted is not None:
         return _wanted_total(memory, wanted)
-    windows = sequences if mode == "server" else 1
+    windows = sequences if is_for_all else 1
     total = windows * memory.whole_pages(held)
     if total > memory.capacity:
         return _Choice(memory.capacity, "all that memory holds")
-    if mode == "server":
+    if is_for_all:
         return _Choice(total, "a request of the longest length in every sequence")
     return _Choice(total, "one request of the longest length, or several shorter ones")
 

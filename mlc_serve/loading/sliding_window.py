@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlc_serve.checkpoint.checkpoint import Checkpoint
-from mlc_serve.config import SlidingWindow
+from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.errors import ConfigError
 from mlc_serve.models.sequence_window import window_of
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from mlc_serve.config import SlidingWindow
+from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.models.config_values import Config
 from mlc_serve.models.parts.attention import AttentionShape
 from mlc_serve.models.parts.named_shapes import NamedShape

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlc_serve.config import SlidingWindow
+from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.models.parts.attention import Attention, AttentionShape
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.ends import Embedding, Head

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mlc_serve.config import SlidingWindow
+from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.config_values import Config, index, size
 from mlc_serve.models.sequence_window import for_window

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mlc_serve.config import SlidingWindow
+from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import Architecture
 from mlc_serve.models.config_values import Config

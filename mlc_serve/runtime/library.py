@@ -13,7 +13,7 @@ from typing import Any
 import tvm
 from tvm.runtime.vm import VirtualMachine
 
-from mlc_serve.config import SlidingWindow
+from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.engine.limits import ModelInfo
 from mlc_serve.errors import CheckpointError
 

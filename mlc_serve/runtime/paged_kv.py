@@ -10,7 +10,7 @@ import numpy as np
 import tvm
 import tvm_ffi
 
-from mlc_serve.config import SlidingWindow
+from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.runtime.huge_pages import huge_pages
 from mlc_serve.runtime.page_list import Ids, PageList
