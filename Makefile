@@ -36,7 +36,7 @@ test-clients: $(CLIENTS_INSTALLED) ## Test the clients that need an environment 
 test-fast: $(TEST_INSTALLED) ## Run the tests that need no compiler, PyTorch or browser, in less than a minute
 	$(PYTEST) -p tests.fast $(ARGS)
 
-test-real: $(REAL_INSTALLED) ## Test with real models, which are downloaded into the cache the first time (180 MB)
+test-real: $(REAL_INSTALLED) ## Test with real models, which are downloaded into the cache the first time (420 MB)
 	$(BIN)/python scripts/real_models.py
 	$(BIN)/python -m pytest tests/real $(ARGS)
 

@@ -123,7 +123,7 @@ class Pages:
         count = -(-length // PAGE_SIZE)
         total = batch * count
         num_layers = max(1, min(64, CACHE_BYTES // (total * PAGE_SIZE * kernels.key_bytes)))
-        shape = pages_shape(total, kernels.heads.num_kv, kernels.heads.dim)
+        shape = pages_shape(total, kernels.heads)
         self.layers = [kernels.random(*shape) for _ in range(num_layers)]
         self.table = (
             tensor(np.arange(batch + 1, dtype=np.int32) * count),

@@ -63,8 +63,7 @@ def random_tensor(name: str, dimensions: tuple[int, ...], shape: Shape, seed: in
     values: npt.NDArray[np.float32] = generator.standard_normal(dimensions, dtype=np.float32)
     if name.endswith("norm.weight"):
         values *= np.float32(0.05)
-        values += 1
-        return values
+        return values if shape.family.norms_less_one else values + np.float32(1)
     if name.endswith("bias"):
         values *= np.float32(0.1)
         return values

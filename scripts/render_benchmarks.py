@@ -29,7 +29,7 @@ MADE = "made by scripts/render_benchmarks.py"
 
 @dataclass(frozen=True)
 class Line:
-    """Cells of a table: medians of each engine, ratios, and the share of the limit in the first of them."""
+    """Cells of a table: medians of each engine, ratios, and the shares of limits where there are any."""
 
     title: str
     rates: Sequence[str]
@@ -54,14 +54,18 @@ class Comparison:
         return cls(found[1], found[2], {str(row["tokens/s"]): row for row in report.rows})
 
     def lines(self) -> Sequence[Line]:
-        """The lines of a table: one for decoding, and one for prefill."""
+        """The lines of a short table: one for decoding, and one for prefill."""
         return [self._line("batch 1 / 8 / 32", BATCHES), self._line(PREFILL, (PREFILL,))]
+
+    def line(self) -> Line:
+        """The line of a whole table, with decoding and prefill."""
+        return self._line(f"{self.shape}, {self.bits} bits", (*BATCHES, PREFILL))
 
     def _line(self, title: str, measured: Sequence[str]) -> Line:
         rows = [self.rows[name] for name in measured]
-        rates = [" / ".join(_median(row[engine]) for row in rows) for engine in ENGINES]
+        rates = [" / ".join(_median(row.get(engine, "-")) for row in rows) for engine in ENGINES]
         ratios = " / ".join(str(row["ratio"]) for row in rows)
-        return Line(title, rates, ratios, _our_share(rows[0]))
+        return Line(title, rates, ratios, " / ".join(filter(None, map(_our_share, rows))))
 
 
 @dataclass(frozen=True)
@@ -106,13 +110,10 @@ class Results:
 
     def table(self, machine: str) -> str:
         """A machine's table for docs/performance.md."""
-        head = table_row("model", "tokens/s", *ENGINES, "ratio", "of the limit")
-        rows = [
-            table_row(f"{found.shape}, {found.bits} bits", line.title, *line.rates, line.ratios, line.share)
-            for found in self.comparisons(machine)
-            for line in found.lines()
-        ]
-        return "\n".join([head, "|---" * 7 + "|", *rows, ""])
+        lines = [found.line() for found in self.comparisons(machine)]
+        head = table_row("tokens/s", *ENGINES, "ratio", "of the limits")
+        rows = [table_row(line.title, *line.rates, line.ratios, line.share) for line in lines]
+        return "\n".join([head, "|---" * 6 + "|", *rows, ""])
 
     def listing(self) -> Iterator[str]:
         """All runs with all of their tables."""

@@ -41,6 +41,9 @@ def write_family(path: Path, model_type: str, keys: dict[str, Any], *, seed: int
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             _randomize(name, parameter)
+        for name, buffer in model.named_buffers():
+            if "correction" in name:
+                _randomize(f"{name}_bias", buffer)
     model.save_pretrained(path)
     write_tokenizer(path, Shape(vocab_size=VOCAB_SIZE))
     return model

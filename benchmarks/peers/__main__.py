@@ -22,6 +22,7 @@ from pathlib import Path
 from benchmarks.peers import served
 from benchmarks.peers.cells import CELLS, Cell
 from benchmarks.peers.contest import Contest, Contests
+from benchmarks.peers.gguf_names import FAMILIES
 from benchmarks.peers.machine import Machine, cpu_name
 from benchmarks.peers.ours import QUANTIZATION
 from benchmarks.peers.rounds import compare, say
@@ -34,7 +35,7 @@ from mlc_serve.runtime.threads import num_cores
 HOME_VARIABLE = "MLC_SERVE_PEERS"
 DEFAULT_HOME = Path("~/.cache/mlc_serve/peers")
 # The shapes that can be converted for the peers.
-LLAMAS = [name for name, shape in SHAPES.items() if shape.model_type == "llama"]
+CONVERTED = [name for name, shape in SHAPES.items() if shape.model_type in FAMILIES]
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def main() -> None:
     machine = Machine.install(home, num_cores())
     contests = Contests.install(home, machine.threads)
     wanted = [
-        contests.contest(shape, bits, options.quantization)
+        contests.contest(shape, bits, options.quantization, with_openvino=options.openvino)
         for shape in options.shape
         for bits in options.bits
     ]
@@ -66,11 +67,14 @@ def arguments() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = [cell.name for cell in CELLS]
-    parser.add_argument("--shape", nargs="+", choices=LLAMAS, default=["smollm2-135m", "llama3.2-1b"])
+    parser.add_argument("--shape", nargs="+", choices=CONVERTED, default=["smollm2-135m", "llama3.2-1b"])
     parser.add_argument("--bits", nargs="+", type=int, choices=sorted(QUANTIZATION), default=[8, 4])
     parser.add_argument("--runs", type=int, default=5, help="rounds, in each of which every side runs once")
     parser.add_argument("--cells", nargs="*", choices=names, default=names)
     parser.add_argument("--http", action="store_true", help="compare the servers, too")
+    parser.add_argument(
+        "--no-openvino", dest="openvino", action="store_false", help="leave OpenVINO GenAI out"
+    )
     parser.add_argument("--quantization", choices=SCHEMES, help="our scheme, for every --bits")
     parser.add_argument("--set-up-only", action="store_true", help="build and convert, and measure nothing")
     home = Path(os.environ.get(HOME_VARIABLE, DEFAULT_HOME))

@@ -18,18 +18,19 @@ from benchmarks.shapes import SHAPES, Shape
 
 @dataclass(frozen=True)
 class Contest:
-    """One model in the formats of the three engines."""
+    """One model in the formats of the engines. OpenVINO GenAI may be left out."""
 
     title: str
     shape: Shape
     ours: OurModel
     llama_cpp: LlamaCppModel
-    openvino: OpenVinoModel
+    openvino: OpenVinoModel | None
 
     @property
     def sides(self) -> Sequence[Side]:
         """The sides in the order in which they take turns."""
-        return self.ours, self.llama_cpp, self.openvino
+        peers = (self.llama_cpp, self.openvino) if self.openvino else (self.llama_cpp,)
+        return self.ours, *peers
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,22 @@ class Contests:
         say(f"setting up in {home}")
         return cls(LlamaCpp.install(home), OpenVino.install(home), home / "models", threads)
 
-    def contest(self, shape: str, bits: int, quantization: str | None) -> Contest:
-        """The three sides for a model. Makes and converts the model unless that was done before."""
+    def contest(self, shape: str, bits: int, quantization: str | None, *, with_openvino: bool) -> Contest:
+        """The sides for a model. Makes and converts the model unless that was done before."""
         say(f"preparing {shape} in {bits} bits")
-        checkpoint, out = random_model(shape), self.models / shape
+        checkpoint, out, share = random_model(shape), self.models / shape, SHAPES[shape].share_of_a_token
         gguf = self.llama_cpp.convert(checkpoint, bits, out, self.openvino.python)
-        exported = self.openvino.convert(checkpoint, bits, out)
         ours = quantization or QUANTIZATION[bits]
-        formats = f"mlc_serve {ours}, llama.cpp {GGUF_FORMATS[bits]}, OpenVINO {OPENVINO_FORMATS[bits][0]}"
+        formats = f"mlc_serve {ours}, llama.cpp {GGUF_FORMATS[bits]}"
+        openvino = None
+        if with_openvino:
+            exported = self.openvino.convert(checkpoint, bits, out)
+            openvino = OpenVinoModel(self.openvino, exported, self.threads, share)
+            formats += f", OpenVINO {OPENVINO_FORMATS[bits][0]}"
         return Contest(
             f"{shape}: {formats}",
             SHAPES[shape],
             OurModel(checkpoint, SHAPES[shape], ours),
-            LlamaCppModel(self.llama_cpp, gguf, self.threads),
-            OpenVinoModel(self.openvino, exported, self.threads),
+            LlamaCppModel(self.llama_cpp, gguf, self.threads, share),
+            openvino,
         )

@@ -63,16 +63,17 @@ class LlamaCpp:
 
 @dataclass(frozen=True)
 class LlamaCppModel:
-    """A GGUF file that a build of llama.cpp runs."""
+    """A GGUF file that a build of llama.cpp runs. Each token reads a share of its weights."""
 
     build: LlamaCpp
     file: Path
     threads: int
+    share_of_a_token: float
     name: str = "llama.cpp"
 
     def weight_bytes(self) -> int:
         """Bytes of weights that are read for each token at batch 1."""
-        return self.file.stat().st_size
+        return int(self.file.stat().st_size * self.share_of_a_token)
 
     def measure(self, cell: Cell) -> float:
         """Tokens per second in a cell, measured in a separate process, which warms up by itself."""

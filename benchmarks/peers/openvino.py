@@ -68,16 +68,17 @@ class OpenVino:
 
 @dataclass(frozen=True)
 class OpenVinoModel:
-    """An exported model that the environment runs."""
+    """An exported model that the environment runs. Each token reads a share of its weights."""
 
     install: OpenVino
     directory: Path
     threads: int
+    share_of_a_token: float
     name: str = "OpenVINO GenAI"
 
     def weight_bytes(self) -> int:
         """Bytes of weights that are read for each token at batch 1."""
-        return (self.directory / "openvino_model.bin").stat().st_size
+        return int((self.directory / "openvino_model.bin").stat().st_size * self.share_of_a_token)
 
     def measure(self, cell: Cell) -> float:
         """Tokens per second in a cell, measured in a separate process."""

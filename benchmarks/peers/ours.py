@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -39,7 +38,7 @@ class OurModel:
     name: str = "mlc_serve"
 
     def weight_bytes(self) -> int:
-        """Bytes of weights that are read for each token at batch 1: every matrix once."""
+        """Bytes of weights that are read for each token at batch 1: every matrix once, but no idle expert."""
         return int(matrix_size(self.shape) * bytes_of_weight(self.quantization))
 
     def measure(self, cell: Cell) -> float:
@@ -49,8 +48,8 @@ class OurModel:
 
 
 def matrix_size(shape: Shape) -> int:
-    """The number of weights in the matrices of a model."""
-    return sum(math.prod(dimensions) for _, dimensions in shape.tensors() if len(dimensions) == 2)
+    """The number of weights in the matrices that computing one token reads."""
+    return sum(shape.matrices_of_a_token.values())
 
 
 def bytes_of_weight(quantization: str) -> float:

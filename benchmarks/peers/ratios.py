@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -52,9 +51,8 @@ def compute_share(samples: Sequence[Sample], cell: Cell, shape: Shape, peak: flo
 
 def prefill_operations(shape: Shape, tokens: int) -> int:
     """Multiplications and additions in products with weights. The output layer has one token only."""
-    matrices = {name: math.prod(size) for name, size in shape.tensors() if len(size) == 2}
     output = shape.vocab * shape.hidden
-    layers = sum(size for name, size in matrices.items() if ".layers." in name)
+    layers = sum(size for name, size in shape.matrices_of_a_token.items() if ".layers." in name)
     return 2 * (tokens * layers + output)
 
 

@@ -46,13 +46,15 @@ def print_comparison(contest: Contest, runs: int, logs: Path) -> None:
     print(json.dumps({"title": f"servers, {contest.title}", "rows": loads, "rounds": rounds}), flush=True)
 
 
-def _round(starts: Mapping[str, Start], library: OpenVinoModel, number: int) -> dict[str, Figures]:
+def _round(starts: Mapping[str, Start], library: OpenVinoModel | None, number: int) -> dict[str, Figures]:
     """Measure each side once."""
     found: dict[str, Figures] = {}
     for name, start in starts.items():
         with start() as url:
             found[name] = uvloop.run(measure(url, number))
         say(f"round {number}: {name} {_rates(found[name])}")
+    if library is None:
+        return found
     rates = {str(clients): {"tokens_per_s": library.measure_load(clients)} for clients in CONCURRENCY}
     found[f"{library.name}, no server"] = rates
     say(f"round {number}: {library.name} {_rates(rates)}")

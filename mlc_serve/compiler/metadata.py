@@ -82,6 +82,7 @@ def _sequence_state(architecture: Architecture, cache_bytes: int) -> dict[str, A
         "head_dim": attention.head_dim,
         "dtype_bytes": cache_bytes,
         "page_size": PAGE_SIZE,
+        **({} if attention.latent is None else {"page_parts": 1}),  # instead of two: keys and values
     }
     if recurrence is None:
         return {"kv_state_kind": "kv_cache", "kv_cache": keys_and_values}

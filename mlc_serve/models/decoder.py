@@ -10,6 +10,7 @@ from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.models.parts.attention import Attention, AttentionShape
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.ends import Embedding, Head
+from mlc_serve.models.parts.latent_attention import LatentAttention
 from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.parts.norm import Norm
 from mlc_serve.models.parts.recurrent import RecurrentShape
@@ -49,7 +50,11 @@ class Decoder:
     @property
     def recurrence(self) -> RecurrentShape | None:
         """See Architecture."""
-        parts = [block.attention for block in self.blocks if not isinstance(block.attention, Attention)]
+        parts = [
+            block.attention
+            for block in self.blocks
+            if not isinstance(block.attention, Attention | LatentAttention)
+        ]
         return RecurrentShape(len(parts), parts[0].states) if parts else None
 
     @property
@@ -88,4 +93,6 @@ class Decoder:
 
 def attention_of(blocks: Sequence[Block]) -> AttentionShape:
     """The attention of the blocks that attend, which is the same for all of them."""
-    return next(block.attention.shape for block in blocks if isinstance(block.attention, Attention))
+    return next(
+        block.attention.shape for block in blocks if isinstance(block.attention, Attention | LatentAttention)
+    )

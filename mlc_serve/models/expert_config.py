@@ -20,7 +20,7 @@ def check_silu(config: Config) -> None:
         )
 
 
-def read_active(config: Config, num_experts: int, default: int) -> int:
+def read_active(config: Config, num_experts: int, default: int | None) -> int:
     """To how many of the experts each token is sent."""
     return size(config, "num_experts_per_tok", default, up_to=num_experts)
 

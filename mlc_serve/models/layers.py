@@ -17,6 +17,7 @@ from mlc_serve.models.parts.activation import Activation
 from mlc_serve.models.parts.attention import AttentionShape
 from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.head_norm import HeadNorm
+from mlc_serve.models.parts.latent_attention import LatentAttention
 from mlc_serve.models.parts.norm import Norm
 from mlc_serve.models.recurrent_layers import RecurrentLayers
 
@@ -107,6 +108,18 @@ class ExpertLayer(Protocol):
         """Residual + what the experts make of x, which is a tensor `(1, s, width)` or what a norm returns."""
 
 
+class LatentHeads(Protocol):
+    """What each head of latent attention has of its own."""
+
+    def queries_and_key(self, queries: nn.Tensor, latents: nn.Tensor) -> nn.Tensor:
+        """Queries `(1, s, q_width)`, and `(1, s, r + c)`, of which keys are made -> what the attention of the
+        part's shape takes, `(1, s, num_heads + 1, r + c)`.
+        """
+
+    def values(self, attended: nn.Tensor) -> nn.Tensor:
+        """What attention returns -> the heads' values `(1, s, value_width)`."""
+
+
 class Layers(Protocol):
     """Makes the layers of a model."""
 
@@ -158,8 +171,12 @@ class Layers(Protocol):
     def attention(self, shape: AttentionShape, layer: int) -> nn.Module:
         """The attention of a layer: a module (qkv, state) that takes queries, keys and values
         `(1, s, num_heads, head_dim)` of new tokens, in `attention_dtype`, adds the keys and values to the
-        state, and returns `(1, s, q_width)`. If the shape has sinks, the parameter `sinks` has their scores.
+        state, and returns `(1, s, out_width)`. If the shape has sinks, the parameter `sinks` has their
+        scores.
         """
+
+    def latent_heads(self, spec: LatentAttention) -> LatentHeads:
+        """The products of latent attention that each head has of its own, and the norm of latents."""
 
     def state_spec(self, shape: AttentionShape) -> Any:
         """The type of the argument `state`, for nn.spec.ModuleSpec."""

@@ -76,6 +76,15 @@ def read_ropes(
     )
 
 
+def read_score_factor(config: Config) -> float:
+    """What DeepSeek's models multiply their scores by if their positions are stretched."""
+    scaling = _parameters(config)
+    if _reader(scaling) is _none or not scaling.get("mscale_all_dim"):
+        return 1.0
+    weight = number(scaling, "mscale_all_dim", 0, _LARGEST_FACTOR)
+    return sharpness(_factor(scaling), weight) ** 2
+
+
 def for_context(config: Config, length: int | None) -> Config:
     """The configuration of a model that is compiled for sequences of up to `length` tokens. None means as
     many as suits the model.

@@ -12,6 +12,7 @@ from mlc_serve.models.config_values import Config
 from mlc_serve.models.decoder import Decoder
 from mlc_serve.models.parts.attention import Attention, AttentionLayer
 from mlc_serve.models.parts.block import Block
+from mlc_serve.models.parts.latent_attention import LatentAttention
 
 # The most tokens of a sequence, where no context window bounds it. What a sequence keeps is bounded, but
 # the server remembers its tokens.
@@ -47,6 +48,8 @@ def in_window(architecture: Architecture, config: Config) -> Architecture:
         raise _refusal("layers with a recurrent state see whole sequences")
     if architecture.embedding.num_positions is not None:
         raise _refusal("the model has learned positions, which end at its context window")
+    if any(isinstance(block.attention, LatentAttention) for block in architecture.blocks):
+        raise _refusal("latent attention has no windows")
     if any(layer.rope and layer.rope.query_scaling for layer in architecture.attention.layers):
         raise _refusal("the model scales queries by their position")
     blocks = tuple(_windowed_block(block, window) for block in architecture.blocks)

@@ -13,6 +13,8 @@ from mlc_serve.models.config_values import Config
 from mlc_serve.models.encoder import Encoder, EncoderFamily
 from mlc_serve.models.families.bert import BERT
 from mlc_serve.models.families.cohere import read_cohere
+from mlc_serve.models.families.deepseek_v2 import read_deepseek_v2
+from mlc_serve.models.families.deepseek_v3 import read_deepseek_v3
 from mlc_serve.models.families.gemma import read_gemma
 from mlc_serve.models.families.gemma2 import read_gemma2
 from mlc_serve.models.families.gemma3 import read_gemma3_text
@@ -47,6 +49,8 @@ from mlc_serve.models.weight_names import WeightNames
 
 FAMILIES: dict[str, ReadArchitecture] = {
     "cohere": read_cohere,
+    "deepseek_v2": read_deepseek_v2,
+    "deepseek_v3": read_deepseek_v3,
     "gemma": read_gemma,
     "gemma2": read_gemma2,
     "gemma3_text": read_gemma3_text,
@@ -113,7 +117,8 @@ def read_architecture(model_type: str, config: Config) -> Architecture:
         )
     refuse_unsupported_keys(config)
     architecture = FAMILIES[model_type](config)
-    check_layer_types(config, [layer.window for layer in architecture.attention.layers])
+    if architecture.recurrence is None:  # otherwise its family has read the types of its layers
+        check_layer_types(config, [layer.window for layer in architecture.attention.layers])
     return in_window(architecture, config)
 
 

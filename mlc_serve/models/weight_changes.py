@@ -61,6 +61,25 @@ class Transposed:
 
 
 @dataclass(frozen=True)
+class TransposedEach:
+    """The tensor consists of matrices of `num_rows` rows, one below the other, and each of them is stored as
+    `(K, N)`.
+    """
+
+    num_rows: int
+
+    def shape(self, stored: Shape) -> Shape:
+        rows, columns = stored
+        if rows % self.num_rows:
+            raise ValueError(f"there must be matrices of {self.num_rows} rows")
+        return (rows // self.num_rows * columns, self.num_rows)
+
+    def values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        matrices = stored.reshape(-1, self.num_rows, stored.shape[1])
+        return np.ascontiguousarray(matrices.swapaxes(1, 2)).reshape(-1, self.num_rows)
+
+
+@dataclass(frozen=True)
 class PlusOne:
     """The weight of a norm is stored less one, as Gemma and Nemotron have it."""
 

@@ -180,7 +180,7 @@ class Library:
 def _kv_bytes(cache: dict[str, Any]) -> int:
     """How many bytes of keys and values a token has."""
     values: int = cache["num_hidden_layers"] * cache["num_key_value_heads"] * cache["head_dim"]
-    return 2 * values * int(cache.get("dtype_bytes", 2))
+    return int(cache.get("page_parts", 2)) * values * int(cache.get("dtype_bytes", 2))
 
 
 def _check_whole(path: Path) -> None:

@@ -163,7 +163,8 @@ def _require(condition: bool, message: str) -> None:
 
 def _memory(cache: Mapping[str, Any], num_pages: int) -> list[tvm.runtime.Tensor]:
     """The pages of each layer, as compiler.kernels.cpu.attention.pages describes them."""
-    shape = (num_pages, 2, cache["num_key_value_heads"], cache["page_size"] * cache["head_dim"])
+    page_values = cache["page_size"] * cache["head_dim"]
+    shape = (num_pages, cache.get("page_parts", 2), cache["num_key_value_heads"], page_values)
     num_layers, dtype = cache["num_hidden_layers"], np.dtype(cache["dtype"])
     region = huge_pages(num_layers * int(np.prod(shape)) * dtype.itemsize)
     layers = np.frombuffer(region, dtype).reshape(num_layers, *shape)

@@ -1,4 +1,4 @@
-"""What GGUF calls the weights of a Llama model, and in which order and type it has them."""
+"""What GGUF calls the weights of a model, and in which order and type it has them."""
 
 from __future__ import annotations
 
@@ -6,38 +6,48 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from benchmarks.peers.gguf_names import gguf_name, interleaved, rope_factors, widened
+from benchmarks.peers.gguf_names import FAMILIES, expert_number, family_of, interleaved, rope_factors, widened
 from benchmarks.shapes import SHAPES
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("family", "name", "expected"),
     [
-        ("model.embed_tokens.weight", "token_embd.weight"),
-        ("lm_head.weight", "output.weight"),
-        ("model.norm.weight", "output_norm.weight"),
-        ("model.layers.0.self_attn.o_proj.weight", "blk.0.attn_output.weight"),
-        ("model.layers.29.mlp.gate_proj.weight", "blk.29.ffn_gate.weight"),
-        ("model.layers.3.post_attention_layernorm.weight", "blk.3.ffn_norm.weight"),
+        ("llama", "model.embed_tokens.weight", "token_embd.weight"),
+        ("llama", "lm_head.weight", "output.weight"),
+        ("llama", "model.norm.weight", "output_norm.weight"),
+        ("llama", "model.layers.0.self_attn.o_proj.weight", "blk.0.attn_output.weight"),
+        ("llama", "model.layers.29.mlp.gate_proj.weight", "blk.29.ffn_gate.weight"),
+        ("llama", "model.layers.3.post_attention_layernorm.weight", "blk.3.ffn_norm.weight"),
+        ("gemma3_text", "model.layers.3.post_attention_layernorm.weight", "blk.3.post_attention_norm.weight"),
+        ("qwen3", "model.layers.3.self_attn.q_norm.weight", "blk.3.attn_q_norm.weight"),
+        ("mixtral", "model.layers.3.block_sparse_moe.gate.weight", "blk.3.ffn_gate_inp.weight"),
     ],
 )
-def test_weights_have_names_of_gguf(name: str, expected: str) -> None:
+def test_weights_have_names_of_gguf(family: str, name: str, expected: str) -> None:
     """An untied output has a name of its own; a tied one isn't in the checkpoint."""
-    assert gguf_name(name) == expected
+    assert family_of(family).name(name) == expected
 
 
-@pytest.mark.parametrize("shape", ["smollm2-135m", "llama3.2-1b"])
+@pytest.mark.parametrize("shape", [name for name, shape in SHAPES.items() if shape.model_type in FAMILIES])
 def test_every_weight_of_a_shape_has_its_own_name(shape: str) -> None:
-    """None is lost to another."""
+    """None is lost to another; experts of a layer share names, and are told apart by their numbers."""
     names = [name for name, _ in SHAPES[shape].tensors()]
-    assert len({gguf_name(name) for name in names}) == len(names)
+    family = family_of(SHAPES[shape].model_type)
+    assert len({(family.name(name), expert_number(name)) for name in names}) == len(names)
+
+
+def test_a_family_that_is_not_in_the_table_is_refused() -> None:
+    """The error names those that are."""
+    with pytest.raises(ValueError, match=r"gpt2 models are not converted; llama, .* are"):
+        family_of("gpt2")
 
 
 @pytest.mark.parametrize("name", ["model.layers.0.self_attn.q_proj.bias", "model.layers.0.mlp.router.weight"])
 def test_an_unknown_weight_is_refused(name: str) -> None:
     """A model that would be wrong isn't written."""
     with pytest.raises(ValueError, match=name):
-        gguf_name(name)
+        family_of("llama").name(name)
 
 
 def test_the_halves_of_a_head_alternate() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.peers.cells import CELLS, Cell
@@ -23,7 +25,7 @@ from benchmarks.peers.ratios import (
 from benchmarks.peers.rounds import Comparison, Sample, compare
 from benchmarks.peers.served import load_rows, probe_rows
 from benchmarks.peers.tables import record, row
-from benchmarks.shapes import SHAPES, Shape
+from benchmarks.shapes import SHAPES, Experts, Shape
 from mlc_serve.bench.closed_loop import Record
 
 DECODE, PREFILL = CELLS[0], CELLS[-1]
@@ -154,6 +156,16 @@ def test_a_tied_embedding_is_read_once() -> None:
     """The rows of a few tokens that are looked up count for nothing; norms neither."""
     assert matrix_size(SMALL) == SMALL_LAYER + 16 * 4
     assert matrix_size(SHAPES["smollm2-135m"]) == pytest.approx(135e6, rel=0.01)
+
+
+def test_a_token_reads_its_own_experts_alone() -> None:
+    """Two of four experts, but all of the router and of what is no expert."""
+    shape = replace(SMALL, model_type="mixtral", experts=Experts(number=4, active=2))
+    attention, expert, router, embedding = SMALL_LAYER - 3 * 8 * 4, 3 * 8 * 4, 4 * 4, 16 * 4
+    read = attention + 2 * expert + router + embedding
+    assert matrix_size(shape) == read
+    assert shape.share_of_a_token == read / (read + 2 * expert)
+    assert prefill_operations(shape, 10) == 2 * (10 * (read - embedding) + embedding)
 
 
 def test_medians_come_with_their_range() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import fairness, http_overhead, offline, online, structured_output
+from benchmarks import fairness, http_overhead, offline, online, structured_output, window
 from benchmarks.setup import Settings
 from mlc_serve.bench.closed_loop import NoMeasureError, Record
 from mlc_serve.demo import demo_model_path
@@ -21,6 +21,16 @@ def test_offline_measures_prefill_and_decode() -> None:
     rows = asyncio.run(offline.measure(SETTINGS, 32))
     assert [row["measured"] for row in rows] == ["prefill of 32", "decode, batch 2"]
     assert all(float(str(row["tokens_per_s"])) > 0 for row in rows)
+
+
+def test_positions_are_measured_in_turns() -> None:
+    """Each round has a rate for each position, and the first round doesn't count."""
+    (found,) = asyncio.run(window.measure(SETTINGS, [16, 8]))
+    assert len(found) == 2
+    assert min(found) > 0
+    near, far = window.rows_of([1, 9], [[100.0, 80.0], [120.0, 60.0], [90.0, 99.0]])
+    assert (near["tokens_per_s"], near["slower_pct"]) == (100.0, 0.0)
+    assert far["slower_pct"] == pytest.approx(25.0)
 
 
 def test_the_share_of_http_is_the_ratio_of_both_rates() -> None:

@@ -61,7 +61,7 @@ def test_parameters_are_listed_in_order() -> None:
 
 def test_biases_are_parameters_where_the_config_has_them() -> None:
     """A Llama with attention_bias has one on the output as well; tied embeddings leave the LM head out. Gate
-    and up do not alternate if they have biases.
+    and up alternate with biases, too.
     """
     _, metadata = exported(attention_bias=True, mlp_bias=True, tie_word_embeddings=True, num_hidden_layers=1)
     names = [entry["name"] for entry in metadata["params"]]
@@ -71,7 +71,7 @@ def test_biases_are_parameters_where_the_config_has_them() -> None:
         "mlp.gate_up_proj.bias",
         "mlp.down_proj.bias",
     ]
-    assert {entry["layout"] for entry in metadata["params"]} == {"plain", "tiles16"}
+    assert {entry["layout"] for entry in metadata["params"]} == {"plain", "tiles16", "tiles16-paired"}
     assert "lm_head.weight" not in names
 
 

@@ -111,7 +111,12 @@ def assert_scores(pair: Pair, ids: Sequence[int], piece_size: int) -> None:
     """Check that logprobs and ranks of all tokens are transformers', up to rounding, when `piece_size` tokens
     are appended at a time.
     """
-    pieces = [ids[start : start + piece_size] for start in range(0, len(ids), piece_size)]
+    assert_scores_of(pair, [ids[start : start + piece_size] for start in range(0, len(ids), piece_size)])
+
+
+def assert_scores_of(pair: Pair, pieces: Sequence[Sequence[int]]) -> None:
+    """The same for pieces of any lengths, which are appended one after another."""
+    ids = [token for piece in pieces for token in piece]
     theirs = pair.their_logprobs(ids)
     expected = [float(theirs[i, token]) for i, token in enumerate(ids[1:])]
     scores = pair.scored(pieces)

@@ -169,7 +169,8 @@ class _Reference:
 
     def _norm(self, name: str, x: torch.Tensor) -> torch.Tensor:
         mean = x.square().mean(-1, keepdim=True) + self.config.rms_norm_eps
-        return x / mean.sqrt() * self.weights[f"{name}.weight"]
+        normalised: torch.Tensor = x / mean.sqrt() * self.weights[f"{name}.weight"]
+        return normalised
 
     def _mlp(self, name: str, x: torch.Tensor) -> torch.Tensor:
         gate, up = self._product(f"{name}.gate_proj", x), self._product(f"{name}.up_proj", x)
@@ -182,7 +183,7 @@ class _Reference:
 
     def _heads(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """Heads `(s, hq, d)`, where those of keys and values are repeated."""
-        heads = self._product(name, x).unflatten(-1, (-1, self.config.hidden_size // 4))
+        heads = self._product(name, x).reshape(len(x), -1, self.config.hidden_size // 4)
         return heads.repeat_interleave(4 // heads.shape[1], 1)
 
     def _attend(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

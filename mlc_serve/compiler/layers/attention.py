@@ -11,12 +11,11 @@ from tvm.relax.frontend import nn
 
 from mlc_serve.compiler.kernels.cpu.attention.append import append_tokens
 from mlc_serve.compiler.kernels.cpu.attention.decode import decode_attention
-from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.prefill import prefill_attention
 from mlc_serve.compiler.kernels.cpu.attention.scores import MASKED, Scores
 from mlc_serve.compiler.kernels.cpu.attention.visible import Visible
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
-from mlc_serve.compiler.layers.page_state import PageState
+from mlc_serve.compiler.layers.page_state import PageState, heads_of
 from mlc_serve.models.parts.attention import AttentionShape
 
 # A model has many layers of few kinds: each kernel is parsed once.
@@ -30,13 +29,13 @@ class PagedAttention(nn.Module):
 
     def __init__(self, shape: AttentionShape, layer: int, dtype: str, unit: FloatUnit) -> None:
         self._number, self._layer, self._dtype = layer, shape.layers[layer], dtype
-        self._heads = Heads(shape.num_q_heads, shape.num_kv_heads, shape.head_dim)
+        self._heads, self._out_width = heads_of(shape), shape.out_width
         self._visible = Visible(self._layer.window, self._layer.anchors)
         self._kind = (self._heads, Scores(shape.scale, shape.soft_cap), self._visible, dtype, unit)
         self.sinks = nn.Parameter([shape.num_q_heads], "float32") if shape.has_sinks else None
 
     def forward(self, qkv: nn.Tensor, state: PageState) -> nn.Tensor:
-        """QKV `(1, s, num_heads, head_dim)` of the new tokens -> `(1, s, q_width)`."""
+        """QKV `(1, s, num_heads, head_dim)` of the new tokens -> `(1, s, out_width)`."""
         queries, pages = self._append(qkv, state)
         state.pages[self._number] = pages
         return self._attend(queries, pages, state)
@@ -53,7 +52,7 @@ class PagedAttention(nn.Module):
 
     def _attend(self, queries: nn.Tensor, pages: nn.Tensor, state: PageState) -> nn.Tensor:
         tables = state.tables
-        out = nn.Tensor.placeholder([1, queries.shape[0], self._heads.num_q * self._heads.dim], self._dtype)
+        out = nn.Tensor.placeholder([1, queries.shape[0], self._out_width], self._dtype)
         table = [tables.first_pages, tables.listed, tables.lengths, self._sinks()]
         if state.one_token_each:
             kernel = _decode(*self._kind)

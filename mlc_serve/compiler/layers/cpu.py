@@ -23,6 +23,7 @@ from mlc_serve.compiler.layers.attention import PagedAttention
 from mlc_serve.compiler.layers.experts import ExpertMLPs, Router, SharedGate
 from mlc_serve.compiler.layers.head_norm import CPUHeadNorm, normalize_heads
 from mlc_serve.compiler.layers.integer import IntegerEmbedding, IntegerLinear
+from mlc_serve.compiler.layers.latent import LatentHeads
 from mlc_serve.compiler.layers.linear import LinearForm
 from mlc_serve.compiler.layers.mixture import Mixture, SharedExpert
 from mlc_serve.compiler.layers.norm import RowNorm, plain_rows
@@ -36,6 +37,7 @@ from mlc_serve.models.parts.activation import Activation
 from mlc_serve.models.parts.attention import AttentionShape
 from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.head_norm import HeadNorm
+from mlc_serve.models.parts.latent_attention import LatentAttention
 from mlc_serve.models.parts.norm import Norm
 from mlc_serve.quantization.scheme import Scheme
 
@@ -76,13 +78,16 @@ class CPULayers:
     def experts(self, spec: Experts, hidden: int) -> Mixture:
         return Mixture(
             Router(spec, hidden, self._unit),
-            ExpertMLPs(spec, hidden, self._expert_arithmetic()),
+            ExpertMLPs(spec, hidden, self._stacked_arithmetic()),
             SharedExpert.make(self, spec, hidden),
             SharedGate(hidden) if spec.shared_gate else None,
             plain_rows,
         )
 
-    def _expert_arithmetic(self) -> Arithmetic:
+    def latent_heads(self, spec: LatentAttention) -> LatentHeads:
+        return LatentHeads(spec, self._stacked_arithmetic(), self.attention_dtype)
+
+    def _stacked_arithmetic(self) -> Arithmetic:
         groups, dtype = self._scheme.groups, self._scheme.weight_dtype
         if groups is None:
             return PairArithmetic(self._unit) if dtype == "bfloat16" else FloatArithmetic(dtype, self._unit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tvm import tirx
 from tvm.relax.frontend import nn
@@ -16,8 +16,9 @@ from mlc_serve.compiler.kernels.cpu.experts.shared_gate import shared_gate
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue
 from mlc_serve.compiler.kernels.cpu.linear.float_matmul import float_matmul
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
+from mlc_serve.compiler.layers.stacked_weight import StackedWeight
 from mlc_serve.models.parts.experts import Experts
-from mlc_serve.quantization.packing import expert_columns, tiles16_shape
+from mlc_serve.quantization.packing import tiles16_shape
 
 # A model has many layers of one shape: each kernel is parsed once.
 _mlps: Callable[..., tirx.PrimFunc] = lru_cache(maxsize=None)(expert_mlps)
@@ -67,45 +68,26 @@ def _optional(length: int, exists: bool) -> nn.Parameter | None:
     return nn.Parameter([length], "float32") if exists else None
 
 
-class _Weight(nn.Module):
-    """One product of all experts: its weight in a layout with `-experts`, and a bias if it has one."""
-
-    def __init__(
-        self, experts: Experts, shape: tuple[int, int], arithmetic: Arithmetic, *, is_paired: bool
-    ) -> None:
-        number, (num_columns, depth) = experts.num_experts, shape
-        columns = expert_columns(num_columns, 2 if is_paired else 1)
-        parts = arithmetic.weight_of(number * columns, depth)
-        self._names = [part.name for part in parts]
-        for part in parts:
-            parameter = nn.Parameter(part.shape, part.dtype)
-            parameter.attrs["layout"] = f"{part.layout}{'-paired' if is_paired else ''}-experts{number}"
-            parameter.attrs["logical_shape"] = [number * num_columns, depth]
-            setattr(self, part.name, parameter)
-        self.bias = _optional(number * num_columns, experts.bias)
-
-    def operands(self, unread: nn.Tensor) -> list[Any]:
-        """Two parameters and the bias, as `expert_mlps` takes them. `unread` takes the place of what does
-        not exist.
-        """
-        parts = [getattr(self, name) for name in self._names]
-        return [parts[0], parts[-1], unread if self.bias is None else self.bias]
-
-
 class ExpertMLPs(nn.Module):
     """The MLPs of all experts."""
 
     def __init__(self, experts: Experts, hidden: int, arithmetic: Arithmetic) -> None:
         self._experts, self._hidden, self._arithmetic = experts, hidden, arithmetic
-        self.gate_up_proj = _Weight(experts, (2 * experts.inner, hidden), arithmetic, is_paired=True)
-        self.down_proj = _Weight(experts, (hidden, experts.inner), arithmetic, is_paired=False)
+        number, inner, bias = experts.num_experts, experts.inner, experts.bias
+        self.gate_up_proj = StackedWeight(number, (2 * inner, hidden), arithmetic, is_paired=True, bias=bias)
+        self.down_proj = StackedWeight(number, (hidden, inner), arithmetic, bias=bias)
 
     def add_to(self, residual: nn.Tensor, rows: nn.Tensor, choice: Choice) -> nn.Tensor:
         """Residual + the shares of the experts' results for the rows, all `(1, s, hidden)`."""
         kernel = _mlps(self._experts, self._hidden, self._arithmetic)
-        weights = [*self.gate_up_proj.operands(rows), *self.down_proj.operands(rows)]
+        weights = [*_operands(self.gate_up_proj, rows), *_operands(self.down_proj, rows)]
         out = nn.Tensor.placeholder(rows.shape, "float32")
         return nn.op.tensor_ir_op(kernel, "expert_mlps", [rows, *choice, *weights, residual], out)
+
+
+def _operands(weight: StackedWeight, unread: nn.Tensor) -> list[nn.Tensor]:
+    """Two parameters and the bias, as `expert_mlps` takes them. `unread` takes the place of no bias."""
+    return [*weight.parameters_of(), unread if weight.bias is None else weight.bias]
 
 
 class SharedGate(nn.Module):

@@ -19,6 +19,7 @@ from mlc_serve.models.parts.activation import Activation
 from mlc_serve.models.parts.attention import AttentionShape
 from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.head_norm import HeadNorm
+from mlc_serve.models.parts.latent_attention import LatentAttention
 from mlc_serve.models.parts.norm import Norm
 from mlc_serve.quantization.scheme import Scheme
 
@@ -130,7 +131,7 @@ class CacheAttention(nn.Module):
     def forward(self, qkv: nn.Tensor, state: CacheState) -> nn.Tensor:
         shape = self._shape
         attended = state.cache.attention_with_fused_qkv(self._layer, qkv, shape.num_q_heads, shape.scale)
-        return attended.reshape(1, qkv.shape[1], shape.q_width)
+        return attended.reshape(1, qkv.shape[1], shape.out_width)
 
 
 class GPULayers:
@@ -191,6 +192,9 @@ class GPULayers:
 
     def attention(self, shape: AttentionShape, layer: int) -> CacheAttention:
         return CacheAttention(shape, layer)
+
+    def latent_heads(self, spec: LatentAttention) -> NoReturn:  # noqa: ARG002  there are none
+        raise CheckpointError("latent attention is available only on the CPU")
 
     def state_spec(self, shape: AttentionShape) -> nn.spec.Object:  # noqa: ARG002  it is the same for all
         return nn.spec.Object(object_type=PagedKVCache)

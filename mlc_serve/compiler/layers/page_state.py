@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from tvm.relax.frontend import nn
 
+from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.pages import pages_shape
 from mlc_serve.models.parts.attention import AttentionShape
 
@@ -49,9 +50,14 @@ class PageState:
         return result
 
 
+def heads_of(shape: AttentionShape) -> Heads:
+    """The heads that kernels are made for."""
+    return Heads(shape.num_q_heads, shape.num_kv_heads, shape.head_dim, shape.latent)
+
+
 def page_state_spec(shape: AttentionShape, dtype: str) -> tuple[nn.spec.Tensor, ...]:
     """The types of the argument."""
     lengths = PassTables(1, "max_rows", "max_rows", "num_bounds", "num_bounds", "max_pages", "max_sequences")
     tables = [nn.spec.Tensor([length], "int32") for length in lengths]
-    pages = list(pages_shape("num_pages", shape.num_kv_heads, shape.head_dim))
+    pages = list(pages_shape("num_pages", heads_of(shape)))
     return (*tables, *(nn.spec.Tensor(pages, dtype) for _ in range(shape.num_layers)))

@@ -17,7 +17,7 @@ from mlc_serve.models.parts.gated_delta import DeltaHeads, GatedDelta
 from mlc_serve.models.parts.head_norm import HeadNorm
 from mlc_serve.models.parts.mlp import MLP
 from mlc_serve.models.rope_config import RopeStyle, read_rope
-from mlc_serve.models.weight_changes import Rows
+from mlc_serve.models.weight_changes import SomeRows
 from mlc_serve.models.weight_names import GATE_UP, Part, Renaming, WeightNames, renamed
 
 _RECURRENT = "linear_attention"
@@ -88,8 +88,9 @@ def _names(shape: AttentionShape) -> WeightNames:
     )
 
 
-def _half_of_heads(shape: AttentionShape, half: int) -> Rows:
+def _half_of_heads(shape: AttentionShape, half: int) -> SomeRows:
     """The first or the second half of each head of twice the width."""
     width = shape.head_dim
     firsts = ((2 * head + half) * width for head in range(shape.num_q_heads))
-    return Rows(tuple(row for first in firsts for row in range(first, first + width)))
+    rows = tuple(row for first in firsts for row in range(first, first + width))
+    return SomeRows(rows, num_stored=2 * shape.q_width)

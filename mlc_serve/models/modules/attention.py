@@ -30,7 +30,7 @@ class AttentionModule(nn.Module):
             self.q_norm = layers.head_norm(norm, shape.num_q_heads, shape.head_dim)
             self.k_norm = layers.head_norm(norm, shape.num_kv_heads, shape.head_dim)
         self.attend = layers.attention(shape, layer)
-        self.o_proj = layers.linear(shape.q_width, hidden_size, bias=part.o_bias)
+        self.o_proj = layers.linear(shape.out_width, hidden_size, bias=part.o_bias)
 
     def forward(self, x: Any, state: State) -> nn.Tensor:
         """What a norm returned -> `(1, s, hidden_size)`."""

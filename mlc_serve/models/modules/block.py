@@ -9,12 +9,14 @@ from tvm.relax.frontend import nn
 from mlc_serve.models.layers import Layers, State
 from mlc_serve.models.modules.attention import AttentionModule
 from mlc_serve.models.modules.gated_delta import GatedDeltaModule
+from mlc_serve.models.modules.latent_attention import LatentAttentionModule
 from mlc_serve.models.modules.mlp import MLPModule
 from mlc_serve.models.modules.short_conv import ShortConvModule
 from mlc_serve.models.parts.attention import Attention
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.gated_delta import GatedDelta
+from mlc_serve.models.parts.latent_attention import LatentAttention
 from mlc_serve.models.parts.short_conv import ShortConv
 
 
@@ -68,11 +70,13 @@ class BlockModule(nn.Module):
 
 
 def _mixer(
-    part: Attention | GatedDelta | ShortConv, hidden_size: int, place: int, layers: Layers
-) -> AttentionModule | GatedDeltaModule | ShortConvModule:
+    part: Attention | LatentAttention | GatedDelta | ShortConv, hidden_size: int, place: int, layers: Layers
+) -> AttentionModule | LatentAttentionModule | GatedDeltaModule | ShortConvModule:
     match part:
         case Attention():
             return AttentionModule(part, hidden_size, place, layers)
+        case LatentAttention():
+            return LatentAttentionModule(part, hidden_size, place, layers)
         case GatedDelta():
             return GatedDeltaModule(part, hidden_size, place, layers)
         case ShortConv():

@@ -31,7 +31,7 @@ class AttentionShape:
 
     Scores are multiplied by `scale`. With a `soft_cap`, a score x becomes cap * tanh(x / cap). With
     `has_sinks`, each query head of a layer has a learned score that takes part in the softmax and has no
-    value.
+    value. With `latent`, values are not stored: that of a token is the last `latent` values of its key.
     """
 
     num_q_heads: int
@@ -41,6 +41,7 @@ class AttentionShape:
     scale: float
     soft_cap: float | None = None
     has_sinks: bool = False
+    latent: int | None = None
 
     @property
     def num_layers(self) -> int:
@@ -48,14 +49,29 @@ class AttentionShape:
         return len(self.layers)
 
     @property
+    def value_dim(self) -> int:
+        """How many values a value has."""
+        return self.head_dim if self.latent is None else self.latent
+
+    @property
+    def num_stored(self) -> int:
+        """How many heads of keys and values a token has in the cache, all of `head_dim` values."""
+        return self.num_kv_heads if self.latent is not None else 2 * self.num_kv_heads
+
+    @property
     def q_width(self) -> int:
-        """Columns of all queries, which are as many as those of attention's result."""
+        """Columns of all queries."""
         return self.num_q_heads * self.head_dim
+
+    @property
+    def out_width(self) -> int:
+        """Columns of attention's result."""
+        return self.num_q_heads * self.value_dim
 
     @property
     def num_heads(self) -> int:
         """Heads of queries, keys and values together."""
-        return self.num_q_heads + 2 * self.num_kv_heads
+        return self.num_q_heads + self.num_stored
 
     @property
     def qkv_width(self) -> int:
@@ -92,4 +108,4 @@ class Attention:
             yield from self.head_norm.weights(f"{name}.k_norm", shape.num_kv_heads, shape.head_dim)
         if shape.has_sinks:
             yield f"{name}.attend.sinks", (shape.num_q_heads,)
-        yield from product_weights(f"{name}.o_proj", hidden_size, shape.q_width, bias=self.o_bias)
+        yield from product_weights(f"{name}.o_proj", hidden_size, shape.out_width, bias=self.o_bias)

@@ -9,6 +9,7 @@ from typing import Literal
 from mlc_serve.models.parts.attention import Attention
 from mlc_serve.models.parts.experts import Experts
 from mlc_serve.models.parts.gated_delta import GatedDelta
+from mlc_serve.models.parts.latent_attention import LatentAttention
 from mlc_serve.models.parts.mlp import MLP
 from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.parts.norm import Norm
@@ -29,7 +30,7 @@ class Block:
     residual is first multiplied by `residual_scale`. Experts have neither such a factor nor an output norm.
     """
 
-    attention: Attention | GatedDelta | ShortConv
+    attention: Attention | LatentAttention | GatedDelta | ShortConv
     mlp: MLP | Experts
     norm: Norm
     arrangement: Arrangement = "sequential"

@@ -22,7 +22,7 @@ _WRITING = 16  # writing a value to its page costs as much as rotating so many
 def append_tokens(heads: Heads, rope: Rope | None, dtype: str, visible: Visible) -> tirx.PrimFunc:
     """QKV `(1, s, hq + 2 hkv, d)`, and the position and the slot of each token -> rotated Q `(s, hq, d)`, or
     `(s, 2 hq, d)` with the copy for anchors. The rotated K and V are written to their slots of the pages.
-    Everything is of `dtype`.
+    Everything is of `dtype`. There is no V if values are a part of the keys.
 
     The sine and cosine of a position are computed once for all of its heads. Without `rope`, nothing is
     rotated. `positions` and `slots` may be longer than s.
@@ -37,10 +37,10 @@ def append_tokens(heads: Heads, rope: Rope | None, dtype: str, visible: Visible)
         num_rows = T.int64()
         num_places = T.int64()
         num_pages = T.int64()
-        QKV = T.match_buffer(qkv, (1, num_rows, heads.num_q + 2 * heads.num_kv, heads.dim), dtype)
+        QKV = T.match_buffer(qkv, (1, num_rows, heads.num_new, heads.dim), dtype)
         position = T.match_buffer(positions, (num_places,), "int32")
         slot = T.match_buffer(slots, (num_places,), "int32")
-        P = match_pages(pages, num_pages, heads.num_kv, heads.dim, dtype)
+        P = match_pages(pages, num_pages, heads, dtype)
         Q = T.match_buffer(q, (num_rows, num_queries, heads.dim), dtype)
         if num_rows * row_cost <= VALUES_PER_WAKING:
             for s in T.serial(num_rows):
@@ -57,6 +57,10 @@ def _append_row_macro(heads: Heads, rope: Rope | None, dtype: str, visible: Visi
     last_seen_after_anchors = visible.anchors + (visible.window or 0) - 1
     rotation, copy = head_rotation(heads.dim, rope, dtype), copy_head_macro(heads.dim, dtype)
     first_key, first_value = heads.num_q, heads.num_q + heads.num_kv
+    has_values = heads.latent is None
+
+    def place_in_key(position: Any, i: Any) -> Any:
+        return i * PAGE_SIZE + position if has_values else position * heads.dim + i
 
     @T.macro
     def append_key(QKV, P, s, h, slot, turn):
@@ -66,7 +70,7 @@ def _append_row_macro(heads: Heads, rope: Rope | None, dtype: str, visible: Visi
             key = local((heads.dim,), dtype)
             rotation.key(Row(QKV, (0, s, first_key + h)), Row(key, ()), turn)
             for i in T.serial(heads.dim):
-                P[slot // PAGE_SIZE, 0, h, i * PAGE_SIZE + slot % PAGE_SIZE] = key[i]
+                P[slot // PAGE_SIZE, 0, h, place_in_key(slot % PAGE_SIZE, i)] = key[i]
 
     @T.macro
     def append_value(QKV, P, s, h, slot):
@@ -91,7 +95,8 @@ def _append_row_macro(heads: Heads, rope: Rope | None, dtype: str, visible: Visi
                 rotation.query(Row(QKV, (0, s, h)), Row(Q, (s, h)), turn)
             for h in T.serial(heads.num_kv):
                 append_key(QKV, P, s, h, place[0], turn)
-                append_value(QKV, P, s, h, place[0])
+                if has_values:
+                    append_value(QKV, P, s, h, place[0])
             if visible.anchors > 0:
                 rotation.start(T.min(position, last_seen_after_anchors), turn)
                 for h in T.serial(heads.num_q):

@@ -54,7 +54,7 @@ class _Partial(NamedTuple):
     that of the sequence at its end at 2 n + 1.
     """
 
-    output: Any  # (2 shares, hq, d), not divided by their weight
+    output: Any  # (2 shares, hq, dv), not divided by their weight
     peak: Any  # (2 shares, hq)
     weight: Any  # (2 shares, hq, 16)
 
@@ -83,7 +83,7 @@ def _num_shares(work: Any, key_size: int) -> Any:
 
 def _run_share_macro(runs: PageRuns, dtype: str) -> Any:
     """The macro `run_share(tensors, table, partial, shares, share, batch)`: all that lies in one share."""
-    num_heads, head_dim, count = runs.heads.num_q, runs.heads.dim, runs.pages_per_run
+    num_heads, value_dim, count = runs.heads.num_q, runs.heads.value_dim, runs.pages_per_run
 
     @T.macro
     def keep(state, partial, index):
@@ -91,7 +91,7 @@ def _run_share_macro(runs: PageRuns, dtype: str) -> Any:
             partial.peak[index, g] = state.peak[g]
             for t in T.vectorized(PAGE_SIZE):
                 partial.weight[index, g, t] = state.weight[g, t]
-            for i in T.serial(head_dim):
+            for i in T.serial(value_dim):
                 partial.output[index, g, i] = state.output[g, i]
 
     @T.macro
@@ -99,8 +99,8 @@ def _run_share_macro(runs: PageRuns, dtype: str) -> Any:
         with T.sblock("part"):
             T.reads()
             T.writes()
-            queries = local((num_heads, head_dim))
-            output = local((num_heads, head_dim))
+            queries = local((num_heads, runs.heads.dim))
+            output = local((num_heads, value_dim))
             peak = local((num_heads,))
             weight = local((num_heads, PAGE_SIZE))
             state = T.meta_var(TokenState(queries, output, peak, weight))
@@ -133,11 +133,11 @@ def _run_share_macro(runs: PageRuns, dtype: str) -> Any:
     return run_share
 
 
-def _join_macro(num_heads: int, head_dim: int, dtype: str) -> Any:
+def _join_macro(num_heads: int, value_dim: int, dtype: str) -> Any:
     """The macro `join(tensors, partial, shares, b)`: write the result of sequence b if it lies in several
     shares.
     """
-    step = lanes(head_dim)
+    step = lanes(value_dim)
 
     @T.macro
     def join_parts(tensors, partial, row, query, first, last):
@@ -147,25 +147,25 @@ def _join_macro(num_heads: int, head_dim: int, dtype: str) -> Any:
             peak = local((1,))
             total = local((1,))
             factor = local((1,))
-            output = local((head_dim,))
+            output = local((value_dim,))
             peak[0] = partial.peak[first * 2 + 1, query]
             for share in T.serial(last - first):
                 peak[0] = T.max(peak[0], partial.peak[(first + 1 + share) * 2, query])
             total[0] = T.float32(0)
-            for i in T.vectorized(head_dim):
+            for i in T.serial(value_dim):
                 output[i] = T.float32(0)
             for share in T.serial(last - first + 1):
                 index = T.meta_var((first + share) * 2 + T.if_then_else(share == 0, 1, 0))
                 factor[0] = exp2(partial.peak[index, query] - peak[0])
                 for t in T.serial(PAGE_SIZE):
                     total[0] = total[0] + partial.weight[index, query, t] * factor[0]
-                for i in T.serial(head_dim // step):
+                for i in T.serial(value_dim // step):
                     for lane in T.vectorized(step):
                         output[i * step + lane] = (
                             output[i * step + lane]
                             + partial.output[index, query, i * step + lane] * factor[0]
                         )
-            for i in T.serial(head_dim // step):
+            for i in T.serial(value_dim // step):
                 for lane in T.vectorized(step):
                     tensors.O[row, query, i * step + lane] = T.Cast(dtype, output[i * step + lane] / total[0])
 
@@ -182,16 +182,16 @@ def _join_macro(num_heads: int, head_dim: int, dtype: str) -> Any:
 
 def _all_shares_macro(heads: Heads, scores: Scores, visible: Visible, dtype: str, unit: FloatUnit) -> Any:
     """The macro `all_shares(tensors, table, batch)` for the whole batch."""
-    num_heads, head_dim = heads.num_q, heads.dim
+    num_heads, value_dim = heads.num_q, heads.value_dim
     run_share = _run_share_macro(PageRuns(heads, scores, unit.sums, visible), dtype)
-    join = _join_macro(num_heads, head_dim, dtype)
+    join = _join_macro(num_heads, value_dim, dtype)
 
     @T.macro
     def all_shares(tensors, table, batch):
         with T.sblock("shares"):
             T.reads()
             T.writes()
-            output = T.sblock_alloc_buffer((2 * _MAX_SHARES, num_heads, head_dim), "float32")
+            output = T.sblock_alloc_buffer((2 * _MAX_SHARES, num_heads, value_dim), "float32")
             peak = T.sblock_alloc_buffer((2 * _MAX_SHARES, num_heads), "float32")
             weight = T.sblock_alloc_buffer((2 * _MAX_SHARES, num_heads, PAGE_SIZE), "float32")
             partial = T.meta_var(_Partial(output, peak, weight))
@@ -200,7 +200,7 @@ def _all_shares_macro(heads: Heads, scores: Scores, visible: Visible, dtype: str
             first[0] = 0
             for b in T.serial(batch):
                 first[b + 1] = first[b] + table.num_seen_pages(b)
-            count[0] = _num_shares(first[batch], heads.num_kv * head_dim)
+            count[0] = _num_shares(first[batch], heads.num_kv * heads.dim)
             shares = T.meta_var(_Shares(first, first[batch], count[0]))
             if count[0] == 1:
                 run_share(tensors, table, partial, shares, 0, batch)
@@ -217,7 +217,7 @@ def decode_attention(
     heads: Heads, scores: Scores, visible: Visible, dtype: str, unit: FloatUnit
 ) -> tirx.PrimFunc:
     """Rotated Q `(b, hq, d)`, the pages and each sequence's page table, and the score of each query head's
-    sink `(hq,)` -> `(1, b, hq d)`.
+    sink `(hq,)` -> `(1, b, hq dv)`.
 
     Q, pages and output are of `dtype`, sinks are float32. The keys of the new tokens are in the pages. If
     there are anchors, Q is `(b, 2 hq, d)`, with the copy for them.
@@ -238,10 +238,10 @@ def decode_attention(
         batch = T.int32()
         num_pages = T.int64()
         Q = T.match_buffer(q, (batch, heads.num_q * visible.copies, heads.dim), dtype)
-        P = match_pages(pages, num_pages, heads.num_kv, heads.dim, dtype)
+        P = match_pages(pages, num_pages, heads, dtype)
         table = T.meta_var(match_page_table(first_pages, listed, lengths, visible))
         S = T.match_buffer(sinks, (heads.num_q,), "float32")
-        whole = T.match_buffer(out, (1, batch, heads.num_q * heads.dim), dtype)
+        whole = T.match_buffer(out, (1, batch, heads.num_q * heads.value_dim), dtype)
         O = by_head(whole, heads)
         all_shares(_Tensors(Q, P, S, O), table, batch)
 

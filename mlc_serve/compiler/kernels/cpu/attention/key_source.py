@@ -97,7 +97,7 @@ class KeySource(Protocol):
         """The score in base 2 of a query head's sink."""
 
     def value(self, batch: Batch, b: Any, h: Any, key: Any, columns: Any) -> Any:
-        """The values of a key in some columns."""
+        """A key's value in some columns."""
 
 
 class RaggedKeys:
@@ -110,7 +110,7 @@ class RaggedKeys:
     def __init__(self, heads: Heads, scores: Scores, dtype: str, unit: FloatUnit) -> None:
         self.heads, self.scores, self.panels = heads, scores, panels_for(dtype, unit)
         self.key_strides = (heads.dim // self.panels.multiplier.per_word, 1)
-        self.convert_keys = _convert_ragged_keys_macro(self)
+        self.convert_keys = _convert_key_rows_macro(self)
         self.attend_single = _copy_single_macro(heads)
         self.parallel_singles = VALUES_PER_WAKING // 128 // heads.num_q
 
@@ -123,6 +123,9 @@ class RaggedKeys:
     def sink(self, batch: Batch, head: Any) -> Any:  # noqa: ARG002  encoders have none
         return tirx.const(MASKED, "float32")
 
+    def key(self, batch: Batch, b: Any, h: Any, key: Any, columns: Any) -> Any:
+        return batch.K[batch.keys[b] + key, h, columns]
+
     def value(self, batch: Batch, b: Any, h: Any, key: Any, columns: Any) -> Any:
         return batch.V[batch.keys[b] + key, h, columns]
 
@@ -134,8 +137,12 @@ class PagedKeys:
 
     def __init__(self, heads: Heads, scores: Scores, visible: Visible, dtype: str, unit: FloatUnit) -> None:
         self.heads, self.scores, self.panels = heads, scores, panels_for(dtype, unit)
-        self.key_strides = (1, BLOCK)
-        self.convert_keys = _convert_paged_keys_macro(self)
+        if heads.latent is None:
+            self.key_strides = (1, BLOCK)
+            self.convert_keys = _convert_paged_keys_macro(self)
+        else:
+            self.key_strides = (heads.dim // self.panels.multiplier.per_word, 1)
+            self.convert_keys = _convert_key_rows_macro(self)
         self.attend_single = _decode_single_macro(PageRuns(heads, scores, unit.sums, visible), dtype)
         self.parallel_singles = 2
         self.num_anchors = visible.anchors
@@ -150,12 +157,19 @@ class PagedKeys:
     def sink(self, batch: Batch, head: Any) -> Any:
         return sink_score(batch.sinks, head)
 
+    def key(self, batch: Batch, b: Any, h: Any, key: Any, columns: Any) -> Any:
+        """A key in some columns, in pages that have it position by position."""
+        return self._row(batch, b, 0, h, key, columns)
+
     def value(self, batch: Batch, b: Any, h: Any, key: Any, columns: Any) -> Any:
+        return self._row(batch, b, self.heads.value_part, h, key, self.heads.first_value + columns)
+
+    def _row(self, batch: Batch, b: Any, part: int, h: Any, key: Any, columns: Any) -> Any:
         page = batch.keys.page(b, tirx.floordiv(key, PAGE_SIZE)).astype("int64")
-        return batch.V[page, 1, h, tirx.floormod(key, PAGE_SIZE) * self.heads.dim + columns]
+        return batch.V[page, part, h, tirx.floormod(key, PAGE_SIZE) * self.heads.dim + columns]
 
 
-def _convert_ragged_keys_macro(source: RaggedKeys) -> Any:
+def _convert_key_rows_macro(source: RaggedKeys | PagedKeys) -> Any:
     """The macro `convert_keys`: key after key. Past the last key, that key is repeated."""
     multiplier = source.panels.multiplier
     num_words = source.heads.dim // multiplier.per_word
@@ -164,11 +178,13 @@ def _convert_ragged_keys_macro(source: RaggedKeys) -> Any:
     @T.macro
     def convert_keys(batch, state, b, h, first_key, count):
         for t in T.serial(count):
-            row = T.meta_var(batch.keys[b] + T.min(first_key + t, source.num_keys(batch, b) - 1))
+            key = T.meta_var(T.min(first_key + t, source.num_keys(batch, b) - 1))
             for i in T.unroll(num_words // step):
                 columns = T.meta_var(vector(i * step * multiplier.per_word, step * multiplier.per_word))
                 state.keys[vector(t * num_words + i * step, step)] = row_words(
-                    multiplier, widened(batch.K[row, h, columns], step * multiplier.per_word), step
+                    multiplier,
+                    widened(source.key(batch, b, h, key, columns), step * multiplier.per_word),
+                    step,
                 )
 
     return convert_keys
@@ -223,7 +239,7 @@ def _decode_single_macro(runs: PageRuns, dtype: str) -> Any:
             T.reads()
             T.writes()
             queries = local((heads.num_q, heads.dim))
-            output = local((heads.num_q, heads.dim))
+            output = local((heads.num_q, heads.value_dim))
             peak = local((heads.num_q,))
             weight = local((heads.num_q, PAGE_SIZE))
             state = T.meta_var(TokenState(queries, output, peak, weight))
@@ -246,9 +262,9 @@ def convert_values_macro(source: KeySource) -> Any:
     """The macro `convert_values(batch, state, b, h, first_key, count)`: the values of a block's keys. Past
     the last key, that key's are repeated.
     """
-    multiplier, head_dim = source.panels.multiplier, source.heads.dim
+    multiplier, value_dim = source.panels.multiplier, source.heads.value_dim
     per_word = multiplier.per_word
-    step = lanes(head_dim)
+    step = lanes(value_dim)
 
     def words(batch: Batch, b: Any, h: Any, key: Any, last: Any, column: Any) -> Any:
         rows = [
@@ -259,7 +275,7 @@ def convert_values_macro(source: KeySource) -> Any:
     @T.macro
     def convert_values(batch, state, b, h, first_key, count):
         for t in T.serial(count // per_word):
-            for i in T.unroll(head_dim // step):
+            for i in T.unroll(value_dim // step):
                 state.values[t, vector(i * step, step)] = words(
                     batch, b, h, first_key + t * per_word, source.num_keys(batch, b) - 1, i * step
                 )

@@ -15,8 +15,10 @@ from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
+from mlc_serve.compiler.kernels.cpu.attention.row_scores import row_scores_macro
 from mlc_serve.compiler.kernels.cpu.attention.scores import MASKED, Scores, sink_score
 from mlc_serve.compiler.kernels.cpu.attention.visible import Visible
+from mlc_serve.compiler.kernels.cpu.primitives.divisor import greatest_divisor
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
 from mlc_serve.compiler.kernels.cpu.primitives.horizontal import horizontal_max, horizontal_sum
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
@@ -24,30 +26,34 @@ from mlc_serve.compiler.kernels.cpu.primitives.prefetch import fetch_line
 from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 from mlc_serve.compiler.kernels.cpu.primitives.vector import vector
 
+_MOST_UNROLLED = 8  # query heads of a KV head
+
 
 class TokenState(NamedTuple):
     """Local buffers for one token: what is carried from run to run, for each query head."""
 
     queries: Any  # (hq, d), scaled
-    output: Any  # (hq, d), not divided by `weight`
+    output: Any  # (hq, dv), not divided by `weight`
     peak: Any  # (hq,) the greatest score so far
     weight: Any  # (hq, 16) the sum of 2^(score - peak) so far, over all lanes
 
 
 class _Registers(NamedTuple):
     """How the sums of a KV head's query heads are kept in registers: those of `together` query heads at a
-    time, over all `pages` of a run for scores, and over `width` vectors of a value for output.
+    time, over all `pages` of a run for scores, and over `width` vectors of a value for output. There are
+    `sums` registers for sums.
     """
 
     heads: Heads
     together: int
     pages: int
     width: int
+    sums: int
 
     @property
     def step(self) -> int:
-        """Values in a vector of a head."""
-        return lanes(self.heads.dim)
+        """Values in a vector of a value."""
+        return lanes(self.heads.value_dim)
 
 
 class _Run(NamedTuple):
@@ -73,17 +79,12 @@ class PageRuns:
     """
 
     def __init__(self, heads: Heads, scores: Scores, sums: int, visible: Visible) -> None:
-        together = _divisor(heads.group, sums // 2)
+        together = greatest_divisor(heads.group, sums // 2)
         self.heads, self.pages_per_run = heads, max(1, min(4, sums // together))
-        width = _divisor(heads.dim // lanes(heads.dim), sums // together)
+        width = greatest_divisor(heads.value_dim // lanes(heads.value_dim), sums // together)
         self.begin, self.finish = _begin_macro(heads, scores), _finish_macro(heads)
-        self.attend = _attend_macro(_Registers(heads, together, self.pages_per_run, width), scores)
+        self.attend = _attend_macro(_Registers(heads, together, self.pages_per_run, width, sums), scores)
         self.attend_anchors = _attend_anchors_macro(self, scores, visible) if visible.anchors else None
-
-
-def _divisor(extent: int, limit: int) -> int:
-    """The greatest divisor of `extent` that is at most `limit`."""
-    return max(n for n in range(1, extent + 1) if extent % n == 0 and n <= max(1, limit))
 
 
 def _attend_macro(registers: _Registers, scores_of: Scores) -> Any:
@@ -186,6 +187,7 @@ def _begin_macro(heads: Heads, scores: Scores) -> Any:
                 state.weight[g, t] = T.float32(1.0 / PAGE_SIZE)
             for i in T.serial(heads.dim):
                 state.queries[g, i] = T.Cast("float32", Q[row, g, i]) * T.float32(factor)
+            for i in T.serial(heads.value_dim):
                 state.output[g, i] = T.float32(0)
 
     return begin
@@ -197,6 +199,8 @@ def _score_macro(registers: _Registers, scores_of: Scores) -> Any:
     """
     heads, together, count = registers.heads, registers.together, registers.pages
     group, is_capped = heads.group, scores_of.soft_cap is not None
+    if heads.latent is not None:
+        return row_scores_macro(heads, count, registers.sums, is_masked=not is_capped)
     prefetch = _prefetch_macro(heads.num_kv)
 
     def masked(run: _Run, p: Any, t: Any, product: Any) -> Any:
@@ -256,11 +260,12 @@ def _soften_macro(registers: _Registers) -> Any:
     the output and weight of earlier runs are scaled to it.
     """
     heads, count, step = registers.heads, registers.pages, registers.step
-    group, head_dim = heads.group, heads.dim
+    group, value_dim = heads.group, heads.value_dim
+    each_head = T.unroll if group <= _MOST_UNROLLED else T.serial
 
     @T.macro
     def soften(state, scores, h):
-        for g in T.unroll(group):
+        for g in each_head(group):
             with T.sblock("softmax"):
                 T.reads()
                 T.writes()
@@ -278,7 +283,7 @@ def _soften_macro(registers: _Registers) -> Any:
                     state.peak[h * group + g] = peak[0]
                     for t in T.vectorized(PAGE_SIZE):
                         state.weight[h * group + g, t] = state.weight[h * group + g, t] * factor[0]
-                    for i in T.serial(head_dim // step):
+                    for i in T.serial(value_dim // step):
                         for lane in T.vectorized(step):
                             state.output[h * group + g, i * step + lane] = (
                                 state.output[h * group + g, i * step + lane] * factor[0]
@@ -301,12 +306,13 @@ def _add_values_macro(registers: _Registers) -> Any:
     weights. Positions that hold no key may hold anything.
     """
     heads, together, count, width = registers.heads, registers.together, registers.pages, registers.width
-    group, head_dim, step = heads.group, heads.dim, registers.step
+    group, value_dim, step = heads.group, heads.value_dim, registers.step
+    value_part = heads.value_part
     prefetch = _prefetch_macro(heads.num_kv)
 
     @T.macro
     def add_values(P, state, scores, run, h):
-        for part, piece in T.grid(group // together, head_dim // step // width):
+        for part, piece in T.grid(group // together, value_dim // step // width):
             with T.sblock("values"):
                 T.reads()
                 T.writes()
@@ -314,6 +320,7 @@ def _add_values_macro(registers: _Registers) -> Any:
                 first = T.meta_var(part * together)
                 query = T.meta_var(h * group + part * together)
                 column = T.meta_var(piece * width * step)
+                stored = T.meta_var(heads.first_value + piece * width * step)
                 for g in T.unroll(together):
                     for j in T.unroll(width):
                         for lane in T.vectorized(step):
@@ -321,14 +328,19 @@ def _add_values_macro(registers: _Registers) -> Any:
                 for p in T.serial(count):
                     for t in T.serial(run.valid[p]):
                         for j in T.unroll(width):
-                            prefetch(P, run, p, 1, h, t * head_dim + column + j * step)
+                            prefetch(P, run, p, value_part, h, t * heads.dim + stored + j * step)
                             for g in T.unroll(together):
                                 for lane in T.vectorized(step):
                                     acc[g, j, lane] = acc[g, j, lane] + scores[
                                         first + g, p * PAGE_SIZE + t
                                     ] * T.Cast(
                                         "float32",
-                                        P[run.page[p], 1, h, t * head_dim + column + j * step + lane],
+                                        P[
+                                            run.page[p],
+                                            value_part,
+                                            h,
+                                            t * heads.dim + stored + j * step + lane,
+                                        ],
                                     )
                 for g in T.unroll(together):
                     for j in T.unroll(width):
@@ -340,7 +352,7 @@ def _add_values_macro(registers: _Registers) -> Any:
 
 def _finish_macro(heads: Heads) -> Any:
     """The macro `finish(out, state, row, dtype)`: write the output, divided by its weight."""
-    step = lanes(heads.dim)
+    value_dim, step = heads.value_dim, lanes(heads.value_dim)
 
     @T.macro
     def finish(out, state, row, dtype):
@@ -352,7 +364,7 @@ def _finish_macro(heads: Heads) -> Any:
                 inverse = local((1,))
                 total[0] = horizontal_sum(state.weight[g, vector(0, PAGE_SIZE)], PAGE_SIZE)
                 inverse[0] = T.float32(1) / total[0]
-                for i in T.serial(heads.dim // step):
+                for i in T.serial(value_dim // step):
                     for lane in T.vectorized(step):
                         out[row, g, i * step + lane] = T.Cast(
                             dtype, state.output[g, i * step + lane] * inverse[0]

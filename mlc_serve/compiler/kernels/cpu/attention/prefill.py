@@ -57,14 +57,14 @@ def _attend_task_macro(source: KeySource, dtype: str) -> Any:
     """
     heads, panels = source.heads, source.panels
     queries, step = panels.queries, panels.step
-    load = load_macro(heads.group, heads.dim, source.scores.query_factor, panels)
-    begin = begin_macro(heads.dim, panels)
+    load = load_macro(heads, source.scores.query_factor, panels)
+    begin = begin_macro(heads.value_dim, panels)
     begin_sinks = begin_sinks_macro(heads.group, source.sink, panels)
-    finish = finish_macro(heads.group, heads.dim, dtype, panels)
+    finish = finish_macro(heads.group, heads.value_dim, dtype, panels)
     num_words = heads.dim // panels.multiplier.per_word
     score = score_macro(num_words, source.key_strides, panels)
     cap, is_capped = cap_macro(source.scores, panels), source.scores.soft_cap is not None
-    mask, soften, add = mask_macro(panels), soften_macro(panels), add_macro(heads.dim, panels)
+    mask, soften, add = mask_macro(panels), soften_macro(panels), add_macro(heads.value_dim, panels)
     convert_values = convert_values_macro(source)
 
     @T.macro
@@ -136,8 +136,8 @@ def _run_both_ends_macro(source: KeySource, dtype: str) -> Any:
     number from the end, in memory that both use.
     """
     multiplier, num_queries = source.panels.multiplier, source.panels.queries
-    dim = source.heads.dim
-    num_words = dim // multiplier.per_word
+    value_dim = source.heads.value_dim
+    num_words = source.heads.dim // multiplier.per_word
     run_task = _run_task_macro(source, dtype)
 
     @T.macro
@@ -146,13 +146,13 @@ def _run_both_ends_macro(source: KeySource, dtype: str) -> Any:
             T.reads()
             T.writes()
             queries = T.sblock_alloc_buffer((PANELS, num_words, num_queries), multiplier.word)
-            output = T.sblock_alloc_buffer((PANELS, dim, num_queries), "float32")
+            output = T.sblock_alloc_buffer((PANELS, value_dim, num_queries), "float32")
             limit = T.sblock_alloc_buffer((PANELS, num_queries), "int32")
             start = T.sblock_alloc_buffer((PANELS, num_queries), "int32")
             peak = T.sblock_alloc_buffer((PANELS, num_queries), "float32")
             weight = T.sblock_alloc_buffer((PANELS, num_queries), "float32")
             keys = T.sblock_alloc_buffer((BLOCK * num_words,), multiplier.word)
-            values = T.sblock_alloc_buffer((BLOCK // multiplier.per_word, dim), multiplier.word)
+            values = T.sblock_alloc_buffer((BLOCK // multiplier.per_word, value_dim), multiplier.word)
             scores = T.sblock_alloc_buffer((BLOCK, num_queries), "float32")
             weights = T.sblock_alloc_buffer((BLOCK // multiplier.per_word, num_queries), multiplier.word)
             state = T.meta_var(
@@ -240,7 +240,7 @@ def prefill_attention(
     keys, the new tokens too.
 
     Rotated Q `(s, hq, d)`, the pages, the number of sequences `(1,)`, the first row and the page table of
-    each, and the score of each query head's sink `(hq,)` -> `(1, s, hq d)`. Q, pages and output are of
+    each, and the score of each query head's sink `(hq,)` -> `(1, s, hq dv)`. Q, pages and output are of
     `dtype`, sinks are float32. If there are anchors, Q is `(s, 2 hq, d)`, with the copy for them.
     """
     all_tasks = _all_tasks_macro(PagedKeys(heads, scores, visible, dtype, unit), dtype)
@@ -261,12 +261,12 @@ def prefill_attention(
         num_rows = T.int32()
         num_pages = T.int64()
         Q = T.match_buffer(q, (num_rows, heads.num_q * visible.copies, heads.dim), dtype)
-        P = match_pages(pages, num_pages, heads.num_kv, heads.dim, dtype)
+        P = match_pages(pages, num_pages, heads, dtype)
         batch = match_int32(num_sequences, 1)
         rows = match_int32(first_rows, T.int32())
         table = T.meta_var(match_page_table(first_pages, listed, lengths, visible))
         S = T.match_buffer(sinks, (heads.num_q,), "float32")
-        whole = T.match_buffer(out, (1, num_rows, heads.num_q * heads.dim), dtype)
+        whole = T.match_buffer(out, (1, num_rows, heads.num_q * heads.value_dim), dtype)
         O = by_head(whole, heads)
         all_tasks(Batch(Q, P, P, O, rows, table, S, batch[0]))
 

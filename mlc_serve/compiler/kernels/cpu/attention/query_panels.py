@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from tvm import tirx
 from tvm.script import tirx as T
 
+from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.scores import MASKED, Scores
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
@@ -25,6 +26,7 @@ from mlc_serve.quantization.packing import LANES
 
 PANELS = 3  # of a task
 BLOCK = 64  # keys
+_MOST_UNROLLED = 256  # values of a head that are moved without a loop
 _MANY_SUMS = 16  # vectors of sums in registers: enough for two vectors of queries
 
 
@@ -53,13 +55,13 @@ class TaskState(NamedTuple):
     """Buffers of one task. Words are those of `Multiplier`."""
 
     queries: Any  # (panels, d / per_word, queries) words
-    output: Any  # (panels, d, queries), not yet divided by `weight`
+    output: Any  # (panels, dv, queries), not yet divided by `weight`
     limit: Any  # (panels, queries): keys from here on are masked
     start: Any  # (panels, queries): keys before here are masked
     peak: Any  # (panels, queries) the greatest score so far
     weight: Any  # (panels, queries) the sum of 2^(score - peak) so far
     keys: Any  # (block * d / per_word) words, in an order of the kernel's choice
-    values: Any  # (block / per_word, d) words
+    values: Any  # (block / per_word, dv) words
     scores: Any  # (block, queries)
     weights: Any  # (block / per_word, queries) words of 2^(score - peak)
 
@@ -81,13 +83,14 @@ def row_words(multiplier: Multiplier, values: Any, count: int) -> Any:
     return multiplier.pack([tirx.Shuffle([values], part) for part in parts], count)
 
 
-def load_macro(group: int, head_dim: int, factor: float, panels: Panels) -> Any:
+def load_macro(heads: Heads, factor: float, panels: Panels) -> Any:
     """The macro `load(Q, first_head, state, task, r, span)`: the queries of panel r of a task as words, and
     which keys they see. Queries are multiplied by `factor`. Those of query head h lie in head first_head + h.
     """
-    multiplier = panels.multiplier
-    num_words = head_dim // multiplier.per_word
+    group, multiplier = heads.group, panels.multiplier
+    num_words = heads.dim // multiplier.per_word
     step = lanes(num_words)
+    each_word = T.unroll if num_words <= _MOST_UNROLLED else T.serial
 
     @T.macro
     def load_lane(Q, first_head, state, task, r, lane):
@@ -108,7 +111,7 @@ def load_macro(group: int, head_dim: int, factor: float, panels: Panels) -> Any:
                 * T.float32(factor),
                 step,
             )
-        for i in T.unroll(num_words):
+        for i in each_word(num_words):
             state.queries[r, i, lane] = words[i]
 
     @T.macro
@@ -124,7 +127,7 @@ def load_macro(group: int, head_dim: int, factor: float, panels: Panels) -> Any:
     return load
 
 
-def begin_macro(head_dim: int, panels: Panels) -> Any:
+def begin_macro(value_dim: int, panels: Panels) -> Any:
     """The macro `begin(state, r)`: panel r of a task before it has met any key."""
 
     @T.macro
@@ -132,7 +135,7 @@ def begin_macro(head_dim: int, panels: Panels) -> Any:
         for v in T.unroll(panels.vectors):
             state.peak[r, vector(v * LANES)] = broadcast(T.float32(MASKED))
             state.weight[r, vector(v * LANES)] = broadcast(T.float32(1))
-        for i in T.serial(head_dim):
+        for i in T.serial(value_dim):
             for v in T.unroll(panels.vectors):
                 state.output[r, i, vector(v * LANES)] = broadcast(T.float32(0))
 
@@ -256,16 +259,16 @@ def soften_macro(panels: Panels) -> Any:
     return soften
 
 
-def add_macro(head_dim: int, panels: Panels) -> Any:
+def add_macro(value_dim: int, panels: Panels) -> Any:
     """The macro `add(state, r, count, factor)`: scale panel r's output by `factor`, and add the values of
     `count` keys by their weights.
     """
     multiplier, vectors = panels.multiplier, panels.vectors
-    step = math.gcd(head_dim, panels.step)
+    step = math.gcd(value_dim, panels.step)
 
     @T.macro
     def add(state, r, count, factor):
-        for o in T.serial(head_dim // step):
+        for o in T.serial(value_dim // step):
             acc = local((step, vectors, LANES))
             for j in T.unroll(step):
                 for v in T.unroll(vectors):
@@ -287,19 +290,20 @@ def add_macro(head_dim: int, panels: Panels) -> Any:
     return add
 
 
-def finish_macro(group: int, head_dim: int, dtype: str, panels: Panels) -> Any:
+def finish_macro(group: int, value_dim: int, dtype: str, panels: Panels) -> Any:
     """The macro `finish(out, state, task, r)`: write the output of panel r, divided by its weight."""
-    step = lanes(head_dim)
+    step = lanes(value_dim)
+    each_value = T.unroll if value_dim <= _MOST_UNROLLED else T.serial
 
     @T.macro
     def finish_lane(out, state, task, r, lane):
-        values = local((head_dim,))
+        values = local((value_dim,))
         index = T.meta_var((task.number * PANELS + r) * panels.queries + lane)
         row = T.meta_var(task.first + index // group)
         head = T.meta_var(task.head * group + index % group)
-        for i in T.unroll(head_dim):
+        for i in each_value(value_dim):
             values[i] = state.output[r, i, lane]
-        for i in T.unroll(head_dim // step):
+        for i in T.unroll(value_dim // step):
             for j in T.vectorized(step):
                 out[row, head, i * step + j] = T.Cast(dtype, values[i * step + j] / state.weight[r, lane])
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 
 PAGE_SIZE = 16
 Floats = NDArray[Any]  # of the type that keys and values have
@@ -26,7 +28,9 @@ class Rules:
 
 
 def attend(q: Floats, k: Floats, v: Floats, rules: Rules = Rules()) -> Floats:
-    """Q `(n, hq, d)`, K and V `(m, hkv, d)` -> `(n, hq, d)`. Queries are the last n of the m positions."""
+    """Q `(n, hq, d)`, K `(m, hkv, d)` and V `(m, hkv, dv)` -> `(n, hq, dv)`. Queries are the last n
+    of the m positions.
+    """
     group = q.shape[1] // k.shape[1]
     q = q.astype(np.float64)
     k, v = (np.repeat(x.astype(np.float64), group, 1) for x in (k, v))
@@ -101,6 +105,20 @@ def paged_keys(lengths: Sequence[int], num_heads: int, head_dim: int, dtype: str
     pages = np.full((sum(counts) + 3, 2, num_heads, PAGE_SIZE * head_dim), np.nan, dtype)
     write(pages, np.concatenate(keys), np.concatenate(values), slots)
     return PagedKeys(keys, values, pages, first, order, slots)
+
+
+def paged_latents(lengths: Sequence[int], heads: Heads, dtype: str = "float32") -> PagedKeys:
+    """The same for keys whose last values are the values, and lie position by position."""
+    cache = paged_keys(lengths, 1, heads.dim, dtype)
+    by_position = np.full((len(cache.pages), 1, 1, PAGE_SIZE * heads.dim), np.nan, dtype)
+    write_latents(by_position, np.concatenate(cache.keys), cache.slots)
+    values = [keys[:, :, heads.first_value :] for keys in cache.keys]
+    return replace(cache, pages=by_position, values=values)
+
+
+def write_latents(pages: Floats, keys: Floats, slots: Ints) -> None:
+    """Write keys `(s, 1, d)` to their slots of pages `(16, d)`."""
+    pages.reshape(len(pages), PAGE_SIZE, -1)[slots // PAGE_SIZE, slots % PAGE_SIZE] = keys[:, 0]
 
 
 def write(pages: Floats, keys: Floats, values: Floats, slots: Ints) -> None:

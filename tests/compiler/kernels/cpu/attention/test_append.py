@@ -17,7 +17,7 @@ from mlc_serve.compiler.kernels.cpu.attention.visible import Visible
 from mlc_serve.models.rope import QueryScaling, Rope
 from mlc_serve.models.rope_scaling import LinearScaling, Llama3Scaling, LongRopeScaling, YarnScaling
 from tests.compiler.conftest import Build, Kernel
-from tests.compiler.kernels.cpu.attention.reference import PAGE_SIZE, write
+from tests.compiler.kernels.cpu.attention.reference import PAGE_SIZE, write, write_latents
 
 POSITIONS = np.array([0, 1, 7, 100, 2000, 131071], np.int32)
 SLOTS = np.array([16, 17, 5, 70, 69, 0], np.int32)
@@ -97,3 +97,19 @@ def test_q_and_k_turn_by_their_positions(build: Build, heads: Heads, rope: Rope 
     write(expected, k, v, SLOTS)
     np.testing.assert_allclose(got.pages, expected, rtol=0, atol=ROUNDING[dtype])
     np.testing.assert_array_equal(got.pages[:, 1], expected[:, 1])
+
+
+def test_a_latent_key_lies_in_one_piece(build: Build) -> None:
+    """It turns at its beginning, and there is no value beside it."""
+    heads, rope = Heads(3, 1, 40, latent=24), Rope(10000.0, rotary_dim=16)
+    x = np.random.default_rng(0).standard_normal((len(POSITIONS), heads.num_new, heads.dim), np.float32)
+    queries = np.full((len(x), heads.num_q, heads.dim), np.nan, x.dtype)
+    pages = np.full((NUM_PAGES, 1, 1, PAGE_SIZE * heads.dim), np.nan, x.dtype)
+
+    build(append_tokens(heads, rope, "float32", Visible()))(x[None], POSITIONS, SLOTS, pages, queries)
+
+    q, k = np.split(turned(x, rope), [heads.num_q], axis=1)
+    np.testing.assert_allclose(queries, q, rtol=0, atol=ROUNDING["float32"])
+    expected = np.full_like(pages, np.nan)
+    write_latents(expected, k, SLOTS)
+    np.testing.assert_allclose(pages, expected, rtol=0, atol=ROUNDING["float32"])

@@ -13,7 +13,14 @@ from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.scores import Scores
 from mlc_serve.compiler.kernels.cpu.attention.visible import Visible
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
-from tests.compiler.kernels.cpu.attention.reference import Rules, attend, no_sinks, paged_keys
+from tests.compiler.kernels.cpu.attention.reference import (
+    PagedKeys,
+    Rules,
+    attend,
+    no_sinks,
+    paged_keys,
+    paged_latents,
+)
 
 LENGTHS = (5, 16, 1, 100, 33, 32, 17)
 AVX2, AVX512 = FloatUnit(2, 2, 6, has_pairs=False), FloatUnit(2, 8, 16, has_pairs=False)
@@ -23,13 +30,20 @@ def greatest_error(
     kernel: Callable[..., None], q: Any, lengths: tuple[int, ...], num_kv: int, rules: Rules
 ) -> float:
     """How wrong a kernel is for queries `(b, hq, d)` over random keys of such lengths."""
-    _, num_q, head_dim = q.shape
-    cache = paged_keys(lengths, num_kv, head_dim, q.dtype.name)
+    head_dim = q.shape[2]
+    return error_over(paged_keys(lengths, num_kv, head_dim, q.dtype.name), kernel, q, rules)
+
+
+def error_over(cache: PagedKeys, kernel: Callable[..., None], q: Any, rules: Rules) -> float:
+    """The same for the keys of a cache."""
+    num_q = q.shape[1]
     sinks = no_sinks(num_q) if rules.sinks is None else rules.sinks
-    out = np.full((1, len(lengths), num_q * head_dim), np.nan, q.dtype)
+    expected = np.stack(
+        [attend(q[b : b + 1], cache.keys[b], cache.values[b], rules)[0] for b in range(len(q))]
+    )
+    out = np.full((1, len(q), expected[0].size), np.nan, q.dtype)
     kernel(q, cache.pages, *cache.table, sinks, out)
-    expected = [attend(q[b : b + 1], cache.keys[b], cache.values[b], rules)[0] for b in range(len(lengths))]
-    return float(np.abs(out.reshape(q.shape) - np.stack(expected)).max())
+    return float(np.abs(out.reshape(expected.shape) - expected).max())
 
 
 @pytest.mark.parametrize(("dtype", "unit", "tolerance"), [("float32", AVX512, 2e-5), ("float16", AVX2, 2e-3)])
@@ -93,3 +107,15 @@ def test_pages_before_the_window_are_not_read(build: Callable[..., Any]) -> None
     kernel(q, cache.pages, *cache.table, no_sinks(2), out)
     expected = attend(q, cache.keys[0], cache.values[0], Rules(window=window))
     np.testing.assert_allclose(out.reshape(q.shape), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(("dtype", "unit", "tolerance"), [("float32", AVX512, 2e-5), ("float16", AVX2, 2e-3)])
+@pytest.mark.parametrize("heads", [Heads(16, 1, 40, 24), Heads(5, 1, 160, 128)])
+def test_values_may_be_a_part_of_the_keys(
+    build: Callable[..., Any], heads: Heads, dtype: str, unit: FloatUnit, tolerance: float
+) -> None:
+    """In latent attention, pages have keys only, and their last values are the values."""
+    kernel = build(decode_attention(heads, Scores(0.1), Visible(), dtype, unit))
+    lengths = (*LENGTHS, 3000)
+    q = np.random.default_rng(0).standard_normal((len(lengths), heads.num_q, heads.dim)).astype(dtype)
+    assert error_over(paged_latents(lengths, heads, dtype), kernel, q, Rules(scale=0.1)) < tolerance

@@ -16,9 +16,24 @@ from mlc_serve.compiler.kernels.cpu.attention.scores import Scores
 from mlc_serve.compiler.kernels.cpu.attention.visible import Visible
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.target import target_for
-from tests.compiler.kernels.cpu.attention.reference import Rules, attend, indptr, no_sinks, paged_keys
+from tests.compiler.kernels.cpu.attention.reference import (
+    Rules,
+    attend,
+    indptr,
+    no_sinks,
+    paged_keys,
+    paged_latents,
+)
 
-HEADS = [Heads(9, 3, 64), Heads(4, 4, 16), Heads(8, 1, 48), Heads(2, 2, 128), Heads(2, 1, 18)]
+HEADS = [
+    Heads(9, 3, 64),
+    Heads(4, 4, 16),
+    Heads(8, 1, 48),
+    Heads(2, 2, 128),
+    Heads(2, 1, 18),
+    Heads(6, 1, 40, 24),
+    Heads(16, 1, 320, 288),
+]
 NEW_LENGTHS = (5, 16, 1, 100, 33)
 bfloat16 = pytest.mark.skipif(not has(target_for("cpu"), "avx512bf16"), reason="no such instructions here")
 AVX2, AVX512 = FloatUnit(2, 2, 6, has_pairs=False), FloatUnit(2, 8, 16, has_pairs=False)
@@ -56,10 +71,14 @@ def greatest_error(
     tokens, and for tables that are longer than the batch.
     """
     held, new = tuple(lengths), tuple(lengths.values())
-    cache = paged_keys(held, heads.num_kv, heads.dim, dtype)
+    cache = (
+        paged_keys(held, heads.num_kv, heads.dim, dtype)
+        if heads.latent is None
+        else paged_latents(held, heads, dtype)
+    )
     first = indptr(new)
     q = np.random.default_rng(0).standard_normal((first[-1], heads.num_q, heads.dim)).astype(dtype)
-    out = np.full((1, first[-1], heads.num_q * heads.dim), np.nan, dtype)
+    out = np.full((1, first[-1], heads.num_q * heads.value_dim), np.nan, dtype)
     sinks = no_sinks(heads.num_q) if rules.sinks is None else rules.sinks
     table = [np.append(part, np.int32(1)) for part in (first, *cache.table)]
     kernel(q, cache.pages, np.array([len(new)], np.int32), *table, sinks, out)
@@ -76,7 +95,7 @@ def test_new_tokens_attend_to_those_before_them(
     build: Callable[..., Any], heads: Heads, dtype: str, unit: FloatUnit, part: float
 ) -> None:
     """No token sees another sequence nor its own future, in pages in any order whose unused slots hold NaN,
-    whether all keys are new, or only some, or only the last.
+    whether all keys are new, or only some, or only the last; also if values are a part of the keys.
     """
     kernel = build(prefill_attention(heads, Scores(heads.dim**-0.5), Visible(), dtype, unit))
     lengths = {5: 5, 16: 1, 1: 1, 100: 40, 33: 7, 90: 90}
