@@ -119,3 +119,24 @@ def test_values_may_be_a_part_of_the_keys(
     lengths = (*LENGTHS, 3000)
     q = np.random.default_rng(0).standard_normal((len(lengths), heads.num_q, heads.dim)).astype(dtype)
     assert error_over(paged_latents(lengths, heads, dtype), kernel, q, Rules(scale=0.1)) < tolerance
+
+
+def test_anchors_are_seen_by_the_second_copy_of_the_queries(build: Callable[..., Any]) -> None:
+    """Once, whether a sequence is shorter than the anchors, has them within its window, or is computed in
+    parts; and a token's own key counts as one of the window.
+    """
+    heads, visible, lengths = Heads(4, 2, 32), Visible(2500, anchors=20), (1, 3, 20, 21, 2000, 2521, 6000)
+    kernel = build(decode_attention(heads, Scores(0.2), visible, "float32", AVX2))
+    q = np.random.default_rng(0).standard_normal((len(lengths), 8, 32), dtype=np.float32) * 2
+    cache = paged_keys(lengths, 2, 32)
+    out = np.full((1, len(lengths), 128), np.nan, np.float32)
+    kernel(q, cache.pages, *cache.table, no_sinks(4), out)
+    for b, length in enumerate(lengths):
+        keys, values = (np.repeat(x[b], 2, 1).astype(np.float64) for x in (cache.keys, cache.values))
+        places = np.arange(length)
+        is_anchor = places < min(20, length - 1)
+        window, first = (np.einsum("hd,mhd->hm", part, keys) * 0.2 for part in (q[b, :4], q[b, 4:]))
+        scores = np.where(is_anchor, first, np.where(places >= length - 2500, window, -np.inf))
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        expected = np.einsum("hm,mhd->hd", weights / weights.sum(-1, keepdims=True), values)
+        np.testing.assert_allclose(out[0, b].reshape(4, 32), expected, atol=2e-5)
