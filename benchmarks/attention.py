@@ -21,6 +21,7 @@ from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE, pages_shape
 from mlc_serve.compiler.kernels.cpu.attention.prefill import prefill_attention
 from mlc_serve.compiler.kernels.cpu.attention.scores import MASKED, Scores
+from mlc_serve.compiler.kernels.cpu.attention.visible import Visible
 from mlc_serve.compiler.kernels.cpu.instructions import float_unit_for
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.pipeline import lowering_options
@@ -65,20 +66,21 @@ class Kernels:
 
     @cached_property
     def decode(self) -> Any:
-        return compiled(decode_attention(self.heads, self.scores, self.window, self.dtype, self.unit))
+        return compiled(decode_attention(*self.kind))
 
     @cached_property
     def prefill(self) -> Any:
-        return compiled(prefill_attention(self.heads, self.scores, self.window, self.dtype, self.unit))
+        return compiled(prefill_attention(*self.kind))
 
     @cached_property
     def append(self) -> Any:
-        return compiled(append_tokens(self.heads, Rope(1e5), self.dtype))
+        return compiled(append_tokens(self.heads, Rope(1e5), self.dtype, Visible(self.window)))
 
     @property
-    def scores(self) -> Scores:
-        """The usual scores."""
-        return Scores(self.heads.dim**-0.5)
+    def kind(self) -> tuple[Heads, Scores, Visible, str, FloatUnit]:
+        """What kernels of attention are made for, with the usual scores."""
+        scores = Scores(self.heads.dim**-0.5)
+        return self.heads, scores, Visible(self.window), self.dtype, self.unit
 
     @property
     def unit(self) -> FloatUnit:

@@ -99,9 +99,8 @@ class MLCCheckpoint:
     def _config(self) -> dict[str, Any]:
         beside = {key: self.chat_config[key] for key in _ADJUSTABLE if self.chat_config.get(key) is not None}
         config: dict[str, Any] = {**self._field("model_config", dict), **beside}
-        for key in _ADJUSTABLE:
-            if config.get(key) == -1:
-                del config[key]
+        if config.get("vocab_size") == -1:
+            del config["vocab_size"]
         return config_of_mlc(config) | {"model_type": self.model_type}
 
     def _check_tensors_are_whole(self) -> None:

@@ -15,6 +15,11 @@ examples:
   mlc_serve compile ./my-model --device cuda --arch sm_90a --output my-model.so
   mlc_serve serve ./my-model --device cuda --model-lib my-model.so"""
 
+_WINDOW_FLAGS = {
+    "--sliding-window-size": "tokens that each token sees, or -1 for all",
+    "--attention-sink-size": "how many of these are the first ones of a sequence",
+}
+
 
 def add_parser(commands: Any) -> CommandParser:
     """Add this command to `commands`, the result of argparse's add_subparsers."""
@@ -54,6 +59,8 @@ def add_parser(commands: Any) -> CommandParser:
         type=positive_integer,
         help="most tokens of one request, for models that rotate long sequences differently (longrope)",
     )
+    for flag, what in _WINDOW_FLAGS.items():
+        parser.add_argument(flag, metavar="N", type=int, help=f"{what}, as for `serve`")
     return parser
 
 
@@ -71,5 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.arch,
         arguments.output,
         arguments.context_window_size,
+        arguments.sliding_window_size,
+        arguments.attention_sink_size,
     )
     return 0

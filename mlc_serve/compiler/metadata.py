@@ -25,12 +25,13 @@ def describe(
     `bytes_per_value` holds the size of a value of an activation, and that of a value in the KV cache.
     """
     activation_bytes, cache_bytes = bytes_per_value
+    window = architecture.window
     return {
         "model_type": model_type,
         "quantization": scheme.name,
         "context_window_size": architecture.context_window_size,
-        "sliding_window_size": -1,
-        "attention_sink_size": -1,
+        "sliding_window_size": -1 if window is None else window.size,
+        "attention_sink_size": -1 if window is None else window.sinks,
         "prefill_chunk_size": prefill_chunk_size,
         "tensor_parallel_shards": 1,
         "pipeline_parallel_stages": 1,

@@ -139,14 +139,17 @@ class EngineConfig:
     )
     sliding_window_size: int | None = option(
         None,
-        "Number of previous tokens that attention sees. Not built yet.",
+        "Tokens that each token sees, itself included, whatever the length of its sequence; -1 for all. "
+        "Generation then goes on past the model's context window. Only on the CPU. By default an MLC "
+        "directory decides, and else a token sees all.",
         kind=Kind.INTEGER,
-        minimum=1,
+        minimum=-1,
         override="sliding_window_size",
     )
     attention_sink_size: int | None = option(
         None,
-        "Number of first tokens that a sliding window keeps. Not built yet.",
+        "How many of the tokens that a sliding window shows are the first ones of a sequence. By default an "
+        "MLC directory decides, and else there are none.",
         kind=Kind.INTEGER,
         minimum=0,
         override="attention_sink_size",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlc_serve.config import PrefillMode, PrefixCacheMode
+from mlc_serve.config.sliding_window import SlidingWindow
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,8 @@ class ModelInfo:
     """The facts about a compiled model from which limits are inferred.
 
     Fields with `bytes` in their names are in bytes; lengths and `page_size` are in tokens. A model without
-    keys and values has no bytes per token, and one without recurrent states no bytes per sequence.
+    keys and values has no bytes per token, and one without recurrent states no bytes per sequence. With a
+    `window`, a sequence holds only what its next token sees.
     """
 
     context_window_size: int
@@ -24,6 +26,7 @@ class ModelInfo:
     workspace_bytes_per_token: int
     page_size: int
     state_bytes_per_sequence: int = 0
+    window: SlidingWindow | None = None
 
     @property
     def state_kind(self) -> str:

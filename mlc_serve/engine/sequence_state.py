@@ -8,8 +8,8 @@ from typing import Protocol
 class SequenceState(Protocol):
     """The state of sequences, in `num_pages` pages of `page_size` tokens each.
 
-    The number of pages that a sequence holds depends only on its length (`num_pages_of`), and appending
-    tokens takes exactly the difference. If `can_fork` is true, sequences may share the pages of a common
+    The number of pages that a sequence may hold depends only on its length (`num_pages_of`), and appending
+    tokens takes no more than the difference. If `can_fork` is true, sequences may share the pages of a common
     prefix: a fork at a multiple of page_size takes no page of its own until it grows. At most `longest_pop`
     tokens can be taken off a sequence after the forward pass that appended them; None means any number.
     """
@@ -27,7 +27,7 @@ class SequenceState(Protocol):
         """The number of pages that belong to no sequence."""
 
     def num_pages_of(self, num_tokens: int) -> int:
-        """Return how many pages a sequence of `num_tokens` holds."""
+        """Return how many pages a sequence of `num_tokens` holds at most."""
 
     def num_tokens_in(self, num_pages: int) -> int:
         """Return the length of the longest sequence that holds at most `num_pages`."""

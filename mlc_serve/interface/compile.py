@@ -20,6 +20,7 @@ from mlc_serve.host.disk import check_room, told_if_full
 from mlc_serve.host.processes import children_end
 from mlc_serve.host.unfinished import unfinished
 from mlc_serve.loading.architecture import check_checkpoint, scheme_for, served_config
+from mlc_serve.loading.sliding_window import choose_window
 
 # More bytes than compilers and linkers need for the largest models. Checked first because LLVM ends the
 # process if a disk is full.
@@ -35,16 +36,21 @@ def compile_model(
     arch: str | None,
     output: Path,
     context_window_size: int | None = None,
+    sliding_window_size: int | None = None,
+    attention_sink_size: int | None = None,
 ) -> None:
     """Compile the library of a model directory for a device, such as `cpu` or `cuda:1`, and write it to
     `output`, which appears only when it is complete. The compilers' temporary files are in the same
-    directory. `context_window_size` matters to models that rotate long sequences differently.
+    directory. `context_window_size` matters to models that rotate long sequences differently, and the last
+    two are the settings of the server, which must be those that the library is compiled with.
 
     Raises StartupError: CheckpointError, ConfigError, CompileError or DiskFullError.
     """
     checkpoint = open_checkpoint(locate(model))
     check_checkpoint(checkpoint)
-    scheme = scheme_for(checkpoint, quantization, device.partition(":")[0])
+    kind = device.partition(":")[0]
+    scheme = scheme_for(checkpoint, quantization, kind)
+    window = choose_window(sliding_window_size, attention_sink_size, checkpoint, kind)
     target = target_for(device, arch)
     folder = output.absolute().parent
     if not folder.is_dir():
@@ -53,7 +59,7 @@ def compile_model(
         with unfinished(folder, output.name) as content, told_if_full(folder), _tools_working_in(content):
             check_room(folder, _ROOM)
             library = content / output.name
-            config = served_config(checkpoint, context_window_size)
+            config = served_config(checkpoint, context_window_size, window)
             _compile(checkpoint.model_type, config, scheme.name, target, library, opt)
             library.replace(output)
     except OSError as error:

@@ -14,11 +14,13 @@ from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.checkpoint.leftovers import check_leftovers
 from mlc_serve.checkpoint.pooling import is_made_for_embeddings
 from mlc_serve.checkpoint.sources import Sources
+from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import Architecture
 from mlc_serve.models.config_values import Config
 from mlc_serve.models.encoder import Encoder
 from mlc_serve.models.rope_config import for_context
+from mlc_serve.models.sequence_window import for_window
 from mlc_serve.models.table import is_encoder, read_architecture, read_encoder, weight_names
 from mlc_serve.quantization.scheme import Scheme, choose_float_scheme, choose_scheme
 
@@ -58,10 +60,16 @@ def config_named(checkpoint: Checkpoint) -> Iterator[None]:
         raise CheckpointError(f"{checkpoint.config_file}: {error}") from error
 
 
-def served_config(checkpoint: Checkpoint, length: int | None) -> Config:
-    """Return the configuration to compile for sequences of up to `length` tokens, as for_context does."""
+def served_config(checkpoint: Checkpoint, length: int | None, window: SlidingWindow | None) -> Config:
+    """Return the configuration to compile for sequences of up to `length` tokens, as for_context does, or for
+    sequences of any length that are seen through a window. Raises CheckpointError for a model that can't be.
+    """
     with config_named(checkpoint):
-        return for_context(checkpoint.config, length)
+        config = for_context(checkpoint.config, length if window is None else window.size)
+        config = for_window(config, window)
+        if window is not None:
+            read_architecture(checkpoint.model_type, config)
+        return config
 
 
 def makes_embeddings(checkpoint: Checkpoint) -> bool:

@@ -16,6 +16,11 @@ def choose_limits(config: EngineConfig, info: ModelInfo, place: DeviceName, repo
     """
     free = free_host_bytes() if place.kind == "cpu" else int(place.open().total_global_memory)
     inferred = infer_limits(config, info, free)
+    if info.window is not None and config.prefix_cache_mode != "disable":
+        report(
+            f"Sequences are seen through a window of {info.window.size} tokens and drop the others, so that "
+            "there is no prefix cache."
+        )
     if config.verbose:
         for line in inferred.explanation:
             report(line)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.config import DEFAULT_OPT, EngineConfig
+from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.errors import CheckpointError, ConfigError
 from mlc_serve.loading.architecture import check_checkpoint, config_named, served_config
 from mlc_serve.loading.artifacts import Report, artifact, host_cpu, source_hash
 from mlc_serve.loading.compiler_process import run_compiler
+from mlc_serve.loading.sliding_window import choose_window
 from mlc_serve.models.rope_config import longer_context
 from mlc_serve.quantization.scheme import check_conversion, choose_float_scheme, choose_scheme
 from mlc_serve.runtime.device import DeviceName
@@ -26,9 +28,12 @@ def find_library(config: EngineConfig, checkpoint: Checkpoint, place: DeviceName
     A library that the user names is used with the quantization scheme that it was compiled for.
     """
     if config.model_lib is not None:
-        return _named_library(Path(config.model_lib), config.quantization, checkpoint, place)
+        library = _named_library(Path(config.model_lib), config.quantization, checkpoint, place)
+        _check_window(library, config)
+        return library
     scheme = choose_scheme(config.quantization, checkpoint.quantization, place.kind)
-    return _own_library(checkpoint, scheme.name, config, place, report)
+    window = choose_window(config.sliding_window_size, config.attention_sink_size, checkpoint, place.kind)
+    return _own_library(checkpoint, scheme.name, config, place, report, window=window)
 
 
 def find_embedding_library(
@@ -37,6 +42,9 @@ def find_embedding_library(
     """Do the same as find_library for an embedding model, whose functions are `needed`. Its weights are
     floating-point numbers.
     """
+    for name in ("sliding_window_size", "attention_sink_size"):
+        if getattr(config, name) not in (None, -1):
+            raise ConfigError(f"{name} is for models that generate text, and this one makes embeddings")
     if config.model_lib is not None:
         return _named_library(Path(config.model_lib), config.quantization, checkpoint, place, needed)
     scheme = choose_float_scheme(config.quantization)
@@ -67,9 +75,10 @@ def _own_library(
     place: DeviceName,
     report: Report,
     needed: Sequence[str] = CHAT_FUNCTIONS,
+    window: SlidingWindow | None = None,
 ) -> Library:
     opt, length = config.opt or DEFAULT_OPT, config.max_single_sequence_length
-    served = served_config(checkpoint, length)
+    served = served_config(checkpoint, length, window)
     with config_named(checkpoint):
         longest = longer_context(checkpoint.config)
     key = {
@@ -83,7 +92,7 @@ def _own_library(
         "code": source_hash("compiler", "models", "quantization"),
     }
 
-    if length is None and longest is not None:
+    if length is None and longest is not None and window is None:
         report(
             f"{checkpoint.directory.name} is served with its rotary factors for short sequences. For longer "
             f"ones, of up to {longest} tokens, set context_window_size."
@@ -96,13 +105,38 @@ def _own_library(
         )
         options = {"quantization": quantization, "opt": opt, "device": str(place)}
         if served != checkpoint.config:
-            options["context-window-size"] = str(length)
+            options |= _sizes(length, window)
         run_compiler(checkpoint.directory, options, directory / _FILE_NAME)
 
     def use(directory: Path) -> Library:
         return Library(directory / _FILE_NAME, place.open(), needed)
 
     return artifact("libraries", key, make, use, model=str(checkpoint.directory), report=report)
+
+
+def _sizes(length: int | None, window: SlidingWindow | None) -> dict[str, str]:
+    """The options that tell the compiler how long sequences are, and what is seen of them."""
+    context = {} if length is None else {"context-window-size": str(length)}
+    if window is None:
+        return context | {"sliding-window-size": "-1"}
+    return context | {"sliding-window-size": str(window.size), "attention-sink-size": str(window.sinks)}
+
+
+def _check_window(library: Library, config: EngineConfig) -> None:
+    """Check that a library that the user names has the window that is set, and that it can be served."""
+    path, window = config.model_lib, library.window
+    if library.is_by_mlc and library.metadata["context_window_size"] == -1:
+        raise ConfigError(
+            f"model library {path}: sliding_window_size is that of whole sequences, which libraries that MLC "
+            "built are not served with; leave out --model-lib, and the model is compiled here"
+        )
+    wanted = config.sliding_window_size, config.attention_sink_size
+    own = (-1, 0) if window is None else (window.size, window.sinks)
+    for name, value, compiled in zip(
+        ("sliding_window_size", "attention_sink_size"), wanted, own, strict=True
+    ):
+        if value not in (None, compiled):
+            raise ConfigError(f"model library {path} is compiled with {name}={compiled}, not {value}")
 
 
 def _processor(place: DeviceName) -> str:

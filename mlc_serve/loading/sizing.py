@@ -6,6 +6,7 @@ It asks no device: the caller says how many bytes are free. All arithmetic is in
     left           = memory to use - weights - workspace of one step - recurrent states of all sequences
     capacity       = left / KV bytes of a token, in whole pages; no limit for a model without keys and values
     total          = one context window (local, interactive) or one for each sequence (server), up to capacity
+                     with a sliding window, in all modes what each sequence holds of it and of a chunk
 
 Recurrent states take at most the memory that is left, or half of it if there are keys and values, too.
 """
@@ -57,9 +58,11 @@ def infer_limits(config: EngineConfig, info: ModelInfo, available_bytes: int) ->
     memory = _Memory(config, info, available_bytes, chunk.value, _sequences(config, mode, info))
     sequences = memory.sequences
     single = _single(config, info)
-    total = _total(config, mode, memory, sequences.value, single.value)
-    _check_single(config, total.value)
-    single = _within(single, total.value, "the KV cache holds no more")
+    held = _held(info, single.value, chunk.value)
+    total = _total(config, mode == "server" or info.window is not None, memory, sequences.value, held)
+    if total.value < held:
+        _check_single(config, total.value)
+        single = _within(single, total.value, "the KV cache holds no more")
     chunk = _within(chunk, total.value, "the KV cache holds no more")
     limits = EngineLimits(
         max_num_sequence=sequences.value,
@@ -193,20 +196,29 @@ def _single(config: EngineConfig, info: ModelInfo) -> _Choice:
     if wanted is not None:
         _check_compiled("context_window_size", wanted, info.context_window_size)
         return _Choice(wanted, "as set")
-    window = _Choice(info.context_window_size, "the model's context window")
+    reason = "the model's context window" if info.window is None else "the most with a sliding window"
+    window = _Choice(info.context_window_size, reason)
     limit = config.context_window_limit
     return window if limit is None else _within(window, limit, "as context_window_limit says")
 
 
-def _total(config: EngineConfig, mode: Mode, memory: _Memory, sequences: int, single: int) -> _Choice:
+def _held(info: ModelInfo, single: int, chunk: int) -> int:
+    """Return how many tokens the longest sequence holds at once."""
+    if info.window is None:
+        return single
+    return min(single, info.window.most_pages(chunk, info.page_size) * info.page_size)
+
+
+def _total(config: EngineConfig, is_for_all: bool, memory: _Memory, sequences: int, held: int) -> _Choice:
+    """Return the size of the KV cache: room for the longest sequence, or `is_for_all` for each."""
     wanted = config.max_total_sequence_length
     if wanted is not None:
         return _wanted_total(memory, wanted)
-    windows = sequences if mode == "server" else 1
-    total = windows * memory.whole_pages(single)
+    windows = sequences if is_for_all else 1
+    total = windows * memory.whole_pages(held)
     if total > memory.capacity:
         return _Choice(memory.capacity, "all that memory holds")
-    if mode == "server":
+    if is_for_all:
         return _Choice(total, "a request of the longest length in every sequence")
     return _Choice(total, "one request of the longest length, or several shorter ones")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
+from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.models.config_values import Config
 from mlc_serve.models.parts.attention import AttentionShape
 from mlc_serve.models.parts.named_shapes import NamedShape
@@ -31,6 +32,10 @@ class Architecture(Protocol):
     @property
     def context_window_size(self) -> int:
         """The most tokens that a sequence can have."""
+
+    @property
+    def window(self) -> SlidingWindow | None:
+        """The window through which whole sequences are seen; None if there is none."""
 
     @property
     def attention(self) -> AttentionShape:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.models.parts.attention import Attention, AttentionShape
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.ends import Embedding, Head
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Decoder:
-    """Implements architecture.Architecture. `norm` is the one before the head."""
+    """Implements architecture.Architecture. `norm` is the one before the head, and `window` the one through
+    which whole sequences are seen, which the layers have, too.
+    """
 
     vocab_size: int
     context_window_size: int
@@ -32,6 +35,7 @@ class Decoder:
     blocks: tuple[Block, ...]
     norm: Norm
     head: Head
+    window: SlidingWindow | None = None
 
     @property
     def hidden_size(self) -> int:

@@ -43,6 +43,7 @@ from mlc_serve.models.families.smollm3 import read_smollm3
 from mlc_serve.models.families.stablelm import read_stablelm
 from mlc_serve.models.families.starcoder2 import read_starcoder2
 from mlc_serve.models.layer_types import check_layer_types
+from mlc_serve.models.sequence_window import in_window
 from mlc_serve.models.unsupported_keys import refuse_unsupported_keys
 from mlc_serve.models.weight_names import WeightNames
 
@@ -118,7 +119,7 @@ def read_architecture(model_type: str, config: Config) -> Architecture:
     architecture = FAMILIES[model_type](config)
     if architecture.recurrence is None:  # otherwise its family has read the types of its layers
         check_layer_types(config, [layer.window for layer in architecture.attention.layers])
-    return architecture
+    return in_window(architecture, config)
 
 
 def _refuse_parts(model_type: str, config: Config) -> None:

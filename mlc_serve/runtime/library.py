@@ -13,6 +13,7 @@ from typing import Any
 import tvm
 from tvm.runtime.vm import VirtualMachine
 
+from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.engine.limits import ModelInfo
 from mlc_serve.errors import CheckpointError
 
@@ -152,7 +153,18 @@ class Library:
             workspace_bytes_per_token=-(-max(self.metadata["memory_usage"].values(), default=0) // chunk),
             page_size=self.metadata.get("kv_cache", {}).get("page_size", _MLC_PAGE_SIZE),
             state_bytes_per_sequence=self._state_bytes if self.is_recurrent else 0,
+            window=self.window,
         )
+
+    @property
+    def window(self) -> SlidingWindow | None:
+        """The window through which whole sequences are seen. What libraries that MLC built call so may also
+        be the window of some layers.
+        """
+        size = self.metadata.get("sliding_window_size", -1)
+        if self.is_by_mlc or size <= 0:
+            return None
+        return SlidingWindow(size, max(self.metadata.get("attention_sink_size", 0), 0))
 
     @property
     def _state_bytes(self) -> int:

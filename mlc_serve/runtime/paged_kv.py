@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import tvm
 import tvm_ffi
 
+from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.runtime.huge_pages import huge_pages
 from mlc_serve.runtime.page_list import Ids, PageList
@@ -19,16 +21,21 @@ class PagedKV:
     """Implements runtime.sequence_cache.SequenceCache. Raises RuntimeError for calls that would corrupt it.
 
     A page belongs to all sequences that were forked from one with it. Only full pages are shared, so that
-    tokens are appended to pages with one owner.
+    tokens are appended to pages with one owner. If sequences have a window, a pass first gives back the pages
+    that none of its tokens sees, so that no other sequence may need them: there are no forks.
     """
 
-    can_fork = True
     longest_pop = None
 
-    def __init__(self, cache: Mapping[str, Any], limits: EngineLimits) -> None:
+    def __init__(
+        self, cache: Mapping[str, Any], limits: EngineLimits, window: SlidingWindow | None = None
+    ) -> None:
         """`cache` is what the library's metadata says about keys and values."""
         self.page_size = int(cache["page_size"])
-        self.num_pages = self.num_pages_of(limits.max_total_sequence_length)
+        self.can_fork = window is None
+        self._window = window
+        self._most_pages = _most_pages(window, limits.prefill_chunk_size, self.page_size)
+        self.num_pages = self._pages_for(limits.max_total_sequence_length)
         self._tables = PassTables(self._sizes(limits), self.page_size)
         pages = _memory(cache, self.num_pages)
         self.argument = tvm_ffi.convert([*self._tables.tensors, *pages])
@@ -49,12 +56,20 @@ class PagedKV:
         return len(self._free)
 
     def num_pages_of(self, num_tokens: int) -> int:
-        """Return the number of pages that `num_tokens` fill, the last one perhaps in part."""
-        return -(-num_tokens // self.page_size)
+        """Return the number of pages that `num_tokens` fill, the last one perhaps in part, or the most that a
+        window needs.
+        """
+        filled = self._pages_for(num_tokens)
+        return filled if self._most_pages is None else min(filled, self._most_pages)
 
     def num_tokens_in(self, num_pages: int) -> int:
-        """Return the number of tokens that fill `num_pages`."""
+        """Return the number of tokens that fill `num_pages`: any number if a window needs no more."""
+        if self._most_pages is not None and num_pages >= self._most_pages:
+            return sys.maxsize
         return num_pages * self.page_size
+
+    def _pages_for(self, num_tokens: int) -> int:
+        return -(-num_tokens // self.page_size)
 
     def add_sequence(self, seq_id: int) -> None:
         """Start an empty sequence."""
@@ -64,6 +79,7 @@ class PagedKV:
     def fork_sequence(self, parent: int, child: int, length: int) -> None:
         """Start `child` with the first `length` tokens of `parent`, a positive multiple of the page size."""
         source = self._sequences[parent]
+        _require(self.can_fork, f"sequence {parent} drops pages, and can't be forked")
         _require(length % self.page_size == 0, f"a fork at {length} is within a page")
         _require(0 < length <= source.num_tokens, f"a fork at {length} is not within sequence {parent}")
         self.add_sequence(child)
@@ -79,13 +95,13 @@ class PagedKV:
     def pop(self, seq_id: int, num_tokens: int) -> None:
         """Take the last `num_tokens` off a sequence, which shares none of them with another."""
         pages = self._sequences[seq_id]
-        length = pages.num_tokens - num_tokens
+        length = pages.num_held - num_tokens
         _require(length >= 0, f"sequence {seq_id} is shorter than {num_tokens}")
         touched = pages.ids[length // self.page_size :]
         is_shared = bool((self._num_owners[touched] > 1).any())
         _require(not is_shared, f"a pop reaches into pages that sequence {seq_id} shares")
-        pages.num_tokens = length
-        self._disown(pages.truncate(self.num_pages_of(length)))
+        pages.num_tokens -= num_tokens
+        self._disown(pages.truncate(self._pages_for(length)))
 
     def clear(self) -> None:
         """Forget all sequences."""
@@ -99,8 +115,10 @@ class PagedKV:
         """
         sequences = [self._sequences[seq_id] for seq_id in seq_ids]
         for pages, length in zip(sequences, lengths, strict=True):
+            if self._window is not None:
+                self._drop_unseen(pages, self._window)
             pages.num_tokens += length
-            if pages.num_tokens > len(pages) * self.page_size:
+            if pages.num_held > len(pages) * self.page_size:
                 self._grow(pages)
         self._tables.write(sequences, lengths)
 
@@ -111,9 +129,18 @@ class PagedKV:
         """Return the result of a function, which returns nothing else."""
         return returned
 
+    def _drop_unseen(self, pages: PageList, window: SlidingWindow) -> None:
+        """Give back the pages that hold nothing that the next token of a sequence sees."""
+        first = window.sink_pages(self.page_size)
+        seen = pages.num_held + 1 - window.recent  # the first token that it sees after the sinks
+        end = max(seen, 0) // self.page_size
+        if end > first:
+            pages.num_dropped += (end - first) * self.page_size
+            self._disown(pages.drop(first, end))
+
     def _grow(self, pages: PageList) -> None:
         """Take the pages that a sequence needs for its tokens."""
-        missing = self.num_pages_of(pages.num_tokens) - len(pages)
+        missing = self._pages_for(pages.num_held) - len(pages)
         _require(missing <= len(self._free), "the KV cache is full")
         taken = self._free[-missing:][::-1]
         del self._free[-missing:]
@@ -123,6 +150,10 @@ class PagedKV:
     def _disown(self, ids: Ids) -> None:
         self._num_owners[ids] -= 1
         self._free += ids[self._num_owners[ids] == 0][::-1].tolist()
+
+
+def _most_pages(window: SlidingWindow | None, chunk: int, page_size: int) -> int | None:
+    return None if window is None else window.most_pages(chunk, page_size)
 
 
 def _require(condition: bool, message: str) -> None:

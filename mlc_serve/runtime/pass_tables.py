@@ -51,11 +51,14 @@ class PassTables:
         count, first = len(sequences), self._first_pages
         lengths = self._lengths[:count]
         self._num_sequences[0] = count
-        lengths[:] = [sequence.num_tokens for sequence in sequences]
+        lengths[:] = [sequence.num_held for sequence in sequences]
         ids = [sequence.ids for sequence in sequences]
         np.cumsum(list(map(len, ids)), out=first[1 : count + 1])
         np.concatenate(ids, out=self._ids[: first[count]])
         self._write_rows(lengths, num_new)
+        dropped = [sequence.num_dropped for sequence in sequences]
+        if any(dropped):
+            self._positions[: sum(num_new)] += np.repeat(dropped, num_new).astype(np.int32)
 
     def _write_rows(self, lengths: Ids, num_new: Sequence[int]) -> None:
         count = len(lengths)

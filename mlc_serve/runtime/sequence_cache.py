@@ -32,5 +32,5 @@ class SequenceCache(SequenceState, Protocol):
 def cache_for(library: Library, limits: EngineLimits) -> SequenceCache:
     """Return an empty cache of the kind that the library's functions take."""
     if library.takes_pages:
-        return PagedKV(library.metadata["kv_cache"], limits)
+        return PagedKV(library.metadata["kv_cache"], limits, library.window)
     return TVMKVCache(library, limits)

@@ -40,6 +40,11 @@ class FakeArchitecture:
         return
 
     @property
+    def window(self) -> None:
+        """Sequences are seen whole."""
+        return
+
+    @property
     def workspace_width(self) -> int:
         """The hidden states alone."""
         return self.width

@@ -89,10 +89,12 @@ class FakeKVCache:
             num_tokens <= self.num_tokens(seq_id), f"sequence {seq_id} is shorter than {num_tokens}"
         )
         pages = self._pages(seq_id)
+        touched = pages[(self.num_tokens(seq_id) - num_tokens) // self.page_size :]
+        self._require(
+            all(page.num_owners == 1 for page in touched),
+            f"a pop reaches into pages that sequence {seq_id} shares",
+        )
         while num_tokens:
-            self._require(
-                pages[-1].num_owners == 1, f"a pop reaches into pages that sequence {seq_id} shares"
-            )
             taken = min(num_tokens, len(pages[-1].token_ids))
             del pages[-1].token_ids[-taken:]
             num_tokens -= taken

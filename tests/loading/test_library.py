@@ -29,7 +29,7 @@ class Compiled(NamedTuple):
     reports: list[str]
 
 
-Find = Callable[[dict[str, Any], int | None], Compiled]
+Find = Callable[..., Compiled]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Find:
     to serve contexts of a length. Nothing is compiled.
     """
 
-    def found(scaling: dict[str, Any], length: int | None) -> Compiled:
+    def found(scaling: dict[str, Any] | None, length: int | None, **settings: Any) -> Compiled:
         directory = write_checkpoint(tmp_path / "model", replace(SMALL, rope_scaling=scaling))
         keys: list[Mapping[str, Any]] = []
         options: list[Mapping[str, str]] = []
@@ -52,7 +52,7 @@ def find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Find:
 
         monkeypatch.setattr(library_step, "artifact", make_only)
         monkeypatch.setattr(library_step, "run_compiler", lambda _model, told, _output: options.append(told))
-        config = EngineConfig(max_single_sequence_length=length)
+        config = EngineConfig(max_single_sequence_length=length, **settings)
         find_library(config, open_checkpoint(directory), DeviceName("cpu"), reports.append)
         return Compiled(keys[0], options[0], reports[:-1])  # the last one says that it is being compiled
 
@@ -77,6 +77,16 @@ def test_a_context_that_could_be_longer_is_told(find: Find) -> None:
     assert f"up to {SMALL.context_window_size} tokens, set context_window_size" in line
     assert find(longrope, 32).reports == []
     assert find({"type": "linear", "factor": 4.0}, None).reports == []
+
+
+def test_a_window_of_whole_sequences_is_another_library(find: Find) -> None:
+    """Its sizes are told to the compiler; a window of -1 is none."""
+    whole, none = find(None, None), find(None, None, sliding_window_size=-1)
+    windowed = find(None, None, sliding_window_size=32, attention_sink_size=4)
+    assert whole.key == none.key != windowed.key
+    assert "sliding-window-size" not in none.options
+    assert windowed.options["sliding-window-size"] == "32"
+    assert windowed.options["attention-sink-size"] == "4"
 
 
 def test_a_scaling_that_can_not_be_names_its_file(find: Find) -> None:

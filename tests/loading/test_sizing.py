@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mlc_serve.config import EngineConfig, Mode
+from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
 from mlc_serve.errors import ConfigError
 from mlc_serve.loading.sizing import InferredLimits, infer_limits
@@ -234,3 +235,17 @@ def test_settings_that_do_not_fit_the_state_are_refused(
     """By name, with the numbers."""
     with pytest.raises(ConfigError, match=message):
         inferred("server", available, info, overrides)
+
+
+def test_with_a_window_each_sequence_gets_what_it_holds() -> None:
+    """A window of 100 and a chunk of 64 tokens touch at most 12 pages, and another one has the sinks. That is
+    room for sequences of any length; with less, the KV cache bounds them.
+    """
+    info = replace(INFO, context_window_size=100_000, window=SlidingWindow(104, 4))
+    chosen = limits("local", info=info, overrides="prefill_chunk_size=64")
+    assert chosen.max_total_sequence_length == 4 * 13 * 16
+    assert chosen.max_single_sequence_length == 100_000
+    exact = "prefill_chunk_size=64;max_total_seq_length=208"
+    assert limits("local", info=info, overrides=exact).max_single_sequence_length == 100_000
+    scarce = "prefill_chunk_size=64;max_total_seq_length=192"
+    assert limits("local", info=info, overrides=scarce).max_single_sequence_length == 192

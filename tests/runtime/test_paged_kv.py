@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.engine.backend import Backend, SequenceStep
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.engine.sequence_state import SequenceState
@@ -227,3 +228,39 @@ def test_tables_lead_to_what_each_sequence_holds(steps: list[Any]) -> None:
             twins.both(*step)
     twins.both("clear")
     assert twins.cache.num_free_pages == twins.cache.num_pages
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from([SlidingWindow(40), SlidingWindow(1), SlidingWindow(57, 20), SlidingWindow(40, 4)]),
+    st.lists(st.tuples(st.sampled_from([1, 1, 5, 16, 33, 64]), st.sampled_from([0, 0, 1, 5])), max_size=30),
+)
+def test_a_windowed_sequence_holds_what_its_tokens_see(
+    window: SlidingWindow, passes: list[tuple[int, int]]
+) -> None:
+    """Its tables lead to the sinks and to all that the tokens of a pass see, at their positions, in no more
+    pages than are counted; also if some of the last tokens were popped.
+    """
+    cache = PagedKV(CACHE, LIMITS, window)
+    memory = np.full((cache.num_pages, 16), -1)
+    cache.add_sequence(0)
+    known = 0
+    for count, popped in passes:
+        cache.begin_forward([0], [count])
+        _, positions, slots, _, first, listed, keys = (t.numpy() for t in cache.argument[:7])
+        assert positions[:count].tolist() == list(range(known, known + count))
+        memory.reshape(-1)[slots[:count]] = positions[:count]
+        held = memory[listed[first[0] : first[1]]].reshape(-1)[: keys[0]].tolist()
+        seen = [*range(window.sinks), *range(max(known + 1 - window.recent, window.sinks), known + count)]
+        assert [token for token in held if token in seen] == [
+            token for token in seen if token < known + count
+        ]
+        num_dropped = known + count - len(held)
+        assert held[-count:] == positions[:count].tolist()
+        assert num_dropped % 16 == 0
+        known += count
+        assert used(cache) <= cache.num_pages_of(known) <= window.most_pages(64, 16)
+        cache.pop(0, min(popped, count))
+        known -= min(popped, count)
+    cache.clear()
+    assert used(cache) == 0

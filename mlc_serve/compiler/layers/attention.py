@@ -13,6 +13,7 @@ from mlc_serve.compiler.kernels.cpu.attention.append import append_tokens
 from mlc_serve.compiler.kernels.cpu.attention.decode import decode_attention
 from mlc_serve.compiler.kernels.cpu.attention.prefill import prefill_attention
 from mlc_serve.compiler.kernels.cpu.attention.scores import MASKED, Scores
+from mlc_serve.compiler.kernels.cpu.attention.visible import Visible
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.layers.page_state import PageState, heads_of
 from mlc_serve.models.parts.attention import AttentionShape
@@ -29,7 +30,8 @@ class PagedAttention(nn.Module):
     def __init__(self, shape: AttentionShape, layer: int, dtype: str, unit: FloatUnit) -> None:
         self._number, self._layer, self._dtype = layer, shape.layers[layer], dtype
         self._heads, self._out_width = heads_of(shape), shape.out_width
-        self._kind = (self._heads, Scores(shape.scale, shape.soft_cap), self._layer.window, dtype, unit)
+        self._visible = Visible(self._layer.window, self._layer.anchors)
+        self._kind = (self._heads, Scores(shape.scale, shape.soft_cap), self._visible, dtype, unit)
         self.sinks = nn.Parameter([shape.num_q_heads], "float32") if shape.has_sinks else None
 
     def forward(self, qkv: nn.Tensor, state: PageState) -> nn.Tensor:
@@ -41,9 +43,10 @@ class PagedAttention(nn.Module):
     def _append(self, qkv: nn.Tensor, state: PageState) -> tuple[nn.Tensor, nn.Tensor]:
         """The rotated queries, and the pages with the new keys and values."""
         pages, rows = state.pages[self._number], qkv.shape[1]
-        out = [nn.Tensor.placeholder([rows, self._heads.num_q, self._heads.dim], self._dtype), pages]
+        num_queries = self._heads.num_q * self._visible.copies
+        out = [nn.Tensor.placeholder([rows, num_queries, self._heads.dim], self._dtype), pages]
         operands = [qkv, state.tables.positions, state.tables.slots, pages]
-        kernel = _append(self._heads, self._layer.rope, self._dtype)
+        kernel = _append(self._heads, self._layer.rope, self._dtype, self._visible)
         queries, written = nn.op.tensor_ir_inplace_op(kernel, "append_tokens", operands, [-1, 3], out)
         return queries, written
 

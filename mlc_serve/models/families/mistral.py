@@ -20,7 +20,7 @@ from mlc_serve.models.weight_names import decoder_names
 
 def read_mistral(config: Config) -> Decoder:
     """See FAMILIES."""
-    windows = window_of_all(config)
+    windows = window_of_all({"sliding_window": 4096, **config})
     attention = Attention(read_attention(config, same_layers(config, windows)))
     mlp = MLP(size(config, "intermediate_size"), read_activation(config))
     return read_decoder(config, decoder_names("qkv_proj"), Block(attention, mlp, read_norm(config)))

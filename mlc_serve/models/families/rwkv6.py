@@ -58,6 +58,11 @@ class RWKV6:
         return WeightNames(huggingface=(renamed("model", "rwkv"),))
 
     @property
+    def window(self) -> None:
+        """Sequences are seen whole."""
+        return
+
+    @property
     def attention(self) -> AttentionShape:
         """No layer attends."""
         return AttentionShape(num_q_heads=0, num_kv_heads=0, head_dim=0, layers=(), scale=1.0)

@@ -15,11 +15,14 @@ class AttentionLayer:
     """How one layer attends.
 
     Queries and keys are rotated by `rope`; None leaves them as they are. With a `window`, a token sees that
-    many tokens, itself included; without one, it sees all tokens before it.
+    many tokens, itself included; without one, it sees all tokens before it. The first `anchors` tokens of a
+    sequence are seen by all. Seen from where the window has left them, they are turned as if the window came
+    right after them.
     """
 
     rope: Rope | None
     window: int | None = None
+    anchors: int = 0
 
 
 @dataclass(frozen=True)

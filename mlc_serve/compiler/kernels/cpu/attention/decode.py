@@ -18,6 +18,7 @@ from mlc_serve.compiler.kernels.cpu.attention.page_run import PageRuns, TokenSta
 from mlc_serve.compiler.kernels.cpu.attention.page_table import match_page_table
 from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE, match_pages
 from mlc_serve.compiler.kernels.cpu.attention.scores import Scores
+from mlc_serve.compiler.kernels.cpu.attention.visible import Visible
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
@@ -110,6 +111,9 @@ def _run_share_macro(runs: PageRuns, dtype: str) -> Any:
             end[0] = T.min(seen + shares.bound(share + 1) - shares.first[b], table.num_pages(b))
             if first[0] < end[0]:
                 runs.begin(tensors.Q, tensors.sinks, state, b, first[0] == seen)
+                if runs.attend_anchors is not None:  # noqa: SIM102  the next condition is the kernel's
+                    if first[0] == seen:
+                        runs.attend_anchors(tensors.Q, tensors.P, table, state, b, b, last_listed)
                 for run in T.serial((end[0] - first[0] + count - 1) // count):
                     page = T.meta_var(first[0] + run * count)
                     runs.attend(tensors.P, table, state, b, page, end[0], last_listed)
@@ -176,10 +180,10 @@ def _join_macro(num_heads: int, value_dim: int, dtype: str) -> Any:
     return join
 
 
-def _all_shares_macro(heads: Heads, scores: Scores, dtype: str, unit: FloatUnit) -> Any:
+def _all_shares_macro(heads: Heads, scores: Scores, visible: Visible, dtype: str, unit: FloatUnit) -> Any:
     """The macro `all_shares(tensors, table, batch)` for the whole batch."""
     num_heads, value_dim = heads.num_q, heads.value_dim
-    run_share = _run_share_macro(PageRuns(heads, scores, unit.sums), dtype)
+    run_share = _run_share_macro(PageRuns(heads, scores, unit.sums, visible), dtype)
     join = _join_macro(num_heads, value_dim, dtype)
 
     @T.macro
@@ -210,15 +214,15 @@ def _all_shares_macro(heads: Heads, scores: Scores, dtype: str, unit: FloatUnit)
 
 
 def decode_attention(
-    heads: Heads, scores: Scores, window: int | None, dtype: str, unit: FloatUnit
+    heads: Heads, scores: Scores, visible: Visible, dtype: str, unit: FloatUnit
 ) -> tirx.PrimFunc:
     """Rotated Q `(b, hq, d)`, the pages and each sequence's page table, and the score of each query head's
     sink `(hq,)` -> `(1, b, hq dv)`.
 
-    Q, pages and output are of `dtype`, sinks are float32. The keys of the new tokens are in the pages. With a
-    `window`, a token sees so many keys.
+    Q, pages and output are of `dtype`, sinks are float32. The keys of the new tokens are in the pages. If
+    there are anchors, Q is `(b, 2 hq, d)`, with the copy for them.
     """
-    all_shares = _all_shares_macro(heads, scores, dtype, unit)
+    all_shares = _all_shares_macro(heads, scores, visible, dtype, unit)
 
     @T.prim_func(s_tir=True, private=True)
     def attention(
@@ -233,9 +237,9 @@ def decode_attention(
         T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": 8})
         batch = T.int32()
         num_pages = T.int64()
-        Q = T.match_buffer(q, (batch, heads.num_q, heads.dim), dtype)
+        Q = T.match_buffer(q, (batch, heads.num_q * visible.copies, heads.dim), dtype)
         P = match_pages(pages, num_pages, heads, dtype)
-        table = T.meta_var(match_page_table(first_pages, listed, lengths, window))
+        table = T.meta_var(match_page_table(first_pages, listed, lengths, visible))
         S = T.match_buffer(sinks, (heads.num_q,), "float32")
         whole = T.match_buffer(out, (1, batch, heads.num_q * heads.value_dim), dtype)
         O = by_head(whole, heads)

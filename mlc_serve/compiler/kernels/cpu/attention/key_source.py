@@ -17,6 +17,7 @@ from mlc_serve.compiler.kernels.cpu.attention.page_run import PageRuns, TokenSta
 from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
 from mlc_serve.compiler.kernels.cpu.attention.query_panels import BLOCK, Panels, panels_for, row_words
 from mlc_serve.compiler.kernels.cpu.attention.scores import MASKED, Scores, sink_score
+from mlc_serve.compiler.kernels.cpu.attention.visible import Visible
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.primitives.lanes import lanes
 from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
@@ -26,35 +27,39 @@ from mlc_serve.compiler.kernels.cpu.primitives.vector import vector, widened
 
 class Span(NamedTuple):
     """Which of a sequence's keys its rows see. If they are causal, the rows are the last of the keys, and see
-    none after their own. With a `window`, a row sees so many keys, its own included.
+    none after their own. The keys are those that are `visible` through the window, or with `only_anchors` the
+    anchors.
     """
 
     num_keys: Any
     num_rows: Any
     is_causal: bool
-    window: int | None
+    visible: Visible
+    only_anchors: bool = False
+
+    @property
+    def is_windowed(self) -> bool:
+        """Whether a row may not see the first keys."""
+        return self.visible.window is not None and not self.only_anchors
 
     def limit(self, row: Any) -> Any:
         """The first key that is too late for a row."""
-        return self.num_keys - self.num_rows + row + 1 if self.is_causal else self.num_keys
+        end = self.num_keys - self.num_rows + row + 1 if self.is_causal else self.num_keys
+        return self.visible.num_anchors(end) if self.only_anchors else end
 
     def start(self, row: Any) -> Any:
         """The first key that is not too early for a row."""
-        if self.window is None:
-            return tirx.const(0, "int32")
-        return tirx.max(self.limit(row) - self.window, 0)
+        return tirx.const(0, "int32") if self.only_anchors else self.visible.start(self.limit(row))
 
     def sees(self, key: Any, start: Any, limit: Any) -> Any:
         """Whether a row with this start and limit sees a key."""
-        return key < limit if self.window is None else tirx.And(key < limit, key >= start)
+        return tirx.And(key < limit, key >= start) if self.is_windowed else key < limit
 
     def hides_some(self, first: Any, end: Any, last_start: Any, least_limit: Any) -> Any:
         """Whether a row with a start up to `last_start`, and a limit from `least_limit`, may not see one of
         the keys from `first` to before `end`.
         """
-        if self.window is None:
-            return end > least_limit
-        return tirx.Or(end > least_limit, first < last_start)
+        return tirx.Or(end > least_limit, first < last_start) if self.is_windowed else end > least_limit
 
 
 class Batch(NamedTuple):
@@ -76,6 +81,7 @@ class KeySource(Protocol):
     heads: Heads
     scores: Scores
     panels: Panels
+    num_anchors: int  # of the first keys of a sequence
     key_strides: tuple[int, int]  # of keys and of a key's words, where `convert_keys` puts them
     convert_keys: Any  # the macro (batch, state, b, h, first_key, count)
     attend_single: Any  # the macro (batch, b) for a sequence with one row; None if panels compute it
@@ -99,6 +105,8 @@ class RaggedKeys:
     sequence.
     """
 
+    num_anchors = 0
+
     def __init__(self, heads: Heads, scores: Scores, dtype: str, unit: FloatUnit) -> None:
         self.heads, self.scores, self.panels = heads, scores, panels_for(dtype, unit)
         self.key_strides = (heads.dim // self.panels.multiplier.per_word, 1)
@@ -110,7 +118,7 @@ class RaggedKeys:
         return batch.keys[b + 1] - batch.keys[b]
 
     def span(self, batch: Batch, b: Any, num_rows: Any) -> Span:
-        return Span(self.num_keys(batch, b), num_rows, is_causal=False, window=None)
+        return Span(self.num_keys(batch, b), num_rows, is_causal=False, visible=Visible())
 
     def sink(self, batch: Batch, head: Any) -> Any:  # noqa: ARG002  encoders have none
         return tirx.const(MASKED, "float32")
@@ -127,7 +135,7 @@ class PagedKeys:
     the last of the keys, and see themselves and those before them.
     """
 
-    def __init__(self, heads: Heads, scores: Scores, window: int | None, dtype: str, unit: FloatUnit) -> None:
+    def __init__(self, heads: Heads, scores: Scores, visible: Visible, dtype: str, unit: FloatUnit) -> None:
         self.heads, self.scores, self.panels = heads, scores, panels_for(dtype, unit)
         if heads.latent is None:
             self.key_strides = (1, BLOCK)
@@ -135,15 +143,16 @@ class PagedKeys:
         else:
             self.key_strides = (heads.dim // self.panels.multiplier.per_word, 1)
             self.convert_keys = _convert_key_rows_macro(self)
-        self.attend_single = _decode_single_macro(PageRuns(heads, scores, unit.sums), dtype)
+        self.attend_single = _decode_single_macro(PageRuns(heads, scores, unit.sums, visible), dtype)
         self.parallel_singles = 2
-        self._window = window
+        self.num_anchors = visible.anchors
+        self._visible = visible
 
     def num_keys(self, batch: Batch, b: Any) -> Any:
         return batch.keys.num_keys(b)
 
     def span(self, batch: Batch, b: Any, num_rows: Any) -> Span:
-        return Span(self.num_keys(batch, b), num_rows, is_causal=True, window=self._window)
+        return Span(self.num_keys(batch, b), num_rows, is_causal=True, visible=self._visible)
 
     def sink(self, batch: Batch, head: Any) -> Any:
         return sink_score(batch.sinks, head)
@@ -237,11 +246,14 @@ def _decode_single_macro(runs: PageRuns, dtype: str) -> Any:
             table = T.meta_var(batch.keys)
             end = T.meta_var(table.num_pages(b))
             last_listed = T.meta_var(table.first[batch.num_sequences] - 1)
-            runs.begin(batch.Q, batch.sinks, state, batch.first_rows[b], True)
+            row = T.meta_var(batch.first_rows[b])
+            runs.begin(batch.Q, batch.sinks, state, row, True)
+            if runs.attend_anchors is not None:
+                runs.attend_anchors(batch.Q, batch.K, table, state, b, row, last_listed)
             for run in T.serial((table.num_seen_pages(b) + count - 1) // count):
                 page = T.meta_var(table.first_page(b) + run * count)
                 runs.attend(batch.K, table, state, b, page, end, last_listed)
-            runs.finish(batch.O, state, batch.first_rows[b], dtype)
+            runs.finish(batch.O, state, row, dtype)
 
     return attend_single
 

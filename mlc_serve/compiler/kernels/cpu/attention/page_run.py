@@ -17,6 +17,7 @@ from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
 from mlc_serve.compiler.kernels.cpu.attention.row_scores import row_scores_macro
 from mlc_serve.compiler.kernels.cpu.attention.scores import MASKED, Scores, sink_score
+from mlc_serve.compiler.kernels.cpu.attention.visible import Visible
 from mlc_serve.compiler.kernels.cpu.primitives.divisor import greatest_divisor
 from mlc_serve.compiler.kernels.cpu.primitives.exponential import exp2
 from mlc_serve.compiler.kernels.cpu.primitives.horizontal import horizontal_max, horizontal_sum
@@ -72,16 +73,18 @@ class _Run(NamedTuple):
 
 
 class PageRuns:
-    """The macros for the query heads of a token, the last one of its sequence: `begin`, `attend` for each run
-    of `pages_per_run` pages, and `finish`. Registers hold `sums` vectors of sums.
+    """The macros for the query heads of a token, the last one of its sequence: `begin`, `attend_anchors` if
+    there are any, `attend` for each run of `pages_per_run` pages, and `finish`. Registers hold `sums` vectors
+    of sums.
     """
 
-    def __init__(self, heads: Heads, scores: Scores, sums: int) -> None:
+    def __init__(self, heads: Heads, scores: Scores, sums: int, visible: Visible) -> None:
         together = greatest_divisor(heads.group, sums // 2)
         self.heads, self.pages_per_run = heads, max(1, min(4, sums // together))
         width = greatest_divisor(heads.value_dim // lanes(heads.value_dim), sums // together)
         self.begin, self.finish = _begin_macro(heads, scores), _finish_macro(heads)
         self.attend = _attend_macro(_Registers(heads, together, self.pages_per_run, width, sums), scores)
+        self.attend_anchors = _attend_anchors_macro(self, scores, visible) if visible.anchors else None
 
 
 def _attend_macro(registers: _Registers, scores_of: Scores) -> Any:
@@ -103,7 +106,7 @@ def _attend_macro(registers: _Registers, scores_of: Scores) -> Any:
             valid = local((count,), "int32")
             ahead = local((count,), "int64")
             scores = local((group, count * PAGE_SIZE))
-            run = T.meta_var(_Run(page, early, valid, ahead, table.window is not None))
+            run = T.meta_var(_Run(page, early, valid, ahead, table.is_windowed))
             for p in T.unroll(count):
                 page[p] = T.Cast("int64", table.page(b, T.min(first + p, end - 1)))
                 early[p] = table.first_key(b) - (first + p) * PAGE_SIZE
@@ -121,6 +124,32 @@ def _attend_macro(registers: _Registers, scores_of: Scores) -> Any:
                 add_values(P, state, scores, run, h)
 
     return attend
+
+
+def _attend_anchors_macro(runs: PageRuns, scores: Scores, visible: Visible) -> Any:
+    """The macro `attend_anchors(Q, P, table, state, b, row, last_listed)`: the pages of sequence b's anchors,
+    for the second copy of a row's queries.
+    """
+    heads, count, attend = runs.heads, runs.pages_per_run, runs.attend
+    num_pages = -(-visible.anchors // PAGE_SIZE)
+    factor = scores.query_factor
+
+    @T.macro
+    def attend_anchors(Q, P, table, state, b, row, last_listed):
+        with T.sblock("anchors"):
+            T.reads()
+            T.writes()
+            queries = local((heads.num_q, heads.dim))
+            copied = T.meta_var(state._replace(queries=queries))
+            anchors = T.meta_var(table._replace(only_anchors=True))
+            for g in T.serial(heads.num_q):
+                for i in T.serial(heads.dim):
+                    queries[g, i] = T.Cast("float32", Q[row, heads.num_q + g, i]) * T.float32(factor)
+            for run in T.serial((num_pages + count - 1) // count):
+                end = T.meta_var(T.min(num_pages, table.num_pages(b)))
+                attend(P, anchors, copied, b, run * count, end, last_listed)
+
+    return attend_anchors
 
 
 def _prefetch_macro(num_kv_heads: int) -> Any:

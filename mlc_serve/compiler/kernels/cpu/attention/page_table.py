@@ -11,19 +11,26 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
+from mlc_serve.compiler.kernels.cpu.attention.visible import Visible
 
 
 class PageTable(NamedTuple):
     """Three int32 buffers: sequence b has the pages listed[first[b]:first[b + 1]], which hold lengths[b]
     keys, those of its new tokens included. The buffers may be longer than the batch needs.
 
-    With a `window`, a token sees so many keys, its own included.
+    The keys that count are those that are `visible` through the window, or with `only_anchors` the anchors.
     """
 
     first: Any
     listed: Any
     lengths: Any
-    window: int | None
+    visible: Visible
+    only_anchors: bool = False
+
+    @property
+    def is_windowed(self) -> bool:
+        """Whether the last token of a sequence may not see its first keys."""
+        return self.visible.window is not None and not self.only_anchors
 
     def num_pages(self, b: Any) -> Any:
         """How many pages sequence b has."""
@@ -35,13 +42,11 @@ class PageTable(NamedTuple):
 
     def num_keys(self, b: Any) -> Any:
         """How many keys sequence b has."""
-        return self.lengths[b]
+        return self.visible.num_anchors(self.lengths[b]) if self.only_anchors else self.lengths[b]
 
     def first_key(self, b: Any) -> Any:
         """The first key that sequence b's last token sees."""
-        if self.window is None:
-            return tirx.const(0, "int32")
-        return tirx.max(self.lengths[b] - self.window, 0)
+        return tirx.const(0, "int32") if self.only_anchors else self.visible.start(self.lengths[b])
 
     def first_page(self, b: Any) -> Any:
         """Which of sequence b's pages holds that key."""
@@ -52,7 +57,7 @@ class PageTable(NamedTuple):
         return self.num_pages(b) - self.first_page(b)
 
 
-def match_page_table(first_pages: Any, listed: Any, lengths: Any, window: int | None) -> PageTable:
+def match_page_table(first_pages: Any, listed: Any, lengths: Any, visible: Visible) -> PageTable:
     """The page table behind three handles."""
     first, pages, keys = (T.match_buffer(x, (T.int32(),), "int32") for x in (first_pages, listed, lengths))
-    return PageTable(first, pages, keys, window)
+    return PageTable(first, pages, keys, visible)

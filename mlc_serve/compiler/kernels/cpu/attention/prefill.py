@@ -32,11 +32,13 @@ from mlc_serve.compiler.kernels.cpu.attention.query_panels import (
     begin_sinks_macro,
     cap_macro,
     finish_macro,
+    load_macro,
     mask_macro,
     score_macro,
     soften_macro,
 )
 from mlc_serve.compiler.kernels.cpu.attention.scores import Scores
+from mlc_serve.compiler.kernels.cpu.attention.visible import Visible
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 
@@ -55,7 +57,8 @@ def _attend_task_macro(source: KeySource, dtype: str) -> Any:
     """
     heads, panels = source.heads, source.panels
     queries, step = panels.queries, panels.step
-    begin = begin_macro(heads, source.scores.query_factor, panels)
+    load = load_macro(heads, source.scores.query_factor, panels)
+    begin = begin_macro(heads.value_dim, panels)
     begin_sinks = begin_sinks_macro(heads.group, source.sink, panels)
     finish = finish_macro(heads.group, heads.value_dim, dtype, panels)
     num_words = heads.dim // panels.multiplier.per_word
@@ -81,14 +84,10 @@ def _attend_task_macro(source: KeySource, dtype: str) -> Any:
             add(state, r, count[0], factor)
 
     @T.macro
-    def attend_task(batch, state, b, task):
-        num_panels = local((1,), "int32")
+    def attend_span(batch, state, b, task, first_head, span, num_panels):
         last = local((1,), "int32")
-        span = T.meta_var(source.span(batch, b, task.num_rows))
-        num_panels[0] = T.min(PANELS, (task.num_rows * heads.group - 1) // queries + 1 - task.number * PANELS)
         for r in T.serial(num_panels[0]):
-            begin(batch.Q, state, task, r, span)
-            begin_sinks(batch, state, task, r)
+            load(batch.Q, first_head, state, task, r, span)
         last[0] = state.limit[num_panels[0] - 1, queries - 1]
         for block in T.serial(state.start[0, 0] // BLOCK, (last[0] + BLOCK - 1) // BLOCK):
             count = T.meta_var((T.min(BLOCK, last[0] - block * BLOCK) + step - 1) // step * step)
@@ -96,6 +95,19 @@ def _attend_task_macro(source: KeySource, dtype: str) -> Any:
             convert_values(batch, state, b, task.head, block * BLOCK, count)
             for r in T.serial(num_panels[0]):
                 attend_panel(state, r, block * BLOCK, span)
+
+    @T.macro
+    def attend_task(batch, state, b, task):
+        num_panels = local((1,), "int32")
+        span = T.meta_var(source.span(batch, b, task.num_rows))
+        num_panels[0] = T.min(PANELS, (task.num_rows * heads.group - 1) // queries + 1 - task.number * PANELS)
+        for r in T.serial(num_panels[0]):
+            begin(state, r)
+            begin_sinks(batch, state, task, r)
+        if source.num_anchors > 0:
+            anchors = T.meta_var(span._replace(only_anchors=True))
+            attend_span(batch, state, b, task, heads.num_q, anchors, num_panels)
+        attend_span(batch, state, b, task, 0, span, num_panels)
         for r in T.serial(num_panels[0]):
             finish(batch.O, state, task, r)
 
@@ -222,16 +234,16 @@ def encoder_attention(heads: Heads, unit: FloatUnit) -> tirx.PrimFunc:
 
 
 def prefill_attention(
-    heads: Heads, scores: Scores, window: int | None, dtype: str, unit: FloatUnit
+    heads: Heads, scores: Scores, visible: Visible, dtype: str, unit: FloatUnit
 ) -> tirx.PrimFunc:
     """New tokens over the pages of their sequence, which hold the tokens before them and, as the last of its
     keys, the new tokens too.
 
     Rotated Q `(s, hq, d)`, the pages, the number of sequences `(1,)`, the first row and the page table of
     each, and the score of each query head's sink `(hq,)` -> `(1, s, hq dv)`. Q, pages and output are of
-    `dtype`, sinks are float32. With a `window`, a token sees so many keys.
+    `dtype`, sinks are float32. If there are anchors, Q is `(s, 2 hq, d)`, with the copy for them.
     """
-    all_tasks = _all_tasks_macro(PagedKeys(heads, scores, window, dtype, unit), dtype)
+    all_tasks = _all_tasks_macro(PagedKeys(heads, scores, visible, dtype, unit), dtype)
 
     @T.prim_func(s_tir=True, private=True)
     def attention(
@@ -248,11 +260,11 @@ def prefill_attention(
         T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": 8})
         num_rows = T.int32()
         num_pages = T.int64()
-        Q = T.match_buffer(q, (num_rows, heads.num_q, heads.dim), dtype)
+        Q = T.match_buffer(q, (num_rows, heads.num_q * visible.copies, heads.dim), dtype)
         P = match_pages(pages, num_pages, heads, dtype)
         batch = match_int32(num_sequences, 1)
         rows = match_int32(first_rows, T.int32())
-        table = T.meta_var(match_page_table(first_pages, listed, lengths, window))
+        table = T.meta_var(match_page_table(first_pages, listed, lengths, visible))
         S = T.match_buffer(sinks, (heads.num_q,), "float32")
         whole = T.match_buffer(out, (1, num_rows, heads.num_q * heads.value_dim), dtype)
         O = by_head(whole, heads)

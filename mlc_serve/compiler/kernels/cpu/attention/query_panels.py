@@ -83,9 +83,9 @@ def row_words(multiplier: Multiplier, values: Any, count: int) -> Any:
     return multiplier.pack([tirx.Shuffle([values], part) for part in parts], count)
 
 
-def begin_macro(heads: Heads, factor: float, panels: Panels) -> Any:
-    """The macro `begin(Q, state, task, r, span)`: panel r of a task, with its queries as words, before it has
-    met any key. Queries are multiplied by `factor`.
+def load_macro(heads: Heads, factor: float, panels: Panels) -> Any:
+    """The macro `load(Q, first_head, state, task, r, span)`: the queries of panel r of a task as words, and
+    which keys they see. Queries are multiplied by `factor`. Those of query head h lie in head first_head + h.
     """
     group, multiplier = heads.group, panels.multiplier
     num_words = heads.dim // multiplier.per_word
@@ -93,7 +93,7 @@ def begin_macro(heads: Heads, factor: float, panels: Panels) -> Any:
     each_word = T.unroll if num_words <= _MOST_UNROLLED else T.serial
 
     @T.macro
-    def begin_lane(Q, state, task, r, lane):
+    def load_lane(Q, first_head, state, task, r, lane):
         words = local((num_words,), multiplier.word)
         index = T.meta_var((task.number * PANELS + r) * panels.queries + lane)
         row = T.meta_var(task.first + T.min(index // group, task.num_rows - 1))
@@ -103,7 +103,7 @@ def begin_macro(heads: Heads, factor: float, panels: Panels) -> Any:
                 widened(
                     Q[
                         row,
-                        task.head * group + index % group,
+                        first_head + task.head * group + index % group,
                         vector(i * step * multiplier.per_word, step * multiplier.per_word),
                     ],
                     step * multiplier.per_word,
@@ -115,18 +115,27 @@ def begin_macro(heads: Heads, factor: float, panels: Panels) -> Any:
             state.queries[r, i, lane] = words[i]
 
     @T.macro
-    def begin(Q, state, task, r, span):
+    def load(Q, first_head, state, task, r, span):
         for lane in T.serial(panels.queries):
             row = T.meta_var(
                 T.min(((task.number * PANELS + r) * panels.queries + lane) // group, task.num_rows - 1)
             )
             state.limit[r, lane] = span.limit(row)
             state.start[r, lane] = span.start(row)
-            begin_lane(Q, state, task, r, lane)
+            load_lane(Q, first_head, state, task, r, lane)
+
+    return load
+
+
+def begin_macro(value_dim: int, panels: Panels) -> Any:
+    """The macro `begin(state, r)`: panel r of a task before it has met any key."""
+
+    @T.macro
+    def begin(state, r):
         for v in T.unroll(panels.vectors):
             state.peak[r, vector(v * LANES)] = broadcast(T.float32(MASKED))
             state.weight[r, vector(v * LANES)] = broadcast(T.float32(1))
-        for i in T.serial(heads.value_dim):
+        for i in T.serial(value_dim):
             for v in T.unroll(panels.vectors):
                 state.output[r, i, vector(v * LANES)] = broadcast(T.float32(0))
 

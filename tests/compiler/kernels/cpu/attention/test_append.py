@@ -13,6 +13,7 @@ from transformers.models.ministral3.modeling_ministral3 import get_llama_4_attn_
 
 from mlc_serve.compiler.kernels.cpu.attention.append import append_tokens
 from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
+from mlc_serve.compiler.kernels.cpu.attention.visible import Visible
 from mlc_serve.models.rope import QueryScaling, Rope
 from mlc_serve.models.rope_scaling import LinearScaling, Llama3Scaling, LongRopeScaling, YarnScaling
 from tests.compiler.conftest import Build, Kernel
@@ -86,7 +87,7 @@ def test_q_and_k_turn_by_their_positions(build: Build, heads: Heads, rope: Rope 
     rng = np.random.default_rng(0)
     x = rng.standard_normal((len(POSITIONS), heads.num_q + 2 * heads.num_kv, heads.dim)).astype(dtype)
 
-    got = Appended.by(build(append_tokens(heads, rope, dtype)), x, heads)
+    got = Appended.by(build(append_tokens(heads, rope, dtype, Visible())), x, heads)
 
     q, k, v = np.split(x.astype(np.float64), [heads.num_q, heads.num_q + heads.num_kv], axis=1)
     if rope is not None:
@@ -105,7 +106,7 @@ def test_a_latent_key_lies_in_one_piece(build: Build) -> None:
     queries = np.full((len(x), heads.num_q, heads.dim), np.nan, x.dtype)
     pages = np.full((NUM_PAGES, 1, 1, PAGE_SIZE * heads.dim), np.nan, x.dtype)
 
-    build(append_tokens(heads, rope, "float32"))(x[None], POSITIONS, SLOTS, pages, queries)
+    build(append_tokens(heads, rope, "float32", Visible()))(x[None], POSITIONS, SLOTS, pages, queries)
 
     q, k = np.split(turned(x, rope), [heads.num_q], axis=1)
     np.testing.assert_allclose(queries, q, rtol=0, atol=ROUNDING["float32"])

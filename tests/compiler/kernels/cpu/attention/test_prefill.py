@@ -13,6 +13,7 @@ from mlc_serve.compiler.features import has
 from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
 from mlc_serve.compiler.kernels.cpu.attention.prefill import encoder_attention, prefill_attention
 from mlc_serve.compiler.kernels.cpu.attention.scores import Scores
+from mlc_serve.compiler.kernels.cpu.attention.visible import Visible
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.target import target_for
 from tests.compiler.kernels.cpu.attention.reference import (
@@ -96,7 +97,7 @@ def test_new_tokens_attend_to_those_before_them(
     """No token sees another sequence nor its own future, in pages in any order whose unused slots hold NaN,
     whether all keys are new, or only some, or only the last; also if values are a part of the keys.
     """
-    kernel = build(prefill_attention(heads, Scores(heads.dim**-0.5), None, dtype, unit))
+    kernel = build(prefill_attention(heads, Scores(heads.dim**-0.5), Visible(), dtype, unit))
     lengths = {5: 5, 16: 1, 1: 1, 100: 40, 33: 7, 90: 90}
     assert greatest_error(kernel, heads, lengths, Rules(), dtype) < part
 
@@ -110,7 +111,7 @@ def test_windows_soft_caps_and_sinks_change_what_counts(
     with a single new token. Scores are capped, and each head's sink takes its part of the weight.
     """
     heads = Heads(6, 2, 32)
-    kernel = build(prefill_attention(heads, Scores(0.3, soft_cap), window, "float32", unit))
+    kernel = build(prefill_attention(heads, Scores(0.3, soft_cap), Visible(window), "float32", unit))
     sinks = np.random.default_rng(1).standard_normal(6).astype(np.float32) * 4
     rules = Rules(scale=0.3, window=window, soft_cap=soft_cap, sinks=sinks)
     lengths = {5: 5, 100: 1, 333: 60, 300: 300, 7: 1, 64: 64}
