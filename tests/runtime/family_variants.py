@@ -1,17 +1,8 @@
-"""Every family against transformers, with random weights: logprobs, greedy output, and the default scheme."""
+"""Small models of each family: two of each, which differ in as much as its configuration allows."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
-import pytest
-
-from tests.family_checkpoints import write_family
-from tests.runtime.pair import Pair, assert_greedy, assert_scores
-
-LARGEST_DIVERGENCE = 0.05  # nats, of the default scheme from float32, where routers choose other experts
 
 
 class Variant(NamedTuple):
@@ -41,59 +32,7 @@ LATENT = {
     "moe_intermediate_size": 40,
 }
 
-
-# Two of each family, which differ in as much as its configuration allows.
-VARIANTS = {
-    "lfm2": Variant(
-        "lfm2",
-        {
-            "layer_types": ["conv", "full_attention", "conv"],
-            "num_hidden_layers": 3,
-            "block_multiple_of": 32,
-        },
-    ),
-    "lfm2-biased": Variant(
-        "lfm2",
-        {
-            "layer_types": ["full_attention", "conv"],
-            "conv_bias": True,
-            "conv_L_cache": 5,
-            "block_auto_adjust_ff_dim": False,
-            "tie_word_embeddings": False,
-        },
-    ),
-    "qwen3_5_text": Variant(
-        "qwen3_5_text",
-        {
-            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
-            "num_hidden_layers": 3,
-            "head_dim": 32,
-            "linear_num_key_heads": 2,
-            "linear_num_value_heads": 4,
-            "linear_key_head_dim": 16,
-            "linear_value_head_dim": 32,
-        },
-    ),
-    "qwen3_5_text-tied": Variant(
-        "qwen3_5_text",
-        {
-            "layer_types": ["full_attention", "linear_attention"],
-            "head_dim": 16,
-            "linear_num_key_heads": 3,
-            "linear_num_value_heads": 3,
-            "linear_key_head_dim": 24,
-            "linear_value_head_dim": 16,
-            "linear_conv_kernel_dim": 3,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 5000.0,
-                "partial_rotary_factor": 0.5,
-                "mrope_section": [2, 1, 1],
-                "mrope_interleaved": True,
-            },
-            "tie_word_embeddings": True,
-        },
-    ),
+RMS_NORM = {
     "mistral": Variant("mistral", {"sliding_window": 30, "head_dim": 32}),
     "mistral-whole": Variant(
         "mistral", {"sliding_window": None, "num_key_value_heads": 4, "hidden_size": 80}
@@ -161,8 +100,6 @@ VARIANTS = {
             },
         },
     ),
-    "phi": Variant("phi", {}),
-    "phi-norms": Variant("phi", {"qk_layernorm": True, "num_key_value_heads": 4}),
     "phi3": Variant("phi3", {}),
     "phi3-longrope": Variant(
         "phi3",
@@ -194,6 +131,10 @@ VARIANTS = {
             "mlp_bias": True,
         },
     ),
+}
+LAYER_NORM = {
+    "phi": Variant("phi", {}),
+    "phi-norms": Variant("phi", {"qk_layernorm": True, "num_key_value_heads": 4}),
     "stablelm": Variant("stablelm", {"use_qkv_bias": True}),
     "stablelm-parallel": Variant("stablelm", {"use_parallel_residual": True, "qk_layernorm": True}),
     "starcoder2": Variant("starcoder2", {"sliding_window": 40}),
@@ -219,6 +160,8 @@ VARIANTS = {
     "nemotron-biased": Variant(
         "nemotron", {"attention_bias": True, "mlp_bias": True, "head_dim": 32, "partial_rotary_factor": 0.75}
     ),
+}
+EXPERTS = {
     "mixtral": Variant("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 60}),
     "mixtral-whole": Variant(
         "mixtral",
@@ -314,34 +257,56 @@ VARIANTS = {
         },
     ),
 }
-
-
-@pytest.fixture(scope="module", params=VARIANTS)
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    """A checkpoint of one of the variants, loaded by both."""
-    directory = tmp_path_factory.mktemp("checkpoint")
-    theirs = write_family(directory, *VARIANTS[request.param])
-    return Pair(directory, theirs=theirs)
-
-
-@pytest.mark.parametrize("prefill", [120, 37, 1])
-def test_logprobs_are_transformers_at_every_position(pair: Pair, prefill: int) -> None:
-    """Up to rounding, logprobs and ranks are theirs, whether computed by prefill, in chunks, or by decode."""
-    prompts = pair.prompts()
-    assert_scores(pair, prompts[-1] + prompts[-2][:23], prefill)
-
-
-def test_greedy_output_of_a_batch_is_greedy_for_transformers(pair: Pair) -> None:
-    """The 64 tokens of each prompt in a batch are transformers' choices, whatever the chunks."""
-    assert_greedy(pair, pair.prompts(), pair.our_greedy(pair.prompts(), 24, "hybrid"))
-
-
-@pytest.mark.parametrize("name", [name for name, variant in VARIANTS.items() if name == variant.model_type])
-def test_the_default_scheme_changes_little(name: str, tmp_path: Path) -> None:
-    """Bytes in the place of floats, in weights and activations, change distributions by a bounded amount."""
-    theirs = write_family(tmp_path, *VARIANTS[name])
-    pair = Pair(tmp_path, "q8f32_1", theirs=theirs)
-    ids = pair.prompts()[-1]
-    exact, ours = pair.their_logprobs(ids), pair.our_logprobs(ids)
-    divergence = (np.exp(exact) * (exact - ours)).sum(axis=-1)
-    assert divergence.mean() < LARGEST_DIVERGENCE
+HYBRIDS = {
+    "lfm2": Variant(
+        "lfm2",
+        {
+            "layer_types": ["conv", "full_attention", "conv"],
+            "num_hidden_layers": 3,
+            "block_multiple_of": 32,
+        },
+    ),
+    "lfm2-biased": Variant(
+        "lfm2",
+        {
+            "layer_types": ["full_attention", "conv"],
+            "conv_bias": True,
+            "conv_L_cache": 5,
+            "block_auto_adjust_ff_dim": False,
+            "tie_word_embeddings": False,
+        },
+    ),
+    "qwen3_5_text": Variant(
+        "qwen3_5_text",
+        {
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+            "num_hidden_layers": 3,
+            "head_dim": 32,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 16,
+            "linear_value_head_dim": 32,
+        },
+    ),
+    "qwen3_5_text-tied": Variant(
+        "qwen3_5_text",
+        {
+            "layer_types": ["full_attention", "linear_attention"],
+            "head_dim": 16,
+            "linear_num_key_heads": 3,
+            "linear_num_value_heads": 3,
+            "linear_key_head_dim": 24,
+            "linear_value_head_dim": 16,
+            "linear_conv_kernel_dim": 3,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 5000.0,
+                "partial_rotary_factor": 0.5,
+                "mrope_section": [2, 1, 1],
+                "mrope_interleaved": True,
+            },
+            "tie_word_embeddings": True,
+        },
+    ),
+}
+ALL = {**RMS_NORM, **LAYER_NORM, **EXPERTS, **HYBRIDS}
