@@ -44,15 +44,15 @@ def results() -> Results:
     return Results({"m": MACHINE, "n": MACHINE}, runs)
 
 
-def test_what_the_program_printed_becomes_two_lines_of_the_page() -> None:
-    """Ranges and the peers' shares are left out, and the smaller shape comes first."""
-    peers, ratios = "20 / 20 / 20 | 30 / 30 / 30", "1.33 / 1.33 / 1.33"
+def test_what_the_program_printed_becomes_a_line_of_the_page() -> None:
+    """Ranges and the peers' shares are left out, and the smaller shape comes first. A line has three batch
+    sizes and prefill.
+    """
+    peers, ratios = "20 / 20 / 20 / 20 | 30 / 30 / 30 / 30", "1.33 / 1.33 / 1.33 / 1.33"
     lines = results().table("m").splitlines()[2:]
     assert lines == [
-        f"| smollm2-135m, 8 bits | batch 1 / 8 / 32 | 40 / 40 / 40 | {peers} | {ratios} | 75 % |",
-        "| smollm2-135m, 8 bits | prefill of 512 | 40 | 20 | 30 | 1.33 | 75 % |",
-        f"| llama3.2-1b, 8 bits | batch 1 / 8 / 32 | 7 / 7 / 7 | {peers} | {ratios} | 75 % |",
-        "| llama3.2-1b, 8 bits | prefill of 512 | 7 | 20 | 30 | 1.33 | 75 % |",
+        f"| smollm2-135m, 8 bits | 40 / 40 / 40 / 40 | {peers} | {ratios} | 75 % / 75 % |",
+        f"| llama3.2-1b, 8 bits | 7 / 7 / 7 / 7 | {peers} | {ratios} | 75 % / 75 % |",
     ]
 
 

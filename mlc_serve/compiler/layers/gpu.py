@@ -229,6 +229,8 @@ class GPULayers:
 
 
 def _check(shape: AttentionShape) -> None:
+    """Raise CheckpointError for what TVM's cache and its kernels can't do."""
+    rope_arguments(shape)
     refused = {
         "layers with a sliding window": any(layer.window is not None for layer in shape.layers),
         "soft caps of attention": shape.soft_cap is not None,
