@@ -99,7 +99,10 @@ def test_passes_fill_it_and_attend_to_it(machine: Any) -> None:
     ("changes", "name"),
     [
         ({"layers": (AttentionLayer(Rope(1e4), 8),)}, "layers with a sliding window"),
-        ({"layers": (AttentionLayer(Rope(1e4)), AttentionLayer(None))}, "layers with different rotary positions"),
+        (
+            {"layers": (AttentionLayer(Rope(1e4)), AttentionLayer(None))},
+            "layers with different rotary positions",
+        ),
         ({"soft_cap": 5.0}, "soft caps"),
         ({"has_sinks": True}, "sinks"),
     ],
