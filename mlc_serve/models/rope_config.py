@@ -179,8 +179,9 @@ def _reader(scaling: Config) -> Callable[[_Reading], Scaling | None]:
 
 
 def _kind(scaling: Config) -> Any:
-    """What the scaling calls its type, which may be anything."""
-    return scaling.get("rope_type") or scaling.get("type") or "default"
+    """The type that the scaling states, which may be anything. The first Phi-3 called longrope "yarn"."""
+    kind = scaling.get("rope_type") or scaling.get("type") or "default"
+    return "longrope" if kind == "yarn" and "long_factor" in scaling else kind
 
 
 def _theta(config: Config, scaling: Config, style: RopeStyle) -> float:

@@ -80,11 +80,11 @@ def test_a_part_that_can_not_be_is_named(value: Any) -> None:
 
 
 @pytest.mark.parametrize("part", [1.0, 0.75])
-@pytest.mark.parametrize("kind", ["longrope", "su"])
+@pytest.mark.parametrize("kind", ["longrope", "su", "yarn"])
 def test_longrope_is_that_of_transformers(kind: str, part: float) -> None:
     """With the short factors up to the first context, and with the long ones beyond."""
     config = longrope(int(HEAD_DIM * part) // 2, type=kind) | {"partial_rotary_factor": part}
-    renamed = {**config["rope_scaling"], "type": "longrope"}  # transformers fails for "su", the first name
+    renamed = {**config["rope_scaling"], "type": "longrope"}  # transformers fails for "su", an older name
     theirs = Phi3RotaryEmbedding(Phi3Config(**config | {"rope_scaling": renamed, "pad_token_id": 0}))
     for length in (256, 257):
         ours = read_rope(for_context(config, length), RopeStyle(part=1.0))
