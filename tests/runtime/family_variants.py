@@ -256,6 +256,19 @@ EXPERTS = {
             "rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0},
         },
     ),
+    "deepseek_v3-dense": Variant(
+        "deepseek_v3",
+        LATENT
+        | {
+            "q_lora_rank": None,
+            "n_group": 1,
+            "topk_group": 1,
+            "first_k_dense_replace": 2,
+            "num_hidden_layers": 3,
+            "norm_topk_prob": False,
+            "tie_word_embeddings": True,
+        },
+    ),
 }
 HYBRIDS = {
     "lfm2": Variant(
