@@ -67,7 +67,7 @@ class DecoderEmbedder:
         self._state.begin_forward(list(lengths), list(lengths.values()))
         try:
             rows = embeddings._create_view((1, *embeddings.shape))
-            states: Any = self._state.result_of(self._prefill(rows, self._state.argument, self._params))
+            states: Any = self._state.result_of(self._prefill(rows, *self._state.arguments, self._params))
         finally:
             self._state.end_forward()
         on_host: Vectors = states.numpy()[0].astype(np.float32)

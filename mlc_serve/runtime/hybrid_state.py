@@ -21,7 +21,7 @@ class HybridState:
         self._both = (paged, recurrent)
         self.page_size, self.num_pages = paged.page_size, paged.num_pages
         self.longest_pop = recurrent.longest_pop
-        self.argument = (paged.argument, *recurrent.argument)
+        self.arguments = (*paged.arguments, *recurrent.arguments)
 
     @property
     def num_free_pages(self) -> int:

@@ -38,7 +38,7 @@ class PagedKV:
         self.num_pages = self._pages_for(limits.max_total_sequence_length)
         self._tables = PassTables(self._sizes(limits), self.page_size)
         pages = _memory(cache, self.num_pages)
-        self.argument = tvm_ffi.convert([*self._tables.tensors, *pages])
+        self.arguments = (tvm_ffi.convert([*self._tables.tensors, *pages]),)
         self._sequences: dict[int, PageList] = {}
         self._num_owners = np.zeros(self.num_pages, np.int32)
         self._free: list[int] = []

@@ -4,22 +4,21 @@ that have one token are computed together, and longer pieces of prompts one afte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+import tvm
 
 from mlc_serve.engine.backend import SequenceStep
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.runtime.hybrid_state import HybridState
-from mlc_serve.runtime.ids import IdBuffer
 from mlc_serve.runtime.library import Library
+from mlc_serve.runtime.model_functions import Logits, ModelFunctions
 from mlc_serve.runtime.paged_kv import PagedKV
 from mlc_serve.runtime.recurrent_state import RecurrentState
-
-Logits = npt.NDArray[np.float32]
+from mlc_serve.runtime.sequence_cache import SequenceCache
 
 
 class _Part(NamedTuple):
@@ -38,29 +37,20 @@ class _Piece(NamedTuple):
 
 
 class RecurrentPasses:
-    """The state of a recurrent model's sequences, and the passes that change it. `params` are the library's
-    parameters in TVM's form.
-    """
+    """Implements runtime.passes.Passes for recurrent models and hybrids."""
 
-    def __init__(self, library: Library, params: Any, limits: EngineLimits) -> None:
+    def __init__(self, library: Library, params: list[tvm.runtime.Tensor], limits: EngineLimits) -> None:
         recurrent = RecurrentState(library, limits)
-        self.state = (
+        self.state: SequenceCache = (
             HybridState(PagedKV(library.metadata["kv_cache"], limits), recurrent)
             if library.attends
             else recurrent
         )
-        self._params = params
-        self._ids = IdBuffer(limits.prefill_chunk_size, library.device)
-        self._positions = IdBuffer(limits.prefill_chunk_size, library.device)
-        self._embed = library.function("embed")
-        self._prefill = library.function("batch_prefill")
-        self._decode = library.function("batch_decode")
+        self._functions = ModelFunctions(library, params, limits, self.state)
 
     def forward(self, steps: Sequence[SequenceStep], rows: list[int]) -> Logits:
-        """Append the steps' tokens to their sequences, and return the logits of the given rows of the batch.
-
-        The logits have the shape `(len(rows), vocab)`. Tokens that may be taken back, which are drafts and
-        the tokens before them, are computed one at a time, because a state is kept after each pass.
+        """See Passes. Drafts, and the tokens before them, are computed one at a time, because a state is kept
+        after each pass, so that they can be taken back.
         """
         parts = _parts(steps)
         is_long = [len(step.token_ids) > 1 and not step.draft_ids for step in steps]
@@ -81,33 +71,14 @@ class RecurrentPasses:
         ]
 
     def _turn(self, turn: int, parts: list[_Part]) -> _Piece:
-        def run(embeddings: Any) -> Any:
-            batch = embeddings._create_view((len(parts), 1, embeddings.shape[1]))
-            return self._decode(batch, *self.state.argument, self._params)
-
-        seq_ids = [part.seq_id for part in parts]
-        logits = self._run([part.token_ids[turn] for part in parts], seq_ids, run)
+        ids = [part.token_ids[turn] for part in parts]
+        logits = self._functions.decode(ids, [part.seq_id for part in parts])
         return _Piece([part.first_row + turn for part in parts], logits)
 
     def _prompt_piece(self, part: _Part, rows: list[int]) -> _Piece:
         """Compute a piece of a prompt, and the logits of some of its rows."""
-        positions = [row - part.first_row for row in rows] or [len(part.token_ids) - 1]
-
-        def run(embeddings: Any) -> Any:
-            batch = embeddings._create_view((1, *embeddings.shape))
-            return self._prefill(batch, self._positions.tensor(positions), *self.state.argument, self._params)
-
-        return _Piece(rows, self._run(part.token_ids, [part.seq_id], run)[: len(rows)])
-
-    def _run(self, ids: Sequence[int], seq_ids: list[int], run: Callable[[Any], Any]) -> Logits:
-        embeddings = self._embed(self._ids.tensor(ids), self._params)
-        self.state.begin_forward(seq_ids, [len(ids) // len(seq_ids)] * len(seq_ids))
-        try:
-            logits = self.state.result_of(run(embeddings))
-        finally:
-            self.state.end_forward()
-        on_host: Logits = np.from_dlpack(logits)  # type: ignore[assignment]  # NumPy can't know the type
-        return on_host.reshape(-1, on_host.shape[-1])
+        ids, own = part.token_ids, [row - part.first_row for row in rows]
+        return _Piece(rows, self._functions.prefill(ids, [part.seq_id], [len(ids)], own))
 
 
 def _parts(steps: Sequence[SequenceStep]) -> list[_Part]:

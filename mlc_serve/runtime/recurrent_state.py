@@ -32,7 +32,7 @@ class RecurrentState:
         self.longest_pop = limits.max_history_size
         sizes = (limits.max_num_sequence, limits.max_history_size + 1)
         self._handle = library.function("create_rnn_state")(*(tvm_ffi.Shape([size]) for size in sizes))
-        self.argument = (self._handle,)
+        self.arguments = (self._handle,)
         self._add = _builtin("add_sequence")
         self._remove = _builtin("remove_sequence")
         self._pop = _builtin("popn")

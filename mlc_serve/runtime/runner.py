@@ -1,27 +1,21 @@
-"""Runs forward passes: the only module that calls the model. Runs on the engine's thread."""
+"""Runs forward passes, and draws tokens from their logits. Runs on the engine's thread."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from itertools import accumulate, islice, zip_longest
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tvm
-import tvm_ffi
 
 from mlc_serve.engine.backend import SequenceStep, StepResult, TokenLogprobs
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.runtime.compiled_rows import rows_for
-from mlc_serve.runtime.ids import IdBuffer
 from mlc_serve.runtime.library import Library
-from mlc_serve.runtime.recurrent_passes import RecurrentPasses
+from mlc_serve.runtime.model_functions import Logits
+from mlc_serve.runtime.passes import passes_for
 from mlc_serve.runtime.sampler import NO_NUMBER, Drawn, Sampler
-from mlc_serve.runtime.sequence_cache import SequenceCache, cache_for
-
-Logits = npt.NDArray[np.float32]
 
 
 class TVMBackend:
@@ -33,16 +27,9 @@ class TVMBackend:
 
     def __init__(self, library: Library, params: list[tvm.runtime.Tensor], limits: EngineLimits) -> None:
         self._sampler = Sampler(rows_for(library))
-        self._device = library.device
-        self._params = tvm_ffi.convert(params)  # only once: a list would be converted in each call
-        self._recurrent = RecurrentPasses(library, self._params, limits) if library.is_recurrent else None
-        self.state: SequenceCache = self._recurrent.state if self._recurrent else cache_for(library, limits)
-        self._ids = IdBuffer(limits.prefill_chunk_size, library.device)
-        self._positions = IdBuffer(limits.prefill_chunk_size, library.device)
+        self._passes = passes_for(library, params, limits)
+        self.state = self._passes.state
         self._max_rows = library.info.max_batch_size
-        self._embed = library.function("embed")
-        self._prefill = library.function("batch_prefill")
-        self._decode = library.function("batch_decode")
 
     def run(self, steps: Sequence[SequenceStep]) -> list[StepResult]:
         """Run a forward pass over all steps, and draw the tokens that they ask for."""
@@ -82,34 +69,7 @@ class TVMBackend:
 
         The logits have the shape `(len(rows), vocab)`.
         """
-        if self._recurrent is not None:
-            return self._recurrent.forward(steps, rows)
-        lengths = [len(step.token_ids) + len(step.draft_ids) for step in steps]
-        ids = [token for step in steps for token in (*step.token_ids, *step.draft_ids)]
-        embeddings = self._embed(self._ids.tensor(ids), self._params)
-        self.state.begin_forward([step.seq_id for step in steps], lengths)
-        try:
-            logits = self._logits(embeddings, rows, is_decode=len(ids) == len(steps) == len(rows))
-        finally:
-            self.state.end_forward()
-        return logits
-
-    def _logits(self, embeddings: Any, rows: list[int], *, is_decode: bool) -> Logits:
-        num_tokens, width = embeddings.shape
-        if is_decode:
-            embeddings = _view(embeddings, (num_tokens, 1, width))
-            returned = self._decode(embeddings, self.state.argument, self._params)
-        else:
-            positions = self._positions.tensor(rows or [num_tokens - 1])
-            embeddings = _view(embeddings, (1, num_tokens, width))
-            returned = self._prefill(embeddings, positions, self.state.argument, self._params)
-        logits = self.state.result_of(returned)
-        return self._to_host(logits).reshape(-1, logits.shape[-1])[: len(rows)]
-
-    def _to_host(self, tensor: Any) -> Logits:
-        if self._device.type == "cpu":
-            return np.from_dlpack(tensor)  # type: ignore[return-value]  # NumPy can't know the element type
-        return tensor.numpy()  # type: ignore[no-any-return]  # TVM is untyped
+        return self._passes.forward(steps, rows)
 
 
 def _result(draft_ids: Sequence[int], drawn: Sequence[Drawn]) -> StepResult:
@@ -128,7 +88,3 @@ def _result(draft_ids: Sequence[int], drawn: Sequence[Drawn]) -> StepResult:
             break
     logprobs = tuple(one.logprobs for one in kept if one.logprobs is not None)
     return StepResult(tuple(one.token_id for one in kept if one.token_id is not None), logprobs)
-
-
-def _view(tensor: Any, shape: tuple[int, ...]) -> Any:
-    return tensor._create_view(shape)

@@ -15,7 +15,7 @@ from mlc_serve.runtime.tvm_kv_cache import TVMKVCache
 class SequenceCache(SequenceState, Protocol):
     """A SequenceState that a library's functions read and write."""
 
-    argument: Any  # what functions take as their state
+    arguments: tuple[Any, ...]  # what functions take as their state, before the parameters
 
     def begin_forward(self, seq_ids: Sequence[int], lengths: Sequence[int]) -> None:
         """Take room for that many tokens of each sequence, which the next call of a function computes. There

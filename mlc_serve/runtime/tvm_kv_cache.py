@@ -32,7 +32,8 @@ class TVMKVCache:
             self.page_size,
             0,
         )
-        self.argument = library.cache_constructor()(*(tvm_ffi.Shape([size]) for size in sizes))
+        self._handle = library.cache_constructor()(*(tvm_ffi.Shape([size]) for size in sizes))
+        self.arguments = (self._handle,)
         self._add = _builtin("kv_state_add_sequence")
         self._fork = _builtin("kv_state_fork_sequence")
         self._remove = _builtin("kv_state_remove_sequence")
@@ -46,7 +47,7 @@ class TVMKVCache:
     @property
     def num_free_pages(self) -> int:
         """The number of pages that belong to no sequence."""
-        return int(self._free(self.argument))
+        return int(self._free(self._handle))
 
     def num_pages_of(self, num_tokens: int) -> int:
         """Return the number of pages that `num_tokens` fill, the last one perhaps in part."""
@@ -58,34 +59,34 @@ class TVMKVCache:
 
     def add_sequence(self, seq_id: int) -> None:
         """Start an empty sequence."""
-        self._add(self.argument, seq_id)
+        self._add(self._handle, seq_id)
 
     def fork_sequence(self, parent: int, child: int, length: int) -> None:
         """Start `child` with the first `length` tokens of `parent`."""
-        self._fork(self.argument, parent, child, length)
+        self._fork(self._handle, parent, child, length)
 
     def remove_sequence(self, seq_id: int) -> None:
         """Forget a sequence."""
-        self._remove(self.argument, seq_id)
+        self._remove(self._handle, seq_id)
 
     def pop(self, seq_id: int, num_tokens: int) -> None:
         """Take the last `num_tokens` off a sequence."""
-        self._pop(self.argument, seq_id, num_tokens)
+        self._pop(self._handle, seq_id, num_tokens)
 
     def clear(self) -> None:
         """Forget all sequences."""
-        self._clear(self.argument)
+        self._clear(self._handle)
 
     def begin_forward(self, seq_ids: Sequence[int], lengths: Sequence[int]) -> None:
         """Reserve room for the tokens of one forward pass.
 
         There must be enough free pages: if there are not, TVM fails and leaves its state inconsistent.
         """
-        self._begin(self.argument, tvm_ffi.Shape(seq_ids), tvm_ffi.Shape(lengths))
+        self._begin(self._handle, tvm_ffi.Shape(seq_ids), tvm_ffi.Shape(lengths))
 
     def end_forward(self) -> None:
         """End the forward pass."""
-        self._end(self.argument)
+        self._end(self._handle)
 
     def result_of(self, returned: Any) -> Any:
         """Return the result of a function, which returns the cache too."""

@@ -106,7 +106,7 @@ class Checked:
         self.cache.begin_forward(list(lengths), list(lengths.values()))
         qkv = tvm.runtime.tensor(np.concatenate(new)[None])
         sinks = [tvm.runtime.tensor(layer) for layer in self.sinks]
-        outputs = self.machine[name](qkv, self.cache.argument, sinks)
+        outputs = self.machine[name](qkv, *self.cache.arguments, sinks)
         self.cache.end_forward()
         for seq_id, rows in zip(lengths, new, strict=True):
             self.given[seq_id] = np.concatenate([self.given[seq_id], rows])

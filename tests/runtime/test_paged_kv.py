@@ -189,7 +189,7 @@ class Twins:
         assert self.cache.num_free_pages == self.fake.num_free_pages
 
     def _check(self, lengths: dict[int, int], held: dict[int, int], tokens: Any) -> None:
-        count, positions, slots, rows, first, listed, keys = (t.numpy() for t in self.cache.argument[:7])
+        count, positions, slots, rows, first, listed, keys = (t.numpy() for t in self.cache.arguments[0][:7])
         assert count.tolist() == [len(lengths)]
         assert rows[: len(lengths) + 1].tolist() == np.cumsum([0, *lengths.values()]).tolist()
         ranges = [range(held[i], held[i] + length) for i, length in lengths.items()]
@@ -247,7 +247,7 @@ def test_a_windowed_sequence_holds_what_its_tokens_see(
     known = 0
     for count, popped in passes:
         cache.begin_forward([0], [count])
-        _, positions, slots, _, first, listed, keys = (t.numpy() for t in cache.argument[:7])
+        _, positions, slots, _, first, listed, keys = (t.numpy() for t in cache.arguments[0][:7])
         assert positions[:count].tolist() == list(range(known, known + count))
         memory.reshape(-1)[slots[:count]] = positions[:count]
         held = memory[listed[first[0] : first[1]]].reshape(-1)[: keys[0]].tolist()

@@ -76,7 +76,7 @@ def test_passes_fill_it_and_attend_to_it(machine: Any) -> None:
     def append(seq_id: int, count: int) -> tuple[Any, Any]:
         qkv = rng.standard_normal((1, count, SHAPE.num_heads, SHAPE.head_dim), dtype=np.float32)
         cache.begin_forward([seq_id], [count])
-        output = cache.result_of(machine["attend"](tvm.runtime.tensor(qkv), cache.argument))
+        output = cache.result_of(machine["attend"](tvm.runtime.tensor(qkv), *cache.arguments))
         cache.end_forward()
         return qkv[0], output.numpy()[0]
 
