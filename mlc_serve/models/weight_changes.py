@@ -140,41 +140,29 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Flattened:
-    """The tensor is stored in more dimensions: the matrices of experts `(E, N, K)` become `(E * N, K)`, their
-    biases `(E, N)` one vector. Those that are stored as `(E, K, N)` are `transposed`.
+class Stacked:
+    """The matrices of `number` experts are one tensor, `(E, N, K)`, and become `(E * N, K)`. Those that are
+    stored as `(E, K, N)` are `transposed`. Biases `(E, N)`, which have two `axes`, become one vector.
     """
 
-    is_vector: bool = False
+    number: int
+    axes: int = 3
     transposed: bool = False
 
     def shape(self, stored: Shape) -> Shape:
-        if self.is_vector:
-            return (int(np.prod(stored)),)
-        *lead, rows, depth = stored[:-2] + stored[:-3:-1] if self.transposed else stored
-        return (int(np.prod(lead)) * rows, depth)
+        if len(stored) != self.axes or stored[0] != self.number:
+            raise ValueError(f"there must be {self.number} parts with {self.axes - 1} axes each")
+        each = stored[:0:-1] if self.transposed else stored[1:]
+        return (self.number * each[0], *each[1:])
 
     def values(self, stored: NDArray[Any]) -> NDArray[Any]:
-        ordered = stored.swapaxes(-1, -2) if self.transposed and not self.is_vector else stored
-        return np.ascontiguousarray(ordered).reshape(self.shape(stored.shape))
-
-
-@dataclass(frozen=True)
-class Stacked:
-    """The matrices of `number` experts are one tensor, `(E, N, K)`, and become `(E * N, K)`."""
-
-    number: int
-
-    def shape(self, stored: Shape) -> Shape:
-        if len(stored) != 3 or stored[0] != self.number:
-            raise ValueError(f"there must be {self.number} matrices")
-        return (stored[0] * stored[1], stored[2])
-
-    def values(self, stored: NDArray[Any]) -> NDArray[Any]:
-        return stored.reshape(self.shape(stored.shape))
+        return np.ascontiguousarray(self._swapped(stored)).reshape(self.shape(stored.shape))
 
     def undone(self, values: NDArray[Any]) -> NDArray[Any]:
-        return values.reshape(self.number, -1, values.shape[-1])
+        return self._swapped(values.reshape(self.number, -1, *values.shape[1:]))
+
+    def _swapped(self, each: NDArray[Any]) -> NDArray[Any]:
+        return each.swapaxes(1, 2) if self.transposed else each
 
 
 @dataclass(frozen=True)

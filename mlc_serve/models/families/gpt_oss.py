@@ -14,7 +14,7 @@ from mlc_serve.models.parts.attention import Attention, AttentionShape
 from mlc_serve.models.parts.block import Block
 from mlc_serve.models.parts.experts import ClampedSwiGLU, Experts, Routing
 from mlc_serve.models.rope_config import RopeStyle
-from mlc_serve.models.weight_changes import Both, Flattened, PairsApart
+from mlc_serve.models.weight_changes import Both, PairsApart, Stacked
 from mlc_serve.models.weight_names import QKV, WeightNames, renamed
 
 _POSITIONS = RopeStyle(theta=150000.0)
@@ -30,7 +30,7 @@ def read_gpt_oss(config: Config) -> Decoder:
     attention = Attention(_shape(config), qkv_bias=bias, o_bias=bias)
     experts = _experts(config)
     block = Block(attention, experts, read_norm(config, default=1e-5))
-    return read_decoder(config, _names(experts.inner), block)
+    return read_decoder(config, _names(experts), block)
 
 
 def _shape(config: Config) -> AttentionShape:
@@ -56,13 +56,13 @@ def _experts(config: Config) -> Experts:
     )
 
 
-def _names(inner: int) -> WeightNames:
+def _names(part: Experts) -> WeightNames:
     """Checkpoints have the matrices of all experts in one tensor, transposed, with each column of gate before
     that of up.
     """
-    experts, apart = "mlp.experts", PairsApart(inner)
+    experts, apart = "mlp.experts", PairsApart(part.inner)
     gate_up, down = f"{experts}.gate_up_proj", f"{experts}.down_proj"
-    matrix, vector = Flattened(transposed=True), Flattened(is_vector=True)
+    matrix, vector = Stacked(part.num_experts, transposed=True), Stacked(part.num_experts, axes=2)
     return WeightNames(
         huggingface=(
             QKV,

@@ -14,7 +14,7 @@ from mlc_serve.checkpoint.packed.mxfp4 import MXFP4
 from mlc_serve.checkpoint.packed.unpacked_tensors import UnpackedTensors
 from mlc_serve.checkpoint.safetensors_weights import SafetensorsWeights
 from mlc_serve.errors import CheckpointError
-from mlc_serve.models.weight_changes import Flattened
+from mlc_serve.models.weight_changes import Stacked
 from mlc_serve.quantization.packed import PackedWeight, repacked
 from mlc_serve.quantization.scheme import find_scheme
 
@@ -42,7 +42,7 @@ def rows_of(tensors: UnpackedTensors) -> PackedWeight:
     """The packed experts as `(EXPERTS * ROWS, 32 * BLOCKS)`."""
     packed = tensors.packed(NAME)
     assert packed is not None
-    rows = packed.moved(Flattened(transposed=True).values)
+    rows = packed.moved(Stacked(EXPERTS, transposed=True).values)
     assert rows is not None
     return rows
 
