@@ -51,21 +51,14 @@ def _num_tasks(source: KeySource, batch: Batch, b: Any) -> Any:
     return tasks if source.attend_single is None else tirx.if_then_else(num_rows > 1, tasks, 0)
 
 
-def _attend_task_macro(source: KeySource, dtype: str) -> Any:
-    """The macro `attend_task(batch, state, b, task)`: the queries of one task over all blocks of keys that
-    they see.
-    """
+def _attend_panel_macro(source: KeySource) -> Any:
+    """The macro `attend_panel(state, r, first_key, span)`: panel r over the block from `first_key`."""
     heads, panels = source.heads, source.panels
     queries, step = panels.queries, panels.step
-    load = load_macro(heads, source.scores.query_factor, panels)
-    begin = begin_macro(heads.value_dim, panels)
-    begin_sinks = begin_sinks_macro(heads.group, source.sink, panels)
-    finish = finish_macro(heads.group, heads.value_dim, dtype, panels)
     num_words = heads.dim // panels.multiplier.per_word
     score = score_macro(num_words, source.key_strides, panels)
     cap, is_capped = cap_macro(source.scores, panels), source.scores.soft_cap is not None
     mask, soften, add = mask_macro(panels), soften_macro(panels), add_macro(heads.value_dim, panels)
-    convert_values = convert_values_macro(source)
 
     @T.macro
     def attend_panel(state, r, first_key, span):
@@ -82,6 +75,21 @@ def _attend_task_macro(source: KeySource, dtype: str) -> Any:
                 mask(state, r, count[0], first_key, span)
             soften(state, r, count[0], factor)
             add(state, r, count[0], factor)
+
+    return attend_panel
+
+
+def _attend_task_macro(source: KeySource, dtype: str) -> Any:
+    """The macro `attend_task(batch, state, b, task)`: the queries of one task over all blocks of keys that
+    they see.
+    """
+    heads, panels = source.heads, source.panels
+    queries, step = panels.queries, panels.step
+    load = load_macro(heads, source.scores.query_factor, panels)
+    begin = begin_macro(heads.value_dim, panels)
+    begin_sinks = begin_sinks_macro(heads.group, source.sink, panels)
+    finish = finish_macro(heads.group, heads.value_dim, dtype, panels)
+    attend_panel, convert_values = _attend_panel_macro(source), convert_values_macro(source)
 
     @T.macro
     def attend_span(batch, state, b, task, first_head, span, num_panels):

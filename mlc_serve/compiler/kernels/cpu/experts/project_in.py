@@ -7,9 +7,9 @@ from typing import Any
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.experts.arithmetic import Arithmetic
-from mlc_serve.compiler.kernels.cpu.experts.assignment import BusyExpert, find_busy
+from mlc_serve.compiler.kernels.cpu.experts.assignment import Assignment, BusyExpert
 from mlc_serve.compiler.kernels.cpu.experts.gate import gated
-from mlc_serve.compiler.kernels.cpu.experts.target import Target, TileRow, each_lane_macro
+from mlc_serve.compiler.kernels.cpu.experts.target import TileRow, busy_expert_macro, each_lane_macro
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue
 from mlc_serve.compiler.kernels.cpu.linear.tiled_product import Tiling, all_rows_macro
 from mlc_serve.models.parts.experts import Experts
@@ -30,24 +30,8 @@ def project_in_macro(experts: Experts, hidden: int, arithmetic: Arithmetic) -> A
     all_rows = all_rows_macro(tiling, step, _store_macro(experts), fetch)
     tiles = columns // LANES  # of an expert
     num_tasks = tiles // 2  # of an expert
+    one_task = busy_expert_macro(arithmetic, all_rows, tiles, _next_tile)
     in_turn = next(n for n in range(_TASKS_IN_TURN, 0, -1) if num_tasks % n == 0)
-
-    @T.macro
-    def one_task(rows, weight, bias, pairs, H, place, tile):
-        with T.sblock("task"):
-            T.reads()
-            T.writes()
-            busy = T.meta_var(BusyExpert.allocate())
-            find_busy(pairs, place, busy)
-            all_rows(
-                arithmetic.operands(rows, weight),
-                Target(bias, busy.expert[0], busy.expert[0] * tiles, pairs),
-                H,
-                busy.first[0],
-                busy.count[0],
-                busy.expert[0] * tiles + tile,
-                busy.expert[0] * tiles + tile + 2,
-            )
 
     @T.macro
     def project_in(rows, weight, bias, pairs, H, num_pairs):
@@ -67,6 +51,11 @@ def project_in_macro(experts: Experts, hidden: int, arithmetic: Arithmetic) -> A
                 )
 
     return project_in
+
+
+def _next_tile(_pairs: Assignment, _place: Any, busy: BusyExpert, tiles: int, tile: Any) -> Any:
+    """The next task is mostly of the same expert."""
+    return busy.expert[0] * tiles + tile + 2
 
 
 def _store_macro(experts: Experts) -> Any:

@@ -7,8 +7,8 @@ from typing import Any
 from tvm.script import tirx as T
 
 from mlc_serve.compiler.kernels.cpu.experts.arithmetic import Arithmetic
-from mlc_serve.compiler.kernels.cpu.experts.assignment import BusyExpert, find_busy
-from mlc_serve.compiler.kernels.cpu.experts.target import Target, TileRow, each_lane_macro
+from mlc_serve.compiler.kernels.cpu.experts.assignment import Assignment, BusyExpert
+from mlc_serve.compiler.kernels.cpu.experts.target import TileRow, busy_expert_macro, each_lane_macro
 from mlc_serve.compiler.kernels.cpu.linear.epilogue import Epilogue
 from mlc_serve.compiler.kernels.cpu.linear.tiled_product import Tiling, all_rows_macro
 from mlc_serve.models.parts.experts import Experts
@@ -26,23 +26,7 @@ def project_out_macro(experts: Experts, hidden: int, arithmetic: Arithmetic) -> 
     all_rows = all_rows_macro(tiling, step, _store_macro(experts, hidden, tiles), fetch)
     copy = _copy_macro(hidden, tiles)
     tiles_each = columns // LANES  # of an expert
-
-    @T.macro
-    def one_expert(rows, weight, bias, pairs, Y, place, tile):
-        with T.sblock("expert"):
-            T.reads()
-            T.writes()
-            busy = T.meta_var(BusyExpert.allocate())
-            find_busy(pairs, place, busy)
-            all_rows(
-                arithmetic.operands(rows, weight),
-                Target(bias, busy.expert[0], busy.expert[0] * tiles_each, pairs),
-                Y,
-                busy.first[0],
-                busy.count[0],
-                busy.expert[0] * tiles_each + tile,
-                pairs.busy[T.min(place + 1, pairs.num_busy[0] - 1)] * tiles_each + tile,
-            )
+    one_expert = busy_expert_macro(arithmetic, all_rows, tiles_each, _next_tile)
 
     @T.macro
     def project_out(rows, weight, bias, pairs, R, Y, start, count):
@@ -52,6 +36,11 @@ def project_out_macro(experts: Experts, hidden: int, arithmetic: Arithmetic) -> 
                 one_expert(rows, weight, bias, pairs, Y, i, task * tiles)
 
     return project_out
+
+
+def _next_tile(pairs: Assignment, place: Any, _busy: BusyExpert, tiles: int, tile: Any) -> Any:
+    """The same tile of the next busy expert."""
+    return pairs.busy[T.min(place + 1, pairs.num_busy[0] - 1)] * tiles + tile
 
 
 def _copy_macro(hidden: int, tiles: int) -> Any:

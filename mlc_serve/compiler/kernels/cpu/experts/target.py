@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tvm.script import tirx as T
 
-from mlc_serve.compiler.kernels.cpu.experts.assignment import Assignment
+from mlc_serve.compiler.kernels.cpu.experts.arithmetic import Arithmetic
+from mlc_serve.compiler.kernels.cpu.experts.assignment import Assignment, BusyExpert, find_busy
 from mlc_serve.quantization.packing import LANES, num_tiles
 
 
@@ -27,6 +29,34 @@ class TileRow(NamedTuple):
     target: Target
     out: Any
     row: Any
+
+
+def busy_expert_macro(
+    arithmetic: Arithmetic, all_rows: Any, tiles: int, next_tile: Callable[..., Any]
+) -> Any:
+    """The macro `one_expert(rows, weight, bias, pairs, out, place, tile)`: multiply the rows of the busy
+    expert with the number `place` by the tile `tile` of its `tiles`, and by those that are computed with it.
+    `next_tile(pairs, place, busy, tiles, tile)` returns the tile that the thread reads next.
+    """
+
+    @T.macro
+    def one_expert(rows, weight, bias, pairs, out, place, tile):
+        with T.sblock("expert"):
+            T.reads()
+            T.writes()
+            busy = T.meta_var(BusyExpert.allocate())
+            find_busy(pairs, place, busy)
+            all_rows(
+                arithmetic.operands(rows, weight),
+                Target(bias, busy.expert[0], busy.expert[0] * tiles, pairs),
+                out,
+                busy.first[0],
+                busy.count[0],
+                busy.expert[0] * tiles + tile,
+                next_tile(pairs, place, busy, tiles, tile),
+            )
+
+    return one_expert
 
 
 def each_lane_macro(value: Any, num_columns: int) -> Any:

@@ -8,6 +8,7 @@ step of the model has few operators to start and few tensors to keep track of.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tvm import tirx
 from tvm.script import tirx as T
@@ -41,23 +42,12 @@ def integer_linear(shape: LinearShape, dot: Dot) -> tirx.PrimFunc:
     Weights and the result are those of `product_macro`.
     """
     depth, groups = shape.depth, shape.groups
-    round_rows = quantize_macro(depth, groups, dot.offset, shape.norm)
-    product = product_macro(shape.num_columns, depth, groups, shape.epilogue, shape.out_dtype, dot)
-    num_groups = groups.count(depth)
+    body = _body_macro(shape, dot)
     weight_shape = tiles16_integers_shape(shape.num_columns, depth, groups)
     scale_shape = tiles16_scale_shape(shape.num_columns, depth, groups)
     y_columns = shape.epilogue.out_columns(shape.num_columns)
     has_norm, has_norm_bias = shape.norm is not None, shape.norm is not None and shape.norm.bias
     has_bias, has_residual = shape.epilogue.bias, shape.epilogue.residual
-
-    @T.macro
-    def body(X, norm, W, V, addends, Y, num_rows):
-        words = T.sblock_alloc_buffer((1, num_rows, groups.padded(depth) // 4), "int32")
-        scales = T.sblock_alloc_buffer((1, num_rows, num_groups), "float32")
-        starts = T.sblock_alloc_buffer((1, num_rows, num_groups), "int32")
-        rows = T.meta_var(ByteRows(words, scales, starts))
-        round_rows(X, norm, rows, num_rows)
-        product(IntegerOperands(rows, W, V), addends, Y, num_rows)
 
     @T.prim_func(s_tir=True, private=True)
     def linear(
@@ -96,3 +86,22 @@ def integer_linear(shape: LinearShape, dot: Dot) -> tirx.PrimFunc:
             )
 
     return linear
+
+
+def _body_macro(shape: LinearShape, dot: Dot) -> Any:
+    """The macro `body(X, norm, W, V, addends, Y, num_rows)`: round the rows, and multiply them."""
+    depth, groups = shape.depth, shape.groups
+    num_groups = groups.count(depth)
+    round_rows = quantize_macro(depth, groups, dot.offset, shape.norm)
+    product = product_macro(shape.num_columns, depth, groups, shape.epilogue, shape.out_dtype, dot)
+
+    @T.macro
+    def body(X, norm, W, V, addends, Y, num_rows):
+        words = T.sblock_alloc_buffer((1, num_rows, groups.padded(depth) // 4), "int32")
+        scales = T.sblock_alloc_buffer((1, num_rows, num_groups), "float32")
+        starts = T.sblock_alloc_buffer((1, num_rows, num_groups), "int32")
+        rows = T.meta_var(ByteRows(words, scales, starts))
+        round_rows(X, norm, rows, num_rows)
+        product(IntegerOperands(rows, W, V), addends, Y, num_rows)
+
+    return body
