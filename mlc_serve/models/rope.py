@@ -1,4 +1,4 @@
-"""Rotary positions (Su et al., 2021): how far a token's queries and keys are turned."""
+"""Rotary positions (Su et al., 2021): how far a token's queries and keys are rotated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class QueryScaling:
 class Rope:
     """Rotary embedding with the base `theta`.
 
-    Only the first `rotary_dim` dimensions of a head are turned, an even number; None means all. Dimension i
+    Only the first `rotary_dim` dimensions of a head are rotated, an even number; None means all. Dimension i
     of them forms a pair with i + rotary_dim / 2.
     """
 
@@ -33,7 +33,7 @@ class Rope:
     query_scaling: QueryScaling | None = None
 
     def dimensions(self, head_dim: int) -> int:
-        """How many dimensions of a head are turned."""
+        """How many dimensions of a head are rotated."""
         return head_dim if self.rotary_dim is None else self.rotary_dim
 
     def frequencies(self, head_dim: int) -> Frequencies:
@@ -48,7 +48,7 @@ class Rope:
 
     @property
     def attention_factor(self) -> float:
-        """The factor that the turned dimensions of queries and of keys are each multiplied by."""
+        """The factor that the rotated dimensions of queries and of keys are each multiplied by."""
         return 1.0 if self.scaling is None else self.scaling.attention_factor
 
     def context_window(self, stated: int) -> int:

@@ -2,7 +2,7 @@
 `rope_scaling`) and 5 (`rope_parameters`), and of MLC. All readers raise CheckpointError, which names the key.
 
 The scaling "dynamic" changes nothing up to max_position_embeddings. Beyond that, each token changes the
-frequencies of all positions, which a cache of turned keys can't follow. Such a model is therefore served
+frequencies of all positions, which a cache of rotated keys can't follow. Such a model is therefore served
 without scaling, up to max_position_embeddings.
 
 The scaling "longrope" has one list of factors for sequences up to the length that the model was first trained
@@ -39,8 +39,8 @@ class RopeStyle(NamedTuple):
     """How the configurations of a family state positions.
 
     `theta_key` holds the base, which is `theta` if it is missing. `part_key` holds the part of a head that is
-    turned, which is `part` if it is missing; if `part` is None, all of it is turned, and a configuration that
-    says otherwise is refused. If `local_theta` is given, sliding layers have a base of their own,
+    rotated, which is `part` if it is missing; if `part` is None, all of it is rotated, and a configuration
+    that says otherwise is refused. If `local_theta` is given, sliding layers have a base of their own,
     `rope_local_base_freq` or else `local_theta`, and no scaling.
     """
 
@@ -64,15 +64,15 @@ def read_ropes(
     config: Config, layer_types: Sequence[str], style: RopeStyle | None = None
 ) -> tuple[Rope | None, ...]:
     """The positions of each layer, whose types are "full_attention" or "sliding_attention"; None for a layer
-    whose queries and keys are not turned.
+    whose queries and keys are not rotated.
 
     `rope_parameters` may have an object or null for each type. The list `no_rope_layers` has a 0 for each
-    layer that is not turned; without it, a `no_rope_layer_interval` of n says that each n-th layer isn't.
+    layer that is not rotated; without it, a `no_rope_layer_interval` of n says that each n-th layer isn't.
     """
     ropes = {kind: _of_type(config, kind, style or RopeStyle()) for kind in sorted(set(layer_types))}
-    turned = _turned_layers(config, len(layer_types))
+    rotated = _rotated_layers(config, len(layer_types))
     return tuple(
-        ropes[kind] if is_turned else None for kind, is_turned in zip(layer_types, turned, strict=True)
+        ropes[kind] if is_rotated else None for kind, is_rotated in zip(layer_types, rotated, strict=True)
     )
 
 
@@ -89,7 +89,7 @@ def for_context(config: Config, length: int | None) -> Config:
     """The configuration of a model that is compiled for sequences of up to `length` tokens. None means as
     many as suits the model.
 
-    This matters only for longrope. A cache holds keys that are already turned, so that one list of factors
+    This matters only for longrope. A cache holds keys that are already rotated, so that one list of factors
     must serve all sequences: the short one, which is right for ordinary prompts, unless `length` exceeds what
     it was made for.
     """
@@ -130,8 +130,8 @@ def _of_type(config: Config, kind: str, style: RopeStyle) -> Rope | None:
         return _local(config, _of(own, kind) if by_type else {}, style, style.local_theta)
     if by_type and kind not in parameters:
         raise CheckpointError(f"rope_parameters: {kind} is missing")
-    is_turned = own is not None or style.local_theta is not None
-    return _read(config, _of(own, kind), style) if is_turned else None
+    is_rotated = own is not None or style.local_theta is not None
+    return _read(config, _of(own, kind), style) if is_rotated else None
 
 
 def _of(parameters: Any, kind: str) -> Config:
@@ -144,7 +144,7 @@ def _local(config: Config, parameters: Config, style: RopeStyle, theta: float) -
     return _read(own, parameters, style._replace(theta=theta, theta_key="rope_local_base_freq"))
 
 
-def _turned_layers(config: Config, num_layers: int) -> Iterator[bool]:
+def _rotated_layers(config: Config, num_layers: int) -> Iterator[bool]:
     listed = config.get("no_rope_layers")
     if listed is None:
         interval = index(config, "no_rope_layer_interval", 0)
@@ -153,7 +153,7 @@ def _turned_layers(config: Config, num_layers: int) -> Iterator[bool]:
         raise CheckpointError(
             f"no_rope_layers must list a 0 or a 1 for {num_layers} layers, not {reprlib.repr(listed)}"
         )
-    return (bool(is_turned) for is_turned in listed[:num_layers])
+    return (bool(is_rotated) for is_rotated in listed[:num_layers])
 
 
 # ---------------------------------------------------------------- one kind of layer
@@ -195,7 +195,7 @@ def _number_above_one(config: Config, key: str, default: float) -> float:
 
 
 def _rotary_dim(config: Config, scaling: Config, style: RopeStyle) -> int | None:
-    """Return how many dimensions are turned; None means all. The scaling's own part takes precedence."""
+    """Return how many dimensions are rotated; None means all. The scaling's own part takes precedence."""
     if style.part is None:
         _check_all_dimensions(config, scaling)
         return None
@@ -204,8 +204,8 @@ def _rotary_dim(config: Config, scaling: Config, style: RopeStyle) -> int | None
     rotary_dim = int(head_dim * part)
     if rotary_dim < 2 or rotary_dim % 2:
         raise CheckpointError(
-            f"{style.part_key} {part:g} turns {rotary_dim} of the {head_dim} dimensions of a head, which are "
-            "no pairs"
+            f"{style.part_key} {part:g} rotates {rotary_dim} of the {head_dim} dimensions of a head, "
+            "which are no pairs"
         )
     return None if rotary_dim == head_dim else rotary_dim
 

@@ -19,7 +19,7 @@ class Scaling(Protocol):
 
     @property
     def attention_factor(self) -> float:
-        """The factor that the turned dimensions of queries and of keys are each multiplied by."""
+        """The factor that the rotated dimensions of queries and of keys are each multiplied by."""
 
     def context_window(self, stated: int) -> int:
         """How many positions a model can use with this scaling, if its configuration states `stated`."""
@@ -110,7 +110,7 @@ class LongRopeScaling:
     contexts or, if `is_long`, of the list for long ones.
 
     Transformers takes the long factors for every sequence of more than `original_max_position_embeddings`
-    tokens. Because a cache holds keys that are already turned, one list must serve all sequences here: with
+    tokens. Because a cache holds keys that are already rotated, one list must serve all sequences here: with
     the short factors, none is longer than that.
     """
 
