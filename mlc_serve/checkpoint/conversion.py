@@ -106,9 +106,9 @@ def _assemble(sources: Sources, spec: WantedTensor) -> NDArray[Any]:
 def cast(sources: Sources, spec: WantedTensor, tensor: NDArray[Any]) -> NDArray[Any]:
     """A tensor in the type of `spec`. Raises CheckpointError like `convert`."""
     with np.errstate(over="ignore"):  # the result is checked for infinities
-        cast: NDArray[Any] = tensor.astype(spec.dtype, copy=False)
-    if np.isfinite(cast).all():
-        return cast
+        result: NDArray[Any] = tensor.astype(spec.dtype, copy=False)
+    if np.isfinite(result).all():
+        return result
     if not np.isfinite(tensor).all():
         raise sources.error(f"{spec.name} has values that are not finite")
     raise sources.error(

@@ -6,16 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 import tvm
-import tvm_ffi
 
 from mlc_serve.engine.embedder import TokenIds, Vectors
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.engine.pooling import Pooling
-from mlc_serve.runtime.ids import IdBuffer
+from mlc_serve.runtime.forward_pass import ForwardPass
 from mlc_serve.runtime.library import Library
 from mlc_serve.runtime.sequence_cache import cache_for
 
@@ -36,10 +34,8 @@ class DecoderEmbedder:
         self.width = width
         self._pooling = pooling
         self._state = cache_for(library, limits)
-        self._params = tvm_ffi.convert(params)  # only once: a list would be converted in each call
+        self._forward = ForwardPass(library, params, limits, self._state)
         self._chunk = limits.prefill_chunk_size
-        self._ids = IdBuffer(self._chunk, library.device)
-        self._embed = library.function("embed")
         self._prefill = library.function("batch_prefill_to_last_hidden_states")
 
     def embed(self, inputs: Sequence[TokenIds]) -> Vectors:
@@ -63,12 +59,7 @@ class DecoderEmbedder:
             for seq_id in range(len(first_rows) - 1)
         }
         lengths = {seq_id: length for seq_id, length in parts.items() if length > 0}
-        embeddings = self._embed(self._ids.tensor(ids), self._params)
-        self._state.begin_forward(list(lengths), list(lengths.values()))
-        try:
-            rows = embeddings._create_view((1, *embeddings.shape))
-            states: Any = self._state.result_of(self._prefill(rows, *self._state.arguments, self._params))
-        finally:
-            self._state.end_forward()
+        batch = (1, len(ids))
+        states = self._forward.run(self._prefill, ids, list(lengths), list(lengths.values()), batch)
         on_host: Vectors = states.numpy()[0].astype(np.float32)
         return on_host

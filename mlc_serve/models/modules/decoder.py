@@ -102,8 +102,6 @@ class DecoderModule(nn.Module):
         logits = self.model.embed_tokens.logits(final) if head.is_tied else self.lm_head(final)
         if logits.dtype != "float32":
             logits = logits.astype("float32")
-        if head.scale == 1 and head.soft_cap is None:
-            return logits
         return self.make.soften(logits, head.scale, head.soft_cap)
 
     def spec(self) -> nn.spec.ModuleSpec:
