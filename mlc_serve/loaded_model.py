@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from mlc_serve.engine.backend import Backend
 from mlc_serve.engine.embedder import Embedder, EmbeddingLimits
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
+from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.text.answer_form import AnswerForm
 from mlc_serve.text.conversation import PromptTemplate
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
@@ -35,7 +36,7 @@ class GenerationDefaults:
 class LoadedModel:
     """`name` is the model's name for clients. Without a `chat_template` only raw completions can be served.
     `device` names the device that it runs on, `quantization` the scheme of its weights. `answers` says how it
-    writes calls and reasoning.
+    writes calls and reasoning, and `speculation` what drafts for it.
     """
 
     name: str
@@ -48,6 +49,7 @@ class LoadedModel:
     chat_template: PromptTemplate | None
     defaults: GenerationDefaults
     answers: AnswerForm = field(default_factory=AnswerForm)
+    speculation: Speculation = field(default_factory=Speculation.none)
 
 
 @dataclass(frozen=True)

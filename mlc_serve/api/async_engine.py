@@ -35,6 +35,7 @@ from mlc_serve.api.streams import Streams
 from mlc_serve.api.timeouts import Timeouts
 from mlc_serve.api.tokenization import Tokenization
 from mlc_serve.config import EngineConfig, Mode
+from mlc_serve.config.speculation import MODEL_MODES
 from mlc_serve.engine.core import EngineCore
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.engine.metrics import EngineMetrics
@@ -88,7 +89,7 @@ class AsyncMLCEngine:
     ) -> None:
         """Load a model, which may take a long time, and start its engine. Raises StartupError."""
         config = (engine_config or EngineConfig()).agreed(model=model, model_lib=model_lib, mode=mode)
-        if config.additional_models:
+        if config.additional_models and config.speculative_mode not in MODEL_MODES:
             raise ConfigError("additional_models: an engine has one model; serve() serves several")
         from mlc_serve.loading import load_model  # noqa: PLC0415 - imports TVM, which from_loaded doesn't need
 
@@ -114,7 +115,9 @@ class AsyncMLCEngine:
         self._metrics = EngineMetrics(model.name)
         num_places = model.limits.max_num_sequence + model.limits.max_queued_requests
         self._places = Places(num_places, min(model.limits.max_choices, num_places))
-        core = EngineCore(model.backend, model.limits, self._metrics, self.trace)
+        core = EngineCore(
+            model.backend, model.limits, self._metrics, self.trace, speculation=model.speculation
+        )
         self.streams = _streams(core, model.limits)
         self._generation = Generation(self.streams, model.tokenizer)
         self._long_texts = LongTexts()

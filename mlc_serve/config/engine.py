@@ -8,10 +8,11 @@ from typing import Any, Literal, get_args
 
 from mlc_serve.config.not_yet import refuse_not_yet
 from mlc_serve.config.option import Kind, Spelling, check_options, option, parse_assignments
+from mlc_serve.config.speculation import check_speculation
 from mlc_serve.errors import ConfigError
 
 Mode = Literal["local", "interactive", "server"]
-SpeculativeMode = Literal["disable", "small_draft", "eagle", "medusa"]
+SpeculativeMode = Literal["disable", "ngram", "small_draft", "eagle", "medusa"]
 PrefillMode = Literal["hybrid", "chunked"]
 OptimizationLevel = Literal["O0", "O1", "O2", "O3"]
 DEFAULT_OPT: OptimizationLevel = "O3"
@@ -34,8 +35,9 @@ class EngineConfig:
     """The settings of an engine. Raises ConfigError if a value is out of range.
 
     Lengths are in tokens. `additional_models` holds paths or (path, library) pairs; each is served as a
-    further chat model. `prefix_cache_max_num_recycling_seqs` follows MLC: None means max_num_sequence, 0
-    keeps none, -1 means no limit.
+    further chat model, unless the `speculative_mode` drafts with a model, which it then names.
+    `prefix_cache_max_num_recycling_seqs` follows MLC: None means max_num_sequence, 0 keeps none, -1 means no
+    limit.
     """
 
     model: str | None = option(None, "Model directory or Hugging Face repository. Default: the demo model.")
@@ -53,7 +55,8 @@ class EngineConfig:
     )
     additional_models: Sequence[str | tuple[str, str]] = option(
         (),
-        "Further chat models, each PATH or PATH,LIBRARY. A request chooses one by its `model`.",
+        "Further chat models, each PATH or PATH,LIBRARY. A request chooses one by its `model`. If a second "
+        "model drafts for the first one (see --speculative-mode), it is named here instead.",
         kind=Kind.MODELS,
         flags=("--additional-models",),
         spelling=Spelling.MANY,
@@ -170,19 +173,26 @@ class EngineConfig:
     )
     speculative_mode: SpeculativeMode = option(
         "disable",
-        "Speculative decoding. Modes other than disable are not built yet.",
+        "Speculative decoding, which never changes what is generated: ngram drafts what followed the last "
+        "tokens when they occurred in the same text before; small_draft, eagle and medusa draft with a "
+        "second model, which --additional-models names.",
         flags=("--speculative-mode",),
-        choices=("disable", "small_draft", "eagle", "medusa"),
+        choices=get_args(SpeculativeMode),
     )
     spec_draft_length: int | None = option(
         None,
-        "Tokens drafted at a time. Not built yet.",
+        "Tokens drafted at a time for each request; 0 lets the engine choose, by how many are kept and what "
+        "they cost. Default: 0.",
         kind=Kind.INTEGER,
         minimum=0,
         override="spec_draft_length",
     )
     spec_tree_width: int | None = option(
-        None, "Branches of a draft. Not built yet.", kind=Kind.INTEGER, minimum=1, override="spec_tree_width"
+        None,
+        "Branches of a draft. Only 1 is supported: drafts are chains.",
+        kind=Kind.INTEGER,
+        minimum=1,
+        override="spec_tree_width",
     )
     prefix_cache_mode: PrefixCacheMode = option(
         "radix",
@@ -268,6 +278,7 @@ class EngineConfig:
     def __post_init__(self) -> None:
         check_options(self)
         refuse_not_yet(self)
+        check_speculation(self)
 
     def agreed(self, *, model: str, model_lib: str | None, mode: Mode) -> EngineConfig:
         """Return this configuration with these values. Raises ConfigError if it already has other ones."""

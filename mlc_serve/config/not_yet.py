@@ -20,9 +20,6 @@ NOT_YET = {
     "tensor_parallel_shards": NotYet("tensor parallelism is not built yet", (None, 1)),
     "pipeline_parallel_stages": NotYet("pipeline parallelism is not built yet", (None, 1)),
     "kv_cache_page_size": NotYet("page sizes other than 16 tokens are not built yet", (16,)),
-    "speculative_mode": NotYet("speculative decoding is not built yet", ("disable",)),
-    "spec_draft_length": NotYet("speculative decoding is not built yet", (None, 0)),
-    "spec_tree_width": NotYet("speculative decoding is not built yet", (None, 1)),
 }
 
 

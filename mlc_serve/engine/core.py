@@ -19,6 +19,7 @@ from mlc_serve.engine.prefix_cache import NoPrefixCache, PrefixCache, RadixPrefi
 from mlc_serve.engine.request import EngineRequest, FinishReason, Request, RequestDelta
 from mlc_serve.engine.scheduler import Scheduler
 from mlc_serve.engine.sequence_pool import SequencePool
+from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.engine.trace import Trace
 
 
@@ -26,7 +27,8 @@ class EngineCore:
     """Serves requests with one backend. Each request ends with exactly one delta that has a finish reason.
 
     `clock` returns seconds; the `arrival` of requests is read from the same clock. `make_policy` makes the
-    policy that decides which requests compute next; the output of a request is the same with any policy.
+    policy that decides which requests compute next. The output of a request is the same with any policy, and
+    with any `speculation`, which is none if it is None.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class EngineCore:
         trace: Trace,
         clock: Callable[[], float] = time.monotonic,
         make_policy: MakePolicy = Scheduler,
+        speculation: Speculation | None = None,
     ) -> None:
         self._backend = backend
         self._limits = limits
@@ -46,7 +49,8 @@ class EngineCore:
         self._pool = SequencePool(backend.state)
         self._cache = _prefix_cache(limits, self._pool)
         self._pacing = Pacing()
-        self._scheduler = make_policy(limits, self._pool, self._cache, self._pacing)
+        self._speculation = speculation or Speculation.none()
+        self._scheduler = make_policy(limits, self._pool, self._cache, self._pacing, self._speculation)
         self._requests: dict[str, Request] = {}
         self._ended: list[RequestDelta] = []
         if self._pool.num_pages_of(limits.max_single_sequence_length) > self._pool.num_pages:
@@ -121,7 +125,9 @@ class EngineCore:
         steps = [_sequence_step(entry) for entry in plan.entries]
         start = self._clock()
         results = self._backend.run(steps)
-        self._pacing.measured(plan.num_decodes, plan.num_prompt_tokens, self._clock() - start)
+        seconds = self._clock() - start
+        self._pacing.measured(plan.num_decode_rows, plan.num_prompt_tokens, seconds)
+        self._speculation.measured(plan, seconds)
         return results
 
     def _commit(self, plan: Plan, results: Sequence[StepResult], start: float) -> list[RequestDelta]:
@@ -145,9 +151,7 @@ class EngineCore:
         """Write a result into its request, and return the delta to deliver, if there is anything new."""
         request = entry.request
         drawn = _kept(request, result.token_ids)
-        num_drafts_kept = max(0, len(drawn) - 1)
-        if len(entry.draft_ids) > num_drafts_kept:
-            self._pool.shrink(entry.seq_id, len(entry.draft_ids) - num_drafts_kept)
+        num_drafts_kept = self._settle_drafts(entry, drawn)
         request.num_computed += entry.num_tokens + num_drafts_kept
         request.num_prompt_logprobs += len(result.target_logprobs)
         kept = self._append(request, drawn, now)
@@ -158,6 +162,14 @@ class EngineCore:
         if reason is None and not kept and not result.target_logprobs:
             return None
         return _result_delta(request, result, kept, reason)
+
+    def _settle_drafts(self, entry: PlanEntry, drawn: tuple[int, ...]) -> int:
+        """Take back the drafts that were not drawn, and return the number of the others."""
+        num_drafts, num_kept = len(entry.draft_ids), max(0, len(drawn) - 1)
+        if num_drafts > num_kept:
+            self._pool.shrink(entry.seq_id, num_drafts - num_kept)
+        self._speculation.committed(entry.request, num_drafts, num_kept)
+        return num_kept
 
     def _append(self, request: Request, drawn: tuple[int, ...], now: float) -> tuple[int, ...]:
         """Append drawn tokens and those that are forced after them, and return both."""
@@ -185,6 +197,7 @@ class EngineCore:
     def _finish(self, request: Request, reason: FinishReason, now: float) -> None:
         del self._requests[request.spec.request_id]
         self._scheduler.remove(request)
+        self._speculation.forget(request)
         self._metrics.finished(request, reason, now)
         self._trace.instant(request.spec.request_id, "finish")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlc_serve.config import PrefillMode, PrefixCacheMode
 from mlc_serve.config.sliding_window import SlidingWindow
@@ -28,6 +28,17 @@ class ModelInfo:
     state_bytes_per_sequence: int = 0
     window: SlidingWindow | None = None
 
+    def with_draft_model(self, draft: ModelInfo) -> ModelInfo:
+        """What limits are inferred from if another model drafts, which keeps as many tokens."""
+        return replace(
+            self,
+            prefill_chunk_size=min(self.prefill_chunk_size, draft.prefill_chunk_size),
+            max_batch_size=min(self.max_batch_size, draft.max_batch_size),
+            param_bytes=self.param_bytes + draft.param_bytes,
+            kv_bytes_per_token=self.kv_bytes_per_token + draft.kv_bytes_per_token,
+            workspace_bytes_per_token=self.workspace_bytes_per_token + draft.workspace_bytes_per_token,
+        )
+
     @property
     def state_kind(self) -> str:
         """What the model keeps for a sequence, by MLC's name."""
@@ -44,6 +55,7 @@ class EngineLimits:
     `max_total_sequence_length`, the capacity of the KV cache. `prefill_chunk_size` bounds the tokens of one
     forward pass, and `max_num_sequence` its sequences. `max_scored_tokens` bounds the prompt tokens of one
     pass whose logprobs are wanted: they take longer than others, and the backend computes no more at a time.
+    `max_draws` bounds the draws of one pass, those after drafts included.
     `max_recycling_sequences` bounds the finished sequences that the prefix cache keeps; None sets no bound.
     `max_queued_requests` bounds the requests that have been accepted but do not run yet, and
     `max_queued_tokens`, if it isn't None, the prompt tokens of those that have no token yet. `max_choices`
@@ -58,6 +70,7 @@ class EngineLimits:
     max_single_sequence_length: int
     prefill_chunk_size: int
     max_scored_tokens: int = 128
+    max_draws: int = 128
     prefill_mode: PrefillMode = "hybrid"
     prefix_cache_mode: PrefixCacheMode = "radix"
     max_recycling_sequences: int | None = None

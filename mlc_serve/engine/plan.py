@@ -37,6 +37,11 @@ class Plan:
         return sum(entry.is_decode for entry in self.entries)
 
     @property
+    def num_decode_rows(self) -> int:
+        """The number of tokens in these entries, drafts included."""
+        return sum(1 + len(entry.draft_ids) for entry in self.entries if entry.is_decode)
+
+    @property
     def num_prompt_tokens(self) -> int:
         """The number of tokens in all other entries."""
         return sum(entry.num_tokens for entry in self.entries if not entry.is_decode)

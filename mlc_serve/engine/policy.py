@@ -11,6 +11,7 @@ from mlc_serve.engine.plan import Plan
 from mlc_serve.engine.prefix_cache import PrefixCache
 from mlc_serve.engine.request import Request
 from mlc_serve.engine.sequence_pool import SequencePool
+from mlc_serve.engine.speculation.speculation import Speculation
 
 
 class Policy(Protocol):
@@ -37,4 +38,4 @@ class Policy(Protocol):
         """Return the next forward pass, within the limits. It is empty only if there is no request."""
 
 
-MakePolicy = Callable[[EngineLimits, SequencePool, PrefixCache, Pacing], Policy]
+MakePolicy = Callable[[EngineLimits, SequencePool, PrefixCache, Pacing, Speculation], Policy]

@@ -9,7 +9,7 @@ or metrics.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -21,10 +21,9 @@ from mlc_serve.engine.prefix_cache import PrefixCache
 from mlc_serve.engine.radix_tree import PrefixMatch
 from mlc_serve.engine.request import Request, RequestState
 from mlc_serve.engine.sequence_pool import SequencePool
+from mlc_serve.engine.speculation.proposer import Ask
+from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.engine.waiting import WaitingLine
-
-# Guesses the tokens that come next for a decoding request; it may return none.
-Drafts = Callable[[Request], Sequence[int]]
 
 
 @dataclass
@@ -43,11 +42,6 @@ class _Planning:
     held_back: set[Request] = field(default_factory=set)
 
 
-def no_drafts(_request: Request) -> Sequence[int]:
-    """Return no drafts, so that every request draws one token at a time."""
-    return ()
-
-
 class Scheduler:
     """Gives half of the prompt tokens of a pass to the prompts with the least left, and half in order of
     arrival.
@@ -64,16 +58,17 @@ class Scheduler:
         pool: SequencePool,
         cache: PrefixCache,
         pacing: Pacing,
-        drafts: Drafts = no_drafts,
+        speculation: Speculation,
     ) -> None:
         self._budget = limits.prefill_chunk_size
         self._scored_budget = limits.max_scored_tokens
+        self._max_draws = limits.max_draws
         self._max_running = min(limits.max_num_sequence, limits.prefill_chunk_size)
         self._fill = {"hybrid": self._fill_hybrid, "chunked": self._fill_chunked}[limits.prefill_mode]
         self._pool = pool
         self._cache = cache
         self._pacing = pacing
-        self._drafts = drafts
+        self._speculation = speculation
         self._admission = Admission(self._max_running, pool, cache)
         self.waiting = WaitingLine()
         self.running: list[Request] = []
@@ -108,7 +103,7 @@ class Scheduler:
         num_decodes = len(planning.plan.entries)
         num_prompts = min(len(self.running) + len(self.waiting), self._max_running) - num_decodes
         if num_decodes and num_prompts:
-            num_allowed = self._pacing.prompt_tokens(num_decodes, num_prompts)
+            num_allowed = self._pacing.prompt_tokens(planning.plan.num_decode_rows, num_prompts)
             planning.num_tokens_left = min(planning.num_tokens_left, num_allowed)
         if num_prompts:
             self._plan_prompts(planning)
@@ -122,33 +117,47 @@ class Scheduler:
                 fill(planning)
 
     def _plan_decodes(self, planning: _Planning) -> None:
-        """Plan the decodes. Draws that no running or waiting request needs in this pass can go to drafts."""
+        """Plan one token for each decoding request, and drafts as far as nobody else needs the room."""
         plan = planning.plan
-        num_spare_draws = max(0, self._max_running - len(self.running) - len(self.waiting))
         for request in [request for request in self.running if request.is_decoding]:
             while request.seq_id is not None and not self._make_room(request.seq_id, 1):
                 self._preempt_latest(plan)
             if request.seq_id is not None:
-                entry = self._decode_entry(request, request.seq_id, num_spare_draws)
-                num_drafts = len(entry.draft_ids)
-                self._pool.grow(entry.seq_id, 1 + num_drafts)
-                plan.entries.append(entry)
-                planning.num_tokens_left -= 1 + num_drafts
-                num_spare_draws -= num_drafts
+                self._pool.grow(request.seq_id, 1)
+                draws = request.num_tokens < request.max_length
+                plan.entries.append(PlanEntry(request, request.seq_id, 1, draws, is_decode=True))
+                planning.num_tokens_left -= 1
+        self._plan_drafts(planning)
 
-    def _decode_entry(self, request: Request, seq_id: int, num_spare_draws: int) -> PlanEntry:
-        """Return an entry with as many drafts as spare draws and free pages allow, and as can be taken back.
+    def _plan_drafts(self, planning: _Planning) -> None:
+        """Add drafts to the decodes that are planned. Prompts, if there are any, keep half of the budget."""
+        entries = planning.plan.entries
+        num_requests = len(self.running) + len(self.waiting)
+        num_left = planning.num_tokens_left // (1 if num_requests == len(entries) else 2)
+        num_spare = min(num_left, self._max_draws - min(num_requests, self._max_running))
+        lengths = self._speculation.lengths([entry.request for entry in entries], num_spare)
+        rooms = [self._take_draft_room(entry, wanted) for entry, wanted in zip(entries, lengths, strict=True)]
+        drafted = [(place, most) for place, most in enumerate(rooms) if most]
+        drafts = self._speculation.propose([Ask(entries[place].request, most) for place, most in drafted])
+        for (place, most), draft_ids in zip(drafted, drafts, strict=True):
+            entry = entries[place]
+            self._pool.give_back(entry.seq_id, most - len(draft_ids))
+            entries[place] = entry._replace(draft_ids=draft_ids)
+            planning.num_tokens_left -= len(draft_ids)
+
+    def _take_draft_room(self, entry: PlanEntry, wanted: int) -> int:
+        """Take pages for up to `wanted` drafts, as many as can be kept and taken back, and return the number.
         The last token of a request is not drafted.
         """
-        draws = request.num_tokens < request.max_length
-        guessed = self._drafts(request) if num_spare_draws else ()
-        if not guessed:
-            return PlanEntry(request, seq_id, 1, draws, is_decode=True)
-        num_left = min(request.max_length - request.num_tokens, self._pool.room(seq_id)) - 1
-        most = max(0, min(num_spare_draws, num_left))
+        most = min(wanted, entry.request.max_length - entry.request.num_tokens - 1)
         if self._pool.longest_shrink is not None:
             most = min(most, self._pool.longest_shrink)
-        return PlanEntry(request, seq_id, 1, draws, is_decode=True, draft_ids=guessed[:most])
+        if most <= 0:
+            return 0
+        self._make_room(entry.seq_id, most)
+        most = min(most, self._pool.room(entry.seq_id))
+        self._pool.grow(entry.seq_id, most)
+        return most
 
     def _plan_prompts(self, planning: _Planning) -> None:
         """Give half of the budget to the prompts with the least left, and the rest in order of arrival.

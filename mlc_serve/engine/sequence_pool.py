@@ -104,15 +104,19 @@ class SequencePool:
             self._take_pages(seq_id, sequence, num_new)
         sequence.num_tokens = length
 
-    def shrink(self, seq_id: int, num_tokens: int) -> None:
-        """Take the last `num_tokens` off a pinned sequence. The last forward pass has appended them."""
+    def give_back(self, seq_id: int, num_tokens: int) -> None:
+        """Give back what `grow` took for tokens that no forward pass has appended."""
         sequence = self._sequences[seq_id]
-        self._state.pop(seq_id, num_tokens)
         sequence.num_tokens -= num_tokens
         while len(sequence.pages) > self._state.num_pages_of(sequence.num_tokens):
             page = sequence.pages.pop()
             self._unpin(page)
             self._let_go(page)
+
+    def shrink(self, seq_id: int, num_tokens: int) -> None:
+        """Take the last `num_tokens` off a pinned sequence. The last forward pass has appended them."""
+        self._state.pop(seq_id, num_tokens)
+        self.give_back(seq_id, num_tokens)
 
     def unpin(self, seq_id: int) -> None:
         """Note that no request runs on this sequence any more."""

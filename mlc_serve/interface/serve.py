@@ -28,6 +28,7 @@ from mlc_serve.config import (
     ToolCallParser,
 )
 from mlc_serve.config.api_keys import with_all_keys
+from mlc_serve.config.speculation import MODEL_MODES
 from mlc_serve.demo import DEMO_MODEL_NAME, demo_model_path
 from mlc_serve.errors import ConfigError
 from mlc_serve.host.interruption import ended_by_sigterm
@@ -190,8 +191,11 @@ def _from_fields(kind: type[Config], values: Mapping[str, Any]) -> Config:
 
 def _models(engine: EngineConfig, served_names: Sequence[str]) -> list[_Named]:
     """Each model's names and configuration. Raises ConfigError if a name occurs twice."""
-    first = replace(engine, model=engine.model or str(demo_model_path()), additional_models=())
+    model = engine.model or str(demo_model_path())
     name, *aliases = served_names or (engine.model or DEMO_MODEL_NAME,)
+    if engine.speculative_mode in MODEL_MODES:  # the additional model drafts, and is not served
+        return [_Named(name, aliases, replace(engine, model=model))]
+    first = replace(engine, model=model, additional_models=())
     models = [_Named(name, aliases, first)]
     for entry in engine.additional_models:
         path, library = (entry, None) if isinstance(entry, str) else entry

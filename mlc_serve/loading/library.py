@@ -42,8 +42,12 @@ def find_embedding_library(
     """Do the same as find_library for an embedding model, whose functions are `needed`. Its weights are
     floating-point numbers.
     """
-    for name in ("sliding_window_size", "attention_sink_size"):
-        if getattr(config, name) not in (None, -1):
+    for name, unset in (
+        ("sliding_window_size", -1),
+        ("attention_sink_size", None),
+        ("speculative_mode", "disable"),
+    ):
+        if getattr(config, name) not in (None, unset):
             raise ConfigError(f"{name} is for models that generate text, and this one makes embeddings")
     if config.model_lib is not None:
         return _named_library(Path(config.model_lib), config.quantization, checkpoint, place, needed)

@@ -19,6 +19,7 @@ from mlc_serve.loaded_model import LoadedEmbeddingModel, LoadedModel
 from mlc_serve.loading.architecture import makes_embeddings
 from mlc_serve.loading.artifacts import Report
 from mlc_serve.loading.chosen_limits import choose_limits
+from mlc_serve.loading.drafting import find_drafting, speculation_for
 from mlc_serve.loading.library import find_library
 from mlc_serve.loading.load_embedding import load_decoder, load_encoder
 from mlc_serve.loading.weights import find_weights
@@ -77,19 +78,22 @@ def load_model(config: EngineConfig, device: str, report: Report) -> LoadedModel
         answers = answer_form(chat_template, config.tool_call_parser, config.reasoning_parser)
         library = find_library(config, checkpoint, place, report)
         _compare_vocabularies(tokenizer, library.info, report)
-        limits = choose_limits(config, library.info, place, report)
+        drafting = find_drafting(config, checkpoint, library, place, report)
+        limits = choose_limits(config, drafting.info_with(library.info), place, report)
         weights = find_weights(checkpoint, library, report)
+        drafter = drafting.start(limits, library.info, report)
         return LoadedModel(
             name=config.model,
             device=str(place),
             quantization=library.quantization,
-            backend=TVMBackend(library, weights, limits),
+            backend=TVMBackend(library, weights, limits, drafter.companion),
             info=library.info,
             limits=limits,
             tokenizer=tokenizer,
             chat_template=chat_template,
             defaults=defaults,
             answers=answers,
+            speculation=speculation_for(config, drafter),
         )
 
 

@@ -70,6 +70,7 @@ def infer_limits(config: EngineConfig, info: ModelInfo, available_bytes: int) ->
         max_single_sequence_length=single.value,
         prefill_chunk_size=chunk.value,
         max_scored_tokens=info.max_batch_size,
+        max_draws=info.max_batch_size,
         prefill_mode=config.prefill_mode,
         prefix_cache_mode=config.prefix_cache_mode,
         max_recycling_sequences=_recycling(config, sequences.value),

@@ -11,6 +11,9 @@ import tvm
 
 from mlc_serve.engine.backend import SequenceStep, StepResult, TokenLogprobs
 from mlc_serve.engine.limits import EngineLimits
+from mlc_serve.engine.sequence_state import SequenceState
+from mlc_serve.runtime.accompanied_state import AccompaniedState
+from mlc_serve.runtime.companion import Companion
 from mlc_serve.runtime.compiled_rows import rows_for
 from mlc_serve.runtime.library import Library
 from mlc_serve.runtime.model_functions import Logits
@@ -22,13 +25,21 @@ class TVMBackend:
     """Implements engine.backend.Backend.
 
     A step that asks for the logprobs of known tokens runs alone, a slice at a time: it needs the logits of
-    every row, and those of a whole chunk would take more memory than the model.
+    every row, and those of a whole chunk would take more memory than the model. A `companion` is told of all
+    changes of sequences.
     """
 
-    def __init__(self, library: Library, params: list[tvm.runtime.Tensor], limits: EngineLimits) -> None:
+    def __init__(
+        self,
+        library: Library,
+        params: list[tvm.runtime.Tensor],
+        limits: EngineLimits,
+        companion: Companion | None = None,
+    ) -> None:
         self._sampler = Sampler(rows_for(library))
         self._passes = passes_for(library, params, limits)
-        self.state = self._passes.state
+        self._accompanied = None if companion is None else AccompaniedState(self._passes.state, companion)
+        self.state: SequenceState = self._accompanied or self._passes.state
         self._max_rows = library.info.max_batch_size
 
     def run(self, steps: Sequence[SequenceStep]) -> list[StepResult]:
@@ -69,7 +80,10 @@ class TVMBackend:
 
         The logits have the shape `(len(rows), vocab)`.
         """
-        return self._passes.forward(steps, rows)
+        logits = self._passes.forward(steps, rows)
+        if self._accompanied is not None:
+            self._accompanied.passed(steps)
+        return logits
 
 
 def _result(draft_ids: Sequence[int], drawn: Sequence[Drawn]) -> StepResult:

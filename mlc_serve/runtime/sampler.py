@@ -74,6 +74,18 @@ class Sampler:
             )
         ]
 
+    def guess(self, logits: Logits, draws: Sequence[Draw]) -> list[int | None]:
+        """Draw a token from each row as `sample` does, but without logprobs and without errors: where a draw
+        fails, there is no token.
+        """
+        unscored = [
+            replace(draw, params=replace(draw.params, num_top_logprobs=None))
+            if draw.params.num_top_logprobs is not None
+            else draw
+            for draw in draws
+        ]
+        return [drawn.token_id for drawn in self.sample(logits, unscored)]
+
     def score(
         self, logits: Logits, targets: Sequence[int | None], num_top_logprobs: int
     ) -> list[TokenLogprobs]:

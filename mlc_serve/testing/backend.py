@@ -62,12 +62,14 @@ class FakeBackend:
         num_pages: int = 1024,
         max_batch_tokens: int | None = None,
         max_batch_sequences: int | None = None,
+        max_batch_draws: int | None = None,
         choose: Choice | None = None,
         state: State | None = None,
     ) -> None:
         self.state: State = state or FakeKVCache(page_size, num_pages)
         self.max_batch_tokens = max_batch_tokens
         self.max_batch_sequences = max_batch_sequences
+        self.max_batch_draws = max_batch_draws
         self.choose: Choice = choose or likely_letter
         self.fail_on: set[int] = set()
         self.crash_on: set[int] = set()
@@ -103,8 +105,10 @@ class FakeBackend:
             "too many tokens in a batch": self.max_batch_tokens is not None
             and num_tokens > self.max_batch_tokens,
             "too many sequences in a batch": (
-                self.max_batch_sequences is not None and max(len(steps), num_draws) > self.max_batch_sequences
+                self.max_batch_sequences is not None and len(steps) > self.max_batch_sequences
             ),
+            "too many draws in a batch": self.max_batch_draws is not None
+            and num_draws > self.max_batch_draws,
             "a draft without its draw": any(
                 len(step.draws) != 1 + len(step.draft_ids) for step in steps if step.draws or step.draft_ids
             ),

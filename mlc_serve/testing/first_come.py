@@ -8,6 +8,7 @@ from mlc_serve.engine.plan import Plan, PlanEntry
 from mlc_serve.engine.prefix_cache import PrefixCache
 from mlc_serve.engine.request import Request, RequestState
 from mlc_serve.engine.sequence_pool import SequencePool
+from mlc_serve.engine.speculation.speculation import Speculation
 
 
 class FirstComeFirstServed:
@@ -16,7 +17,14 @@ class FirstComeFirstServed:
     Therefore it never preempts a request. Implements engine.policy.Policy.
     """
 
-    def __init__(self, limits: EngineLimits, pool: SequencePool, cache: PrefixCache, _pacing: Pacing) -> None:
+    def __init__(
+        self,
+        limits: EngineLimits,
+        pool: SequencePool,
+        cache: PrefixCache,
+        _pacing: Pacing,
+        _speculation: Speculation,
+    ) -> None:
         self._budget = limits.prefill_chunk_size
         self._max_running = min(limits.max_num_sequence, limits.prefill_chunk_size)
         self._pool = pool

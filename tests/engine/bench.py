@@ -16,6 +16,7 @@ from mlc_serve.engine.policy import MakePolicy
 from mlc_serve.engine.request import EngineRequest, FinishReason, RequestDelta
 from mlc_serve.engine.sampling import Draw, SamplingParams
 from mlc_serve.engine.scheduler import Scheduler
+from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.engine.trace import NullTrace, Trace
 from mlc_serve.testing import FakeBackend
 from mlc_serve.testing.backend import State
@@ -69,6 +70,7 @@ class Bench:
         trace: Trace | None = None,
         state: State | None = None,
         make_policy: MakePolicy = Scheduler,
+        speculation: Speculation | None = None,
         **fields: Any,
     ) -> None:
         self.limits = limits(**fields)
@@ -77,12 +79,19 @@ class Bench:
             num_pages=num_pages,
             max_batch_tokens=self.limits.prefill_chunk_size,
             max_batch_sequences=self.limits.max_num_sequence,
+            max_batch_draws=self.limits.max_draws,
             state=state,
         )
         self.metrics = EngineMetrics("fake")
         self.clock = Clock()
         self.core = EngineCore(
-            self.backend, self.limits, self.metrics, trace or NullTrace(), self.clock, make_policy
+            self.backend,
+            self.limits,
+            self.metrics,
+            trace or NullTrace(),
+            self.clock,
+            make_policy,
+            speculation,
         )
         self.deltas: dict[str, list[RequestDelta]] = {}
         self._num_submitted = 0

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import pytest
 
@@ -15,7 +14,12 @@ from mlc_serve.engine.policy import MakePolicy
 from mlc_serve.engine.prefix_cache import RadixPrefixCache
 from mlc_serve.engine.request import EngineRequest, FinishReason, Request
 from mlc_serve.engine.sampling import Draw, SamplingParams
-from mlc_serve.engine.scheduler import Drafts, Scheduler
+from mlc_serve.engine.scheduler import Scheduler
+from mlc_serve.engine.speculation.adaptive_lengths import AdaptiveLengths
+from mlc_serve.engine.speculation.draft_lengths import FixedLengths
+from mlc_serve.engine.speculation.ngram import NGram
+from mlc_serve.engine.speculation.proposer import Ask
+from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.engine.trace import NullTrace
 from mlc_serve.testing import (
     VOCAB_SIZE,
@@ -31,23 +35,44 @@ from mlc_serve.testing.backend import State
 from tests.engine.bench import Bench, limits, oracle
 
 
-def guesses(rng: random.Random) -> Drafts:
-    """Return drafts of which many are right: usually the likeliest tokens, and sometimes others."""
+class Guesses:
+    """Drafts of which many are right: usually the likeliest tokens, and sometimes others."""
 
-    def drafts(request: Request) -> list[int]:
-        known, guessed = list(request.known_ids(0, request.num_tokens)), []
-        for _ in range(rng.randint(0, 4)):
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self.ended: list[Request] = []
+
+    def propose(self, asks: Sequence[Ask]) -> list[Sequence[int]]:
+        """See Proposer."""
+        return [self._guess(ask) for ask in asks]
+
+    def forget(self, request: Request) -> None:
+        """See Proposer."""
+        self.ended.append(request)
+
+    def _guess(self, ask: Ask) -> list[int]:
+        known, guessed = list(ask.request.known_ids(0, ask.request.num_tokens)), []
+        for _ in range(self._rng.randint(0, ask.most)):
             draw = Draw(SamplingParams(temperature=0.0), (), (), 0)
-            guessed.append(likely_letter(known, draw) if rng.random() < 0.8 else rng.choice(b"xyz"))
+            right = self._rng.random() < 0.8
+            guessed.append(likely_letter(known, draw) if right else self._rng.choice(b"xyz"))
             known.append(guessed[-1])
         return guessed
 
-    return drafts
+
+def guessing(rng: random.Random) -> Speculation:
+    """Return a speculation with up to four drafts of `Guesses`."""
+    return Speculation(Guesses(rng), FixedLengths(4))
 
 
-def guessing(rng: random.Random) -> MakePolicy:
-    """Return a way to make a scheduler whose drafts come from `guesses`."""
-    return partial(Scheduler, drafts=guesses(rng))
+def adaptive(rng: random.Random) -> Speculation:
+    """Return a speculation whose lengths follow a clock that says anything."""
+    return Speculation(rng.choice([Guesses(rng), NGram()]), AdaptiveLengths(), clock=rng.random)
+
+
+def nothing(_rng: random.Random) -> Speculation:
+    """Return no speculation."""
+    return Speculation.none()
 
 
 @dataclass(frozen=True)
@@ -56,15 +81,17 @@ class Kind:
 
     name: str
     state: Callable[[int], State] = lambda num_pages: FakeKVCache(4, num_pages)
-    policy: Callable[[random.Random], MakePolicy] = lambda _rng: Scheduler
+    policy: MakePolicy = Scheduler
+    speculation: Callable[[random.Random], Speculation] = nothing
 
 
 KINDS = (
     Kind("paged"),
-    Kind("drafting", policy=guessing),
+    Kind("drafting", speculation=guessing),
+    Kind("adapting", speculation=adaptive),
     Kind("windowed", state=lambda num_pages: FakeWindowedState(4, num_pages, window=7)),
-    Kind("recurrent", state=lambda _num_pages: FakeRecurrentState(4, history=2), policy=guessing),
-    Kind("first come", policy=lambda _rng: FirstComeFirstServed),
+    Kind("recurrent", state=lambda _num_pages: FakeRecurrentState(4, history=2), speculation=guessing),
+    Kind("first come", policy=FirstComeFirstServed),
 )
 
 
@@ -73,7 +100,9 @@ def random_bench(rng: random.Random, kind: Kind) -> Bench:
     num_pages = rng.choice([6, 8, 12, 30])
     return Bench(
         state=kind.state(num_pages),
-        make_policy=kind.policy(rng),
+        make_policy=kind.policy,
+        speculation=kind.speculation(rng),
+        max_draws=rng.choice([7, 9, 20]),
         max_num_sequence=rng.choice([1, 2, 4, 7]),
         max_single_sequence_length=rng.choice([num_pages * 4, 21]),
         prefill_chunk_size=rng.choice([1, 3, 5, 8, 32]),
@@ -165,7 +194,7 @@ def test_forced_tokens_are_appended_without_draws() -> None:
 
 def test_drafts_that_are_right_save_steps() -> None:
     """A step gives several tokens in one delta, without those that follow a stop token."""
-    with_drafts, without = Bench(make_policy=guessing(random.Random(1))), Bench()
+    with_drafts, without = Bench(speculation=guessing(random.Random(1))), Bench()
     for bench in (with_drafts, without):
         bench.submit("a", b"hello", max_tokens=40)
         bench.finish()

@@ -9,6 +9,7 @@ from mlc_serve.engine.prefix_cache import NoPrefixCache
 from mlc_serve.engine.request import FinishReason, Request
 from mlc_serve.engine.scheduler import Scheduler
 from mlc_serve.engine.sequence_pool import SequencePool
+from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.engine.trace import EventTrace
 from mlc_serve.testing import FakeKVCache
 from tests.engine.bench import Bench, limits, oracle, spec
@@ -195,7 +196,7 @@ def test_resumption_finds_what_others_hold() -> None:
 def stuck(mode: str, newer_is_decoding: bool) -> tuple[Scheduler, Request, Request]:
     """Return two running requests that fill 4 pages, two each. The older one is still in prefill."""
     pool = SequencePool(FakeKVCache(4, 4))
-    scheduler = Scheduler(limits(prefill_mode=mode), pool, NoPrefixCache(pool), Pacing())
+    scheduler = Scheduler(limits(prefill_mode=mode), pool, NoPrefixCache(pool), Pacing(), Speculation.none())
     older = Request(spec("older", bytes(12), arrival=1.0), max_length=16)
     newer = Request(spec("newer", bytes(8 if newer_is_decoding else 12), arrival=2.0), max_length=16)
     newer.output_ids += [1] * newer_is_decoding

@@ -108,6 +108,10 @@ class Tokenizer:
         with tokenizer_faults(_cannot_read):
             return self._pieces.encode(pieces)
 
+    def vocabulary(self) -> Mapping[str, int]:
+        """Return the id of each entry, added tokens included."""
+        return self._tokenizer.get_vocab(with_added_tokens=True)
+
     def fewest_tokens(self, num_characters: int) -> int:
         """Return the fewest tokens that a text of this length can have, given the longest entry."""
         return -(-num_characters // self._most_characters)

@@ -1,0 +1,87 @@
+"""Draft lengths that maximize the expected number of tokens per expected second.
+
+A request whose drafts are kept with probability a gets 1 + a + a^2 + ... + a^k tokens from a pass with k of
+them (Leviathan, Kalman and Matias, 2023). What a pass takes depends on the tokens of all requests together,
+and on the longest draft, which drafting takes that many rounds for. So the next draft always goes to the
+request for which it is likeliest to be kept, and of all numbers of drafts the best one is taken (Liu et al.,
+SmartSpec, 2024). Nothing is assumed about the machine: passes are measured while it serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from heapq import heapify, heapreplace
+
+from mlc_serve.engine.request import Request
+from mlc_serve.engine.speculation.acceptance import Acceptance, RequestDrafts
+from mlc_serve.engine.speculation.pass_times import PassTimes
+
+# The most drafts of a request.
+LONGEST = 16
+# Drafts must be expected to gain at least this share, because estimates are not exact.
+_LEAST_GAIN = 1.02
+_RECENT = 0.2
+
+
+class AdaptiveLengths:
+    """Implements DraftLengths. `longest` is the most drafts of a request."""
+
+    def __init__(self, longest: int = LONGEST) -> None:
+        self._longest = longest
+        self._passes = PassTimes()
+        self._round_seconds = 0.0
+        self._all = Acceptance()
+        self._requests: dict[Request, RequestDrafts] = {}
+
+    def choose(self, requests: Sequence[Request], num_spare: int) -> list[int]:
+        """See DraftLengths. A pass without drafts is measured first, and again from time to time."""
+        if not self._passes.is_known(len(requests)):
+            return [0] * len(requests)
+        known = [self._of(request) for request in requests]
+        lengths = self._best([one.acceptance.rate(self._all.rate()) for one in known], num_spare)
+        return [
+            length or int(one.idle() and sum(lengths) < num_spare)
+            for one, length in zip(known, lengths, strict=True)
+        ]
+
+    def committed(self, request: Request, num_drafts: int, num_kept: int) -> None:
+        """See DraftLengths."""
+        self._of(request).learn(num_drafts, num_kept)
+        self._all.learn(num_drafts, num_kept)
+
+    def measured(self, num_rows: int, longest: int, draft_seconds: float, seconds: float) -> None:
+        """See DraftLengths."""
+        self._passes.measured(num_rows, seconds)
+        if longest:
+            seconds_of_round = draft_seconds / longest
+            self._round_seconds += _RECENT * (seconds_of_round - self._round_seconds)
+
+    def forget(self, request: Request) -> None:
+        """See DraftLengths."""
+        self._requests.pop(request, None)
+
+    def _of(self, request: Request) -> RequestDrafts:
+        return self._requests.setdefault(request, RequestDrafts(Acceptance()))
+
+    def _best(self, rates: Sequence[float], num_spare: int) -> list[int]:
+        """Return the lengths with the most tokens per second."""
+        lengths, tokens = [0] * len(rates), float(len(rates))
+        best, best_speed = list(lengths), _LEAST_GAIN * tokens / self._passes.of(len(rates))
+        for place, gain in self._gains(rates, num_spare):
+            lengths[place] += 1
+            tokens += gain
+            seconds = self._passes.of(len(rates) + sum(lengths)) + max(lengths) * self._round_seconds
+            if tokens / seconds > best_speed:
+                best, best_speed = list(lengths), tokens / seconds
+        return best
+
+    def _gains(self, rates: Sequence[float], num_spare: int) -> Iterator[tuple[int, float]]:
+        """Yield whom each further draft goes to, and how likely it is kept, the likeliest first."""
+        heap = [(-rate, place, 1) for place, rate in enumerate(rates)]
+        heapify(heap)
+        for _ in range(num_spare):
+            gain, place, length = heap[0]
+            if length > self._longest:
+                return
+            yield place, -gain
+            heapreplace(heap, (gain * rates[place], place, length + 1))

@@ -1,0 +1,37 @@
+"""The interface of what keeps something for each sequence beside the model's own state, such as a draft
+model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from mlc_serve.engine.backend import SequenceStep
+
+
+class Companion(Protocol):
+    """Is told what happens to sequences. Called on the engine's thread only.
+
+    It may keep less than the model does, and raises nothing for lack of room. Lengths are in tokens.
+    """
+
+    def add_sequence(self, seq_id: int) -> None:
+        """A sequence starts, empty."""
+
+    def fork_sequence(self, parent: int, child: int, length: int) -> None:
+        """The sequence `child` starts with the first `length` tokens of `parent`, a multiple of the page
+        size.
+        """
+
+    def truncate(self, seq_id: int, length: int) -> None:
+        """Only the first `length` tokens of a sequence stay."""
+
+    def remove_sequence(self, seq_id: int) -> None:
+        """A sequence ends."""
+
+    def passed(self, steps: Sequence[SequenceStep]) -> None:
+        """The model has computed these steps; drafts that it did not draw are truncated later."""
+
+    def clear(self) -> None:
+        """All sequences end."""
