@@ -28,6 +28,8 @@ OFF = (
     "LLAMA_OPENSSL",
     "LLAMA_USE_PREBUILT_UI",
 )
+# Without it, the build of some compilers for processors with AMX ends with an illegal instruction.
+INCLUDED = Path(__file__).with_name("tile_config.h")
 # The context of a sequence is a multiple of this.
 CONTEXT_STEP = 256
 
@@ -137,6 +139,7 @@ def _below(files: tarfile.TarFile, prefix: str) -> Iterator[tarfile.TarInfo]:
 
 def _build(source: Path, build: Path) -> None:
     options = [f"-D{name}=ON" for name in ON] + [f"-D{name}=OFF" for name in OFF]
+    options.append(f"-DCMAKE_CXX_FLAGS=-include {INCLUDED}")
     run(["cmake", "-S", source, "-B", build, "-DCMAKE_BUILD_TYPE=Release", *options])
     run(["cmake", "--build", build, "--parallel", str(os.cpu_count() or 1), "--target", *PROGRAMS])
 

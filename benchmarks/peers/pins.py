@@ -10,6 +10,7 @@ OPENVINO_GENAI = "2026.4.1.0"
 PACKAGES = (
     f"openvino-genai=={OPENVINO_GENAI}",
     "optimum-intel[openvino]==2.2.0",
+    "transformers==5.0.0",  # the last release from which optimum exports Gemma 3
     "torch==2.13.0",
     "gguf==0.19.0",
 )
