@@ -126,7 +126,7 @@ class EngineCore:
         start = self._clock()
         results = self._backend.run(steps)
         seconds = self._clock() - start
-        self._pacing.measured(plan.num_decode_rows, plan.num_prompt_tokens, seconds)
+        self._pacing.measured(plan.num_decodes, plan.num_prompt_tokens, seconds)
         self._speculation.measured(plan, seconds)
         return results
 
