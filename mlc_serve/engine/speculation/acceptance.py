@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 # What is left of older drafts' weight with each further draft of the same request.
 _DECAY = 0.9
-# The weight of the average of all requests, as a number of drafts.
+# The weight of what is expected before any draft was checked, as a number of older drafts.
 _PRIOR_WEIGHT = 2.0
-# What is assumed before any draft was checked.
+# What is expected if nothing is known.
 _FIRST_RATE = 0.6
 # After a length of 0, a request is tried again after this many passes, then twice as many, and so on.
 _FIRST_PAUSE, _LONGEST_PAUSE = 8, 128
@@ -19,12 +19,13 @@ class Acceptance:
     """The share of drafts that were kept among those that were checked, the latest counting most.
 
     A draft behind a wrong one is not checked. `decay` is what is left of older drafts' weight with each
-    further one.
+    further one, and `expected` the weight that is left of what was expected before the first one.
     """
 
     decay: float = _DECAY
     kept: float = 0.0
     checked: float = 0.0
+    expected: float = _PRIOR_WEIGHT
 
     def learn(self, num_drafts: int, num_kept: int) -> None:
         """Count the drafts of one pass."""
@@ -32,10 +33,11 @@ class Acceptance:
         left: float = self.decay**num_checked
         self.kept = self.kept * left + num_kept
         self.checked = self.checked * left + num_checked
+        self.expected *= left
 
     def rate(self, expected: float = _FIRST_RATE) -> float:
         """Return the probability that the next draft is kept, near `expected` as long as little is known."""
-        return (self.kept + _PRIOR_WEIGHT * expected) / (self.checked + _PRIOR_WEIGHT)
+        return (self.kept + self.expected * expected) / (self.checked + self.expected)
 
 
 @dataclass(slots=True)

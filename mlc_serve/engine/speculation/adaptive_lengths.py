@@ -10,7 +10,7 @@ SmartSpec, 2024). Nothing is assumed about the machine: passes are measured whil
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from heapq import heapify, heapreplace
+from heapq import heapify, heappop, heapreplace
 
 from mlc_serve.engine.request import Request
 from mlc_serve.engine.speculation.acceptance import Acceptance, RequestDrafts
@@ -21,6 +21,8 @@ from mlc_serve.engine.speculation.round_time import RoundTime
 LONGEST = 16
 # Drafts must be expected to gain at least this share, because estimates are not exact.
 _LEAST_GAIN = 1.02
+# A draft that is less likely to be kept is not worth its row, however little rows seem to cost.
+_LEAST_LIKELY = 0.05
 # What is left of older drafts' weight with each further draft of any request.
 _DECAY_OF_ALL = 0.99
 
@@ -80,14 +82,17 @@ class AdaptiveLengths:
 
     def _gains(self, rates: Sequence[float], most: int) -> Iterator[tuple[int, float]]:
         """Yield whom each of up to `most` drafts goes to, and how likely it is kept, the likeliest first."""
-        heap = [(-rate, place, 1) for place, rate in enumerate(rates)]
+        heap = [(-rate, place, 1) for place, rate in enumerate(rates) if rate >= _LEAST_LIKELY]
         heapify(heap)
         for _ in range(most):
-            gain, place, length = heap[0]
-            if length > self._longest:
+            if not heap:
                 return
+            gain, place, length = heap[0]
             yield place, -gain
-            heapreplace(heap, (gain * rates[place], place, length + 1))
+            if length < self._longest and -gain * rates[place] >= _LEAST_LIKELY:
+                heapreplace(heap, (gain * rates[place], place, length + 1))
+            else:
+                heappop(heap)
 
 
 def _with_trials(lengths: list[int], known: Sequence[RequestDrafts], num_spare: int) -> list[int]:

@@ -87,7 +87,7 @@ def test_there_are_next_to_none_where_each_row_has_its_price(num_requests: int, 
     """Where passes cost in proportion to their rows, no drafts are the fastest, and trials cost little."""
     machine = Machine([rate] * num_requests, proportional)
     machine.run(100)
-    assert usual(machine.run(400)) < 0.05
+    assert usual(machine.run(400)) < 0.2
     assert machine.gain(400) > 0.97
 
 
@@ -129,7 +129,7 @@ def test_no_length_is_for_ever() -> None:
     machine.run(300)
     assert usual(machine.run(100)) > 4
     machine.rates = [0.0]
-    machine.run(50)
+    machine.run(300)
     assert usual(machine.run(100)) < 0.3
 
     machine = Machine([0.9], proportional)
