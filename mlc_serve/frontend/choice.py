@@ -95,9 +95,7 @@ class Choice:
     def _going_on(self, delta: RequestDelta, text: str) -> TextDelta:
         """Return the text delta in the common case, where nothing is searched for and nothing is cut off."""
         prompt, cached = delta.prompt_logprobs, delta.num_cached_tokens
-        return TextDelta(
-            self.index, text, delta.token_ids, delta.logprobs, prompt, cached, delta.drafts
-        )
+        return TextDelta(self.index, text, delta.token_ids, delta.logprobs, prompt, cached, delta.drafts)
 
     def _push_tokens(self, token_ids: tuple[int, ...]) -> tuple[str, int | None]:
         """Return the text, and the number of tokens after which a stop string ended it, or None."""

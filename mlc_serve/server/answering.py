@@ -85,8 +85,8 @@ async def _first_answer(
 
 
 def _whole(reply: WholeReply[Any], hidden: Without | None) -> Response:
-    """Return a whole reply without `hidden` fields. With logprobs it is sent in many pieces, so that others get
-    their turns.
+    """Return a whole reply without `hidden` fields. With logprobs it is sent in many pieces, so that others
+    get their turns.
     """
     if not reply.has_logprobs:
         return Response("".join(reply.json(hidden)), media_type="application/json")

@@ -40,6 +40,7 @@ def test_drafts_of_all_choices_are_added_if_told() -> None:
 
 def test_a_request_without_drafts_has_no_averages() -> None:
     """They are null, since there is nothing to divide by."""
-    extra = UsageCount([[1]], n=1, tells_drafts=True).usage.extra
-    assert extra is not None
-    assert (extra.num_spec_steps, extra.mean_acceptance_length, extra.draft_acceptance_rate) == (0, None, None)
+    usage = UsageCount([[1]], n=1, tells_drafts=True).usage
+    assert usage.extra is not None
+    assert usage.extra.num_spec_steps == 0
+    assert usage.extra.mean_acceptance_length is usage.extra.draft_acceptance_rate is None

@@ -20,9 +20,9 @@ class DraftCounts:
 
     def add(self, num_drafts: int, num_kept: int) -> None:
         """Count the drafts (at least one) of one request in one pass."""
-        for counts, length in ((self._checked, num_drafts + 1), (self._kept, num_kept + 1)):
-            counts += [0] * (num_drafts + 1 - len(counts))
-            for place in range(length):
+        for counts, num_places in ((self._checked, num_drafts + 1), (self._kept, num_kept + 1)):
+            counts.extend([0] * (num_drafts + 1 - len(counts)))
+            for place in range(num_places):
                 counts[place] += 1
 
     def snapshot(self) -> dict[str, Any]:

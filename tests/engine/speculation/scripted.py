@@ -16,7 +16,7 @@ _WRONG = ord("?")
 
 
 class PartlyRight:
-    """Implements Proposer: the first `num_right` drafts of a greedy request are right, and the others wrong."""
+    """Implements Proposer: the first `num_right` drafts of a greedy request are right, the others wrong."""
 
     def __init__(self, num_right: int) -> None:
         self._num_right = num_right

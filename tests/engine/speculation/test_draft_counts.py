@@ -23,8 +23,8 @@ def test_a_place_counts_once_for_each_pass_that_reaches_it() -> None:
 
 
 def test_shares_are_named_by_step_as_in_mlc_llm() -> None:
-    """A share is of all checked at its place, a rate of those whose predecessor was kept, and a length adds up
-    the shares.
+    """A share is of all checked at its place, a rate of those whose predecessor was kept, and a length adds
+    up the shares.
     """
     snapshot = counted((3, 1), (1, 1), (3, 3)).snapshot()
     assert snapshot["accept_prob"] == {

@@ -126,8 +126,8 @@ async def test_dashboards_made_for_vllm_find_its_metrics(make_client: MakeClient
 
 
 async def test_drafts_are_told_under_all_names(make_client: MakeClient, context: ServerContext) -> None:
-    """vLLM's counters are ours, and MLC's shares have the step as a label and are what the counters say. The
-    tokens of a reply are the first one, one for each decode, and the drafts that were kept.
+    """The counters of vLLM are ours, and MLC's shares have the step as a label and are what the counters say.
+    The tokens of a reply are the first one, one for each decode, and the drafts that were kept.
     """
     context.add(AsyncMLCEngine.from_loaded(drafting_model("drafting")))
     body = {"model": "drafting", "prompt": "x", "max_tokens": 60}
