@@ -102,7 +102,7 @@ class ChatCompletions:
         options = _options(request, prompt, self._model)
         scores = PromptScores()
         writers = [ChatMessageWriter(i, options) for i in range(params.n)]
-        usage = UsageCount([prompt.token_ids], params.n, partial(_num_reasoning_tokens, writers))
+        usage = self._usage(prompt, params, writers)
         async with aclosing(self._generation.run([prompt.token_ids], params, reply_id)) as batches:
             async for deltas in batches:
                 for delta in deltas:
@@ -137,7 +137,7 @@ class ChatCompletions:
         logprobs = ChatLogprobsWriter(self._model.tokenizer)
         of_prompt = PromptLogprobsParts(self._model.tokenizer, request.prompt_logprobs)
         writers = [ChatChunkWriter(i, options, logprobs) for i in range(params.n)]
-        usage = UsageCount([prompt.token_ids], params.n, partial(_num_reasoning_tokens, writers))
+        usage = self._usage(prompt, params, writers)
 
         def chunk_of(choice: ChatChunkChoice) -> ChatCompletionChunk:
             return chunk(choices=[choice], **usage.of_chunk(request.stream_options))
@@ -169,6 +169,16 @@ class ChatCompletions:
                 yield [chunk(choices=[], usage=usage.usage)]
 
         return ReplyStream(parts(), lambda part: chunk_of(_text_choice(part)), lambda: usage.usage)
+
+    def _usage(
+        self,
+        prompt: ChatPrompt,
+        params: GenerationParams,
+        writers: Sequence[ChatMessageWriter | ChatChunkWriter],
+    ) -> UsageCount:
+        num_reasoning_tokens = partial(_num_reasoning_tokens, writers)
+        tells_drafts = self._model.speculation.is_on
+        return UsageCount([prompt.token_ids], params.n, num_reasoning_tokens, tells_drafts=tells_drafts)
 
 
 def _text_choice(part: TextPart) -> ChatChunkChoice:

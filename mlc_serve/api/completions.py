@@ -68,7 +68,7 @@ class Completions:
     async def _collect(
         self, request: CompletionRequest, prompts: list[Prompt], params: GenerationParams, reply_id: str
     ) -> WholeReply[Completion]:
-        usage = UsageCount([prompt.token_ids for prompt in prompts], params.n)
+        usage = self._usage(prompts, params)
         writers = self._whole_writers(request, prompts)
         async with aclosing(self._deltas(prompts, params, reply_id)) as batches:
             async for deltas in batches:
@@ -92,7 +92,7 @@ class Completions:
     ) -> ReplyStream[Completion]:
         fields = reply_fields(request, self._model, reply_id)
         chunk = partial(Completion, object="text_completion", **fields)
-        usage = UsageCount([prompt.token_ids for prompt in prompts], params.n)
+        usage = self._usage(prompts, params)
         writers = self._writers(request, prompts)
 
         def chunk_of(part: CompletionChoice) -> Completion:
@@ -137,6 +137,10 @@ class Completions:
             WholeCompletionWriter(i, prompt, scores, tokenizer, options)
             for i, (prompt, scores) in enumerate(owners)
         ]
+
+    def _usage(self, prompts: list[Prompt], params: GenerationParams) -> UsageCount:
+        token_ids = [prompt.token_ids for prompt in prompts]
+        return UsageCount(token_ids, params.n, tells_drafts=self._model.speculation.is_on)
 
     def _deltas(
         self, prompts: list[Prompt], params: GenerationParams, reply_id: str

@@ -117,6 +117,13 @@ def steady_rate(records: Sequence[Record]) -> float:
     return sum(counts) / (end - start)
 
 
+def tokens_per_step(records: Sequence[Record]) -> float:
+    """Tokens of an arrival on average, if each arrival is what one step gave a request. The first ones don't
+    count: they come with the prefill.
+    """
+    return statistics.fmean(count for record in records for _, count in record.arrivals[1:])
+
+
 def percentile(values: Sequence[float], percent: float) -> float:
     """The value below which `percent` of the values lie, by the nearest rank."""
     ordered = sorted(values)

@@ -14,6 +14,7 @@ from mlc_serve.bench.closed_loop import (
     random_prompts,
     steady_rate,
     summary,
+    tokens_per_step,
 )
 from mlc_serve.config import Workload
 
@@ -34,16 +35,18 @@ async def measure_prefill(ask: Ask, length: int, runs: int) -> Row:
     return {"measured": f"prefill of {length}", **await median_of(runs, run)}
 
 
-async def measure_decode(ask_for: AskFor, workload: Workload, batch: int) -> Row:
+async def measure_decode(ask_for: AskFor, workload: Workload, batch: int, *, drafts: bool = False) -> Row:
     """Measure how fast a batch decodes while all its sequences do. Requests ask for twice `max_tokens`, since
-    the first ones already decode while later prompts are prefilled.
+    the first ones already decode while later prompts are prefilled. If the engine `drafts`, the row has the
+    tokens that a step gives a request.
     """
     ask = ask_for(2 * workload.max_tokens)
 
     async def run(seed: int) -> dict[str, float]:
         prompts = random_prompts(batch, workload.prompt_tokens, seed)
         records = await closed_loop(ask, prompts, batch)
-        return summary(records) | {"tokens_per_s": steady_rate(records)}
+        steps = {"tokens_per_step": tokens_per_step(records)} if drafts else {}
+        return summary(records) | {"tokens_per_s": steady_rate(records)} | steps
 
     return {"measured": f"decode, batch {batch}", **await median_of(workload.runs, run)}
 

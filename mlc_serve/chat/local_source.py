@@ -31,7 +31,9 @@ class LocalSource:
                 if delta.content or delta.reasoning:
                     yield ReplyPart(delta.content or "", delta.reasoning or "")
             if chunk.usage is not None:
-                yield ReplyPart(num_tokens=chunk.usage.completion_tokens)
+                extra = chunk.usage.extra
+                share_kept = None if extra is None else extra.draft_acceptance_rate
+                yield ReplyPart(num_tokens=chunk.usage.completion_tokens, share_kept=share_kept)
 
     def close(self) -> None:
         self._engine.terminate()

@@ -117,4 +117,11 @@ def _parts(event: Mapping[str, Any]) -> Iterator[ReplyPart]:
         if text or reasoning:
             yield ReplyPart(text or "", reasoning or "")
     if usage := event.get("usage"):
-        yield ReplyPart(num_tokens=usage["completion_tokens"])
+        yield ReplyPart(num_tokens=usage["completion_tokens"], share_kept=_share_kept(usage))
+
+
+def _share_kept(usage: Mapping[str, Any]) -> float | None:
+    """Return the share of drafts that were kept, which servers tell only if they debug."""
+    extra = usage.get("extra")
+    share = extra.get("draft_acceptance_rate") if isinstance(extra, Mapping) else None
+    return share if isinstance(share, (int, float)) else None

@@ -12,12 +12,13 @@ Message = Mapping[str, str]
 @dataclass(frozen=True)
 class ReplyPart:
     """A piece of a reply's text, or of the reasoning before it. `num_tokens` is the number of the whole
-    reply's tokens, if this part has it.
+    reply's tokens, and `share_kept` the share of its drafts that were kept, if this part has them.
     """
 
     text: str = ""
     reasoning: str = ""
     num_tokens: int | None = None
+    share_kept: float | None = None
 
 
 class ChatSource(Protocol):

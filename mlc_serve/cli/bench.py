@@ -27,18 +27,22 @@ from mlc_serve.errors import ConfigError
 
 _HEADINGS = {
     "tokens_per_s": "tokens/s",
+    "tokens_per_step": "tokens/step",
     "ttft_p50_ms": "TTFT p50 ms",
     "ttft_p95_ms": "TTFT p95 ms",
     "itl_p50_ms": "ITL p50 ms",
     "itl_p95_ms": "ITL p95 ms",
 }
+_DECIMALS = {"tokens_per_step": 2}
 _DEFAULT_PREFILL = 512
 _EXAMPLES = """\
-TTFT is the time to the first token, ITL the time between tokens. Prompts are random.
+TTFT is the time to the first token, ITL the time between tokens. Prompts are random. With a
+--speculative-mode, tokens/step is what a forward pass gives each request; without drafts it is 1.
 
 examples:
   mlc_serve bench                                                measure the demo model
   mlc_serve bench ./my-model --quantization q4f16_1 --concurrency 1 8 32
+  mlc_serve bench --speculative-mode ngram
   mlc_serve bench --url http://127.0.0.1:8000/v1 --concurrency 8 --json"""
 
 
@@ -118,6 +122,11 @@ def _in_process(arguments: argparse.Namespace) -> Sequence[Mapping[str, object]]
 
 def _table(rows: Sequence[Mapping[str, object]]) -> str:
     first = next(iter(rows[0]))
-    names = [first, *_HEADINGS.values()]
-    cells = [[str(row[first]), *(f"{row[name]:.1f}" for name in _HEADINGS)] for row in rows]
+    figures = [name for name in _HEADINGS if any(name in row for row in rows)]
+    names = [first, *(_HEADINGS[name] for name in figures)]
+    cells = [[str(row[first]), *(_cell(row, name) for name in figures)] for row in rows]
     return table(names, cells, right=names[1:])
+
+
+def _cell(row: Mapping[str, object], name: str) -> str:
+    return f"{row[name]:.{_DECIMALS.get(name, 1)}f}" if name in row else ""

@@ -9,6 +9,7 @@ from dataclasses import fields
 
 from mlc_serve.cli.parser import add_options, read_options
 from mlc_serve.config import EngineConfig, LaunchConfig
+from mlc_serve.config.speculation import MODEL_MODES
 from mlc_serve.errors import ConfigError
 
 MODEL_HELP = (
@@ -18,7 +19,6 @@ MODEL_HELP = (
 
 # Settings that only a server uses.
 _SERVERS_OWN = {
-    "additional_models",
     "max_queued_requests",
     "max_queued_tokens",
     "max_choices",
@@ -43,6 +43,11 @@ def add_engine_options(parser: argparse.ArgumentParser, without: Collection[str]
 def read_engine(arguments: argparse.Namespace) -> tuple[EngineConfig, LaunchConfig]:
     """Read the configurations from the flags; verbose is off. Raises ConfigError."""
     engine = read_options(EngineConfig, arguments, model=arguments.model, verbose=False)
+    if engine.additional_models and engine.speculative_mode not in MODEL_MODES:
+        raise ConfigError(
+            "--additional-models is here the model that drafts, so it needs a --speculative-mode such as "
+            "small_draft; `serve` can serve several models"
+        )
     return engine.overridden(arguments.overrides), read_options(LaunchConfig, arguments)
 
 

@@ -19,6 +19,7 @@ from mlc_serve.engine.prefix_cache import NoPrefixCache, PrefixCache, RadixPrefi
 from mlc_serve.engine.request import EngineRequest, FinishReason, Request, RequestDelta
 from mlc_serve.engine.scheduler import Scheduler
 from mlc_serve.engine.sequence_pool import SequencePool
+from mlc_serve.engine.speculation.draft_totals import DraftTotals
 from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.engine.trace import Trace
 
@@ -128,6 +129,7 @@ class EngineCore:
         seconds = self._clock() - start
         self._pacing.measured(plan.num_decodes, plan.num_prompt_tokens, seconds)
         self._speculation.measured(plan, seconds)
+        self._metrics.ran(plan, seconds, self._speculation.draft_seconds)
         return results
 
     def _commit(self, plan: Plan, results: Sequence[StepResult], start: float) -> list[RequestDelta]:
@@ -168,8 +170,14 @@ class EngineCore:
         num_drafts, num_kept = len(entry.draft_ids), max(0, len(drawn) - 1)
         if num_drafts > num_kept:
             self._pool.shrink(entry.seq_id, num_drafts - num_kept)
-        self._speculation.committed(entry.request, num_drafts, num_kept)
+        if num_drafts:
+            self._count_drafts(entry.request, num_drafts, num_kept)
         return num_kept
+
+    def _count_drafts(self, request: Request, num_drafts: int, num_kept: int) -> None:
+        request.drafts = (request.drafts or DraftTotals()).with_pass(num_drafts, num_kept)
+        self._metrics.drafted(num_drafts, num_kept)
+        self._speculation.committed(request, num_drafts, num_kept)
 
     def _append(self, request: Request, drawn: tuple[int, ...], now: float) -> tuple[int, ...]:
         """Append drawn tokens and those that are forced after them, and return both."""
@@ -268,6 +276,7 @@ def _result_delta(
         finish_reason=reason,
         stop_token=reason is FinishReason.STOP and _ends_in_stop_token(request, kept),
         error=result.error,
+        drafts=request.drafts,
     )
 
 
@@ -276,4 +285,5 @@ def _delta(request: Request, finish_reason: FinishReason) -> RequestDelta:
         request_id=request.spec.request_id,
         num_cached_tokens=request.num_cached or 0,
         finish_reason=finish_reason,
+        drafts=request.drafts,
     )

@@ -7,13 +7,15 @@ counting a token costs one addition. Each engine has its own registry.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from mlc_serve.engine.batch_times import BatchTimes
 from mlc_serve.engine.plan import Plan
 from mlc_serve.engine.request import FinishReason, Request
 from mlc_serve.engine.sequence_pool import SequencePool
+from mlc_serve.engine.speculation.draft_metrics import DraftMetrics
 
 M = TypeVar("M", Gauge, Counter, Histogram)
 
@@ -42,6 +44,8 @@ class EngineMetrics:
         self.registry = CollectorRegistry()
         self._sums = EngineSums()
         self._last_finished: dict[str, float] = {}
+        self._batch_times = BatchTimes()
+        self._drafts = DraftMetrics(self.registry, model_name)
         self._make_gauges()
         self._make_counters()
         self._make_histograms()
@@ -99,6 +103,15 @@ class EngineMetrics:
         else:
             self._sums.engine_decode_time_sum += stop - start
 
+    def ran(self, plan: Plan, seconds: float, draft_seconds: float) -> None:
+        """Count the seconds of a forward pass, and those that drafting for it took."""
+        self._batch_times.ran(plan, seconds, draft_seconds)
+
+    def drafted(self, num_drafts: int, num_kept: int) -> None:
+        """Count the drafts (at least one) of one request in one pass. Those kept are decoded tokens."""
+        self._drafts.committed(num_drafts, num_kept)
+        self._sums.decode_tokens_sum += num_kept
+
     def jumped(self, num_forced: int) -> None:
         """Count tokens that a constraint forced; they count as generated, too."""
         self._forced.inc(num_forced)
@@ -134,11 +147,17 @@ class EngineMetrics:
         """Set the sums of `snapshot` to zero. Prometheus counters stay, since they must only ever grow."""
         self._sums = EngineSums()
         self._last_finished = {}
+        self._batch_times = BatchTimes()
+        self._drafts.reset()
 
-    def snapshot(self) -> dict[str, float]:
-        """Return the sums and the figures of the last request, under MLC-LLM's names, as a flat dict."""
+    def snapshot(self) -> dict[str, Any]:
+        """Return the sums, the figures of the last request, and what is known about batches and drafts, under
+        MLC-LLM's names.
+        """
         last = {f"last_finished_request_{name}": value for name, value in self._last_finished.items()}
-        return asdict(self._sums) | last
+        drafts = self._drafts.snapshot()
+        spec_decode = {"spec_decode": drafts} if drafts else {}
+        return asdict(self._sums) | last | self._batch_times.snapshot() | spec_decode
 
     def _admitted(self, request: Request, now: float) -> None:
         num_prompt = len(request.spec.prompt_ids)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from mlc_serve.engine.backend import TokenLogprobs
 from mlc_serve.engine.constraint import Constraint
 from mlc_serve.engine.sampling import Draw, SamplingParams
+from mlc_serve.engine.speculation.draft_totals import DraftTotals
 
 
 class FinishReason(StrEnum):
@@ -66,7 +67,8 @@ class Request:
     the prompt were found in the prefix cache when the request was first admitted; it is None before.
     `num_prompt_logprobs` counts the prompt logprobs that were delivered. `was_passed_over` says that a later
     request was given the pages that this one waits for. `draw` refers to `output_ids`, so it always sees the
-    latest output. Times are time.monotonic() seconds, and None before the event.
+    latest output. `drafts` is None before the first pass with drafts. Times are time.monotonic() seconds, and
+    None before the event.
     """
 
     spec: EngineRequest
@@ -78,6 +80,7 @@ class Request:
     num_cached: int | None = None
     num_prompt_logprobs: int = 0
     was_passed_over: bool = False
+    drafts: DraftTotals | None = None
     admitted_at: float | None = None
     first_token_at: float | None = None
     last_token_at: float | None = None
@@ -186,7 +189,8 @@ class RequestDelta(NamedTuple):
 
     Only the last delta of a request has a `finish_reason`. If a stop token ended the request, it is the last
     of `token_ids`, is counted in usage, and `stop_token` is true (its text is not shown).
-    `num_cached_tokens` is set from the first delta on. `error` is set if `finish_reason` is ERROR.
+    `num_cached_tokens` is set from the first delta on. `error` is set if `finish_reason` is ERROR. `drafts`
+    are those of the request so far, or None if there were none.
     """
 
     request_id: str
@@ -197,3 +201,4 @@ class RequestDelta(NamedTuple):
     finish_reason: FinishReason | None = None
     stop_token: bool = False
     error: str | None = None
+    drafts: DraftTotals | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mlc_serve.engine.backend import TokenLogprobs
 from mlc_serve.engine.request import FinishReason, RequestDelta
+from mlc_serve.engine.speculation.draft_totals import DraftTotals
 from mlc_serve.errors import RequestFailedError
 from mlc_serve.frontend.params import GenerationParams
 from mlc_serve.text.stop_strings import StopSearch, StopStrings
@@ -20,7 +21,8 @@ class TextDelta:
     `token_ids` are all generated tokens up to and including a stop token or the one that completed a stop
     string. `logprobs`, if asked for, has an entry for each of them; for a stop token, whose text isn't shown,
     only if that was asked for. The `prompt_logprobs` of all deltas, if asked for, are those of the prompt's
-    tokens from the second on. `stop_string` is the one that ended the text, in the last delta.
+    tokens from the second on. `drafts` are those of the choice so far, or None if there were none.
+    `stop_string` is the one that ended the text, in the last delta.
     """
 
     index: int
@@ -29,6 +31,7 @@ class TextDelta:
     logprobs: tuple[TokenLogprobs, ...] = ()
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     num_cached_tokens: int = 0
+    drafts: DraftTotals | None = None
     finish_reason: FinishReason | None = None
     stop_string: str | None = None
 
@@ -81,6 +84,7 @@ class Choice:
             logprobs=self._listed(delta.logprobs, len(shown))[:stopped_after],
             prompt_logprobs=delta.prompt_logprobs,
             num_cached_tokens=delta.num_cached_tokens,
+            drafts=delta.drafts,
             finish_reason=FinishReason.STOP if stopped else delta.finish_reason,
             stop_string=None if self._stop_search is None else self._stop_search.found,
         )
@@ -91,7 +95,7 @@ class Choice:
     def _going_on(self, delta: RequestDelta, text: str) -> TextDelta:
         """Return the text delta in the common case, where nothing is searched for and nothing is cut off."""
         prompt, cached = delta.prompt_logprobs, delta.num_cached_tokens
-        return TextDelta(self.index, text, delta.token_ids, delta.logprobs, prompt, cached)
+        return TextDelta(self.index, text, delta.token_ids, delta.logprobs, prompt, cached, delta.drafts)
 
     def _push_tokens(self, token_ids: tuple[int, ...]) -> tuple[str, int | None]:
         """Return the text, and the number of tokens after which a stop string ended it, or None."""

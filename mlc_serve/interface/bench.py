@@ -41,7 +41,8 @@ def bench_in_process(
     running = AsyncMLCEngine.from_loaded(load_in_process(config, launch))
     ask_for = partial(ask_engine, running)
     measures: list[Measure] = [lambda: measure_prefill(ask_for(1), prefill_tokens, workload.runs)]
-    measures += [lambda batch=batch: measure_decode(ask_for, workload, batch) for batch in batches]  # type: ignore[misc]
+    measure = partial(measure_decode, ask_for, workload, drafts=engine.speculative_mode != "disable")
+    measures += [partial(measure, batch) for batch in batches]
     try:
         return asyncio.run(_all(measures))
     except RequestError as error:

@@ -6,11 +6,14 @@ that every reply has are declared without a default, and fields that may be left
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 ChoiceEnd = Literal["stop", "length", "tool_calls", "abort"]
+# Fields that are left out of a JSON text: `True` for a whole field, or the names of fields within it.
+Without = Mapping[str, bool | set[str]]
 
 
 class Reply(BaseModel):
@@ -18,7 +21,7 @@ class Reply(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    def to_json(self, without: set[str] | None = None) -> str:
+    def to_json(self, without: Without | None = None) -> str:
         """Return the JSON text of the reply, without the fields in `without`."""
         return self.model_dump_json(exclude_unset=True, exclude=without)
 
@@ -35,14 +38,30 @@ class CompletionTokensDetails(Reply):
     reasoning_tokens: int
 
 
+class UsageExtra(Reply):
+    """What drafts did for all choices of a request: in how many passes there were some, how many there were,
+    and how many were kept. A pass with drafts gave `mean_acceptance_length` tokens on average, and the share
+    `draft_acceptance_rate` of drafts was kept; both are null if nothing was drafted.
+    """
+
+    num_spec_steps: int
+    num_draft_tokens: int
+    num_accepted_draft_tokens: int
+    mean_acceptance_length: float | None
+    draft_acceptance_rate: float | None
+
+
 class Usage(Reply):
-    """The tokens of one request: each prompt counted once, and the output of all choices."""
+    """The tokens of one request: each prompt counted once, and the output of all choices. `extra` is there if
+    the engine drafts tokens; a server shows it only with --enable-debug.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails
+    extra: UsageExtra | None = None
 
 
 class TopLogprob(Reply):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from mlc_serve.protocol.replies import Reply
+from mlc_serve.protocol.replies import Reply, Without
 
 Whole_co = TypeVar("Whole_co", bound=Reply, covariant=True)
 
@@ -34,9 +34,11 @@ class WholeReply(Generic[Whole_co]):
         """Whether the reply has logprobs, so that it may be large."""
         return bool(self.logprobs or self.prompt_logprobs)
 
-    def json(self) -> Iterator[str]:
-        """Yield the reply's JSON in pieces, each of which takes about a millisecond to write."""
-        outline, written = self.outline.to_json(), 0
+    def json(self, without: Without | None = None) -> Iterator[str]:
+        """Yield the reply's JSON in pieces, each of which takes about a millisecond to write. The fields in
+        `without` are left out.
+        """
+        outline, written = self.outline.to_json(without), 0
         wanted = {"logprobs": iter(self.logprobs), "prompt_logprobs": iter(self.prompt_logprobs)}
         for gap in _GAP.finditer(outline):
             pieces = next(wanted[gap[1]], None)

@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from fastapi.responses import Response, StreamingResponse
 
 from mlc_serve.api.endpoint import Asked
+from mlc_serve.protocol.replies import Without
 from mlc_serve.protocol.reply_stream import ReplyStream
 from mlc_serve.protocol.whole_reply import WholeReply
 from mlc_serve.server.disconnect import unless_disconnected
@@ -30,6 +31,10 @@ class ReplyForm(Protocol):
     @property
     def event_form(self) -> EventForm:
         """What a stream has besides the events of its reply."""
+
+    @property
+    def hidden(self) -> Without | None:
+        """The fields of a whole reply that clients are not shown."""
 
     def note(self, whole: Any) -> None:
         """Note what is in a whole reply."""
@@ -71,7 +76,7 @@ async def _first_answer(
     reply = await work
     if isinstance(reply, WholeReply):
         form.note(reply.outline)
-        return _whole(reply)
+        return _whole(reply, form.hidden)
     events = await until_sent.enter_async_context(aclosing(form.events(reply)))
     first = await anext(events)
     record_of(request).saw_first_chunk()
@@ -79,8 +84,10 @@ async def _first_answer(
     return EventStream(first, events, send_timeout=send_timeout, form=form.event_form)
 
 
-def _whole(reply: WholeReply[Any]) -> Response:
-    """Return a whole reply. With logprobs it is sent in many pieces, so that others get their turns."""
+def _whole(reply: WholeReply[Any], hidden: Without | None) -> Response:
+    """Return a whole reply without `hidden` fields. With logprobs it is sent in many pieces, so that others
+    get their turns.
+    """
     if not reply.has_logprobs:
-        return Response("".join(reply.json()), media_type="application/json")
-    return StreamingResponse(in_turns(reply.json()), media_type="application/json")
+        return Response("".join(reply.json(hidden)), media_type="application/json")
+    return StreamingResponse(in_turns(reply.json(hidden)), media_type="application/json")

@@ -6,6 +6,7 @@ It reads registries and never waits for an engine's thread, so that it answers e
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.metric_families import merged
 from mlc_serve.server.vllm_metrics import VLLMCollector
+
+# MLC-LLM writes a label into some names, as in accept_prob{step=1}.
+_LABELLED = re.compile(r"(?P<name>.+)\{(?P<label>\w+)=(?P<value>\w+)\}")
 
 
 class ServerMetrics:
@@ -59,10 +63,17 @@ class EngineCollector(Collector):
 
 
 def _gauges(model: str, metrics: Mapping[str, object]) -> Iterator[Metric]:
-    for name, value in _flattened(metrics, ""):
-        gauge = GaugeMetricFamily(name, f"MLC-LLM's {name}.", labels=["model"])
-        gauge.add_metric([model], value)
+    for written, value in _flattened(metrics, ""):
+        name, labels = _name_and_labels(written)
+        gauge = GaugeMetricFamily(name, f"MLC-LLM's {name}.", labels=["model", *labels])
+        gauge.add_metric([model, *labels.values()], value)
         yield gauge
+
+
+def _name_and_labels(written: str) -> tuple[str, dict[str, str]]:
+    """Return a metric's name, and the label that MLC-LLM writes into it, if there is one."""
+    found = _LABELLED.fullmatch(written)
+    return (found["name"], {found["label"]: found["value"]}) if found else (written, {})
 
 
 def _flattened(metrics: Mapping[str, object], prefix: str) -> Iterator[tuple[str, float]]:

@@ -31,6 +31,10 @@ _NAMES = {
     "mlc_serve_queue_time_seconds": "vllm:request_queue_time_seconds",
     "mlc_serve_prefill_time_seconds": "vllm:request_prefill_time_seconds",
     "mlc_serve_decode_time_seconds": "vllm:request_decode_time_seconds",
+    "mlc_serve_draft_passes": "vllm:spec_decode_num_drafts",
+    "mlc_serve_draft_tokens": "vllm:spec_decode_num_draft_tokens",
+    "mlc_serve_draft_tokens_kept": "vllm:spec_decode_num_accepted_tokens",
+    "mlc_serve_draft_tokens_kept_by_position": "vllm:spec_decode_num_accepted_tokens_per_pos",
 }
 _LABELS = {"model": "model_name", "reason": "finished_reason"}
 _PAGES, _PAGES_USED = "mlc_serve_kv_cache_pages", "mlc_serve_kv_cache_pages_used"

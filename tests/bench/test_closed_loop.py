@@ -17,6 +17,7 @@ from mlc_serve.bench.closed_loop import (
     random_prompts,
     steady_rate,
     summary,
+    tokens_per_step,
 )
 
 
@@ -78,6 +79,11 @@ def test_requests_that_never_overlap_have_no_steady_rate() -> None:
     """A wave whose first request ends before its last begins is refused."""
     with pytest.raises(RuntimeError, match="never all ran at once"):
         steady_rate([record(0.0, 1.0, 2.0), record(0.0, 3.0, 4.0)])
+
+
+def test_tokens_of_a_step_leave_out_the_first_ones() -> None:
+    """The average is over all later arrivals of all requests."""
+    assert tokens_per_step([Record(0.0, [(1.0, 1), (2.0, 4), (3.0, 2)]), record(0.0, 1.0, 2.0)]) == 7 / 3
 
 
 def test_percentile_is_a_value_that_was_seen() -> None:

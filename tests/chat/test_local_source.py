@@ -10,6 +10,7 @@ from mlc_serve.api.sync_engine import MLCEngine
 from mlc_serve.chat.local_source import LocalSource
 from mlc_serve.errors import ContextLengthError
 from mlc_serve.testing import FakeBackend, fake_model, replay
+from tests.drafting import drafting_model
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -39,3 +40,15 @@ def test_what_the_engine_refuses_is_raised() -> None:
     engine = MLCEngine.from_loaded(fake_model())
     with closing(LocalSource(engine)) as source, pytest.raises(ContextLengthError):
         list(source.reply([{"role": "user", "content": "x" * 5000}], {}))
+
+
+def test_the_last_part_tells_the_share_of_drafts_that_were_kept() -> None:
+    """It is None for an engine that drafts nothing."""
+    shares = []
+    for model in (drafting_model(), fake_model()):
+        with closing(LocalSource(MLCEngine.from_loaded(model))) as source:
+            shares.append(list(source.reply(HELLO, {"max_tokens": 60}))[-1].share_kept)
+    kept, nothing = shares
+    assert kept is not None
+    assert 0.5 < kept <= 1
+    assert nothing is None

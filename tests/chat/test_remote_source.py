@@ -129,3 +129,24 @@ def test_a_broken_reply_is_an_error_of_one_line(events: bytes, fault: str) -> No
     ):
         list(source.reply(HELLO, {}))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("extra", "share"),
+    [
+        (b'{"draft_acceptance_rate": 0.5}', 0.5),
+        (b'{"draft_acceptance_rate": null}', None),
+        (b'{"ttft_s": 0.1}', None),
+        (b"null", None),
+        (b"[1]", None),
+    ],
+)
+def test_a_server_that_debugs_tells_about_drafts(extra: bytes, share: float | None) -> None:
+    """What other servers put there instead is no reason to fail."""
+    usage = b'data: {"choices": [], "usage": {"completion_tokens": 3, "extra": %s}}\n\n' % extra
+    with (
+        stranger("text/event-stream", usage + b"data: [DONE]\n\n") as url,
+        closing(RemoteSource(url, "m")) as source,
+    ):
+        (part,) = source.reply(HELLO, {})
+    assert (part.num_tokens, part.share_kept) == (3, share)

@@ -56,6 +56,20 @@ def test_figures_are_a_table_or_json(
     assert json.loads(capsys.readouterr().out)[0]["spread"] == 123.456
 
 
+def test_tokens_of_a_step_are_shown_if_they_were_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They stand beside the rate; a row without them, such as that of a prefill, has an empty cell."""
+    figures = dict.fromkeys(FIGURES, 123.456)
+    rows = [{"measured": "prefill", **figures}, {"measured": "decode", **figures, "tokens_per_step": 2.345}]
+    monkeypatch.setattr(interface, "bench_in_process", lambda *_: rows)
+    assert cli.main(["bench", "--speculative-mode", "ngram"]) == 0
+    heading, prefill, decode = capsys.readouterr().out.splitlines()
+    assert heading.split()[:3] == ["measured", "tokens/s", "tokens/step"]
+    assert prefill.split() == ["prefill", *["123.5"] * 5]
+    assert decode.split()[:3] == ["decode", "123.5", "2.35"]
+
+
 @pytest.mark.parametrize(
     ("flags", "fault"),
     [
@@ -66,6 +80,7 @@ def test_figures_are_a_table_or_json(
         ("--api-key k", "--api-key is only for a running server: give its address with --url"),
         ("--concurrency 0", "'0': expected an integer of at least 1"),
         ("--runs 0", "'0': expected an integer of at least 1"),
+        ("--additional-models x", "it needs a --speculative-mode such as small_draft"),
         ("--overrides prefix_cache_mode=radix", "bench always measures without a prefix cache"),
     ],
 )

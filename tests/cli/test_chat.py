@@ -62,10 +62,8 @@ def test_flags_reach_the_chat(calls: list[tuple[Any, ...]], monkeypatch: pytest.
         ("--url http://host --device cpu", "--device can't be combined with --url"),
         ("--api-key k", "--api-key is only for a running server"),
         ("--temperature 3", "'3': expected a number from 0 to 2"),
-        (
-            "--additional-models x",
-            "--additional-models is a flag of serve and supervise, not of",
-        ),
+        ("--max-queued-tokens 1", "--max-queued-tokens is a flag of serve and supervise, not of"),
+        ("--additional-models x", "it needs a --speculative-mode such as small_draft"),
     ],
 )
 def test_what_has_no_effect_is_refused(

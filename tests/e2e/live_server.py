@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
 
 from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.config import ServerConfig
+from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.host.server_socket import bind_socket, url_of
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.lifecycle import Lifecycle
@@ -58,17 +60,20 @@ def live_server(
     others: Sequence[str] = (),
     limits: Mapping[str, Any] | None = None,
     supervisor_url: str | None = None,
+    speculation: Speculation | None = None,
     **config: Any,
 ) -> Iterator[LiveServer]:
     """A running server, whose fake device draws with `choose`; `others` names further models.
 
-    `limits` are fields of EngineLimits, `config` those of ServerConfig. Unless `limits` say otherwise there
-    is no prefix cache, so that pages are free as soon as no request uses them.
+    `limits` are fields of EngineLimits, `config` those of ServerConfig. `speculation` drafts for it.
+    Unless `limits` say otherwise there is no prefix cache, so that pages are free as soon as no request uses
+    them.
     """
     backend = FakeBackend(num_pages=512, choose=choose)
     context = ServerContext(supervisor_url)
     fields = {"prefix_cache_mode": "disable", **(limits or {})}
-    engine = AsyncMLCEngine.from_loaded(fake_model(backend=backend, **fields))
+    model = fake_model(backend=backend, **fields)
+    engine = AsyncMLCEngine.from_loaded(replace(model, speculation=speculation or Speculation.none()))
     context.add(engine)
     for name in others:
         context.add(AsyncMLCEngine.from_loaded(fake_model(name)))

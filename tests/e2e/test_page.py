@@ -17,6 +17,9 @@ from demo_server import demo_server
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from mlc_serve.engine.sampling import Draw
+from mlc_serve.engine.speculation.draft_lengths import FixedLengths
+from mlc_serve.engine.speculation.ngram import NGram
+from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.testing import likely_letter, replay
 from tests.e2e.fake_supervisor import fake_supervisor
 from tests.e2e.live_server import LiveServer, live_server
@@ -401,6 +404,18 @@ def test_the_status_follows_the_metrics(page: Page) -> None:
         p99 = page.get_by_label("Time to first token").get_by_role("listitem").last
         expect(p99).to_have_text(re.compile(r"^p99 [\d.]+ (ms|s)$"))
         expect(page.get_by_label("Engine")).to_contain_text(re.compile("max_num_sequence *2"))
+
+
+def test_kept_drafts_are_shown_once_tokens_were_drafted(page: Page) -> None:
+    """An engine that has drafted nothing has no tile for them."""
+    speculation = Speculation(NGram(), FixedLengths(3))
+    with live_server(replay(b"ab" * 100), speculation=speculation) as server:
+        page.goto(f"{server.url}/#status")
+        expect(tile(page, "Running")).to_have_text("0")
+        expect(tile(page, "Drafts kept")).to_have_count(0)
+        body = {"prompt": "x", "max_tokens": 60}
+        httpx.post(f"{server.url}/v1/completions", json=body, timeout=PATIENCE).raise_for_status()
+        expect(tile(page, "Drafts kept")).to_have_text(re.compile(r"^[\d.]+ %$"))
 
 
 def test_the_supervisor_is_shown(page: Page) -> None:

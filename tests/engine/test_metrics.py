@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from tests.engine.bench import Bench
+from tests.engine.speculation.scripted import partly_right
 
 
 def finished_bench() -> Bench:
@@ -122,6 +123,34 @@ def test_a_reset_starts_the_snapshot_anew() -> None:
     assert bench.sample("prompt_tokens_total") == 20
 
 
+def test_drafts_are_counted() -> None:
+    """Two of three drafts are kept in each pass, until a pass has room for two. All that are kept are decoded
+    tokens, so that with the first one they are the completion.
+    """
+    bench = Bench(speculation=partly_right(3, 2))
+    bench.submit("a", b"0123456789", max_tokens=10)
+    bench.finish()
+    names = ("draft_passes_total", "draft_tokens_total", "draft_tokens_kept_total")
+    assert [bench.sample(name) for name in names] == [3, 8, 6]
+    assert bench.sample("generation_tokens_total") == 10
+    snapshot = bench.metrics.snapshot()
+    assert snapshot["spec_decode"]["draft_count"] == [3, 3, 3, 2]
+    assert snapshot["spec_decode"]["accept_count"] == [3, 3, 3, 0]
+    assert snapshot["decode_tokens_sum"] == snapshot["last_finished_request_decode_tokens"] == 9
+    assert snapshot["verify_time_by_batch_size"]["count{batch_size=4}"] == 1
+    assert "decode_time_by_batch_size" not in snapshot
+
+
+def test_a_reset_forgets_drafts() -> None:
+    """MLC-LLM's counts start anew and are left out until something is drafted again; the counters go on."""
+    bench = Bench(speculation=partly_right(3, 2))
+    bench.submit("a", b"0123456789", max_tokens=10)
+    bench.finish()
+    bench.core.reset()
+    assert set(bench.metrics.snapshot().values()) == {0}
+    assert bench.sample("draft_tokens_total") == 8
+
+
 def test_a_request_without_tokens_has_no_token_rates() -> None:
     """A request that ended before its first token reports its tokens and its duration, but neither rates nor
     TTFT; one that has several tokens reports all of them.
@@ -134,7 +163,8 @@ def test_a_request_without_tokens_has_no_token_rates() -> None:
     snapshot = bench.metrics.snapshot()
     assert snapshot["last_finished_request_completion_tokens"] == 0
     timed = ("ttft_s", "prefill_tokens_per_s", "inter_token_latency_s", "decode_tokens_per_s")
-    assert whole.keys() - snapshot.keys() == {f"last_finished_request_{name}" for name in timed}
+    missing = {f"last_finished_request_{name}" for name in timed} | {"decode_time_by_batch_size"}
+    assert whole.keys() - snapshot.keys() == missing
 
 
 def test_the_registry_can_be_scraped() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ def test_prefill_and_every_batch_are_measured(tiny_model: LoadedModel, tiny_chec
     rows = bench_in_process(engine, CPU, WORKLOAD, 32, [1, 2])
     assert [row["measured"] for row in rows] == ["prefill of 32", "decode, batch 1", "decode, batch 2"]
     assert all(float(str(row["tokens_per_s"])) > 0 for row in rows)
+
+
+def test_drafts_are_measured_in_tokens_of_a_step(tiny_model: LoadedModel, tiny_checkpoint: Path) -> None:
+    """Only decodes have the figure, and only if tokens are drafted."""
+    plain = EngineConfig(model=str(tiny_checkpoint), quantization="q0f32", verbose=False)
+    drafting = replace(plain, speculative_mode="ngram", spec_draft_length=3)
+    rows = [row for engine in (plain, drafting) for row in bench_in_process(engine, CPU, WORKLOAD, 32, [1])]
+    assert [float(str(row["tokens_per_step"])) >= 1 for row in rows if "tokens_per_step" in row] == [True]
+    assert "tokens_per_step" in rows[-1]
 
 
 def test_prompts_that_do_not_fit_are_refused(tiny_model: LoadedModel, tiny_checkpoint: Path) -> None:

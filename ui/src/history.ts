@@ -13,6 +13,9 @@ export interface Point {
   pagesUsed: number;
   pagesCached: number;
   prefixHits: number | null;
+  /** Tokens drafted since the server has started. */
+  drafted: number;
+  draftsKept: number | null;
   firstToken: Percentiles;
   betweenTokens: Percentiles;
   duration: Percentiles;
@@ -42,17 +45,19 @@ export function pointOf(readings: Reading[]): Point | null {
   const before = readings.at(-2);
   const start = readings.find((entry) => entry.time >= now.time - WINDOW_SECONDS);
   const windowStart = start === now ? before : start;
-  const gauge = (name: string): number => now.sample.values.get(`mlc_serve_${name}`) ?? 0;
+  const value = (name: string): number => now.sample.values.get(`mlc_serve_${name}`) ?? 0;
   return {
     time: now.time,
-    running: gauge("requests_running"),
-    waiting: gauge("requests_waiting"),
+    running: value("requests_running"),
+    waiting: value("requests_waiting"),
     generated: rate(before, now, "generation_tokens_total"),
     prompt: rate(before, now, "prompt_tokens_total"),
-    pages: gauge("kv_cache_pages"),
-    pagesUsed: gauge("kv_cache_pages_used"),
-    pagesCached: gauge("kv_cache_pages_recycled"),
+    pages: value("kv_cache_pages"),
+    pagesUsed: value("kv_cache_pages_used"),
+    pagesCached: value("kv_cache_pages_recycled"),
     prefixHits: share(windowStart, now, "prefix_cache_hit_tokens_total", "prefix_cache_queried_tokens_total"),
+    drafted: value("draft_tokens_total"),
+    draftsKept: share(windowStart, now, "draft_tokens_kept_total", "draft_tokens_total"),
     firstToken: percentiles(windowStart, now, "time_to_first_token"),
     betweenTokens: percentiles(windowStart, now, "inter_token_latency"),
     duration: percentiles(windowStart, now, "request_duration"),

@@ -49,6 +49,7 @@ function Tiles({ point }: { point: Point | undefined }): JSX.Element {
     ["KV pages in use", shown(pages, percent)],
     ["Prefix hits", shown(point?.prefixHits, percent)],
   ];
+  if (point?.drafted) tiles.push(["Drafts kept", shown(point.draftsKept, percent)]);
   return (
     <dl class="tiles">
       {tiles.map(([name, value]) => (

@@ -10,6 +10,8 @@ mlc_serve_requests_running{model="other"} 9.0
 mlc_serve_generation_tokens_total{model="m"} ${tokens}
 mlc_serve_prefix_cache_queried_tokens_total{model="m"} ${hits * 2}
 mlc_serve_prefix_cache_hit_tokens_total{model="m"} ${hits}
+mlc_serve_draft_tokens_total{model="m"} ${hits * 10}
+mlc_serve_draft_tokens_kept_total{model="m"} ${hits * 3}
 mlc_serve_time_to_first_token_seconds_bucket{le="0.1",model="m"} ${fast}
 mlc_serve_time_to_first_token_seconds_bucket{le="0.2",model="m"} ${fast + slow}
 mlc_serve_time_to_first_token_seconds_bucket{le="+Inf",model="m"} ${fast + slow}
@@ -69,9 +71,9 @@ test("a point has rates since the previous reading, and shares over the window",
   const at = (time: number, body: string): Reading => ({ time, sample: parseMetrics(body, "m") });
   let readings: Reading[] = [];
   readings = withReading(readings, at(100, text(0, 0, 0, 0)));
-  expect(pointOf(readings)).toMatchObject({ running: 3, generated: null, prefixHits: null });
+  expect(pointOf(readings)).toMatchObject({ running: 3, generated: null, prefixHits: null, drafted: 0, draftsKept: null });
   readings = withReading(readings, at(102, text(100, 4, 10, 0)));
   const point = pointOf(readings);
-  expect(point).toMatchObject({ generated: 50, prefixHits: 50 });
+  expect(point).toMatchObject({ generated: 50, prefixHits: 50, drafted: 40, draftsKept: 30 });
   expect(point?.firstToken[0]).toBeCloseTo(50);
 });

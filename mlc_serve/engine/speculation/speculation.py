@@ -33,6 +33,16 @@ class Speculation:
         """No request is drafted for."""
         return cls(NoDrafts(), FixedLengths(0))
 
+    @property
+    def is_on(self) -> bool:
+        """Whether anything may be drafted."""
+        return not isinstance(self._proposer, NoDrafts)
+
+    @property
+    def draft_seconds(self) -> float:
+        """What drafting for the latest plan took."""
+        return self._draft_seconds
+
     def lengths(self, requests: Sequence[Request], num_spare: int) -> list[int]:
         """Return the number of drafts to ask for, for each request, at most `num_spare` in all."""
         self._draft_seconds = 0.0
@@ -57,9 +67,8 @@ class Speculation:
         self._lengths.measured(plan.num_decode_rows, longest, self._draft_seconds, seconds)
 
     def committed(self, request: Request, num_drafts: int, num_kept: int) -> None:
-        """Learn how many drafts of a request were kept."""
-        if num_drafts:
-            self._lengths.committed(request, num_drafts, num_kept)
+        """Learn how many of the drafts (at least one) of a request were kept."""
+        self._lengths.committed(request, num_drafts, num_kept)
 
     def forget(self, request: Request) -> None:
         """Keep nothing of a request, which has ended."""

@@ -79,6 +79,7 @@ class _MessageForm:
     event_form: ClassVar = EventForm(
         ping=ServerSentEvent(Ping(type="ping").to_json(), event="ping", sep="\n"), error=_error_event
     )
+    hidden: ClassVar = None
 
     def note(self, whole: MessageReply | TokenCount) -> None:
         """See ReplyForm."""

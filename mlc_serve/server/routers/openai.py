@@ -22,7 +22,13 @@ from mlc_serve.protocol.openai import (
     GenerationRequest,
     StreamOptions,
 )
-from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion, Reply
+from mlc_serve.protocol.replies import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    Completion,
+    Reply,
+    Without,
+)
 from mlc_serve.protocol.reply_stream import Chunk, ReplyStream, TextPart
 from mlc_serve.protocol.text_frame import TextFrame
 from mlc_serve.server.answering import UntilSent, answer
@@ -88,7 +94,8 @@ async def _generate(request: Request, until_sent: AsyncExitStack, kind: type[Bod
     serving.context.require_room()
     body = await serving.bodies.read(request, kind)
     check_debug_allowed(body.debug_config, serving.config.enable_debug)
-    form = _OpenAIForm(record_of(request), body.wants_usage)
+    hidden = None if serving.config.enable_debug else {"usage": {"extra"}}
+    form = _OpenAIForm(record_of(request), body.wants_usage, hidden)
     return await answer(request, until_sent, _counted(body), form)
 
 
@@ -98,6 +105,7 @@ class _OpenAIForm:
 
     record: RequestRecord
     shows_usage: bool
+    hidden: Without | None
     event_form: ClassVar = OPENAI_EVENTS
 
     def note(self, whole: ChatCompletion | Completion) -> None:
@@ -106,33 +114,31 @@ class _OpenAIForm:
 
     def events(self, reply: ReplyStream[Chunk]) -> AsyncGenerator[bytes, None]:
         """See ReplyForm."""
-        return _events(reply, self.record, self.shows_usage)
+        return _events(reply, self)
 
 
-async def _events(
-    reply: ReplyStream[Chunk], record: RequestRecord, shows_usage: bool
-) -> AsyncGenerator[bytes, None]:
+async def _events(reply: ReplyStream[Chunk], form: _OpenAIForm) -> AsyncGenerator[bytes, None]:
     """Yield chunks as events; those that arrive together are sent together.
 
     The log records the usage of every stream, but the client sees it only if it asked for it.
     """
-    hidden = set() if shows_usage else {"usage"}
+    hidden = form.hidden if form.shows_usage else {"usage": True}
     frame_of = cache(partial(_frame, reply, hidden))
 
     def event_of(part: Chunk | TextPart) -> str:
         if isinstance(part, TextPart):
             return frame_of(part.choice).around(part.text)
-        record.saw(part)
-        return event(part.to_json(hidden)) if shows_usage or part.choices else ""
+        form.record.saw(part)
+        return event(part.to_json(hidden)) if form.shows_usage or part.choices else ""
 
-    with record.of_stream():
+    with form.record.of_stream():
         async with aclosing(reply.parts) as batches:
             async for batch in batches:
                 if events := "".join(map(event_of, batch)):
                     yield events.encode()
 
 
-def _frame(reply: ReplyStream[Chunk], hidden: set[str], choice: int) -> TextFrame:
+def _frame(reply: ReplyStream[Chunk], hidden: Without | None, choice: int) -> TextFrame:
     return TextFrame(lambda text: event(reply.chunk_of(TextPart(choice, text)).to_json(hidden)))
 
 

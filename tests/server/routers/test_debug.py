@@ -10,6 +10,7 @@ import pytest
 from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.server.context import ServerContext
 from mlc_serve.testing import FakeBackend, fake_model
+from tests.drafting import drafting_model
 from tests.server.conftest import MakeClient
 
 
@@ -71,3 +72,19 @@ async def test_cuda_profiler_without_cuda(debugger: httpx.AsyncClient, verb: str
     reply = await debugger.post(f"/debug/cuda_profiler_{verb}")
     assert reply.status_code == 400
     assert "CUDA" in reply.json()["error"]["message"]
+
+
+async def test_drafts_are_among_the_metrics(debugger: httpx.AsyncClient, context: ServerContext) -> None:
+    """The counts by place are lists, as in MLC-LLM; an engine that has drafted nothing leaves them out."""
+    context.add(AsyncMLCEngine.from_loaded(drafting_model("drafting")))
+    for model in ("fake", "drafting"):
+        body = {"model": model, "prompt": "x", "max_tokens": 60, "ignore_eos": True}
+        await debugger.post("/v1/completions", json=body)
+    replies = [
+        (await debugger.post("/debug/dump_engine_metrics", json={"model": model})).json()["metrics"]
+        for model in ("fake", "drafting")
+    ]
+    assert "spec_decode" not in replies[0]
+    drafts = replies[1]["spec_decode"]
+    assert drafts["accept_count"][0] == drafts["draft_count"][0] > 0
+    assert drafts["accept_prob"]["accept_prob{step=0}"] == 1

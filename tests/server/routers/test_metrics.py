@@ -13,6 +13,7 @@ from mlc_serve.api.async_engine import AsyncMLCEngine
 from mlc_serve.frontend.params import GenerationParams
 from mlc_serve.server.context import ServerContext
 from mlc_serve.testing import FakeBackend, fake_model
+from tests.drafting import drafting_model
 from tests.server.conftest import MakeClient
 
 VLLM = {
@@ -31,6 +32,10 @@ VLLM = {
     "request_queue_time_seconds": "histogram",
     "request_prefill_time_seconds": "histogram",
     "request_decode_time_seconds": "histogram",
+    "spec_decode_num_drafts": "counter",
+    "spec_decode_num_draft_tokens": "counter",
+    "spec_decode_num_accepted_tokens": "counter",
+    "spec_decode_num_accepted_tokens_per_pos": "counter",
 }
 
 
@@ -118,6 +123,33 @@ async def test_dashboards_made_for_vllm_find_its_metrics(make_client: MakeClient
     assert values["vllm:inter_token_latency_seconds_count", ""] == 2
     assert values["vllm:request_decode_time_seconds_count", ""] == 1
     assert not any(name.endswith("_created") for name, _ in values)
+
+
+async def test_drafts_are_told_under_all_names(make_client: MakeClient, context: ServerContext) -> None:
+    """The counters of vLLM are ours, and MLC's shares have the step as a label and are what the counters say.
+    The tokens of a reply are the first one, one for each decode, and the drafts that were kept.
+    """
+    context.add(AsyncMLCEngine.from_loaded(drafting_model("drafting")))
+    body = {"model": "drafting", "prompt": "x", "max_tokens": 60}
+    async with make_client(vllm_metrics=True) as client:
+        await client.post("/v1/completions", json=body)
+        families = list(text_string_to_metric_families(await scrape(client)))
+    values = {
+        (sample.name, sample.labels.get("step") or sample.labels.get("position")): sample.value
+        for family in families
+        for sample in family.samples
+        if "drafting" in sample.labels.values()
+    }
+    names = {"passes": "drafts", "tokens": "draft_tokens", "tokens_kept": "accepted_tokens"}
+    passes, _, kept = ours = [values[f"mlc_serve_draft_{name}_total", None] for name in names]
+    assert ours == [values[f"vllm:spec_decode_num_{name}_total", None] for name in names.values()]
+    places = [values["vllm:spec_decode_num_accepted_tokens_per_pos_total", place] for place in "012"]
+    assert kept == sum(places) > 0
+    assert values["spec_decode_accept_prob_accept_prob", "0"] == 1
+    assert values["spec_decode_accept_prob_accept_prob", "1"] == places[0] / passes
+    assert values["spec_decode_accept_rate_accept_rate", "2"] == places[1] / places[0]
+    assert values["spec_decode_accept_len_accept_len", "1"] == 1 + places[0] / passes
+    assert values["decode_tokens_sum", None] == 59
 
 
 async def test_the_use_of_the_kv_cache_is_a_share(

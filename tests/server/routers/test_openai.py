@@ -18,6 +18,7 @@ from mlc_serve.errors import RequestError
 from mlc_serve.server.app import create_app
 from mlc_serve.server.context import ServerContext
 from mlc_serve.testing import FakeBackend, fake_model
+from tests.drafting import drafting_model
 from tests.server.conftest import MakeClient
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -137,6 +138,34 @@ async def test_streams_are_the_chunks_that_python_callers_get(
     if shows_usage:  # the second request finds more of its prompt in the prefix cache
         expected[-1]["usage"]["prompt_tokens_details"] = {"cached_tokens": 0}
     assert [without_identity(text) for text in sent] == expected
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("enable_debug", [False, True])
+@pytest.mark.parametrize(("path", "body"), [("/v1/completions", COMPLETION), ("/v1/chat/completions", CHAT)])
+async def test_drafts_are_told_by_a_server_that_debugs(
+    make_client: MakeClient,
+    context: ServerContext,
+    path: str,
+    body: dict[str, Any],
+    enable_debug: bool,
+    stream: bool,
+) -> None:
+    """Only with --enable-debug, and only if the model's engine drafts, the usage has what drafts did."""
+    context.add(AsyncMLCEngine.from_loaded(drafting_model("drafting")))
+    streaming = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    asked = {**body, "max_tokens": 60, **streaming}
+    async with make_client(enable_debug=enable_debug) as client:
+        replies = [await client.post(path, json={**asked, "model": name}) for name in ("fake", "drafting")]
+    whole = [data_of(reply)[-2] if stream else reply.text for reply in replies]
+    plain, drafting = (json.loads(text)["usage"] for text in whole)
+    assert "extra" not in plain
+    assert ("extra" in drafting) is enable_debug
+    if enable_debug:
+        extra = drafting["extra"]
+        assert 0 < extra["num_accepted_draft_tokens"] <= extra["num_draft_tokens"]
+        assert extra["mean_acceptance_length"] > 1
+        assert extra["num_accepted_draft_tokens"] + extra["num_spec_steps"] < drafting["completion_tokens"]
 
 
 async def test_early_errors_of_streams_have_a_status(client: httpx.AsyncClient) -> None:
