@@ -25,7 +25,15 @@ from benchmarks.report import Row, print_report
 from benchmarks.setup import Settings, add_arguments, settings_of
 from benchmarks.switched_lengths import SwitchedLengths
 from mlc_serve import AsyncMLCEngine
-from mlc_serve.bench.closed_loop import TOKEN_IDS, Ask, Prompt, closed_loop, random_prompts, steady_rate, summary
+from mlc_serve.bench.closed_loop import (
+    TOKEN_IDS,
+    Ask,
+    Prompt,
+    closed_loop,
+    random_prompts,
+    steady_rate,
+    summary,
+)
 from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.engine.speculation.adaptive_lengths import AdaptiveLengths
 from mlc_serve.engine.speculation.draft_lengths import DraftLengths, FixedLengths
@@ -60,7 +68,7 @@ def main() -> None:
 async def measure(settings: Settings, rate: float, length: int) -> list[Row]:
     """A row for known drafts, and one for each number of clients with ngram."""
     config = settings.engine_config().agreed(model=settings.model)
-    model = load_model(config, settings.device, lambda line: None)
+    model = load_model(config, settings.device, lambda _line: None)
     known = await measure_known(model, settings, rate, length)
     return [known, *[await measure_ngram(model, settings, clients) for clients in settings.concurrency]]
 

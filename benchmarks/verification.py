@@ -3,8 +3,8 @@
 python -m benchmarks.verification [--shape llama3.2-1b] [--bits 4 8] [--drafts 1 3 7 15] [--batches 1 2 4 8]
 
 A pass is a forward pass and its greedy draws. All numbers of drafts take turns; drafts are taken back after
-each pass, so that the sequences stay as long as they are. `ms` is the median time of a pass without drafts, and
-v(k) the median of the rounds' ratios. A first round, which warms up, doesn't count.
+each pass, so that the sequences stay as long as they are. `ms` is the median time of a pass without drafts,
+and v(k) the median of the rounds' ratios. A first round, which warms up, doesn't count.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def measure(model: str, bits: int, settings: Settings) -> list[Row]:
         prefix_cache_mode="disable",
         verbose=False,
     )
-    backend = load_model(config, "cpu", lambda line: None).backend
+    backend = load_model(config, "cpu", lambda _line: None).backend
     return [{"bits": bits, **measure_batch(backend, batch, settings)} for batch in settings.batches]
 
 

@@ -290,9 +290,7 @@ def test_a_constraint_leaves_its_tokens_alone(backend: Backend, tiny_model: Load
 
 
 @pytest.mark.parametrize("num_held", [5, 30, 250])
-def test_a_pass_over_drafts_gives_the_logits_of_decoding(
-    backend: Backend, num_held: int
-) -> None:
+def test_a_pass_over_drafts_gives_the_logits_of_decoding(backend: Backend, num_held: int) -> None:
     """To the last bit, for a sequence that runs alone: so greedy output is the same with drafts, even where
     two tokens are equally likely but for rounding.
     """

@@ -246,9 +246,7 @@ def _copy_singles_macro(heads: Heads) -> Any:
     return attend_few
 
 
-def _few_rows_macro(
-    heads: Heads, scores: Scores, visible: Visible, dtype: str, unit: FloatUnit
-) -> Any:
+def _few_rows_macro(heads: Heads, scores: Scores, visible: Visible, dtype: str, unit: FloatUnit) -> Any:
     """The macro `attend_few` of new tokens over the pages of their sequences."""
     attend_rows = row_attention_macro(heads, scores, visible, dtype, unit, MOST_FEW)
 

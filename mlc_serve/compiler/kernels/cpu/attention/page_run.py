@@ -40,8 +40,8 @@ class RowStates(NamedTuple):
 
 
 class RowPages(NamedTuple):
-    """Local int32 buffers: the nth row of a sequence attends to its pages first[n] to before end[n], if the one
-    is less than the other. The longest row has longest[0] pages.
+    """Local int32 buffers: the nth row of a sequence attends to its pages first[n] to before end[n], if the
+    one is less than the other. The longest row has longest[0] pages.
     """
 
     first: Any  # (rows,)
@@ -108,8 +108,8 @@ def buffer_of_rows(most_rows: int, *shape: int) -> Any:
 
 
 def _attend_macro(registers: _Registers, scores_of: Scores, most_rows: int) -> Any:
-    """The macro `attend(P, table, rows, state, pages, b, number, last_listed)`: for each row of sequence b, the
-    run of that number of the row's pages, if there is one.
+    """The macro `attend(P, table, rows, state, pages, b, number, last_listed)`: for each row of sequence b,
+    the run of that number of the row's pages, if there is one.
     """
     num_kv_heads, group, count = registers.heads.num_kv, registers.heads.group, registers.pages
     score, soften = _score_macro(registers, scores_of), _soften_macro(registers)
@@ -150,9 +150,7 @@ def _attend_macro(registers: _Registers, scores_of: Scores, most_rows: int) -> A
             for n in T.serial(rows.num_of(b)):
                 first = T.meta_var(pages.first[n] + number * count)
                 if first < pages.end[n]:
-                    find_run(
-                        table.of_row(rows.num_later(b, n)), run, b, n, first, pages.end[n], last_listed
-                    )
+                    find_run(table.of_row(rows.num_later(b, n)), run, b, n, first, pages.end[n], last_listed)
             for h in T.serial(num_kv_heads):
                 for n in T.serial(rows.num_of(b)):
                     if pages.first[n] + number * count < pages.end[n]:
@@ -193,16 +191,14 @@ def _attend_anchors_macro(runs: PageRuns, scores: Scores, visible: Visible) -> A
                     end[n] = T.min(num_pages, row_table.num_pages(b))
                     copy_row(Q, queries, rows.row(b, n), n)
             for run in T.serial((num_pages + count - 1) // count):
-                attend(
-                    P, anchors, rows, copied, pages._replace(first=first, end=end), b, run, last_listed
-                )
+                attend(P, anchors, rows, copied, pages._replace(first=first, end=end), b, run, last_listed)
 
     return attend_anchors
 
 
 def _prefetch_macro(num_kv_heads: int) -> Any:
-    """The macro `prefetch(P, run, n, p, part, h, offset)`: fetch a line of the KV head after h of page p of the
-    nth row's run; after the last head, of the first head of the page ahead.
+    """The macro `prefetch(P, run, n, p, part, h, offset)`: fetch a line of the KV head after h of page p of
+    the nth row's run; after the last head, of the first head of the page ahead.
     """
 
     @T.macro
@@ -222,8 +218,8 @@ def _prefetch_macro(num_kv_heads: int) -> Any:
 
 
 def _begin_macro(heads: Heads, scores: Scores) -> Any:
-    """The macro `begin(Q, sinks, state, n, row, has_sinks)`: the state of the nth row, which is that row of Q,
-    before any key. The sinks count only if `has_sinks`.
+    """The macro `begin(Q, sinks, state, n, row, has_sinks)`: the state of the nth row, which is that row of
+    Q, before any key. The sinks count only if `has_sinks`.
     """
     factor = scores.query_factor
 
@@ -242,8 +238,8 @@ def _begin_macro(heads: Heads, scores: Scores) -> Any:
 
 
 def _score_macro(registers: _Registers, scores_of: Scores) -> Any:
-    """The macro `score(P, state, scores, run, n, h)`: scores of all keys of the nth row's run. Keys that do not
-    exist or are not seen get MASKED, unless `cap` is left to do that.
+    """The macro `score(P, state, scores, run, n, h)`: scores of all keys of the nth row's run. Keys that do
+    not exist or are not seen get MASKED, unless `cap` is left to do that.
     """
     heads, together, count = registers.heads, registers.together, registers.pages
     group, is_capped = heads.group, scores_of.soft_cap is not None
@@ -289,7 +285,8 @@ def _score_macro(registers: _Registers, scores_of: Scores) -> Any:
 
 def _cap_macro(registers: _Registers, scores_of: Scores) -> Any:
     """The macro `cap(scores, run, n)`: products become capped scores, and those of keys that the nth row does
-    not see MASKED. It is a loop of its own, because code for many tangents at once would take long to compile.
+    not see MASKED. It is a loop of its own, because code for many tangents at once would take long to
+    compile.
     """
     group, count = registers.heads.group, registers.pages
 
@@ -306,8 +303,8 @@ def _cap_macro(registers: _Registers, scores_of: Scores) -> Any:
 
 
 def _soften_macro(registers: _Registers) -> Any:
-    """The macro `soften(state, scores, n, h)`: scores become weights relative to the greatest score so far, and
-    the output and weight of earlier runs are scaled to it.
+    """The macro `soften(state, scores, n, h)`: scores become weights relative to the greatest score so far,
+    and the output and weight of earlier runs are scaled to it.
     """
     heads, count, step = registers.heads, registers.pages, registers.step
     group, value_dim = heads.group, heads.value_dim
@@ -348,7 +345,9 @@ def _soften_macro(registers: _Registers) -> Any:
                     rescale(state, n, head, peak[0])
                 for p in T.unroll(count):
                     for t in T.vectorized(PAGE_SIZE):
-                        scores[g, p * PAGE_SIZE + t] = exp2(scores[g, p * PAGE_SIZE + t] - state.peak[n, head])
+                        scores[g, p * PAGE_SIZE + t] = exp2(
+                            scores[g, p * PAGE_SIZE + t] - state.peak[n, head]
+                        )
                     for t in T.vectorized(PAGE_SIZE):
                         state.weight[n, head, t] = state.weight[n, head, t] + scores[g, p * PAGE_SIZE + t]
 
@@ -356,8 +355,8 @@ def _soften_macro(registers: _Registers) -> Any:
 
 
 def _add_values_macro(registers: _Registers) -> Any:
-    """The macro `add_values(P, state, scores, run, n, h)`: add the values of the keys of the nth row's run that
-    exist, by their weights. Positions that hold no key may hold anything.
+    """The macro `add_values(P, state, scores, run, n, h)`: add the values of the keys of the nth row's run
+    that exist, by their weights. Positions that hold no key may hold anything.
     """
     heads, together, count, width = registers.heads, registers.together, registers.pages, registers.width
     group, value_dim, step = heads.group, heads.value_dim, registers.step
@@ -405,8 +404,8 @@ def _add_values_macro(registers: _Registers) -> Any:
 
 
 def _finish_macro(heads: Heads) -> Any:
-    """The macro `finish(out, state, n, row, dtype)`: write the output of the nth row, divided by its weight, to
-    that row of the result.
+    """The macro `finish(out, state, n, row, dtype)`: write the output of the nth row, divided by its weight,
+    to that row of the result.
     """
     value_dim, step = heads.value_dim, lanes(heads.value_dim)
 

@@ -68,8 +68,8 @@ class _Batch(NamedTuple):
 
 
 def _find_pages_macro(most_rows: int) -> Any:
-    """The macro `find_pages(batch, pages, bounds, split, b)`: which pages of sequence b a task attends to. The
-    nth rows have the pages bounds[n, 0] to before bounds[n, 1] of all that nth rows see.
+    """The macro `find_pages(batch, pages, bounds, split, b)`: which pages of sequence b a task attends to.
+    The nth rows have the pages bounds[n, 0] to before bounds[n, 1] of all that nth rows see.
     """
     may_split = most_rows > 1
 
@@ -110,9 +110,7 @@ def _attend_part_macro(runs: PageRuns, dtype: str) -> Any:
         for n in T.serial(batch.rows.num_of(b)):
             if pages.first[n] < pages.end[n]:
                 is_first = T.meta_var(pages.first[n] == batch.table_of(b, n).first_page(b))
-                runs.begin(
-                    batch.tensors.Q, batch.tensors.sinks, state, n, batch.rows.row(b, n), is_first
-                )
+                runs.begin(batch.tensors.Q, batch.tensors.sinks, state, n, batch.rows.row(b, n), is_first)
 
     @T.macro
     def end_rows(batch, state, partial, pages, share, b):
@@ -138,12 +136,17 @@ def _attend_part_macro(runs: PageRuns, dtype: str) -> Any:
             begin_rows(batch, state, pages, b)
             if runs.attend_anchors is not None:
                 runs.attend_anchors(
-                    batch.tensors.Q, batch.tensors.P, batch.table, batch.rows, state, pages, b, batch.last_listed
+                    batch.tensors.Q,
+                    batch.tensors.P,
+                    batch.table,
+                    batch.rows,
+                    state,
+                    pages,
+                    b,
+                    batch.last_listed,
                 )
             for run in T.serial((pages.longest[0] + count - 1) // count):
-                runs.attend(
-                    batch.tensors.P, batch.table, batch.rows, state, pages, b, run, batch.last_listed
-                )
+                runs.attend(batch.tensors.P, batch.table, batch.rows, state, pages, b, run, batch.last_listed)
             end_rows(batch, state, partial, pages, share, b)
 
     return attend_part
@@ -227,7 +230,7 @@ def _join_macro(num_heads: int, value_dim: int, dtype: str) -> Any:
 def _join_all_macro(heads: Heads, dtype: str, most_rows: int) -> Any:
     """The macro `join_all(batch, partial)`: the results of all rows that see pages of several shares."""
     join = _join_macro(heads.num_q, heads.value_dim, dtype)
-    cost = _JOINING * heads.num_q * heads.value_dim
+    row_cost = _JOINING * heads.num_q * heads.value_dim
 
     @T.macro
     def join_in_turn(batch, partial):
@@ -243,9 +246,8 @@ def _join_all_macro(heads: Heads, dtype: str, most_rows: int) -> Any:
 
     @T.macro
     def join_all(batch, partial):
-        if most_rows == 1:
-            join_in_turn(batch, partial)
-        elif batch.shares.num_rows[0] * batch.shares.num_shares[0] * cost <= VALUES_PER_WAKING:
+        cost = T.meta_var(batch.shares.num_rows[0] * batch.shares.num_shares[0] * row_cost)
+        if most_rows == 1 or cost <= VALUES_PER_WAKING:
             join_in_turn(batch, partial)
         else:
             join_at_once(batch, partial, batch.shares.num_rows[0])

@@ -23,8 +23,8 @@ from mlc_serve.compiler.kernels.cpu.primitives.vector import vector
 
 def row_scores_macro(heads: Heads, num_pages: int, sums: int, *, is_masked: bool) -> Any:
     """The macro `score(P, state, scores, run, n, h)`: scores of all keys of the nth row's run of `num_pages`.
-    If they are to be masked, keys that do not exist or are not seen get MASKED. Registers have room for `sums`
-    vectors.
+    If they are to be masked, keys that do not exist or are not seen get MASKED. Registers have room for
+    `sums` vectors.
     """
     group = heads.group
     num_keys = greatest_divisor(PAGE_SIZE, int(sums**0.5))

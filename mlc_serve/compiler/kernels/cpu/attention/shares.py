@@ -22,8 +22,8 @@ _SHARE_VALUES = 1 << 16  # the fewest values of keys in a share, if there are mo
 
 
 class Shares(NamedTuple):
-    """The pages that nth rows see are cut into count[n] shares. Those of sequence b are numbers first[n, b] to
-    before first[n, b + 1]. All are int32 buffers.
+    """The pages that nth rows see are cut into count[n] shares. Those of sequence b are numbers first[n, b]
+    to before first[n, b + 1]. All are int32 buffers.
 
     A task is one share of all rows. If there is a single share, it may be of every `num_splits`th row.
     """
