@@ -8,7 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import fairness, http_overhead, offline, online, structured_output, window
+from benchmarks import (
+    fairness,
+    http_overhead,
+    offline,
+    online,
+    speculation,
+    structured_output,
+    verification,
+    window,
+)
 from benchmarks.setup import Settings
 from mlc_serve.bench.closed_loop import NoMeasureError, Record
 from mlc_serve.demo import demo_model_path
@@ -71,6 +80,37 @@ def test_structured_output_is_measured_beside_other_output() -> None:
     assert gains["requests_ratio"] == rate / beside
 
 
+def test_passes_with_drafts_are_compared_with_passes_without() -> None:
+    """There is a row for each batch, with a ratio for each number of drafts."""
+    settings = verification.Settings((1, 4), (1, 2), context=20, passes=1, runs=1)
+    rows = verification.measure(str(demo_model_path()), 8, settings)
+    assert [list(row) for row in rows] == [["bits", "batch", "ms", "v(1)", "v(4)"]] * 2
+    assert [row["batch"] for row in rows] == [1, 2]
+    assert min(float(str(value)) for row in rows for value in row.values()) > 0
+
+
+def test_engines_are_compared_with_drafts_and_without() -> None:
+    """Drafts of known answers are kept at the set rate: all or none at the extremes."""
+    known, ngram = asyncio.run(speculation.measure(SETTINGS, 1.0, 3))
+    assert (known["clients"], known["kept"], ngram["clients"]) == (1, 1.0, 2)
+    assert float(str(known["ratio"])) > 0
+    wrong, _ = asyncio.run(speculation.measure(SETTINGS, 0.0, 3))
+    assert wrong["kept"] == 0
+
+
+def test_the_ratio_is_the_median_of_the_rounds() -> None:
+    """Rather than the ratio of the medians, because both sides of a round meet the same disturbances."""
+    rounds = [{True: 10.0, False: 5.0}, {True: 30.0, False: 20.0}, {True: 8.0, False: 8.0}]
+    assert speculation.figures_of(rounds) == {"tokens_per_s": 10.0, "without": 8.0, "ratio": 1.5}
+
+
+def test_prompts_repeat_nothing() -> None:
+    """No token comes twice in a prompt, and each round has other prompts."""
+    prompts = speculation.prompts_without_repetition(3, 128, seed=1)
+    assert [len(set(prompt)) for prompt in prompts] == [128] * 3
+    assert prompts != speculation.prompts_without_repetition(3, 128, seed=2)
+
+
 @pytest.mark.parametrize(("fills", "advice"), [(True, "lower"), (False, "higher")])
 def test_answers_that_end_in_another_way_are_not_measured(fills: bool, advice: str) -> None:
     """The error says how to choose --max-tokens."""
@@ -79,7 +119,7 @@ def test_answers_that_end_in_another_way_are_not_measured(fills: bool, advice: s
         structured_output.check_lengths([Record(0.0, [(1.0, num_tokens)])], 4, fills=fills)
 
 
-@pytest.mark.parametrize("program", [offline, online, http_overhead, structured_output])
+@pytest.mark.parametrize("program", [offline, online, http_overhead, structured_output, speculation])
 def test_programs_explain_themselves(
     program: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,6 +79,14 @@ def test_products_are_those_of_what_the_integers_stand_for(tmp_path: Path, shape
         assert error < 0.04, lengths
 
 
+@pytest.mark.parametrize("scheme", FORMS)
+def test_a_row_does_not_depend_on_those_beside_it(tmp_path: Path, scheme: str) -> None:
+    """Tokens that are computed together get the logits of one token at a time, to the last bit."""
+    source = write_checkpoint(tmp_path / "source", RAGGED, seed=3)
+    one_by_one = logits(source, scheme, 13, *[1] * 7)
+    np.testing.assert_array_equal(logits(source, scheme, 13, 7), one_by_one)
+
+
 @pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
 def test_a_model_of_mlc_is_served_as_mlc_quantized_it(tmp_path: Path, architecture: Architecture) -> None:
     """Its logits equal, bit for bit, those of its original checkpoint quantized by us in the same scheme."""

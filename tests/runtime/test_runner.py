@@ -11,6 +11,7 @@ import pytest
 from mlc_serve.engine.backend import Backend, SequenceStep, StepResult, TokenLogprobs
 from mlc_serve.engine.sampling import Draw, SamplingParams
 from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.runtime.runner import TVMBackend
 from mlc_serve.testing import FakeConstraint
 
 ROUNDING = 1e-4  # nats
@@ -286,3 +287,18 @@ def test_a_constraint_leaves_its_tokens_alone(backend: Backend, tiny_model: Load
     assert behind.token_ids == (likeliest, max(second, key=second.__getitem__))
     assert behind.logprobs[1].logprob == pytest.approx(second[behind.token_ids[1]], abs=ROUNDING)
     assert_same_top(behind.logprobs[1].top, alone(backend, [5, 6, 7, likeliest]).logprobs[0].top)
+
+
+@pytest.mark.parametrize("num_held", [5, 30, 250])
+def test_a_pass_over_drafts_gives_the_logits_of_decoding(backend: Backend, num_held: int) -> None:
+    """To the last bit, for a sequence that runs alone: so greedy output is the same with drafts, even where
+    two tokens are equally likely but for rounding.
+    """
+    ids, new = tokens(num_held), tokens(9, seed=1)
+    for seq_id in (0, 1):
+        backend.state.add_sequence(seq_id)
+        backend.run([SequenceStep(seq_id, ids)])
+    assert isinstance(backend, TVMBackend)
+    one_by_one = [backend.forward([SequenceStep(0, [token])], [0]).copy() for token in new]
+    together = backend.forward([SequenceStep(1, new[:1], draft_ids=new[1:])], list(range(len(new))))
+    np.testing.assert_array_equal(together, np.concatenate(one_by_one))

@@ -1,8 +1,8 @@
 """Where the keys and values of a prefill lie, in pages or with the new tokens, and which of them a query
 sees.
 
-Either source converts blocks of them to words of `Multiplier`. A sequence with a single new token is not
-worth a panel; the macro `attend_single` computes it.
+Either source converts blocks of them to words of `Multiplier`. Sequences with few new tokens are not worth a
+panel; the macro `attend_few` computes them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, Protocol
 from tvm import tirx
 from tvm.script import tirx as T
 
+from mlc_serve.compiler.kernels.cpu.attention.few_rows import MOST_FEW, FewRows
 from mlc_serve.compiler.kernels.cpu.attention.heads import Heads
-from mlc_serve.compiler.kernels.cpu.attention.page_run import PageRuns, TokenState
 from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
 from mlc_serve.compiler.kernels.cpu.attention.query_panels import BLOCK, Panels, panels_for, row_words
+from mlc_serve.compiler.kernels.cpu.attention.row_attention import RowTensors, row_attention_macro
 from mlc_serve.compiler.kernels.cpu.attention.scores import MASKED, Scores, sink_score
 from mlc_serve.compiler.kernels.cpu.attention.visible import Visible
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
@@ -84,8 +85,8 @@ class KeySource(Protocol):
     num_anchors: int  # of the first keys of a sequence
     key_strides: tuple[int, int]  # of keys and of a key's words, where `convert_keys` puts them
     convert_keys: Any  # the macro (batch, state, b, h, first_key, count)
-    attend_single: Any  # the macro (batch, b) for a sequence with one row; None if panels compute it
-    parallel_singles: int  # the number of single rows from which on waking threads is worth it
+    most_few: int  # rows of a sequence that is left to `attend_few`
+    attend_few: Any  # the macro (batch) for all sequences with so few rows
 
     def num_keys(self, batch: Batch, b: Any) -> Any:
         """How many keys sequence b has."""
@@ -111,8 +112,7 @@ class RaggedKeys:
         self.heads, self.scores, self.panels = heads, scores, panels_for(dtype, unit)
         self.key_strides = (heads.dim // self.panels.multiplier.per_word, 1)
         self.convert_keys = _convert_key_rows_macro(self)
-        self.attend_single = _copy_single_macro(heads)
-        self.parallel_singles = VALUES_PER_WAKING // 128 // heads.num_q
+        self.most_few, self.attend_few = 1, _copy_singles_macro(heads)
 
     def num_keys(self, batch: Batch, b: Any) -> Any:
         return batch.keys[b + 1] - batch.keys[b]
@@ -143,8 +143,8 @@ class PagedKeys:
         else:
             self.key_strides = (heads.dim // self.panels.multiplier.per_word, 1)
             self.convert_keys = _convert_key_rows_macro(self)
-        self.attend_single = _decode_single_macro(PageRuns(heads, scores, unit.sums, visible), dtype)
-        self.parallel_singles = 2
+        self.most_few = MOST_FEW
+        self.attend_few = _few_rows_macro(heads, scores, visible, dtype, unit)
         self.num_anchors = visible.anchors
         self._visible = visible
 
@@ -213,49 +213,53 @@ def _convert_paged_keys_macro(source: PagedKeys) -> Any:
     return convert_keys
 
 
-def _copy_single_macro(heads: Heads) -> Any:
-    """The macro `attend_single` of a new token over itself alone, which gives its value."""
+def _copy_singles_macro(heads: Heads) -> Any:
+    """The macro `attend_few` of new tokens that are alone in their sequences: the result is their value."""
     step = lanes(heads.dim)
+    parallel_from = VALUES_PER_WAKING // 128 // heads.num_q
 
     @T.macro
-    def attend_single(batch, b):
-        for h in T.serial(heads.num_q):
-            for i in T.serial(heads.dim // step):
-                for lane in T.vectorized(step):
-                    batch.O[batch.first_rows[b], h, i * step + lane] = batch.V[
-                        batch.keys[b], h // heads.group, i * step + lane
-                    ]
-
-    return attend_single
-
-
-def _decode_single_macro(runs: PageRuns, dtype: str) -> Any:
-    """The macro `attend_single` of a new token over the pages of its sequence, as in a decode."""
-    heads, count = runs.heads, runs.pages_per_run
+    def copy_single(batch, b):
+        if batch.first_rows[b + 1] - batch.first_rows[b] == 1:
+            for h in T.serial(heads.num_q):
+                for i in T.serial(heads.dim // step):
+                    for lane in T.vectorized(step):
+                        batch.O[batch.first_rows[b], h, i * step + lane] = batch.V[
+                            batch.keys[b], h // heads.group, i * step + lane
+                        ]
 
     @T.macro
-    def attend_single(batch, b):
-        with T.sblock("single"):
-            T.reads()
-            T.writes()
-            queries = local((heads.num_q, heads.dim))
-            output = local((heads.num_q, heads.value_dim))
-            peak = local((heads.num_q,))
-            weight = local((heads.num_q, PAGE_SIZE))
-            state = T.meta_var(TokenState(queries, output, peak, weight))
-            table = T.meta_var(batch.keys)
-            end = T.meta_var(table.num_pages(b))
-            last_listed = T.meta_var(table.first[batch.num_sequences] - 1)
-            row = T.meta_var(batch.first_rows[b])
-            runs.begin(batch.Q, batch.sinks, state, row, True)
-            if runs.attend_anchors is not None:
-                runs.attend_anchors(batch.Q, batch.K, table, state, b, row, last_listed)
-            for run in T.serial((table.num_seen_pages(b) + count - 1) // count):
-                page = T.meta_var(table.first_page(b) + run * count)
-                runs.attend(batch.K, table, state, b, page, end, last_listed)
-            runs.finish(batch.O, state, row, dtype)
+    def attend_few(batch):
+        num_singles = local((1,), "int32")
+        num_singles[0] = 0
+        for b in T.serial(batch.num_sequences):
+            num_singles[0] = num_singles[0] + T.if_then_else(
+                batch.first_rows[b + 1] - batch.first_rows[b] == 1, 1, 0
+            )
+        if num_singles[0] >= parallel_from:
+            for b in T.parallel(batch.num_sequences):
+                copy_single(batch, b)
+        else:
+            for b in T.serial(batch.num_sequences):
+                copy_single(batch, b)
 
-    return attend_single
+    return attend_few
+
+
+def _few_rows_macro(heads: Heads, scores: Scores, visible: Visible, dtype: str, unit: FloatUnit) -> Any:
+    """The macro `attend_few` of new tokens over the pages of their sequences."""
+    attend_rows = row_attention_macro(heads, scores, visible, dtype, unit, MOST_FEW)
+
+    @T.macro
+    def attend_few(batch):
+        attend_rows(
+            RowTensors(batch.Q, batch.K, batch.sinks, batch.O),
+            batch.keys,
+            FewRows(MOST_FEW, batch.first_rows),
+            batch.num_sequences,
+        )
+
+    return attend_few
 
 
 def convert_values_macro(source: KeySource) -> Any:

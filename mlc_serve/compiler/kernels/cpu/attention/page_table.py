@@ -18,7 +18,8 @@ class PageTable(NamedTuple):
     """Three int32 buffers: sequence b has the pages listed[first[b]:first[b + 1]], which hold lengths[b]
     keys, those of its new tokens included. The buffers may be longer than the batch needs.
 
-    The keys that count are those that are `visible` through the window, or with `only_anchors` the anchors.
+    The keys that count are those up to the key of one of its new tokens, which `num_later` others follow: of
+    them, those that are `visible` through the token's window, or with `only_anchors` the anchors.
     """
 
     first: Any
@@ -26,34 +27,43 @@ class PageTable(NamedTuple):
     lengths: Any
     visible: Visible
     only_anchors: bool = False
+    num_later: Any = 0
+
+    def of_row(self, num_later: Any) -> PageTable:
+        """The table for the new token that so many others follow."""
+        return self._replace(num_later=num_later)
 
     @property
     def is_windowed(self) -> bool:
-        """Whether the last token of a sequence may not see its first keys."""
+        """Whether a token may not see the first keys of its sequence."""
         return self.visible.window is not None and not self.only_anchors
 
+    def end(self, b: Any) -> Any:
+        """The first of sequence b's keys that is too late for the token."""
+        return self.lengths[b] - self.num_later
+
     def num_pages(self, b: Any) -> Any:
-        """How many pages sequence b has."""
-        return self.first[b + 1] - self.first[b]
+        """How many of sequence b's pages come before that key, or hold keys before it."""
+        return (self.end(b) + (PAGE_SIZE - 1)) // PAGE_SIZE
 
     def page(self, b: Any, n: Any) -> Any:
         """Sequence b's nth page."""
         return self.listed[self.first[b] + n]
 
     def num_keys(self, b: Any) -> Any:
-        """How many keys sequence b has."""
-        return self.visible.num_anchors(self.lengths[b]) if self.only_anchors else self.lengths[b]
+        """How many keys of sequence b count, with those before the window."""
+        return self.visible.num_anchors(self.end(b)) if self.only_anchors else self.end(b)
 
     def first_key(self, b: Any) -> Any:
-        """The first key that sequence b's last token sees."""
-        return tirx.const(0, "int32") if self.only_anchors else self.visible.start(self.lengths[b])
+        """The first key of sequence b that the token sees."""
+        return tirx.const(0, "int32") if self.only_anchors else self.visible.start(self.end(b))
 
     def first_page(self, b: Any) -> Any:
         """Which of sequence b's pages holds that key."""
         return self.first_key(b) // PAGE_SIZE
 
     def num_seen_pages(self, b: Any) -> Any:
-        """How many pages hold keys that sequence b's last token sees."""
+        """How many pages hold keys of sequence b that the token sees."""
         return self.num_pages(b) - self.first_page(b)
 
 

@@ -44,11 +44,11 @@ from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 
 
 def _num_tasks(source: KeySource, batch: Batch, b: Any) -> Any:
-    """How many tasks a sequence has: none if it is left to `attend_single`."""
+    """How many tasks a sequence has: none if it is left to `attend_few`."""
     num_rows = batch.first_rows[b + 1] - batch.first_rows[b]
     task = PANELS * source.panels.queries
     tasks = tirx.floordiv(num_rows * source.heads.group + task - 1, task)
-    return tasks if source.attend_single is None else tirx.if_then_else(num_rows > 1, tasks, 0)
+    return tirx.if_then_else(num_rows > source.most_few, tasks, 0)
 
 
 def _attend_panel_macro(source: KeySource) -> Any:
@@ -172,33 +172,10 @@ def _run_both_ends_macro(source: KeySource, dtype: str) -> Any:
     return run_both_ends
 
 
-def _attend_singles_macro(source: KeySource) -> Any:
-    """The macro `attend_singles(batch)`: the sequences of a batch that are left to `attend_single`."""
-
-    @T.macro
-    def attend_singles(batch):
-        num_singles = local((1,), "int32")
-        num_singles[0] = 0
-        for b in T.serial(batch.num_sequences):
-            num_singles[0] = num_singles[0] + T.if_then_else(
-                batch.first_rows[b + 1] - batch.first_rows[b] == 1, 1, 0
-            )
-        if num_singles[0] >= source.parallel_singles:
-            for b in T.parallel(batch.num_sequences):
-                if batch.first_rows[b + 1] - batch.first_rows[b] == 1:
-                    source.attend_single(batch, b)
-        else:
-            for b in T.serial(batch.num_sequences):
-                if batch.first_rows[b + 1] - batch.first_rows[b] == 1:
-                    source.attend_single(batch, b)
-
-    return attend_singles
-
-
 def _all_tasks_macro(source: KeySource, dtype: str) -> Any:
     """The macro `all_tasks(batch)` for a whole batch."""
     num_heads, definitions = source.heads.num_kv, source.panels.multiplier.definitions
-    run_both_ends, attend_singles = _run_both_ends_macro(source, dtype), _attend_singles_macro(source)
+    run_both_ends = _run_both_ends_macro(source, dtype)
 
     @T.macro
     def all_tasks(batch):
@@ -210,8 +187,7 @@ def _all_tasks_macro(source: KeySource, dtype: str) -> Any:
         if num_tasks[0] > 0:
             for task in T.parallel((num_tasks[0] + 1) // 2 * num_heads):
                 run_both_ends(batch, task // num_heads, task % num_heads, num_tasks[0])
-        if source.attend_single is not None:
-            attend_singles(batch)
+        source.attend_few(batch)
 
     return all_tasks
 

@@ -22,46 +22,47 @@ from mlc_serve.compiler.kernels.cpu.primitives.vector import vector
 
 
 def row_scores_macro(heads: Heads, num_pages: int, sums: int, *, is_masked: bool) -> Any:
-    """The macro `score(P, state, scores, run, h)`: scores of all keys of a run of `num_pages`. If they are to
-    be masked, keys that do not exist or are not seen get MASKED. Registers have room for `sums` vectors.
+    """The macro `score(P, state, scores, run, n, h)`: scores of all keys of the nth row's run of `num_pages`.
+    If they are to be masked, keys that do not exist or are not seen get MASKED. Registers have room for
+    `sums` vectors.
     """
     group = heads.group
     num_keys = greatest_divisor(PAGE_SIZE, int(sums**0.5))
     together = greatest_divisor(group, sums // num_keys)
     multiply = _multiply_macro(heads, together, num_keys)
 
-    def masked(run: Any, p: Any, t: Any, product: Any) -> Any:
-        return tirx.Select(run.sees(p, t), product, T.float32(MASKED)) if is_masked else product
+    def masked(run: Any, n: Any, p: Any, t: Any, product: Any) -> Any:
+        return tirx.Select(run.sees(n, p, t), product, T.float32(MASKED)) if is_masked else product
 
     @T.macro
-    def score(P, state, scores, run, h):
+    def score(P, state, scores, run, n, h):
         for p in T.serial(num_pages):
             for part, few in T.grid(group // together, PAGE_SIZE // num_keys):
-                multiply(P, state, scores, run, h, p, part * together, few * num_keys)
+                multiply(P, state, scores, run, n, h, p, part * together, few * num_keys)
             for g in T.serial(group):
                 for t in T.vectorized(PAGE_SIZE):
-                    scores[g, p * PAGE_SIZE + t] = masked(run, p, t, scores[g, p * PAGE_SIZE + t])
+                    scores[g, p * PAGE_SIZE + t] = masked(run, n, p, t, scores[g, p * PAGE_SIZE + t])
 
     return score
 
 
 def _multiply_macro(heads: Heads, together: int, num_keys: int) -> Any:
-    """The macro `multiply(P, state, scores, run, h, p, first_head, first_key)`: the scores of some keys of
-    page p and of some query heads.
+    """The macro `multiply(P, state, scores, run, n, h, p, first_head, first_key)`: the scores of some keys of
+    page p and of some query heads of the nth row.
     """
     group, step = heads.group, lanes(heads.dim)
 
     @T.macro
-    def add(P, state, acc, page, h, head, key, i):
+    def add(P, state, acc, page, n, h, head, key, i):
         for t in T.unroll(num_keys):
             for g in T.unroll(together):
                 for lane in T.vectorized(step):
-                    acc[g, t, lane] = acc[g, t, lane] + state.queries[head + g, i * step + lane] * T.Cast(
+                    acc[g, t, lane] = acc[g, t, lane] + state.queries[n, head + g, i * step + lane] * T.Cast(
                         "float32", P[page, 0, h, (key + t) * heads.dim + i * step + lane]
                     )
 
     @T.macro
-    def multiply(P, state, scores, run, h, p, first_head, first_key):
+    def multiply(P, state, scores, run, n, h, p, first_head, first_key):
         with T.sblock("scores"):
             T.reads()
             T.writes()
@@ -71,7 +72,7 @@ def _multiply_macro(heads: Heads, together: int, num_keys: int) -> Any:
                     for lane in T.vectorized(step):
                         acc[g, t, lane] = T.float32(0)
             for i in T.serial(heads.dim // step):
-                add(P, state, acc, run.page[p], h, h * group + first_head, first_key, i)
+                add(P, state, acc, run.page[n, p], n, h, h * group + first_head, first_key, i)
             for g in T.unroll(together):
                 for t in T.unroll(num_keys):
                     scores[first_head + g, p * PAGE_SIZE + first_key + t] = horizontal_sum(
