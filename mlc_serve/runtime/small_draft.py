@@ -14,7 +14,7 @@ from mlc_serve.engine.speculation.proposer import Ask
 from mlc_serve.runtime.compiled_rows import rows_for
 from mlc_serve.runtime.draft_cache import DraftCache
 from mlc_serve.runtime.library import Library
-from mlc_serve.runtime.model_functions import Logits
+from mlc_serve.runtime.model_functions import Logits, States
 from mlc_serve.runtime.passes import passes_for
 from mlc_serve.runtime.sampler import Sampler
 from mlc_serve.runtime.vocabulary import fitted
@@ -41,6 +41,8 @@ class SmallDraft:
     the draft model has not computed are computed here, at most `prefill_chunk_size` tokens of all together at
     a time, and not drafted for until this is done.
     """
+
+    taps: tuple[int, ...] = ()
 
     def __init__(
         self, library: Library, params: list[tvm.runtime.Tensor], limits: EngineLimits, vocab_size: int
@@ -96,8 +98,7 @@ class SmallDraft:
             if self._cache.length(draft.seq_id) == draft.request.num_tokens + len(draft.drafts):
                 complete.append(draft)
                 rows.append(end - 1)
-        logits = self._passes.forward(steps, rows)
-        return self._extended(complete, logits)
+        return self._extended(complete, self._passes.forward(steps, rows).logits)
 
     def _extended(self, drafts: Sequence[_Draft], logits: Logits) -> list[_Draft]:
         """Draw the next draft of each from its row of logits; return those that got one."""
@@ -126,7 +127,7 @@ class SmallDraft:
         """See Companion."""
         self._cache.remove_sequence(seq_id)
 
-    def passed(self, steps: Sequence[SequenceStep]) -> None:
+    def passed(self, steps: Sequence[SequenceStep], states: States) -> None:
         """See Companion. The draft model computes only sequences that it drafts for."""
 
     def clear(self) -> None:
