@@ -67,12 +67,13 @@ class ModelFunctions:
 
     def _computed(self, result: Any, num_rows: int) -> Computed:
         if not self._has_taps:
-            return without_states(self._on_host(result), num_rows)
+            return without_states(on_host(result, self._device), num_rows)
         logits, states = result
-        return Computed(self._on_host(logits), self._on_host(states))
+        return Computed(on_host(logits, self._device), on_host(states, self._device))
 
-    def _on_host(self, tensor: Any) -> npt.NDArray[np.float32]:
-        """The tensor as rows `(n, width)`, which are copied only from a device."""
-        on_host: Any = np.from_dlpack(tensor) if self._device.type == "cpu" else tensor.numpy()
-        rows: npt.NDArray[np.float32] = on_host.reshape(-1, on_host.shape[-1])
-        return rows
+
+def on_host(tensor: Any, device: tvm.runtime.Device) -> npt.NDArray[np.float32]:
+    """A tensor on `device` as rows `(n, width)`, which are copied only if that is not the CPU."""
+    found: Any = np.from_dlpack(tensor) if device.type == "cpu" else tensor.numpy()
+    rows: npt.NDArray[np.float32] = found.reshape(-1, found.shape[-1])
+    return rows
