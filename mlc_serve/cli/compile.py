@@ -61,6 +61,13 @@ def add_parser(commands: Any) -> CommandParser:
     )
     for flag, what in _WINDOW_FLAGS.items():
         parser.add_argument(flag, metavar="N", type=int, help=f"{what}, as for `serve`")
+    parser.add_argument(
+        "--taps",
+        metavar="N,N",
+        type=_numbers,
+        default=(),
+        help="layers whose hidden states the library gives as well, for a model that drafts with them",
+    )
     return parser
 
 
@@ -80,5 +87,14 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.context_window_size,
         arguments.sliding_window_size,
         arguments.attention_sink_size,
+        arguments.taps,
     )
     return 0
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Parse numbers of layers with commas between them, for argparse."""
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers of layers, such as 2,8,13")
+    return tuple(map(int, parts))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from mlc_serve.compiler.metadata import describe, describe_encoder
 from mlc_serve.compiler.optimization import find_level
 from mlc_serve.compiler.pipeline import lowering_options, pipeline_for
 from mlc_serve.config import DEFAULT_OPT
-from mlc_serve.errors import CompileError
+from mlc_serve.errors import CompileError, ConfigError
 from mlc_serve.models.layers import Layers
 from mlc_serve.models.table import is_encoder, read_architecture, read_encoder
+from mlc_serve.models.taps import with_taps
 from mlc_serve.quantization.scheme import choose_float_scheme, find_scheme
 
 # The largest forward pass that memory for activations is planned for. A server may choose a smaller one.
@@ -47,19 +48,20 @@ def compile_library(
     output: Path,
     level: str = DEFAULT_OPT,
     report: Report = _tell_nobody,
+    taps: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Compile a model for a target, write the library to `output`, and return its metadata. `report` is
-    called with each of the STAGES when it begins.
+    called with each of the STAGES when it begins. `taps` are explained in `models.taps`.
 
     Raises CheckpointError for a configuration that can't be compiled, ConfigError for an unknown
-    quantization or optimization level, CompileError if TVM can't generate code for the target or a tool that
-    it calls fails.
+    quantization, optimization level or tap, CompileError if TVM can't generate code for the target or a tool
+    that it calls fails.
     """
     _check_linker()
     if not output.parent.is_dir():
         raise CompileError(f"{output} can't be written: {output.parent} is not a directory")
     report(STAGES[0])
-    module, metadata = export_model(model_type, config, quantization, target, level)
+    module, metadata = export_model(model_type, config, quantization, target, level, taps)
     try:
         with target, tvm.transform.PassContext(config=lowering_options(target)):
             report(STAGES[1])
@@ -88,11 +90,15 @@ def export_model(
     quantization: str,
     target: Target,
     level: str = DEFAULT_OPT,
+    taps: Sequence[int] = (),
 ) -> tuple[tvm.IRModule, dict[str, Any]]:
     """The model as an IRModule, ready for TVM's pipeline of that target, and its metadata."""
     if is_encoder(model_type):
+        if taps:
+            raise ConfigError("taps are for models that generate text, and this one makes embeddings")
         return _export_encoder(model_type, config, quantization, target)
-    architecture, scheme = read_architecture(model_type, config), find_scheme(quantization)
+    architecture = with_taps(read_architecture(model_type, config), taps)
+    scheme = find_scheme(quantization)
     optimization = find_level(level)
     layers: Layers = (
         CPULayers(scheme, optimization, target) if target.kind.name == "llvm" else GPULayers(scheme, target)
@@ -114,6 +120,8 @@ def export_model(
         MAX_BATCH_SIZE,
     )
     metadata["bfloat16_products"] = layers.bfloat16_products
+    if taps:
+        metadata["taps"] = list(taps)
     if layers.cache_maker is None and "kv_cache" in metadata:
         metadata["kv_cache"]["dtype"] = layers.attention_dtype  # tells the server to make the pages
     bounds = {"seq_len": prefill_chunk_size, "batch_size": MAX_BATCH_SIZE}

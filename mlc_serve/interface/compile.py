@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,13 @@ def compile_model(
     context_window_size: int | None = None,
     sliding_window_size: int | None = None,
     attention_sink_size: int | None = None,
+    taps: Sequence[int] = (),
 ) -> None:
     """Compile the library of a model directory for a device, such as `cpu` or `cuda:1`, and write it to
     `output`, which appears only when it is complete. The compilers' temporary files are in the same
-    directory. `context_window_size` matters to models that rotate long sequences differently, and the last
-    two are the settings of the server, which must be those that the library is compiled with.
+    directory. `context_window_size` matters to models that rotate long sequences differently, and the two
+    sizes after it are settings of the server, which must be those that the library is compiled with. `taps`
+    are layers whose states the library gives for a model that drafts (see `models.taps`).
 
     Raises StartupError: CheckpointError, ConfigError, CompileError or DiskFullError.
     """
@@ -60,14 +62,20 @@ def compile_model(
             check_room(folder, _ROOM)
             library = content / output.name
             config = served_config(checkpoint, context_window_size, window)
-            _compile(checkpoint.model_type, config, scheme.name, target, library, opt)
+            _compile(checkpoint.model_type, config, scheme.name, target, library, opt, taps)
             library.replace(output)
     except OSError as error:
         raise CompileError(f"{output} can't be written: {error.strerror}") from error
 
 
 def _compile(
-    model_type: str, config: Mapping[str, Any], scheme: str, target: Any, library: Path, opt: str
+    model_type: str,
+    config: Mapping[str, Any],
+    scheme: str,
+    target: Any,
+    library: Path,
+    opt: str,
+    taps: Sequence[int],
 ) -> None:
     with tqdm(total=len(STAGES), bar_format=_BAR, disable=None, leave=False) as bar:
 
@@ -77,7 +85,7 @@ def _compile(
             if bar.disable:  # without a terminal, print lines, which a parent process reads
                 print(f"{STAGES.index(stage) + 1}/{len(STAGES)} {stage}", flush=True)
 
-        compile_library(model_type, config, scheme, target, library, opt, report)
+        compile_library(model_type, config, scheme, target, library, opt, report, taps)
 
 
 @contextmanager

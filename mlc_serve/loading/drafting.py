@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mlc_serve.checkpoint.checkpoint import Checkpoint
-from mlc_serve.checkpoint.directory import open_checkpoint
-from mlc_serve.checkpoint.locate import locate
 from mlc_serve.config import EngineConfig
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
-from mlc_serve.engine.speculation.adaptive_lengths import AdaptiveLengths
+from mlc_serve.engine.speculation.adaptive_lengths import LONGEST, AdaptiveLengths
 from mlc_serve.engine.speculation.draft_lengths import DraftLengths, FixedLengths
 from mlc_serve.engine.speculation.ngram import NGram
 from mlc_serve.engine.speculation.proposer import NoDrafts, Proposer
 from mlc_serve.engine.speculation.speculation import Speculation
-from mlc_serve.errors import CheckpointError, ConfigError
+from mlc_serve.errors import ConfigError
 from mlc_serve.loading.artifacts import Report
+from mlc_serve.loading.draft_model import DraftModel
 from mlc_serve.loading.library import find_library
 from mlc_serve.loading.weights import find_weights
 from mlc_serve.runtime.companion import Companion
@@ -25,11 +25,22 @@ from mlc_serve.runtime.library import Library
 from mlc_serve.runtime.small_draft import SmallDraft
 
 
+class Target(NamedTuple):
+    """The model that is drafted for, with its weights in memory."""
+
+    checkpoint: Checkpoint
+    library: Library
+    weights: list[Any]
+
+
 class Drafter(NamedTuple):
-    """What drafts, and what is told of the model's sequences for it, if anything."""
+    """What drafts, what is told of the model's sequences for it, if anything, and the most drafts that it can
+    make of a request, if there is such a limit.
+    """
 
     proposer: Proposer
     companion: Companion | None = None
+    longest: int | None = None
 
 
 class Drafting(Protocol):
@@ -38,7 +49,7 @@ class Drafting(Protocol):
     def info_with(self, info: ModelInfo) -> ModelInfo:
         """What limits are inferred from if this drafts for the model."""
 
-    def start(self, limits: EngineLimits, info: ModelInfo, report: Report) -> Drafter:
+    def start(self, limits: EngineLimits, target: Target, report: Report) -> Drafter:
         """Load what drafts for the model."""
 
 
@@ -52,7 +63,7 @@ class WithoutModel:
         """See Drafting."""
         return info
 
-    def start(self, limits: EngineLimits, info: ModelInfo, report: Report) -> Drafter:  # noqa: ARG002
+    def start(self, limits: EngineLimits, target: Target, report: Report) -> Drafter:  # noqa: ARG002
         """See Drafting."""
         return Drafter(self.proposer)
 
@@ -68,19 +79,26 @@ class WithSmallModel:
         """See Drafting."""
         return info.with_draft_model(self.library.info)
 
-    def start(self, limits: EngineLimits, info: ModelInfo, report: Report) -> Drafter:
+    def start(self, limits: EngineLimits, target: Target, report: Report) -> Drafter:
         """See Drafting."""
         weights = find_weights(self.checkpoint, self.library, report)
         longest = min(limits.max_single_sequence_length, self.library.info.context_window_size)
         own = replace(limits, max_single_sequence_length=longest)
-        draft = SmallDraft(self.library, weights, own, info.vocab_size)
+        draft = SmallDraft(self.library, weights, own, target.library.info.vocab_size)
         return Drafter(draft, draft)
 
 
 def find_drafting(
-    config: EngineConfig, checkpoint: Checkpoint, library: Library, place: DeviceName, report: Report
+    config: EngineConfig,
+    checkpoint: Checkpoint,
+    library: Library,
+    draft: DraftModel | None,
+    place: DeviceName,
+    report: Report,
 ) -> Drafting:
-    """Return what drafts for a model as the configuration says. Raises StartupError."""
+    """Return what drafts for a model as the configuration says. `draft` is what find_draft_model has found.
+    Raises StartupError.
+    """
     mode = config.speculative_mode
     if mode == "disable":
         return WithoutModel(NoDrafts())
@@ -89,45 +107,44 @@ def find_drafting(
             f"speculative_mode = {mode} is not supported for {checkpoint.model_type}: its layers keep a "
             "recurrent state, from which wrong drafts can't be taken back"
         )
-    if mode == "ngram":
+    if draft is None:
         return WithoutModel(NGram())
-    return _small_model(config, checkpoint, place, report)
+    return _WITH_MODEL[mode](config, draft, place, report)
 
 
 def speculation_for(config: EngineConfig, drafter: Drafter) -> Speculation:
     """Return the speculation of an engine with a drafter."""
     if config.speculative_mode == "disable":
         return Speculation.none()
-    length = config.spec_draft_length
-    lengths: DraftLengths = FixedLengths(length) if length else AdaptiveLengths()
+    wanted, most = config.spec_draft_length, drafter.longest or LONGEST
+    lengths: DraftLengths = (
+        FixedLengths(min(wanted, drafter.longest or wanted)) if wanted else AdaptiveLengths(most)
+    )
     return Speculation(drafter.proposer, lengths)
 
 
 def _small_model(
-    config: EngineConfig, target: Checkpoint, place: DeviceName, report: Report
+    config: EngineConfig, draft: DraftModel, place: DeviceName, report: Report
 ) -> WithSmallModel:
-    (entry,) = config.additional_models
-    path, library_path = (entry, None) if isinstance(entry, str) else entry
-    checkpoint = open_checkpoint(locate(path))
-    _check_tokens(target, checkpoint, path)
-    own = EngineConfig(
-        model=path, model_lib=library_path, opt=config.opt, quantization=_scheme(config, checkpoint)
-    )
-    library = find_library(own, checkpoint, place, report)
+    library = find_library(own_config(config, draft), draft.checkpoint, place, report)
     if library.is_recurrent:
-        raise ConfigError(f"{path} can't draft: its layers keep a recurrent state")
-    return WithSmallModel(checkpoint, library)
+        raise ConfigError(f"{draft.path} can't draft: its layers keep a recurrent state")
+    return WithSmallModel(draft.checkpoint, library)
 
 
-def _scheme(config: EngineConfig, checkpoint: Checkpoint) -> str | None:
-    """The scheme of the model that drafts: as set for both, unless its weights are quantized already."""
-    return None if checkpoint.quantization is not None else config.quantization
+def own_config(config: EngineConfig, draft: DraftModel) -> EngineConfig:
+    """What the settings of an engine are for the model that drafts. Its scheme is that of both, unless its
+    weights are quantized already.
+    """
+    return EngineConfig(
+        model=draft.path,
+        model_lib=draft.library_path,
+        opt=config.opt,
+        quantization=None if draft.checkpoint.quantization is not None else config.quantization,
+    )
 
 
-def _check_tokens(target: Checkpoint, draft: Checkpoint, path: str) -> None:
-    """Raise CheckpointError unless all tokens of both models are the same."""
-    if target.tokenizer.vocabulary() != draft.tokenizer.vocabulary():
-        raise CheckpointError(
-            f"{path} can't draft for {target.directory.name}: their vocabularies differ, so that a token of "
-            "one means another text in the other"
-        )
+# By mode: finds the library of a model that drafts.
+_WITH_MODEL: dict[str, Callable[[EngineConfig, DraftModel, DeviceName, Report], Drafting]] = {
+    "small_draft": _small_model,
+}

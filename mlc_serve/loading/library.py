@@ -22,18 +22,26 @@ from mlc_serve.runtime.library import CHAT_FUNCTIONS, Library
 _FILE_NAME = "model.so"
 
 
-def find_library(config: EngineConfig, checkpoint: Checkpoint, place: DeviceName, report: Report) -> Library:
+def find_library(
+    config: EngineConfig,
+    checkpoint: Checkpoint,
+    place: DeviceName,
+    report: Report,
+    taps: tuple[int, ...] = (),
+) -> Library:
     """Return the library, opened on its device. Raises StartupError.
 
-    A library that the user names is used with the quantization scheme that it was compiled for.
+    A library that the user names is used with the quantization scheme that it was compiled for. `taps` are
+    the layers whose states a model that drafts reads.
     """
     if config.model_lib is not None:
         library = _named_library(Path(config.model_lib), config.quantization, checkpoint, place)
         _check_window(library, config)
+        _check_taps(library, config, taps)
         return library
     scheme = choose_scheme(config.quantization, checkpoint.quantization, place.kind)
     window = choose_window(config.sliding_window_size, config.attention_sink_size, checkpoint, place.kind)
-    return _own_library(checkpoint, scheme.name, config, place, report, window=window)
+    return _own_library(checkpoint, scheme.name, config, place, report, window=window, taps=taps)
 
 
 def find_embedding_library(
@@ -80,6 +88,7 @@ def _own_library(
     report: Report,
     needed: Sequence[str] = CHAT_FUNCTIONS,
     window: SlidingWindow | None = None,
+    taps: tuple[int, ...] = (),
 ) -> Library:
     opt, length = config.opt or DEFAULT_OPT, config.max_single_sequence_length
     served = served_config(checkpoint, length, window)
@@ -94,6 +103,7 @@ def _own_library(
         "processor": _processor(place),
         "tvm": version("apache-tvm"),
         "code": source_hash("compiler", "models", "quantization"),
+        **({"taps": list(taps)} if taps else {}),
     }
 
     if length is None and longest is not None and window is None:
@@ -110,6 +120,8 @@ def _own_library(
         options = {"quantization": quantization, "opt": opt, "device": str(place)}
         if served != checkpoint.config:
             options |= _sizes(length, window)
+        if taps:
+            options["taps"] = _listed(taps)
         run_compiler(checkpoint.directory, options, directory / _FILE_NAME)
 
     def use(directory: Path) -> Library:
@@ -124,6 +136,19 @@ def _sizes(length: int | None, window: SlidingWindow | None) -> dict[str, str]:
     if window is None:
         return context | {"sliding-window-size": "-1"}
     return context | {"sliding-window-size": str(window.size), "attention-sink-size": str(window.sinks)}
+
+
+def _listed(taps: tuple[int, ...]) -> str:
+    return ",".join(map(str, taps))
+
+
+def _check_taps(library: Library, config: EngineConfig, taps: tuple[int, ...]) -> None:
+    """Check that a library that the user names gives the states that are read for drafts."""
+    if taps and library.taps != taps:
+        raise ConfigError(
+            f"model library {config.model_lib} does not give the states that speculative_mode = "
+            f"{config.speculative_mode} reads; compile it with --taps {_listed(taps)}"
+        )
 
 
 def _check_window(library: Library, config: EngineConfig) -> None:

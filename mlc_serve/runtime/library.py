@@ -135,6 +135,13 @@ class Library:
         return self.metadata.get("kv_state_kind") in ("rnn_state", "hybrid")
 
     @property
+    def taps(self) -> tuple[int, ...]:
+        """The layers whose states `batch_prefill` and `batch_decode` return beside logits. A tap is what
+        enters a layer, counted from 0, and the number of layers stands for what the last one leaves.
+        """
+        return tuple(self.metadata.get("taps", ()))
+
+    @property
     def attends(self) -> bool:
         """Whether layers keep keys and values."""
         return self.metadata.get("kv_state_kind") != "rnn_state"
