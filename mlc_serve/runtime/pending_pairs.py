@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
-import numpy as np
-
-from mlc_serve.runtime.state_buffer import States
+from mlc_serve.runtime.model_functions import States
 
 
 class PendingPairs:
@@ -18,7 +17,7 @@ class PendingPairs:
     def __init__(self, start: int = 0) -> None:
         self.start = start
         self._ids: list[int] = []
-        self._states: list[States] = []
+        self._states: deque[States] = deque()  # parts, each of one or more rows
 
     @property
     def end(self) -> int:
@@ -41,39 +40,41 @@ class PendingPairs:
         self._states.append(states.copy())
 
     def truncate(self, end: int) -> None:
-        """Forget the states from the position `end` on."""
-        surplus = self.end - end
-        assert surplus <= len(self._ids), "pairs that were computed are taken back"
-        while surplus > 0:
+        """Forget the states from the position `end` on, none of which has been taken."""
+        assert end >= self.start, "the draft model has computed a pair that is taken back"
+        while self.end > end:
             last = self._states.pop()
-            if len(last) > surplus:
-                self._states.append(last[:-surplus])
-            count = min(len(last), surplus)
-            del self._ids[-count:]
-            surplus -= count
+            num_left = max(len(last) - (self.end - end), 0)
+            del self._ids[len(self._ids) - len(last) + num_left :]
+            if num_left:
+                self._states.append(last[:num_left])
 
     def before(self, end: int) -> PendingPairs:
-        """The same up to the position `end`, which may come before all of them."""
+        """What is there of the positions before `end`."""
         part = PendingPairs(min(self.start, end))
-        part._ids, part._states = list(self._ids), list(self._states)
-        if end < self.start:
-            part._ids, part._states = [], []
-        part.truncate(min(self.end, end)) if part._ids else None
+        if end > self.start:
+            part._ids, part._states = list(self._ids), self._states.copy()
+            part.truncate(end)
         return part
 
-    def take(self, count: int, next_id: int | None = None) -> tuple[list[int], States]:
-        """Remove the first `count` states, and return the tokens after each of them, and the states
-        `(count, width)`. `next_id` is the token after the last state, if it is known.
+    def take(self, count: int, next_id: int | None = None) -> tuple[list[int], list[States]]:
+        """Remove the first `count` states, and return the tokens after each of them, and the states in parts.
+        `next_id` is the token after the last state, if it is known.
         """
         following = [*self._ids[1:], *(() if next_id is None else (next_id,))]
-        assert count <= len(following), "a pair lacks its token"
-        states = np.concatenate(self._states)
-        self._states = [states[count:].copy()] if count < len(states) else []
+        assert count <= len(following), "a state lacks its token"
+        states = self._first_states(count)
         del self._ids[:count]
         self.start += count
-        return following[:count], states[:count]
+        return following[:count], states
 
-    def drop(self) -> None:
-        """Forget all states but the last one, whose token is not known."""
-        if self.num_pairs:
-            self.take(self.num_pairs)
+    def _first_states(self, count: int) -> list[States]:
+        """Remove and return the first `count` states."""
+        taken: list[States] = []
+        while count:
+            part = self._states.popleft()
+            taken.append(part[:count])
+            if len(part) > count:
+                self._states.appendleft(part[count:])
+            count -= len(taken[-1])
+        return taken

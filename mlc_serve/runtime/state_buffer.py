@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import tvm
 
-States = npt.NDArray[np.float32]
-
+from mlc_serve.runtime.model_functions import States
 
 class StateBuffer:
     """Up to `capacity` rows of `width` float32 numbers, which are overwritten for each forward pass. See
