@@ -17,15 +17,15 @@ from mlc_serve.compiler.kernels.cpu.sampling.kernels import KERNELS as SAMPLING_
 from mlc_serve.compiler.layers.cpu import CPULayers
 from mlc_serve.compiler.layers.encoder import CPUEncoderLayers
 from mlc_serve.compiler.layers.gpu import GPULayers
-from mlc_serve.compiler.metadata import describe, describe_encoder
+from mlc_serve.compiler.metadata import describe, describe_encoder, describe_heads
 from mlc_serve.compiler.optimization import find_level
 from mlc_serve.compiler.pipeline import lowering_options, pipeline_for
 from mlc_serve.config import DEFAULT_OPT
 from mlc_serve.errors import CompileError, ConfigError
 from mlc_serve.models.layers import Layers
-from mlc_serve.models.table import is_encoder, read_architecture, read_encoder
+from mlc_serve.models.table import is_encoder, is_heads, read_architecture, read_encoder, read_heads
 from mlc_serve.models.taps import with_taps
-from mlc_serve.quantization.scheme import choose_float_scheme, find_scheme
+from mlc_serve.quantization.scheme import Scheme, choose_float_scheme, find_scheme
 
 # The largest forward pass that memory for activations is planned for. A server may choose a smaller one.
 MAX_PREFILL_CHUNK = 2048
@@ -93,16 +93,15 @@ def export_model(
     taps: Sequence[int] = (),
 ) -> tuple[tvm.IRModule, dict[str, Any]]:
     """The model as an IRModule, ready for TVM's pipeline of that target, and its metadata."""
+    if taps and (is_encoder(model_type) or is_heads(model_type)):
+        raise ConfigError(f"taps are for models that generate text, not for model_type {model_type!r}")
     if is_encoder(model_type):
-        if taps:
-            raise ConfigError("taps are for models that generate text, and this one makes embeddings")
         return _export_encoder(model_type, config, quantization, target)
+    if is_heads(model_type):
+        return _export_heads(model_type, config, quantization, target, level)
     architecture = with_taps(read_architecture(model_type, config), taps)
     scheme = find_scheme(quantization)
-    optimization = find_level(level)
-    layers: Layers = (
-        CPULayers(scheme, optimization, target) if target.kind.name == "llvm" else GPULayers(scheme, target)
-    )
+    layers = _layers_for(scheme, level, target)
     model = architecture.build(layers)
     prefill_chunk_size = min(MAX_PREFILL_CHUNK, architecture.context_window_size)
     with target:
@@ -126,6 +125,26 @@ def export_model(
         metadata["kv_cache"]["dtype"] = layers.attention_dtype  # tells the server to make the pages
     bounds = {"seq_len": prefill_chunk_size, "batch_size": MAX_BATCH_SIZE}
     return _with_metadata(_with_bounds(module, bounds), metadata), metadata
+
+
+def _layers_for(scheme: Scheme, level: str, target: Target) -> Layers:
+    optimization = find_level(level)
+    if target.kind.name == "llvm":
+        return CPULayers(scheme, optimization, target)
+    return GPULayers(scheme, target)
+
+
+def _export_heads(
+    model_type: str, config: Mapping[str, Any], quantization: str, target: Target, level: str
+) -> tuple[tvm.IRModule, dict[str, Any]]:
+    heads, scheme = read_heads(model_type, config), find_scheme(quantization)
+    layers = _layers_for(scheme, level, target)
+    model = heads.build(layers)
+    with target:
+        module, params, _ = model.export_tvm(spec=model.spec(), allow_extern=True)
+    metadata = describe_heads(model_type, heads, scheme, params, MAX_BATCH_SIZE)
+    metadata["bfloat16_products"] = layers.bfloat16_products
+    return _with_metadata(_with_bounds(module, {"batch_size": MAX_BATCH_SIZE}), metadata), metadata
 
 
 def _export_encoder(

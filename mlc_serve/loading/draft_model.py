@@ -15,7 +15,7 @@ from mlc_serve.config.speculation import MODEL_MODES
 from mlc_serve.errors import CheckpointError, ConfigError
 from mlc_serve.loading.architecture import config_named
 from mlc_serve.models.decoder import Decoder
-from mlc_serve.models.table import read_architecture
+from mlc_serve.models.table import is_heads, read_architecture, read_heads
 
 Taps = tuple[int, ...]
 
@@ -47,6 +47,8 @@ def find_draft_model(config: EngineConfig, target: Checkpoint) -> DraftModel | N
     (entry,) = config.additional_models
     path, library_path = (entry, None) if isinstance(entry, str) else entry
     draft = DraftModel(path, library_path, open_checkpoint(locate(path)))
+    if mode != draft.checkpoint.model_type and (mode == "medusa" or is_heads(draft.checkpoint.model_type)):
+        raise draft.refusal(target, f"it is a {draft.checkpoint.model_type}, and speculative_mode is {mode}")
     return replace(draft, taps=_CHECKS[mode](draft, target))
 
 
@@ -73,7 +75,22 @@ def _check_small_draft(draft: DraftModel, target: Checkpoint) -> Taps:
     return ()
 
 
+def _check_medusa(draft: DraftModel, target: Checkpoint) -> Taps:
+    """Heads read what the last layer leaves, and draft tokens by their number."""
+    decoder = decoder_of(target, "medusa")
+    with config_named(draft.checkpoint):
+        heads = read_heads(draft.checkpoint.model_type, draft.checkpoint.config)
+    for what, own, wanted in (
+        ("hidden size", heads.hidden_size, decoder.hidden_size),
+        ("vocabulary", heads.vocab_size, decoder.vocab_size),
+    ):
+        if own != wanted:
+            raise draft.refusal(target, f"its {what} is {own}, not {wanted}")
+    return (len(decoder.blocks),)
+
+
 # By mode: checks that a model can draft for another one, and returns the layers whose states it reads.
 _CHECKS: dict[str, Callable[[DraftModel, Checkpoint], Taps]] = {
     "small_draft": _check_small_draft,
+    "medusa": _check_medusa,
 }

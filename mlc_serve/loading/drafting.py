@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.config import EngineConfig
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
@@ -16,12 +19,16 @@ from mlc_serve.engine.speculation.proposer import NoDrafts, Proposer
 from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.errors import ConfigError
 from mlc_serve.loading.artifacts import Report
-from mlc_serve.loading.draft_model import DraftModel
-from mlc_serve.loading.library import find_library
+from mlc_serve.loading.draft_model import DraftModel, decoder_of
+from mlc_serve.loading.library import find_heads_library, find_library
 from mlc_serve.loading.weights import find_weights
 from mlc_serve.runtime.companion import Companion
+from mlc_serve.runtime.compiled_rows import rows_for
 from mlc_serve.runtime.device import DeviceName
 from mlc_serve.runtime.library import Library
+from mlc_serve.runtime.medusa import Medusa
+from mlc_serve.runtime.row_norm import RowNorm
+from mlc_serve.runtime.sampler import Sampler
 from mlc_serve.runtime.small_draft import SmallDraft
 
 
@@ -31,6 +38,12 @@ class Target(NamedTuple):
     checkpoint: Checkpoint
     library: Library
     weights: list[Any]
+
+    def weight(self, name: str) -> NDArray[np.float32]:
+        """Return a copy of a weight that is no matrix."""
+        names = [spec.name for spec in self.library.parameters]
+        found: NDArray[np.float32] = self.weights[names.index(name)].numpy().astype(np.float32)
+        return found
 
 
 class Drafter(NamedTuple):
@@ -88,6 +101,31 @@ class WithSmallModel:
         return Drafter(draft, draft)
 
 
+@dataclass(frozen=True)
+class WithMedusa:
+    """Implements Drafting for heads that read the model's last hidden states."""
+
+    draft: DraftModel
+    library: Library
+
+    def info_with(self, info: ModelInfo) -> ModelInfo:
+        """See Drafting. What a pass of a head takes does not depend on the number of tokens."""
+        taken = self.library.param_bytes + sum(self.library.metadata["memory_usage"].values())
+        return replace(
+            info,
+            param_bytes=info.param_bytes + taken,
+            max_batch_size=min(info.max_batch_size, self.library.metadata["max_batch_size"]),
+        )
+
+    def start(self, limits: EngineLimits, target: Target, report: Report) -> Drafter:  # noqa: ARG002
+        """See Drafting."""
+        weights = find_weights(self.draft.checkpoint, self.library, report)
+        (tap,) = self.draft.taps
+        sampler = Sampler(rows_for(target.library))
+        medusa = Medusa(self.library, weights, _last_norm(target), tap, sampler)
+        return Drafter(medusa, medusa, self.library.metadata["num_heads"])
+
+
 def find_drafting(
     config: EngineConfig,
     checkpoint: Checkpoint,
@@ -116,11 +154,15 @@ def speculation_for(config: EngineConfig, drafter: Drafter) -> Speculation:
     """Return the speculation of an engine with a drafter."""
     if config.speculative_mode == "disable":
         return Speculation.none()
-    wanted, most = config.spec_draft_length, drafter.longest or LONGEST
+    length, longest = config.spec_draft_length or 0, drafter.longest
     lengths: DraftLengths = (
-        FixedLengths(min(wanted, drafter.longest or wanted)) if wanted else AdaptiveLengths(most)
+        FixedLengths(_at_most(longest, length)) if length else AdaptiveLengths(_at_most(longest, LONGEST))
     )
     return Speculation(drafter.proposer, lengths)
+
+
+def _at_most(longest: int | None, length: int) -> int:
+    return length if longest is None else min(length, longest)
 
 
 def _small_model(
@@ -130,6 +172,24 @@ def _small_model(
     if library.is_recurrent:
         raise ConfigError(f"{draft.path} can't draft: its layers keep a recurrent state")
     return WithSmallModel(draft.checkpoint, library)
+
+
+def _medusa(config: EngineConfig, draft: DraftModel, place: DeviceName, report: Report) -> WithMedusa:
+    library = find_heads_library(own_config(config, draft), draft.checkpoint, place, report)
+    num_heads = library.metadata["num_heads"]
+    if (config.spec_draft_length or 0) > num_heads:
+        report(
+            f"spec_draft_length = {config.spec_draft_length} is more than {draft.path} has heads, so that "
+            f"{num_heads} tokens are drafted at a time."
+        )
+    return WithMedusa(draft, library)
+
+
+def _last_norm(target: Target) -> RowNorm:
+    """The norm before a model's head."""
+    norm, name = decoder_of(target.checkpoint, "medusa").norm, "model.norm"
+    bias = target.weight(f"{name}.bias") if norm.bias else None
+    return RowNorm(target.weight(f"{name}.weight"), bias, norm.epsilon, norm.kind == "layer")
 
 
 def own_config(config: EngineConfig, draft: DraftModel) -> EngineConfig:
@@ -147,4 +207,5 @@ def own_config(config: EngineConfig, draft: DraftModel) -> EngineConfig:
 # By mode: finds the library of a model that drafts.
 _WITH_MODEL: dict[str, Callable[[EngineConfig, DraftModel, DeviceName, Report], Drafting]] = {
     "small_draft": _small_model,
+    "medusa": _medusa,
 }

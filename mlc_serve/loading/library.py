@@ -17,7 +17,7 @@ from mlc_serve.loading.sliding_window import choose_window
 from mlc_serve.models.rope_config import longer_context
 from mlc_serve.quantization.scheme import check_conversion, choose_float_scheme, choose_scheme
 from mlc_serve.runtime.device import DeviceName
-from mlc_serve.runtime.library import CHAT_FUNCTIONS, Library
+from mlc_serve.runtime.library import CHAT_FUNCTIONS, HEADS_FUNCTIONS, Library
 
 _FILE_NAME = "model.so"
 
@@ -62,6 +62,18 @@ def find_embedding_library(
     scheme = choose_float_scheme(config.quantization)
     check_conversion(checkpoint.quantization, scheme.name)
     return _own_library(checkpoint, scheme.name, config, place, report, needed)
+
+
+def find_heads_library(
+    config: EngineConfig, checkpoint: Checkpoint, place: DeviceName, report: Report
+) -> Library:
+    """Do the same as find_library for heads, which draft from the states of another model."""
+    if config.model_lib is not None:
+        return _named_library(
+            Path(config.model_lib), config.quantization, checkpoint, place, HEADS_FUNCTIONS
+        )
+    scheme = choose_scheme(config.quantization, checkpoint.quantization, place.kind)
+    return _own_library(checkpoint, scheme.name, config, place, report, HEADS_FUNCTIONS)
 
 
 def _named_library(

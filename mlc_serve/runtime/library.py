@@ -20,6 +20,8 @@ from mlc_serve.errors import CheckpointError
 CHAT_FUNCTIONS = ("embed", "batch_prefill", "batch_decode")
 ENCODER_FUNCTIONS = ("encode",)
 DECODER_EMBEDDING_FUNCTIONS = ("embed", "batch_prefill_to_last_hidden_states")
+HEADS_FUNCTIONS = ("head_0",)
+_KINDS = {CHAT_FUNCTIONS: "a chat model", HEADS_FUNCTIONS: "heads that draft"}
 _MLC_PAGE_SIZE = 16  # of libraries that do not state one, such as those that MLC builds
 _CACHES = ("create_tir_paged_kv_cache", "create_flashinfer_paged_kv_cache")
 
@@ -73,7 +75,7 @@ class Library:
             ) from error
         missing = [name for name in needed if not self.has(name)]
         if missing:
-            kind = "a chat model" if needed is CHAT_FUNCTIONS else "an embedding model"
+            kind = _KINDS.get(tuple(needed), "an embedding model")
             raise CheckpointError(
                 f"{path} lacks the functions {', '.join(missing)}: it is not the library of {kind}"
             )
