@@ -26,6 +26,7 @@ from mlc_serve.models.weight_names import GATE_UP, QKV, Renaming, WeightNames, r
 
 Generation = Literal[1, 3]
 
+SPECULATORS_KEY = "speculators_model_type"  # in the configuration of all models in that format
 VOCABULARY_MAP = "d2t"  # the tensor that says which tokens a smaller vocabulary has
 
 _SPECULATORS: dict[Any, Generation] = {"eagle": 1, "eagle3": 3}
@@ -83,20 +84,20 @@ def _stores(stored: Collection[str], words: str) -> bool:
 
 
 def _generation(config: Config, stored: Collection[str]) -> Generation:
-    kind = config.get("speculators_model_type")
+    kind = config.get(SPECULATORS_KEY)
     if kind is None:
         return 3 if _stores(stored, "hidden_norm") else 1
     if kind not in _SPECULATORS:
         supported = ", ".join(_SPECULATORS)
         raise CheckpointError(
-            f"speculators_model_type {reprlib.repr(kind)} is not supported; supported are {supported}"
+            f"{SPECULATORS_KEY} {reprlib.repr(kind)} is not supported; supported are {supported}"
         )
     return _SPECULATORS[kind]
 
 
 def _layer_config(config: Config) -> Config:
     """What describes the layer, under Llama's keys."""
-    if config.get("speculators_model_type") is None:
+    if config.get(SPECULATORS_KEY) is None:
         return config
     layer = config.get("transformer_layer_config")
     if not isinstance(layer, Mapping):

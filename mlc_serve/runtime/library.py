@@ -21,7 +21,12 @@ CHAT_FUNCTIONS = ("embed", "batch_prefill", "batch_decode")
 ENCODER_FUNCTIONS = ("encode",)
 DECODER_EMBEDDING_FUNCTIONS = ("embed", "batch_prefill_to_last_hidden_states")
 HEADS_FUNCTIONS = ("head_0",)
-_KINDS = {CHAT_FUNCTIONS: "a chat model", HEADS_FUNCTIONS: "heads that draft"}
+EAGLE_FUNCTIONS = (*CHAT_FUNCTIONS, "project")
+_KINDS = {
+    CHAT_FUNCTIONS: "a chat model",
+    HEADS_FUNCTIONS: "heads that draft",
+    EAGLE_FUNCTIONS: "an EAGLE draft model",
+}
 _MLC_PAGE_SIZE = 16  # of libraries that do not state one, such as those that MLC builds
 _CACHES = ("create_tir_paged_kv_cache", "create_flashinfer_paged_kv_cache")
 
