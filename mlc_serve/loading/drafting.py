@@ -23,12 +23,12 @@ from mlc_serve.loading.draft_model import DraftModel, decoder_of
 from mlc_serve.loading.eagle_model import read_eagle_model, read_token_ids
 from mlc_serve.loading.library import find_eagle_library, find_heads_library, find_library
 from mlc_serve.loading.weights import find_eagle_weights, find_weights
-from mlc_serve.models.eagle import Eagle
+from mlc_serve.models.eagle import Eagle, is_of_target
 from mlc_serve.runtime.companion import Companion
 from mlc_serve.runtime.compiled_rows import rows_for
 from mlc_serve.runtime.device import DeviceName
 from mlc_serve.runtime.eagle_draft import EagleDraft, EagleFacts
-from mlc_serve.runtime.library import Library
+from mlc_serve.runtime.library import Library, ParameterSpec
 from mlc_serve.runtime.medusa import Medusa
 from mlc_serve.runtime.row_norm import RowNorm
 from mlc_serve.runtime.sampler import Sampler
@@ -136,16 +136,25 @@ class WithEagle:
     checkpoint: Checkpoint
     eagle: Eagle
     library: Library
+    shared: frozenset[ParameterSpec]  # the weights that are its target's as they are
 
     def info_with(self, info: ModelInfo) -> ModelInfo:
         """See Drafting. States are kept for up to two passes, and copied for a third one."""
         both = info.with_draft_model(self.library.info)
         kept = 3 * 4 * self.eagle.states_width
-        return replace(both, workspace_bytes_per_token=both.workspace_bytes_per_token + kept)
+        return replace(
+            both,
+            param_bytes=both.param_bytes - sum(spec.num_bytes for spec in self.shared),
+            workspace_bytes_per_token=both.workspace_bytes_per_token + kept,
+        )
 
     def start(self, limits: EngineLimits, target: Target, report: Report) -> Drafter:
         """See Drafting."""
-        weights = find_eagle_weights(self.checkpoint, self.eagle, target.checkpoint, self.library, report)
+        loaded = zip(target.library.parameters, target.weights, strict=True)
+        shared = {spec: weight for spec, weight in loaded if spec in self.shared}
+        weights = find_eagle_weights(
+            self.checkpoint, self.eagle, target.checkpoint, self.library, shared, report
+        )
         facts = EagleFacts(
             taps=self.eagle.taps,
             states_width=self.eagle.states_width,
@@ -237,7 +246,9 @@ def _eagle(
         scheme = draft.checkpoint.quantization or target_library.quantization
         own = replace(own, quantization=scheme)
     library = find_eagle_library(own, draft.checkpoint, target, place, report)
-    return WithEagle(draft.checkpoint, eagle, library)
+    both = set(library.parameters).intersection(target_library.parameters)
+    shared = frozenset(spec for spec in both if is_of_target(spec.name))
+    return WithEagle(draft.checkpoint, eagle, library, shared)
 
 
 def _last_norm(target: Target) -> RowNorm:

@@ -18,7 +18,7 @@ from mlc_serve.loading.artifacts import Report, artifact, source_hash
 from mlc_serve.loading.eagle_model import eagle_sources
 from mlc_serve.models.eagle import Eagle
 from mlc_serve.quantization.scheme import SCHEMES
-from mlc_serve.runtime.library import Library
+from mlc_serve.runtime.library import Library, ParameterSpec
 from mlc_serve.runtime.weights import load_weights
 
 def find_weights(checkpoint: Checkpoint, library: Library, report: Report) -> list[Any]:
@@ -28,30 +28,41 @@ def find_weights(checkpoint: Checkpoint, library: Library, report: Report) -> li
         sources = replace(sources_of(checkpoint), by_mlc_names=library.is_by_mlc)
         return [(sources, library.parameters)]
 
-    return _find(checkpoint, {"checkpoint": checkpoint.fingerprint()}, library, parts, report)
+    prints = {"checkpoint": checkpoint.fingerprint()}
+    return _find(checkpoint, prints, library, library.parameters, parts, report)
 
 
 def find_eagle_weights(
-    checkpoint: Checkpoint, eagle: Eagle, target: Checkpoint, library: Library, report: Report
+    checkpoint: Checkpoint,
+    eagle: Eagle,
+    target: Checkpoint,
+    library: Library,
+    shared: Mapping[ParameterSpec, Any],
+    report: Report,
 ) -> list[Any]:
-    """Do the same for a model that drafts, some of whose weights are those of its target."""
+    """Do the same for a model that drafts, some of whose weights are those of its target. Those of them that
+    are `shared` are in memory already.
+    """
+    missing = [spec for spec in library.parameters if spec not in shared]
+    prints = {"checkpoint": checkpoint.fingerprint(), "target": target.fingerprint()}
 
     def parts() -> list[Part]:
-        return eagle_sources(checkpoint, eagle, target, library.parameters)
+        return eagle_sources(checkpoint, eagle, target, missing)
 
-    prints = {"checkpoint": checkpoint.fingerprint(), "target": target.fingerprint()}
-    return _find(checkpoint, prints, library, parts, report)
+    found = dict(zip(missing, _find(checkpoint, prints, library, missing, parts, report), strict=True))
+    return [shared[spec] if spec in shared else found[spec] for spec in library.parameters]
 
 
 def _find(
     checkpoint: Checkpoint,
     prints: Mapping[str, str],
     library: Library,
+    specs: list[ParameterSpec],
     parts: Callable[[], list[Part]],
     report: Report,
 ) -> list[Any]:
-    """Return the parameters, which are made of `parts` of checkpoints with these fingerprints."""
-    specs, total = library.parameters, library.param_bytes
+    """Return these parameters, which are made of `parts` of checkpoints with these fingerprints."""
+    total = sum(spec.num_bytes for spec in specs)
     scheme = SCHEMES.get(library.quantization)  # None: a library that MLC built takes weights as they are
     key = {
         **prints,

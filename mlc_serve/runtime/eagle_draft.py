@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,10 @@ from mlc_serve.runtime.sampler import Sampler
 from mlc_serve.runtime.sequence_cache import cache_for
 from mlc_serve.runtime.vocabulary import fitted, spread
 
+# A step with at least this many tokens is a piece of a prompt. Its pairs don't wait for drafts, because the
+# time that drafts take is measured, and should not depend on prompts.
+_PROMPT_PIECE = 32
+
 
 class EagleFacts(NamedTuple):
     """What a draft model and its target have agreed on. `taps` are the target's, whose states of a token have
@@ -41,9 +45,9 @@ class EagleFacts(NamedTuple):
 class EagleDraft:
     """Implements engine.speculation.proposer.Proposer and runtime.companion.Companion.
 
-    The draft model computes pairs of a token and the state of the token before it. They wait here, those of a
-    whole prompt as well, until drafts are asked for or all of them together exceed `prefill_chunk_size`. So
-    no pair of a draft is computed before it is known whether the draft is kept.
+    The draft model computes pairs of a token and the state of the token before it. Those of a prompt are
+    computed at once. All others wait until drafts are asked for, or until all that wait exceed
+    `prefill_chunk_size`, so that no pair of a draft is computed before it is known whether the draft is kept.
 
     The cache of a sequence may lack pairs: those of an incomplete page where it was forked, and all that came
     before the cache had no room left, when it is started anew. What comes later is then nearer to what came
@@ -137,9 +141,9 @@ class EagleDraft:
             self._cache.add_sequence(seq_id)
         return self._cache.room(seq_id, num_taken) >= num_pairs
 
-    def _catch_up(self) -> None:
-        """Compute all pairs whose tokens are known."""
-        waiting = [seq_id for seq_id, pending in self._pending.items() if pending.num_pairs]
+    def _catch_up(self, seq_ids: Iterable[int]) -> None:
+        """Compute all pairs of these sequences whose tokens are known."""
+        waiting = [seq_id for seq_id in seq_ids if self._pending[seq_id].num_pairs]
         while waiting:
             parts = self._next_pairs(waiting)
             if parts:
@@ -190,12 +194,15 @@ class EagleDraft:
     def passed(self, steps: Sequence[SequenceStep], states: States) -> None:
         """See Companion."""
         if sum(pending.num_pairs for pending in self._pending.values()) + len(states) > self._most_pairs:
-            self._catch_up()
+            self._catch_up(self._pending)
         end = 0
         for step in steps:
             token_ids = (*step.token_ids, *step.draft_ids)
             end += len(token_ids)
             self._pending[step.seq_id].append(token_ids, states[end - len(token_ids) : end])
+        self._catch_up(
+            [step.seq_id for step in steps if len(step.token_ids) >= _PROMPT_PIECE and not step.draft_ids]
+        )
 
     def clear(self) -> None:
         """See Companion."""

@@ -41,7 +41,8 @@ class PendingPairs:
 
     def truncate(self, end: int) -> None:
         """Forget the states from the position `end` on, none of which has been taken."""
-        assert end >= self.start, "the draft model has computed a pair that is taken back"
+        if end < self.start:
+            raise RuntimeError("the draft model has computed a pair that is taken back")
         while self.end > end:
             last = self._states.pop()
             num_left = max(len(last) - (self.end - end), 0)
@@ -62,7 +63,8 @@ class PendingPairs:
         `next_id` is the token after the last state, if it is known.
         """
         following = [*self._ids[1:], *(() if next_id is None else (next_id,))]
-        assert count <= len(following), "a state lacks its token"
+        if count > len(following):
+            raise RuntimeError("a state lacks its token")
         states = self._first_states(count)
         del self._ids[:count]
         self.start += count

@@ -82,7 +82,7 @@ class Loaded:
         eagle = read_eagle_model(checkpoint, decoder_of(target, "eagle"))
         config = EngineConfig(model=str(path), quantization=case.scheme)
         library = find_eagle_library(config, checkpoint, target, DeviceName("cpu"), print)
-        weights = find_eagle_weights(checkpoint, eagle, target, library, print)
+        weights = find_eagle_weights(checkpoint, eagle, target, library, {}, print)
         self.state: SequenceCache = cache_for(library, LIMITS)
         widths = eagle.states_width, eagle.hidden_size
         self.functions = EagleFunctions(library, weights, LIMITS, self.state, widths)
