@@ -40,7 +40,14 @@ def test_flags_reach_the_compiler(calls: list[tuple[Any, ...]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "flags", ["compile dir", "compile --output x", "compile dir --output x --qantization q"]
+    "flags",
+    [
+        "compile dir",
+        "compile --output x",
+        "compile dir --output x --qantization q",
+        "compile dir --output x --drafts-for y --taps 1",
+        "compile dir --output x --drafts-for y --sliding-window-size 64",
+    ],
 )
 def test_a_bad_command_line_is_refused(
     calls: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str], flags: str
