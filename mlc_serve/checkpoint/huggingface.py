@@ -17,6 +17,7 @@ from mlc_serve.checkpoint.template_files import read_chat_template, read_listed_
 from mlc_serve.checkpoint.torch_weights import TORCH_NAMES, TorchWeights
 from mlc_serve.errors import CheckpointError
 from mlc_serve.loaded_model import GenerationDefaults
+from mlc_serve.models.eagle_config import SPECULATORS_KEY
 from mlc_serve.models.medusa import HEADS_KEY, counted
 from mlc_serve.models.weight_names import Form
 from mlc_serve.text.json_object import read_json_object, read_json_object_if_present
@@ -82,6 +83,8 @@ class HuggingFaceCheckpoint:
         model_type = self.config.get("model_type")
         if not model_type and HEADS_KEY in self.config:
             return "medusa"
+        if not model_type and isinstance(self.config.get(SPECULATORS_KEY), str):
+            return "speculator_model"
         if not isinstance(model_type, str):
             raise CheckpointError(f"{self.config_file}: there is no model_type")
         return model_type

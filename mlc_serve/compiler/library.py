@@ -22,6 +22,8 @@ from mlc_serve.compiler.optimization import find_level
 from mlc_serve.compiler.pipeline import lowering_options, pipeline_for
 from mlc_serve.config import DEFAULT_OPT
 from mlc_serve.errors import CompileError, ConfigError
+from mlc_serve.models.architecture import Architecture
+from mlc_serve.models.eagle import Eagle
 from mlc_serve.models.layers import Layers
 from mlc_serve.models.table import is_encoder, is_heads, read_architecture, read_encoder, read_heads
 from mlc_serve.models.taps import with_taps
@@ -57,11 +59,33 @@ def compile_library(
     quantization, optimization level or tap, CompileError if TVM can't generate code for the target or a tool
     that it calls fails.
     """
+    return _compile(
+        lambda: export_model(model_type, config, quantization, target, level, taps), target, output, report
+    )
+
+
+def compile_eagle(
+    eagle: Eagle,
+    quantization: str,
+    target: Target,
+    output: Path,
+    level: str = DEFAULT_OPT,
+    report: Report = _tell_nobody,
+) -> dict[str, Any]:
+    """Do the same for a model that drafts, whose configuration is not complete without that of another model."""
+    return _compile(
+        lambda: export_architecture("eagle", eagle, quantization, target, level), target, output, report
+    )
+
+
+def _compile(
+    export: Callable[[], tuple[tvm.IRModule, dict[str, Any]]], target: Target, output: Path, report: Report
+) -> dict[str, Any]:
     _check_linker()
     if not output.parent.is_dir():
         raise CompileError(f"{output} can't be written: {output.parent} is not a directory")
     report(STAGES[0])
-    module, metadata = export_model(model_type, config, quantization, target, level, taps)
+    module, metadata = export()
     try:
         with target, tvm.transform.PassContext(config=lowering_options(target)):
             report(STAGES[1])
@@ -100,6 +124,18 @@ def export_model(
     if is_heads(model_type):
         return _export_heads(model_type, config, quantization, target, level)
     architecture = with_taps(read_architecture(model_type, config), taps)
+    return export_architecture(model_type, architecture, quantization, target, level, taps)
+
+
+def export_architecture(
+    model_type: str,
+    architecture: Architecture,
+    quantization: str,
+    target: Target,
+    level: str = DEFAULT_OPT,
+    taps: Sequence[int] = (),
+) -> tuple[tvm.IRModule, dict[str, Any]]:
+    """Do the same for an architecture, which has these taps."""
     scheme = find_scheme(quantization)
     layers = _layers_for(scheme, level, target)
     model = architecture.build(layers)

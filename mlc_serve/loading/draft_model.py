@@ -14,6 +14,7 @@ from mlc_serve.config import EngineConfig
 from mlc_serve.config.speculation import MODEL_MODES
 from mlc_serve.errors import CheckpointError, ConfigError
 from mlc_serve.loading.architecture import config_named
+from mlc_serve.loading.eagle_model import read_eagle_model
 from mlc_serve.models.decoder import Decoder
 from mlc_serve.models.table import is_heads, read_architecture, read_heads
 
@@ -89,8 +90,14 @@ def _check_medusa(draft: DraftModel, target: Checkpoint) -> Taps:
     return (len(decoder.blocks),)
 
 
+def _check_eagle(draft: DraftModel, target: Checkpoint) -> Taps:
+    """What an EAGLE draft model reads is told by its configuration, or by convention."""
+    return read_eagle_model(draft.checkpoint, decoder_of(target, "eagle")).taps
+
+
 # By mode: checks that a model can draft for another one, and returns the layers whose states it reads.
 _CHECKS: dict[str, Callable[[DraftModel, Checkpoint], Taps]] = {
     "small_draft": _check_small_draft,
     "medusa": _check_medusa,
+    "eagle": _check_eagle,
 }

@@ -20,12 +20,15 @@ from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.errors import ConfigError
 from mlc_serve.loading.artifacts import Report
 from mlc_serve.loading.draft_model import DraftModel, decoder_of
-from mlc_serve.loading.library import find_heads_library, find_library
-from mlc_serve.loading.weights import find_weights
+from mlc_serve.loading.eagle_model import read_eagle_model, read_token_ids
+from mlc_serve.loading.library import find_eagle_library, find_heads_library, find_library
+from mlc_serve.loading.weights import find_eagle_weights, find_weights
+from mlc_serve.models.eagle import Eagle, is_of_target
 from mlc_serve.runtime.companion import Companion
 from mlc_serve.runtime.compiled_rows import rows_for
 from mlc_serve.runtime.device import DeviceName
-from mlc_serve.runtime.library import Library
+from mlc_serve.runtime.eagle_draft import EagleDraft, EagleFacts
+from mlc_serve.runtime.library import Library, ParameterSpec
 from mlc_serve.runtime.medusa import Medusa
 from mlc_serve.runtime.row_norm import RowNorm
 from mlc_serve.runtime.sampler import Sampler
@@ -126,6 +129,43 @@ class WithMedusa:
         return Drafter(medusa, medusa, self.library.metadata["num_heads"])
 
 
+@dataclass(frozen=True)
+class WithEagle:
+    """Implements Drafting for a model of one layer that reads the model's hidden states."""
+
+    checkpoint: Checkpoint
+    eagle: Eagle
+    library: Library
+    shared: frozenset[ParameterSpec]  # the weights that are its target's as they are
+
+    def info_with(self, info: ModelInfo) -> ModelInfo:
+        """See Drafting. States are kept for up to two passes, and copied for a third one."""
+        both = info.with_draft_model(self.library.info)
+        kept = 3 * 4 * self.eagle.states_width
+        return replace(
+            both,
+            param_bytes=both.param_bytes - sum(spec.num_bytes for spec in self.shared),
+            workspace_bytes_per_token=both.workspace_bytes_per_token + kept,
+        )
+
+    def start(self, limits: EngineLimits, target: Target, report: Report) -> Drafter:
+        """See Drafting."""
+        loaded = zip(target.library.parameters, target.weights, strict=True)
+        shared = {spec: weight for spec, weight in loaded if spec in self.shared}
+        weights = find_eagle_weights(
+            self.checkpoint, self.eagle, target.checkpoint, self.library, shared, report
+        )
+        facts = EagleFacts(
+            taps=self.eagle.taps,
+            states_width=self.eagle.states_width,
+            hidden_size=self.eagle.hidden_size,
+            vocab_size=target.library.info.vocab_size,
+            token_ids=read_token_ids(self.checkpoint, self.eagle),
+        )
+        draft = EagleDraft(self.library, weights, limits, facts)
+        return Drafter(draft, draft)
+
+
 def find_drafting(
     config: EngineConfig,
     checkpoint: Checkpoint,
@@ -147,6 +187,8 @@ def find_drafting(
         )
     if draft is None:
         return WithoutModel(NGram())
+    if mode == "eagle":
+        return _eagle(config, draft, checkpoint, library, place, report)
     return _WITH_MODEL[mode](config, draft, place, report)
 
 
@@ -183,6 +225,30 @@ def _medusa(config: EngineConfig, draft: DraftModel, place: DeviceName, report: 
             f"{num_heads} tokens are drafted at a time."
         )
     return WithMedusa(draft, library)
+
+
+def _eagle(
+    config: EngineConfig,
+    draft: DraftModel,
+    target: Checkpoint,
+    target_library: Library,
+    place: DeviceName,
+    report: Report,
+) -> WithEagle:
+    """Find the library of a draft model whose scheme is that of its target, because it has some of its weights,
+    unless its own weights are quantized already.
+    """
+    if place.kind != "cpu":
+        raise ConfigError(f"speculative_mode = eagle is available only on the CPU, not on {place.kind}")
+    eagle = read_eagle_model(draft.checkpoint, decoder_of(target, "eagle"))
+    own = own_config(config, draft)
+    if draft.library_path is None:
+        scheme = draft.checkpoint.quantization or target_library.quantization
+        own = replace(own, quantization=scheme)
+    library = find_eagle_library(own, draft.checkpoint, target, place, report)
+    both = set(library.parameters).intersection(target_library.parameters)
+    shared = frozenset(spec for spec in both if is_of_target(spec.name))
+    return WithEagle(draft.checkpoint, eagle, library, shared)
 
 
 def _last_norm(target: Target) -> RowNorm:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.config import DEFAULT_OPT, EngineConfig
@@ -17,7 +18,7 @@ from mlc_serve.loading.sliding_window import choose_window
 from mlc_serve.models.rope_config import longer_context
 from mlc_serve.quantization.scheme import check_conversion, choose_float_scheme, choose_scheme
 from mlc_serve.runtime.device import DeviceName
-from mlc_serve.runtime.library import CHAT_FUNCTIONS, HEADS_FUNCTIONS, Library
+from mlc_serve.runtime.library import CHAT_FUNCTIONS, EAGLE_FUNCTIONS, HEADS_FUNCTIONS, Library
 
 _FILE_NAME = "model.so"
 
@@ -74,6 +75,26 @@ def find_heads_library(
     return _own_library(checkpoint, scheme.name, config, place, report, HEADS_FUNCTIONS)
 
 
+def find_eagle_library(
+    config: EngineConfig, checkpoint: Checkpoint, target: Checkpoint, place: DeviceName, report: Report
+) -> Library:
+    """Do the same for an EAGLE draft model, which has been read for its target."""
+    if config.model_lib is not None:
+        return _named_library(
+            Path(config.model_lib), config.quantization, checkpoint, place, EAGLE_FUNCTIONS
+        )
+    scheme = choose_scheme(config.quantization, checkpoint.quantization, place.kind)
+    described = {
+        "model_type": "eagle",
+        "config": dict(checkpoint.config),
+        "tensors": sorted(checkpoint.tensors.names),
+        "target": {**target.config, "model_type": target.model_type},
+    }
+    wanted = _Wanted(scheme.name, config.opt or DEFAULT_OPT, place, EAGLE_FUNCTIONS)
+    model = _Model(checkpoint, described, {"drafts-for": str(target.directory)})
+    return _compiled(model, wanted, report)
+
+
 def _named_library(
     path: Path,
     wanted: str | None,
@@ -100,42 +121,77 @@ def _own_library(
     window: SlidingWindow | None = None,
     taps: tuple[int, ...] = (),
 ) -> Library:
-    opt, length = config.opt or DEFAULT_OPT, config.max_single_sequence_length
+    length = config.max_single_sequence_length
     served = served_config(checkpoint, length, window)
     with config_named(checkpoint):
         longest = longer_context(checkpoint.config)
-    key = {
+    described = {
         "model_type": checkpoint.model_type,
         "config": dict(served),
-        "quantization": quantization,
-        "opt": opt,
-        "device": place.kind,
-        "processor": _processor(place),
-        "tvm": version("apache-tvm"),
-        "code": source_hash("compiler", "models", "quantization"),
         **({"taps": list(taps)} if taps else {}),
     }
-
+    options = {} if served == checkpoint.config else _sizes(length, window)
+    if taps:
+        options["taps"] = _listed(taps)
     if length is None and longest is not None and window is None:
         report(
             f"{checkpoint.directory.name} is served with its rotary factors for short sequences. For longer "
             f"ones, of up to {longest} tokens, set context_window_size."
         )
 
+    model = _Model(checkpoint, described, options, check_checkpoint)
+    wanted = _Wanted(quantization, config.opt or DEFAULT_OPT, place, tuple(needed))
+    return _compiled(model, wanted, report)
+
+
+def _checked_already(_checkpoint: Checkpoint) -> None:
+    pass
+
+
+class _Model(NamedTuple):
+    """What is compiled: a checkpoint, all that its library depends on, the options that tell the compiler of
+    it, and what checks the checkpoint before, if that has not been done.
+    """
+
+    checkpoint: Checkpoint
+    described: Mapping[str, Any]
+    options: Mapping[str, str]
+    check: Callable[[Checkpoint], object] = _checked_already
+
+
+class _Wanted(NamedTuple):
+    """What a library is compiled for, and the functions that it must have."""
+
+    quantization: str
+    opt: str
+    place: DeviceName
+    functions: tuple[str, ...]
+
+
+def _compiled(model: _Model, wanted: _Wanted, report: Report) -> Library:
+    """Return the library of a model, which is compiled on first use."""
+    checkpoint = model.checkpoint
+    quantization, opt, place, functions = wanted
+    key = {
+        **model.described,
+        "quantization": quantization,
+        "opt": opt,
+        "device": place.kind,
+        "processor": _processor(place),
+        "tvm": version("apache-tvm"),
+        "code": source_hash("compiler", "models", "quantization"),
+    }
+
     def make(directory: Path) -> None:
-        check_checkpoint(checkpoint)
+        model.check(checkpoint)
         report(
             f"Compiling {checkpoint.directory.name} as {quantization} for {place.kind}; this is done once."
         )
         options = {"quantization": quantization, "opt": opt, "device": str(place)}
-        if served != checkpoint.config:
-            options |= _sizes(length, window)
-        if taps:
-            options["taps"] = _listed(taps)
-        run_compiler(checkpoint.directory, options, directory / _FILE_NAME)
+        run_compiler(checkpoint.directory, {**options, **model.options}, directory / _FILE_NAME)
 
     def use(directory: Path) -> Library:
-        return Library(directory / _FILE_NAME, place.open(), needed)
+        return Library(directory / _FILE_NAME, place.open(), functions)
 
     return artifact("libraries", key, make, use, model=str(checkpoint.directory), report=report)
 

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,12 @@ CHAT_FUNCTIONS = ("embed", "batch_prefill", "batch_decode")
 ENCODER_FUNCTIONS = ("encode",)
 DECODER_EMBEDDING_FUNCTIONS = ("embed", "batch_prefill_to_last_hidden_states")
 HEADS_FUNCTIONS = ("head_0",)
-_KINDS = {CHAT_FUNCTIONS: "a chat model", HEADS_FUNCTIONS: "heads that draft"}
+EAGLE_FUNCTIONS = (*CHAT_FUNCTIONS, "project")
+_KINDS = {
+    CHAT_FUNCTIONS: "a chat model",
+    HEADS_FUNCTIONS: "heads that draft",
+    EAGLE_FUNCTIONS: "an EAGLE draft model",
+}
 _MLC_PAGE_SIZE = 16  # of libraries that do not state one, such as those that MLC builds
 _CACHES = ("create_tir_paged_kv_cache", "create_flashinfer_paged_kv_cache")
 
@@ -52,6 +58,11 @@ class ParameterSpec:
             entry.get("layout", "plain"),
             tuple(entry.get("logical_shape", shape)),
         )
+
+    @property
+    def num_bytes(self) -> int:
+        """How many bytes the weight takes."""
+        return prod(self.shape) * int(tvm.DataType(self.dtype).bits) // 8
 
 
 class Library:
@@ -129,7 +140,7 @@ class Library:
     @cached_property
     def param_bytes(self) -> int:
         """How many bytes the weights take."""
-        return sum(map(_num_bytes, self.parameters))
+        return sum(spec.num_bytes for spec in self.parameters)
 
     @property
     def is_recurrent(self) -> bool:
@@ -206,13 +217,6 @@ def _check_whole(path: Path) -> None:
     size, whole = path.stat().st_size, max(start + entry * count, 64)
     if size < whole:
         raise CheckpointError(f"{path} is cut off: it has {size} of {whole} bytes")
-
-
-def _num_bytes(spec: ParameterSpec) -> int:
-    count = 1
-    for extent in spec.shape:
-        count *= extent
-    return count * int(tvm.DataType(spec.dtype).bits) // 8
 
 
 def _first_line(error: BaseException) -> str:

@@ -45,6 +45,8 @@ def test_flags_reach_the_compiler(calls: list[tuple[Any, ...]]) -> None:
         "compile dir",
         "compile --output x",
         "compile dir --output x --qantization q",
+        "compile dir --output x --drafts-for y --taps 1",
+        "compile dir --output x --drafts-for y --sliding-window-size 64",
         "compile dir --output x --taps 1,-1",
         "compile dir --output x --taps=",
     ],
