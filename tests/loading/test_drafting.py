@@ -95,7 +95,7 @@ def test_a_draft_model_with_other_tokens_is_refused(
     other = write_checkpoint(tmp_path / "other", seed=3)
     path = other / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
-    first, second, *_ = (entry for entry in tokenizer["model"]["vocab"] if "~" in entry)
+    first, second = list(tokenizer["model"]["vocab"])[-2:]
     vocabulary = tokenizer["model"]["vocab"]
     vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
     path.write_text(json.dumps(tokenizer))

@@ -211,14 +211,18 @@ def test_crowded_sequences_get_what_each_gets_alone(
     rng = random.Random(5)
     shared = [tokens(length, seed=length) for length in (70, 33, 0)]
     requests = [
-        request("x" * (i + 1), rng.choice(shared) + tokens(rng.choice((1, 9, 16, 40)), seed=100 + i))
-        for i in range(14)
+        request(
+            "x" * (i + 1),
+            rng.choice(shared) + tokens(rng.choice((1, 9, 16, 40)), seed=100 + i),
+            max_tokens=40,
+        )
+        for i in range(10)
     ]
     model = load(
         directories["same"],
         directories[draft],
         max_num_sequence=5,
-        max_total_sequence_length=288,
+        max_total_sequence_length=224,
         max_single_sequence_length=192,
         prefill_chunk_size=40,
     )
