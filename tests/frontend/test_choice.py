@@ -9,6 +9,7 @@ import pytest
 from mlc_serve.engine.backend import TokenLogprobs
 from mlc_serve.engine.request import FinishReason, RequestDelta
 from mlc_serve.engine.sampling import SamplingParams
+from mlc_serve.engine.speculation.draft_totals import DraftTotals
 from mlc_serve.errors import RequestFailedError
 from mlc_serve.frontend.choice import Choice, TextDelta, choices
 from mlc_serve.frontend.params import GenerationParams
@@ -55,6 +56,15 @@ def test_stop_string_across_tokens_ends_the_choice() -> None:
     assert parts[-1].finish_reason is FinishReason.STOP
     assert parts[-1].token_ids == tuple(b"w")
     assert len(parts[-1].logprobs) == 1
+
+
+def test_the_drafts_so_far_are_told_with_each_delta() -> None:
+    """A choice that a stop string ends within its drafts has them in its last delta, as any other."""
+    target, drafts = choice("lo"), DraftTotals(1, 4, 3)
+    assert target.push(delta(b"h")).drafts is None
+    last = target.push(delta(b"ello w", drafts=drafts))
+    assert (last.finish_reason, last.drafts) == (FinishReason.STOP, drafts)
+    assert choice().push(delta(b"ello w", drafts=drafts)).drafts == drafts
 
 
 def test_text_held_back_for_a_stop_string_comes_at_the_end() -> None:
