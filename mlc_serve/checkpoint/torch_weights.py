@@ -90,7 +90,10 @@ class TorchWeights:
     def _values(self, storage: Storage) -> NDArray[Any]:
         entry = self._archive.getinfo(f"{self._folder}/data/{storage.key}")
         dtype = np.dtype(ml_dtypes.bfloat16 if storage.dtype == "bfloat16" else storage.dtype)
-        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != storage.count * dtype.itemsize:
+        if (
+            entry.compress_type != zipfile.ZIP_STORED
+            or entry.file_size != storage.num_values * dtype.itemsize
+        ):
             raise ValueError("its values are not stored as its type and size say")
         return np.frombuffer(self._archive.read(entry), dtype)
 
