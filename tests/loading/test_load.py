@@ -340,7 +340,7 @@ def test_heads_take_their_memory_and_bound_the_drafts(
 ) -> None:
     """Their weights are counted among those of the model, and a longer draft than there are heads is told."""
     heads = write_heads(tmp_path, random_heads(2))
-    drafting = {"speculative_mode": "medusa", "additional_models": (str(heads),)}
+    drafting: dict[str, Any] = {"speculative_mode": "medusa", "additional_models": (str(heads),)}
     _, lines = load(tiny_checkpoint, spec_draft_length=5, verbose=True, **drafting)
     _, plain = load(tiny_checkpoint, verbose=True)
     (told,) = (line for line in lines if "spec_draft_length" in line)

@@ -45,11 +45,17 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_chain(tmp_path_factory.mktemp("chain"))
 
 
-def load(target: Path, heads: Path | None, **settings: Any) -> LoadedModel:
-    """A model with these heads, or with none."""
-    drafting = {} if heads is None else {"speculative_mode": "medusa", "additional_models": (str(heads),)}
-    defaults = {"max_num_sequence": 4, "max_total_sequence_length": 1024, "verbose": False}
-    config = EngineConfig(model=str(target), quantization="q0f32", **(defaults | drafting | settings))  # type: ignore[arg-type]
+def load(target: Path, heads: Path, **settings: Any) -> LoadedModel:
+    """A model with these heads."""
+    sizes = {"max_num_sequence": 4, "max_total_sequence_length": 1024}
+    config = EngineConfig(
+        model=str(target),
+        quantization="q0f32",
+        speculative_mode="medusa",
+        additional_models=(str(heads),),
+        verbose=False,
+        **(sizes | settings),
+    )
     return load_model(config, "cpu", lambda line: None)
 
 
