@@ -70,9 +70,7 @@ def find_heads_library(
 ) -> Library:
     """Do the same as find_library for heads, which draft from the states of another model."""
     if config.model_lib is not None:
-        return _named_library(
-            Path(config.model_lib), config.quantization, checkpoint, place, HEADS_FUNCTIONS
-        )
+        return _named_library(Path(config.model_lib), config.quantization, checkpoint, place, HEADS_FUNCTIONS)
     scheme = choose_scheme(config.quantization, checkpoint.quantization, place.kind)
     return _own_library(checkpoint, scheme.name, config, place, report, HEADS_FUNCTIONS)
 
@@ -82,9 +80,7 @@ def find_eagle_library(
 ) -> Library:
     """Do the same for an EAGLE draft model, which has been read for its target."""
     if config.model_lib is not None:
-        return _named_library(
-            Path(config.model_lib), config.quantization, checkpoint, place, EAGLE_FUNCTIONS
-        )
+        return _named_library(Path(config.model_lib), config.quantization, checkpoint, place, EAGLE_FUNCTIONS)
     scheme = choose_scheme(config.quantization, checkpoint.quantization, place.kind)
     described = {
         "model_type": "eagle",

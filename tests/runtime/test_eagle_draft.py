@@ -34,8 +34,9 @@ FIRST = Draft(SHAPE, 1)
 THIRD = Draft(SHAPE, 3, num_taps=3, draft_vocab_size=96, has_head=True)
 MAX_TOKENS = 24
 STEPS_BOUND = 3000
-# What layers add to the residual is so small that the next token depends mostly on the last one.
-WEAK = 0.02
+# What layers add to the residual is so little that the next token depends mostly on the last one; but a draft
+# depends on all pairs before it enough to be another one if the draft model computes others.
+WEAK, WEAK_DRAFT = 0.014, 0.05
 
 
 class Target:
@@ -62,22 +63,22 @@ class Target:
 
 def weaken(file: Path) -> None:
     """Let the layers of a checkpoint add little to the residual."""
-    save_file(weakened(load_file(file)), file, metadata={"format": "pt"})
+    save_file(weakened(load_file(file), WEAK), file, metadata={"format": "pt"})
 
 
-def weakened(tensors: Tensors) -> Tensors:
-    """Tensors of layers that add little to the residual."""
+def weakened(tensors: Tensors, factor: float) -> Tensors:
+    """Tensors of layers of which less is added to the residual."""
     return {
-        name: tensor * np.float32(WEAK) if "o_proj" in name or "down_proj" in name else tensor
+        name: tensor * np.float32(factor) if "o_proj" in name or "down_proj" in name else tensor
         for name, tensor in tensors.items()
     }
 
 
 def skilled(draft: Draft) -> Tensors:
-    """An EAGLE-1 model that guesses well for such a target: what its product passes on is the embedding."""
+    """An EAGLE-1 model that often guesses right for such a target: its product passes on the embedding."""
     hidden = draft.target.hidden_size
     passes_on = np.concatenate([np.eye(hidden), np.zeros((hidden, hidden))], axis=1)
-    return weakened(draft.tensors()) | {"fc.weight": passes_on.astype(np.float32)}
+    return weakened(draft.tensors(), WEAK_DRAFT) | {"fc.weight": passes_on.astype(np.float32)}
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +201,7 @@ def random_prompts(lengths: Sequence[int]) -> list[list[int]]:
 
 def test_drafts_follow_from_the_whole_sequence(target: Target, skilled_draft: Path) -> None:
     """In mixed batches, with prompts in chunks, and whether the drafts before were kept or not, each draft is
-    the draft model's likeliest chain after all known tokens. Most are kept, and no token is another one.
+    the draft model's likeliest chain after all known tokens. Some are kept, and no token is another one.
     """
     model = load(
         target,
@@ -223,7 +224,7 @@ def test_drafts_follow_from_the_whole_sequence(target: Target, skilled_draft: Pa
         states = target.last_states(known[:-1])
         logits = reference.chain([*known[1:], *drafts[:-1]], states, len(drafts) - 1)
         assert shortfall(logits, drafts) < ROUNDING
-    assert 0.3 < counting.num_kept / counting.num_drafts < 0.99
+    assert 0.15 < counting.num_kept / counting.num_drafts < 0.95
 
 
 @pytest.mark.parametrize("kind", ["skilled", "random"])
@@ -246,7 +247,7 @@ def test_any_mix_gives_the_tokens_of_plain_decoding(
     outputs = run(model, prompts, Speculation(proposer_of(model), counting))
     assert_greedy(target, prompts, outputs)
     share = counting.num_kept / counting.num_drafts
-    assert share > 0.3 if kind == "skilled" else share < 0.3
+    assert share > 0.15 if kind == "skilled" else share < 0.05
 
 
 def test_a_prefix_that_is_reused_serves_drafts_too(target: Target, skilled_draft: Path) -> None:
