@@ -31,11 +31,11 @@ _DICTIONARY = "collections OrderedDict"
 
 
 class Storage(NamedTuple):
-    """Values that tensors share: `count` values in the entry `key` of the file."""
+    """Values that tensors share: `num_values` values in the entry `key` of the file."""
 
     dtype: str
     key: str
-    count: int
+    num_values: int
 
 
 class PickledTensor(NamedTuple):

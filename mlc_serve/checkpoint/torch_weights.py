@@ -1,4 +1,4 @@
-"""The tensors of a file that torch.save has written. PyTorch is not needed, and nothing in the file is run."""
+"""The tensors of a file that torch.save has written. It needs no PyTorch, and runs no code of the file."""
 
 from __future__ import annotations
 
@@ -58,7 +58,14 @@ class TorchWeights:
         try:
             values = self._values(tensor.storage)
             return _part(values, tensor)
-        except (OSError, zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
+        except (
+            OSError,
+            zipfile.BadZipFile,
+            KeyError,
+            ValueError,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
             self._refuse(f"{name} can't be read: {error}", error)
 
     def packed(self, name: str) -> None:
@@ -83,7 +90,10 @@ class TorchWeights:
     def _values(self, storage: Storage) -> NDArray[Any]:
         entry = self._archive.getinfo(f"{self._folder}/data/{storage.key}")
         dtype = np.dtype(ml_dtypes.bfloat16 if storage.dtype == "bfloat16" else storage.dtype)
-        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != storage.count * dtype.itemsize:
+        if (
+            entry.compress_type != zipfile.ZIP_STORED
+            or entry.file_size != storage.num_values * dtype.itemsize
+        ):
             raise ValueError("its values are not stored as its type and size say")
         return np.frombuffer(self._archive.read(entry), dtype)
 
@@ -102,4 +112,4 @@ def _part(values: NDArray[Any], tensor: PickledTensor) -> NDArray[Any]:
     if tensor.offset + last >= len(values) or prod(tensor.shape) > len(values):
         raise ValueError("it is larger than its storage")
     strides = [stride * values.itemsize for stride in tensor.strides]
-    return np.ascontiguousarray(as_strided(values[tensor.offset :], tensor.shape, strides))
+    return as_strided(values[tensor.offset :], tensor.shape, strides).copy()

@@ -20,9 +20,9 @@ from mlc_serve.models.architecture import Architecture
 from mlc_serve.models.config_values import Config
 from mlc_serve.models.encoder import Encoder
 from mlc_serve.models.medusa import MedusaHeads
+from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.rope_config import for_context
 from mlc_serve.models.sequence_window import for_window
-from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.table import (
     is_encoder,
     is_heads,

@@ -38,7 +38,8 @@ class TVMBackend:
     ) -> None:
         self._sampler = Sampler(rows_for(library))
         self._passes = passes_for(library, params, limits)
-        assert companion is None or companion.taps in ((), library.taps)
+        if companion is not None and companion.taps not in ((), library.taps):
+            raise ValueError(f"the companion reads the taps {companion.taps}, not {library.taps}")
         self._accompanied = None if companion is None else AccompaniedState(self._passes.state, companion)
         self.state: SequenceState = self._accompanied or self._passes.state
         self._max_rows = library.info.max_batch_size

@@ -45,7 +45,7 @@ def test_a_model_of_its_own_reads_nothing(target: Path, tmp_path: Path) -> None:
     assert draft is not None
     assert draft.taps == ()
     other = write_checkpoint(tmp_path, replace(SMALL, vocab_size=310))
-    with pytest.raises(CheckpointError, match="can't draft for .*: their vocabularies differ"):
+    with pytest.raises(CheckpointError, match=r"can't draft for .*: their vocabularies differ"):
         found(target, other, "small_draft")
 
 
@@ -80,5 +80,5 @@ def test_a_recurrent_model_gives_no_states(target: Path, tmp_path: Path) -> None
     (tmp_path / "config.json").write_text(json.dumps({**recurrent, "vocab_size": 300}))
     (tmp_path / "model.safetensors").write_bytes((target / "model.safetensors").read_bytes())
     heads = write_heads(tmp_path / "heads", random_heads(hidden=64, vocab=300))
-    with pytest.raises(ConfigError, match="medusa is not supported for rwkv6: .* recurrent state"):
+    with pytest.raises(ConfigError, match=r"medusa is not supported for rwkv6: .* recurrent state"):
         found(tmp_path, heads, "medusa")

@@ -94,7 +94,7 @@ def test_a_window_of_whole_sequences_is_another_library(find: Find) -> None:
 def test_taps_make_another_library(find: Find) -> None:
     """They are told to the compiler; without any, nothing is told, and the key does not mention them."""
     plain, tapped = find(None, None), find(None, None, (1, 0))
-    assert "taps" not in plain.options | plain.key
+    assert "taps" not in {**plain.options, **plain.key}
     assert tapped.options["taps"] == "1,0"
     assert tapped.key == {**plain.key, "taps": [1, 0]}
 

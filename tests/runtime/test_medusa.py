@@ -45,11 +45,17 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_chain(tmp_path_factory.mktemp("chain"))
 
 
-def load(target: Path, heads: Path | None, **settings: Any) -> LoadedModel:
-    """A model with these heads, or with none."""
-    drafting = {} if heads is None else {"speculative_mode": "medusa", "additional_models": (str(heads),)}
-    defaults = {"max_num_sequence": 4, "max_total_sequence_length": 1024, "verbose": False}
-    config = EngineConfig(model=str(target), quantization="q0f32", **(defaults | drafting | settings))  # type: ignore[arg-type]
+def load(target: Path, heads: Path, **settings: Any) -> LoadedModel:
+    """A model with these heads."""
+    sizes = {"max_num_sequence": 4, "max_total_sequence_length": 1024}
+    config = EngineConfig(
+        model=str(target),
+        quantization="q0f32",
+        speculative_mode="medusa",
+        additional_models=(str(heads),),
+        verbose=False,
+        **(sizes | settings),
+    )
     return load_model(config, "cpu", lambda line: None)
 
 
@@ -78,7 +84,9 @@ def expected(prompt: Sequence[int]) -> list[int]:
     return [following(prompt[-1], distance) for distance in range(1, MAX_TOKENS + 1)]
 
 
-@pytest.mark.parametrize(("num_blocks", "quantization", "tolerance"), [(2, "q0f32", 1e-4), (1, "q8f32_1", 0.1)])
+@pytest.mark.parametrize(
+    ("num_blocks", "quantization", "tolerance"), [(2, "q0f32", 1e-4), (1, "q8f32_1", 0.1)]
+)
 def test_heads_compute_what_they_are_made_for(
     tmp_path: Path, num_blocks: int, quantization: str, tolerance: float
 ) -> None:
@@ -94,9 +102,7 @@ def test_heads_compute_what_they_are_made_for(
         assert np.abs(logits[0] - reference(tensors, head, num_blocks, states[0])).max() < tolerance
 
 
-def reference(
-    tensors: Tensors, head: int, num_blocks: int, x: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def reference(tensors: Tensors, head: int, num_blocks: int, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """The logits of a head."""
     for block in range(num_blocks):
         name = f"{head}.{block}.linear"
@@ -126,8 +132,8 @@ def test_right_drafts_are_kept(chain: Path, tmp_path: Path) -> None:
 
 
 def test_drafts_go_on_from_those_that_were_kept(chain: Path, tmp_path: Path) -> None:
-    """If only the first head is right, each pass gives two tokens, so that its next draft is right again. More
-    drafts are asked for than there are heads.
+    """If only the first head is right, each pass gives two tokens, so that its next draft is right again,
+    also if more drafts are asked for than there are heads.
     """
     heads = write_heads(tmp_path, knowing_heads(chain, (2, 7, 4)))
     outputs = run(load(chain, heads, spec_draft_length=9), [[40, 41, 42]])

@@ -19,7 +19,7 @@ class _Block(nn.Module):
 
 
 class MedusaModule(nn.Module):
-    """The functions of compiled heads: `head_0` guesses the token after the next one, `head_1` the token after
+    """The functions of compiled heads: `head_0` guesses the token after the next one, `head_1` the one after
     that, and so on.
 
     In shapes, n is the number of states, h the hidden size, and v the vocabulary's size.
