@@ -133,8 +133,8 @@ class EagleDraft:
             self._cache.appended(part.seq_id, len(part.token_ids))
 
     def _make_room(self, seq_id: int, num_pairs: int, num_taken: int) -> bool:
-        """Whether `num_pairs` fit into a sequence, if others take `num_taken` of the free pages. If they don't,
-        the sequence is first started anew.
+        """Whether `num_pairs` fit into a sequence if others take `num_taken` of the free pages. If not, the
+        sequence is first started anew.
         """
         if self._cache.room(seq_id, num_taken) < num_pairs:
             self._cache.remove_sequence(seq_id)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.config import EngineConfig
 from mlc_serve.engine.core import EngineCore
 from mlc_serve.engine.metrics import EngineMetrics
@@ -25,6 +26,10 @@ from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.engine.trace import NullTrace
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
+from mlc_serve.loading.draft_model import find_draft_model
+from mlc_serve.loading.drafting import find_drafting
+from mlc_serve.loading.library import find_library
+from mlc_serve.runtime.device import DeviceName
 from tests.checkpoints import Shape, write_checkpoint
 from tests.eagle_checkpoints import Array, Draft, Reference, Tensors, write_draft
 from tests.greedy import ROUNDING, shortfall
@@ -267,3 +272,24 @@ def test_a_prefix_that_is_reused_serves_drafts_too(target: Target, skilled_draft
         shares.append(counting.num_kept / counting.num_drafts)
         counting.num_drafts = counting.num_kept = 0
     assert shares[1] > shares[0] - 0.2
+
+
+def test_what_the_draft_model_takes_is_counted(target: Target, skilled_draft: Path) -> None:
+    """Its own weights are, those of its target are not again, and its layer's keys and values and the states
+    that are kept are.
+    """
+    config = EngineConfig(
+        model=str(target.path),
+        quantization="q0f32",
+        speculative_mode="eagle",
+        additional_models=(str(skilled_draft),),
+    )
+    checkpoint, place = open_checkpoint(target.path), DeviceName("cpu")
+    draft = find_draft_model(config, checkpoint)
+    assert draft is not None
+    library = find_library(config, checkpoint, place, print, draft.taps)
+    plain = library.info
+    info = find_drafting(config, checkpoint, library, draft, place, print).info_with(plain)
+    assert info.param_bytes - plain.param_bytes == 4 * sum(t.size for t in FIRST.tensors().values())
+    assert 4 * info.kv_bytes_per_token == 5 * plain.kv_bytes_per_token
+    assert info.workspace_bytes_per_token > plain.workspace_bytes_per_token + 4 * SHAPE.hidden_size
