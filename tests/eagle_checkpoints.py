@@ -173,8 +173,8 @@ class Reference:
         return self._fc(states)
 
     def chain(self, token_ids: Sequence[int], states: Array, num_own: int) -> Array:
-        """The logits after the last `num_own` + 1 pairs `(num_own + 1, vocab)`, where pairs have these tokens,
-        and the states `(n, h)` before them, those of the last `num_own` pairs being the draft model's own.
+        """The logits after the last `num_own` + 1 pairs, `(num_own + 1, vocab)`. Pairs have these tokens, and
+        the states `(n, h)` before them; those of the last `num_own` pairs are the draft model's own.
         """
         rows = self._rows(token_ids[: len(states)], states)
         logits = [self._logits(rows[-1])]
@@ -195,15 +195,19 @@ class Reference:
         else:
             normed = _normed(states, tensors[f"{layer}hidden_norm.weight"])
             residual = normed if self._draft.normed_residual else states
-            taken = np.concatenate([_normed(embeds, tensors[f"{layer}input_layernorm.weight"]), normed], axis=1)
+            taken = np.concatenate(
+                [_normed(embeds, tensors[f"{layer}input_layernorm.weight"]), normed], axis=1
+            )
         rows = residual + self._attended(taken)
         inner = _normed(rows, tensors[f"{layer}post_attention_layernorm.weight"])
         gate = inner @ tensors[f"{layer}mlp.gate_proj.weight"].T
         up = inner @ tensors[f"{layer}mlp.up_proj.weight"].T
-        return rows + (gate / (1 + np.exp(-gate)) * up) @ tensors[f"{layer}mlp.down_proj.weight"].T
+        result: Array = rows + (gate / (1 + np.exp(-gate)) * up) @ tensors[f"{layer}mlp.down_proj.weight"].T
+        return result
 
     def _fc(self, rows: Array) -> Array:
-        return rows @ self._tensors["fc.weight"].T + self._tensors.get("fc.bias", np.float32(0))
+        result: Array = rows @ self._tensors["fc.weight"].T + self._tensors.get("fc.bias", np.float32(0))
+        return result
 
     def _attended(self, rows: Array) -> Array:
         draft, name = self._draft, "layers.0.self_attn."
@@ -223,17 +227,19 @@ class Reference:
         scores = np.where(np.tri(len(rows), dtype=bool), scores, -np.inf)
         weights = np.exp(scores - scores.max(axis=2, keepdims=True))
         weights /= weights.sum(axis=2, keepdims=True)
-        result: Array = np.einsum("hqk,khd->qhd", weights, v).reshape(len(rows), -1)
-        return result @ self._tensors[f"{name}o_proj.weight"].T
+        mixed = np.einsum("hqk,khd->qhd", weights, v).reshape(len(rows), -1)
+        result: Array = mixed @ self._tensors[f"{name}o_proj.weight"].T
+        return result
 
     def _logits(self, row: Array) -> Array:
-        """The logits of the target's tokens."""
+        """The logits of the target's tokens, for one row."""
         if self._draft.generation == 3:
             row = _normed(row, self._tensors["norm.weight"])
         tied = self._target["model.embed_tokens.weight"]
         head = self._tensors.get("lm_head.weight", self._target.get("lm_head.weight", tied))
         if "d2t" not in self._tensors:
-            return head @ row
+            result: Array = head @ row
+            return result
         logits = np.full(self._draft.target.vocab_size, -np.inf, np.float32)
         offsets = self._tensors["d2t"]
         logits[offsets + np.arange(len(offsets))] = head @ row

@@ -49,8 +49,8 @@ def convert(
     others: Sequence[Part] = (),
 ) -> None:
     """Write every wanted tensor to `directory`, calling `progress` with the bytes written since the last
-    call. `form` is the form of the library's integers, if its quantization scheme has any. `others` are what is
-    wanted of other checkpoints.
+    call. `form` is the form of the library's integers, if its quantization scheme has any. `others` are
+    the tensors that are wanted of other checkpoints.
 
     Raises CheckpointError if the checkpoint lacks a tensor, if the tensor has another shape, or if it has
     values that are not finite or that the wanted type can't hold.

@@ -113,7 +113,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _refuse_flags_of_whole_models(arguments: argparse.Namespace) -> None:
     for flag in ("--context-window-size", "--taps", *_WINDOW_FLAGS):
         if getattr(arguments, flag[2:].replace("-", "_")) not in (None, ()):
-            raise ConfigError(f"{flag} has no effect on a draft model, whose sequences are those of --drafts-for")
+            raise ConfigError(
+                f"{flag} has no effect on a draft model, whose sequences are those of --drafts-for"
+            )
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -72,7 +72,7 @@ def compile_eagle(
     level: str = DEFAULT_OPT,
     report: Report = _tell_nobody,
 ) -> dict[str, Any]:
-    """Do the same for a model that drafts, whose configuration is not complete without that of another model."""
+    """Do the same for a model that drafts, which is not described by its own configuration alone."""
     return _compile(
         lambda: export_architecture("eagle", eagle, quantization, target, level), target, output, report
     )

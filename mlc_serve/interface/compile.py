@@ -79,9 +79,7 @@ def compile_draft_model(
     eagle = read_eagle_model(checkpoint, decoder_of(open_checkpoint(locate(drafts_for)), "eagle"))
     scheme = scheme_for(checkpoint, quantization, device.partition(":")[0])
     target = target_for(device, arch)
-    _write(
-        output, lambda library, report: compile_eagle(eagle, scheme.name, target, library, opt, report)
-    )
+    _write(output, lambda library, report: compile_eagle(eagle, scheme.name, target, library, opt, report))
 
 
 def _write(output: Path, compile_to: Callable[[Path, Report], object]) -> None:

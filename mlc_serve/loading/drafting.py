@@ -235,8 +235,8 @@ def _eagle(
     place: DeviceName,
     report: Report,
 ) -> WithEagle:
-    """Find the library of a draft model whose scheme is that of its target, because it has some of its weights,
-    unless its own weights are quantized already.
+    """Find the library of a draft model. Its scheme is that of its target, some of whose weights it has, but
+    for weights of its own that are quantized already.
     """
     if place.kind != "cpu":
         raise ConfigError(f"speculative_mode = eagle is available only on the CPU, not on {place.kind}")

@@ -5,6 +5,7 @@ with both.
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,8 +21,8 @@ from mlc_serve.models.eagle_config import VOCABULARY_MAP, read_eagle
 
 
 def read_eagle_model(checkpoint: Checkpoint, target: Decoder) -> Eagle:
-    """Return the draft model in a checkpoint. Raises CheckpointError, as checked_architecture does, also if it
-    does not suit its target.
+    """Return the draft model in a checkpoint. Raises CheckpointError as checked_architecture does, and if the
+    draft model does not suit its target.
     """
     with config_named(checkpoint):
         eagle = read_eagle(checkpoint.config, target, checkpoint.tensors.names)
@@ -44,8 +45,8 @@ def read_token_ids(checkpoint: Checkpoint, eagle: Eagle) -> NDArray[np.int32] | 
     offsets, size = checkpoint.tensors.tensor(stored), eagle.draft_vocab_size
     if offsets.shape != (size,) or offsets.dtype.kind != "i":
         raise CheckpointError(
-            f"{checkpoint.directory}: tensor {stored} is {offsets.dtype} {list(offsets.shape)}, and must have "
-            f"an integer for each of the {size} tokens of draft_vocab_size"
+            f"{checkpoint.directory}: tensor {stored} is {offsets.dtype} {list(offsets.shape)}, and must "
+            f"have an integer for each of the {size} tokens of draft_vocab_size"
         )
     token_ids = np.arange(size) + offsets
     if token_ids.min() < 0 or token_ids.max() >= eagle.vocab_size:
@@ -53,7 +54,8 @@ def read_token_ids(checkpoint: Checkpoint, eagle: Eagle) -> NDArray[np.int32] | 
             f"{checkpoint.directory}: tensor {stored} leads to tokens outside of the vocabulary, which has "
             f"{eagle.vocab_size}"
         )
-    return token_ids.astype(np.int32)
+    found: NDArray[np.int32] = token_ids.astype(np.int32)
+    return found
 
 
 def eagle_sources(

@@ -80,9 +80,7 @@ def find_eagle_library(
 ) -> Library:
     """Do the same for an EAGLE draft model, which has been read for its target."""
     if config.model_lib is not None:
-        return _named_library(
-            Path(config.model_lib), config.quantization, checkpoint, place, EAGLE_FUNCTIONS
-        )
+        return _named_library(Path(config.model_lib), config.quantization, checkpoint, place, EAGLE_FUNCTIONS)
     scheme = choose_scheme(config.quantization, checkpoint.quantization, place.kind)
     described = {
         "model_type": "eagle",

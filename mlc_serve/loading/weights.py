@@ -21,6 +21,7 @@ from mlc_serve.quantization.scheme import SCHEMES
 from mlc_serve.runtime.library import Library, ParameterSpec
 from mlc_serve.runtime.weights import load_weights
 
+
 def find_weights(checkpoint: Checkpoint, library: Library, report: Report) -> list[Any]:
     """Return the library's parameters, in its order, on its device. Raises StartupError."""
 

@@ -208,8 +208,8 @@ def _check_target(eagle: Eagle, config: Config, layer: Config) -> None:
     is_complete = eagle.has_embedding and eagle.has_head
     if eagle.hidden_size != wanted and not is_complete:
         raise CheckpointError(
-            f"hidden_size {eagle.hidden_size} needs embeddings and a head of its own, and the checkpoint lacks "
-            f"{'lm_head' if eagle.has_embedding else 'embed_tokens'}"
+            f"hidden_size {eagle.hidden_size} needs embeddings and a head of its own, and the checkpoint "
+            f"lacks {'lm_head' if eagle.has_embedding else 'embed_tokens'}"
         )
 
 

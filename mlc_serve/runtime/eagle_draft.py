@@ -105,8 +105,8 @@ class EagleDraft:
         return self._grown(complete, drafted)
 
     def _all_pairs(self, draft: Draft, most: int, num_taken: int) -> Pairs | None:
-        """Take up to `most` of the pairs that wait for a request, whose last token is known now; None if there
-        are none, or no room for them and the draft.
+        """Take up to `most` of the pairs that wait for a request, whose last token is known now. There may be
+        none, or no room for them and the draft.
         """
         request, pending = draft.request, self._pending[draft.seq_id]
         count = min(pending.num_states, most)
@@ -133,8 +133,8 @@ class EagleDraft:
             self._cache.appended(part.seq_id, len(part.token_ids))
 
     def _make_room(self, seq_id: int, num_pairs: int, num_taken: int) -> bool:
-        """Whether `num_pairs` fit into a sequence if others take `num_taken` of the free pages. If they don't,
-        the sequence is first started anew.
+        """Whether `num_pairs` fit into a sequence if others take `num_taken` of the free pages. If not, the
+        sequence is first started anew.
         """
         if self._cache.room(seq_id, num_taken) < num_pairs:
             self._cache.remove_sequence(seq_id)

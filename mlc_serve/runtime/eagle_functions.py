@@ -20,8 +20,8 @@ from mlc_serve.runtime.state_buffer import StateBuffer
 
 
 class Pairs(NamedTuple):
-    """Pairs that follow one another in a sequence: tokens, and the states `(n, width)` of those before each, in
-    one or more parts.
+    """Pairs that follow one another in a sequence: tokens, and the states of those before each, in one part
+    `(n, width)` or several.
     """
 
     seq_id: int

@@ -104,7 +104,9 @@ def test_the_first_generation_takes_norm_and_head_from_the_target(target: Path, 
     shared = ("model.norm.weight", "lm_head.weight")
     wanted = expected(FIRST.tensors(), target, ("model.embed_tokens.weight", *shared))
     assert_same(weights(write_draft(tmp_path / "plain", FIRST), target), wanted)
-    speculators = write_draft(tmp_path / "speculators", replace(FIRST, keys={"fusion_bias": True}), "speculators")
+    speculators = write_draft(
+        tmp_path / "speculators", replace(FIRST, keys={"fusion_bias": True}), "speculators"
+    )
     assert_same(weights(rewritten(speculators, with_speculators_names), target), wanted)
     own = replace(FIRST, has_embedding=True)
     wanted = expected(own.tensors(), target, shared)
@@ -145,7 +147,9 @@ def test_a_target_that_ties_its_head_gives_its_embeddings(tmp_path: Path) -> Non
     target = write_checkpoint(tmp_path / "target", shape)
     draft = replace(FIRST, target=shape, has_embedding=True)
     shared = ("model.embed_tokens.weight", "model.norm.weight")
-    assert_same(weights(write_draft(tmp_path / "draft", draft), target), expected(draft.tensors(), target, shared))
+    assert_same(
+        weights(write_draft(tmp_path / "draft", draft), target), expected(draft.tensors(), target, shared)
+    )
 
 
 def test_taps_are_read_as_each_layout_means_them(target: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.config import EngineConfig
 from mlc_serve.engine.core import EngineCore
 from mlc_serve.engine.metrics import EngineMetrics
@@ -25,6 +26,10 @@ from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.engine.trace import NullTrace
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
+from mlc_serve.loading.draft_model import find_draft_model
+from mlc_serve.loading.drafting import find_drafting
+from mlc_serve.loading.library import find_library
+from mlc_serve.runtime.device import DeviceName
 from tests.checkpoints import Shape, write_checkpoint
 from tests.eagle_checkpoints import Array, Draft, Reference, Tensors, write_draft
 from tests.greedy import ROUNDING, shortfall
@@ -34,8 +39,9 @@ FIRST = Draft(SHAPE, 1)
 THIRD = Draft(SHAPE, 3, num_taps=3, draft_vocab_size=96, has_head=True)
 MAX_TOKENS = 24
 STEPS_BOUND = 3000
-# What layers add to the residual is so small that the next token depends mostly on the last one.
-WEAK = 0.02
+# What layers add to the residual is so little that the next token depends mostly on the last one; but a draft
+# depends on all pairs before it enough to be another one if the draft model computes others.
+WEAK, WEAK_DRAFT = 0.014, 0.05
 
 
 class Target:
@@ -62,22 +68,22 @@ class Target:
 
 def weaken(file: Path) -> None:
     """Let the layers of a checkpoint add little to the residual."""
-    save_file(weakened(load_file(file)), file, metadata={"format": "pt"})
+    save_file(weakened(load_file(file), WEAK), file, metadata={"format": "pt"})
 
 
-def weakened(tensors: Tensors) -> Tensors:
-    """Tensors of layers that add little to the residual."""
+def weakened(tensors: Tensors, factor: float) -> Tensors:
+    """Tensors of layers of which less is added to the residual."""
     return {
-        name: tensor * np.float32(WEAK) if "o_proj" in name or "down_proj" in name else tensor
+        name: tensor * np.float32(factor) if "o_proj" in name or "down_proj" in name else tensor
         for name, tensor in tensors.items()
     }
 
 
 def skilled(draft: Draft) -> Tensors:
-    """An EAGLE-1 model that guesses well for such a target: what its product passes on is the embedding."""
+    """An EAGLE-1 model that often guesses right for such a target: its product passes on the embedding."""
     hidden = draft.target.hidden_size
     passes_on = np.concatenate([np.eye(hidden), np.zeros((hidden, hidden))], axis=1)
-    return weakened(draft.tensors()) | {"fc.weight": passes_on.astype(np.float32)}
+    return weakened(draft.tensors(), WEAK_DRAFT) | {"fc.weight": passes_on.astype(np.float32)}
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +206,7 @@ def random_prompts(lengths: Sequence[int]) -> list[list[int]]:
 
 def test_drafts_follow_from_the_whole_sequence(target: Target, skilled_draft: Path) -> None:
     """In mixed batches, with prompts in chunks, and whether the drafts before were kept or not, each draft is
-    the draft model's likeliest chain after all known tokens. Most are kept, and no token is another one.
+    the draft model's likeliest chain after all known tokens. Some are kept, and no token is another one.
     """
     model = load(
         target,
@@ -223,7 +229,7 @@ def test_drafts_follow_from_the_whole_sequence(target: Target, skilled_draft: Pa
         states = target.last_states(known[:-1])
         logits = reference.chain([*known[1:], *drafts[:-1]], states, len(drafts) - 1)
         assert shortfall(logits, drafts) < ROUNDING
-    assert 0.3 < counting.num_kept / counting.num_drafts < 0.99
+    assert 0.15 < counting.num_kept / counting.num_drafts < 0.95
 
 
 @pytest.mark.parametrize("kind", ["skilled", "random"])
@@ -246,7 +252,7 @@ def test_any_mix_gives_the_tokens_of_plain_decoding(
     outputs = run(model, prompts, Speculation(proposer_of(model), counting))
     assert_greedy(target, prompts, outputs)
     share = counting.num_kept / counting.num_drafts
-    assert share > 0.3 if kind == "skilled" else share < 0.3
+    assert share > 0.15 if kind == "skilled" else share < 0.05
 
 
 def test_a_prefix_that_is_reused_serves_drafts_too(target: Target, skilled_draft: Path) -> None:
@@ -266,3 +272,24 @@ def test_a_prefix_that_is_reused_serves_drafts_too(target: Target, skilled_draft
         shares.append(counting.num_kept / counting.num_drafts)
         counting.num_drafts = counting.num_kept = 0
     assert shares[1] > shares[0] - 0.2
+
+
+def test_what_the_draft_model_takes_is_counted(target: Target, skilled_draft: Path) -> None:
+    """Its own weights are, those of its target are not again, and its layer's keys and values and the states
+    that are kept are.
+    """
+    config = EngineConfig(
+        model=str(target.path),
+        quantization="q0f32",
+        speculative_mode="eagle",
+        additional_models=(str(skilled_draft),),
+    )
+    checkpoint, place = open_checkpoint(target.path), DeviceName("cpu")
+    draft = find_draft_model(config, checkpoint)
+    assert draft is not None
+    library = find_library(config, checkpoint, place, print, draft.taps)
+    plain = library.info
+    info = find_drafting(config, checkpoint, library, draft, place, print).info_with(plain)
+    assert info.param_bytes - plain.param_bytes == 4 * sum(t.size for t in FIRST.tensors().values())
+    assert 4 * info.kv_bytes_per_token == 5 * plain.kv_bytes_per_token
+    assert info.workspace_bytes_per_token > plain.workspace_bytes_per_token + 4 * SHAPE.hidden_size

@@ -1,4 +1,4 @@
-"""Compiled EAGLE draft models compute what their equations say, whatever a checkpoint leaves to the target."""
+"""Compiled EAGLE draft models compute what their equations say, whatever they take from their target."""
 
 from __future__ import annotations
 

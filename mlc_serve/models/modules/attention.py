@@ -11,8 +11,8 @@ from mlc_serve.models.parts.attention import Attention
 
 
 class AttentionModule(nn.Module):
-    """The attention of one layer, whose input rows have `hidden_size` values, or `input_width` if it is given,
-    and its results `hidden_size`.
+    """The attention of one layer, whose results have `hidden_size` values, and so have its input rows, unless
+    `input_width` is given.
     """
 
     def __init__(

@@ -93,7 +93,9 @@ class EagleModule(nn.Module):
             rows = self.input_norm.rows(rows)
         if self.config.state_norms == "each":
             parts = nn.op.split(rows, len(self.config.taps), axis=2)
-            rows = nn.op.concat([norm.rows(part) for norm, part in zip(self.fc_norm, parts, strict=True)], dim=2)
+            rows = nn.op.concat(
+                [norm.rows(part) for norm, part in zip(self.fc_norm, parts, strict=True)], dim=2
+            )
         return _cast(self.fc(rows), "float32")
 
     def batch_prefill(

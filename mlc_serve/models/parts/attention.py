@@ -97,9 +97,7 @@ class Attention:
         """Queries, keys and values when they were computed, normalised and rotated."""
         return (2 if self.head_norm is None else 3) * self.shape.qkv_width
 
-    def weights(
-        self, name: str, hidden_size: int, input_width: int | None = None
-    ) -> Iterator[NamedShape]:
+    def weights(self, name: str, hidden_size: int, input_width: int | None = None) -> Iterator[NamedShape]:
         """The names and shapes of the weights, for tokens of `hidden_size` values, of which attention takes
         `input_width`, or as many.
         """
