@@ -9,6 +9,7 @@ from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
 from mlc_serve.config import EngineConfig
+from mlc_serve.config.speculation import draft_models
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
 from mlc_serve.engine.speculation.adaptive_lengths import AdaptiveLengths
 from mlc_serve.engine.speculation.draft_lengths import DraftLengths, FixedLengths
@@ -106,7 +107,7 @@ def speculation_for(config: EngineConfig, drafter: Drafter) -> Speculation:
 def _small_model(
     config: EngineConfig, target: Checkpoint, place: DeviceName, report: Report
 ) -> WithSmallModel:
-    (entry,) = config.additional_models
+    (entry,) = draft_models(config)
     path, library_path = (entry, None) if isinstance(entry, str) else entry
     checkpoint = open_checkpoint(locate(path))
     _check_tokens(target, checkpoint, path)

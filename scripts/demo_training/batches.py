@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from random import Random
 
@@ -32,7 +32,11 @@ class Batch:
 def step_batches(encoder: Encoder, seed: int, step: int, num_samples: int) -> list[Batch]:
     """The batches whose gradients make up one optimizer step."""
     rng = Random(f"{seed}/{step}")
-    lessons = [encoder.lesson(training_sample(rng)) for _ in range(num_samples)]
+    return batches_of(encoder.lesson(training_sample(rng)) for _ in range(num_samples))
+
+
+def batches_of(lessons: Iterable[Lesson]) -> list[Batch]:
+    """Batches of those lessons that fit into the context."""
     fitting = [lesson for lesson in lessons if len(lesson.ids) <= CONTEXT_LENGTH]
     return [_padded(group) for group in _groups(sorted(fitting, key=lambda lesson: len(lesson.ids)))]
 
