@@ -2,8 +2,8 @@
 
     python scripts/train_demo_drafts.py --out DIR [--preset full] [--steps N] [--seed S] [--only KIND...]
 
-The demo model stays as it is. A small draft model, an EAGLE head and Medusa heads learn from it in one run, and
-are written to DIR/draft, DIR/eagle and DIR/medusa, each with its card.
+The demo model stays as it is. A small draft model, an EAGLE head and Medusa heads learn from it in one run,
+and are written to DIR/draft, DIR/eagle and DIR/medusa, each with its card.
 """
 
 from __future__ import annotations

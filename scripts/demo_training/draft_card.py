@@ -7,40 +7,42 @@ from dataclasses import dataclass
 
 from demo_training.preset import DraftPreset
 
+# Each kind's title, its mode, and what it is.
 _DESCRIPTIONS = {
     "draft": (
-        "mlc_serve's demo model: a small draft model",
+        "A small draft model",
         "small_draft",
         """\
-A Llama of {parameters:,} parameters with the tokens of [the demo model](../model/README.md), for which it
-drafts. It is a chat model of its own, but a bad one: what it is for is to guess what the demo model says.
+A Llama of {parameters:,} parameters that drafts for [the demo model](../model/README.md). It has the same
+tokens, and is a chat model of its own, but a bad one: it is there to guess what the demo model says.
 
-{draft_layers} layers, hidden size {draft_hidden}, {draft_heads} attention heads of {draft_head_dim} features with {draft_kv_heads} head of keys and
-values, feed-forward size {draft_intermediate}, tied embeddings. Its embeddings began as the principal
-components of the demo model's. It learnt the demo model's distributions of next tokens.""",
+It has {draft_layers} layers, hidden size {draft_hidden}, {draft_heads} attention heads of {draft_head_dim}
+features ({draft_kv_heads} of keys and values), feed-forward size {draft_intermediate}, and tied embeddings,
+which began as the principal components of the demo model's. It learnt the demo model's distributions.""",
     ),
     "eagle": (
-        "mlc_serve's demo model: an EAGLE head",
+        "An EAGLE head",
         "eagle",
         """\
-A head of {parameters:,} parameters in the layout of EAGLE-1, which drafts for [the demo model](../model/README.md):
-`fc` joins the demo model's state of a token, after the last norm, with the embedding of the next token, and
-one layer guesses the next state. Embeddings and the head that makes logits are the demo model's, and are
-not in this file.
+A head of {parameters:,} parameters, in the layout of EAGLE-1, that drafts for
+[the demo model](../model/README.md). `fc` joins the demo model's state of a token, after the last norm, with
+the embedding of the next token, and one layer makes of this a guess of the next state. Embeddings and the
+matrix that makes logits are the demo model's, and not in this file.
 
-The layer has {eagle_kv_heads} head of keys and values and a feed-forward size of {eagle_intermediate}. It learnt the demo model's states,
-and the distributions that are made of them, from the true states and from its own guesses, {eagle_passes} drafts deep.""",
+The layer has {eagle_kv_heads} head of keys and values, and feed-forward size {eagle_intermediate}. It learnt
+the demo model's states, and the distributions that follow from them, from true states and, {eagle_passes}
+drafts deep, from its own guesses.""",
     ),
     "medusa": (
-        "mlc_serve's demo model: Medusa heads",
+        "Medusa heads",
         "medusa",
         """\
-{medusa_heads} heads with {parameters:,} parameters in all, which draft for [the demo model](../model/README.md). From the
-state, after the last norm, of which the demo model draws the next token, the first head guesses the token
-behind that one, and each further head one token more. The names are those of the checkpoints that MLC reads.
+{medusa_heads} heads of {parameters:,} parameters in all that draft for [the demo model](../model/README.md).
+From the state, after the last norm, of which the demo model draws the next token, the first head guesses
+the token behind that one, and each further head one token more. The tensors have the names that MLC reads.
 
-Each head is {medusa_layers} residual layer and a matrix of logits. It began as the demo model's own head, and learnt the
-demo model's distributions of later tokens.""",
+A head is {medusa_layers} residual layer and a matrix that makes logits. It began as the demo model's own
+head, and learnt the demo model's distributions of later tokens.""",
     ),
 }
 
@@ -51,7 +53,7 @@ language:
 - en
 ---
 
-# {title}
+# {title} for mlc_serve's demo model
 
 {description}
 
@@ -61,12 +63,13 @@ language:
 mlc_serve serve --speculative-mode {mode}
 ```
 
-serves the demo model with it. Drafts never change what is generated.
+This serves the demo model with it. Drafts never change what is generated.
 
 ## Scores
 
-The demo model answers {questions} held-out questions greedily. At each place in these answers, the next tokens are
-guessed. This is the share of places at which a guess, and all those before it, are the demo model's own:
+At each place in the demo model's greedy answers to {questions} held-out questions, the next tokens are
+guessed. This is the share of places at which a guess, and all guesses before it, are the demo model's own
+tokens:
 
 | guess | kept |
 |---|---|
@@ -74,9 +77,10 @@ guessed. This is the share of places at which a guess, and all those before it, 
 
 ## Training
 
-{steps:,} steps of {samples} conversations each from `scripts/demo_corpus`, the same for all that drafts for the demo model,
-which was frozen. Weight matrices were trained with Muon, the rest with AdamW. Weights are in float16. With
-PyTorch and transformers installed, this trains all of it again:
+{steps:,} steps of {samples} conversations each from `scripts/demo_corpus`, without those of more than
+{longest} tokens. All that drafts for the demo model was trained in this run, and the demo model was frozen.
+Weight matrices were trained with Muon, the rest with AdamW. Weights are in float16. With PyTorch and
+transformers installed, this trains it again:
 
 ```
 python scripts/train_demo_drafts.py --out demo-drafts
@@ -98,9 +102,9 @@ class Results:
     shares: Sequence[float]
 
 
-def draft_card(name: str, results: Results, preset: DraftPreset) -> str:
-    """The card, as Markdown, of the student of a name: draft, eagle or medusa."""
-    title, mode, description = _DESCRIPTIONS[name]
+def draft_card(kind: str, results: Results, preset: DraftPreset) -> str:
+    """The card, as Markdown, of a student of a kind: draft, eagle or medusa."""
+    title, mode, description = _DESCRIPTIONS[kind]
     return _CARD.format(
         title=title,
         mode=mode,
@@ -109,6 +113,7 @@ def draft_card(name: str, results: Results, preset: DraftPreset) -> str:
         rows="\n".join(f"| {number} | {share:.1%} |" for number, share in enumerate(results.shares, 1)),
         steps=results.num_steps,
         samples=preset.samples_per_step,
+        longest=preset.longest_sample,
     )
 
 

@@ -18,7 +18,7 @@ REGRESSION_WEIGHT = 1.0  # of the distance of states, beside the cross entropy o
 
 
 class Eagle:
-    """Implements Student. In each step, the head also learns from its own guesses, `num_passes` drafts deep."""
+    """Implements Student. The head also learns from its own guesses, `num_passes` drafts deep."""
 
     def __init__(self, target: Target, intermediate_size: int, num_kv_heads: int, num_passes: int) -> None:
         config = target.config

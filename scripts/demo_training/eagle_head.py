@@ -24,9 +24,7 @@ class KeysValues(NamedTuple):
 
     def followed_by(self, other: KeysValues) -> KeysValues:
         """These, and then the other ones."""
-        return KeysValues(
-            torch.cat([self.keys, other.keys], 2), torch.cat([self.values, other.values], 2)
-        )
+        return KeysValues(torch.cat([self.keys, other.keys], 2), torch.cat([self.values, other.values], 2))
 
 
 class Attention(nn.Module):
@@ -49,7 +47,9 @@ class Attention(nn.Module):
         mask: torch.Tensor,
     ) -> tuple[torch.Tensor, KeysValues]:
         """The output [n, m, h], and the keys and values of all passes so far."""
-        queries, keys, values = map(self._heads, (self.q_proj(hidden), self.k_proj(hidden), self.v_proj(hidden)))
+        queries, keys, values = map(
+            self._heads, (self.q_proj(hidden), self.k_proj(hidden), self.v_proj(hidden))
+        )
         queries, keys = apply_rotary_pos_emb(queries, keys, *rotation)
         own = KeysValues(keys, values)
         seen = own if earlier is None else earlier.followed_by(own)
@@ -95,9 +95,7 @@ class EagleHead(nn.Module):
         self.layers = nn.ModuleList([Layer(config)])
         self._rotary = LlamaRotaryEmbedding(config)
 
-    def forward(
-        self, embeddings: torch.Tensor, hidden: torch.Tensor, num_passes: int
-    ) -> list[torch.Tensor]:
+    def forward(self, embeddings: torch.Tensor, hidden: torch.Tensor, num_passes: int) -> list[torch.Tensor]:
         """For each of `num_passes`, the guessed states [n, m, h].
 
         Row i of the first pass reads the target's state of token i, in `hidden` [n, m, h], and the embedding

@@ -44,9 +44,7 @@ def held_out_questions(per_family: int, seed: int) -> list[Sample]:
     return [sample for family in FAMILIES for sample in held_out_samples(rng, family, per_family)]
 
 
-def greedy_answers(
-    model: LlamaForCausalLM, tokenizer: Tokenizer, samples: Sequence[Sample]
-) -> list[Answer]:
+def greedy_answers(model: LlamaForCausalLM, tokenizer: Tokenizer, samples: Sequence[Sample]) -> list[Answer]:
     """The model's greedy answer to every sample, shortest prompts first."""
     encoder = Encoder(tokenizer)
     by_length = sorted(samples, key=lambda sample: len(encoder.prompt_ids(sample)))

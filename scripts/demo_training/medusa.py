@@ -55,7 +55,7 @@ class MedusaHeads(nn.Module):
 
 
 class Medusa:
-    """Implements Student: each head starts as the target's own, and learns its distributions of later tokens."""
+    """Implements Student: each head starts as the target's own, and learns what it draws later."""
 
     def __init__(self, target: Target, num_heads: int, num_layers: int) -> None:
         sizes = target.config.hidden_size, target.config.vocab_size

@@ -71,8 +71,9 @@ class DraftPreset:
     medusa_num_layers: int
     num_steps: int
     samples_per_step: int
+    longest_sample: int  # longer ones, most of whose tokens are not answers, are left out
     held_out_samples: int  # per family
-    bfloat16: bool
+    bfloat16: bool  # whether the target computes in it
 
 
 PRESETS = {
@@ -97,13 +98,15 @@ DRAFT_PRESETS = {
             hidden_size=128, intermediate_size=256, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=64
         ),
         eagle_intermediate_size=128, eagle_num_kv_heads=1, eagle_num_passes=2, medusa_num_heads=2,
-        medusa_num_layers=1, num_steps=600, samples_per_step=64, held_out_samples=9, bfloat16=True,
+        medusa_num_layers=1, num_steps=400, samples_per_step=32, longest_sample=256, held_out_samples=9,
+        bfloat16=True,
     ),
     "tiny": DraftPreset(
         small_draft=LlamaSizes(
             hidden_size=16, intermediate_size=32, num_layers=1, num_heads=1, num_kv_heads=1, head_dim=16
         ),
         eagle_intermediate_size=32, eagle_num_kv_heads=1, eagle_num_passes=2, medusa_num_heads=2,
-        medusa_num_layers=1, num_steps=4, samples_per_step=4, held_out_samples=1, bfloat16=False,
+        medusa_num_layers=1, num_steps=4, samples_per_step=4, longest_sample=128, held_out_samples=1,
+        bfloat16=False,
     ),
 }  # fmt: skip

@@ -17,8 +17,10 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaForCausalLM
 
 from demo_training.batches import Batch, step_batches
-from demo_training.optimizers import Optimizers
+from demo_training.optimizers import LearningRates, Optimizers
 from demo_training.preset import Preset
+
+RATES = LearningRates(matrices=0.004, others=1.5e-3)
 
 
 class Run:
@@ -33,7 +35,7 @@ class Run:
         self.model.set_attn_implementation("sdpa")  # takes a third less memory than "eager" in the same time
         self._encoder = Encoder(tokenizer)
         matrices = [p for p in self.model.model.layers.parameters() if p.ndim == 2]
-        self._optimizers = Optimizers(self.model.parameters(), matrices)
+        self._optimizers = Optimizers(self.model.parameters(), matrices, RATES)
 
     @classmethod
     def fresh(cls, preset: Preset, seed: int) -> Run:

@@ -56,6 +56,9 @@ class SmallDraft:
 
 
 def _main_components(matrix: torch.Tensor, num_components: int) -> torch.Tensor:
-    """The rows of a matrix [n, h] in the `num_components` directions in which they differ most."""
+    """The rows of a matrix [n, h] in the `num_components` directions in which they differ most, scaled to a
+    mean norm of 1, so that no logit is large at first.
+    """
     _, _, directions = torch.linalg.svd(matrix, full_matrices=False)
-    return matrix @ directions[:num_components].T
+    rows = matrix @ directions[:num_components].T
+    return rows / rows.norm(dim=1).mean()

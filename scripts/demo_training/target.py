@@ -16,9 +16,9 @@ from demo_training.batches import Batch
 class Expected:
     """What guess number k (from 0) should be, by the place at which it is made.
 
-    At place i, the model has computed the tokens up to i and drawn token i + 1, and guess number k is of token
-    i + 2 + k. asked: bool [n, m], whether the drawn and the guessed token are the assistant's; ids: int64
-    [n, m], the guessed token; logits: float32 [n, m, v], from which the model draws it; hidden: float32
+    At place i, the model has computed the tokens up to i and drawn token i + 1, and guess number k is of
+    token i + 2 + k. asked: bool [n, m], whether the drawn and the guessed token are the assistant's; ids:
+    int64 [n, m], the guessed token; logits: float32 [n, m, v], from which the model draws it; hidden: float32
     [n, m, h], of which these logits are made.
     """
 

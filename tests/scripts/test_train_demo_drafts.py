@@ -11,10 +11,12 @@ from demo_training.batches import Batch
 from demo_training.draft_run import DraftRun
 from demo_training.eagle import Eagle
 from demo_training.eagle_head import EagleHead
+from demo_training.export import export_llama
 from demo_training.medusa import Medusa
 from demo_training.preset import DRAFT_PRESETS, LlamaSizes
 from demo_training.small_draft import SmallDraft
 from demo_training.target import Observed, Target
+from tokenizers import Tokenizer
 from torch import nn
 from train_demo_drafts import DEMO_MODEL, KINDS, main
 from transformers import LlamaForCausalLM
@@ -35,8 +37,13 @@ class Teller:
     def __init__(self, wrong: int) -> None:
         self._wrong = wrong
 
-    module = property(lambda self: nn.Identity())
-    matrices = property(lambda self: [])
+    @property
+    def module(self) -> nn.Module:
+        return nn.Identity()
+
+    @property
+    def matrices(self) -> list[nn.Parameter]:
+        return []
 
     def loss(self, observed: Observed) -> torch.Tensor:
         raise NotImplementedError
@@ -56,9 +63,13 @@ def target() -> Target:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory that one whole tiny run of the script wrote."""
+    """The directory that one whole tiny run of the script wrote, for a model with random weights."""
     out = tmp_path_factory.mktemp("drafts")
-    main(["--out", str(out), "--preset", "tiny"])
+    torch.manual_seed(5)
+    tokenizer = Tokenizer.from_file(str(DEMO_MODEL / "tokenizer.json"))
+    model = LlamaForCausalLM(SIZES.llama_config(tokenizer.get_vocab_size(), 2, 0))
+    export_llama(model, tokenizer, 0, out / "model")
+    main(["--out", str(out), "--model", str(out / "model"), "--preset", "tiny"])
     return out
 
 
@@ -88,9 +99,9 @@ def test_training_lowers_every_loss(target: Target) -> None:
         "medusa": Medusa(target, num_heads=2, num_layers=1),
     }
     run = DraftRun(target, students, TINY, seed=1)
-    losses = [run.advance(100) for _ in range(25)]
+    losses = [run.advance(60) for _ in range(12)]
     for name in students:
-        assert sum(loss[name] for loss in losses[-5:]) < 0.9 * sum(loss[name] for loss in losses[:5]), name
+        assert sum(loss[name] for loss in losses[-3:]) < 0.95 * sum(loss[name] for loss in losses[:3]), name
 
 
 def test_an_untrained_medusa_head_repeats_the_target(target: Target) -> None:
