@@ -35,6 +35,7 @@ SLOW_PATHS = (
     "interface/test_supervise.py",
     "models",
     "runtime",
+    "scripts/test_train_demo_drafts.py",
     "scripts/test_train_demo_model.py",
     "server/test_connection.py",
     "supervisor/test_mlc_server.py",

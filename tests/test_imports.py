@@ -71,7 +71,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "text": frozenset(),
     "demo": frozenset(),
     "host": frozenset(),
-    "config": frozenset(),
+    "config": frozenset({"demo"}),
     "errors": frozenset(),
 }
 

@@ -175,7 +175,7 @@ class EngineConfig:
         "disable",
         "Speculative decoding, which never changes what is generated: ngram drafts what followed the last "
         "tokens when they occurred in the same text before; small_draft, eagle and medusa draft with a "
-        "second model, which --additional-models names.",
+        "second model, which --additional-models names; the demo model has its own.",
         flags=("--speculative-mode",),
         choices=get_args(SpeculativeMode),
     )

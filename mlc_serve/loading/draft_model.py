@@ -11,7 +11,7 @@ from mlc_serve.checkpoint.checkpoint import Checkpoint
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
 from mlc_serve.config import EngineConfig
-from mlc_serve.config.speculation import MODEL_MODES
+from mlc_serve.config.speculation import MODEL_MODES, draft_models
 from mlc_serve.errors import CheckpointError, ConfigError
 from mlc_serve.loading.architecture import config_named
 from mlc_serve.loading.eagle_model import read_eagle_model
@@ -45,7 +45,7 @@ def find_draft_model(config: EngineConfig, target: Checkpoint) -> DraftModel | N
     mode = config.speculative_mode
     if mode not in MODEL_MODES:
         return None
-    (entry,) = config.additional_models
+    (entry,) = draft_models(config)
     path, library_path = (entry, None) if isinstance(entry, str) else entry
     draft = DraftModel(path, library_path, open_checkpoint(locate(path)))
     if mode != draft.checkpoint.model_type and (mode == "medusa" or is_heads(draft.checkpoint.model_type)):

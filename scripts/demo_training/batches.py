@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from random import Random
 
@@ -29,11 +29,17 @@ class Batch:
     weights: torch.Tensor
 
 
-def step_batches(encoder: Encoder, seed: int, step: int, num_samples: int) -> list[Batch]:
-    """The batches whose gradients make up one optimizer step."""
+def step_batches(
+    encoder: Encoder, seed: int, step: int, num_samples: int, longest: int = CONTEXT_LENGTH
+) -> list[Batch]:
+    """The batches whose gradients make up one optimizer step, of lessons of at most `longest` tokens."""
     rng = Random(f"{seed}/{step}")
-    lessons = [encoder.lesson(training_sample(rng)) for _ in range(num_samples)]
-    fitting = [lesson for lesson in lessons if len(lesson.ids) <= CONTEXT_LENGTH]
+    return batches_of((encoder.lesson(training_sample(rng)) for _ in range(num_samples)), longest)
+
+
+def batches_of(lessons: Iterable[Lesson], longest: int = CONTEXT_LENGTH) -> list[Batch]:
+    """Batches of those lessons that have at most `longest` tokens. At least one of them has."""
+    fitting = [lesson for lesson in lessons if len(lesson.ids) <= longest]
     return [_padded(group) for group in _groups(sorted(fitting, key=lambda lesson: len(lesson.ids)))]
 
 

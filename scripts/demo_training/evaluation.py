@@ -18,6 +18,14 @@ TOKENS_TO_SPARE = 4  # room for an answer that goes on too long, so that it coun
 
 
 @dataclass(frozen=True)
+class Answer:
+    """The tokens with which a model answers a sample. The last one ends its turn, unless that was cut off."""
+
+    sample: Sample
+    ids: list[int]
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What a model answered to a sample."""
 
@@ -36,12 +44,20 @@ def held_out_questions(per_family: int, seed: int) -> list[Sample]:
     return [sample for family in FAMILIES for sample in held_out_samples(rng, family, per_family)]
 
 
-def judge(model: LlamaForCausalLM, tokenizer: Tokenizer, samples: Sequence[Sample]) -> list[Verdict]:
+def greedy_answers(model: LlamaForCausalLM, tokenizer: Tokenizer, samples: Sequence[Sample]) -> list[Answer]:
     """The model's greedy answer to every sample, shortest prompts first."""
     encoder = Encoder(tokenizer)
     by_length = sorted(samples, key=lambda sample: len(encoder.prompt_ids(sample)))
     batches = [by_length[start : start + BATCH_SIZE] for start in range(0, len(by_length), BATCH_SIZE)]
-    return [verdict for batch in batches for verdict in _judge_batch(model, tokenizer, encoder, batch)]
+    return [answer for batch in batches for answer in _answer_batch(model, tokenizer, encoder, batch)]
+
+
+def judge(model: LlamaForCausalLM, tokenizer: Tokenizer, samples: Sequence[Sample]) -> list[Verdict]:
+    """What the model's greedy answers say, shortest prompts first."""
+    return [
+        Verdict(answer.sample, tokenizer.decode(answer.ids, skip_special_tokens=False).removesuffix(TURN_END))
+        for answer in greedy_answers(model, tokenizer, samples)
+    ]
 
 
 def scores(verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -55,9 +71,9 @@ def share_right(verdicts: Sequence[Verdict]) -> float:
     return sum(verdict.right for verdict in verdicts) / len(verdicts)
 
 
-def _judge_batch(
+def _answer_batch(
     model: LlamaForCausalLM, tokenizer: Tokenizer, encoder: Encoder, batch: list[Sample]
-) -> list[Verdict]:
+) -> list[Answer]:
     prompts = [encoder.prompt_ids(sample) for sample in batch]
     room = max(len(tokenizer.encode(expected_answer(sample)).ids) for sample in batch) + TOKENS_TO_SPARE
     length = max(map(len, prompts))
@@ -69,10 +85,9 @@ def _judge_batch(
             input_ids=ids, attention_mask=mask, max_new_tokens=room,
             do_sample=False, temperature=None, top_p=None, eos_token_id=turn_end, pad_token_id=padding,
         )  # fmt: skip
-    answers = [_until(row.tolist(), turn_end) for row in generated[:, length:]]
-    texts = [tokenizer.decode(answer, skip_special_tokens=False) for answer in answers]
-    return [Verdict(sample, text) for sample, text in zip(batch, texts, strict=True)]
+    answers = [_through(row.tolist(), turn_end) for row in generated[:, length:]]
+    return [Answer(sample, answer) for sample, answer in zip(batch, answers, strict=True)]
 
 
-def _until(ids: list[int], end: int) -> list[int]:
-    return ids[: ids.index(end)] if end in ids else ids
+def _through(ids: list[int], end: int) -> list[int]:
+    return ids[: ids.index(end) + 1] if end in ids else ids

@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from demo_corpus.chat import CHAT_TEMPLATE, END_OF_TEXT, TURN_END, TURN_START, token_id
+from demo_corpus.chat import CHAT_TEMPLATE, END_OF_TEXT, TURN_END, TURN_START
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from transformers import LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from demo_training.card import model_card
 from demo_training.evaluation import held_out_questions, judge, share_right
 from demo_training.preset import CONTEXT_LENGTH, ROPE_THETA, Preset
 from demo_training.run import Run
 
+_WEIGHTS = "model.safetensors"
+
 
 def export_model(run: Run, directory: Path) -> None:
-    """Write everything that is needed to load and serve the model, except its card."""
+    """Write everything that is needed to load and serve the model of a run, except its card."""
+    export_llama(run.model, run.tokenizer, run.step, directory)
+
+
+def export_llama(model: LlamaForCausalLM, tokenizer: Tokenizer, num_steps: int, directory: Path) -> None:
+    """Write a model that was trained for `num_steps`, and the tokenizer that belongs to it."""
+    weights = {name: weight for name, weight in model.state_dict().items() if name != "lm_head.weight"}
+    export_weights(weights, llama_keys(model.config), num_steps, directory)
+    tokenizer.save(str(directory / "tokenizer.json"))
+    _write_json(directory / "generation_config.json", _generation_config(model.config))
+    _write_json(directory / "tokenizer_config.json", _tokenizer_config(tokenizer))
+
+
+def export_weights(
+    weights: Mapping[str, torch.Tensor], config: dict[str, Any], num_steps: int, directory: Path
+) -> None:
+    """Write weights by name, which were trained for `num_steps`, in float16, and config.json."""
     directory.mkdir(parents=True, exist_ok=True)
-    turn_end, end_of_text = token_id(run.tokenizer, TURN_END), token_id(run.tokenizer, END_OF_TEXT)
-    weights = {
-        name: w.half().contiguous() for name, w in run.model.state_dict().items() if name != "lm_head.weight"
-    }
-    metadata = {"format": "pt", "steps": str(run.step)}
-    save_file(weights, directory / "model.safetensors", metadata=metadata)
-    run.tokenizer.save(str(directory / "tokenizer.json"))
-    _write_json(directory / "config.json", _config(run.preset, turn_end, end_of_text))
-    _write_json(directory / "generation_config.json", _generation_config(turn_end, end_of_text))
-    _write_json(directory / "tokenizer_config.json", _tokenizer_config(run.tokenizer))
+    metadata = {"format": "pt", "steps": str(num_steps)}
+    halves = {name: weight.half().contiguous() for name, weight in weights.items()}
+    save_file(halves, directory / _WEIGHTS, metadata=metadata)
+    _write_json(directory / "config.json", config)
 
 
 def run_from_exported(directory: Path, preset: Preset, seed: int) -> Run:
@@ -39,11 +52,11 @@ def run_from_exported(directory: Path, preset: Preset, seed: int) -> Run:
 
     Raises ValueError if the file of weights does not say at which step they were saved.
     """
-    with safe_open(directory / "model.safetensors", "pt") as file:
+    with safe_open(directory / _WEIGHTS, "pt") as file:
         step = (file.metadata() or {}).get("steps")
         weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     if step is None:
-        raise ValueError(f"{directory / 'model.safetensors'} does not say how many steps it was trained for")
+        raise ValueError(f"{directory / _WEIGHTS} does not say how many steps it was trained for")
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     return Run.from_weights(preset, seed, tokenizer, weights, int(step))
@@ -61,39 +74,41 @@ def score_exported(directory: Path, run: Run, per_family: int) -> float:
     return share_right(verdicts)
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _config(preset: Preset, turn_end: int, end_of_text: int) -> dict[str, Any]:
+def llama_keys(config: LlamaConfig) -> dict[str, Any]:
+    """The keys of a Llama's config.json."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "vocab_size": preset.vocab_size,
-        "hidden_size": preset.hidden_size,
-        "intermediate_size": preset.intermediate_size,
-        "num_hidden_layers": preset.num_layers,
-        "num_attention_heads": preset.num_heads,
-        "num_key_value_heads": preset.num_kv_heads,
-        "head_dim": preset.head_dim,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_key_value_heads,
+        "head_dim": config.head_dim,
         "hidden_act": "silu",
         "max_position_embeddings": CONTEXT_LENGTH,
-        "rms_norm_eps": 1e-6,
+        "rms_norm_eps": config.rms_norm_eps,
         "rope_theta": ROPE_THETA,
         "rope_scaling": None,
         "attention_bias": False,
         "mlp_bias": False,
         "tie_word_embeddings": True,
         "bos_token_id": None,
-        "eos_token_id": turn_end,
-        "pad_token_id": end_of_text,
+        "eos_token_id": config.eos_token_id,
+        "pad_token_id": config.pad_token_id,
         "torch_dtype": "float16",
     }
 
 
-def _generation_config(turn_end: int, end_of_text: int) -> dict[str, Any]:
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _generation_config(config: LlamaConfig) -> dict[str, Any]:
     """Greedy unless a request says otherwise: most questions here have one right answer."""
-    return {"do_sample": False, "eos_token_id": [turn_end, end_of_text], "pad_token_id": end_of_text}
+    ends = [config.eos_token_id, config.pad_token_id]
+    return {"do_sample": False, "eos_token_id": ends, "pad_token_id": config.pad_token_id}
 
 
 def _tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:

@@ -17,11 +17,10 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaForCausalLM
 
 from demo_training.batches import Batch, step_batches
+from demo_training.optimizers import LearningRates, Optimizers
 from demo_training.preset import Preset
 
-MATRIX_LR, OTHER_LR = 0.004, 1.5e-3
-WARMUP_STEPS = 50  # while the learning rate rises
-DECAY_SHARE = 0.6  # the last part of the run, in which the learning rate falls to 0
+RATES = LearningRates(matrices=0.004, others=1.5e-3)
 
 
 class Run:
@@ -30,17 +29,13 @@ class Run:
     def __init__(self, preset: Preset, seed: int, tokenizer: Tokenizer) -> None:
         torch.manual_seed(seed)
         self.preset, self.seed, self.tokenizer, self.step = preset, seed, tokenizer, 0
-        config = preset.llama_config(token_id(tokenizer, TURN_END), token_id(tokenizer, END_OF_TEXT))
+        turn_end, end_of_text = token_id(tokenizer, TURN_END), token_id(tokenizer, END_OF_TEXT)
+        config = preset.sizes.llama_config(preset.vocab_size, turn_end, end_of_text)
         self.model = LlamaForCausalLM(config)
         self.model.set_attn_implementation("sdpa")  # takes a third less memory than "eager" in the same time
         self._encoder = Encoder(tokenizer)
         matrices = [p for p in self.model.model.layers.parameters() if p.ndim == 2]
-        known = {id(p) for p in matrices}
-        others = [p for p in self.model.parameters() if id(p) not in known]
-        self._optimizers: tuple[torch.optim.Optimizer, ...] = (
-            torch.optim.Muon(matrices, lr=MATRIX_LR, weight_decay=0.01),
-            torch.optim.AdamW(others, lr=OTHER_LR, betas=(0.9, 0.95), weight_decay=0.0),
-        )
+        self._optimizers = Optimizers(self.model.parameters(), matrices, RATES)
 
     @classmethod
     def fresh(cls, preset: Preset, seed: int) -> Run:
@@ -56,8 +51,7 @@ class Run:
         state = torch.load(path, weights_only=True)
         tokenizer = Tokenizer.from_str(state["tokenizer"])
         run = cls.from_weights(preset, state["seed"], tokenizer, state["model"], state["step"])
-        for optimizer, saved in zip(run._optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        run._optimizers.restore(state["optimizers"])
         return run
 
     @classmethod
@@ -77,7 +71,7 @@ class Run:
             "step": self.step,
             "tokenizer": self.tokenizer.to_str(),
             "model": self.model.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "optimizers": self._optimizers.state(),
         }
         unfinished = path.with_suffix(".unfinished")
         torch.save(state, unfinished)
@@ -85,14 +79,10 @@ class Run:
 
     def advance(self, num_steps: int) -> float:
         """Do the next step of a run of `num_steps`, and return the mean loss of trained tokens in nats."""
-        self._set_learning_rates(num_steps)
         batches = step_batches(self._encoder, self.seed, self.step, self.preset.samples_per_step)
         total_weight = float(sum(batch.weights.sum() for batch in batches))
         loss = sum(self._learn(batch, total_weight) for batch in batches)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimizer in self._optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        self._optimizers.step(self.step, num_steps)
         self.step += 1
         return loss
 
@@ -103,10 +93,3 @@ class Run:
         loss = (losses * batch.weights.flatten()).sum() / total_weight
         torch.autograd.backward(loss)
         return float(loss.detach())
-
-    def _set_learning_rates(self, num_steps: int) -> None:
-        rising = (self.step + 1) / WARMUP_STEPS
-        falling = (num_steps - self.step) / (num_steps * DECAY_SHARE)
-        for optimizer, rate in zip(self._optimizers, (MATRIX_LR, OTHER_LR), strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * min(1.0, rising, falling)
