@@ -126,7 +126,7 @@ class EngineCore:
         start = self._clock()
         results = self._backend.run(steps)
         seconds = self._clock() - start
-        self._pacing.measured(plan.num_decode_rows, plan.num_prompt_tokens, seconds)
+        self._pacing.measured(plan.num_decodes, plan.num_prompt_tokens, seconds)
         self._speculation.measured(plan, seconds)
         return results
 
@@ -150,7 +150,7 @@ class EngineCore:
     def _commit_one(self, entry: PlanEntry, result: StepResult, now: float) -> RequestDelta | None:
         """Write a result into its request, and return the delta to deliver, if there is anything new."""
         request = entry.request
-        drawn = _kept(request, result.token_ids)
+        drawn = request.accepted(_kept(request, result.token_ids))
         num_drafts_kept = self._settle_drafts(entry, drawn)
         request.num_computed += entry.num_tokens + num_drafts_kept
         request.num_prompt_logprobs += len(result.target_logprobs)
@@ -180,17 +180,15 @@ class EngineCore:
         return kept
 
     def _append_forced(self, request: Request, drawn: tuple[int, ...]) -> tuple[int, ...]:
-        """Let the constraint accept what was drawn; append and return the tokens that it then forces.
+        """Append and return the tokens that the constraint forces after what was drawn.
 
         They are known but not computed, so that the next steps compute them as they compute a prompt's
         tokens, several in one pass.
         """
-        request.accept(drawn)
         if not drawn or _ends_in_stop_token(request, drawn):
             return ()
-        forced = _kept(request, tuple(request.forced()))
+        forced = request.accepted(_kept(request, tuple(request.forced())))
         request.output_ids += forced
-        request.accept(forced)
         self._metrics.jumped(len(forced))
         return forced
 

@@ -143,10 +143,18 @@ class Request:
         """Whether the constraint lets nothing follow the output."""
         return self.spec.constraint is not None and self.spec.constraint.is_complete
 
-    def accept(self, token_ids: Sequence[int]) -> None:
-        """Let the constraint, if there is one, follow tokens that were appended to the output."""
-        if token_ids and self.spec.constraint is not None:
-            self.spec.constraint.accept(token_ids)
+    def accepted(self, token_ids: tuple[int, ...]) -> tuple[int, ...]:
+        """Let the constraint, if there is one, follow tokens that are going to be appended to the output.
+        Return them, up to the one after which nothing may follow.
+        """
+        constraint = self.spec.constraint
+        if constraint is None:
+            return token_ids
+        for count, token_id in enumerate(token_ids, 1):
+            constraint.accept((token_id,))
+            if constraint.is_complete:
+                return token_ids[:count]
+        return token_ids
 
     def forced(self) -> Sequence[int]:
         """Return the tokens that the constraint forces to come next. There are none if logprobs are asked

@@ -103,7 +103,7 @@ class Scheduler:
         num_decodes = len(planning.plan.entries)
         num_prompts = min(len(self.running) + len(self.waiting), self._max_running) - num_decodes
         if num_decodes and num_prompts:
-            num_allowed = self._pacing.prompt_tokens(planning.plan.num_decode_rows, num_prompts)
+            num_allowed = self._pacing.prompt_tokens(num_decodes, num_prompts)
             planning.num_tokens_left = min(planning.num_tokens_left, num_allowed)
         if num_prompts:
             self._plan_prompts(planning)

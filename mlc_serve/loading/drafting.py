@@ -84,10 +84,10 @@ def find_drafting(
     mode = config.speculative_mode
     if mode == "disable":
         return WithoutModel(NoDrafts())
-    if library.is_recurrent and not config.max_history_size:
+    if library.is_recurrent:
         raise ConfigError(
             f"speculative_mode = {mode} is not supported for {checkpoint.model_type}: its layers keep a "
-            "recurrent state, from which wrong drafts can't be taken back"
+            "recurrent state, which computes drafts one after another, so that they would gain nothing"
         )
     if mode == "ngram":
         return WithoutModel(NGram())

@@ -51,7 +51,7 @@ class SmallDraft:
         self._cache = DraftCache(self._passes.state)
         self._budget = limits.prefill_chunk_size
         self._longest = limits.max_single_sequence_length
-        self._vocab_size = vocab_size
+        self._own_vocab_size, self._vocab_size = library.info.vocab_size, vocab_size
 
     def propose(self, asks: Sequence[Ask]) -> list[Sequence[int]]:
         """See Proposer."""
@@ -69,18 +69,21 @@ class SmallDraft:
         for draft in drafts:
             missing = self._missing(draft, budget, num_pages)
             budget -= len(missing)
-            num_pages += self._cache.num_new_pages(draft.seq_id, len(missing) + draft.most)
             if missing:
+                num_pages += self._cache.num_new_pages(draft.seq_id, len(missing) + draft.most)
                 parts.append((draft, missing))
         return self._drawn([draft for draft, _ in parts], [missing for _, missing in parts])
 
     def _missing(self, draft: _Draft, budget: int, num_taken: int) -> Sequence[int]:
-        """Return the known tokens of a sequence to compute now: none if there is no room for a draft."""
+        """Return the known tokens of a sequence to compute now: none if there is no room for a draft, or if
+        the draft model does not have one of the tokens, which then pads the other vocabulary.
+        """
         request, start = draft.request, self._cache.length(draft.seq_id)
         needed = request.num_tokens - start + draft.most
         if start + needed > self._longest or needed > self._cache.room(draft.seq_id, num_taken):
             return ()
-        return request.known_ids(start, min(start + budget, request.num_tokens))
+        missing = request.known_ids(start, min(start + budget, request.num_tokens))
+        return missing if max(missing, default=0) < self._own_vocab_size else ()
 
     def _drawn(self, drafts: Sequence[_Draft], token_ids: Sequence[Sequence[int]]) -> list[_Draft]:
         """Append tokens to the sequences of drafts, draw the next drafts where all tokens are then computed,

@@ -1,5 +1,5 @@
-"""Fakes for tests: a KV cache and a backend without a device, a byte tokenizer, a whole LoadedModel, and a
-Served without a model.
+"""Fakes for tests: a KV cache and a backend without a device, a proposer, a byte tokenizer, a whole
+LoadedModel, and a Served without a model.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from mlc_serve.testing.embedder import FakeEmbedder, fake_embedding_model
 from mlc_serve.testing.first_come import FirstComeFirstServed
 from mlc_serve.testing.kv_cache import FakeKVCache
 from mlc_serve.testing.model import CHAT_TEMPLATE, fake_model
+from mlc_serve.testing.proposer import FakeProposer
 from mlc_serve.testing.served import FakeServed
 from mlc_serve.testing.short_memory import FakeRecurrentState, FakeWindowedState
 from mlc_serve.testing.tokens import (
@@ -35,6 +36,7 @@ __all__ = [
     "FakeConstraint",
     "FakeEmbedder",
     "FakeKVCache",
+    "FakeProposer",
     "FakeRecurrentState",
     "FakeServed",
     "FakeWindowedState",

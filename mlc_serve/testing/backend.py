@@ -140,14 +140,17 @@ class FakeBackend:
         logprobs: list[TokenLogprobs] = []
         for draw, draft_id in zip_longest(step.draws, step.draft_ids):
             stored = self.state.seen(step.seq_id, start + len(step.token_ids) + len(drawn))
-            if stored[-1] in self.fail_on and not drawn:
-                return StepResult(target_logprobs=targets, error=f"the draw after token {stored[-1]} failed")
+            if stored[-1] in self.fail_on or _forbids_all(draw):
+                break
             token_id = self.choose(stored, draw)
             drawn.append(token_id)
             if draw.params.num_top_logprobs is not None:
                 logprobs.append(logprobs_of(token_id, _ranking(stored), draw.params.num_top_logprobs))
             if token_id != draft_id:
                 break
+        if step.draws and not drawn:
+            failure = f"the draw after token {step.token_ids[-1]} failed"
+            return StepResult(target_logprobs=targets, error=failure)
         return StepResult(tuple(drawn), tuple(logprobs), targets)
 
 
@@ -190,6 +193,12 @@ def likely_letter(stored: Sequence[int], draw: Draw) -> int:
     if params.temperature == 0:
         return candidates[0]
     return candidates[(draw.seed + len(draw.output_ids)) % min(4, len(candidates))]
+
+
+def _forbids_all(draw: Draw) -> bool:
+    """Whether the draw's constraint leaves no token, as behind a draft that completes or violates it."""
+    allowed = _allowed(draw)
+    return allowed is not None and not allowed.any()
 
 
 def _allowed(draw: Draw) -> npt.NDArray[np.uint8] | None:

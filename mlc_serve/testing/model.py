@@ -40,6 +40,7 @@ def fake_model(name: str = "fake", *, backend: FakeBackend | None = None, **limi
     engine_limits = EngineLimits(**(fields | limits))
     backend.max_batch_tokens = engine_limits.prefill_chunk_size
     backend.max_batch_sequences = engine_limits.max_num_sequence
+    backend.max_batch_draws = engine_limits.max_draws
     tokenizer = byte_tokenizer()
     return LoadedModel(
         name=name,

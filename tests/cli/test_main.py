@@ -60,7 +60,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
             ["serve", "--overrides", "max_num_sequence=0"],
             "max_num_sequence=0: expected an integer of at least 1",
         ),
-        (["serve", "--speculative-mode", "medusa"], "speculative_mode = 'medusa' is not supported"),
+        (["serve", "--speculative-mode", "medusa"], "speculative_mode = medusa takes exactly one"),
         (
             ["serve", "--embedding-model-lib", "x.so"],
             "embedding_model_lib is set, but embedding_model is not",

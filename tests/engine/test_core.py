@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 
 import pytest
 
@@ -18,7 +19,6 @@ from mlc_serve.engine.scheduler import Scheduler
 from mlc_serve.engine.speculation.adaptive_lengths import AdaptiveLengths
 from mlc_serve.engine.speculation.draft_lengths import FixedLengths
 from mlc_serve.engine.speculation.ngram import NGram
-from mlc_serve.engine.speculation.proposer import Ask
 from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.engine.trace import NullTrace
 from mlc_serve.testing import (
@@ -26,6 +26,7 @@ from mlc_serve.testing import (
     FakeBackend,
     FakeConstraint,
     FakeKVCache,
+    FakeProposer,
     FakeRecurrentState,
     FakeWindowedState,
     FirstComeFirstServed,
@@ -35,39 +36,39 @@ from mlc_serve.testing.backend import State
 from tests.engine.bench import Bench, limits, oracle
 
 
-class Guesses:
-    """Drafts of which many are right: usually the likeliest tokens, and sometimes others."""
+def guesses(rng: random.Random, window: int | None = None) -> FakeProposer:
+    """Return a proposer of which many drafts are right: usually the likeliest tokens, and sometimes others.
 
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self.ended: list[Request] = []
+    `window` is that of the backend's state, if it has one.
+    """
 
-    def propose(self, asks: Sequence[Ask]) -> list[Sequence[int]]:
-        """See Proposer."""
-        return [self._guess(ask) for ask in asks]
-
-    def forget(self, request: Request) -> None:
-        """See Proposer."""
-        self.ended.append(request)
-
-    def _guess(self, ask: Ask) -> list[int]:
-        known, guessed = list(ask.request.known_ids(0, ask.request.num_tokens)), []
-        for _ in range(self._rng.randint(0, ask.most)):
+    def tell(request: Request, most: int) -> list[int]:
+        known, guessed = list(request.known_ids(0, request.num_tokens)), []
+        for _ in range(rng.randint(0, most)):
+            seen = known if window is None else [len(known), *known[-window:]]
+            right = rng.random() < 0.8
             draw = Draw(SamplingParams(temperature=0.0), (), (), 0)
-            right = self._rng.random() < 0.8
-            guessed.append(likely_letter(known, draw) if right else self._rng.choice(b"xyz"))
+            guessed.append(likely_letter(seen, draw) if right else rng.choice(b"xyz"))
             known.append(guessed[-1])
         return guessed
 
+    return FakeProposer(tell)
+
 
 def guessing(rng: random.Random) -> Speculation:
-    """Return a speculation with up to four drafts of `Guesses`."""
-    return Speculation(Guesses(rng), FixedLengths(4))
+    """Return a speculation with up to four drafts of `guesses`."""
+    return Speculation(guesses(rng), FixedLengths(4))
+
+
+def guessing_in_a_window(rng: random.Random) -> Speculation:
+    """Return the same for a state that sees seven tokens."""
+    return Speculation(guesses(rng, window=7), FixedLengths(4))
 
 
 def adaptive(rng: random.Random) -> Speculation:
-    """Return a speculation whose lengths follow a clock that says anything."""
-    return Speculation(rng.choice([Guesses(rng), NGram()]), AdaptiveLengths(), clock=rng.random)
+    """Return a speculation whose lengths follow a clock that advances by anything."""
+    times = accumulate(iter(rng.random, 2.0))
+    return Speculation(rng.choice([guesses(rng), NGram()]), AdaptiveLengths(), clock=lambda: next(times))
 
 
 def nothing(_rng: random.Random) -> Speculation:
@@ -90,6 +91,11 @@ KINDS = (
     Kind("drafting", speculation=guessing),
     Kind("adapting", speculation=adaptive),
     Kind("windowed", state=lambda num_pages: FakeWindowedState(4, num_pages, window=7)),
+    Kind(
+        "windowed, drafting",
+        state=lambda num_pages: FakeWindowedState(4, num_pages, window=7),
+        speculation=guessing_in_a_window,
+    ),
     Kind("recurrent", state=lambda _num_pages: FakeRecurrentState(4, history=2), speculation=guessing),
     Kind("first come", policy=FirstComeFirstServed),
 )

@@ -108,6 +108,7 @@ def test_overrides_win() -> None:
         max_single_sequence_length=1024,
         prefill_chunk_size=128,
         max_scored_tokens=INFO.max_batch_size,
+        max_draws=INFO.max_batch_size,
         prefill_mode="chunked",
         prefix_cache_mode="radix",
         max_recycling_sequences=7,

@@ -14,35 +14,11 @@ from numpy.typing import NDArray
 from mlc_serve.engine.sampling import Draw, SamplingParams
 from mlc_serve.runtime.rows import RowOperations
 from mlc_serve.runtime.sampler import Sampler
+from tests.runtime.definition import distribution
 
 ROW = np.array([1.0, 3.0, -2.0, 2.5, 0.0, 2.0, -1.0, 0.5, 1.5, -30.0], np.float32)
 PROMPT, OUTPUT = (1, 1, 4), (3, 3, 5)
 NUM_DRAWS = 1500
-
-
-def distribution(row: NDArray[Any], params: SamplingParams) -> NDArray[np.float64]:
-    """The probability of each token after PROMPT and OUTPUT, step by step in the documented order."""
-    logits = row.astype(np.float64)
-    for token, bias in params.logit_bias.items():
-        logits[token] += bias
-    for token in set(OUTPUT):
-        logits[token] -= params.presence_penalty + params.frequency_penalty * OUTPUT.count(token)
-    for token in set(PROMPT + OUTPUT):
-        factor = params.repetition_penalty
-        logits[token] = logits[token] / factor if logits[token] > 0 else logits[token] * factor
-    if len(OUTPUT) < params.min_tokens:
-        logits[list(params.stop_token_ids)] = -np.inf
-    if params.temperature == 0:
-        return np.asarray(np.arange(len(row)) == logits.argmax(), np.float64)
-    weights = np.exp((logits - logits.max()) / params.temperature)
-    order = np.argsort(-weights, kind="stable")
-    kept = order[: params.top_k]
-    before = np.cumsum(weights[kept]) - weights[kept]
-    kept = kept[before < params.top_p * weights[kept].sum()]
-    kept = kept[weights[kept] >= params.min_p]
-    probabilities = np.zeros(len(row))
-    probabilities[kept] = weights[kept] / weights[kept].sum()
-    return probabilities
 
 
 @pytest.fixture
@@ -102,7 +78,7 @@ def test_tokens_come_as_often_as_they_should(sampler: Sampler, params: SamplingP
     """Over many seeds, tokens come as often as the definition says (chi-square), and those that it excludes
     never do.
     """
-    expected = distribution(ROW, params) * NUM_DRAWS
+    expected = distribution(ROW, params, PROMPT, OUTPUT) * NUM_DRAWS
     draws = [Draw(params, PROMPT, OUTPUT, seed) for seed in range(NUM_DRAWS)]
     results = sampler.sample(np.tile(ROW, (NUM_DRAWS, 1)), draws)
     drawn = np.bincount([result.token_id or 0 for result in results], minlength=len(ROW))

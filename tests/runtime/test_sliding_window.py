@@ -19,12 +19,15 @@ from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.engine.backend import SequenceStep
 from mlc_serve.engine.core import EngineCore
 from mlc_serve.engine.metrics import EngineMetrics
-from mlc_serve.engine.request import EngineRequest
+from mlc_serve.engine.request import EngineRequest, Request
 from mlc_serve.engine.sampling import SamplingParams
+from mlc_serve.engine.speculation.draft_lengths import FixedLengths
+from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.engine.trace import NullTrace
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
 from mlc_serve.runtime.runner import TVMBackend
+from mlc_serve.testing import FakeProposer
 from tests.family_checkpoints import write_family
 from tests.greedy import ROUNDING, shortfall
 
@@ -96,6 +99,23 @@ def test_generation_goes_on_past_the_context_in_bounded_memory(windowed: Windowe
     assert windowed.ours.backend.state.num_free_pages == most
 
 
+@pytest.mark.parametrize("num_right", [0, 2, 5])
+def test_drafts_past_the_window_change_nothing(windowed: Windowed, num_right: int) -> None:
+    """Far past window and context, whether drafts are kept or taken back, each token is the definition's."""
+    (output,) = _generated(windowed.ours, [_prompt(50)], num_tokens=120)
+
+    def tell(request: Request, most: int) -> list[int]:
+        start = len(request.output_ids)
+        return [*output[start : start + num_right], *[3] * most][:most]
+
+    speculation = Speculation(FakeProposer(tell), FixedLengths(5))
+    (drafted,) = _generated(windowed.ours, [_prompt(50)], num_tokens=120, speculation=speculation)
+    logprobs = _logprobs(windowed, [*_prompt(50), *drafted[:-1]])
+    assert shortfall(logprobs[49:], drafted) < ROUNDING
+    most = windowed.window.most_pages(CHUNK, 16)
+    assert windowed.ours.backend.state.num_free_pages == most
+
+
 def _prompt(length: int, seed: int = 7) -> list[int]:
     return [int(token) for token in np.random.default_rng(seed).integers(3, 300, length)]
 
@@ -118,10 +138,17 @@ def _appended(model: LoadedModel, ids: Sequence[int], lengths: Sequence[int]) ->
     return np.asarray(torch.log_softmax(torch.tensor(np.concatenate(logits)), dim=-1))
 
 
-def _generated(model: LoadedModel, prompts: Sequence[Sequence[int]], num_tokens: int = 40) -> list[list[int]]:
+def _generated(
+    model: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    num_tokens: int = 40,
+    speculation: Speculation | None = None,
+) -> list[list[int]]:
     """Greedy tokens for prompts that run together."""
     model.backend.state.clear()
-    core = EngineCore(model.backend, model.limits, EngineMetrics("windows"), NullTrace())
+    core = EngineCore(
+        model.backend, model.limits, EngineMetrics("windows"), NullTrace(), speculation=speculation
+    )
     params = SamplingParams(temperature=0.0, max_tokens=num_tokens)
     for i, prompt in enumerate(prompts):
         core.submit(EngineRequest(str(i), tuple(prompt), params, seed=0, arrival=time.monotonic()))

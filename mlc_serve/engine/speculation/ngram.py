@@ -16,7 +16,7 @@ from mlc_serve.engine.speculation.suffixes import Suffixes
 _LEAST_MATCH = 2
 # Up to this many drafts for each token of the match.
 _DRAFTS_PER_TOKEN = 2
-# The most tokens that are indexed in one pass, so that a long prompt does not hold up others.
+# The most tokens of all requests together that are indexed in one pass, so that long prompts hold up nobody.
 _MOST_INDEXED = 1024
 
 
@@ -29,19 +29,31 @@ class NGram:
         self._suffixes: dict[Request, Suffixes] = {}
 
     def propose(self, asks: Sequence[Ask]) -> list[Sequence[int]]:
-        """See Proposer."""
+        """See Proposer. Requests of which the most is indexed come first."""
+        budget = _MOST_INDEXED
+        for request in sorted((ask.request for ask in asks), key=self._num_missing):
+            budget -= self._index(request, budget)
         return [self._drafts(ask.request, ask.most) for ask in asks]
 
     def forget(self, request: Request) -> None:
         """See Proposer."""
         self._suffixes.pop(request, None)
 
+    def _of(self, request: Request) -> Suffixes:
+        return self._suffixes.setdefault(request, Suffixes())
+
+    def _num_missing(self, request: Request) -> int:
+        return request.num_tokens - self._of(request).num_tokens
+
+    def _index(self, request: Request, budget: int) -> int:
+        """Index up to `budget` more tokens of a request, and return their number."""
+        count, start = min(budget, self._num_missing(request)), self._of(request).num_tokens
+        self._of(request).extend(request.known_ids(start, start + count))
+        return count
+
     def _drafts(self, request: Request, most: int) -> Sequence[int]:
-        suffixes = self._suffixes.setdefault(request, Suffixes())
-        start = suffixes.num_tokens
-        suffixes.extend(request.known_ids(start, min(request.num_tokens, start + _MOST_INDEXED)))
-        length, end = suffixes.match
-        if suffixes.num_tokens < request.num_tokens or length < _LEAST_MATCH:
+        length, end = self._of(request).match
+        if self._num_missing(request) or length < _LEAST_MATCH:
             return ()
         count = min(most, _DRAFTS_PER_TOKEN * length)
         found = request.known_ids(end, min(end + count, request.num_tokens))
