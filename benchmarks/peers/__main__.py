@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from benchmarks.peers import served
 from benchmarks.peers.cells import CELLS, Cell
 from benchmarks.peers.contest import Contest, Contests
 from benchmarks.peers.gguf_names import FAMILIES
+from benchmarks.peers.home import add_home
 from benchmarks.peers.machine import Machine, cpu_name
 from benchmarks.peers.ours import QUANTIZATION
 from benchmarks.peers.rounds import compare, say
@@ -32,8 +31,6 @@ from benchmarks.shapes import SHAPES
 from mlc_serve.quantization.scheme import SCHEMES
 from mlc_serve.runtime.threads import num_cores
 
-HOME_VARIABLE = "MLC_SERVE_PEERS"
-DEFAULT_HOME = Path("~/.cache/mlc_serve/peers")
 # The shapes that can be converted for the peers.
 CONVERTED = [name for name, shape in SHAPES.items() if shape.model_type in FAMILIES]
 
@@ -77,10 +74,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quantization", choices=SCHEMES, help="our scheme, for every --bits")
     parser.add_argument("--set-up-only", action="store_true", help="build and convert, and measure nothing")
-    home = Path(os.environ.get(HOME_VARIABLE, DEFAULT_HOME))
-    parser.add_argument(
-        "--home", type=Path, default=home, help=f"for builds and models (also {HOME_VARIABLE}): {home}"
-    )
+    add_home(parser)
     return parser
 
 

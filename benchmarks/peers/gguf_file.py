@@ -29,6 +29,7 @@ from benchmarks.peers.gguf_names import (
     interleaved,
     rope_factors,
     widened,
+    with_old_rotation,
 )
 
 # A vocabulary of single bytes has no merges, and llama.cpp requires one. This one yields no existing token.
@@ -49,7 +50,7 @@ def main() -> None:
 
 def write_gguf(checkpoint: Path, file: Path) -> None:
     """Write header, vocabulary and tensors. Raises ValueError for a family that isn't converted."""
-    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    config = with_old_rotation(json.loads((checkpoint / "config.json").read_text(encoding="utf-8")))
     family = family_of(config["model_type"])
     writer = gguf.GGUFWriter(file, family.architecture)
     add_header(writer, config)

@@ -106,6 +106,15 @@ def widened(bits: Array) -> Array:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
+def with_old_rotation(config: Config) -> Config:
+    """The configuration with the keys by which transformers set the rotation before its release 5."""
+    rotation = config.get("rope_parameters")
+    if not rotation:
+        return config
+    scaling = None if rotation["rope_type"] == "default" else rotation
+    return {**config, "rope_theta": rotation["rope_theta"], "rope_scaling": scaling}
+
+
 def rope_factors(config: Config) -> Array | None:
     """The numbers by which Llama 3.1 divides each frequency; None for a model without rope scaling.
 

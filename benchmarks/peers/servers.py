@@ -46,10 +46,12 @@ def our_server(model: OurModel, log: Path) -> Start:
     return lambda: running(Program([*command, *flags], "/ready"), log)
 
 
-def llama_server(model: LlamaCppModel, slots: int, log: Path) -> Start:
-    """How to start llama-server with `slots` slots."""
-    sizes = ["--parallel", str(slots), "--ctx-size", str(slots * SLOT_TOKENS)]
-    options = ["--threads-batch", str(model.threads), "--cache-ram", "0"]
+def llama_server(
+    model: LlamaCppModel, slots: int, log: Path, slot_tokens: int = SLOT_TOKENS, more: Sequence[str] = ()
+) -> Start:
+    """How to start llama-server with `slots` slots of `slot_tokens` tokens, and with `more` options."""
+    sizes = ["--parallel", str(slots), "--ctx-size", str(slots * slot_tokens)]
+    options = ["--threads-batch", str(model.threads), "--cache-ram", "0", *more]
     return lambda: running(Program([*model.command("llama-server"), *sizes, *options], "/health"), log)
 
 

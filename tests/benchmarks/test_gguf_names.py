@@ -6,7 +6,15 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from benchmarks.peers.gguf_names import FAMILIES, expert_number, family_of, interleaved, rope_factors, widened
+from benchmarks.peers.gguf_names import (
+    FAMILIES,
+    expert_number,
+    family_of,
+    interleaved,
+    rope_factors,
+    widened,
+    with_old_rotation,
+)
 from benchmarks.shapes import SHAPES
 
 
@@ -81,3 +89,13 @@ def test_another_scaling_is_refused() -> None:
     config = {**SHAPES["smollm2-135m"].config("bfloat16"), "rope_scaling": {"rope_type": "yarn"}}
     with pytest.raises(ValueError, match="yarn"):
         rope_factors(config)
+
+
+def test_a_rotation_of_newer_checkpoints_is_read() -> None:
+    """It has the same meaning under other keys, and an older configuration stays as it is."""
+    plain = {"rope_parameters": {"rope_theta": 5.0, "rope_type": "default"}}
+    assert with_old_rotation(plain) == {**plain, "rope_theta": 5.0, "rope_scaling": None}
+    scaled = {"rope_parameters": {"rope_theta": 5.0, "rope_type": "llama3", "factor": 8.0}}
+    assert with_old_rotation(scaled)["rope_scaling"] == scaled["rope_parameters"]
+    old = SHAPES["llama3.2-1b"].config("bfloat16")
+    assert with_old_rotation(old) == old
