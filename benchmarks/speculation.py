@@ -2,12 +2,12 @@
 
 python -m benchmarks.speculation [--shape llama3.2-1b] [--quantization q8f32_1] [--rate 0.7] [--length 4]
 
-known: one client, for whom `--length` tokens of a greedy answer are drafted that is known before, each wrong
+known: one client, for whose greedy answer, which is known before, `--length` tokens are drafted, each wrong
 with a probability of 1 - `--rate`.
 ngram: `--clients` clients, whose prompts and answers repeat nothing, with adaptive drafts from the texts.
 
-Both sides take turns on one engine. `ratio` is the median of the rounds' ratios of tokens a second, and `kept`
-the share of drafts that were kept. A first round, which warms up, doesn't count.
+Both sides take turns on one engine. `ratio` is the median of the rounds' ratios of tokens a second, and
+`kept` the share of drafts that were kept. A first round, which warms up, doesn't count.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> None:
 
 async def measure(settings: Settings, rate: float, length: int) -> list[Row]:
     """A row for known drafts, and one for each number of clients with ngram."""
-    config = settings.engine_config().agreed(model=settings.model)
+    config = replace(settings.engine_config(), model=settings.model)
     model = load_model(config, settings.device, lambda _line: None)
     known = await measure_known(model, settings, rate, length)
     return [known, *[await measure_ngram(model, settings, clients) for clients in settings.concurrency]]
