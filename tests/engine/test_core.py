@@ -19,6 +19,7 @@ from mlc_serve.engine.scheduler import Scheduler
 from mlc_serve.engine.speculation.adaptive_lengths import AdaptiveLengths
 from mlc_serve.engine.speculation.draft_lengths import FixedLengths
 from mlc_serve.engine.speculation.ngram import NGram
+from mlc_serve.engine.speculation.proposer import Proposer
 from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.engine.trace import NullTrace
 from mlc_serve.testing import (
@@ -68,7 +69,8 @@ def guessing_in_a_window(rng: random.Random) -> Speculation:
 def adaptive(rng: random.Random) -> Speculation:
     """Return a speculation whose lengths follow a clock that advances by anything."""
     times = accumulate(iter(rng.random, 2.0))
-    return Speculation(rng.choice([guesses(rng), NGram()]), AdaptiveLengths(), clock=lambda: next(times))
+    proposer: Proposer = guesses(rng) if rng.random() < 0.5 else NGram()
+    return Speculation(proposer, AdaptiveLengths(), clock=lambda: next(times))
 
 
 def nothing(_rng: random.Random) -> Speculation:

@@ -263,8 +263,9 @@ def test_one_sequence_at_a_time_is_drafted_for(num_spare: int) -> None:
     def submit(bench: Bench) -> EngineRequest:
         return bench.submit("a", b"hello", max_tokens=20)
 
-    for fields in ({"max_draws": 1 + num_spare}, {"prefill_chunk_size": 1 + num_spare}):
-        _, bench = drafted(submit, max_num_sequence=1, **fields)
+    for limit in ("max_draws", "prefill_chunk_size"):
+        fields: dict[str, Any] = {limit: 1 + num_spare, "max_num_sequence": 1}
+        _, bench = drafted(submit, **fields)
         assert max(num_drafts(bench)) == num_spare
 
 

@@ -36,7 +36,8 @@ def backend(tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> Backend
 
     def forward(steps: Sequence[SequenceStep], rows: list[int]) -> NDArray[np.float32]:
         ids = np.array([token for step in steps for token in (*step.token_ids, *step.draft_ids)])
-        return TABLE[ids[rows]]
+        logits: NDArray[np.float32] = TABLE[ids[rows]]
+        return logits
 
     monkeypatch.setattr(tiny_model.backend, "forward", forward)
     return tiny_model.backend
