@@ -19,6 +19,7 @@ from mlc_serve.errors import CheckpointError
 # The files that are read if there are no safetensors.
 TORCH_NAMES = ("medusa_lm_head.pt", "pytorch_model.bin")
 _PROGRAM = "/data.pkl"
+_ORDER = b"little"
 # Much more than the names and shapes of the tensors of any model take.
 _LONGEST_PROGRAM = 4 << 20
 
@@ -82,10 +83,15 @@ class TorchWeights:
         if len(programs) != 1 or programs[0].file_size > _LONGEST_PROGRAM:
             raise ValueError("it has no list of tensors")
         folder = programs[0].filename.removesuffix(_PROGRAM)
-        order = f"{folder}/byteorder"
-        if order in self._archive.namelist() and self._archive.read(order) != b"little":
-            raise ValueError("its numbers are big-endian")
+        self._check_order(f"{folder}/byteorder")
         return folder, read_tensors(self._archive.read(programs[0]))
+
+    def _check_order(self, name: str) -> None:
+        if name not in self._archive.namelist():  # as in files of old versions
+            return
+        with self._archive.open(name) as file:
+            if file.read(len(_ORDER) + 1) != _ORDER:
+                raise ValueError("its numbers are not little-endian")
 
     def _values(self, storage: Storage) -> NDArray[Any]:
         entry = self._archive.getinfo(f"{self._folder}/data/{storage.key}")

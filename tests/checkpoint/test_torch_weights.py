@@ -23,12 +23,12 @@ def saved(path: Path, content: Any, **options: Any) -> Path:
     return path
 
 
-def archive(path: Path, program: bytes, **entries: bytes) -> Path:
-    """A file of PyTorch's form with any program, and entries of values."""
+def archive(path: Path, program: bytes, values: bytes = b"", order: bytes = b"little") -> Path:
+    """A file of PyTorch's form with any program, the values of storage 0, and their order of bytes."""
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("any/data.pkl", program)
-        for name, values in entries.items():
-            file.writestr(f"any/data/{name}", values)
+        file.writestr("any/data/0", values)
+        file.writestr("any/byteorder", order)
     return path
 
 
@@ -126,6 +126,10 @@ def test_a_tensor_stays_within_its_storage(tmp_path: Path) -> None:
     # Both sizes are instructions of one byte with an argument of one byte.
     for old, new in ((b"K\x07K\x09", b"K\xffK\x09"), (b"K\x09K\x01", b"K\x09K\xff"), (b"K?t", b"K\xfft")):
         assert old in program
-        forged = archive(tmp_path / "forged.pt", program.replace(old, new), **{"0": values})
+        forged = archive(tmp_path / "forged.pt", program.replace(old, new), values)
         with pytest.raises(CheckpointError, match="weight can't be read: it"):
             TorchWeights(forged).tensor("weight")
+    whole = TorchWeights(archive(tmp_path / "whole.pt", program, values)).tensor("weight")
+    np.testing.assert_array_equal(whole, np.ones((7, 9)))
+    with pytest.raises(CheckpointError, match="not little-endian"):
+        TorchWeights(archive(tmp_path / "big.pt", program, values, b"big"))
