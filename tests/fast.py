@@ -23,6 +23,7 @@ SLOW_PATHS = (
     "benchmarks/test_quality.py",
     "benchmarks/test_random_model.py",
     "chat/test_session.py",
+    "checkpoint/test_torch_weights.py",
     "cli/test_chat.py",
     "cli/test_compile.py",
     "clients",

@@ -36,23 +36,30 @@ class WantedTensor(Protocol):
     def logical_shape(self) -> tuple[int, ...]: ...
 
 
+# A checkpoint's tensors, and what is wanted of them.
+Part = tuple[Sources, Sequence[WantedTensor]]
+
+
 def convert(
     sources: Sources,
     wanted: Sequence[WantedTensor],
     form: GroupFormat | None,
     directory: Path,
     progress: Callable[[int], object],
+    others: Sequence[Part] = (),
 ) -> None:
     """Write every wanted tensor to `directory`, calling `progress` with the bytes written since the last
-    call. `form` is the form of the library's integers, if its quantization scheme has any.
+    call. `form` is the form of the library's integers, if its quantization scheme has any. `others` are
+    the tensors that are wanted of other checkpoints.
 
     Raises CheckpointError if the checkpoint lacks a tensor, if the tensor has another shape, or if it has
     values that are not finite or that the wanted type can't hold.
     """
     with CheckedWriter(directory) as writer:
-        for spec, tensor in _tensors(sources, wanted, form):
-            writer.add(spec.name, tensor)
-            progress(tensor.nbytes)
+        for part in ((sources, wanted), *others):
+            for spec, tensor in _tensors(*part, form):
+                writer.add(spec.name, tensor)
+                progress(tensor.nbytes)
 
 
 def _tensors(

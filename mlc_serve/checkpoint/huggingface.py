@@ -14,8 +14,11 @@ from mlc_serve.checkpoint.packed.unpacked_tensors import UnpackedTensors
 from mlc_serve.checkpoint.safetensors_weights import SafetensorsWeights
 from mlc_serve.checkpoint.stored_tensors import StoredTensors
 from mlc_serve.checkpoint.template_files import read_chat_template, read_listed_ids, read_special_tokens
+from mlc_serve.checkpoint.torch_weights import TORCH_NAMES, TorchWeights
 from mlc_serve.errors import CheckpointError
 from mlc_serve.loaded_model import GenerationDefaults
+from mlc_serve.models.eagle_config import SPECULATORS_KEY
+from mlc_serve.models.medusa import HEADS_KEY, counted
 from mlc_serve.models.weight_names import Form
 from mlc_serve.text.json_object import read_json_object, read_json_object_if_present
 from mlc_serve.text.templates.chat_template import ChatTemplate
@@ -41,13 +44,15 @@ class HuggingFaceCheckpoint:
         self.model_type = self._model_type()
         # The model is the same, however its weights are packed.
         packings = read_packings(self.config_file, self.config.pop(KEY, None))
-        self._files = SafetensorsWeights(directory)
+        self._files = _open_files(directory)
         self.tensors: StoredTensors = (
             UnpackedTensors(self._files, packings, directory) if packings else self._files
         )
         # Like transformers, use a head that is there, whatever the configuration says.
         if _HEAD in self.tensors.names:
             self.config["tie_word_embeddings"] = False
+        if self.model_type == "medusa":
+            self.config = self._with_counted_heads()
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -76,9 +81,19 @@ class HuggingFaceCheckpoint:
 
     def _model_type(self) -> str:
         model_type = self.config.get("model_type")
+        if not model_type and HEADS_KEY in self.config:
+            return "medusa"
+        if not model_type and isinstance(self.config.get(SPECULATORS_KEY), str):
+            return "speculator_model"
         if not isinstance(model_type, str):
             raise CheckpointError(f"{self.config_file}: there is no model_type")
         return model_type
+
+    def _with_counted_heads(self) -> dict[str, Any]:
+        try:
+            return counted(self.config, {name: self.tensors.shape(name) for name in self.tensors.names})
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.directory}: {error}") from error
 
     def _end_ids(self, file: Path, declared: Mapping[str, Any]) -> frozenset[int]:
         vocab_size = self.config.get("vocab_size")
@@ -102,3 +117,11 @@ class HuggingFaceCheckpoint:
             return [self.tokenizer.token_id(text)]
         except CheckpointError:
             return []
+
+
+def _open_files(directory: Path) -> SafetensorsWeights | TorchWeights:
+    """The files of a directory that hold tensors: a file of PyTorch's only if there are no safetensors."""
+    old = [directory / name for name in TORCH_NAMES if (directory / name).is_file()]
+    if old and not any(directory.glob("*.safetensors")):
+        return TorchWeights(old[0])
+    return SafetensorsWeights(directory)

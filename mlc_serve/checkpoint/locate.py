@@ -25,7 +25,10 @@ from mlc_serve.host.interruption import interruptible
 
 # The files that are read. Sub-directories and consolidated files have the same model in other forms, except
 # that sentence-transformers keeps a file in 1_Pooling: hence directories are told apart by their last letter.
-_WANTED = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "params_shard_*.bin"]
+_WANTED = [
+    *("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt"),
+    *("params_shard_*.bin", "medusa_lm_head.pt"),
+]
 _UNWANTED = ["*[!g]/*.json", "*/*.safetensors", "*/*.bin", "consolidated*"]
 
 _HUB_PREFIX = re.compile(r"(?:hf://|https?://(?:www\.)?(?:huggingface\.co|hf\.co)/)", re.IGNORECASE)

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from mlc_serve.cli.engine_options import keep_torch_out
 from mlc_serve.cli.parser import CommandParser, positive_integer
 from mlc_serve.config import DEFAULT_OPT, OptimizationLevel
+from mlc_serve.errors import ConfigError
 
 _EXAMPLES = """\
 examples:
@@ -61,6 +62,18 @@ def add_parser(commands: Any) -> CommandParser:
     )
     for flag, what in _WINDOW_FLAGS.items():
         parser.add_argument(flag, metavar="N", type=int, help=f"{what}, as for `serve`")
+    parser.add_argument(
+        "--taps",
+        metavar="N,N",
+        type=_numbers,
+        default=(),
+        help="layers whose hidden states the library gives as well, for a model that drafts with them",
+    )
+    parser.add_argument(
+        "--drafts-for",
+        metavar="MODEL",
+        help="the model that an EAGLE draft model drafts for, which gives it what it lacks",
+    )
     return parser
 
 
@@ -68,8 +81,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Compile, and return the exit code."""
     keep_torch_out()
     # Imported here because it loads TVM's compiler, and only after the flags are known to be valid.
-    from mlc_serve.interface.compile import compile_model
+    from mlc_serve.interface.compile import compile_draft_model, compile_model
 
+    if arguments.drafts_for is not None:
+        _refuse_flags_of_whole_models(arguments)
+        compile_draft_model(
+            arguments.model,
+            arguments.drafts_for,
+            arguments.quantization,
+            arguments.opt,
+            arguments.device,
+            arguments.arch,
+            arguments.output,
+        )
+        return 0
     compile_model(
         arguments.model,
         arguments.quantization,
@@ -80,5 +105,22 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.context_window_size,
         arguments.sliding_window_size,
         arguments.attention_sink_size,
+        arguments.taps,
     )
     return 0
+
+
+def _refuse_flags_of_whole_models(arguments: argparse.Namespace) -> None:
+    for flag in ("--context-window-size", "--taps", *_WINDOW_FLAGS):
+        if getattr(arguments, flag[2:].replace("-", "_")) not in (None, ()):
+            raise ConfigError(
+                f"{flag} has no effect on a draft model, whose sequences are those of --drafts-for"
+            )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Parse numbers of layers with commas between them, for argparse."""
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers of layers, such as 2,8,13")
+    return tuple(map(int, parts))

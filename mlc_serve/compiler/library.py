@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,17 @@ from mlc_serve.compiler.kernels.cpu.sampling.kernels import KERNELS as SAMPLING_
 from mlc_serve.compiler.layers.cpu import CPULayers
 from mlc_serve.compiler.layers.encoder import CPUEncoderLayers
 from mlc_serve.compiler.layers.gpu import GPULayers
-from mlc_serve.compiler.metadata import describe, describe_encoder
+from mlc_serve.compiler.metadata import describe, describe_encoder, describe_heads
 from mlc_serve.compiler.optimization import find_level
 from mlc_serve.compiler.pipeline import lowering_options, pipeline_for
 from mlc_serve.config import DEFAULT_OPT
-from mlc_serve.errors import CompileError
+from mlc_serve.errors import CompileError, ConfigError
+from mlc_serve.models.architecture import Architecture
+from mlc_serve.models.eagle import Eagle
 from mlc_serve.models.layers import Layers
-from mlc_serve.models.table import is_encoder, read_architecture, read_encoder
-from mlc_serve.quantization.scheme import choose_float_scheme, find_scheme
+from mlc_serve.models.table import is_encoder, is_heads, read_architecture, read_encoder, read_heads
+from mlc_serve.models.taps import with_taps
+from mlc_serve.quantization.scheme import Scheme, choose_float_scheme, find_scheme
 
 # The largest forward pass that memory for activations is planned for. A server may choose a smaller one.
 MAX_PREFILL_CHUNK = 2048
@@ -47,19 +50,42 @@ def compile_library(
     output: Path,
     level: str = DEFAULT_OPT,
     report: Report = _tell_nobody,
+    taps: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Compile a model for a target, write the library to `output`, and return its metadata. `report` is
-    called with each of the STAGES when it begins.
+    called with each of the STAGES when it begins. `taps` are explained in `models.taps`.
 
     Raises CheckpointError for a configuration that can't be compiled, ConfigError for an unknown
-    quantization or optimization level, CompileError if TVM can't generate code for the target or a tool that
-    it calls fails.
+    quantization, optimization level or tap, CompileError if TVM can't generate code for the target or a tool
+    that it calls fails.
     """
+    return _compile(
+        lambda: export_model(model_type, config, quantization, target, level, taps), target, output, report
+    )
+
+
+def compile_eagle(
+    eagle: Eagle,
+    quantization: str,
+    target: Target,
+    output: Path,
+    level: str = DEFAULT_OPT,
+    report: Report = _tell_nobody,
+) -> dict[str, Any]:
+    """Do the same for a model that drafts, which is not described by its own configuration alone."""
+    return _compile(
+        lambda: export_architecture("eagle", eagle, quantization, target, level), target, output, report
+    )
+
+
+def _compile(
+    export: Callable[[], tuple[tvm.IRModule, dict[str, Any]]], target: Target, output: Path, report: Report
+) -> dict[str, Any]:
     _check_linker()
     if not output.parent.is_dir():
         raise CompileError(f"{output} can't be written: {output.parent} is not a directory")
     report(STAGES[0])
-    module, metadata = export_model(model_type, config, quantization, target, level)
+    module, metadata = export()
     try:
         with target, tvm.transform.PassContext(config=lowering_options(target)):
             report(STAGES[1])
@@ -88,15 +114,30 @@ def export_model(
     quantization: str,
     target: Target,
     level: str = DEFAULT_OPT,
+    taps: Sequence[int] = (),
 ) -> tuple[tvm.IRModule, dict[str, Any]]:
     """The model as an IRModule, ready for TVM's pipeline of that target, and its metadata."""
+    if taps and (is_encoder(model_type) or is_heads(model_type)):
+        raise ConfigError(f"taps are for models that generate text, not for model_type {model_type!r}")
     if is_encoder(model_type):
         return _export_encoder(model_type, config, quantization, target)
-    architecture, scheme = read_architecture(model_type, config), find_scheme(quantization)
-    optimization = find_level(level)
-    layers: Layers = (
-        CPULayers(scheme, optimization, target) if target.kind.name == "llvm" else GPULayers(scheme, target)
-    )
+    if is_heads(model_type):
+        return _export_heads(model_type, config, quantization, target, level)
+    architecture = with_taps(read_architecture(model_type, config), taps)
+    return export_architecture(model_type, architecture, quantization, target, level, taps)
+
+
+def export_architecture(
+    model_type: str,
+    architecture: Architecture,
+    quantization: str,
+    target: Target,
+    level: str = DEFAULT_OPT,
+    taps: Sequence[int] = (),
+) -> tuple[tvm.IRModule, dict[str, Any]]:
+    """Do the same for an architecture, which has these taps."""
+    scheme = find_scheme(quantization)
+    layers = _layers_for(scheme, level, target)
     model = architecture.build(layers)
     prefill_chunk_size = min(MAX_PREFILL_CHUNK, architecture.context_window_size)
     with target:
@@ -114,10 +155,32 @@ def export_model(
         MAX_BATCH_SIZE,
     )
     metadata["bfloat16_products"] = layers.bfloat16_products
+    if taps:
+        metadata["taps"] = list(taps)
     if layers.cache_maker is None and "kv_cache" in metadata:
         metadata["kv_cache"]["dtype"] = layers.attention_dtype  # tells the server to make the pages
     bounds = {"seq_len": prefill_chunk_size, "batch_size": MAX_BATCH_SIZE}
     return _with_metadata(_with_bounds(module, bounds), metadata), metadata
+
+
+def _layers_for(scheme: Scheme, level: str, target: Target) -> Layers:
+    optimization = find_level(level)
+    if target.kind.name == "llvm":
+        return CPULayers(scheme, optimization, target)
+    return GPULayers(scheme, target)
+
+
+def _export_heads(
+    model_type: str, config: Mapping[str, Any], quantization: str, target: Target, level: str
+) -> tuple[tvm.IRModule, dict[str, Any]]:
+    heads, scheme = read_heads(model_type, config), find_scheme(quantization)
+    layers = _layers_for(scheme, level, target)
+    model = heads.build(layers)
+    with target:
+        module, params, _ = model.export_tvm(spec=model.spec(), allow_extern=True)
+    metadata = describe_heads(model_type, heads, scheme, params, MAX_BATCH_SIZE)
+    metadata["bfloat16_products"] = layers.bfloat16_products
+    return _with_metadata(_with_bounds(module, {"batch_size": MAX_BATCH_SIZE}), metadata), metadata
 
 
 def _export_encoder(

@@ -9,6 +9,7 @@ from tvm.relax.frontend import nn
 from mlc_serve.compiler.kernels.cpu.attention.pages import PAGE_SIZE
 from mlc_serve.models.architecture import Architecture
 from mlc_serve.models.encoder import Encoder
+from mlc_serve.models.medusa import MedusaHeads
 from mlc_serve.quantization.scheme import Scheme
 
 
@@ -68,6 +69,27 @@ def describe_encoder(
         "model_task": "embedding",
         "embedding_size": encoder.hidden_size,
         "memory_usage": {"encode": 4 * prefill_chunk_size * encoder.workspace_width},
+        "params": [_parameter(name, param) for name, param in params],
+    }
+
+
+def describe_heads(
+    model_type: str,
+    heads: MedusaHeads,
+    scheme: Scheme,
+    params: list[tuple[str, nn.Parameter]],
+    max_batch_size: int,
+) -> dict[str, Any]:
+    """The metadata of a library of heads. Their passes have at most `max_batch_size` states."""
+    return {
+        "model_type": model_type,
+        "quantization": scheme.name,
+        "num_heads": heads.num_heads,
+        "max_batch_size": max_batch_size,
+        "vocab_size": heads.vocab_size,
+        "model_task": "draft",
+        "hidden_size": heads.hidden_size,
+        "memory_usage": {"head": 4 * max_batch_size * heads.workspace_width},
         "params": [_parameter(name, param) for name, param in params],
     }
 

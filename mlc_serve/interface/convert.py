@@ -13,7 +13,7 @@ from mlc_serve.checkpoint.mlc_writer import write_mlc_directory
 from mlc_serve.errors import ConfigError, StartupError
 from mlc_serve.host.disk import told_if_full
 from mlc_serve.host.unfinished import unfinished
-from mlc_serve.loading.architecture import checked_architecture, sources_of
+from mlc_serve.loading.architecture import checked_weights, sources_of
 from mlc_serve.quantization.scheme import check_conversion, find_scheme
 
 
@@ -29,7 +29,7 @@ def convert_model(source: str, quantization: str, output: Path) -> None:
         raise ConfigError(f"{output} already exists; choose another --output, or remove it")
     checkpoint = open_checkpoint(locate(source))
     check_conversion(checkpoint.quantization, scheme.name)
-    shapes = dict(checked_architecture(checkpoint).weights())
+    shapes = dict(checked_weights(checkpoint))
     total = sum(map(prod, shapes.values()))
     folder = output.absolute().parent
     try:

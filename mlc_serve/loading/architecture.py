@@ -19,17 +19,40 @@ from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import Architecture
 from mlc_serve.models.config_values import Config
 from mlc_serve.models.encoder import Encoder
+from mlc_serve.models.medusa import MedusaHeads
+from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.rope_config import for_context
 from mlc_serve.models.sequence_window import for_window
-from mlc_serve.models.table import is_encoder, read_architecture, read_encoder, weight_names
+from mlc_serve.models.table import (
+    is_encoder,
+    is_heads,
+    read_architecture,
+    read_encoder,
+    read_heads,
+    weight_names,
+)
 from mlc_serve.quantization.scheme import Scheme, choose_float_scheme, choose_scheme
 
-Read = TypeVar("Read", bound=Architecture | Encoder)
+Read = TypeVar("Read", bound=Architecture | Encoder | MedusaHeads)
 
 
 def check_checkpoint(checkpoint: Checkpoint) -> None:
-    """Raise CheckpointError as checked_architecture does, for a model that generates text or an encoder."""
-    _checked(checkpoint, read_encoder if is_encoder(checkpoint.model_type) else read_architecture)
+    """Raise CheckpointError as checked_architecture does, for a model of any kind."""
+    if is_encoder(checkpoint.model_type):
+        _checked(checkpoint, read_encoder)
+    elif is_heads(checkpoint.model_type):
+        _checked(checkpoint, read_heads)
+    else:
+        checked_architecture(checkpoint)
+
+
+def checked_weights(checkpoint: Checkpoint) -> Iterator[NamedShape]:
+    """Return the weights of a model that generates text, or of one that drafts for it. Raises CheckpointError
+    as checked_architecture does.
+    """
+    if is_heads(checkpoint.model_type):
+        return _checked(checkpoint, read_heads).weights()
+    return checked_architecture(checkpoint).weights()
 
 
 def checked_architecture(checkpoint: Checkpoint) -> Architecture:

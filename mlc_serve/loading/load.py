@@ -19,7 +19,8 @@ from mlc_serve.loaded_model import LoadedEmbeddingModel, LoadedModel
 from mlc_serve.loading.architecture import makes_embeddings
 from mlc_serve.loading.artifacts import Report
 from mlc_serve.loading.chosen_limits import choose_limits
-from mlc_serve.loading.drafting import find_drafting, speculation_for
+from mlc_serve.loading.draft_model import find_draft_model
+from mlc_serve.loading.drafting import Target, find_drafting, speculation_for
 from mlc_serve.loading.library import find_library
 from mlc_serve.loading.load_embedding import load_decoder, load_encoder
 from mlc_serve.loading.weights import find_weights
@@ -76,12 +77,13 @@ def load_model(config: EngineConfig, device: str, report: Report) -> LoadedModel
         tokenizer = checkpoint.tokenizer
         chat_template, defaults = checkpoint.chat_template(), checkpoint.generation_defaults()
         answers = answer_form(chat_template, config.tool_call_parser, config.reasoning_parser)
-        library = find_library(config, checkpoint, place, report)
+        draft = find_draft_model(config, checkpoint)
+        library = find_library(config, checkpoint, place, report, draft.taps if draft else ())
         _compare_vocabularies(tokenizer, library.info, report)
-        drafting = find_drafting(config, checkpoint, library, place, report)
+        drafting = find_drafting(config, checkpoint, library, draft, place, report)
         limits = choose_limits(config, drafting.info_with(library.info), place, report)
         weights = find_weights(checkpoint, library, report)
-        drafter = drafting.start(limits, library.info, report)
+        drafter = drafting.start(limits, Target(checkpoint, library, weights), report)
         return LoadedModel(
             name=config.model,
             device=str(place),

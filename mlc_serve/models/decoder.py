@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Decoder:
     """Implements architecture.Architecture. `norm` is the one before the head, and `window` the one through
-    which whole sequences are seen, which the layers have, too.
+    which whole sequences are seen, which the layers have, too. Of the layers `taps` the states are given
+    beside logits (see `models.taps`).
     """
 
     vocab_size: int
@@ -36,6 +37,7 @@ class Decoder:
     norm: Norm
     head: Head
     window: SlidingWindow | None = None
+    taps: tuple[int, ...] = ()
 
     @property
     def hidden_size(self) -> int:
@@ -65,8 +67,8 @@ class Decoder:
 
     @property
     def workspace_width(self) -> int:
-        """See Architecture."""
-        return max(block.workspace_width for block in self.blocks)
+        """See Architecture. The states of taps stay until the pass ends."""
+        return max(block.workspace_width for block in self.blocks) + len(self.taps) * self.hidden_size
 
     def weights(self) -> Iterator[NamedShape]:
         """See Architecture."""

@@ -90,8 +90,8 @@ class State(Protocol):
     def positions(self, num_tokens: Any) -> nn.Tensor:
         """The positions of the new tokens in their sequences, int32. There may be more than `num_tokens`."""
 
-    def returned(self, result: nn.Tensor) -> Any:
-        """What a function returns, whose result is `result`."""
+    def returned(self, result: Any) -> Any:
+        """What a function returns, whose result is `result`: a tensor, or a tuple of them."""
 
 
 class CacheMaker(Protocol):

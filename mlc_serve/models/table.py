@@ -1,11 +1,11 @@
 """Every family of models that can be served, by the model_type of its config.json: those that generate text,
-and the encoders, which make embeddings.
+the encoders, which make embeddings, and the heads, which draft for models that generate text.
 """
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from mlc_serve.errors import CheckpointError
 from mlc_serve.models.architecture import Architecture, ReadArchitecture
@@ -43,6 +43,7 @@ from mlc_serve.models.families.smollm3 import read_smollm3
 from mlc_serve.models.families.stablelm import read_stablelm
 from mlc_serve.models.families.starcoder2 import read_starcoder2
 from mlc_serve.models.layer_types import check_layer_types
+from mlc_serve.models.medusa import MedusaHeads
 from mlc_serve.models.sequence_window import in_window
 from mlc_serve.models.unsupported_keys import refuse_unsupported_keys
 from mlc_serve.models.weight_names import WeightNames
@@ -89,6 +90,9 @@ ENCODERS: dict[str, EncoderFamily] = {
     "roberta": ROBERTA,
     "xlm-roberta": ROBERTA,
 }
+HEADS: dict[str, Callable[[Config], MedusaHeads]] = {
+    "medusa": MedusaHeads.from_config,
+}
 
 
 def is_encoder(model_type: str) -> bool:
@@ -101,6 +105,16 @@ def read_encoder(model_type: str, config: Config) -> Encoder:
     return ENCODERS[model_type].read(config)
 
 
+def is_heads(model_type: str) -> bool:
+    """Whether models of a family are heads, which draft from the states of another model."""
+    return model_type in HEADS
+
+
+def read_heads(model_type: str, config: Config) -> MedusaHeads:
+    """The heads that a configuration describes. Raises CheckpointError as their family does."""
+    return HEADS[model_type](config)
+
+
 def read_architecture(model_type: str, config: Config) -> Architecture:
     """The model that a configuration describes.
 
@@ -109,6 +123,11 @@ def read_architecture(model_type: str, config: Config) -> Architecture:
     """
     if is_encoder(model_type):
         raise CheckpointError(f"model_type {model_type!r} makes embeddings, and can't generate text")
+    if is_heads(model_type):
+        raise CheckpointError(
+            f"model_type {model_type!r} only drafts for another model: name that model, and this one in "
+            f"--additional-models, with --speculative-mode {model_type}"
+        )
     if model_type not in FAMILIES:
         _refuse_parts(model_type, config)
         supported = ", ".join(sorted(FAMILIES))
@@ -149,4 +168,6 @@ def weight_names(model_type: str, config: Config) -> WeightNames:
     """
     if is_encoder(model_type):
         return ENCODERS[model_type].names(read_encoder(model_type, config))
+    if is_heads(model_type):
+        return read_heads(model_type, config).names
     return read_architecture(model_type, config).names if model_type in FAMILIES else WeightNames()

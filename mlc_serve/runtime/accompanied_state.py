@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mlc_serve.engine.backend import SequenceStep
 from mlc_serve.engine.sequence_state import SequenceState
 from mlc_serve.runtime.companion import Companion
+from mlc_serve.runtime.model_functions import States
 
 
 class AccompaniedState:
@@ -56,11 +57,11 @@ class AccompaniedState:
         self._lengths[seq_id] -= num_tokens
         self._companion.truncate(seq_id, self._lengths[seq_id])
 
-    def passed(self, steps: Sequence[SequenceStep]) -> None:
-        """Note that a forward pass has appended the tokens of these steps."""
+    def passed(self, steps: Sequence[SequenceStep], states: States) -> None:
+        """Note that a forward pass has appended the tokens of these steps, and given these states."""
         for step in steps:
             self._lengths[step.seq_id] += len(step.token_ids) + len(step.draft_ids)
-        self._companion.passed(steps)
+        self._companion.passed(steps, states)
 
     def clear(self) -> None:
         """Forget all sequences."""

@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from mlc_serve.engine.backend import SequenceStep
+from mlc_serve.runtime.model_functions import States
 
 
 class Companion(Protocol):
     """Is told what happens to sequences. Called on the engine's thread only.
 
-    It may keep less than the model does, and raises nothing for lack of room. Lengths are in tokens.
+    It may keep less than the model does, and raises nothing for lack of room. Lengths are in tokens. `taps`
+    are the layers of the model whose states it reads (see runtime.library.Library.taps).
     """
+
+    taps: tuple[int, ...]
 
     def add_sequence(self, seq_id: int) -> None:
         """A sequence starts, empty."""
@@ -30,8 +34,12 @@ class Companion(Protocol):
     def remove_sequence(self, seq_id: int) -> None:
         """A sequence ends."""
 
-    def passed(self, steps: Sequence[SequenceStep]) -> None:
-        """The model has computed these steps; drafts that it did not draw are truncated later."""
+    def passed(self, steps: Sequence[SequenceStep], states: States) -> None:
+        """The model has computed these steps; drafts that it did not draw are truncated later.
+
+        `states` has a row for each token, `token_ids` and then `draft_ids` of each step, with the states of
+        the taps side by side. It is valid only until the next pass.
+        """
 
     def clear(self) -> None:
         """All sequences end."""

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ from mlc_serve.errors import CheckpointError
 CHAT_FUNCTIONS = ("embed", "batch_prefill", "batch_decode")
 ENCODER_FUNCTIONS = ("encode",)
 DECODER_EMBEDDING_FUNCTIONS = ("embed", "batch_prefill_to_last_hidden_states")
+HEADS_FUNCTIONS = ("head_0",)
+EAGLE_FUNCTIONS = (*CHAT_FUNCTIONS, "project")
+_KINDS = {
+    CHAT_FUNCTIONS: "a chat model",
+    HEADS_FUNCTIONS: "heads that draft",
+    EAGLE_FUNCTIONS: "an EAGLE draft model",
+}
 _MLC_PAGE_SIZE = 16  # of libraries that do not state one, such as those that MLC builds
 _CACHES = ("create_tir_paged_kv_cache", "create_flashinfer_paged_kv_cache")
 
@@ -51,6 +59,11 @@ class ParameterSpec:
             tuple(entry.get("logical_shape", shape)),
         )
 
+    @property
+    def num_bytes(self) -> int:
+        """How many bytes the weight takes."""
+        return prod(self.shape) * int(tvm.DataType(self.dtype).bits) // 8
+
 
 class Library:
     """The Relax virtual machine of one model, which has at least the functions `needed`.
@@ -73,7 +86,7 @@ class Library:
             ) from error
         missing = [name for name in needed if not self.has(name)]
         if missing:
-            kind = "a chat model" if needed is CHAT_FUNCTIONS else "an embedding model"
+            kind = _KINDS.get(tuple(needed), "an embedding model")
             raise CheckpointError(
                 f"{path} lacks the functions {', '.join(missing)}: it is not the library of {kind}"
             )
@@ -127,12 +140,19 @@ class Library:
     @cached_property
     def param_bytes(self) -> int:
         """How many bytes the weights take."""
-        return sum(map(_num_bytes, self.parameters))
+        return sum(spec.num_bytes for spec in self.parameters)
 
     @property
     def is_recurrent(self) -> bool:
         """Whether layers keep a recurrent state of each sequence."""
         return self.metadata.get("kv_state_kind") in ("rnn_state", "hybrid")
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """The layers whose states `batch_prefill` and `batch_decode` return beside logits. A tap is what
+        enters a layer, counted from 0, and the number of layers stands for what the last one leaves.
+        """
+        return tuple(self.metadata.get("taps", ()))
 
     @property
     def attends(self) -> bool:
@@ -197,13 +217,6 @@ def _check_whole(path: Path) -> None:
     size, whole = path.stat().st_size, max(start + entry * count, 64)
     if size < whole:
         raise CheckpointError(f"{path} is cut off: it has {size} of {whole} bytes")
-
-
-def _num_bytes(spec: ParameterSpec) -> int:
-    count = 1
-    for extent in spec.shape:
-        count *= extent
-    return count * int(tvm.DataType(spec.dtype).bits) // 8
 
 
 def _first_line(error: BaseException) -> str:

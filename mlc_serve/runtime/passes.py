@@ -10,7 +10,7 @@ import tvm
 from mlc_serve.engine.backend import SequenceStep
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.runtime.library import Library
-from mlc_serve.runtime.model_functions import Logits, ModelFunctions
+from mlc_serve.runtime.model_functions import Computed, ModelFunctions
 from mlc_serve.runtime.recurrent_passes import RecurrentPasses
 from mlc_serve.runtime.sequence_cache import SequenceCache, cache_for
 
@@ -22,10 +22,9 @@ class Passes(Protocol):
     def state(self) -> SequenceCache:
         """The state of all sequences."""
 
-    def forward(self, steps: Sequence[SequenceStep], rows: list[int]) -> Logits:
-        """Append the steps' tokens to their sequences, and return the logits of the given rows of the batch.
-
-        The logits have the shape `(len(rows), vocab)`.
+    def forward(self, steps: Sequence[SequenceStep], rows: list[int]) -> Computed:
+        """Append the steps' tokens to their sequences, and return the logits of the given rows of the batch,
+        and the states of all of its rows, in the order of the steps.
         """
 
 
@@ -36,7 +35,7 @@ class PagedPasses:
         self.state = cache_for(library, limits)
         self._functions = ModelFunctions(library, params, limits, self.state)
 
-    def forward(self, steps: Sequence[SequenceStep], rows: list[int]) -> Logits:
+    def forward(self, steps: Sequence[SequenceStep], rows: list[int]) -> Computed:
         """See Passes."""
         lengths = [len(step.token_ids) + len(step.draft_ids) for step in steps]
         ids = [token for step in steps for token in (*step.token_ids, *step.draft_ids)]

@@ -15,7 +15,7 @@ from mlc_serve.engine.backend import SequenceStep
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.runtime.hybrid_state import HybridState
 from mlc_serve.runtime.library import Library
-from mlc_serve.runtime.model_functions import Logits, ModelFunctions
+from mlc_serve.runtime.model_functions import Computed, Logits, ModelFunctions, without_states
 from mlc_serve.runtime.paged_kv import PagedKV
 from mlc_serve.runtime.recurrent_state import RecurrentState
 from mlc_serve.runtime.sequence_cache import SequenceCache
@@ -48,9 +48,9 @@ class RecurrentPasses:
         )
         self._functions = ModelFunctions(library, params, limits, self.state)
 
-    def forward(self, steps: Sequence[SequenceStep], rows: list[int]) -> Logits:
+    def forward(self, steps: Sequence[SequenceStep], rows: list[int]) -> Computed:
         """See Passes. Drafts, and the tokens before them, are computed one at a time, because a state is kept
-        after each pass, so that they can be taken back.
+        after each pass, so that they can be taken back. Libraries of recurrent models have no taps.
         """
         parts = _parts(steps)
         is_long = [len(step.token_ids) > 1 and not step.draft_ids for step in steps]
@@ -60,7 +60,7 @@ class RecurrentPasses:
             if long:
                 own = [row for row in _rows_of(part) if row in wanted]
                 pieces.append(self._prompt_piece(part, own))
-        return _gathered(pieces, rows)
+        return without_states(_gathered(pieces, rows), sum(len(part.token_ids) for part in parts))
 
     def _in_turns(self, parts: list[_Part]) -> list[_Piece]:
         """Compute the first tokens of all parts together, then the second ones, and so on."""
@@ -72,13 +72,13 @@ class RecurrentPasses:
 
     def _turn(self, turn: int, parts: list[_Part]) -> _Piece:
         ids = [part.token_ids[turn] for part in parts]
-        logits = self._functions.decode(ids, [part.seq_id for part in parts])
+        logits = self._functions.decode(ids, [part.seq_id for part in parts]).logits
         return _Piece([part.first_row + turn for part in parts], logits)
 
     def _prompt_piece(self, part: _Part, rows: list[int]) -> _Piece:
         """Compute a piece of a prompt, and the logits of some of its rows."""
         ids, own = part.token_ids, [row - part.first_row for row in rows]
-        return _Piece(rows, self._functions.prefill(ids, [part.seq_id], [len(ids)], own))
+        return _Piece(rows, self._functions.prefill(ids, [part.seq_id], [len(ids)], own).logits)
 
 
 def _parts(steps: Sequence[SequenceStep]) -> list[_Part]:

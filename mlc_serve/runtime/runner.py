@@ -38,6 +38,8 @@ class TVMBackend:
     ) -> None:
         self._sampler = Sampler(rows_for(library))
         self._passes = passes_for(library, params, limits)
+        if companion is not None and companion.taps not in ((), library.taps):
+            raise ValueError(f"the companion reads the taps {companion.taps}, not {library.taps}")
         self._accompanied = None if companion is None else AccompaniedState(self._passes.state, companion)
         self.state: SequenceState = self._accompanied or self._passes.state
         self._max_rows = library.info.max_batch_size
@@ -80,10 +82,10 @@ class TVMBackend:
 
         The logits have the shape `(len(rows), vocab)`.
         """
-        logits = self._passes.forward(steps, rows)
+        computed = self._passes.forward(steps, rows)
         if self._accompanied is not None:
-            self._accompanied.passed(steps)
-        return logits
+            self._accompanied.passed(steps, computed.states)
+        return computed.logits
 
 
 def _result(draft_ids: Sequence[int], drawn: Sequence[Drawn]) -> StepResult:

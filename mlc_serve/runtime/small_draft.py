@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import tvm
 
@@ -12,35 +11,23 @@ from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.engine.request import Request
 from mlc_serve.engine.speculation.proposer import Ask
 from mlc_serve.runtime.compiled_rows import rows_for
+from mlc_serve.runtime.draft import Draft, extended
 from mlc_serve.runtime.draft_cache import DraftCache
 from mlc_serve.runtime.library import Library
-from mlc_serve.runtime.model_functions import Logits
+from mlc_serve.runtime.model_functions import States
 from mlc_serve.runtime.passes import passes_for
 from mlc_serve.runtime.sampler import Sampler
 from mlc_serve.runtime.vocabulary import fitted
 
 
-@dataclass
-class _Draft:
-    """The draft of a request, as it grows."""
-
-    request: Request
-    most: int
-    drafts: list[int] = field(default_factory=list)
-
-    @property
-    def seq_id(self) -> int:
-        return self.request.held_seq_id
-
-
 class SmallDraft:
     """Implements engine.speculation.proposer.Proposer and runtime.companion.Companion.
 
-    A draft is drawn as the model's own token is: with the request's parameters, and with the same random
-    number. So the closer the two distributions are, the more often the two draws are equal. Sequences that
-    the draft model has not computed are computed here, at most `prefill_chunk_size` tokens of all together at
-    a time, and not drafted for until this is done.
+    Sequences that the draft model has not computed are computed here, at most `prefill_chunk_size` tokens of
+    all together at a time, and not drafted for until this is done.
     """
+
+    taps: tuple[int, ...] = ()
 
     def __init__(
         self, library: Library, params: list[tvm.runtime.Tensor], limits: EngineLimits, vocab_size: int
@@ -55,17 +42,17 @@ class SmallDraft:
 
     def propose(self, asks: Sequence[Ask]) -> list[Sequence[int]]:
         """See Proposer."""
-        drafts = [_Draft(ask.request, ask.most) for ask in asks]
+        drafts = [Draft.of(ask) for ask in asks]
         growing = self._caught_up(drafts)
         while growing:
-            growing = [draft for draft in growing if len(draft.drafts) < draft.most]
+            growing = [draft for draft in growing if draft.may_grow]
             growing = self._drawn(growing, [draft.drafts[-1:] for draft in growing])
         return [draft.drafts for draft in drafts]
 
-    def _caught_up(self, drafts: Sequence[_Draft]) -> list[_Draft]:
+    def _caught_up(self, drafts: Sequence[Draft]) -> list[Draft]:
         """Compute what is known of the sequences, and draw first drafts for those that this completes."""
         budget, num_pages = self._budget, 0
-        parts: list[tuple[_Draft, Sequence[int]]] = []
+        parts: list[tuple[Draft, Sequence[int]]] = []
         for draft in drafts:
             missing = self._missing(draft, budget, num_pages)
             budget -= len(missing)
@@ -74,7 +61,7 @@ class SmallDraft:
                 parts.append((draft, missing))
         return self._drawn([draft for draft, _ in parts], [missing for _, missing in parts])
 
-    def _missing(self, draft: _Draft, budget: int, num_taken: int) -> Sequence[int]:
+    def _missing(self, draft: Draft, budget: int, num_taken: int) -> Sequence[int]:
         """Return the known tokens of a sequence to compute now: none if there is no room for a draft, or if
         the draft model does not have one of the tokens, which then pads the other vocabulary.
         """
@@ -85,7 +72,7 @@ class SmallDraft:
         missing = request.known_ids(start, min(start + budget, request.num_tokens))
         return missing if max(missing, default=0) < self._own_vocab_size else ()
 
-    def _drawn(self, drafts: Sequence[_Draft], token_ids: Sequence[Sequence[int]]) -> list[_Draft]:
+    def _drawn(self, drafts: Sequence[Draft], token_ids: Sequence[Sequence[int]]) -> list[Draft]:
         """Append tokens to the sequences of drafts, draw the next drafts where all tokens are then computed,
         and return those for which this worked.
         """
@@ -99,16 +86,8 @@ class SmallDraft:
             if self._cache.length(draft.seq_id) == draft.request.num_tokens + len(draft.drafts):
                 complete.append(draft)
                 rows.append(end - 1)
-        logits = self._passes.forward(steps, rows)
-        return self._extended(complete, logits)
-
-    def _extended(self, drafts: Sequence[_Draft], logits: Logits) -> list[_Draft]:
-        """Draw the next draft of each from its row of logits; return those that got one."""
-        draws = [draft.request.draw.after(draft.drafts) for draft in drafts]
-        guesses = self._sampler.guess(fitted(logits, self._vocab_size), draws)
-        for draft, guess in zip(drafts, guesses, strict=True):
-            draft.drafts += () if guess is None else (guess,)
-        return [draft for draft, guess in zip(drafts, guesses, strict=True) if guess is not None]
+        logits = self._passes.forward(steps, rows).logits
+        return extended(complete, fitted(logits, self._vocab_size), self._sampler)
 
     def forget(self, request: Request) -> None:
         """See Proposer. What is kept belongs to sequences."""
@@ -129,7 +108,7 @@ class SmallDraft:
         """See Companion."""
         self._cache.remove_sequence(seq_id)
 
-    def passed(self, steps: Sequence[SequenceStep]) -> None:
+    def passed(self, steps: Sequence[SequenceStep], states: States) -> None:
         """See Companion. The draft model computes only sequences that it drafts for."""
 
     def clear(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from mlc_serve.runtime.rows import Logits
 
@@ -17,3 +18,12 @@ def fitted(logits: Logits, vocab_size: int) -> Logits:
     padded = np.full((num_rows, vocab_size), -np.inf, np.float32)
     padded[:, :width] = logits
     return padded
+
+
+def spread(logits: Logits, token_ids: npt.NDArray[np.int32], vocab_size: int) -> Logits:
+    """Return logits `(n, v)` of the tokens `token_ids` `(v,)` as `(n, vocab_size)`, where other tokens are
+    never drawn.
+    """
+    result = np.full((len(logits), vocab_size), -np.inf, np.float32)
+    result[:, token_ids] = logits
+    return result

@@ -30,17 +30,26 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 def test_flags_reach_the_compiler(calls: list[tuple[Any, ...]]) -> None:
     """All flags and their defaults do."""
     flags = "compile dir --quantization q0f16 --opt O1 --device cuda --arch sm_90a --output out.so"
-    flags += " --context-window-size 8192 --sliding-window-size 64 --attention-sink-size 4"
+    flags += " --context-window-size 8192 --sliding-window-size 64 --attention-sink-size 4 --taps 2,8"
     assert cli.main(flags.split()) == 0
     assert cli.main(["compile", "dir", "-o", "out.so"]) == 0
     assert calls == [
-        ("dir", "q0f16", "O1", "cuda", "sm_90a", Path("out.so"), 8192, 64, 4),
-        ("dir", None, "O3", "cpu", None, Path("out.so"), None, None, None),
+        ("dir", "q0f16", "O1", "cuda", "sm_90a", Path("out.so"), 8192, 64, 4, (2, 8)),
+        ("dir", None, "O3", "cpu", None, Path("out.so"), None, None, None, ()),
     ]
 
 
 @pytest.mark.parametrize(
-    "flags", ["compile dir", "compile --output x", "compile dir --output x --qantization q"]
+    "flags",
+    [
+        "compile dir",
+        "compile --output x",
+        "compile dir --output x --qantization q",
+        "compile dir --output x --drafts-for y --taps 1",
+        "compile dir --output x --drafts-for y --sliding-window-size 64",
+        "compile dir --output x --taps 1,-1",
+        "compile dir --output x --taps=",
+    ],
 )
 def test_a_bad_command_line_is_refused(
     calls: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str], flags: str

@@ -43,6 +43,16 @@ def test_a_library_for_other_gpus(tmp_path: Path, kind: str, model_type: str) ->
     assert compile_for(kind, None, tmp_path, model_type).stat().st_size > 0
 
 
+def test_what_drafts_need_is_there_for_other_gpus(tmp_path: Path) -> None:
+    """Code for the states of layers, and for heads, is generated as well."""
+    if tvm_ffi.get_global_func("target.build.opencl", allow_missing=True) is None:
+        pytest.skip("this TVM generates no code for opencl")
+    target, heads = target_for("opencl", None), {"medusa_num_heads": 1, "hidden_size": 64, "vocab_size": 300}
+    compile_library("qwen2", SMALL, "q0f16", target, tmp_path / "model.so", taps=(0, 1))
+    compile_library("medusa", heads, "q0f16", target, tmp_path / "heads.so")
+    assert {path.name for path in tmp_path.iterdir()} == {"model.so", "heads.so"}
+
+
 def test_a_target_without_code_generator_is_refused(tmp_path: Path) -> None:
     """The error names the target, and nothing is written."""
     if tvm_ffi.get_global_func("target.build.vulkan", allow_missing=True) is not None:

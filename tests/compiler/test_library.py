@@ -93,6 +93,28 @@ def test_the_library_tells_its_limits() -> None:
     assert json.loads(json.dumps(metadata)) == metadata
 
 
+def test_the_library_tells_its_taps() -> None:
+    """In the order that was asked for, and nothing without any. Their states take memory."""
+    plain, tapped = (
+        export_model("llama", CONFIG, "q0f32", target_for("cpu"), taps=taps)[1] for taps in ((), (2, 0))
+    )
+    assert "taps" not in plain
+    assert tapped["taps"] == [2, 0]
+    added = tapped["memory_usage"]["batch_prefill"] - plain["memory_usage"]["batch_prefill"]
+    assert added == tapped["prefill_chunk_size"] * 2 * 64 * 4
+
+
+def test_heads_have_a_function_each() -> None:
+    """Their library has one for each head, and says how many there are; it has no taps."""
+    config = {"medusa_num_heads": 3, "hidden_size": 64, "vocab_size": 300}
+    module, metadata = export_model("medusa", config, "q8f32_1", target_for("cpu"))
+    names = {var.name_hint for var in module.functions}
+    assert {name for name in names if name.startswith("head")} == {"head_0", "head_1", "head_2"}
+    assert (metadata["num_heads"], metadata["vocab_size"], metadata["hidden_size"]) == (3, 300, 64)
+    with pytest.raises(ConfigError, match="taps are for models that generate text"):
+        export_model("medusa", config, "q8f32_1", target_for("cpu"), taps=(0,))
+
+
 def test_layers_share_their_kernels() -> None:
     """A deeper model has no more kernels. It has the functions of MLC's libraries, but for that which creates
     a cache.

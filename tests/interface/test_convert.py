@@ -27,6 +27,7 @@ from mlc_serve.loading.architecture import sources_of
 from mlc_serve.quantization.scheme import SCHEMES, find_scheme
 from mlc_serve.runtime.library import ParameterSpec
 from tests.checkpoints import Architecture, Shape, write_checkpoint
+from tests.medusa_checkpoints import random_heads, write_heads
 from tests.mlc_checkpoints import write_packed_model
 from tests.prompts import prompt_of
 
@@ -119,6 +120,24 @@ def answer(directory: Path, library: Path) -> str:
     with MLCEngine.from_loaded(model) as engine:
         reply = engine.chat.completions.create(messages=QUESTION, temperature=0)
     return str(reply.choices[0].message.content)
+
+
+@pytest.mark.parametrize("quantization", ["q0f16", "q4f16_1"])
+def test_heads_are_those_of_the_source(tmp_path: Path, quantization: str) -> None:
+    """Medusa's heads have MLC's names afterwards, and their weights are equal bit for bit."""
+    source = write_heads(tmp_path / "source", random_heads(2, 1, hidden=32, vocab=300))
+    output = tmp_path / "out"
+    convert_model(str(source), quantization, output)
+    config = json.loads((output / "mlc-chat-config.json").read_text())
+    assert config["model_type"] == "medusa"
+    assert config["model_config"]["medusa_num_heads"] == 2
+    assert "medusa_head.1.0.linear.bias" in RawShards(output).names
+    ours, theirs = (loaded_tensors(path, quantization, path) for path in (source, output))
+    assert theirs.keys() == ours.keys()
+    for name, tensor in ours.items():
+        half = tensor.astype(find_scheme(quantization).weight_dtype)
+        expected = half.astype(tensor.dtype) if tensor.ndim == 1 else tensor
+        np.testing.assert_array_equal(theirs[name], expected, err_msg=name)
 
 
 def test_weights_in_floating_point_are_converted_again(tmp_path: Path) -> None:

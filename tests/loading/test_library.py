@@ -38,7 +38,9 @@ def find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Find:
     to serve contexts of a length. Nothing is compiled.
     """
 
-    def found(scaling: dict[str, Any] | None, length: int | None, **settings: Any) -> Compiled:
+    def found(
+        scaling: dict[str, Any] | None, length: int | None, taps: tuple[int, ...] = (), **settings: Any
+    ) -> Compiled:
         directory = write_checkpoint(tmp_path / "model", replace(SMALL, rope_scaling=scaling))
         keys: list[Mapping[str, Any]] = []
         options: list[Mapping[str, str]] = []
@@ -53,7 +55,7 @@ def find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Find:
         monkeypatch.setattr(library_step, "artifact", make_only)
         monkeypatch.setattr(library_step, "run_compiler", lambda _model, told, _output: options.append(told))
         config = EngineConfig(max_single_sequence_length=length, **settings)
-        find_library(config, open_checkpoint(directory), DeviceName("cpu"), reports.append)
+        find_library(config, open_checkpoint(directory), DeviceName("cpu"), reports.append, taps)
         return Compiled(keys[0], options[0], reports[:-1])  # the last one says that it is being compiled
 
     return found
@@ -87,6 +89,14 @@ def test_a_window_of_whole_sequences_is_another_library(find: Find) -> None:
     assert "sliding-window-size" not in none.options
     assert windowed.options["sliding-window-size"] == "32"
     assert windowed.options["attention-sink-size"] == "4"
+
+
+def test_taps_make_another_library(find: Find) -> None:
+    """They are told to the compiler; without any, nothing is told, and the key does not mention them."""
+    plain, tapped = find(None, None), find(None, None, (1, 0))
+    assert "taps" not in {**plain.options, **plain.key}
+    assert tapped.options["taps"] == "1,0"
+    assert tapped.key == {**plain.key, "taps": [1, 0]}
 
 
 def test_a_scaling_that_can_not_be_names_its_file(find: Find) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from mlc_serve.loading import load_model
 from mlc_serve.loading import weights as weights_step
 from mlc_serve.loading.artifacts import HOME_VARIABLE, cache_home
 from tests.checkpoints import Shape, write_checkpoint
+from tests.medusa_checkpoints import random_heads, write_heads
 from tests.mlc_checkpoints import write_mlc_checkpoint
 
 ROOT = Path(__file__).parent.parent.parent
@@ -317,6 +319,41 @@ def test_a_full_disk_is_told_as_one(
     with pytest.raises(DiskFullError, match=rf"^{small_disk}/weights\S*: .*{words}$"):
         load(tiny_checkpoint, model_lib=str(library))
     assert list((small_disk / "weights").iterdir()) == []
+
+
+def test_a_library_without_the_states_that_heads_read_is_refused(
+    tiny_checkpoint: Path, tiny_model: LoadedModel, tmp_path: Path
+) -> None:
+    """The error is one line, which says how to compile it."""
+    library, heads = library_of(tiny_checkpoint), write_heads(tmp_path, random_heads())
+    with pytest.raises(ConfigError, match=r"^model library \S+ does not give .*; compile it with --taps 2$"):
+        load(
+            tiny_checkpoint,
+            model_lib=str(library),
+            speculative_mode="medusa",
+            additional_models=(str(heads),),
+        )
+
+
+def test_heads_take_their_memory_and_bound_the_drafts(
+    tiny_checkpoint: Path, tiny_model: LoadedModel, tmp_path: Path
+) -> None:
+    """Their weights are counted among those of the model, and a longer draft than there are heads is told."""
+    heads = write_heads(tmp_path, random_heads(2))
+    drafting: dict[str, Any] = {"speculative_mode": "medusa", "additional_models": (str(heads),)}
+    _, lines = load(tiny_checkpoint, spec_draft_length=5, verbose=True, **drafting)
+    _, plain = load(tiny_checkpoint, verbose=True)
+    (told,) = (line for line in lines if "spec_draft_length" in line)
+    assert told.startswith("spec_draft_length = 5 is more than")
+    assert "2 tokens are drafted" in told
+    taken = weight_bytes(lines) - weight_bytes(plain)
+    assert taken > 2 * (512 + 64 + 1) * 64 * 4
+
+
+def weight_bytes(lines: list[str]) -> float:
+    """What the lines about limits say that weights take."""
+    ((number, unit),) = re.findall(r"weights take ([\d.]+) (KiB|MiB)", "\n".join(lines))
+    return float(number) * {"KiB": 1 << 10, "MiB": 1 << 20}[unit]
 
 
 def test_what_nobody_has_foreseen_is_one_line(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

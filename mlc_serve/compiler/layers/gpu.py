@@ -114,7 +114,7 @@ class CacheState:
     def positions(self, num_tokens: Any) -> nn.Tensor:
         return self.cache.get_query_positions(num_tokens)
 
-    def returned(self, result: nn.Tensor) -> tuple[nn.Tensor, PagedKVCache]:
+    def returned(self, result: Any) -> tuple[Any, PagedKVCache]:
         return result, self.cache
 
 

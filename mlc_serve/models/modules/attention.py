@@ -11,20 +11,24 @@ from mlc_serve.models.parts.attention import Attention
 
 
 class AttentionModule(nn.Module):
-    """The attention of one layer, whose input rows have `hidden_size` values."""
+    """The attention of one layer, whose results have `hidden_size` values, and so have its input rows, unless
+    `input_width` is given.
+    """
 
-    def __init__(self, part: Attention, hidden_size: int, layer: int, layers: Layers) -> None:
-        shape, norm = part.shape, part.head_norm
+    def __init__(
+        self, part: Attention, hidden_size: int, layer: int, layers: Layers, input_width: int | None = None
+    ) -> None:
+        shape, norm, depth = part.shape, part.head_norm, input_width or hidden_size
         self.shape, self.make = shape, layers
         self.qkv_proj = layers.linear(
-            hidden_size,
+            depth,
             shape.qkv_width,
             bias=part.qkv_bias,
             dtype=layers.attention_dtype if norm is None else layers.dtype,
         )
         self.is_gated = part.is_gated
         if part.is_gated:
-            self.gate_proj = layers.linear(hidden_size, shape.q_width, bias=part.qkv_bias)
+            self.gate_proj = layers.linear(depth, shape.q_width, bias=part.qkv_bias)
         self.is_normalized = norm is not None
         if norm is not None:
             self.q_norm = layers.head_norm(norm, shape.num_q_heads, shape.head_dim)

@@ -32,11 +32,17 @@ class _Trunk(nn.Module):
         self.norm = layers.norm(config.norm)
 
     def forward(self, x: nn.Tensor, state: State) -> nn.Tensor:
+        return self.residuals(x, state)[-1]
+
+    def residuals(self, x: nn.Tensor, state: State) -> list[nn.Tensor]:
+        """The rows that enter each layer, and then those that the last one leaves."""
         if self.has_positions:
             x = self.embed_positions.add_to(x, state.positions(x.shape[1]))
+        residuals = [x]
         for layer in self.layers:
             x = layer(x, state)
-        return x
+            residuals.append(x)
+        return residuals
 
 
 class DecoderModule(nn.Module):
@@ -44,6 +50,9 @@ class DecoderModule(nn.Module):
 
     In shapes, s is the number of tokens, b that of sequences, h the hidden size, and v the vocabulary's size.
     Logits are float32.
+
+    If the configuration has t taps, `batch_prefill` and `batch_decode` return a pair: the logits, and the
+    states of every row, `(1, s, t * h)` float32, those of one tap after those of another.
     """
 
     def __init__(self, config: Decoder, layers: Layers) -> None:
@@ -60,14 +69,26 @@ class DecoderModule(nn.Module):
     def batch_prefill(self, input_embeds: nn.Tensor, logit_positions: nn.Tensor, state: Any) -> Any:
         """`(1, s, h)`, and the rows `(b,)` whose logits are wanted -> `(1, b, v)`."""
         passed = self.make.state(state, one_token_each=False)
-        hidden = self.model(input_embeds, passed)
-        return passed.returned(self.logits(nn.op.take(hidden, logit_positions, axis=1)))
+        residuals = self.model.residuals(input_embeds, passed)
+        logits = self.logits(nn.op.take(residuals[-1], logit_positions, axis=1))
+        return passed.returned(self._with_states(logits, residuals))
 
     def batch_decode(self, input_embeds: nn.Tensor, state: Any) -> Any:
         """`(b, 1, h)`, one token of each sequence -> `(b, 1, v)`."""
         batch, passed = input_embeds.shape[0], self.make.state(state, one_token_each=True)
-        hidden = self.model(input_embeds.reshape(1, batch, self.config.hidden_size), passed)
-        return passed.returned(self.logits(hidden).reshape(batch, 1, self.config.vocab_size))
+        rows = input_embeds.reshape(1, batch, self.config.hidden_size)
+        residuals = self.model.residuals(rows, passed)
+        logits = self.logits(residuals[-1]).reshape(batch, 1, self.config.vocab_size)
+        return passed.returned(self._with_states(logits, residuals))
+
+    def _with_states(self, logits: nn.Tensor, residuals: list[nn.Tensor]) -> Any:
+        """The logits, and the states of the taps if there are any."""
+        taps = self.config.taps
+        if not taps:
+            return logits
+        tapped = [residuals[tap] for tap in taps]
+        states = tapped[0] if len(taps) == 1 else nn.op.concat(tapped, dim=2)
+        return logits, (states if states.dtype == "float32" else states.astype("float32"))
 
     def batch_verify(self, input_embeds: nn.Tensor, state: Any) -> Any:
         """`(1, s, h)` -> the logits of every row, `(1, s, v)`."""

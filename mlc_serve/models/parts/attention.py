@@ -97,12 +97,14 @@ class Attention:
         """Queries, keys and values when they were computed, normalised and rotated."""
         return (2 if self.head_norm is None else 3) * self.shape.qkv_width
 
-    def weights(self, name: str, hidden_size: int) -> Iterator[NamedShape]:
-        """The names and shapes of the weights, for tokens of `hidden_size` values."""
-        shape = self.shape
-        yield from product_weights(f"{name}.qkv_proj", shape.qkv_width, hidden_size, bias=self.qkv_bias)
+    def weights(self, name: str, hidden_size: int, input_width: int | None = None) -> Iterator[NamedShape]:
+        """The names and shapes of the weights, for tokens of `hidden_size` values, of which attention takes
+        `input_width`, or as many.
+        """
+        shape, depth = self.shape, input_width or hidden_size
+        yield from product_weights(f"{name}.qkv_proj", shape.qkv_width, depth, bias=self.qkv_bias)
         if self.is_gated:
-            yield from product_weights(f"{name}.gate_proj", shape.q_width, hidden_size, bias=self.qkv_bias)
+            yield from product_weights(f"{name}.gate_proj", shape.q_width, depth, bias=self.qkv_bias)
         if self.head_norm is not None:
             yield from self.head_norm.weights(f"{name}.q_norm", shape.num_q_heads, shape.head_dim)
             yield from self.head_norm.weights(f"{name}.k_norm", shape.num_kv_heads, shape.head_dim)
