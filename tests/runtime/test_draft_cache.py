@@ -104,7 +104,7 @@ class Told:
         """See Companion."""
         self.calls.append(("remove", seq_id))
 
-    def passed(self, steps: Sequence[SequenceStep], states: States) -> None:  # noqa: ARG002
+    def passed(self, steps: Sequence[SequenceStep], states: States) -> None:
         """See Companion."""
         self.calls.append(("passed", *(step.seq_id for step in steps)))
 
