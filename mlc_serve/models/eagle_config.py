@@ -85,6 +85,8 @@ def _stores(stored: Collection[str], words: str) -> bool:
 
 def _generation(config: Config, stored: Collection[str]) -> Generation:
     kind = config.get(SPECULATORS_KEY)
+    if kind is None and not _stores(stored, "fc"):
+        raise CheckpointError("this is no EAGLE draft model: its checkpoint has no tensor fc.weight")
     if kind is None:
         return 3 if _stores(stored, "hidden_norm") else 1
     if kind not in _SPECULATORS:

@@ -146,7 +146,7 @@ def test_recurrent_models_refuse_drafts_by_name(mode: str) -> None:
     target: Any = SimpleNamespace(model_type="rwkv6")
     library: Any = SimpleNamespace(is_recurrent=True)
     with pytest.raises(ConfigError, match=f"speculative_mode = {mode} is not supported for rwkv6: .*recurr"):
-        find_drafting(config, target, library, find_device("cpu"), print)
+        find_drafting(config, target, library, None, find_device("cpu"), print)
 
 
 def test_embedding_models_refuse_drafts() -> None:

@@ -245,6 +245,12 @@ REFUSED: dict[str, tuple[Draft, Layout, str, Callable[[Tensors], Tensors] | None
         "tensor d2t is int64 [90], and must have an integer for each of the 96 tokens",
         with_tensor("d2t", np.zeros(90, np.int64)),
     ),
+    "another model": (
+        replace(FIRST, bias=False),
+        "eagle",
+        "config.json: this is no EAGLE draft model: its checkpoint has no tensor fc.weight",
+        without("fc.weight"),
+    ),
     "missing tensor": (FIRST, "eagle", "there is no tensor", without("layers.0.mlp.up_proj.weight")),
     "unknown tensor": (
         FIRST,

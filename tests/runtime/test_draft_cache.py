@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from mlc_serve.engine.backend import SequenceStep
 from mlc_serve.runtime.accompanied_state import AccompaniedState
 from mlc_serve.runtime.draft_cache import DraftCache
+from mlc_serve.runtime.model_functions import States
 from mlc_serve.testing import FakeKVCache, FakeWindowedState
 
 PAGE = 4
@@ -81,6 +83,8 @@ def test_room_is_what_the_last_page_and_the_free_ones_hold() -> None:
 class Told:
     """A companion that notes what it is told."""
 
+    taps: tuple[int, ...] = ()
+
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
 
@@ -100,7 +104,7 @@ class Told:
         """See Companion."""
         self.calls.append(("remove", seq_id))
 
-    def passed(self, steps: Sequence[SequenceStep]) -> None:
+    def passed(self, steps: Sequence[SequenceStep], states: States) -> None:
         """See Companion."""
         self.calls.append(("passed", *(step.seq_id for step in steps)))
 
@@ -117,7 +121,8 @@ def test_a_companion_is_told_of_all_that_happens() -> None:
     def run(*steps: SequenceStep) -> None:
         for step in steps:
             own.append(step.seq_id, [*step.token_ids, *step.draft_ids])
-        state.passed(steps)
+        num_rows = sum(len(step.token_ids) + len(step.draft_ids) for step in steps)
+        state.passed(steps, np.empty((num_rows, 0), np.float32))
 
     state.add_sequence(0)
     run(SequenceStep(0, range(6)))

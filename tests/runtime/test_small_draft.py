@@ -24,7 +24,8 @@ from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.engine.trace import NullTrace
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
-from mlc_serve.loading.drafting import find_drafting
+from mlc_serve.loading.draft_model import find_draft_model
+from mlc_serve.loading.drafting import Target, find_drafting
 from mlc_serve.loading.library import find_library
 from mlc_serve.loading.weights import find_weights
 from mlc_serve.runtime.device import find_device
@@ -291,8 +292,10 @@ def with_limits(directory: Path, **fields: Any) -> tuple[LoadedModel, Noting]:
     checkpoint, place = open_checkpoint(directory), find_device("cpu")
     library = find_library(config, checkpoint, place, print)
     model, weights = load(directory, None), find_weights(checkpoint, library, print)
-    found = find_drafting(config, checkpoint, library, place, print)
-    drafter = found.start(replace(model.limits, **fields), library.info, print)
+    draft = find_draft_model(config, checkpoint)
+    found = find_drafting(config, checkpoint, library, draft, place, print)
+    target = Target(checkpoint, library, weights)
+    drafter = found.start(replace(model.limits, **fields), target, print)
     backend = TVMBackend(library, weights, model.limits, drafter.companion)
     noting = Noting(drafter.proposer)
     return replace(model, backend=backend, speculation=Speculation(noting, FixedLengths(LENGTH))), noting
