@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from tvm import tirx
 
-# The most new tokens of a sequence that are computed as in a decode. More of them become panels.
-MOST_FEW = 16
+# The most new tokens of a sequence that are computed as in a decode: one and 16 drafts. More become panels.
+MOST_FEW = 17
 
 
 class FewRows(NamedTuple):

@@ -20,7 +20,6 @@ from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.target import target_for
 from tests.compiler.kernels.cpu.attention.reference import (
     Floats,
-    Ints,
     PagedKeys,
     indptr,
     paged_keys,
@@ -87,7 +86,8 @@ class Both:
         out = self.case.result(len(queries))
         head = queries, cache.pages, np.array([len(num_new)], np.int32), indptr(num_new)
         self.prefill(*head, *cache.table, self.case.sinks, out)
-        return out[0]
+        results: Floats = out[0]
+        return results
 
     def decoded(self, cache: PagedKeys, queries: Floats, num_later: tuple[int, ...]) -> Floats:
         """The results of one token of each sequence, which so many others follow, in a decode."""
@@ -95,7 +95,8 @@ class Both:
         first, listed, lengths = cache.table
         table = first, listed, (lengths - np.array(num_later)).astype(np.int32)
         self.decode(queries, cache.pages, *table, self.case.sinks, out)
-        return out[0]
+        results: Floats = out[0]
+        return results
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -138,12 +139,13 @@ def test_few_tokens_beside_many_get_what_they_get_without_those(both: Both) -> N
     first = indptr(num_new)[:-1]
     few = [b for b, count in enumerate(num_new) if count <= MOST_FEW]
     later = tuple(num_new[b] - 1 for b in few)
-    alone = replace(cache, keys=[cache.keys[b] for b in few], **_listed(cache, few))
+    alone = part_of(cache, few)
     found = both.rows(cache, queries, num_new)[first[few]]
     np.testing.assert_array_equal(found, both.decoded(alone, queries[first[few]], later))
 
 
-def _listed(cache: PagedKeys, sequences: list[int]) -> dict[str, Ints]:
-    """The part of a page table that is about some sequences."""
+def part_of(cache: PagedKeys, sequences: list[int]) -> PagedKeys:
+    """Some sequences of a cache."""
     ids = [cache.page_ids[cache.first_pages[b] : cache.first_pages[b + 1]] for b in sequences]
-    return {"first_pages": indptr([len(one) for one in ids]), "page_ids": np.concatenate(ids)}
+    keys, first_pages = [cache.keys[b] for b in sequences], indptr([len(one) for one in ids])
+    return replace(cache, keys=keys, first_pages=first_pages, page_ids=np.concatenate(ids))
