@@ -238,8 +238,6 @@ def _eagle(
     """Find the library of a draft model. Its scheme is that of its target, some of whose weights it has, but
     for weights of its own that are quantized already.
     """
-    if place.kind != "cpu":
-        raise ConfigError(f"speculative_mode = eagle is available only on the CPU, not on {place.kind}")
     eagle = read_eagle_model(draft.checkpoint, decoder_of(target, "eagle"))
     own = own_config(config, draft)
     if draft.library_path is None:

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import tvm_ffi
 
-from mlc_serve.compiler.library import compile_library
+from mlc_serve.compiler.library import compile_eagle, compile_library
 from mlc_serve.compiler.target import target_for
 from mlc_serve.errors import CompileError
+from mlc_serve.models.eagle_config import read_eagle
+from mlc_serve.models.families.qwen2 import read_qwen2
 from tests.models.test_decoder import CONFIG
 
 SMALL = CONFIG | {"num_hidden_layers": 1, "num_key_value_heads": 2}
@@ -44,13 +46,17 @@ def test_a_library_for_other_gpus(tmp_path: Path, kind: str, model_type: str) ->
 
 
 def test_what_drafts_need_is_there_for_other_gpus(tmp_path: Path) -> None:
-    """Code for the states of layers, and for heads, is generated as well."""
+    """Code for the states of layers, for heads and for an EAGLE draft model is generated as well."""
     if tvm_ffi.get_global_func("target.build.opencl", allow_missing=True) is None:
         pytest.skip("this TVM generates no code for opencl")
     target, heads = target_for("opencl", None), {"medusa_num_heads": 1, "hidden_size": 64, "vocab_size": 300}
     compile_library("qwen2", SMALL, "q0f16", target, tmp_path / "model.so", taps=(0, 1))
     compile_library("medusa", heads, "q0f16", target, tmp_path / "heads.so")
-    assert {path.name for path in tmp_path.iterdir()} == {"model.so", "heads.so"}
+    drafting = {"draft_vocab_size": 96, "norm_before_fc": True}
+    stored = ("fc.weight", "layers.0.hidden_norm.weight", "lm_head.weight", "d2t")
+    eagle = read_eagle(SMALL | drafting, read_qwen2(SMALL | {"num_hidden_layers": 6}), stored)
+    compile_eagle(eagle, "q0f16", target, tmp_path / "eagle.so")
+    assert {path.name for path in tmp_path.iterdir()} == {"model.so", "heads.so", "eagle.so"}
 
 
 def test_a_target_without_code_generator_is_refused(tmp_path: Path) -> None:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvm import tirx
 from tvm.relax.frontend import nn
-from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
 from mlc_serve.models.decoder import Decoder
-from mlc_serve.models.layers import CacheSize, Layers, State
+from mlc_serve.models.layers import Layers, State
 from mlc_serve.models.modules.block import BlockModule
+from mlc_serve.models.modules.kv_cache import CacheFunction
 
 
 class _Trunk(nn.Module):
@@ -58,6 +57,8 @@ class DecoderModule(nn.Module):
     def __init__(self, config: Decoder, layers: Layers) -> None:
         self.config = config
         self.make = layers
+        self.cache_function = CacheFunction(config.attention, layers)
+        self.create_tir_paged_kv_cache = self.cache_function.create
         self.model = _Trunk(config, layers)
         if not config.head.is_tied:
             self.lm_head = layers.linear(config.hidden_size, config.vocab_size, bias=config.head.bias)
@@ -100,23 +101,6 @@ class DecoderModule(nn.Module):
         passed = self.make.state(state, one_token_each=False)
         return passed.returned(self.model.norm(self.model(input_embeds, passed)))
 
-    def create_tir_paged_kv_cache(
-        self,
-        max_batch_size: tirx.Var,
-        max_total_seq_len: tirx.Var,
-        prefill_chunk_size: tirx.Var,
-        page_size: tirx.Var,
-        support_sliding_window: tirx.Var,
-    ) -> PagedKVCache:
-        """An empty KV cache of the given sizes, which is the state."""
-        maker = self.make.cache_maker
-        if maker is None:
-            raise RuntimeError("these layers take no cache that a library could create")
-        size = CacheSize(
-            max_batch_size, max_total_seq_len, prefill_chunk_size, page_size, support_sliding_window
-        )
-        return maker.kv_cache(self.config.attention, size)
-
     def logits(self, hidden: nn.Tensor) -> nn.Tensor:
         """Rows before the last norm, `(1, n, h)` -> `(1, n, v)`."""
         final, head = self.model.norm(hidden), self.config.head
@@ -155,19 +139,7 @@ class DecoderModule(nn.Module):
                 },
                 "batch_verify": dict(rows),
                 **states,
-                **({} if self.make.cache_maker is None else {"create_tir_paged_kv_cache": _cache_sizes()}),
+                **self.cache_function.signature(),
             },
             self,
         )
-
-
-def _cache_sizes() -> dict[str, Any]:
-    """The signature of `create_tir_paged_kv_cache`."""
-    names = (
-        "max_batch_size",
-        "max_total_seq_len",
-        "prefill_chunk_size",
-        "page_size",
-        "support_sliding_window",
-    )
-    return {**dict.fromkeys(names, int), "$": {"param_mode": "none", "effect_mode": "none"}}

@@ -9,6 +9,7 @@ from tvm.relax.frontend import nn
 from mlc_serve.models.eagle import Eagle
 from mlc_serve.models.layers import Layers, State
 from mlc_serve.models.modules.attention import AttentionModule
+from mlc_serve.models.modules.kv_cache import CacheFunction
 from mlc_serve.models.modules.mlp import MLPModule
 
 
@@ -61,6 +62,8 @@ class EagleModule(nn.Module):
 
     def __init__(self, config: Eagle, layers: Layers) -> None:
         self.config, self.make = config, layers
+        self.cache_function = CacheFunction(config.attention, layers)
+        self.create_tir_paged_kv_cache = self.cache_function.create
         self.model = _TargetEnds(config, layers)
         if config.uses_target_head:
             self.lm_head = layers.linear(
@@ -159,6 +162,7 @@ class EagleModule(nn.Module):
                     "states": tensor(["batch_size", 1, hidden], "float32"),
                     **state,
                 },
+                **self.cache_function.signature(),
             },
             self,
         )
