@@ -17,9 +17,9 @@ DEMO = config_of(demo_model_path())
 
 
 def test_they_are_small_enough_to_ship() -> None:
-    """All of them together take at most 3 MB."""
+    """All of them together take at most 3.1 MB."""
     files = (path for mode in MODEL_MODES for path in demo_draft_path(mode).iterdir())
-    assert sum(path.stat().st_size for path in files) <= 3_000_000
+    assert sum(path.stat().st_size for path in files) <= 3_100_000
 
 
 def test_the_small_draft_has_a_tenth_of_the_parameters_and_the_same_tokens() -> None:
