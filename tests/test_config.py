@@ -70,9 +70,6 @@ NOT_BUILT: dict[str, Any] = {
     "tensor_parallel_shards": 2,
     "pipeline_parallel_stages": 2,
     "kv_cache_page_size": 32,
-    "speculative_mode": "eagle",
-    "spec_draft_length": 4,
-    "spec_tree_width": 2,
 }
 
 

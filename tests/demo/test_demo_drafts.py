@@ -7,7 +7,7 @@ from math import prod
 
 import pytest
 
-from mlc_serve.config import EngineConfig
+from mlc_serve.config import EngineConfig, SpeculativeMode
 from mlc_serve.config.speculation import MODEL_MODES, draft_models
 from mlc_serve.demo import demo_draft_path, demo_model_path
 from mlc_serve.errors import ConfigError
@@ -60,7 +60,7 @@ def test_the_cards_state_how_many_guesses_are_kept(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODEL_MODES)
-def test_the_demo_model_needs_no_additional_model(mode: str) -> None:
+def test_the_demo_model_needs_no_additional_model(mode: SpeculativeMode) -> None:
     """What ships with it drafts for it, unless something else is named; any other model needs one."""
     for model in (None, str(demo_model_path())):
         config = EngineConfig(model=model, speculative_mode=mode)
