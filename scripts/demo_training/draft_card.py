@@ -30,8 +30,8 @@ the embedding of the next token, and one layer makes of this a guess of the next
 matrix that makes logits are the demo model's, and not in this file.
 
 The layer has {eagle_kv_heads} head of keys and values, and feed-forward size {eagle_intermediate}. It learnt
-the demo model's states, and the distributions that follow from them, from true states and, {eagle_passes}
-drafts deep, from its own guesses.""",
+the demo model's states and the distributions that follow from them. It also learnt from its own guesses,
+{eagle_passes} drafts deep.""",
     ),
     "medusa": (
         "Medusa heads",

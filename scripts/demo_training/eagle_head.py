@@ -54,12 +54,13 @@ class Attention(nn.Module):
         own = KeysValues(keys, values)
         seen = own if earlier is None else earlier.followed_by(own)
         num_sharing = self._num_heads // keys.shape[1]
-        shared = (part.repeat_interleave(num_sharing, dim=1) for part in seen)
-        mixed = scaled_dot_product_attention(queries, *shared, attn_mask=mask)
+        shared_keys, shared_values = (part.repeat_interleave(num_sharing, dim=1) for part in seen)
+        mixed = scaled_dot_product_attention(queries, shared_keys, shared_values, attn_mask=mask)
         return self.o_proj(mixed.transpose(1, 2).flatten(2)), seen
 
     def _heads(self, features: torch.Tensor) -> torch.Tensor:
-        return features.unflatten(2, (-1, self._head_dim)).transpose(1, 2)
+        num_rows, length, _ = features.shape
+        return features.view(num_rows, length, -1, self._head_dim).transpose(1, 2)
 
 
 class Layer(nn.Module):

@@ -60,5 +60,6 @@ def _main_components(matrix: torch.Tensor, num_components: int) -> torch.Tensor:
     mean norm of 1, so that no logit is large at first.
     """
     _, _, directions = torch.linalg.svd(matrix, full_matrices=False)
-    rows = matrix @ directions[:num_components].T
-    return rows / rows.norm(dim=1).mean()
+    rows: torch.Tensor = matrix @ directions[:num_components].T
+    norm: torch.Tensor = rows.norm(dim=1).mean()
+    return rows / norm

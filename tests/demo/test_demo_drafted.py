@@ -57,8 +57,14 @@ def plain(questions: list[dict[str, Any]]) -> list[str]:
 
 def engine_config(**settings: Any) -> EngineConfig:
     """The demo model in float32, where no two tokens are so close that rounding decides between them."""
-    limits = {"max_num_sequence": 8, "max_total_sequence_length": 16384}
-    return EngineConfig(quantization="q0f32", opt="O0", verbose=False, **limits, **settings)
+    return EngineConfig(
+        quantization="q0f32",
+        opt="O0",
+        max_num_sequence=8,
+        max_total_sequence_length=16384,
+        verbose=False,
+        **settings,
+    )
 
 
 async def answers(questions: list[dict[str, Any]], config: EngineConfig) -> list[str]:

@@ -7,7 +7,7 @@ from math import prod
 
 import pytest
 
-from mlc_serve.config import EngineConfig
+from mlc_serve.config import EngineConfig, SpeculativeMode
 from mlc_serve.config.speculation import MODEL_MODES, draft_models
 from mlc_serve.demo import demo_draft_path, demo_model_path
 from mlc_serve.errors import ConfigError
@@ -17,9 +17,9 @@ DEMO = config_of(demo_model_path())
 
 
 def test_they_are_small_enough_to_ship() -> None:
-    """All of them together take at most 3 MB."""
+    """All of them together take at most 3.1 MB."""
     files = (path for mode in MODEL_MODES for path in demo_draft_path(mode).iterdir())
-    assert sum(path.stat().st_size for path in files) <= 3_000_000
+    assert sum(path.stat().st_size for path in files) <= 3_100_000
 
 
 def test_the_small_draft_has_a_tenth_of_the_parameters_and_the_same_tokens() -> None:
@@ -60,7 +60,7 @@ def test_the_cards_state_how_many_guesses_are_kept(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODEL_MODES)
-def test_the_demo_model_needs_no_additional_model(mode: str) -> None:
+def test_the_demo_model_needs_no_additional_model(mode: SpeculativeMode) -> None:
     """What ships with it drafts for it, unless something else is named; any other model needs one."""
     for model in (None, str(demo_model_path())):
         config = EngineConfig(model=model, speculative_mode=mode)

@@ -15,6 +15,7 @@ from demo_training.export import export_llama
 from demo_training.medusa import Medusa
 from demo_training.preset import DRAFT_PRESETS, LlamaSizes
 from demo_training.small_draft import SmallDraft
+from demo_training.student import Student
 from demo_training.target import Observed, Target
 from tokenizers import Tokenizer
 from torch import nn
@@ -93,7 +94,7 @@ def test_the_script_writes_what_can_be_loaded(exported: Path) -> None:
 def test_training_lowers_every_loss(target: Target) -> None:
     """After a few steps on few conversations, each student is clearly better than at first."""
     torch.manual_seed(1)
-    students = {
+    students: dict[str, Student] = {
         "draft": SmallDraft(target, TINY.small_draft),
         "eagle": Eagle(target, intermediate_size=32, num_kv_heads=1, num_passes=2),
         "medusa": Medusa(target, num_heads=2, num_layers=1),
