@@ -93,7 +93,7 @@ def test_a_model_of_several_parts_is_told(tmp_path: Path, model_type: str) -> No
 MLC_ALONE = ("baichuan", "chatglm", "eagle", "gpt_bigcode", "gptj", "internlm", "internlm2", "llama4")
 
 
-@pytest.mark.parametrize("model_type", [*MLC_ALONE, "medusa", "minicpm", "olmo", "orion", "qwen", "rwkv5"])
+@pytest.mark.parametrize("model_type", [*MLC_ALONE, "minicpm", "olmo", "orion", "qwen", "rwkv5"])
 def test_a_family_that_only_mlc_has_is_refused_by_name(model_type: str) -> None:
     """With those that are supported."""
     supported = ", ".join(sorted(FAMILIES))
