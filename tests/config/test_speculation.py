@@ -33,7 +33,10 @@ def test_settings_that_agree_are_accepted(values: dict[str, Any]) -> None:
     ("values", "fault"),
     [
         ({"speculative_mode": "suffix"}, "speculative_mode is 'suffix'"),
-        ({"speculative_mode": "small_draft", "model": "m"}, "small_draft takes exactly one of additional_models"),
+        (
+            {"speculative_mode": "small_draft", "model": "m"},
+            "small_draft takes exactly one of additional_models",
+        ),
         ({"speculative_mode": "eagle", "additional_models": ["a", "b"]}, "and there are 2"),
         ({"speculative_mode": "medusa", "model": "m"}, "and there are 0"),
         ({"spec_draft_length": 4}, "spec_draft_length = 4 needs a speculative_mode, such as ngram"),

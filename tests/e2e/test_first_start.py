@@ -52,7 +52,7 @@ import sys, threading
 from mlc_serve.cli import main
 from mlc_serve.loading import weights
 
-def convert(*arguments):
+def convert(sources, specs, groups, directory, progress, others):
     (directory / "half").write_text("half")
     with open(sys.argv[1], "w") as fifo:
         fifo.write("running\\n")
