@@ -17,8 +17,8 @@ from mlc_serve.engine.speculation.speculation import Speculation
 
 QUESTIONS = Path(__file__).with_name("heldout.jsonl")
 EVERY = 4  # of the questions, one in so many is asked here
-# The modes that run, each with the length of its drafts and the share of them that is kept at least.
-MODES = {"small_draft": (3, 0.4)}
+# The modes that draft with a model: the length of their drafts, and the least share of them that is kept.
+MODES = {"small_draft": (3, 0.4), "eagle": (3, 0.4), "medusa": (2, 0.4)}
 
 
 @dataclass
