@@ -39,7 +39,7 @@ class BatchTimes:
         """Count the pass of a plan, which took `seconds`, and what drafting for it took."""
         if plan.num_prompt_tokens:
             return
-        longest = max(len(entry.draft_ids) for entry in plan.entries)
+        longest = plan.longest_draft
         if not longest:
             self._add("decode", plan.num_decodes, seconds)
             return

@@ -42,6 +42,11 @@ class Plan:
         return sum(1 + len(entry.draft_ids) for entry in self.entries if entry.is_decode)
 
     @property
+    def longest_draft(self) -> int:
+        """The greatest number of drafts of an entry."""
+        return max((len(entry.draft_ids) for entry in self.entries), default=0)
+
+    @property
     def num_prompt_tokens(self) -> int:
         """The number of tokens in all other entries."""
         return sum(entry.num_tokens for entry in self.entries if not entry.is_decode)

@@ -136,6 +136,8 @@ class Scheduler:
         num_left = planning.num_tokens_left // (1 if num_requests == len(entries) else 2)
         num_spare = min(num_left, self._max_draws - min(num_requests, self._max_running))
         lengths = self._speculation.lengths([entry.request for entry in entries], num_spare)
+        if not any(lengths):
+            return
         rooms = [self._take_draft_room(entry, wanted) for entry, wanted in zip(entries, lengths, strict=True)]
         drafted = [(place, most) for place, most in enumerate(rooms) if most]
         drafts = self._speculation.propose([Ask(entries[place].request, most) for place, most in drafted])

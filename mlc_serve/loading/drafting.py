@@ -166,6 +166,32 @@ class WithEagle:
         return Drafter(draft, draft)
 
 
+class _Search(NamedTuple):
+    """What tells the library of a model that drafts: the settings of the engine, that model, and the one that
+    it drafts for, with its library.
+    """
+
+    config: EngineConfig
+    draft: DraftModel
+    target: Checkpoint
+    target_library: Library
+    place: DeviceName
+    report: Report
+
+    @property
+    def own_config(self) -> EngineConfig:
+        """What the settings are for the model that drafts. Its scheme is that of both, unless its weights are
+        quantized already.
+        """
+        is_quantized = self.draft.checkpoint.quantization is not None
+        return EngineConfig(
+            model=self.draft.path,
+            model_lib=self.draft.library_path,
+            opt=self.config.opt,
+            quantization=None if is_quantized else self.config.quantization,
+        )
+
+
 def find_drafting(
     config: EngineConfig,
     checkpoint: Checkpoint,
@@ -187,9 +213,7 @@ def find_drafting(
         )
     if draft is None:
         return WithoutModel(NGram())
-    if mode == "eagle":
-        return _eagle(config, draft, checkpoint, library, place, report)
-    return _WITH_MODEL[mode](config, draft, place, report)
+    return _WITH_MODEL[mode](_Search(config, draft, checkpoint, library, place, report))
 
 
 def speculation_for(config: EngineConfig, drafter: Drafter) -> Speculation:
@@ -207,46 +231,39 @@ def _at_most(longest: int | None, length: int) -> int:
     return length if longest is None else min(length, longest)
 
 
-def _small_model(
-    config: EngineConfig, draft: DraftModel, place: DeviceName, report: Report
-) -> WithSmallModel:
-    library = find_library(own_config(config, draft), draft.checkpoint, place, report)
+def _small_model(search: _Search) -> WithSmallModel:
+    draft = search.draft
+    library = find_library(search.own_config, draft.checkpoint, search.place, search.report)
     if library.is_recurrent:
         raise ConfigError(f"{draft.path} can't draft: its layers keep a recurrent state")
     return WithSmallModel(draft.checkpoint, library)
 
 
-def _medusa(config: EngineConfig, draft: DraftModel, place: DeviceName, report: Report) -> WithMedusa:
-    library = find_heads_library(own_config(config, draft), draft.checkpoint, place, report)
+def _medusa(search: _Search) -> WithMedusa:
+    draft, wanted = search.draft, search.config.spec_draft_length
+    library = find_heads_library(search.own_config, draft.checkpoint, search.place, search.report)
     num_heads = library.metadata["num_heads"]
-    if (config.spec_draft_length or 0) > num_heads:
-        report(
-            f"spec_draft_length = {config.spec_draft_length} is more than {draft.path} has heads, so that "
-            f"{num_heads} tokens are drafted at a time."
+    if (wanted or 0) > num_heads:
+        search.report(
+            f"spec_draft_length = {wanted} is more than {draft.path} has heads, so that {num_heads} tokens "
+            "are drafted at a time."
         )
     return WithMedusa(draft, library)
 
 
-def _eagle(
-    config: EngineConfig,
-    draft: DraftModel,
-    target: Checkpoint,
-    target_library: Library,
-    place: DeviceName,
-    report: Report,
-) -> WithEagle:
+def _eagle(search: _Search) -> WithEagle:
     """Find the library of a draft model. Its scheme is that of its target, some of whose weights it has, but
     for weights of its own that are quantized already.
     """
-    eagle = read_eagle_model(draft.checkpoint, decoder_of(target, "eagle"))
-    own = own_config(config, draft)
-    if draft.library_path is None:
-        scheme = draft.checkpoint.quantization or target_library.quantization
-        own = replace(own, quantization=scheme)
-    library = find_eagle_library(own, draft.checkpoint, target, place, report)
-    both = set(library.parameters).intersection(target_library.parameters)
+    checkpoint, target = search.draft.checkpoint, search.target
+    eagle = read_eagle_model(checkpoint, decoder_of(target, "eagle"))
+    own = search.own_config
+    if own.model_lib is None:
+        own = replace(own, quantization=checkpoint.quantization or search.target_library.quantization)
+    library = find_eagle_library(own, checkpoint, target, search.place, search.report)
+    both = set(library.parameters).intersection(search.target_library.parameters)
     shared = frozenset(spec for spec in both if is_of_target(spec.name))
-    return WithEagle(draft.checkpoint, eagle, library, shared)
+    return WithEagle(checkpoint, eagle, library, shared)
 
 
 def _last_norm(target: Target) -> RowNorm:
@@ -256,20 +273,9 @@ def _last_norm(target: Target) -> RowNorm:
     return RowNorm(target.weight(f"{name}.weight"), bias, norm.epsilon, norm.kind == "layer")
 
 
-def own_config(config: EngineConfig, draft: DraftModel) -> EngineConfig:
-    """What the settings of an engine are for the model that drafts. Its scheme is that of both, unless its
-    weights are quantized already.
-    """
-    return EngineConfig(
-        model=draft.path,
-        model_lib=draft.library_path,
-        opt=config.opt,
-        quantization=None if draft.checkpoint.quantization is not None else config.quantization,
-    )
-
-
 # By mode: finds the library of a model that drafts.
-_WITH_MODEL: dict[str, Callable[[EngineConfig, DraftModel, DeviceName, Report], Drafting]] = {
+_WITH_MODEL: dict[str, Callable[[_Search], Drafting]] = {
     "small_draft": _small_model,
+    "eagle": _eagle,
     "medusa": _medusa,
 }

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from mlc_serve.config import EngineConfig
-from mlc_serve.engine.limits import ModelInfo
 from mlc_serve.engine.request import Request
 from mlc_serve.errors import CheckpointError, ConfigError, StartupError
 from mlc_serve.loaded_model import LoadedModel
@@ -22,19 +21,10 @@ from mlc_serve.loading.sizing import infer_limits
 from mlc_serve.runtime.device import find_device
 from tests.checkpoints import write_checkpoint
 from tests.engine.bench import spec
+from tests.loading.model_info import INFO
 
-TARGET = ModelInfo(
-    context_window_size=2048,
-    prefill_chunk_size=2048,
-    max_batch_size=32,
-    vocab_size=1000,
-    param_bytes=10_000_000,
-    kv_bytes_per_token=1000,
-    workspace_bytes_per_token=1000,
-    page_size=16,
-)
 DRAFT = replace(
-    TARGET,
+    INFO,
     context_window_size=512,
     prefill_chunk_size=1024,
     max_batch_size=16,
@@ -67,7 +57,7 @@ def test_the_memory_of_both_models_is_counted() -> None:
     """The KV cache that is left has as many tokens of both models as memory holds beside both, and limits are
     what both were compiled for; the context stays that of the model itself.
     """
-    both = TARGET.with_draft_model(DRAFT)
+    both = INFO.with_draft_model(DRAFT)
     for available in (30_000_000, 20_000_000):
         limits = infer_limits(EngineConfig(mode="server"), both, available).limits
         left = available * 85 // 100 - 11_000_000 - 1024 * 1300
@@ -77,7 +67,7 @@ def test_the_memory_of_both_models_is_counted() -> None:
     assert (chosen.max_single_sequence_length, chosen.prefill_chunk_size) == (2048, 1024)
     with pytest.raises(ConfigError, match="not enough memory"):
         infer_limits(EngineConfig(), both, 14_000_000)
-    assert infer_limits(EngineConfig(), TARGET, 14_000_000).limits.max_total_sequence_length > 0
+    assert infer_limits(EngineConfig(), INFO, 14_000_000).limits.max_total_sequence_length > 0
 
 
 def test_a_draft_model_may_have_its_library_named(

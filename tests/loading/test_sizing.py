@@ -11,17 +11,8 @@ from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
 from mlc_serve.errors import ConfigError
 from mlc_serve.loading.sizing import InferredLimits, infer_limits
+from tests.loading.model_info import INFO
 
-INFO = ModelInfo(
-    context_window_size=2048,
-    prefill_chunk_size=2048,
-    max_batch_size=32,
-    vocab_size=1000,
-    param_bytes=10_000_000,
-    kv_bytes_per_token=1000,
-    workspace_bytes_per_token=1000,
-    page_size=16,
-)
 PLENTY = 1_000_000_000
 
 

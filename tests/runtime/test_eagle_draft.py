@@ -33,12 +33,12 @@ from mlc_serve.runtime.device import DeviceName
 from tests.checkpoints import Shape, write_checkpoint
 from tests.eagle_checkpoints import Array, Draft, Reference, Tensors, write_draft
 from tests.greedy import ROUNDING, shortfall
+from tests.runtime.arrivals import served
 
 SHAPE = Shape(num_layers=4, vocab_size=320)
 FIRST = Draft(SHAPE, 1)
 THIRD = Draft(SHAPE, 3, num_taps=3, draft_vocab_size=96, has_head=True)
 MAX_TOKENS = 24
-STEPS_BOUND = 3000
 # What layers add to the residual is so little that the next token depends mostly on the last one; but a draft
 # depends on all pairs before it enough to be another one if the draft model computes others.
 WEAK, WEAK_DRAFT = 0.014, 0.05
@@ -168,20 +168,11 @@ def run(model: LoadedModel, prompts: list[list[int]], speculation: Speculation) 
     """The greedy output of each request by its number, when requests arrive between steps."""
     core = EngineCore(model.backend, model.limits, EngineMetrics("e"), NullTrace(), speculation=speculation)
     params, rng = SamplingParams(temperature=0.0, max_tokens=MAX_TOKENS), random.Random(1)
-    waiting = [
+    requests = [
         EngineRequest(str(i), tuple(prompt), params, seed=0, arrival=float(i))
         for i, prompt in enumerate(prompts)
     ]
-    outputs: dict[str, list[int]] = {spec.request_id: [] for spec in waiting}
-    for _ in range(STEPS_BOUND):
-        while waiting and rng.random() < 0.5:
-            core.submit(waiting.pop(0))
-        if core.has_work:
-            for delta in core.step():
-                outputs[delta.request_id] += delta.token_ids
-        elif not waiting:
-            return outputs
-    raise AssertionError("the engine does not come to an end")
+    return served(core, requests, rng)
 
 
 def proposer_of(model: LoadedModel) -> Proposer:

@@ -20,9 +20,9 @@ from mlc_serve.loading import load_model
 from mlc_serve.runtime.runner import TVMBackend
 from tests.checkpoints import write_checkpoint
 from tests.greedy import ROUNDING, shortfall
+from tests.runtime.arrivals import served
 
 MAX_TOKENS = 24
-STEPS_BOUND = 3000
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +46,7 @@ def request(name: str, prompt: list[int], arrival: float) -> EngineRequest:
 def run(model: LoadedModel, prompts: list[list[int]], rng: random.Random) -> dict[str, list[int]]:
     """The output of each request by its name, when requests arrive between steps."""
     core = EngineCore(model.backend, model.limits, EngineMetrics("tvm"), NullTrace())
-    waiting = [request(str(i), prompt, float(i)) for i, prompt in enumerate(prompts)]
-    outputs: dict[str, list[int]] = {spec.request_id: [] for spec in waiting}
-    for _ in range(STEPS_BOUND):
-        while waiting and rng.random() < 0.5:
-            core.submit(waiting.pop(0))
-        if core.has_work:
-            for delta in core.step():
-                outputs[delta.request_id] += delta.token_ids
-        elif not waiting:
-            return outputs
-    raise AssertionError("the engine does not come to an end")
+    return served(core, [request(str(i), prompt, float(i)) for i, prompt in enumerate(prompts)], rng)
 
 
 def prompts_with_shared_beginnings(rng: random.Random) -> list[list[int]]:

@@ -30,7 +30,7 @@ class Speculation:
 
     @classmethod
     def none(cls) -> Speculation:
-        """No request is drafted for."""
+        """Return a speculation that drafts for no request."""
         return cls(NoDrafts(), FixedLengths(0))
 
     @property
@@ -63,8 +63,7 @@ class Speculation:
         """Learn from the forward pass of a plan, which took `seconds`."""
         if plan.num_prompt_tokens:
             return
-        longest = max(len(entry.draft_ids) for entry in plan.entries)
-        self._lengths.measured(plan.num_decode_rows, longest, self._draft_seconds, seconds)
+        self._lengths.measured(plan.num_decode_rows, plan.longest_draft, self._draft_seconds, seconds)
 
     def committed(self, request: Request, num_drafts: int, num_kept: int) -> None:
         """Learn how many of the drafts (at least one) of a request were kept."""

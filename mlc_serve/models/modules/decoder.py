@@ -12,6 +12,7 @@ from tvm.relax.frontend import nn
 from mlc_serve.models.decoder import Decoder
 from mlc_serve.models.layers import Layers, State
 from mlc_serve.models.modules.block import BlockModule
+from mlc_serve.models.modules.cast import cast
 from mlc_serve.models.modules.kv_cache import CacheFunction
 
 
@@ -89,7 +90,7 @@ class DecoderModule(nn.Module):
             return logits
         tapped = [residuals[tap] for tap in taps]
         states = tapped[0] if len(taps) == 1 else nn.op.concat(tapped, dim=2)
-        return logits, (states if states.dtype == "float32" else states.astype("float32"))
+        return logits, cast(states, "float32")
 
     def batch_verify(self, input_embeds: nn.Tensor, state: Any) -> Any:
         """`(1, s, h)` -> the logits of every row, `(1, s, v)`."""
@@ -105,9 +106,7 @@ class DecoderModule(nn.Module):
         """Rows before the last norm, `(1, n, h)` -> `(1, n, v)`."""
         final, head = self.model.norm(hidden), self.config.head
         logits = self.model.embed_tokens.logits(final) if head.is_tied else self.lm_head(final)
-        if logits.dtype != "float32":
-            logits = logits.astype("float32")
-        return self.make.soften(logits, head.scale, head.soft_cap)
+        return self.make.soften(cast(logits, "float32"), head.scale, head.soft_cap)
 
     def spec(self) -> nn.spec.ModuleSpec:
         """The signatures to export."""

@@ -9,6 +9,7 @@ from tvm.relax.frontend import nn
 from mlc_serve.models.eagle import Eagle
 from mlc_serve.models.layers import Layers, State
 from mlc_serve.models.modules.attention import AttentionModule
+from mlc_serve.models.modules.cast import cast
 from mlc_serve.models.modules.kv_cache import CacheFunction
 from mlc_serve.models.modules.mlp import MLPModule
 
@@ -89,9 +90,9 @@ class EagleModule(nn.Module):
 
     def project(self, states: nn.Tensor) -> nn.Tensor:
         """The target's states `(1, s, t * w)` -> what the other functions take as states, `(1, s, h)`."""
-        rows = _cast(states, self.make.dtype)
+        rows = cast(states, self.make.dtype)
         if self.config.generation == 1:
-            return _cast(self.model.norm.rows(rows), "float32")
+            return cast(self.model.norm.rows(rows), "float32")
         if self.config.state_norms == "joint":
             rows = self.input_norm.rows(rows)
         if self.config.state_norms == "each":
@@ -99,7 +100,7 @@ class EagleModule(nn.Module):
             rows = nn.op.concat(
                 [norm.rows(part) for norm, part in zip(self.fc_norm, parts, strict=True)], dim=2
             )
-        return _cast(self.fc(rows), "float32")
+        return cast(self.fc(rows), "float32")
 
     def batch_prefill(
         self, input_embeds: nn.Tensor, states: nn.Tensor, logit_positions: nn.Tensor, state: Any
@@ -121,7 +122,7 @@ class EagleModule(nn.Module):
     def _rows(self, embeds: nn.Tensor, states: nn.Tensor, state: State) -> nn.Tensor:
         """The rows z of all pairs."""
         (layer,) = self.layers
-        before = _cast(states, self.make.dtype)
+        before = cast(states, self.make.dtype)
         if self.config.generation == 3:
             return layer.joined(embeds, before, state)
         return layer.fused(self.fc(nn.op.concat([embeds, before], dim=2)), state)
@@ -129,18 +130,18 @@ class EagleModule(nn.Module):
     def _results(self, rows: nn.Tensor) -> tuple[nn.Tensor, nn.Tensor]:
         """The logits of rows z, and the next states."""
         if self.config.generation == 1:
-            return self._logits(rows), _cast(rows, "float32")
+            return self._logits(rows), cast(rows, "float32")
         if self.config.feeds_normed:
             normed = self.norm.rows(rows)
-            return self._logits(normed), _cast(normed, "float32")
-        return self._logits(self.norm(rows)), _cast(rows, "float32")
+            return self._logits(normed), cast(normed, "float32")
+        return self._logits(self.norm(rows)), cast(rows, "float32")
 
     def _logits(self, rows: Any) -> nn.Tensor:
         head = self.config.target.head
         if self.config.has_head:
-            return _cast(self.draft_head(rows), "float32")
+            return cast(self.draft_head(rows), "float32")
         logits = self.model.embed_tokens.logits(rows) if head.is_tied else self.lm_head(rows)
-        return self.make.soften(_cast(logits, "float32"), head.scale, head.soft_cap)
+        return self.make.soften(cast(logits, "float32"), head.scale, head.soft_cap)
 
     def spec(self) -> nn.spec.ModuleSpec:
         """The signatures to export."""
@@ -166,7 +167,3 @@ class EagleModule(nn.Module):
             },
             self,
         )
-
-
-def _cast(rows: nn.Tensor, dtype: str) -> nn.Tensor:
-    return rows if rows.dtype == dtype else rows.astype(dtype)

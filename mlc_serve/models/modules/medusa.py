@@ -8,6 +8,7 @@ from tvm.relax.frontend import nn
 
 from mlc_serve.models.layers import Layers
 from mlc_serve.models.medusa import MedusaHeads
+from mlc_serve.models.modules.cast import cast
 
 
 class _Block(nn.Module):
@@ -39,7 +40,7 @@ class MedusaModule(nn.Module):
 
         def logits(states: nn.Tensor) -> nn.Tensor:
             """`(1, n, h)` -> `(1, n, v)`, both float32."""
-            return _cast(self.medusa_head[number](_cast(states, self.make.dtype)), "float32")
+            return cast(self.medusa_head[number](cast(states, self.make.dtype)), "float32")
 
         return logits
 
@@ -52,7 +53,3 @@ class MedusaModule(nn.Module):
             for number in numbers
         ]
         return nn.spec.ModuleSpec(self, [f"head_{number}" for number in numbers], functions)
-
-
-def _cast(x: nn.Tensor, dtype: str) -> nn.Tensor:
-    return x if x.dtype == dtype else x.astype(dtype)

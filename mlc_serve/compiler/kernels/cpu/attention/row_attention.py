@@ -89,12 +89,24 @@ def _find_pages_macro(most_rows: int) -> Any:
     return find_pages
 
 
-def _attend_part_macro(runs: PageRuns, dtype: str) -> Any:
-    """The macro `attend_part(batch, partial, pages, share, b)`: all rows of sequence b over the pages of it
-    that lie in a share.
+def _begin_rows_macro(runs: PageRuns) -> Any:
+    """The macro `begin_rows(batch, state, pages, b)`: begin the rows of sequence b that have pages."""
+
+    @T.macro
+    def begin_rows(batch, state, pages, b):
+        for n in T.serial(batch.rows.num_of(b)):
+            if pages.first[n] < pages.end[n]:
+                is_first = T.meta_var(pages.first[n] == batch.table_of(b, n).first_page(b))
+                runs.begin(batch.tensors.Q, batch.tensors.sinks, state, n, batch.rows.row(b, n), is_first)
+
+    return begin_rows
+
+
+def _end_rows_macro(runs: PageRuns, dtype: str) -> Any:
+    """The macro `end_rows(batch, state, partial, pages, share, b)`: write the results of the rows of sequence
+    b that have pages, or keep them as partial ones.
     """
-    heads, most_rows, count = runs.heads, runs.most_rows, runs.pages_per_run
-    num_heads, value_dim = heads.num_q, heads.value_dim
+    num_heads, value_dim = runs.heads.num_q, runs.heads.value_dim
 
     @T.macro
     def keep(state, partial, index, n):
@@ -106,13 +118,6 @@ def _attend_part_macro(runs: PageRuns, dtype: str) -> Any:
                 partial.output[index, n, g, i] = state.output[n, g, i]
 
     @T.macro
-    def begin_rows(batch, state, pages, b):
-        for n in T.serial(batch.rows.num_of(b)):
-            if pages.first[n] < pages.end[n]:
-                is_first = T.meta_var(pages.first[n] == batch.table_of(b, n).first_page(b))
-                runs.begin(batch.tensors.Q, batch.tensors.sinks, state, n, batch.rows.row(b, n), is_first)
-
-    @T.macro
     def end_rows(batch, state, partial, pages, share, b):
         for n in T.serial(batch.rows.num_of(b)):
             if pages.first[n] < pages.end[n]:
@@ -122,6 +127,17 @@ def _attend_part_macro(runs: PageRuns, dtype: str) -> Any:
                     keep(state, partial, share * 2 + 1, n)
                 else:
                     runs.finish(batch.tensors.O, state, n, batch.rows.row(b, n), dtype)
+
+    return end_rows
+
+
+def _attend_part_macro(runs: PageRuns, dtype: str) -> Any:
+    """The macro `attend_part(batch, partial, pages, share, b)`: all rows of sequence b over the pages of it
+    that lie in a share.
+    """
+    heads, most_rows, count = runs.heads, runs.most_rows, runs.pages_per_run
+    num_heads, value_dim = heads.num_q, heads.value_dim
+    begin_rows, end_rows = _begin_rows_macro(runs), _end_rows_macro(runs, dtype)
 
     @T.macro
     def attend_part(batch, partial, pages, share, b):
