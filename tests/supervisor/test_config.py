@@ -81,7 +81,11 @@ def test_settings_become_the_same_configuration(values: dict[str, Any]) -> None:
         ({"max_tokens": 1}, ConfigError, "max_tokens is 1"),
         ({"restart_limit": -1}, ConfigError, "restart_limit is -1"),
         ({"command": ()}, ConfigError, "command"),
-        ({"speculative_mode": "eagle"}, ConfigError, "speculative_mode = eagle takes exactly one"),
+        (
+            {"model": "m", "speculative_mode": "eagle"},
+            ConfigError,
+            "speculative_mode = eagle takes exactly one",
+        ),
         ({"port": "high"}, ValidationError, "port\n"),
         ({"log_level": "loud"}, ValidationError, "log_level\n"),
         ({"prot": 1}, ValidationError, "prot\n"),
