@@ -1,4 +1,4 @@
-"""The image is built from what it needs, and runs the server as docs/deploy.md says. hadolint checks its style."""
+"""The image is built from what it needs, and runs the server as docs/deploy.md says."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Probed(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer one request."""
-        self.send_response(getattr(self.server, "status") if self.path == "/health" else 404)
+        self.send_response(self.server.status if self.path == "/health" else 404)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:

@@ -1,5 +1,5 @@
-"""The manifests in deploy/ fit each other, the server and docs/deploy.md. `make lint` compares those of Kubernetes'
-own kinds with its schemas.
+"""The manifests in deploy/ fit each other, the server and docs/deploy.md; `make lint` compares those of
+Kubernetes' own kinds with its schemas.
 """
 
 from __future__ import annotations

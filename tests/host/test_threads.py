@@ -8,14 +8,20 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from mlc_serve.runtime import threads
-from mlc_serve.runtime.threads import BIND_VARIABLE, NUM_THREADS_VARIABLE, num_cores, use_every_core
+from mlc_serve.host import threads
+from mlc_serve.host.threads import (
+    BIND_THREADS_VARIABLE,
+    NUM_THREADS_VARIABLE,
+    num_cores,
+    use_cores,
+    use_every_core,
+)
 
 
 @pytest.fixture(autouse=True)
 def unset(monkeypatch: pytest.MonkeyPatch) -> None:
     """The user has set nothing in the environment, and what a test sets there is taken back."""
-    for variable in (NUM_THREADS_VARIABLE, BIND_VARIABLE):
+    for variable in (NUM_THREADS_VARIABLE, BIND_THREADS_VARIABLE):
         monkeypatch.setenv(variable, "")
         monkeypatch.delenv(variable)
 
@@ -70,7 +76,17 @@ def test_threads_are_bound_only_if_the_process_has_the_machine(
     """If it may use only a part of the cores, others use the rest, and would be bound to the same cores."""
     machine(usable, quota)
     use_every_core()
-    assert os.environ.get(BIND_VARIABLE) == binding
+    assert os.environ.get(BIND_THREADS_VARIABLE) == binding
+
+
+def test_a_share_of_the_cores_is_kept(machine: Callable[[int, float | None], None]) -> None:
+    """A process that was given some of the cores does not use every one later, and binds no thread to a core
+    that another such process would bind to as well. It does not matter who has set the number.
+    """
+    machine(8, None)
+    use_cores(3)
+    use_every_core()
+    assert (os.environ[NUM_THREADS_VARIABLE], os.environ[BIND_THREADS_VARIABLE]) == ("3", "0")
 
 
 def test_what_the_user_set_stays(
@@ -79,6 +95,6 @@ def test_what_the_user_set_stays(
     """What the user set in the environment is kept."""
     machine(4, 2.0)
     monkeypatch.setenv(NUM_THREADS_VARIABLE, "7")
-    monkeypatch.setenv(BIND_VARIABLE, "1")
+    monkeypatch.setenv(BIND_THREADS_VARIABLE, "1")
     use_every_core()
-    assert (os.environ[NUM_THREADS_VARIABLE], os.environ[BIND_VARIABLE]) == ("7", "1")
+    assert (os.environ[NUM_THREADS_VARIABLE], os.environ[BIND_THREADS_VARIABLE]) == ("7", "1")

@@ -16,40 +16,44 @@ import psutil
 from mlc_serve.host.cpu_quota import cpu_quota
 
 NUM_THREADS_VARIABLE = "TVM_NUM_THREADS"
-BIND_VARIABLE = "TVM_BIND_THREADS"
+BIND_THREADS_VARIABLE = "TVM_BIND_THREADS"
 
 
 def use_every_core() -> None:
     """Set the number of threads and whether they are bound, unless the user has set it in the environment.
 
-    It must be called before the first kernel runs. TVM binds threads to the first cores of the machine,
-    whichever of them this process may use. That is faster if the process has the machine to itself, but
-    several processes that share one, such as containers, would all compute on the same cores.
+    It must be called before the first kernel runs.
     """
-    os.environ.setdefault(NUM_THREADS_VARIABLE, str(num_cores()))
-    if not _has_the_machine():
-        os.environ.setdefault(BIND_VARIABLE, "0")
+    use_cores(num_cores())
+
+
+def use_cores(number: int) -> None:
+    """Like `use_every_core`, with this number of threads. A later call of either has no effect.
+
+    TVM binds threads to the first cores of the machine, whichever of them this process may use. That is
+    faster if the process has the machine to itself, but several processes that share one, such as containers,
+    would all compute on the same cores.
+    """
+    os.environ.setdefault(NUM_THREADS_VARIABLE, str(number))
+    if not _has_the_machine(os.environ[NUM_THREADS_VARIABLE]):
+        os.environ.setdefault(BIND_THREADS_VARIABLE, "0")
 
 
 def num_cores() -> int:
     """Return the number of whole cores whose time this process may use; at least one."""
-    usable = _num_usable()
+    usable, quota = _num_usable(), cpu_quota()
     cores = min(usable, psutil.cpu_count(logical=False) or usable)
-    return max(1, math.floor(min(cores, _quota())))
+    return max(1, cores if quota is None else min(cores, math.floor(quota)))
 
 
-def _has_the_machine() -> bool:
-    """Return whether nothing keeps this process from using all of the machine's cores."""
+def _has_the_machine(num_threads: str) -> bool:
+    """Return whether there is a thread for each core of the machine, all of which this process may use."""
     num_cpus = os.cpu_count() or 1
-    return _num_usable() >= num_cpus and _quota() >= (psutil.cpu_count(logical=False) or num_cpus)
+    cores = psutil.cpu_count(logical=False) or num_cpus
+    return _num_usable() >= num_cpus and num_threads.isdecimal() and int(num_threads) >= cores
 
 
 def _num_usable() -> int:
     """Return the number of logical CPUs that the process's affinity includes."""
     can_tell = hasattr(psutil.Process, "cpu_affinity")  # not on macOS
     return len(psutil.Process().cpu_affinity()) if can_tell else os.cpu_count() or 1
-
-
-def _quota() -> float:
-    quota = cpu_quota()
-    return math.inf if quota is None else quota
