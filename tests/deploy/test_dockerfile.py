@@ -86,11 +86,21 @@ def test_the_port_is_that_of_the_server(keyword: str) -> None:
     assert str(ServerConfig.port) in re.findall(r"\d+", text)
 
 
-class Probed(BaseHTTPRequestHandler):
-    """Answers /health with the status that its server has."""
+class Probed(HTTPServer):
+    """Answers one request for /health with a status, on any free port."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.status = status
+
+
+class Answer(BaseHTTPRequestHandler):
+    """The answer to one request."""
+
+    server: Probed
 
     def do_GET(self) -> None:
-        """Answer one request."""
+        """Answer /health; there is nothing else."""
         self.send_response(self.server.status if self.path == "/health" else 404)
         self.end_headers()
 
@@ -112,8 +122,7 @@ def exit_code_of_check(port: int) -> int:
 def test_docker_asks_for_the_health(status: int, code: int) -> None:
     """The check succeeds if and only if /health, which needs no key, is answered with 200."""
     assert "/health" in OPEN_PATHS
-    with HTTPServer(("127.0.0.1", 0), Probed) as server:
-        server.status = status  # type: ignore[attr-defined]
+    with Probed(status) as server:
         answer = threading.Thread(target=server.handle_request)
         answer.start()
         assert exit_code_of_check(server.server_port) == code
