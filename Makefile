@@ -40,10 +40,12 @@ test-real: $(REAL_INSTALLED) ## Test with real models, which are downloaded into
 	$(BIN)/python scripts/real_models.py
 	$(BIN)/python -m pytest tests/real $(ARGS)
 
-lint: $(DEV_INSTALLED) ## Check style, format (ruff) and types (mypy)
+lint: $(DEV_INSTALLED) ## Check style, format (ruff), types (mypy), the Dockerfile and the manifest for Kubernetes
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes.yaml
 
 format: $(DEV_INSTALLED) ## Format the sources, and fix what ruff can fix
 	$(BIN)/ruff format $(SOURCES)

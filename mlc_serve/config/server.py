@@ -153,6 +153,12 @@ class ServerConfig:
         kind=Kind.BOOLEAN,
         flags=("--enable-debug",),
     )
+    public_metrics: bool = option(
+        False,
+        "Answer /metrics without an API key, for scrapers that send none.",
+        kind=Kind.BOOLEAN,
+        flags=("--public-metrics",),
+    )
     vllm_metrics: bool = option(
         False,
         "Report the engines' metrics also under vLLM's names.",

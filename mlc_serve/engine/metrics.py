@@ -53,6 +53,7 @@ class EngineMetrics:
     def _make_gauges(self) -> None:
         self._running = self._gauge("requests_running", "Requests that hold a sequence in the KV cache")
         self._waiting = self._gauge("requests_waiting", "Requests that wait to be admitted")
+        self._page_size = self._gauge("kv_cache_page_size", "Tokens in a page of the KV cache")
         self._pages = self._gauge("kv_cache_pages", "Pages of the KV cache")
         self._pages_used = self._gauge("kv_cache_pages_used", "Pages held by running requests")
         self._pages_recycled = self._gauge("kv_cache_pages_recycled", "Pages held for the prefix cache alone")
@@ -139,6 +140,7 @@ class EngineMetrics:
         """Set the gauges. Called at the start, after a step and after a reset."""
         self._running.set(num_running)
         self._waiting.set(num_waiting)
+        self._page_size.set(pool.page_size)
         self._pages.set(pool.num_pages)
         self._pages_used.set(pool.num_pages - pool.num_unpinned_pages)
         self._pages_recycled.set(pool.num_unpinned_pages - pool.num_free_pages)

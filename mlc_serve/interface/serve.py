@@ -110,6 +110,7 @@ def serve(
     served_model_name: Sequence[str] = (),
     root_path: str | None = None,
     enable_ui: bool = ServerConfig.enable_ui,
+    public_metrics: bool = ServerConfig.public_metrics,
     vllm_metrics: bool = ServerConfig.vllm_metrics,
     max_header_bytes: int = ServerConfig.max_header_bytes,
     header_timeout: float = ServerConfig.header_timeout,

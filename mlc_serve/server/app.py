@@ -141,15 +141,20 @@ def _hosts(config: ServerConfig) -> list[Middleware]:
 
 
 def _api_keys(config: ServerConfig) -> list[Middleware]:
-    """Return the check of API keys, if there are any.
-
-    The page's files need no key, since the user types the key into the page. The data that it shows does.
-    """
+    """Return the check of API keys, if there are any."""
     if not config.api_keys and config.admin_api_key is None:
         return []
-    open_paths = ui.PAGE_PATHS if config.enable_ui else ()
     keys = Keys.of(config.api_keys, config.admin_api_key)
-    return [Middleware(ApiKeys, keys=keys, admin_paths=debug.router.prefix, open_paths=open_paths)]
+    return [Middleware(ApiKeys, keys=keys, admin_paths=debug.router.prefix, open_paths=_open_paths(config))]
+
+
+def _open_paths(config: ServerConfig) -> frozenset[str]:
+    """Return the paths that need no key, besides the probes.
+
+    The page's files need none, since the user types the key into the page. The data that it shows does.
+    """
+    page = ui.PAGE_PATHS if config.enable_ui else frozenset[str]()
+    return page | {"/metrics"} if config.public_metrics else page
 
 
 async def front_page(request: Request) -> RedirectResponse:

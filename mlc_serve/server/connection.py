@@ -121,6 +121,11 @@ class Connection(UvicornProtocol):
         """Close at once, even if there is something left to send."""
         self.transport.abort()
 
+    def finish(self) -> None:
+        """Close after sending what is left, unless a request has arrived."""
+        if not self._held:
+            self.transport.close()
+
     def serve_probes_only(self, refusal: RequestError) -> None:
         """Answer nothing but probes; everything else is refused for this reason."""
         self.app = _probes_only(self.app, refusal)

@@ -4,7 +4,8 @@
         └── too large, too late ──> CLOSING        └─ not read ─> UNREAD ── read ──> ANSWER
 
 With TLS, HANDSHAKE comes before HEADERS. A connection that waits for its client (in all phases except ANSWER)
-may be closed to make room for a new one.
+may be closed to make room for a new one. While the server drains, a connection ends instead of becoming IDLE,
+so that its client asks another server next.
 """
 
 from __future__ import annotations
@@ -55,6 +56,9 @@ class Waiting(Protocol):
     def cut(self) -> None:
         """Close at once, even if there is something left to send."""
 
+    def finish(self) -> None:
+        """Close after sending what is left, unless a request has arrived."""
+
     def serve_probes_only(self, refusal: RequestError) -> None:
         """Answer nothing but probes; everything else is refused for this reason."""
 
@@ -93,6 +97,7 @@ class Connections:
         self._open: set[Waiting] = set()
         self._waiting: dict[Waiting, None] = {}  # in the order in which they began to wait
         self._is_sweeping = False
+        self._is_draining = False
 
     def opened(self, connection: Waiting) -> None:
         """Add a new connection. The one that has waited longest is closed if there are too many."""
@@ -107,11 +112,21 @@ class Connections:
         self._waiting.pop(connection, None)
         if connection.phase is not Phase.ANSWER:
             self._waiting[connection] = None
+        if self._is_draining and connection.phase is Phase.IDLE:
+            connection.finish()
 
     def closed(self, connection: Waiting) -> None:
         """Forget a closed connection."""
         self._open.discard(connection)
         self._waiting.pop(connection, None)
+
+    def drain(self) -> None:
+        """Close the connections that wait for a further request, now and from now on."""
+        self._is_draining = True
+        for connection in list(self._open):
+            connection.update()
+            if connection.phase is Phase.IDLE:
+                connection.finish()
 
     def _make_room(self, newest: Waiting) -> None:
         oldest = next(iter(self._waiting))

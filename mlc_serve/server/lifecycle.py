@@ -181,6 +181,7 @@ class Lifecycle:
         death = asyncio.create_task(self._context.death())
         await _first_of(death, asyncio.create_task(self._stop.wait()))
         if not death.done():
+            self._connections.drain()
             drain = asyncio.create_task(self._context.drain(self._config.shutdown_timeout))
             await _first_of(death, drain)
         if death.done():

@@ -65,6 +65,9 @@ class TLSHandshake(asyncio.Protocol):
         """Close at once."""
         self._transport.abort()
 
+    def finish(self) -> None:
+        """Do nothing, since the client waits for its first answer."""
+
     def serve_probes_only(self, refusal: RequestError) -> None:
         """Do nothing. The next protocol is told, too, when it takes over."""
 

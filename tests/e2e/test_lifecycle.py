@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,33 @@ def test_a_signal_drains(start: Start, number: signal.Signals) -> None:
     assert last["choices"][0]["finish_reason"] == "length"
     assert done == "[DONE]"
     assert server.exit_code() == EXIT_OK
+
+
+def test_a_drain_sends_clients_elsewhere(start: Start) -> None:
+    """A connection that is kept for further requests is closed when the drain begins, and a new one after its
+    refusal, so that the client's next request can reach another server. The stream in flight is not touched.
+    """
+    server = start()
+    kept, late = (HTTPConnection(httpx.URL(server.url).netloc.decode(), timeout=PATIENCE) for _ in range(2))
+    with open_stream(server) as events, closing(kept), closing(late):
+        next(events)
+        assert status_of(kept, "/health") == 200
+        server.signal(signal.SIGTERM)
+        assert kept.sock.recv(1) == b""
+        assert status_of(late, "/v1/completions", b'{"prompt": "x"}') == 503
+        assert late.sock.recv(1) == b""
+        server.release()
+        *_, done = events
+    assert done == "[DONE]"
+    assert server.exit_code() == EXIT_OK
+
+
+def status_of(connection: HTTPConnection, path: str, body: bytes | None = None) -> int:
+    """The status of the reply to one request, whose body is read."""
+    connection.request("GET" if body is None else "POST", path, body)
+    with connection.getresponse() as reply:
+        reply.read()
+        return reply.status
 
 
 def test_the_drain_ends_in_time(start: Start) -> None:

@@ -7,22 +7,9 @@ from pathlib import Path
 import psutil
 
 from mlc_serve.host.memory import free_host_bytes
+from tests.cgroups import own, write
 
 KIB = 1024
-
-
-def write(folder: Path, **files: str) -> None:
-    """Write files into a new folder; `__` in a name stands for a dot."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (folder / name.replace("__", ".")).write_text(text)
-
-
-def own(tmp_path: Path, text: str) -> Path:
-    """A stand-in for /proc/self/cgroup."""
-    path = tmp_path / "self"
-    path.write_text(text)
-    return path
 
 
 def test_without_cgroups_the_machine_decides(tmp_path: Path) -> None:

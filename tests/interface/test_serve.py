@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from dataclasses import fields
 from pathlib import Path
@@ -245,6 +246,38 @@ def test_a_launch_takes_the_socket_that_its_supervisor_has_bound() -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
     assert lines[3].endswith(f" on {url}\n")
+
+
+@pytest.mark.slow
+def test_probes_can_not_connect_until_all_models_are_loaded() -> None:
+    """Probes are refused while models are loaded; as soon as the address is printed, they answer 200."""
+    with bind_socket("127.0.0.1", 0) as sock:
+        url = url_of(sock)
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM.replace("return fake_model()", "input(); return fake_model()")],
+            cwd=ROOT,
+            env={**os.environ, **environment_of(sock)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            pass_fds=[sock.fileno()],
+        )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for _ in range(3):
+            assert process.stdout.readline().startswith("loading ")
+            for path in ("/health", "/ready"):
+                with pytest.raises(urllib.error.URLError, match="refused"):
+                    urllib.request.urlopen(url + path)
+            process.stdin.write("\n")
+            process.stdin.flush()
+        assert process.stdout.readline().startswith("Serving ")
+        for path in ("/health", "/ready"):
+            with urllib.request.urlopen(url + path) as reply:
+                assert reply.status == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
 
 
 @pytest.mark.slow

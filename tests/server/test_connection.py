@@ -42,8 +42,10 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
 
 class App:
     """It answers /hold when `gate` opens, and sets `left` if the client goes first; it reads the body of
-    /read, and writes one without end for /endless.
+    /read, and writes one without end for /endless. At /drain, the server begins to drain.
     """
+
+    drain: Callable[[], None]
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
@@ -55,6 +57,8 @@ class App:
         if scope["path"] == "/hold":
             self.entered.set()
             await self._hold(receive)
+        if scope["path"] == "/drain":
+            self.drain()
         if scope["path"] == "/read":
             await self._read(receive)
         if scope["path"] == "/endless":
@@ -140,6 +144,7 @@ async def serving(kind: Kind, app: App, **settings: Any) -> AsyncIterator[Connec
     server_config = ServerConfig(**settings)
     tls = server_context(server_config, {})
     connections = Connections(server_config, lambda: None)
+    app.drain = connections.drain
     sock = bind_socket("127.0.0.1", 0)
     config = uvicorn.Config(
         app,
@@ -262,6 +267,32 @@ async def test_an_idle_connection_is_closed(kind: Kind) -> None:
         client.send(GET % b"a")
         assert await client.reply() == (200, b"/a")
         assert await client.ends() == b""
+
+
+async def test_a_drain_ends_connections_once_they_are_idle(kind: Kind) -> None:
+    """Those that are idle end at once, others after the last request that they have received, and new ones
+    after their first.
+    """
+    app = App()
+    async with serving(kind, app) as connect:
+        idle, busy, half, last = [await connect() for _ in range(4)]
+        idle.send(GET % b"a")
+        assert await idle.reply() == (200, b"/a")
+        busy.send(GET % b"hold")
+        await app.entered.wait()
+        busy.send(GET % b"b")
+        half.send(POST % 3 + b"x")
+        last.send(GET % b"drain")
+        assert await last.reply() == (200, b"/drain")
+        assert await last.ends() == await idle.ends() == b""
+        app.gate.set()
+        assert [await busy.reply() for _ in range(2)] == [(200, b"/hold"), (200, b"/b")]
+        half.send(b"yz")
+        assert await half.reply() == (200, b"/read")
+        late = await connect()
+        late.send(GET % b"c")
+        assert await late.reply() == (200, b"/c")
+        assert [await client.ends() for client in (busy, half, late)] == [b""] * 3
 
 
 async def test_requests_at_once_are_answered_in_order(kind: Kind) -> None:

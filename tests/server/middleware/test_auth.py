@@ -47,6 +47,13 @@ async def test_the_page_is_open(make_client: MakeClient, path: str) -> None:
         assert (await client.get(path)).status_code == 401
 
 
+async def test_metrics_are_open_if_they_are_public(make_client: MakeClient) -> None:
+    """With --public-metrics a scraper needs no key, and everything else still does."""
+    async with make_client(api_keys=["secret"], public_metrics=True) as client:
+        assert (await client.get("/metrics")).status_code == 200
+        assert (await client.get("/v1/models")).status_code == 401
+
+
 @pytest.mark.parametrize("key", ["first", "second", "clé", "voilà", "Ѕ"])
 async def test_each_key_opens(make_client: MakeClient, key: str) -> None:
     """Any of several keys is accepted, in any alphabet; the last two end in bytes that look like spaces."""

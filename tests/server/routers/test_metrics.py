@@ -10,9 +10,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlc_serve.api.async_engine import AsyncMLCEngine
+from mlc_serve.api.embedding_engine import AsyncEmbeddingEngine
 from mlc_serve.frontend.params import GenerationParams
 from mlc_serve.server.context import ServerContext
-from mlc_serve.testing import FakeBackend, fake_model
+from mlc_serve.testing import FakeBackend, fake_embedding_model, fake_model
 from tests.drafting import drafting_model
 from tests.server.conftest import MakeClient
 
@@ -20,8 +21,13 @@ VLLM = {
     "num_requests_running": "gauge",
     "num_requests_waiting": "gauge",
     "kv_cache_usage_perc": "gauge",
+    "gpu_cache_usage_perc": "gauge",
+    "cache_config_info": "gauge",
+    "lora_requests_info": "gauge",
     "prefix_cache_queries": "counter",
     "prefix_cache_hits": "counter",
+    "gpu_prefix_cache_queries": "counter",
+    "gpu_prefix_cache_hits": "counter",
     "prompt_tokens": "counter",
     "generation_tokens": "counter",
     "num_preemptions": "counter",
@@ -165,6 +171,54 @@ async def test_the_use_of_the_kv_cache_is_a_share(
         lines = (await scrape(client)).splitlines()
         backend.gate.set()
     assert 'vllm:kv_cache_usage_perc{model_name="fake"} 0.25' in lines
+
+
+async def test_routers_made_for_vllm_find_what_they_read(
+    make_client: MakeClient, context: ServerContext
+) -> None:
+    """llm-d's picker finds the load, the size of the cache in labels, and that there are no adapters; the
+    scraper of vLLM's production stack finds the names that vLLM had before.
+    """
+    async with make_client(vllm_metrics=True) as client:
+        for _ in range(2):
+            await client.post("/v1/completions", json={"prompt": "Hello, world", "max_tokens": 1})
+        families = list(text_string_to_metric_families(await scrape(client)))
+    read = {sample.name: sample for family in families for sample in family.samples}
+    assert read["vllm:num_requests_running"].value == read["vllm:num_requests_waiting"].value == 0
+    assert read["vllm:cache_config_info"].labels == {
+        "model_name": "fake",
+        "block_size": "4",
+        "num_gpu_blocks": "256",
+    }
+    assert read["vllm:cache_config_info"].value == 1
+    assert read["vllm:lora_requests_info"].labels == {
+        "model_name": "fake",
+        "max_lora": "0",
+        "running_lora_adapters": "",
+        "waiting_lora_adapters": "",
+    }
+    assert read["vllm:lora_requests_info"].value == context.created
+    for former, name in (
+        ("gpu_cache_usage_perc", "kv_cache_usage_perc"),
+        ("gpu_prefix_cache_queries_total", "prefix_cache_queries_total"),
+        ("gpu_prefix_cache_hits_total", "prefix_cache_hits_total"),
+    ):
+        assert read[f"vllm:{former}"].value == read[f"vllm:{name}"].value
+    assert read["vllm:gpu_prefix_cache_hits_total"].value > 0
+
+
+async def test_every_model_has_its_own_samples(make_client: MakeClient, context: ServerContext) -> None:
+    """With two models no sample occurs twice, and an embedding model has none of a generating model's."""
+    context.add(AsyncMLCEngine.from_loaded(fake_model("other")))
+    context.add(AsyncEmbeddingEngine.from_loaded(fake_embedding_model("vectors")))
+    async with make_client(vllm_metrics=True) as client:
+        families = list(text_string_to_metric_families(await scrape(client)))
+    samples = Counter(
+        (sample.name, *sample.labels.items()) for family in families for sample in family.samples
+    )
+    assert set(samples.values()) == {1}
+    (usage,) = (family for family in families if family.name == "vllm:kv_cache_usage_perc")
+    assert {sample.labels["model_name"] for sample in usage.samples} == {"fake", "other"}
 
 
 async def test_names_of_vllm_are_opt_in(client: httpx.AsyncClient) -> None:
