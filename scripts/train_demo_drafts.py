@@ -3,7 +3,7 @@
     python scripts/train_demo_drafts.py --out DIR [--preset full] [--steps N] [--seed S] [--only KIND...]
 
 The demo model stays as it is. A small draft model, an EAGLE head and Medusa heads learn from it in one run,
-and are written to DIR/draft, DIR/eagle and DIR/medusa, each with its card.
+and are written to DIR/draft, DIR/eagle and DIR/medusa in 8 bits, each with its card.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from demo_training.draft_run import DraftRun
 from demo_training.eagle import Eagle
 from demo_training.evaluation import held_out_questions
 from demo_training.medusa import Medusa
+from demo_training.packed_weights import read_packed
 from demo_training.preset import DRAFT_PRESETS, DraftPreset
 from demo_training.small_draft import SmallDraft
 from demo_training.student import Student
@@ -77,8 +78,9 @@ def _students(target: Target, preset: DraftPreset, names: Sequence[str]) -> dict
 def _score(
     name: str, run: DraftRun, target: Target, questions: Sequence[Batch], preset: DraftPreset, directory: Path
 ) -> None:
-    """Print which share of a student's guesses is kept, and write its card."""
+    """Print which share of a student's guesses is kept, as it was written, and write its card."""
     student = run.students[name]
+    read_packed(student.module, directory)
     shares = shares_kept(student, target, questions)
     print(f"{name} kept", " ".join(f"{share:.1%}" for share in shares), flush=True)
     results = Results(

@@ -24,6 +24,7 @@ from mlc_serve.models.parts.named_shapes import NamedShape
 from mlc_serve.models.rope_config import for_context
 from mlc_serve.models.sequence_window import for_window
 from mlc_serve.models.table import (
+    FAMILIES,
     is_encoder,
     is_heads,
     read_architecture,
@@ -98,6 +99,16 @@ def served_config(checkpoint: Checkpoint, length: int | None, window: SlidingWin
 def makes_embeddings(checkpoint: Checkpoint) -> bool:
     """Whether a checkpoint is made for embeddings: an encoder, or a directory that says so."""
     return is_encoder(checkpoint.model_type) or is_made_for_embeddings(checkpoint.directory)
+
+
+def keeps_recurrent_states(checkpoint: Checkpoint) -> bool:
+    """Whether layers of a model keep a recurrent state, as its configuration says. A family that is not in
+    the table is served with a library that MLC built, which says it instead.
+    """
+    if checkpoint.model_type not in FAMILIES:
+        return False
+    with config_named(checkpoint):
+        return read_architecture(checkpoint.model_type, checkpoint.config).recurrence is not None
 
 
 def scheme_for(checkpoint: Checkpoint, wanted: str | None, device_kind: str) -> Scheme:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -17,10 +16,9 @@ from mlc_serve.engine.speculation.draft_lengths import DraftLengths, FixedLength
 from mlc_serve.engine.speculation.ngram import NGram
 from mlc_serve.engine.speculation.proposer import NoDrafts, Proposer
 from mlc_serve.engine.speculation.speculation import Speculation
-from mlc_serve.errors import ConfigError
 from mlc_serve.loading.artifacts import Report
-from mlc_serve.loading.draft_model import DraftModel, decoder_of
-from mlc_serve.loading.eagle_model import read_eagle_model, read_token_ids
+from mlc_serve.loading.draft_model import RECURRENT, DraftModel, decoder_of, recurrent_refusal
+from mlc_serve.loading.eagle_model import read_token_ids
 from mlc_serve.loading.library import find_eagle_library, find_heads_library, find_library
 from mlc_serve.loading.weights import find_eagle_weights, find_weights
 from mlc_serve.models.eagle import Eagle, is_of_target
@@ -207,13 +205,13 @@ def find_drafting(
     if mode == "disable":
         return WithoutModel(NoDrafts())
     if library.is_recurrent:
-        raise ConfigError(
-            f"speculative_mode = {mode} is not supported for {checkpoint.model_type}: its layers keep a "
-            "recurrent state, which computes drafts one after another, so that they would gain nothing"
-        )
+        raise recurrent_refusal(mode, checkpoint)
     if draft is None:
         return WithoutModel(NGram())
-    return _WITH_MODEL[mode](_Search(config, draft, checkpoint, library, place, report))
+    search = _Search(config, draft, checkpoint, library, place, report)
+    if draft.eagle is not None:
+        return _eagle(search, draft.eagle)
+    return _medusa(search) if mode == "medusa" else _small_model(search)
 
 
 def speculation_for(config: EngineConfig, drafter: Drafter) -> Speculation:
@@ -235,7 +233,7 @@ def _small_model(search: _Search) -> WithSmallModel:
     draft = search.draft
     library = find_library(search.own_config, draft.checkpoint, search.place, search.report)
     if library.is_recurrent:
-        raise ConfigError(f"{draft.path} can't draft: its layers keep a recurrent state")
+        raise draft.refusal(search.target, RECURRENT)
     return WithSmallModel(draft.checkpoint, library)
 
 
@@ -251,12 +249,11 @@ def _medusa(search: _Search) -> WithMedusa:
     return WithMedusa(draft, library)
 
 
-def _eagle(search: _Search) -> WithEagle:
+def _eagle(search: _Search, eagle: Eagle) -> WithEagle:
     """Find the library of a draft model. Its scheme is that of its target, some of whose weights it has, but
     for weights of its own that are quantized already.
     """
     checkpoint, target = search.draft.checkpoint, search.target
-    eagle = read_eagle_model(checkpoint, decoder_of(target, "eagle"))
     own = search.own_config
     if own.model_lib is None:
         own = replace(own, quantization=checkpoint.quantization or search.target_library.quantization)
@@ -271,11 +268,3 @@ def _last_norm(target: Target) -> RowNorm:
     norm, name = decoder_of(target.checkpoint, "medusa").norm, "model.norm"
     bias = target.weight(f"{name}.bias") if norm.bias else None
     return RowNorm(target.weight(f"{name}.weight"), bias, norm.epsilon, norm.kind == "layer")
-
-
-# By mode: finds the library of a model that drafts.
-_WITH_MODEL: dict[str, Callable[[_Search], Drafting]] = {
-    "small_draft": _small_model,
-    "eagle": _eagle,
-    "medusa": _medusa,
-}

@@ -39,7 +39,7 @@ the demo model's states and the distributions that follow from them. It also lea
         """\
 {medusa_heads} heads of {parameters:,} parameters in all that draft for [the demo model](../model/README.md).
 From the state, after the last norm, of which the demo model draws the next token, the first head guesses
-the token behind that one, and each further head one token more. The tensors have the names that MLC reads.
+the token behind that one, and each further head one token more. The weights have the names that MLC reads.
 
 A head is {medusa_layers} residual layer and a matrix that makes logits. It began as the demo model's own
 head, and learnt the demo model's distributions of later tokens.""",
@@ -79,8 +79,9 @@ tokens:
 
 {steps:,} steps of {samples} conversations each from `scripts/demo_corpus`, without those of more than
 {longest} tokens. All that drafts for the demo model was trained in this run, and the demo model was frozen.
-Weight matrices were trained with Muon, the rest with AdamW. Weights are in float16. With PyTorch and
-transformers installed, this trains it again:
+Weight matrices were trained with Muon, the rest with AdamW. All matrices are stored as integers of 8 bits,
+with a scale for each 64 weights of a row, in the form of compressed-tensors, and the scores are those of the
+rounded weights. With mlc_serve, PyTorch and transformers installed, this trains it again:
 
 ```
 python scripts/train_demo_drafts.py --out demo-drafts

@@ -10,7 +10,8 @@ from torch.nn.functional import smooth_l1_loss
 
 from demo_training.distillation import distillation_loss
 from demo_training.eagle_head import EagleHead
-from demo_training.export import export_weights, llama_keys
+from demo_training.export import llama_keys
+from demo_training.packed_weights import export_packed
 from demo_training.preset import LlamaSizes
 from demo_training.target import Observed, Target
 
@@ -62,7 +63,7 @@ class Eagle:
     def export(self, num_steps: int, directory: Path) -> None:
         """See Student."""
         config = llama_keys(self._llama) | {"bias": True}
-        export_weights(self._head.state_dict(), config, num_steps, directory)
+        export_packed(self._head.state_dict(), config, num_steps, directory)
 
     def _guessed(self, observed: Observed, num_passes: int) -> list[torch.Tensor]:
         """The guessed states, by place as in Expected."""

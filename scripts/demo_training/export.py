@@ -29,21 +29,25 @@ def export_model(run: Run, directory: Path) -> None:
 
 def export_llama(model: LlamaForCausalLM, tokenizer: Tokenizer, num_steps: int, directory: Path) -> None:
     """Write a model that was trained for `num_steps`, and the tokenizer that belongs to it."""
-    weights = {name: weight for name, weight in model.state_dict().items() if name != "lm_head.weight"}
-    export_weights(weights, llama_keys(model.config), num_steps, directory)
+    halves = {name: weight.half().contiguous() for name, weight in llama_weights(model).items()}
+    write_tensors(halves, llama_keys(model.config), num_steps, directory)
+    export_tokens(tokenizer, model.config, directory)
+
+
+def export_tokens(tokenizer: Tokenizer, config: LlamaConfig, directory: Path) -> None:
+    """Write a tokenizer, and how a model with this configuration generates tokens."""
     tokenizer.save(str(directory / "tokenizer.json"))
-    _write_json(directory / "generation_config.json", _generation_config(model.config))
+    _write_json(directory / "generation_config.json", _generation_config(config))
     _write_json(directory / "tokenizer_config.json", _tokenizer_config(tokenizer))
 
 
-def export_weights(
-    weights: Mapping[str, torch.Tensor], config: dict[str, Any], num_steps: int, directory: Path
+def write_tensors(
+    tensors: Mapping[str, torch.Tensor], config: dict[str, Any], num_steps: int, directory: Path
 ) -> None:
-    """Write weights by name, which were trained for `num_steps`, in float16, and config.json."""
+    """Write tensors by name, which were trained for `num_steps`, and config.json."""
     directory.mkdir(parents=True, exist_ok=True)
     metadata = {"format": "pt", "steps": str(num_steps)}
-    halves = {name: weight.half().contiguous() for name, weight in weights.items()}
-    save_file(halves, directory / _WEIGHTS, metadata=metadata)
+    save_file(dict(tensors), directory / _WEIGHTS, metadata=metadata)
     _write_json(directory / "config.json", config)
 
 
@@ -72,6 +76,11 @@ def score_exported(directory: Path, run: Run, per_family: int) -> float:
         model_card(verdicts, num_parameters, run.step, run.preset), encoding="utf-8"
     )
     return share_right(verdicts)
+
+
+def llama_weights(model: LlamaForCausalLM) -> dict[str, torch.Tensor]:
+    """The weights of a Llama whose head is its embeddings."""
+    return {name: weight for name, weight in model.state_dict().items() if name != "lm_head.weight"}
 
 
 def llama_keys(config: LlamaConfig) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import silu
 
 from demo_training.distillation import distillation_loss
-from demo_training.export import export_weights
+from demo_training.packed_weights import export_packed
 from demo_training.target import Observed, Target
 
 
@@ -101,4 +101,4 @@ class Medusa:
 
     def export(self, num_steps: int, directory: Path) -> None:
         """See Student."""
-        export_weights(self._heads.state_dict(), self._config, num_steps, directory)
+        export_packed(self._heads.state_dict(), self._config, num_steps, directory)

@@ -9,7 +9,8 @@ from torch import nn
 from transformers import LlamaForCausalLM
 
 from demo_training.distillation import distillation_loss
-from demo_training.export import export_llama
+from demo_training.export import export_tokens, llama_keys, llama_weights
+from demo_training.packed_weights import export_packed
 from demo_training.preset import LlamaSizes
 from demo_training.target import Observed, Target
 
@@ -52,7 +53,9 @@ class SmallDraft:
 
     def export(self, num_steps: int, directory: Path) -> None:
         """See Student."""
-        export_llama(self._model, self._tokenizer, num_steps, directory)
+        config = self._model.config
+        export_packed(llama_weights(self._model), llama_keys(config), num_steps, directory)
+        export_tokens(self._tokenizer, config, directory)
 
 
 def _main_components(matrix: torch.Tensor, num_components: int) -> torch.Tensor:

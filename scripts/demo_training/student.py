@@ -32,4 +32,6 @@ class Student(Protocol):
         """
 
     def export(self, num_steps: int, directory: Path) -> None:
-        """Write a directory that can be loaded beside the target. It was trained for `num_steps`."""
+        """Write a directory that can be loaded beside the target, which `read_packed` reads as well. What it
+        holds was trained for `num_steps`.
+        """

@@ -1,4 +1,4 @@
-"""The names and shapes of the tensors with which EAGLE-1 and Medusa are published."""
+"""The names and shapes of the weights with which EAGLE-1 and Medusa are published, and how ours are kept."""
 
 from __future__ import annotations
 
@@ -7,17 +7,36 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+import numpy as np
+
+from mlc_serve.checkpoint.directory import open_checkpoint
+from mlc_serve.quantization.packed import repacked
+from mlc_serve.quantization.scheme import CPU_DEFAULT, SCHEMES
 
 Shapes = dict[str, tuple[int, ...]]
 
 
 def stored_shapes(directory: Path) -> Shapes:
-    """The tensors of a directory; all of them are float16."""
-    with safe_open(directory / "model.safetensors", "numpy") as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        assert {part.get_dtype() for part in slices.values()} == {"F16"}
-        return {name: tuple(part.get_shape()) for name, part in slices.items()}
+    """The weights of a directory."""
+    tensors = open_checkpoint(directory).tensors
+    return {name: tensors.shape(name) for name in tensors.names}
+
+
+def assert_kept_as_stored(directory: Path) -> None:
+    """Check that all matrices are integers that nothing rounds again for the CPU, unless another scheme than
+    its own is asked for, and that all other weights are float16.
+    """
+    tensors, form = open_checkpoint(directory).tensors, SCHEMES[CPU_DEFAULT].groups
+    assert form is not None
+    for name in tensors.names:
+        packed = tensors.packed(name)
+        if packed is None:
+            assert tensors.tensor(name).dtype == np.float16
+            assert len(tensors.shape(name)) == 1
+        else:
+            kept = repacked(packed, form)
+            np.testing.assert_array_equal(kept.stored[:, : packed.integers.shape[1]], packed.integers)
+            np.testing.assert_array_equal(kept.scale, packed.scale)
 
 
 def config_of(directory: Path) -> dict[str, Any]:

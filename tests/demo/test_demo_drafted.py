@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -17,8 +19,13 @@ from mlc_serve.engine.speculation.speculation import Speculation
 
 QUESTIONS = Path(__file__).with_name("heldout.jsonl")
 EVERY = 4  # of the questions, one in so many is asked here
+SEEDS = (1, 2, 3)  # of sampled answers, which one question in `SAMPLED_EVERY` gets
+SAMPLED_EVERY = 16
+MAX_SAMPLED = 40  # tokens
 # The modes that draft with a model: the length of their drafts, and the least share of them that is kept.
 MODES = {"small_draft": (3, 0.4), "eagle": (3, 0.4), "medusa": (2, 0.4)}
+
+Question = dict[str, Any]
 
 
 @dataclass
@@ -29,30 +36,13 @@ class Counts:
     kept: int = 0
 
 
-@pytest.fixture
-def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
-    """What the engines of a test tell their speculation."""
-    found, committed = Counts(), Speculation.committed
+class Answers(NamedTuple):
+    """What one engine answers, and its drafts of each kind of answer. Sampled answers are lists of tokens."""
 
-    def counted(speculation: Speculation, request: Request, num_drafts: int, num_kept: int) -> None:
-        found.drafted += num_drafts
-        found.kept += num_kept
-        committed(speculation, request, num_drafts, num_kept)
-
-    monkeypatch.setattr(Speculation, "committed", counted)
-    return found
-
-
-@pytest.fixture(scope="module")
-def questions() -> list[dict[str, Any]]:
-    """Some held-out questions of each family."""
-    return [json.loads(line) for line in QUESTIONS.read_text(encoding="utf-8").splitlines()][::EVERY]
-
-
-@pytest.fixture(scope="module")
-def plain(questions: list[dict[str, Any]]) -> list[str]:
-    """The answers without drafts."""
-    return asyncio.run(answers(questions, engine_config()))
+    greedy: list[str]
+    sampled: list[list[str]]
+    drafts_of_greedy: Counts
+    drafts_of_sampled: Counts
 
 
 def engine_config(**settings: Any) -> EngineConfig:
@@ -67,31 +57,95 @@ def engine_config(**settings: Any) -> EngineConfig:
     )
 
 
-async def answers(questions: list[dict[str, Any]], config: EngineConfig) -> list[str]:
-    """The greedy answers of an engine on the CPU, as JSON."""
+def questions(every: int) -> list[Question]:
+    """One in so many of the held-out questions."""
+    return [json.loads(line) for line in QUESTIONS.read_text(encoding="utf-8").splitlines()][::every]
+
+
+async def answers(config: EngineConfig) -> Answers:
+    """The answers of an engine on the CPU."""
     engine = AsyncMLCEngine(str(demo_model_path()), "cpu", engine_config=config)
     try:
-        return await asyncio.gather(*(answer(engine, question) for question in questions))
+        with counting() as of_greedy:
+            greedy = await asyncio.gather(*(answer(engine, one) for one in questions(EVERY)))
+        with counting() as of_sampled:
+            asked = [(question, seed) for question in questions(SAMPLED_EVERY) for seed in SEEDS]
+            sampled = await asyncio.gather(*(draw(engine, *one) for one in asked))
     finally:
         engine.terminate()
+    return Answers(greedy, sampled, of_greedy, of_sampled)
 
 
-async def answer(engine: AsyncMLCEngine, question: dict[str, Any]) -> str:
-    """One answer, calls included."""
-    tools = {"tools": question["tools"]} if question.get("tools") else {}
-    reply = await engine.chat.completions.create(messages=question["messages"], temperature=0, **tools)
+@contextmanager
+def counting() -> Iterator[Counts]:
+    """Count what engines tell their speculation in the meantime."""
+    counts, committed = Counts(), Speculation.committed
+
+    def counted(speculation: Speculation, request: Request, num_drafts: int, num_kept: int) -> None:
+        counts.drafted += num_drafts
+        counts.kept += num_kept
+        committed(speculation, request, num_drafts, num_kept)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Speculation, "committed", counted)
+        yield counts
+
+
+async def answer(engine: AsyncMLCEngine, question: Question) -> str:
+    """A greedy answer as JSON, calls included."""
+    reply = await engine.chat.completions.create(temperature=0, **prompt(question))
     message = reply.choices[0].message
     calls = [(call.function.name, call.function.arguments) for call in message.tool_calls or []]
     return json.dumps([message.content, calls, reply.choices[0].finish_reason])
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_drafts_are_kept_and_change_nothing(
-    mode: str, questions: list[dict[str, Any]], plain: list[str], counts: Counts
-) -> None:
+async def draw(engine: AsyncMLCEngine, question: Question, seed: int) -> list[str]:
+    """The tokens of a sampled answer."""
+    sampling = {"temperature": 1, "seed": seed, "max_tokens": MAX_SAMPLED, "logprobs": True}
+    reply = await engine.chat.completions.create(**sampling, **prompt(question))
+    logprobs = reply.choices[0].logprobs
+    assert logprobs is not None
+    return [entry.token for entry in logprobs.content]
+
+
+def prompt(question: Question) -> dict[str, Any]:
+    """The fields of a request that ask a question."""
+    tools = {"tools": question["tools"]} if question.get("tools") else {}
+    return {"messages": question["messages"], **tools}
+
+
+@pytest.fixture(scope="module")
+def plain() -> Answers:
+    """The answers without drafts."""
+    return asyncio.run(answers(engine_config()))
+
+
+@pytest.fixture(scope="module", params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    """Each of the modes in turn."""
+    found: str = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def drafted(mode: str) -> Answers:
+    """The answers with drafts."""
+    length, _ = MODES[mode]
+    return asyncio.run(answers(engine_config(speculative_mode=mode, spec_draft_length=length)))
+
+
+def test_drafts_are_kept_and_change_nothing(mode: str, plain: Answers, drafted: Answers) -> None:
     """Held-out questions get the very answers that they get without drafts."""
-    length, least = MODES[mode]
-    config = engine_config(speculative_mode=mode, spec_draft_length=length)
-    assert asyncio.run(answers(questions, config)) == plain
-    assert counts.drafted > len(questions)
-    assert counts.kept >= least * counts.drafted
+    _, least = MODES[mode]
+    assert drafted.greedy == plain.greedy
+    assert drafted.drafts_of_greedy.drafted > len(plain.greedy)
+    assert drafted.drafts_of_greedy.kept >= least * drafted.drafts_of_greedy.drafted
+
+
+def test_drafts_change_nothing_in_what_is_sampled(plain: Answers, drafted: Answers) -> None:
+    """With a seed, each token at temperature 1 is the one that is drawn without drafts, some of which are
+    kept and some of which are not. Other seeds give other answers to some questions.
+    """
+    assert drafted.sampled == plain.sampled
+    assert 0 < drafted.drafts_of_sampled.kept < drafted.drafts_of_sampled.drafted
+    assert len(set(map(tuple, plain.sampled))) > len(questions(SAMPLED_EVERY))

@@ -11,15 +11,27 @@ from mlc_serve.config import EngineConfig, SpeculativeMode
 from mlc_serve.config.speculation import MODEL_MODES, draft_models
 from mlc_serve.demo import demo_draft_path, demo_model_path
 from mlc_serve.errors import ConfigError
-from tests.demo.draft_layouts import config_of, eagle_shapes, medusa_shapes, stored_shapes
+from tests.demo.draft_layouts import (
+    assert_kept_as_stored,
+    config_of,
+    eagle_shapes,
+    medusa_shapes,
+    stored_shapes,
+)
 
 DEMO = config_of(demo_model_path())
 
 
 def test_they_are_small_enough_to_ship() -> None:
-    """All of them together take at most 3.1 MB."""
+    """All of them together take at most 2 MB."""
     files = (path for mode in MODEL_MODES for path in demo_draft_path(mode).iterdir())
-    assert sum(path.stat().st_size for path in files) <= 3_100_000
+    assert sum(path.stat().st_size for path in files) <= 2_000_000
+
+
+@pytest.mark.parametrize("mode", MODEL_MODES)
+def test_they_are_stored_in_8_bits(mode: str) -> None:
+    """As the engine computes with them on the CPU, so that they lose nothing when they are loaded."""
+    assert_kept_as_stored(demo_draft_path(mode))
 
 
 def test_the_small_draft_has_a_tenth_of_the_parameters_and_the_same_tokens() -> None:

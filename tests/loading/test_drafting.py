@@ -14,7 +14,9 @@ from mlc_serve.config import EngineConfig
 from mlc_serve.engine.request import Request
 from mlc_serve.errors import CheckpointError, ConfigError, StartupError
 from mlc_serve.loaded_model import LoadedModel
+from mlc_serve.loading import library as library_step
 from mlc_serve.loading import load_model
+from mlc_serve.loading.artifacts import HOME_VARIABLE
 from mlc_serve.loading.drafting import find_drafting
 from mlc_serve.loading.library import find_embedding_library
 from mlc_serve.loading.sizing import infer_limits
@@ -22,7 +24,9 @@ from mlc_serve.runtime.device import find_device
 from tests.checkpoints import write_checkpoint
 from tests.engine.bench import spec
 from tests.loading.model_info import INFO
+from tests.rwkv6_checkpoints import RWKV6Shape, write_rwkv6
 
+MODES = ("ngram", "small_draft", "eagle", "medusa")
 DRAFT = replace(
     INFO,
     context_window_size=512,
@@ -122,20 +126,45 @@ def test_ngram_needs_no_further_model(
     assert model.speculation.lengths(requests, 9) == chosen
 
 
-@pytest.mark.parametrize("mode", ["ngram", "small_draft", "eagle", "medusa"])
-def test_recurrent_models_refuse_drafts_by_name(mode: str) -> None:
+@pytest.fixture
+def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test fails if it compiles anything."""
+    monkeypatch.setattr(library_step, "run_compiler", lambda *_: pytest.fail("something is compiled"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_recurrent_models_refuse_drafts_by_name(mode: Any, tmp_path: Path, without_compiler: None) -> None:
     """Whatever drafts, and also if they keep a history: drafts are computed one after another, so that there
-    is nothing to gain.
+    is nothing to gain. Nothing is compiled before.
     """
+    write_rwkv6(tmp_path, RWKV6Shape())
+    models = () if mode == "ngram" else ("draft",)
+    with pytest.raises(ConfigError, match=f"speculative_mode = {mode} is not supported for rwkv6: .*recurr"):
+        load(tmp_path, speculative_mode=mode, additional_models=models, max_history_size=8)
+
+
+def test_recurrent_models_do_not_draft(
+    tiny_checkpoint: Path, tmp_path: Path, without_compiler: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names both models, and comes before anything is compiled."""
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "cache"))
+    write_rwkv6(tmp_path / "recurrent", RWKV6Shape())
+    with pytest.raises(CheckpointError, match=r"recurrent can't draft for tiny: its layers keep a recurrent"):
+        drafting(tiny_checkpoint, tmp_path / "recurrent")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_recurrent_library_refuses_drafts(mode: str) -> None:
+    """It is all that tells of a model whose family only MLC knows."""
     models = () if mode == "ngram" else ("draft",)
     config = EngineConfig(
         speculative_mode=mode,  # type: ignore[arg-type]
         additional_models=models,
         max_history_size=8,
     )
-    target: Any = SimpleNamespace(model_type="rwkv6")
+    target: Any = SimpleNamespace(model_type="rwkv5")
     library: Any = SimpleNamespace(is_recurrent=True)
-    with pytest.raises(ConfigError, match=f"speculative_mode = {mode} is not supported for rwkv6: .*recurr"):
+    with pytest.raises(ConfigError, match=f"speculative_mode = {mode} is not supported for rwkv5: .*recurr"):
         find_drafting(config, target, library, None, find_device("cpu"), print)
 
 

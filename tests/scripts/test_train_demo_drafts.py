@@ -14,6 +14,7 @@ from demo_training.eagle_head import EagleHead
 from demo_training.export import export_llama
 from demo_training.medusa import Medusa
 from demo_training.optimizers import Optimizers
+from demo_training.packed_weights import export_packed, read_packed
 from demo_training.preset import DRAFT_PRESETS, LlamaSizes
 from demo_training.small_draft import SmallDraft
 from demo_training.student import Student
@@ -24,7 +25,15 @@ from train_demo_drafts import DEMO_MODEL, KINDS, main
 from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from tests.demo.draft_layouts import config_of, eagle_shapes, medusa_shapes, stored_shapes
+from mlc_serve.checkpoint.directory import open_checkpoint
+from mlc_serve.loading.architecture import checked_architecture
+from tests.demo.draft_layouts import (
+    assert_kept_as_stored,
+    config_of,
+    eagle_shapes,
+    medusa_shapes,
+    stored_shapes,
+)
 
 TINY = DRAFT_PRESETS["tiny"]
 SIZES = LlamaSizes(
@@ -83,13 +92,32 @@ def head() -> EagleHead:
 
 
 def test_the_script_writes_what_can_be_loaded(exported: Path) -> None:
-    """The small draft loads in transformers, the others have the published names, and all have cards."""
-    _, report = LlamaForCausalLM.from_pretrained(exported / "draft", output_loading_info=True)
-    assert not report["missing_keys"]
-    assert not report["unexpected_keys"]
+    """The small draft is a whole model, the others have the published names, and all are in 8 bits and have
+    cards.
+    """
+    checked_architecture(open_checkpoint(exported / "draft"))
     for kind, shapes in (("eagle", eagle_shapes), ("medusa", medusa_shapes)):
         assert stored_shapes(exported / kind) == shapes(config_of(exported / kind))
-    assert all("| guess | kept |" in (exported / kind / "README.md").read_text() for kind in KINDS)
+    for kind in KINDS:
+        assert_kept_as_stored(exported / kind)
+        assert "| guess | kept |" in (exported / kind / "README.md").read_text()
+
+
+def test_what_is_read_is_what_was_written_but_for_rounding(tmp_path: Path) -> None:
+    """A weight of a matrix is at most half a step away, 127 of which make the largest of its group."""
+    torch.manual_seed(2)
+    module = nn.Linear(96, 5)
+    written = {name: parameter.clone() for name, parameter in module.state_dict().items()}
+    export_packed(written, {"model_type": "llama"}, 1, tmp_path)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.zero_()
+    read_packed(module, tmp_path)
+    errors = (module.weight - written["weight"]).abs()
+    for group in (slice(64), slice(64, None)):
+        largest = written["weight"][:, group].abs().max(dim=1, keepdim=True).values
+        assert (errors[:, group] <= 0.51 * largest / 127).all()
+    torch.testing.assert_close(module.bias, written["bias"], atol=0, rtol=2**-11)
 
 
 @pytest.mark.parametrize("kind", KINDS)
