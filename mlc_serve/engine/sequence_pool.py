@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 
+from mlc_serve.engine.sequence_pages import SequencePages
 from mlc_serve.engine.sequence_state import SequenceState
 
 
@@ -31,7 +32,8 @@ class SequencePool:
     """Sequences are pinned while a request runs on them. The pages that only unpinned sequences hold become
     free when these are released. `page_size` is in tokens, `num_pages` counts all pages, and `can_fork` says
     whether sequences can share the pages of a common beginning. A sequence can shrink by `longest_shrink`
-    tokens after a forward pass, or by any number if that is None.
+    tokens after a forward pass, or by any number if that is None. Pages can be copied to and from other
+    processes if there is a `layout`.
     """
 
     def __init__(self, state: SequenceState) -> None:
@@ -40,6 +42,7 @@ class SequencePool:
         self.num_pages = state.num_pages
         self.can_fork = state.can_fork
         self.longest_shrink = state.longest_pop
+        self.layout = state.layout
         self._sequences: dict[int, _Sequence] = {}
         self._free_ids: list[int] = []
         self._num_held = 0
@@ -117,6 +120,30 @@ class SequencePool:
         """Take the last `num_tokens` off a pinned sequence. The last forward pass has appended them."""
         self._state.pop(seq_id, num_tokens)
         self.give_back(seq_id, num_tokens)
+
+    def export_pages(self, seq_id: int, start: int, stop: int) -> SequencePages:
+        """Return a copy of the pages with the tokens at positions [start, stop) of a sequence, between two
+        multiples of the page size. Raises RuntimeError if the sequence has no such pages.
+        """
+        length = self._sequences[seq_id].num_tokens
+        is_whole = start % self.page_size == stop % self.page_size == 0
+        if self.layout is None or not (is_whole and 0 <= start < stop <= length):
+            raise RuntimeError(
+                f"there are no pages of [{start}, {stop}) in sequence {seq_id} of {length} tokens"
+            )
+        return self._state.export_pages(seq_id, start, stop)
+
+    def import_pages(self, seq_id: int, pages: SequencePages) -> None:
+        """Append pages that were exported here or elsewhere to a pinned sequence of `pages.start` tokens.
+
+        Raises RuntimeError if it has another length, if the layout is another one, or if there are not enough
+        free pages; nothing has changed then.
+        """
+        length = self._sequences[seq_id].num_tokens
+        if pages.layout != self.layout or pages.start != length:
+            raise RuntimeError(f"these pages don't fit behind the {length} tokens of sequence {seq_id}")
+        self.grow(seq_id, pages.num_tokens)
+        self._state.import_pages(seq_id, pages)
 
     def unpin(self, seq_id: int) -> None:
         """Note that no request runs on this sequence any more."""
