@@ -7,7 +7,8 @@ shared by all namespaces. Owns the radix tree and the order of eviction; runs on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from mlc_serve.engine.radix_tree import PrefixMatch, RadixTree
@@ -47,10 +48,22 @@ class PrefixCache(Protocol):
         """Forget everything. The caller has already cleared the sequence pool."""
 
 
+@dataclass(eq=False)
+class ParkedPrefix:
+    """A sequence that no request runs on, kept for one that is to come or until it has been copied.
+
+    `is_lost` says that its pages were needed more urgently; there is no such sequence then.
+    """
+
+    seq_id: int
+    is_lost: bool = False
+
+
 class RadixPrefixCache:
     """Finds prefixes in a radix tree and evicts the least recently used sequence first.
 
-    `max_recycled` bounds the number of recycled sequences; None means that only the pages bound it.
+    `max_recycled` bounds the number of recycled sequences; None means that only the pages bound it. Parked
+    sequences are evicted only when there are no others.
     """
 
     def __init__(self, pool: SequencePool, max_recycled: int | None) -> None:
@@ -59,6 +72,7 @@ class RadixPrefixCache:
         self._tree = RadixTree(pool.page_size)
         self._num_recorded: dict[int, int] = {}
         self._recycled: dict[int, None] = {}
+        self._parked: dict[ParkedPrefix, None] = {}
 
     def match(self, token_ids: Sequence[int], namespace: str) -> PrefixMatch | None:
         """See PrefixCache.match."""
@@ -95,21 +109,29 @@ class RadixPrefixCache:
 
     def recycle(self, request: Request) -> None:
         """See PrefixCache.recycle. Releases a sequence whose whole pages another one holds as well."""
-        seq_id = request.held_seq_id
-        if seq_id not in self._tree or self._tree.is_covered(seq_id):
-            self._release(seq_id)
-            return
-        self._pool.unpin(seq_id)
-        self._recycled[seq_id] = None
-        if self._max_recycled is not None and len(self._recycled) > self._max_recycled:
-            self.evict()
+        self._pool.unpin(request.held_seq_id)
+        self._keep(request.held_seq_id)
 
     def discard(self, request: Request) -> None:
         """See PrefixCache.discard."""
         self._release(request.held_seq_id)
 
     def evict(self) -> bool:
-        """See PrefixCache.evict."""
+        """See PrefixCache.evict. A parked sequence goes only if there is no recycled one."""
+        if self.evict_recycled():
+            return True
+        parked = next(iter(self._parked), None)
+        if parked is None:
+            return False
+        del self._parked[parked]
+        parked.is_lost = True
+        self._release(parked.seq_id)
+        return True
+
+    def evict_recycled(self) -> bool:
+        """Release the least recently used recycled sequence that is not parked; return False if there is
+        none.
+        """
         if not self._recycled:
             return False
         seq_id = next(iter(self._recycled))
@@ -122,6 +144,43 @@ class RadixPrefixCache:
         self._tree.clear()
         self._num_recorded.clear()
         self._recycled.clear()
+        for parked in self._parked:
+            parked.is_lost = True
+        self._parked.clear()
+
+    def park(self, seq_id: int) -> ParkedPrefix:
+        """Keep a pinned sequence that no request runs on. It may grow, and requests don't find it yet."""
+        self._pool.unpin(seq_id)
+        parked = ParkedPrefix(seq_id)
+        self._parked[parked] = None
+        return parked
+
+    def show(self, parked: ParkedPrefix, token_ids: Sequence[int], namespace: str) -> None:
+        """Let requests find a parked sequence by its tokens, which fill whole pages. It grows no more."""
+        self._tree.insert(parked.seq_id, token_ids, namespace)
+        self._num_recorded[parked.seq_id] = len(token_ids)
+
+    def unpark(self, parked: ParkedPrefix) -> None:
+        """Keep a parked sequence no longer than other recycled ones, and release it if requests don't find
+        it. Does nothing if it is lost.
+        """
+        if not parked.is_lost:
+            del self._parked[parked]
+            self._keep(parked.seq_id)
+
+    @property
+    def parked_ids(self) -> Iterable[int]:
+        """The ids of the parked sequences."""
+        return (parked.seq_id for parked in self._parked)
+
+    def _keep(self, seq_id: int) -> None:
+        """Keep a sequence that no request runs on, unless another one has its whole pages as well."""
+        if seq_id not in self._tree or self._tree.is_covered(seq_id):
+            self._release(seq_id)
+            return
+        self._recycled[seq_id] = None
+        if self._max_recycled is not None and len(self._recycled) > self._max_recycled:
+            self.evict_recycled()
 
     def _release(self, seq_id: int) -> None:
         if self._num_recorded.pop(seq_id, 0):
