@@ -205,7 +205,7 @@ class ParkedRequestConflictError(RequestError):
 
 
 class ParkedRequestGoneError(RequestError):
-    """The request that a microserving call names has expired, was aborted, or belongs to an earlier server."""
+    """The request that a microserving call names has expired or was aborted, or the server was restarted."""
 
     status = 410
     code = "parked_request_gone"

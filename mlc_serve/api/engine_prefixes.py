@@ -18,8 +18,8 @@ T = TypeVar("T")
 
 
 class EnginePrefixes:
-    """For engines that can exchange prefixes. All methods raise what PrefixTransfer's do, and EngineDeadError,
-    except that what ends something raises nothing.
+    """For engines that can exchange prefixes. All methods raise what PrefixTransfer's do, and
+    EngineDeadError, except that what ends something raises nothing.
 
     What a caller has asked for and then, because it was cancelled, does not wait for, is given back.
     """

@@ -179,9 +179,8 @@ class Microserving:
         window = sent_window(request.begin, request.end, len(prompt))
         if window != (address.start, address.stop) or window.begin % layout.page_size:
             raise InvalidRequestError(
-                f"begin: the window [{window.begin}, {window.end}) is not the one that the receiver expects, "
-                f"[{address.start}, {address.stop}); begin is the prefix_matched_length of prep_recv, and end "
-                "is its end.",
+                f"begin: the window [{window.begin}, {window.end}) is not [{address.start}, {address.stop}), "
+                "which the receiver expects; begin is prep_recv's prefix_matched_length, and end its end.",
                 "begin",
             )
         pages = window.whole_pages(layout.page_size)

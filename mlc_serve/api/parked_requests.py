@@ -1,9 +1,10 @@
-"""Requests that microserving calls have prepared, and that have not begun: their states and how long they last.
+"""Requests that microserving calls have prepared, and that have not begun: their states, and how long they
+last.
 
-    prep_recv ── RESERVED ── a sender begins ── RECEIVING ── everything is here ── READY ── start_generate ── STARTED
-                    │                              │                                 │
-                    └──────────────────────────────┴───── the lease ends ────────────┴── EXPIRED
-                    └──────────────────────────────┴───── abort; the transfer fails ─┴── ABORTED
+    prep_recv ── RESERVED ── sender begins ── RECEIVING ── all is here ── READY ── start_generate ── STARTED
+                    │                             │                         │
+                    ├─────────────────────────────┴─ the lease ends ────────┴── EXPIRED
+                    └─────────────────────────────── abort; transfer fails ──── ABORTED
 
 Where nothing needs to be sent, a request is READY at once. Calls and portions renew the lease. What was
 received stays in the prefix cache if it is whole, like any other prefix; otherwise it is dropped. Runs on the
@@ -52,8 +53,9 @@ _WAITING = frozenset({ParkedState.RESERVED, ParkedState.RECEIVING, ParkedState.R
 class ParkedRequest:
     """One request. Implements kv_transfer.kv_port.Expected.
 
-    Another server computes `prompt[:end]`; `num_matched` tokens of it were here before. `lease` is in seconds.
-    `metadata`, set by `open`, is what the sender needs, and `request_id` that of the generation, once started.
+    Another server computes `prompt[:end]`; `num_matched` tokens of it were here before, and the first
+    `num_expected` fill whole pages. `lease` is in seconds. `metadata`, set by `open`, is what the sender
+    needs. `request_id` is that of the generation while it runs.
     """
 
     def __init__(

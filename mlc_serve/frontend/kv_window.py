@@ -18,7 +18,7 @@ class Window(NamedTuple):
     end: int
 
     def whole_pages(self, page_size: int) -> Window:
-        """Return the part of a window from the beginning of a page that fills whole pages. It may be empty."""
+        """Return the part that fills whole pages of a window that begins with a page. It may be empty."""
         end = self.end - self.end % page_size
         return Window(self.begin, max(self.begin, end))
 

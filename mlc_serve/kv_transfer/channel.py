@@ -78,7 +78,7 @@ class Channel:
         """Wait until there is something to receive. Raises KVTransferError."""
         loop = asyncio.get_running_loop()
         readable: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self.sock, lambda: readable.done() or readable.set_result(None))
+        loop.add_reader(self.sock, _resolve, readable)
         try:
             async with self._in_time():
                 await readable
@@ -108,3 +108,8 @@ class Channel:
             raise KVTransferError(f"The other server has not gone on within {seconds:g} s.") from None
         except OSError as error:
             raise KVTransferError(f"The connection of the transfer has failed: {error}.") from None
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,4 +1,6 @@
-"""The sender's end of a transfer: connects to a KVPort, and sends a prefix in portions. Runs on the event loop."""
+"""The sender's end of a transfer: connects to a KVPort, and sends a prefix in portions. Runs on the event
+loop.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import ipaddress
 import socket
 import zlib
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from mlc_serve.errors import InvalidRequestError, KVTransferError
 from mlc_serve.kv_transfer.address import Address
@@ -130,8 +133,8 @@ async def _tcp_socket(address: Address, *, leaves_machine: bool) -> socket.socke
     family, kind, protocol, _, place = found[0]
     if not (leaves_machine or ipaddress.ip_address(place[0]).is_loopback):
         raise InvalidRequestError(
-            "kv_addr_info: the receiver is not on this machine; a server sends keys and values to others only "
-            "if it is started with --kv-transfer-host.",
+            "kv_addr_info: the receiver is not on this machine; a server sends keys and values to others "
+            "only if it is started with --kv-transfer-host.",
             "kv_addr_info",
         )
     sock = socket.socket(family, kind, protocol)
@@ -140,7 +143,7 @@ async def _tcp_socket(address: Address, *, leaves_machine: bool) -> socket.socke
     return sock
 
 
-async def _connect(sock: socket.socket, place: str | tuple[str, int]) -> None:
+async def _connect(sock: socket.socket, place: Any) -> None:
     """Connect a socket, which is closed if that fails."""
     sock.setblocking(False)
     try:

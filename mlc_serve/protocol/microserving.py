@@ -75,8 +75,8 @@ class AbortRequest(RequestPart):
 
 
 class PrepRecvReply(Reply):
-    """The first `prefix_matched_length` tokens are here already; `kv_append_metadata` says where the others are
-    expected.
+    """The first `prefix_matched_length` tokens are here already; `kv_append_metadata` says where the others
+    are expected.
     """
 
     kv_append_metadata: str

@@ -42,7 +42,7 @@ class Served(Protocol):
         """Return the endpoint for this kind of request. Raises UnsupportedFieldError if there is none."""
 
     def microserving(self) -> Microserving:
-        """Return the calls that move prefixes between servers. Raises UnsupportedFieldError if it has none."""
+        """Return the microserving calls. Raises UnsupportedFieldError if there are none."""
 
     async def tokenization(self, request: TokenizationRequest) -> str:
         """Answer a request about tokens or prompts with JSON. Raises UnsupportedFieldError if it has none."""

@@ -46,7 +46,7 @@ class Microserver:
 
     async def prepare(self, prompt: list[int], end: int, user: str = "u", **fields: Any) -> PrepRecvReply:
         """Call prep_recv."""
-        request = PrepRecvRequest(prompt=prompt, end=end, user=user, **fields)
+        request = PrepRecvRequest(prompt=[prompt], end=end, user=user, **fields)
         return await self.calls.prepare(request, "", self.port)
 
     async def send(
@@ -54,18 +54,19 @@ class Microserver:
     ) -> None:
         """Call remote_send."""
         request = RemoteSendRequest(
-            prompt=prompt, begin=begin, end=end, kv_addr_info=address, user=user, **fields
+            prompt=[prompt], begin=begin, end=end, kv_addr_info=address, user=user, **fields
         )
         await self.calls.send(request, "", self.port)
 
     async def start(self, prompt: list[int], begin: int, user: str = "u", **fields: Any) -> Completion:
         """Call start_generate, streamed or not, and return the whole reply."""
-        request = StartGenerateRequest(prompt=prompt, begin=begin, user=user, **(GREEDY | fields))
+        request = StartGenerateRequest(prompt=[prompt], begin=begin, user=user, **(GREEDY | fields))
         endpoint = self.engine.endpoint(StartGenerateRequest)
         with endpoint.reserve(request):
             reply = await endpoint.respond(request, f"cmpl-{user}")
         if not isinstance(reply, ReplyStream):
-            return reply.typed()
+            whole: Completion = reply.typed()
+            return whole
         return _joined([chunk async for chunk in reply.chunks(endpoint.reserve(request))])
 
     async def plain(self, prompt: list[int], **fields: Any) -> str:

@@ -252,7 +252,7 @@ def test_transfers_change_no_output(seed: int) -> None:
 
 
 def test_where_prefixes_stay() -> None:
-    """States that are more than pages, and engines without a prefix cache, exchange no prefixes, and say why."""
+    """States that are more than pages, and engines without a prefix cache, exchange none, and say why."""
     paged = FakeKVCache(4, 64)
     assert why_no_transfer(limits(), paged) is None
     assert why_no_transfer(limits(prefix_cache_mode="disable"), paged) == "the server has no prefix cache"

@@ -46,7 +46,7 @@ def test_fields_of_later_versions_are_ignored() -> None:
 @pytest.mark.parametrize("slots", [[0], [1, 16, 32]])
 def test_the_slots_of_an_mlc_engine_are_refused(slots: list[int]) -> None:
     """MLC's form, a list of numbers, is told apart from nonsense."""
-    with pytest.raises(InvalidRequestError, match="that of an MLC engine.*NVSHMEM"):
+    with pytest.raises(InvalidRequestError, match=r"that of an MLC engine.*NVSHMEM"):
         Address.decoded(written(slots))
 
 

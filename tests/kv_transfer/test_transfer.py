@@ -71,6 +71,12 @@ async def connected(address: Address) -> AsyncIterator[Channel]:
         channel.close()
 
 
+def address_at(listener: socket.socket) -> Address:
+    """The address of a receiver that is not a KVPort."""
+    host, port = listener.getsockname()[:2]
+    return Address(["tcp"], host, port, "ab", "cd", Wanted(NUM_PAGES).terms, 0, 80)
+
+
 async def until_failed(wanted: Wanted) -> RequestError:
     """Wait until a port has given up a transfer."""
     async with asyncio.timeout(PATIENCE):
@@ -135,7 +141,8 @@ async def test_both_ends_check_the_terms(field: str) -> None:
     async with opened(["tcp"]) as port:
         wanted = Wanted(NUM_PAGES)
         address = await port.expect(wanted, 0, 80)
-        other = replace(address.terms, **{field: "x"})
+        changes: dict[str, Any] = {field: "x"}
+        other = replace(address.terms, **changes)
         with pytest.raises(InvalidRequestError, match=field):
             await send(address, other)
         with pytest.raises(InvalidRequestError, match=field):
@@ -247,7 +254,7 @@ async def test_a_receiver_that_forgets() -> None:
 async def test_a_receiver_that_is_silent() -> None:
     """A sender gives up after the time-out if nobody answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = Address(["tcp"], *listener.getsockname()[:2], "ab", "cd", Wanted(1).terms, 0, 4)
+        address = address_at(listener)
         with pytest.raises(KVTransferError, match=r"within 0\.5 s"):
             await send(address, limits=HASTY)
 
@@ -255,8 +262,7 @@ async def test_a_receiver_that_is_silent() -> None:
 async def test_a_receiver_that_is_not_there() -> None:
     """A port that nobody listens on is told by its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        place = listener.getsockname()[:2]
-    address = Address(["shm", "tcp"], *place, "ab", "cd", Wanted(1).terms, 0, 4)
+        address = replace(address_at(listener), transports=["shm", "tcp"])
     with pytest.raises(KVTransferError, match=r"127\.0\.0\.1 can't be reached"):
         await send(address)
 
@@ -321,7 +327,8 @@ async def test_silent_connections_are_bounded() -> None:
             with pytest.raises(KVTransferError, match=r"closed|failed"):
                 await third.receive()
     async with opened(["tcp"], replace(LIMITS, hello=0.1)) as port:
-        async with connected(await port.expect(Wanted(1), 0, 4)) as silent:
+        address = await port.expect(Wanted(1), 0, 4)
+        async with connected(address) as silent:
             with pytest.raises(KVTransferError, match="within"):
                 await accepted(silent)
 
@@ -347,7 +354,7 @@ async def test_a_receiver_that_lies(portion: object) -> None:
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
-        address = Address(["tcp"], *listener.getsockname()[:2], "ab", "cd", Wanted(NUM_PAGES).terms, 0, 80)
+        address = address_at(listener)
         sending = asyncio.ensure_future(send(address))
         sock, _ = await loop.sock_accept(listener)
         channel = Channel(sock, PATIENCE)
