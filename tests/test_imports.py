@@ -43,8 +43,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "server": frozenset({"", "api", "protocol", "supervisor", "host"}),
     "supervisor": frozenset({"host"}),
     "api": frozenset(
-        {"frontend", "protocol", "text", "engine", "grammar", "loaded_model", "loading", "host"}
+        {"frontend", "protocol", "text", "engine", "grammar", "loaded_model", "loading", "spill", "host"}
     ),
+    "spill": frozenset({"engine", "loaded_model", "host"}),
     "frontend": frozenset({"protocol", "text", "engine", "grammar", "loaded_model"}),
     "grammar": frozenset({"engine", "text"}),
     "loading": frozenset(

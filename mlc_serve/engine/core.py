@@ -16,6 +16,8 @@ from mlc_serve.engine.pacing import Pacing
 from mlc_serve.engine.plan import Plan, PlanEntry
 from mlc_serve.engine.policy import MakePolicy
 from mlc_serve.engine.prefix_cache import NoPrefixCache, PrefixCache, RadixPrefixCache
+from mlc_serve.engine.prefix_moves import PrefixMoves
+from mlc_serve.engine.prefix_store import PrefixStore
 from mlc_serve.engine.request import EngineRequest, FinishReason, Request, RequestDelta
 from mlc_serve.engine.scheduler import Scheduler
 from mlc_serve.engine.sequence_pool import SequencePool
@@ -29,7 +31,8 @@ class EngineCore:
 
     `clock` returns seconds; the `arrival` of requests is read from the same clock. `make_policy` makes the
     policy that decides which requests compute next. The output of a request is the same with any policy, and
-    with any `speculation`, which is none if it is None.
+    with any `speculation`, which is none if it is None. A `store`, if there is one, is offered the prefixes
+    that are evicted. `prefixes` moves prefixes between steps.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class EngineCore:
         clock: Callable[[], float] = time.monotonic,
         make_policy: MakePolicy = Scheduler,
         speculation: Speculation | None = None,
+        store: PrefixStore | None = None,
     ) -> None:
         self._backend = backend
         self._limits = limits
@@ -48,7 +52,8 @@ class EngineCore:
         self._trace = trace
         self._clock = clock
         self._pool = SequencePool(backend.state)
-        self._cache = _prefix_cache(limits, self._pool)
+        self._cache = _prefix_cache(limits, self._pool, store)
+        self.prefixes = PrefixMoves(self._pool, self._cache)
         self._pacing = Pacing()
         self._speculation = speculation or Speculation.none()
         self._scheduler = make_policy(limits, self._pool, self._cache, self._pacing, self._speculation)
@@ -213,10 +218,10 @@ class EngineCore:
             self._pool.check_idle()
 
 
-def _prefix_cache(limits: EngineLimits, pool: SequencePool) -> PrefixCache:
+def _prefix_cache(limits: EngineLimits, pool: SequencePool, store: PrefixStore | None) -> PrefixCache:
     if limits.prefix_cache_mode == "disable" or not pool.can_fork:
         return NoPrefixCache(pool)
-    return RadixPrefixCache(pool, limits.max_recycling_sequences)
+    return RadixPrefixCache(pool, limits.max_recycling_sequences, store)
 
 
 def _sequence_step(entry: PlanEntry) -> SequenceStep:
