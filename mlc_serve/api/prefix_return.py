@@ -1,11 +1,11 @@
 """Brings prefixes back that the prefix cache has evicted, before the requests that need them are submitted.
 
-    event loop                           threads of the store        engine's thread
-    bring_back: what is stored? ───────> length                      between two steps
-                what is cached? ───────────────────────────────────> PrefixMoves.length
-                the missing pages,  ───> read
-                piece by piece      ───────────────────────────────> PrefixMoves.bring_in
-    the request is submitted
+event loop                           threads of the store        engine's thread
+bring_back: what is stored? ───────> length                      between two steps
+            what is cached? ───────────────────────────────────> PrefixMoves.length
+            the missing pages,  ───> read
+            piece by piece      ───────────────────────────────> PrefixMoves.bring_in
+the request is submitted
 """
 
 from __future__ import annotations

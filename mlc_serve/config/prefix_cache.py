@@ -15,6 +15,6 @@ def check_prefix_cache(config: Any) -> None:
         raise ConfigError("prefix_cache_dir needs a prefix cache, and prefix_cache_mode is 'disable'")
     if config.prefix_cache_max_num_recycling_seqs == 0:
         raise ConfigError(
-            "prefix_cache_dir needs prefix_cache_max_num_recycling_seqs to be at least 1, or -1: a prefix that "
-            "is read back is kept as a finished sequence is"
+            "prefix_cache_dir needs prefix_cache_max_num_recycling_seqs to be at least 1, or -1: a prefix "
+            "that is read back is kept as a finished sequence is"
         )

@@ -1,9 +1,9 @@
 """Keeps the pages of evicted prefixes in files, which threads of its own write and read.
 
-    engine thread                    writer thread           directory
-    offer: copies pages  ──────────>  write  ─────────────>  a file for each page
-    event loop                       reader thread              │
-    read: pages of a prompt  <──────  read, check  <────────────┘
+engine thread                    writer thread           directory
+offer: copies pages  ──────────>  write  ─────────────>  a file for each page
+event loop                       reader thread              │
+read: pages of a prompt  <──────  read, check  <────────────┘
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ class PageFiles:
         part = self._directory / f".{name}.{secrets.token_hex(4)}{_PART_SUFFIX}"
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
         try:
-            with open(descriptor, "wb") as file:
+            with os.fdopen(descriptor, "wb") as file:
                 file.write(_header(name, data))
                 file.write(data)
             part.replace(self._path(name))

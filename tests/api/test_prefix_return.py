@@ -63,7 +63,8 @@ async def ask(
     params = GenerationParams(
         sampling=SamplingParams(temperature=0.0, max_tokens=5, **sampling), cache_namespace=namespace
     )
-    output, num_cached = [], 0
+    output: list[int] = []
+    num_cached = 0
     async for delta in engine.generate(prompt, params):
         output += delta.token_ids
         num_cached = delta.num_cached_tokens
@@ -191,12 +192,12 @@ async def test_the_bound_holds_over_many_prompts(servers: Servers, tmp_path: Pat
 
 
 async def test_many_at_once_get_their_own_answers(servers: Servers) -> None:
-    """Requests that come together, with prefixes that are stored and more than fit, are all answered."""
+    """Of many requests that come together, and whose prefixes do not fit, the first ones use them."""
     first = servers.start(num_pages=256)
     prompts = [b"%02d " % number + PROMPT for number in range(24)]
     expected = [(await ask(first, prompt))[0] for prompt in prompts]
     await first.drain(PATIENCE)
-    second = servers.start(num_pages=64)
+    second = servers.start(num_pages=128, max_num_sequence=2)
     answers = await asyncio.gather(*(ask(second, prompt) for prompt in prompts))
     assert [output for output, _ in answers] == expected
     assert sum(num_cached for _, num_cached in answers) > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +21,10 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @contextmanager
-def server(model: Path, directory: Path, *flags: str) -> Iterator[httpx.Client]:
+def server(model: Path, directory: Path) -> Iterator[httpx.Client]:
     """A client of a server that keeps its prefixes in a directory, and ends in order."""
-    places = ["--device=cpu", "--port=0", f"--prefix-cache-dir={directory}"]
-    command = [sys.executable, "-m", "mlc_serve", "serve", str(model), *places, *flags]
+    flags = ["--quantization=q0f32", f"--prefix-cache-dir={directory}", "--device=cpu", "--port=0"]
+    command = [sys.executable, "-m", "mlc_serve", "serve", str(model), *flags]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         announcement = next(line for line in process.stdout if " on http" in line)
@@ -48,22 +50,24 @@ def answer(client: httpx.Client) -> tuple[str, int]:
 
 def test_a_restart_finds_the_prefixes(tiny_checkpoint: Path, tiny_model: LoadedModel, tmp_path: Path) -> None:
     """A prompt that was computed before is read from the directory, and answered the same; a server whose
-    library is another one finds nothing, and its files live beside the others.
+    weights have been written since finds nothing, and its files live beside the others.
     """
     page = tiny_model.backend.state.page_size
-    with server(tiny_checkpoint, tmp_path, "--quantization=q0f32") as client:
+    with server(tiny_checkpoint, tmp_path) as client:
         expected, num_cached = answer(client)
         assert num_cached == 0
     files = set((tmp_path / "prefixes").iterdir())
     assert len(files) > 5
     for _ in range(2):
-        with server(tiny_checkpoint, tmp_path, "--quantization=q0f32") as client:
+        with server(tiny_checkpoint, tmp_path) as client:
             text, num_cached = answer(client)
             metrics = client.get("/metrics").text
         assert text == expected
         assert num_cached >= 5 * page
         assert f'prefix_store_returned_tokens_total{{model="{tiny_checkpoint}"}} {num_cached}.0' in metrics
         assert set((tmp_path / "prefixes").iterdir()) == files
-    with server(tiny_checkpoint, tmp_path, "--quantization=q0f32", "--opt=O2") as client:
-        assert answer(client)[1] == 0
+    changed = Path(shutil.copytree(tiny_checkpoint, tmp_path / "changed"))
+    os.utime(changed / "model.safetensors")
+    with server(changed, tmp_path) as client:
+        assert answer(client) == (expected, 0)
     assert set((tmp_path / "prefixes").iterdir()) > files

@@ -33,7 +33,7 @@ def test_a_file_is_no_directory(tmp_path: Path) -> None:
 def test_a_directory_that_others_can_write_to_is_refused(tmp_path: Path, mode: int) -> None:
     """Whether a group or everybody can."""
     tmp_path.chmod(mode)
-    with pytest.raises(ConfigError, match="the_setting: .* nobody else may write to it"):
+    with pytest.raises(ConfigError, match=r"the_setting: .* nobody else may write to it"):
         private_directory(tmp_path, "the_setting")
     tmp_path.chmod(0o755)
     private_directory(tmp_path, "the_setting")

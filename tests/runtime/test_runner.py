@@ -326,4 +326,3 @@ def test_exported_pages_are_the_sequence(backend: Backend) -> None:
     assert continued(backend, 1, [ids[64:]]) == expected
     kv.clear()
     assert kv.num_free_pages == kv.num_pages
-

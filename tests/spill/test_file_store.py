@@ -101,6 +101,7 @@ def test_only_what_is_missing_is_exported(opened: Opened) -> None:
     opened.offer(PROMPT)
     assert opened.exported == [(0, 20), (8, 16)]
     assert opened.length(BRANCH) == 16
+    opened.flush()
     assert opened.metrics["written_bytes_total"] == 14 * (100 + 48)
 
 

@@ -176,7 +176,12 @@ def test_what_is_not_ours_stays(tmp_path: Path) -> None:
     opened = Opened(tmp_path, room=2)
     opened.write(*NAMES[:5])
     opened.files.remove(NAMES[0][:17])
-    assert {path.name for path in tmp_path.iterdir()} == {"photo.jpg", "notes.mlc-kv", "directory", fresh.name}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "photo.jpg",
+        "notes.mlc-kv",
+        "directory",
+        fresh.name,
+    }
 
 
 def test_only_the_files_of_one_model_are_removed(tmp_path: Path) -> None:
