@@ -51,10 +51,12 @@ ALLOWED: dict[str, frozenset[str]] = {
             "grammar",
             "loaded_model",
             "loading",
+            "spill",
             "host",
             "kv_transfer",
         }
     ),
+    "spill": frozenset({"engine", "loaded_model", "host"}),
     "frontend": frozenset({"protocol", "text", "engine", "grammar", "loaded_model"}),
     "grammar": frozenset({"engine", "text"}),
     "loading": frozenset(

@@ -16,6 +16,8 @@ from mlc_serve.engine.pacing import Pacing
 from mlc_serve.engine.plan import Plan, PlanEntry
 from mlc_serve.engine.policy import MakePolicy
 from mlc_serve.engine.prefix_cache import NoPrefixCache, PrefixCache, RadixPrefixCache
+from mlc_serve.engine.prefix_moves import PrefixMoves
+from mlc_serve.engine.prefix_store import PrefixStore
 from mlc_serve.engine.prefix_transfer import PrefixTransfer
 from mlc_serve.engine.request import EngineRequest, FinishReason, Request, RequestDelta
 from mlc_serve.engine.scheduler import Scheduler
@@ -31,8 +33,9 @@ class EngineCore:
 
     `clock` returns seconds; the `arrival` of requests is read from the same clock. `make_policy` makes the
     policy that decides which requests compute next. The output of a request is the same with any policy, and
-    with any `speculation`, which is none if it is None. `prefix_transfer` is None where prefixes can't be
-    exchanged with other engines; see `why_no_transfer`.
+    with any `speculation`, which is none if it is None. A `store`, if there is one, is offered the prefixes
+    that are evicted. `prefixes` moves prefixes between steps, and `prefix_transfer` exchanges them with other
+    engines; it is None where that can't be done, see `why_no_transfer`.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class EngineCore:
         clock: Callable[[], float] = time.monotonic,
         make_policy: MakePolicy = Scheduler,
         speculation: Speculation | None = None,
+        store: PrefixStore | None = None,
     ) -> None:
         self._backend = backend
         self._limits = limits
@@ -51,7 +55,8 @@ class EngineCore:
         self._trace = trace
         self._clock = clock
         self._pool = SequencePool(backend.state)
-        self._cache = _prefix_cache(limits, self._pool)
+        self._cache = _prefix_cache(limits, self._pool, store)
+        self.prefixes = PrefixMoves(self._pool, self._cache)
         self._pacing = Pacing()
         self._speculation = speculation or Speculation.none()
         self._scheduler = make_policy(limits, self._pool, self._cache, self._pacing, self._speculation)
@@ -234,10 +239,10 @@ def why_no_transfer(limits: EngineLimits, state: SequenceState) -> str | None:
     return None
 
 
-def _prefix_cache(limits: EngineLimits, pool: SequencePool) -> PrefixCache:
+def _prefix_cache(limits: EngineLimits, pool: SequencePool, store: PrefixStore | None) -> PrefixCache:
     if limits.prefix_cache_mode == "disable" or not pool.can_fork:
         return NoPrefixCache(pool)
-    return RadixPrefixCache(pool, limits.max_recycling_sequences)
+    return RadixPrefixCache(pool, limits.max_recycling_sequences, store)
 
 
 def _sequence_step(entry: PlanEntry) -> SequenceStep:

@@ -2,15 +2,18 @@
 
 A cached prefix is the beginning of a live sequence, which belongs to a running request or was recycled when
 its request ended. A request finds only prefixes of its own namespace; pages and the order of eviction are
-shared by all namespaces. Owns the radix tree and the order of eviction; runs on the engine's thread.
+shared by all namespaces. What is evicted is offered to a store. Owns the radix tree and the order of
+eviction; runs on the engine's thread.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
+from mlc_serve.engine.prefix_store import Prefix, PrefixStore
 from mlc_serve.engine.radix_tree import PrefixMatch, RadixTree
 from mlc_serve.engine.request import Request
 from mlc_serve.engine.sequence_pool import SequencePool
@@ -44,8 +47,21 @@ class PrefixCache(Protocol):
     def evict(self) -> bool:
         """Release the least recently used recycled sequence; return False if there is none."""
 
+    def adopt(self, seq_id: int, prefix: Prefix, forked_from: int | None) -> None:
+        """Take over a pinned sequence of a whole number of pages that no request computed, to keep it as a
+        recycled one. If it was forked from a recycled sequence that it covers now, release that.
+        """
+
+    def recycled(self) -> list[int]:
+        """Return the recycled sequences, the one that was used last first."""
+
+    def offer(self, seq_id: int) -> bool:
+        """Offer a sequence to the store, if it is a recycled one. Return whether the store has all of it
+        then, or there is nothing to offer.
+        """
+
     def clear(self) -> None:
-        """Forget everything. The caller has already cleared the sequence pool."""
+        """Forget everything, and what the store has. The caller has already cleared the sequence pool."""
 
 
 @dataclass(eq=False)
@@ -62,13 +78,16 @@ class ParkedPrefix:
 class RadixPrefixCache:
     """Finds prefixes in a radix tree and evicts the least recently used sequence first.
 
-    `max_recycled` bounds the number of recycled sequences; None means that only the pages bound it. Parked
-    sequences are evicted only when there are no others.
+    `max_recycled` bounds the number of recycled sequences; None means that only the pages bound it. If there
+    is a `store`, it is offered what is evicted. Parked sequences are evicted only when there are no others.
     """
 
-    def __init__(self, pool: SequencePool, max_recycled: int | None) -> None:
+    def __init__(
+        self, pool: SequencePool, max_recycled: int | None, store: PrefixStore | None = None
+    ) -> None:
         self._pool = pool
         self._max_recycled = max_recycled
+        self._store = store
         self._tree = RadixTree(pool.page_size)
         self._num_recorded: dict[int, int] = {}
         self._recycled: dict[int, None] = {}
@@ -112,6 +131,16 @@ class RadixPrefixCache:
         self._pool.unpin(request.held_seq_id)
         self._keep(request.held_seq_id)
 
+    def adopt(self, seq_id: int, prefix: Prefix, forked_from: int | None) -> None:
+        """See PrefixCache.adopt."""
+        self._pool.unpin(seq_id)
+        self._tree.insert(seq_id, prefix.token_ids, prefix.namespace)
+        self._num_recorded[seq_id] = len(prefix.token_ids)
+        if forked_from in self._recycled and self._tree.is_covered(forked_from):
+            del self._recycled[forked_from]
+            self._release(forked_from)
+        self._keep(seq_id)
+
     def discard(self, request: Request) -> None:
         """See PrefixCache.discard."""
         self._release(request.held_seq_id)
@@ -135,12 +164,26 @@ class RadixPrefixCache:
         if not self._recycled:
             return False
         seq_id = next(iter(self._recycled))
+        self.offer(seq_id)
         del self._recycled[seq_id]
         self._release(seq_id)
         return True
 
+    def recycled(self) -> list[int]:
+        """See PrefixCache.recycled."""
+        return [*reversed(self._recycled)]
+
+    def offer(self, seq_id: int) -> bool:
+        """See PrefixCache.offer. What another sequence covers is offered with that one."""
+        if self._store is None or seq_id not in self._recycled or self._tree.is_covered(seq_id):
+            return True
+        prefix = Prefix(*self._tree.tokens_of(seq_id))
+        return self._store.offer(prefix, partial(self._pool.export_pages, seq_id))
+
     def clear(self) -> None:
         """See PrefixCache.clear."""
+        if self._store is not None:
+            self._store.clear()
         self._tree.clear()
         self._num_recorded.clear()
         self._recycled.clear()
@@ -219,6 +262,18 @@ class NoPrefixCache:
     def evict(self) -> bool:
         """See PrefixCache.evict. Returns False."""
         return False
+
+    def adopt(self, seq_id: int, prefix: Prefix, forked_from: int | None) -> None:  # noqa: ARG002 - the interface's
+        """See PrefixCache.adopt. Releases the sequence."""
+        self._pool.release(seq_id)
+
+    def recycled(self) -> list[int]:
+        """See PrefixCache.recycled. There are none."""
+        return []
+
+    def offer(self, seq_id: int) -> bool:  # noqa: ARG002 - the interface's
+        """See PrefixCache.offer. There is nothing to offer."""
+        return True
 
     def clear(self) -> None:
         """See PrefixCache.clear. Does nothing."""

@@ -22,11 +22,14 @@ class SequenceState(Protocol):
     page_size: int
     num_pages: int
     can_fork: bool
-    layout: PageLayout | None
 
     @property
     def longest_pop(self) -> int | None:
         """The most tokens that can be popped, or None for any number."""
+
+    @property
+    def layout(self) -> PageLayout | None:
+        """How the bytes of a page are laid out, or None if pages can't be copied."""
 
     @property
     def num_free_pages(self) -> int:

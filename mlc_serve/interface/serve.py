@@ -89,6 +89,8 @@ def serve(
     *,
     allowed_hosts: Sequence[str] = (),
     quantization: str | None = None,
+    prefix_cache_dir: str | None = None,
+    prefix_cache_size: int = EngineConfig.prefix_cache_size,
     kv_cache_page_size: int = EngineConfig.kv_cache_page_size,
     context_window_limit: int | None = None,
     max_queued_requests: int = EngineConfig.max_queued_requests,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mlc_serve.engine.sequence_pages import PageLayout, SequencePages
 
-_TOKEN_TYPE, _TOKEN_BYTES = "q", 8  # how a token is stored in exported pages
+_TOKEN_BYTES = 8  # of a token in exported pages
 
 
 @dataclass
@@ -112,7 +112,7 @@ class FakeKVCache:
         """Return the tokens at positions [start, stop) of a sequence as bytes."""
         held = self.token_ids(seq_id)
         self._require(0 <= start < stop <= len(held), f"[{start}, {stop}) is not in sequence {seq_id}")
-        return SequencePages(self.layout, start, array(_TOKEN_TYPE, held[start:stop]).tobytes())
+        return SequencePages(self.layout, start, array("q", held[start:stop]).tobytes())
 
     def import_pages(self, seq_id: int, pages: SequencePages) -> None:
         """Append tokens to a sequence of `pages.start` tokens."""
@@ -120,7 +120,7 @@ class FakeKVCache:
         self._require(
             self.num_tokens(seq_id) == pages.start, f"sequence {seq_id} does not end at {pages.start}"
         )
-        self.append(seq_id, memoryview(pages.data).cast("B").cast(_TOKEN_TYPE).tolist())
+        self.append(seq_id, memoryview(pages.data).cast("B").cast("q").tolist())
 
     def clear(self) -> None:
         """Forget all sequences."""

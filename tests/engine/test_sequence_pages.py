@@ -26,12 +26,12 @@ def test_a_part_has_the_bytes_of_its_pages() -> None:
 @pytest.mark.parametrize(("start", "stop"), [(4, 12), (12, 24), (12, 12), (16, 12), (10, 12)])
 def test_a_part_is_within_the_pages(start: int, stop: int) -> None:
     """Positions outside of them, within a page, or in the wrong order are a ValueError."""
-    with pytest.raises(ValueError, match="start|part"):
+    with pytest.raises(ValueError, match=r"start|part"):
         SequencePages(LAYOUT, 8, b"aaabbbccc").part(start, stop)
 
 
 @pytest.mark.parametrize(("start", "data"), [(0, b""), (0, b"aaab"), (2, b"aaa"), (-4, b"aaa")])
 def test_anything_but_whole_pages_is_refused(start: int, data: bytes) -> None:
     """No pages, a part of a page, or a start within a page."""
-    with pytest.raises(ValueError, match="data|start"):
+    with pytest.raises(ValueError, match=r"data|start"):
         SequencePages(LAYOUT, start, data)

@@ -150,6 +150,7 @@ def test_a_companion_is_told_of_all_that_happens() -> None:
         ("remove", 0),
         ("add", 2),
         ("imported", 2, 4),
+        ("passed", 2),
         ("truncate", 2, 5),
     ]
     state.remove_sequence(2)
