@@ -232,7 +232,7 @@ class EngineCore:
 
 def why_no_transfer(limits: EngineLimits, state: SequenceState) -> str | None:
     """Return why an engine can't exchange prefixes with others, or None if it can."""
-    if state.layout is None:
+    if state.layout is None or not state.can_fork:
         return "the state of this model's sequences can't be copied to another server"
     if limits.prefix_cache_mode == "disable" or limits.max_recycling_sequences == 0:
         return "the server has no prefix cache"
