@@ -156,12 +156,16 @@ class PrefixTransfer:
 
     def _num_pages_short(self) -> int:
         """Return how many pages are missing for what is parked and promised, beside running requests with a
-        page to grow for each.
+        page to grow for each. It is not positive if none are.
         """
         promised = sum(prefix.num_pages - self._num_pages_here(prefix) for prefix in self._promised)
         running = sum(self._num_pages_owed(request) for request in self._policy.running)
-        parked = self._pool.num_unpinned_pages_of(self._cache.parked_ids)
-        return promised + running + parked - self._pool.num_unpinned_pages
+        num_left = self._pool.num_unpinned_pages - promised - running
+        parked = list(self._cache.parked_ids)
+        # Counting pages that several share only once takes long if there are many, and is seldom needed.
+        if sum(map(self._pool.num_pages_held, parked)) <= num_left:
+            return 0
+        return self._pool.num_unpinned_pages_of(parked) - num_left
 
     def _num_pages_here(self, prefix: ReceivedPrefix) -> int:
         return 0 if prefix.parked.is_lost else self._pool.num_pages_of(prefix.num_here)

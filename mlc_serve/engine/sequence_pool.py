@@ -78,6 +78,10 @@ class SequencePool:
         shared = self._sequences[parent].pages[: length // self.page_size]
         return sum(page.num_pins == 0 for page in shared)
 
+    def num_pages_held(self, seq_id: int) -> int:
+        """Return how many pages a sequence holds."""
+        return len(self._sequences[seq_id].pages)
+
     def num_unpinned_pages_of(self, seq_ids: Iterable[int]) -> int:
         """Return how many pages these sequences hold that no running request has pinned."""
         pages = {id(page): page for seq_id in seq_ids for page in self._sequences[seq_id].pages}
