@@ -32,7 +32,7 @@ class EngineCore:
     `clock` returns seconds; the `arrival` of requests is read from the same clock. `make_policy` makes the
     policy that decides which requests compute next. The output of a request is the same with any policy, and
     with any `speculation`, which is none if it is None. A `store`, if there is one, is offered the prefixes
-    that are evicted. `prefixes` moves prefixes between steps.
+    that are recycled. `prefixes` moves prefixes between steps.
     """
 
     def __init__(

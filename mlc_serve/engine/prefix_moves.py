@@ -55,12 +55,6 @@ class PrefixMoves:
         num_fitting = min(wanted - held, self._pool.room(seq_id))
         return held + num_fitting // self._pool.page_size * self._pool.page_size
 
-    def recycled(self) -> list[int]:
-        """Return the recycled sequences, the one that was used last first."""
-        return self._cache.recycled()
-
-    def offer(self, seq_id: int) -> bool:
-        """Offer a recycled sequence to the prefix cache's store. Return whether nothing is left to offer: the
-        store has all of it, or it is no longer kept.
-        """
-        return self._cache.offer(seq_id)
+    def offer_next(self) -> bool:
+        """Offer the prefix cache's store a part of what it lacks. Return False if there is nothing left."""
+        return self._cache.offer_next()

@@ -1,4 +1,4 @@
-"""Keeps the pages of evicted prefixes in files, which threads of its own write and read.
+"""Stores the pages of prefixes in files, which threads of its own write and read.
 
 engine thread                    writer thread           directory
 offer: copies pages  ──────────>  write  ─────────────>  a file for each page
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 # How many bytes may wait to be written. Copying so many takes the engine a few hundredths of a second.
 _MOST_UNWRITTEN = 128 << 20
+# How many are taken at once if more may be taken later.
+_MOST_AT_ONCE = 16 << 20
 
 
 class FileStore:
@@ -48,6 +50,7 @@ class FileStore:
         self.layout = layout
         self.metrics = metrics
         self._most_unwritten = max(most_unwritten, layout.page_bytes)
+        self._most_at_once = max(_MOST_AT_ONCE, layout.page_bytes)
         self._lock = threading.Lock()
         self._unwritten: dict[str, memoryview] = {}
         self._has_failed = False
@@ -57,18 +60,27 @@ class FileStore:
 
     # Called on the engine's thread -------------------------------------------------------------------------
 
-    def offer(self, prefix: Prefix, export: Export) -> bool:
+    def offer(self, prefix: Prefix, export: Export, start: int, *, is_last: bool) -> int:
         """See PrefixStore."""
-        names = list(self._names.of(prefix))
-        missing = [place for place, name in enumerate(names) if not self._has(name)]
-        with self._lock:
-            num_unwritten = len(self._unwritten) * self.layout.page_bytes
-        taken = missing[: (self._most_unwritten - num_unwritten) // self.layout.page_bytes]
+        names, room = list(self._names.of(prefix)), self._room(is_last)
+        taken: list[int] = []
+        stop = start // self.layout.page_size
+        while stop < len(names) and (len(taken) < room or self._has(names[stop])):
+            if not self._has(names[stop]):
+                taken.append(stop)
+            stop += 1
         for run in _runs(taken):
             self._take(names, run, export)
         if taken:
             self._writer.submit(partial(self._write, [names[place] for place in taken], names))
-        return len(taken) == len(missing)
+        return stop * self.layout.page_size
+
+    def _room(self, is_last: bool) -> int:
+        """How many pages may be taken now."""
+        with self._lock:
+            num_unwritten = len(self._unwritten) * self.layout.page_bytes
+        num_free = max(self._most_unwritten - num_unwritten, 0)
+        return (num_free if is_last else min(num_free, self._most_at_once)) // self.layout.page_bytes
 
     def _take(self, names: Sequence[str], run: range, export: Export) -> None:
         """Let consecutive pages of a prefix wait to be written."""
@@ -102,9 +114,9 @@ class FileStore:
         """
         return self._reader.submit(partial(self._read, prefix, start, stop))
 
-    def flushed(self) -> Future[None]:
-        """Wait for all that has been taken to be written."""
-        return self._writer.submit(lambda: None)
+    def flushed(self) -> Future[bool]:
+        """Wait for all that has been taken to be written. The result is whether the last page could be."""
+        return self._writer.submit(lambda: not self._has_failed)
 
     def end(self) -> None:
         """Let the threads end once they have finished."""
