@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -28,13 +29,16 @@ logger = logging.getLogger(__name__)
 _MOST_UNWRITTEN = 128 << 20
 # How many are taken at once if more may be taken later.
 _MOST_AT_ONCE = 16 << 20
+# How often the directory is listed again, at most.
+_LIST_SECONDS = 10.0
 
 
 class FileStore:
     """Implements engine.prefix_store.PrefixStore. Pages that wait to be written are found, too.
 
-    What the directory has is known a moment after the start, once all of its files have been listed. At most
-    `most_unwritten` bytes wait to be written; what is offered beyond that is not taken.
+    What the directory has is known a moment after the start, once all of its files have been listed. It is
+    listed again at times when prefixes are looked for, because other servers may store theirs there, too. At
+    most `most_unwritten` bytes wait to be written; what is offered beyond that is not taken.
     """
 
     def __init__(
@@ -56,7 +60,9 @@ class FileStore:
         self._has_failed = False
         self._writer = WorkerThreads("prefix writer")
         self._reader = WorkerThreads("prefix reader")
-        self._listed = self._writer.submit(self._list)
+        self._listed_at = time.monotonic()
+        self._is_listed = threading.Event()
+        self._writer.submit(self._list)
 
     # Called on the engine's thread -------------------------------------------------------------------------
 
@@ -101,8 +107,15 @@ class FileStore:
 
     def may_have(self, prefix: Prefix) -> bool:
         """Return whether the first page of a prefix is stored, or whether that is not known yet."""
+        self._list_at_times()
         first = next(self._names.of(prefix), None)
-        return first is not None and (not self._listed.done() or self._has(first))
+        return first is not None and (not self._is_listed.is_set() or self._has(first))
+
+    def _list_at_times(self) -> None:
+        now = time.monotonic()
+        if now - self._listed_at > _LIST_SECONDS:
+            self._listed_at = now
+            self._writer.submit(self._list)
 
     def length(self, prefix: Prefix) -> Future[int]:
         """Find out how many tokens of a prefix are stored, in whole pages from the first one on."""
@@ -132,9 +145,10 @@ class FileStore:
 
     def _list(self) -> None:
         try:
-            self._files.scan()
+            self._files.scan_if_changed()
         except OSError as error:
             self._told_of(error)
+        self._is_listed.set()
 
     def _write(self, wanted: Sequence[str], prefix_names: Sequence[str]) -> None:
         for name in wanted:
@@ -170,7 +184,7 @@ class FileStore:
     # On the reader's thread --------------------------------------------------------------------------------
 
     def _length(self, prefix: Prefix) -> int:
-        self._listed.result()
+        self._is_listed.wait()
         length = 0
         for name in self._names.of(prefix):
             if not self._has(name):

@@ -12,6 +12,7 @@ import pytest
 
 from mlc_serve.engine.prefix_store import Prefix
 from mlc_serve.engine.sequence_pages import SequencePages
+from mlc_serve.spill import file_store
 from mlc_serve.spill.file_store import FileStore
 from mlc_serve.spill.page_files import PageFiles
 from mlc_serve.spill.page_names import PageNames
@@ -213,6 +214,24 @@ def _offer_all(opened: Opened) -> None:
         opened.offer(PROMPT)
         opened.offer(BRANCH)
         opened.flush()
+
+
+def test_what_another_server_stores_is_found(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that drains so hands its prefixes to those that share its directory, which look for new files
+    from time to time.
+    """
+    other = Opened(tmp_path)
+    other.offer(PROMPT)
+    other.flush()
+    assert not opened.store.may_have(PROMPT)
+    opened.flush()
+    assert not opened.store.may_have(PROMPT)
+    monkeypatch.setattr(file_store, "_LIST_SECONDS", 0)
+    opened.store.may_have(PROMPT)
+    opened.flush()
+    assert opened.length(PROMPT) == 20
 
 
 def test_a_directory_that_has_gone_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
