@@ -29,10 +29,12 @@ from mlc_serve.api.endpoint import Asked, Endpoint
 from mlc_serve.api.generation import Generation
 from mlc_serve.api.long_texts import LongTexts
 from mlc_serve.api.messages import Messages, MessageTokens
+from mlc_serve.api.microserving import Microserving
 from mlc_serve.api.output_forms import OutputForms
 from mlc_serve.api.places import Places
 from mlc_serve.api.prefix_return import NothingReturns, PrefixReturn, StoredPrefixes
 from mlc_serve.api.queued_tokens import QueuedTokens
+from mlc_serve.api.start_generate import StartGenerate
 from mlc_serve.api.streams import Streams
 from mlc_serve.api.timeouts import Timeouts
 from mlc_serve.api.tokenization import Tokenization
@@ -48,6 +50,7 @@ from mlc_serve.frontend.params import GenerationParams, check_prompt, check_samp
 from mlc_serve.grammar import Grammars
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.anthropic.request import CountTokensRequest, MessagesRequest
+from mlc_serve.protocol.microserving import StartGenerateRequest
 from mlc_serve.protocol.openai import ChatCompletionRequest, CompletionRequest
 from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion
 from mlc_serve.protocol.tokenization import TokenizationRequest, TokenizerInfo
@@ -138,6 +141,8 @@ class AsyncMLCEngine:
         completions = Completions(model, self._generation, self._long_texts, forms)
         messages = Messages(model.name, chat, self._long_texts)
         tokens = MessageTokens(chat, self._long_texts)
+        self._microserving = Microserving(model, completions, self._generation, self.streams, self.reserve)
+        start = StartGenerate(completions, self._microserving.parked, self._metrics.transfers)
         self.chat = Chat(Endpoint(ChatCompletionRequest, "chatcmpl-", chat, self.reserve))
         self.completions = Endpoint(CompletionRequest, "cmpl-", completions, self.reserve)
         self._endpoints: dict[type[Any], Endpoint[Any, Any, Any]] = {
@@ -145,6 +150,7 @@ class AsyncMLCEngine:
             CompletionRequest: self.completions,
             MessagesRequest: Endpoint(MessagesRequest, "msg_", messages, self.reserve),
             CountTokensRequest: Endpoint(CountTokensRequest, "count_", tokens, self.reserve),
+            StartGenerateRequest: Endpoint(StartGenerateRequest, "cmpl-", start, self.reserve),
         }
 
     # Generating text -------------------------------------------------------------------------------------
@@ -165,6 +171,10 @@ class AsyncMLCEngine:
         raise UnsupportedFieldError(
             f"The model {self.name!r} generates text; it makes no embeddings, rankings or scores.", "model"
         )
+
+    def microserving(self) -> Microserving:
+        """Return the calls that move prefixes between servers."""
+        return self._microserving
 
     @contextmanager
     def reserve(self, num_choices: int) -> Iterator[None]:
@@ -285,6 +295,7 @@ class AsyncMLCEngine:
 
         Raises EngineDeadError.
         """
+        self._microserving.abort_all()
         await asyncio.wrap_future(self.streams.loop.call(EngineCore.reset))
 
     async def drain(self, timeout: float) -> None:
@@ -294,6 +305,7 @@ class AsyncMLCEngine:
         Requests that are refused or ended get ShuttingDownError.
         """
         start = time.monotonic()
+        self._microserving.abort_all()
         await self.streams.drain(timeout)
         least, most = _SAVE_SECONDS
         await self._prefixes.save(min(max(timeout - (time.monotonic() - start), least), most))

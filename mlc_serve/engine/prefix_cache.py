@@ -8,7 +8,8 @@ radix tree and the order of eviction; runs on the engine's thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -44,7 +45,12 @@ class PrefixCache(Protocol):
         """Release the sequence of a request that will be computed again."""
 
     def evict(self) -> bool:
-        """Release the least recently used recycled sequence; return False if there is none."""
+        """Release the least recently used recycled sequence, or a parked one if there is no other; return
+        False if there is none.
+        """
+
+    def evict_recycled(self) -> bool:
+        """Do the same, but release nothing that is parked."""
 
     def adopt(self, seq_id: int, prefix: Prefix, forked_from: int | None) -> None:
         """Take over a pinned sequence of a whole number of pages that no request computed, to keep it as a
@@ -52,19 +58,30 @@ class PrefixCache(Protocol):
         """
 
     def offer_next(self) -> bool:
-        """Offer the store a part of what it has not been offered yet, in the order of eviction. Return False if
-        there is nothing left.
+        """Offer the store a part of what it has not been offered yet, in the order of eviction. Return False
+        if there is nothing left.
         """
 
     def clear(self) -> None:
         """Forget everything, and what the store has. The caller has already cleared the sequence pool."""
 
 
+@dataclass(eq=False)
+class ParkedPrefix:
+    """A sequence that no request runs on, kept for one that is to come or until it has been copied.
+
+    `is_lost` says that its pages were needed more urgently; there is no such sequence then.
+    """
+
+    seq_id: int
+    is_lost: bool = False
+
+
 class RadixPrefixCache:
     """Finds prefixes in a radix tree and evicts the least recently used sequence first.
 
     `max_recycled` bounds the number of recycled sequences; None means that only the pages bound it. If there
-    is a `store`, it is offered what is recycled.
+    is a `store`, it is offered what is recycled. Parked sequences are evicted only when there are no others.
     """
 
     def __init__(
@@ -77,6 +94,7 @@ class RadixPrefixCache:
         self._num_recorded: dict[int, int] = {}
         self._recycled: dict[int, None] = {}
         self._num_offered: dict[int, int] = {}
+        self._parked: dict[ParkedPrefix, None] = {}
 
     def match(self, token_ids: Sequence[int], namespace: str) -> PrefixMatch | None:
         """See PrefixCache.match."""
@@ -113,14 +131,12 @@ class RadixPrefixCache:
 
     def recycle(self, request: Request) -> None:
         """See PrefixCache.recycle. Releases a sequence whose whole pages another one holds as well."""
-        seq_id = request.held_seq_id
-        if seq_id not in self._tree or self._tree.is_covered(seq_id):
-            self._release(seq_id)
-            return
-        self._keep(seq_id)
+        self._pool.unpin(request.held_seq_id)
+        self._keep(request.held_seq_id)
 
     def adopt(self, seq_id: int, prefix: Prefix, forked_from: int | None) -> None:
         """See PrefixCache.adopt."""
+        self._pool.unpin(seq_id)
         self._tree.insert(seq_id, prefix.token_ids, prefix.namespace)
         self._num_recorded[seq_id] = len(prefix.token_ids)
         if forked_from in self._recycled and self._tree.is_covered(forked_from):
@@ -128,18 +144,24 @@ class RadixPrefixCache:
             self._release(forked_from)
         self._keep(seq_id)
 
-    def _keep(self, seq_id: int) -> None:
-        self._pool.unpin(seq_id)
-        self._recycled[seq_id] = None
-        if self._max_recycled is not None and len(self._recycled) > self._max_recycled:
-            self.evict()
-
     def discard(self, request: Request) -> None:
         """See PrefixCache.discard."""
         self._release(request.held_seq_id)
 
     def evict(self) -> bool:
         """See PrefixCache.evict."""
+        if self.evict_recycled():
+            return True
+        parked = next(iter(self._parked), None)
+        if parked is None:
+            return False
+        del self._parked[parked]
+        parked.is_lost = True
+        self._release(parked.seq_id)
+        return True
+
+    def evict_recycled(self) -> bool:
+        """See PrefixCache.evict_recycled."""
         if not self._recycled:
             return False
         seq_id = next(iter(self._recycled))
@@ -174,6 +196,43 @@ class RadixPrefixCache:
         self._num_recorded.clear()
         self._num_offered.clear()
         self._recycled.clear()
+        for parked in self._parked:
+            parked.is_lost = True
+        self._parked.clear()
+
+    def park(self, seq_id: int) -> ParkedPrefix:
+        """Keep a pinned sequence that no request runs on. It may grow, and requests don't find it yet."""
+        self._pool.unpin(seq_id)
+        parked = ParkedPrefix(seq_id)
+        self._parked[parked] = None
+        return parked
+
+    def show(self, parked: ParkedPrefix, token_ids: Sequence[int], namespace: str) -> None:
+        """Let requests find a parked sequence by its tokens, which fill whole pages. It grows no more."""
+        self._tree.insert(parked.seq_id, token_ids, namespace)
+        self._num_recorded[parked.seq_id] = len(token_ids)
+
+    def unpark(self, parked: ParkedPrefix) -> None:
+        """Keep a parked sequence no longer than other recycled ones, and release it if requests don't find
+        it. Does nothing if it is lost.
+        """
+        if not parked.is_lost:
+            del self._parked[parked]
+            self._keep(parked.seq_id)
+
+    @property
+    def parked_ids(self) -> Iterable[int]:
+        """The ids of the parked sequences."""
+        return (parked.seq_id for parked in self._parked)
+
+    def _keep(self, seq_id: int) -> None:
+        """Keep a sequence that no request runs on, unless another one has its whole pages as well."""
+        if seq_id not in self._tree or self._tree.is_covered(seq_id):
+            self._release(seq_id)
+            return
+        self._recycled[seq_id] = None
+        if self._max_recycled is not None and len(self._recycled) > self._max_recycled:
+            self.evict_recycled()
 
     def _release(self, seq_id: int) -> None:
         self._num_offered.pop(seq_id, None)
@@ -212,6 +271,10 @@ class NoPrefixCache:
 
     def evict(self) -> bool:
         """See PrefixCache.evict. Returns False."""
+        return False
+
+    def evict_recycled(self) -> bool:
+        """See PrefixCache.evict_recycled. Returns False."""
         return False
 
     def adopt(self, seq_id: int, prefix: Prefix, forked_from: int | None) -> None:  # noqa: ARG002 - the interface's

@@ -7,6 +7,7 @@ that fills them, so that a plan never takes a page that isn't free. Runs on the 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mlc_serve.engine.sequence_pages import SequencePages
@@ -77,6 +78,11 @@ class SequencePool:
         shared = self._sequences[parent].pages[: length // self.page_size]
         return sum(page.num_pins == 0 for page in shared)
 
+    def num_unpinned_pages_of(self, seq_ids: Iterable[int]) -> int:
+        """Return how many pages these sequences hold that no running request has pinned."""
+        pages = {id(page): page for seq_id in seq_ids for page in self._sequences[seq_id].pages}
+        return sum(page.num_pins == 0 for page in pages.values())
+
     def add(self) -> int:
         """Start an empty, pinned sequence and return its id."""
         seq_id = self._take_id()
@@ -97,8 +103,8 @@ class SequencePool:
         return seq_id
 
     def grow(self, seq_id: int, num_tokens: int) -> None:
-        """Take the pages for `num_tokens` more tokens of a pinned sequence, which the next forward pass
-        appends. Raises RuntimeError if they are not free.
+        """Take the pages for `num_tokens` more tokens of a sequence, which the next forward pass appends.
+        Raises RuntimeError if they are not free.
         """
         sequence = self._sequences[seq_id]
         length = sequence.num_tokens + num_tokens
@@ -196,9 +202,10 @@ class SequencePool:
     def _hold(self, sequence: _Sequence, page: _Page) -> None:
         sequence.pages.append(page)
         self._num_held += page.num_holders == 0
-        self._num_pinned += page.num_pins == 0
         page.num_holders += 1
-        page.num_pins += 1
+        if sequence.is_pinned:
+            self._num_pinned += page.num_pins == 0
+            page.num_pins += 1
 
     def _unpin(self, page: _Page) -> None:
         page.num_pins -= 1

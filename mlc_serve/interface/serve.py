@@ -124,6 +124,8 @@ def serve(
     strict_requests: bool = ServerConfig.strict_requests,
     max_stored_responses: int = ServerConfig.max_stored_responses,
     max_stored_response_bytes: int = ServerConfig.max_stored_response_bytes,
+    kv_transfer_host: str = ServerConfig.kv_transfer_host,
+    kv_transfer_port: int = ServerConfig.kv_transfer_port,
     shutdown_timeout: float = ServerConfig.shutdown_timeout,
     send_timeout: float = ServerConfig.send_timeout,
     watchdog_timeout: float = ServerConfig.watchdog_timeout,
