@@ -35,8 +35,8 @@ class GenerationDefaults:
 
 @dataclass(frozen=True)
 class PrefixFiles:
-    """Where prefixes are stored: in files of at most `max_bytes` in all. `key` stands for everything that keys
-    and values follow from, besides the tokens: the weights, and the code that computes.
+    """Where prefixes are stored: in files of at most `max_bytes` in all. `key` stands for everything that
+    keys and values follow from, besides the tokens: the weights, and the code that computes.
     """
 
     directory: Path

@@ -47,7 +47,7 @@ class PrefixReturn(Protocol):
         """
 
     async def save(self, seconds: float) -> None:
-        """Store all prefixes that are kept, as far as that is possible in this time. No request may be open."""
+        """Store all prefixes that are kept, as far as this time allows. No request may be open."""
 
     def end(self) -> None:
         """Read and write no more. Any thread may call this."""
@@ -140,7 +140,9 @@ class StoredPrefixes:
     async def _store_all(self) -> None:
         """Store what is kept, piece by piece. Ends early if the disk takes nothing."""
         with suppress(EngineDeadError):
-            while await self._between_steps(lambda core: core.prefixes.offer_next()):
+            is_left = True
+            while is_left:
+                is_left = await self._between_steps(lambda core: core.prefixes.offer_next())
                 if not await asyncio.wrap_future(self._store.flushed()):
                     return
 

@@ -209,7 +209,7 @@ class FileStore:
         with self._lock:
             waiting = self._unwritten.get(name)
         if waiting is None:
-            return self._files.read_into(name, page)
+            return name in self._files and self._files.read_into(name, page)
         page[:] = waiting
         return True
 
