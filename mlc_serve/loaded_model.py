@@ -35,8 +35,8 @@ class GenerationDefaults:
 
 @dataclass(frozen=True)
 class PrefixFiles:
-    """Where evicted prefixes are kept: in files of at most `max_bytes` in all. `key` stands for everything
-    that keys and values follow from, besides the tokens: the weights, and the code that computes.
+    """Where prefixes are stored: in files of at most `max_bytes` in all. `key` stands for everything that
+    keys and values follow from, besides the tokens: the weights, and the code that computes.
     """
 
     directory: Path
@@ -49,7 +49,7 @@ class LoadedModel:
     """`name` is the model's name for clients. Without a `chat_template` only raw completions can be served.
     `device` names the device that it runs on, `quantization` the scheme of its weights. `answers` says how it
     writes calls and reasoning, and `speculation` what drafts for it. Without `prefix_files`, prefixes that
-    are evicted are lost.
+    the prefix cache evicts are lost.
     """
 
     name: str

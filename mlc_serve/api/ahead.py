@@ -19,7 +19,7 @@ class Budget:
 
 
 class Ahead:
-    """The room that one request has taken, until it is released or the context is left."""
+    """The room that one request has taken."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -37,9 +37,3 @@ class Ahead:
         """Leave the room to others, because the request has begun or ended. Further calls do nothing."""
         self._budget.take(-self._num_tokens)
         self._num_tokens = 0
-
-    def __enter__(self) -> Ahead:
-        return self
-
-    def __exit__(self, *_exc_info: object) -> None:
-        self.release()

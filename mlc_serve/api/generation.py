@@ -43,20 +43,18 @@ class Generation:
         in_order = choices(len(requests), params, self._tokenizer)
         running = {request.request_id: choice for request, choice in zip(requests, in_order, strict=True)}
         reused = () if scores_prompts else prompts
-        with (
-            await self._prefixes.bring_back(reused, params.cache_namespace) as ahead,
-            self._streams.open(requests, request_id) as stream,
-        ):
-            while running:
-                texts, failure = self._push(await stream.take(), running)
-                ahead.release()
-                if texts and not scores_prompts:
-                    yield texts
-                for portion in portions(texts if scores_prompts else ()):
-                    yield portion
-                    await asyncio.sleep(0)  # so that others get their turns
-                if failure is not None:
-                    raise failure
+        async with self._prefixes.around(reused, params.cache_namespace) as ahead:
+            with self._streams.open(requests, request_id) as stream:
+                while running:
+                    texts, failure = self._push(await stream.take(), running)
+                    ahead.release()
+                    if texts and not scores_prompts:
+                        yield texts
+                    for portion in portions(texts if scores_prompts else ()):
+                        yield portion
+                        await asyncio.sleep(0)  # so that others get their turns
+                    if failure is not None:
+                        raise failure
 
     def _push(
         self, deltas: list[RequestDelta], running: dict[str, Choice]

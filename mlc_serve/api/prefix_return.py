@@ -1,19 +1,21 @@
 """Brings prefixes back that the prefix cache has evicted, before the requests that need them are submitted.
 
-event loop                           threads of the store        engine's thread
-bring_back: what is stored? ───────> length                      between two steps
-            what is cached? ───────────────────────────────────> PrefixMoves.length
-            the missing pages,  ───> read
-            piece by piece      ───────────────────────────────> PrefixMoves.bring_in
-the request is submitted
+    event loop                           threads of the store        engine's thread
+    around:  what is stored? ──────────> length                      between two steps
+             what is cached? ──────────────────────────────────────> PrefixMoves.length
+             the missing pages,  ──────> read
+             piece by piece      ──────────────────────────────────> PrefixMoves.bring_in
+             the request is submitted, and ends
+             what is not stored, ──────────────────────────────────> PrefixMoves.offer_next
+             piece by piece      ──────> write
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -37,11 +39,15 @@ _READ_SECONDS = 10.0
 class PrefixReturn(Protocol):
     """What is done about prefixes outside of the engine's memory."""
 
-    async def bring_back(self, prompts: Sequence[Sequence[int]], namespace: str) -> Ahead:
-        """Bring what is stored of prompts into the prefix cache, and return the room that this has taken."""
+    def around(
+        self, prompts: Sequence[Sequence[int]], namespace: str
+    ) -> AbstractAsyncContextManager[Ahead]:
+        """Bring what is stored of prompts into the prefix cache, before the context is entered in which they
+        are submitted. The room that this has taken is released when the context is left, or before.
+        """
 
     async def save(self, seconds: float) -> None:
-        """Store the recycled prefixes, as far as that is possible in this time. No request may be open."""
+        """Store all prefixes that are kept, as far as this time allows. No request may be open."""
 
     def end(self) -> None:
         """Read and write no more. Any thread may call this."""
@@ -50,12 +56,14 @@ class PrefixReturn(Protocol):
 class NothingReturns:
     """Implements PrefixReturn where nothing is stored."""
 
-    def __init__(self) -> None:
-        self._nothing = Ahead(Budget(0))
-
-    async def bring_back(self, prompts: Sequence[Sequence[int]], namespace: str) -> Ahead:  # noqa: ARG002 - the interface's
+    @asynccontextmanager
+    async def around(
+        self,
+        prompts: Sequence[Sequence[int]],  # noqa: ARG002 - the interface's
+        namespace: str,  # noqa: ARG002
+    ) -> AsyncIterator[Ahead]:
         """See PrefixReturn. Takes no room."""
-        return self._nothing
+        yield Ahead(Budget(0))
 
     async def save(self, seconds: float) -> None:
         """See PrefixReturn. Does nothing."""
@@ -75,11 +83,27 @@ class StoredPrefixes:
         self._store = store
         self._loop = loop
         self._budget = Budget(most_ahead)
+        self._storing: asyncio.Task[None] | None = None
         self._piece = max(store.layout.num_tokens_in(_PIECE_BYTES), store.layout.page_size)
 
-    async def bring_back(self, prompts: Sequence[Sequence[int]], namespace: str) -> Ahead:
-        """See PrefixReturn. The last token of a prompt is left out, since it is computed in any case."""
+    @asynccontextmanager
+    async def around(self, prompts: Sequence[Sequence[int]], namespace: str) -> AsyncIterator[Ahead]:
+        """See PrefixReturn. What the request leaves is stored while others run, so that little is left to do
+        when it is evicted, or when the process ends.
+        """
         ahead = Ahead(self._budget)
+        try:
+            await self._bring_all_back(prompts, namespace, ahead)
+            yield ahead
+        finally:
+            ahead.release()
+            if self._storing is None or self._storing.done():
+                self._storing = asyncio.create_task(self._store_all())
+
+    async def _bring_all_back(
+        self, prompts: Sequence[Sequence[int]], namespace: str, ahead: Ahead
+    ) -> None:
+        """Bring back prefixes, without the last token of a prompt, which is computed in any case."""
         prefixes = dict.fromkeys(Prefix(namespace, tuple(prompt[:-1])) for prompt in prompts)
         try:
             async with asyncio.timeout(_READ_SECONDS):
@@ -90,10 +114,6 @@ class StoredPrefixes:
             logger.warning("reading a prefix took longer than %g s; its prompt is computed", _READ_SECONDS)
         except EngineDeadError:  # the caller finds out when it submits the request
             pass
-        except BaseException:
-            ahead.release()
-            raise
-        return ahead
 
     async def _bring_back(self, prefix: Prefix, ahead: Ahead) -> None:
         stored = await asyncio.wrap_future(self._store.length(prefix))
@@ -117,14 +137,19 @@ class StoredPrefixes:
                 return
             start = held
 
+    async def _store_all(self) -> None:
+        """Store what is kept, piece by piece. Ends early if the disk takes nothing."""
+        with suppress(EngineDeadError):
+            is_left = True
+            while is_left:
+                is_left = await self._between_steps(lambda core: core.prefixes.offer_next())
+                if not await asyncio.wrap_future(self._store.flushed()):
+                    return
+
     async def save(self, seconds: float) -> None:
-        """See PrefixReturn. What was used last is stored first."""
-        with suppress(TimeoutError, EngineDeadError):
-            async with asyncio.timeout(seconds):
-                for seq_id in await self._between_steps(lambda core: core.prefixes.recycled()):
-                    while not await self._between_steps(partial(_offer, seq_id)):
-                        await asyncio.wrap_future(self._store.flushed())
-                await asyncio.wrap_future(self._store.flushed())
+        """See PrefixReturn."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._store_all(), seconds)
 
     async def _between_steps(self, call: Callable[[EngineCore], T]) -> T:
         return await asyncio.wrap_future(self._loop.call(call))
@@ -136,7 +161,3 @@ class StoredPrefixes:
 
 def _bring_in(prefix: Prefix, pages: SequencePages, core: EngineCore) -> int:
     return core.prefixes.bring_in(prefix, pages)
-
-
-def _offer(seq_id: int, core: EngineCore) -> bool:
-    return core.prefixes.offer(seq_id)

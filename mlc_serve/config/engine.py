@@ -211,8 +211,8 @@ class EngineConfig:
     )
     prefix_cache_dir: str | None = option(
         None,
-        "Directory for prefixes that the prefix cache evicts. They are read back when a prompt begins with "
-        "them, also after a restart. Default: they are lost.",
+        "Directory in which prefixes are stored. They are read back when a prompt begins with one that is no "
+        "longer cached, also after a restart. Default: none is stored.",
         flags=("--prefix-cache-dir",),
         override="prefix_cache_dir",
     )

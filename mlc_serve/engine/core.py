@@ -34,8 +34,8 @@ class EngineCore:
     `clock` returns seconds; the `arrival` of requests is read from the same clock. `make_policy` makes the
     policy that decides which requests compute next. The output of a request is the same with any policy, and
     with any `speculation`, which is none if it is None. A `store`, if there is one, is offered the prefixes
-    that are evicted. `prefixes` moves prefixes between steps, and `prefix_transfer` exchanges them with other
-    engines; it is None where that can't be done, see `why_no_transfer`.
+    that are recycled. `prefixes` moves prefixes between steps, and `prefix_transfer` exchanges them with
+    other engines; it is None where that can't be done, see `why_no_transfer`.
     """
 
     def __init__(

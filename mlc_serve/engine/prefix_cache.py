@@ -2,8 +2,8 @@
 
 A cached prefix is the beginning of a live sequence, which belongs to a running request or was recycled when
 its request ended. A request finds only prefixes of its own namespace; pages and the order of eviction are
-shared by all namespaces. What is evicted is offered to a store. Owns the radix tree and the order of
-eviction; runs on the engine's thread.
+shared by all namespaces. What is recycled is offered to a store, at the latest when it is evicted. Owns the
+radix tree and the order of eviction; runs on the engine's thread.
 """
 
 from __future__ import annotations
@@ -45,19 +45,21 @@ class PrefixCache(Protocol):
         """Release the sequence of a request that will be computed again."""
 
     def evict(self) -> bool:
-        """Release the least recently used recycled sequence; return False if there is none."""
+        """Release the least recently used recycled sequence, or a parked one if there is no other; return
+        False if there is none.
+        """
+
+    def evict_recycled(self) -> bool:
+        """Do the same, but release nothing that is parked."""
 
     def adopt(self, seq_id: int, prefix: Prefix, forked_from: int | None) -> None:
         """Take over a pinned sequence of a whole number of pages that no request computed, to keep it as a
         recycled one. If it was forked from a recycled sequence that it covers now, release that.
         """
 
-    def recycled(self) -> list[int]:
-        """Return the recycled sequences, the one that was used last first."""
-
-    def offer(self, seq_id: int) -> bool:
-        """Offer a sequence to the store, if it is a recycled one. Return whether the store has all of it
-        then, or there is nothing to offer.
+    def offer_next(self) -> bool:
+        """Offer the store a part of what it has not been offered yet, in the order of eviction. Return False
+        if there is nothing left.
         """
 
     def clear(self) -> None:
@@ -79,7 +81,7 @@ class RadixPrefixCache:
     """Finds prefixes in a radix tree and evicts the least recently used sequence first.
 
     `max_recycled` bounds the number of recycled sequences; None means that only the pages bound it. If there
-    is a `store`, it is offered what is evicted. Parked sequences are evicted only when there are no others.
+    is a `store`, it is offered what is recycled. Parked sequences are evicted only when there are no others.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class RadixPrefixCache:
         self._tree = RadixTree(pool.page_size)
         self._num_recorded: dict[int, int] = {}
         self._recycled: dict[int, None] = {}
+        self._num_offered: dict[int, int] = {}
         self._parked: dict[ParkedPrefix, None] = {}
 
     def match(self, token_ids: Sequence[int], namespace: str) -> PrefixMatch | None:
@@ -146,7 +149,7 @@ class RadixPrefixCache:
         self._release(request.held_seq_id)
 
     def evict(self) -> bool:
-        """See PrefixCache.evict. A parked sequence goes only if there is no recycled one."""
+        """See PrefixCache.evict."""
         if self.evict_recycled():
             return True
         parked = next(iter(self._parked), None)
@@ -158,27 +161,32 @@ class RadixPrefixCache:
         return True
 
     def evict_recycled(self) -> bool:
-        """Release the least recently used recycled sequence that is not parked; return False if there is
-        none.
-        """
+        """See PrefixCache.evict_recycled."""
         if not self._recycled:
             return False
         seq_id = next(iter(self._recycled))
-        self.offer(seq_id)
+        self._offer(seq_id, 0, is_last=True)
         del self._recycled[seq_id]
         self._release(seq_id)
         return True
 
-    def recycled(self) -> list[int]:
-        """See PrefixCache.recycled."""
-        return [*reversed(self._recycled)]
+    def offer_next(self) -> bool:
+        """See PrefixCache.offer_next."""
+        for seq_id in self._recycled if self._store is not None else ():
+            done = self._num_offered.get(seq_id, 0)
+            if done < self._num_recorded[seq_id]:
+                self._num_offered[seq_id] = self._offer(seq_id, done, is_last=False)
+                return True
+        return False
 
-    def offer(self, seq_id: int) -> bool:
-        """See PrefixCache.offer. What another sequence covers is offered with that one."""
-        if self._store is None or seq_id not in self._recycled or self._tree.is_covered(seq_id):
-            return True
-        prefix = Prefix(*self._tree.tokens_of(seq_id))
-        return self._store.offer(prefix, partial(self._pool.export_pages, seq_id))
+    def _offer(self, seq_id: int, start: int, *, is_last: bool) -> int:
+        """Offer the store a sequence from a position on, and return the position up to which it has it. What
+        another sequence covers is offered with that one.
+        """
+        if self._store is None or self._tree.is_covered(seq_id):
+            return self._num_recorded[seq_id]
+        prefix, export = Prefix(*self._tree.tokens_of(seq_id)), partial(self._pool.export_pages, seq_id)
+        return self._store.offer(prefix, export, start, is_last=is_last)
 
     def clear(self) -> None:
         """See PrefixCache.clear."""
@@ -186,6 +194,7 @@ class RadixPrefixCache:
             self._store.clear()
         self._tree.clear()
         self._num_recorded.clear()
+        self._num_offered.clear()
         self._recycled.clear()
         for parked in self._parked:
             parked.is_lost = True
@@ -226,6 +235,7 @@ class RadixPrefixCache:
             self.evict_recycled()
 
     def _release(self, seq_id: int) -> None:
+        self._num_offered.pop(seq_id, None)
         if self._num_recorded.pop(seq_id, 0):
             self._tree.remove(seq_id)
         self._pool.release(seq_id)
@@ -263,17 +273,17 @@ class NoPrefixCache:
         """See PrefixCache.evict. Returns False."""
         return False
 
+    def evict_recycled(self) -> bool:
+        """See PrefixCache.evict_recycled. Returns False."""
+        return False
+
     def adopt(self, seq_id: int, prefix: Prefix, forked_from: int | None) -> None:  # noqa: ARG002 - the interface's
         """See PrefixCache.adopt. Releases the sequence."""
         self._pool.release(seq_id)
 
-    def recycled(self) -> list[int]:
-        """See PrefixCache.recycled. There are none."""
-        return []
-
-    def offer(self, seq_id: int) -> bool:  # noqa: ARG002 - the interface's
-        """See PrefixCache.offer. There is nothing to offer."""
-        return True
+    def offer_next(self) -> bool:
+        """See PrefixCache.offer_next. There is nothing to offer."""
+        return False
 
     def clear(self) -> None:
         """See PrefixCache.clear. Does nothing."""

@@ -50,17 +50,11 @@ class PrefixMoves:
     def _stop_of(self, seq_id: int, held: int, wanted: int) -> int:
         """Evict until a sequence of `held` tokens has room to grow to `wanted`, and return how far it can."""
         while self._pool.room(seq_id) < wanted - held:
-            if not self._cache.evict():
+            if not self._cache.evict_recycled():
                 break
         num_fitting = min(wanted - held, self._pool.room(seq_id))
         return held + num_fitting // self._pool.page_size * self._pool.page_size
 
-    def recycled(self) -> list[int]:
-        """Return the recycled sequences, the one that was used last first."""
-        return self._cache.recycled()
-
-    def offer(self, seq_id: int) -> bool:
-        """Offer a recycled sequence to the prefix cache's store. Return whether nothing is left to offer: the
-        store has all of it, or it is no longer kept.
-        """
-        return self._cache.offer(seq_id)
+    def offer_next(self) -> bool:
+        """Offer the prefix cache's store a part of what it lacks. Return False if there is nothing left."""
+        return self._cache.offer_next()

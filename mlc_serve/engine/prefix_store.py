@@ -21,9 +21,10 @@ class Prefix(NamedTuple):
 class PrefixStore(Protocol):
     """What the prefix cache asks of a store. Called on the engine's thread, where it waits for no disk."""
 
-    def offer(self, prefix: Prefix, export: Export) -> bool:
-        """Take the whole pages of a prefix that are not stored yet, by calling `export`, from the first one
-        on as far as there is room for them now. Return whether this was all that was missing.
+    def offer(self, prefix: Prefix, export: Export, start: int, *, is_last: bool) -> int:
+        """Take the whole pages of a prefix from the position `start` on that are not stored yet, by calling
+        `export`, and return the position up to which nothing is missing now. This may be short of the end,
+        since only so much is taken at a time; `is_last` says that the rest will be lost.
         """
 
     def clear(self) -> None:

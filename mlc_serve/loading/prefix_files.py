@@ -1,4 +1,4 @@
-"""Where a model's evicted prefixes are kept, and what they depend on."""
+"""Where a model's prefixes are stored, and what they depend on."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def find_prefix_files(
             f"{checkpoint.directory.name} keeps a window, a recurrent state, or TVM's cache"
         )
     directory = private_directory(Path(config.prefix_cache_dir) / _OWN_DIRECTORY, "prefix_cache_dir")
-    report(f"Evicted prefixes are kept in {directory}, which may take {size_text(config.prefix_cache_size)}.")
+    report(f"Prefixes are stored in {directory}, which may take {size_text(config.prefix_cache_size)}.")
     described = {
         "checkpoint": checkpoint.fingerprint(),
         "quantization": library.quantization,

@@ -1,1 +1,1 @@
-"""Keeps prefixes that the prefix cache evicts, in files that a restart finds."""
+"""Stores computed prefixes in files, where they outlive eviction and restarts."""

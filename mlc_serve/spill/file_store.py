@@ -1,4 +1,4 @@
-"""Keeps the pages of evicted prefixes in files, which threads of its own write and read.
+"""Stores the pages of prefixes in files, which threads of its own write and read.
 
 engine thread                    writer thread           directory
 offer: copies pages  ──────────>  write  ─────────────>  a file for each page
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -26,13 +27,18 @@ logger = logging.getLogger(__name__)
 
 # How many bytes may wait to be written. Copying so many takes the engine a few hundredths of a second.
 _MOST_UNWRITTEN = 128 << 20
+# How many are taken at once if more may be taken later.
+_MOST_AT_ONCE = 16 << 20
+# How often the directory is listed again, at most.
+_LIST_SECONDS = 10.0
 
 
 class FileStore:
     """Implements engine.prefix_store.PrefixStore. Pages that wait to be written are found, too.
 
-    What the directory has is known a moment after the start, once all of its files have been listed. At most
-    `most_unwritten` bytes wait to be written; what is offered beyond that is not taken.
+    What the directory has is known a moment after the start, once all of its files have been listed. It is
+    listed again at times when prefixes are looked for, because other servers may store theirs there, too. At
+    most `most_unwritten` bytes wait to be written; what is offered beyond that is not taken.
     """
 
     def __init__(
@@ -48,27 +54,39 @@ class FileStore:
         self.layout = layout
         self.metrics = metrics
         self._most_unwritten = max(most_unwritten, layout.page_bytes)
+        self._most_at_once = max(_MOST_AT_ONCE, layout.page_bytes)
         self._lock = threading.Lock()
         self._unwritten: dict[str, memoryview] = {}
         self._has_failed = False
         self._writer = WorkerThreads("prefix writer")
         self._reader = WorkerThreads("prefix reader")
-        self._listed = self._writer.submit(self._list)
+        self._listed_at = time.monotonic()
+        self._is_listed = threading.Event()
+        self._writer.submit(self._list)
 
     # Called on the engine's thread -------------------------------------------------------------------------
 
-    def offer(self, prefix: Prefix, export: Export) -> bool:
+    def offer(self, prefix: Prefix, export: Export, start: int, *, is_last: bool) -> int:
         """See PrefixStore."""
-        names = list(self._names.of(prefix))
-        missing = [place for place, name in enumerate(names) if not self._has(name)]
-        with self._lock:
-            num_unwritten = len(self._unwritten) * self.layout.page_bytes
-        taken = missing[: (self._most_unwritten - num_unwritten) // self.layout.page_bytes]
+        names, room = list(self._names.of(prefix)), self._room(is_last)
+        taken: list[int] = []
+        stop = start // self.layout.page_size
+        while stop < len(names) and (len(taken) < room or self._has(names[stop])):
+            if not self._has(names[stop]):
+                taken.append(stop)
+            stop += 1
         for run in _runs(taken):
             self._take(names, run, export)
         if taken:
             self._writer.submit(partial(self._write, [names[place] for place in taken], names))
-        return len(taken) == len(missing)
+        return stop * self.layout.page_size
+
+    def _room(self, is_last: bool) -> int:
+        """How many pages may be taken now."""
+        with self._lock:
+            num_unwritten = len(self._unwritten) * self.layout.page_bytes
+        num_free = max(self._most_unwritten - num_unwritten, 0)
+        return (num_free if is_last else min(num_free, self._most_at_once)) // self.layout.page_bytes
 
     def _take(self, names: Sequence[str], run: range, export: Export) -> None:
         """Let consecutive pages of a prefix wait to be written."""
@@ -89,8 +107,15 @@ class FileStore:
 
     def may_have(self, prefix: Prefix) -> bool:
         """Return whether the first page of a prefix is stored, or whether that is not known yet."""
+        self._list_at_times()
         first = next(self._names.of(prefix), None)
-        return first is not None and (not self._listed.done() or self._has(first))
+        return first is not None and (not self._is_listed.is_set() or self._has(first))
+
+    def _list_at_times(self) -> None:
+        now = time.monotonic()
+        if now - self._listed_at > _LIST_SECONDS:
+            self._listed_at = now
+            self._writer.submit(self._list)
 
     def length(self, prefix: Prefix) -> Future[int]:
         """Find out how many tokens of a prefix are stored, in whole pages from the first one on."""
@@ -102,9 +127,9 @@ class FileStore:
         """
         return self._reader.submit(partial(self._read, prefix, start, stop))
 
-    def flushed(self) -> Future[None]:
-        """Wait for all that has been taken to be written."""
-        return self._writer.submit(lambda: None)
+    def flushed(self) -> Future[bool]:
+        """Wait for all that has been taken to be written. The result is whether the last page could be."""
+        return self._writer.submit(lambda: not self._has_failed)
 
     def end(self) -> None:
         """Let the threads end once they have finished."""
@@ -120,9 +145,10 @@ class FileStore:
 
     def _list(self) -> None:
         try:
-            self._files.scan()
+            self._files.scan_if_changed()
         except OSError as error:
             self._told_of(error)
+        self._is_listed.set()
 
     def _write(self, wanted: Sequence[str], prefix_names: Sequence[str]) -> None:
         for name in wanted:
@@ -158,7 +184,7 @@ class FileStore:
     # On the reader's thread --------------------------------------------------------------------------------
 
     def _length(self, prefix: Prefix) -> int:
-        self._listed.result()
+        self._is_listed.wait()
         length = 0
         for name in self._names.of(prefix):
             if not self._has(name):
@@ -183,7 +209,7 @@ class FileStore:
         with self._lock:
             waiting = self._unwritten.get(name)
         if waiting is None:
-            return self._files.read_into(name, page)
+            return name in self._files and self._files.read_into(name, page)
         page[:] = waiting
         return True
 

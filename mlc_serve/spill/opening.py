@@ -12,7 +12,7 @@ from mlc_serve.spill.store_metrics import StoreMetrics
 
 
 def open_store(model: LoadedModel, registry: CollectorRegistry) -> FileStore | None:
-    """Return the store for evicted prefixes, whose metrics are registered, or None if none is wanted."""
+    """Return the store for a model's prefixes, whose metrics are registered, or None if none is wanted."""
     place, layout = model.prefix_files, model.backend.state.layout
     if place is None or layout is None:
         return None

@@ -58,6 +58,7 @@ class PageFiles:
         self._lock = threading.Lock()
         self._names: set[str] = set()
         self._num_bytes = 0
+        self._scanned = -1
 
     def __contains__(self, name: str) -> bool:
         with self._lock:
@@ -67,6 +68,7 @@ class PageFiles:
         """Learn which files there are, and remove those that have been unused for longest, until a sixteenth
         of the room and at least `num_needed` bytes are free. Raises OSError if the directory can't be read.
         """
+        self._scanned = self._directory.stat().st_mtime_ns
         num_free = max(self._max_bytes // _SHARE_FREED, num_needed)
         kept, num_bytes = set[str](), 0
         for found in sorted(self._files(), reverse=True):
@@ -79,6 +81,11 @@ class PageFiles:
         with self._lock:
             self._names = kept
         self._count(num_bytes)
+
+    def scan_if_changed(self) -> None:
+        """Scan unless the directory is as the last scan has found it. Raises OSError."""
+        if self._directory.stat().st_mtime_ns != self._scanned:
+            self.scan()
 
     def write(self, name: str, data: memoryview) -> None:
         """Store a page. Does nothing if it is larger than the directory may be. Raises OSError."""

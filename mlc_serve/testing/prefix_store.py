@@ -19,12 +19,15 @@ class FakePrefixStore:
         self._page_size = page_size
         self._pages: dict[_Key, SequencePages] = {}
 
-    def offer(self, prefix: Prefix, export: Export) -> bool:
+    def offer(self, prefix: Prefix, export: Export, start: int, *, is_last: bool) -> int:
         """See PrefixStore."""
-        missing = [stop for stop in self._stops(prefix) if self._key(prefix, stop) not in self._pages]
+        stops = [stop for stop in self._stops(prefix) if stop > start]
+        missing = [stop for stop in stops if self._key(prefix, stop) not in self._pages]
         for stop in missing[: self.room]:
             self._pages[self._key(prefix, stop)] = export(stop - self._page_size, stop)
-        return self.room is None or len(missing) <= self.room
+        if self.room is None or len(missing) <= self.room:
+            return stops[-1] if stops else start
+        return missing[self.room] - self._page_size
 
     def clear(self) -> None:
         """See PrefixStore."""

@@ -8,7 +8,7 @@ import pytest
 
 from mlc_serve.engine.prefix_store import Prefix
 from mlc_serve.engine.sequence_pages import PageLayout, SequencePages
-from mlc_serve.testing import FakePrefixStore
+from mlc_serve.testing import FakeKVCache, FakePrefixStore
 from tests.engine.bench import Bench, oracle
 
 PROMPT = b"a prompt of some pages, and then some"
@@ -19,6 +19,12 @@ def bring_back(bench: Bench, store: FakePrefixStore, prompt: bytes, namespace: s
     prefix, moves = Prefix(namespace, prompt), bench.core.prefixes
     held, stored = moves.length(prefix), store.length(prefix)
     return moves.bring_in(prefix, store.read(prefix, held, stored)) if stored > held else held
+
+
+def store_all(bench: Bench) -> None:
+    """Store all that an engine keeps."""
+    while bench.core.prefixes.offer_next():
+        pass
 
 
 def kept_by(bench: Bench, prompt: bytes = PROMPT) -> None:
@@ -49,8 +55,7 @@ def test_another_engine_goes_on_with_it() -> None:
     store = FakePrefixStore(4)
     one, other = Bench(store=store), Bench()
     kept_by(one)
-    (seq_id,) = one.core.prefixes.recycled()
-    assert one.core.prefixes.offer(seq_id)
+    store_all(one)
     kept_by(other, PROMPT[:10] + b"something else")
     assert other.core.prefixes.length(Prefix("", PROMPT)) == 8
     assert bring_back(other, store, PROMPT) == 36
@@ -62,15 +67,16 @@ def test_another_engine_goes_on_with_it() -> None:
 
 def test_what_comes_in_pieces_is_kept_as_one() -> None:
     """Each piece replaces the one before it, so that there is one recycled sequence, with its pages alone."""
-    store, bench = FakePrefixStore(4), Bench(max_recycling_sequences=1)
+    kv = FakeKVCache(4, 64)
+    store, bench = FakePrefixStore(4), Bench(state=kv)
     source = Bench(store=store)
     kept_by(source)
-    source.core.prefixes.offer(0)
+    store_all(source)
     prefix, moves = Prefix("", PROMPT), bench.core.prefixes
     for start in range(0, 36, 12):
         assert moves.bring_in(prefix, store.read(prefix, start, start + 12)) == start + 12
-    assert len(moves.recycled()) == 1
-    assert bench.backend.state.num_pages - bench.backend.state.num_free_pages == 9
+    assert len(kv.seq_ids) == 1
+    assert kv.num_pages - kv.num_free_pages == 9
     bench.core.step()  # which checks that all pages are accounted for
 
 
@@ -79,7 +85,7 @@ def test_room_is_made_as_far_as_no_request_runs_there() -> None:
     store, bench = FakePrefixStore(4), Bench(num_pages=16)
     source = Bench(store=store)
     kept_by(source)
-    source.core.prefixes.offer(0)
+    store_all(source)
     bench.submit("old", b"o" * 30, max_tokens=1)
     bench.finish()
     bench.submit("running", b"r" * 31, max_tokens=20)
@@ -98,7 +104,7 @@ def test_pages_that_do_not_follow_change_nothing() -> None:
     store, bench = FakePrefixStore(4), Bench()
     source = Bench(store=store)
     kept_by(source)
-    source.core.prefixes.offer(0)
+    store_all(source)
     prefix, moves = Prefix("", PROMPT), bench.core.prefixes
     assert moves.bring_in(prefix, store.read(prefix, 8, 20)) == 0
     foreign = SequencePages(PageLayout("another", 4, 32), 0, bytes(64))
@@ -115,23 +121,41 @@ def test_an_engine_without_a_prefix_cache_takes_nothing() -> None:
     store, bench = FakePrefixStore(4), Bench(prefix_cache_mode="disable")
     source = Bench(store=store)
     kept_by(source)
-    source.core.prefixes.offer(0)
+    store_all(source)
     bring_back(bench, store, PROMPT)
     assert bench.core.prefixes.length(Prefix("", PROMPT)) == 0
-    assert bench.core.prefixes.recycled() == []
-    assert bench.core.prefixes.offer(0)
+    assert not bench.core.prefixes.offer_next()
     assert bench.backend.state.num_free_pages == bench.backend.state.num_pages
 
 
 def test_a_store_without_room_is_asked_again() -> None:
-    """`offer` says whether the store has everything, so that the rest can follow later."""
+    """Each part follows the one before it, until the store has everything."""
     store = FakePrefixStore(4, room=2)
     bench = Bench(store=store)
     kept_by(bench)
     lengths = []
-    while not bench.core.prefixes.offer(0):
+    while bench.core.prefixes.offer_next():
         lengths.append(store.length(Prefix("", PROMPT)))
-    assert lengths == [8, 16, 24, 32]
+    assert lengths == [8, 16, 24, 32, 36]
+    assert not bench.core.prefixes.offer_next()
+
+
+def test_what_is_evicted_first_is_stored_first() -> None:
+    """And what another sequence covers is stored with that one, once."""
+    store = FakePrefixStore(4)
+    bench = Bench(store=store)
+    prompts = [b"oldest prompt", b"middle prompt", b"latest prompt"]
+    for number, prompt in enumerate(prompts):
+        bench.submit(str(number), prompt, max_tokens=1)
+        bench.finish()
+    stored = []
+    while bench.core.prefixes.offer_next():
+        stored.append([store.length(Prefix("", prompt)) for prompt in prompts])
+    assert stored == [[12, 0, 0], [12, 12, 0], [12, 12, 12]]
+    bench.submit("more", b"oldest prompt, and more", max_tokens=1)
+    bench.finish()
+    store_all(bench)
+    assert store.length(Prefix("", b"oldest prompt, and more")) == 20
 
 
 def test_a_reset_empties_the_store() -> None:
@@ -139,7 +163,7 @@ def test_a_reset_empties_the_store() -> None:
     store = FakePrefixStore(4)
     bench = Bench(store=store)
     kept_by(bench)
-    bench.core.prefixes.offer(0)
+    store_all(bench)
     bench.core.reset()
     assert store.length(Prefix("", PROMPT)) == 0
 
@@ -169,6 +193,8 @@ def test_any_mix_gives_each_request_the_oracles_tokens(seed: int) -> None:
             bring_back(bench, store, prompt, namespace)
         requests[f"r{i}"] = bench.submit(f"r{i}", prompt, namespace=namespace, max_tokens=rng.randint(1, 9))
         bench.step(rng.randint(0, 4))
+        if rng.random() < 0.5:
+            bench.core.prefixes.offer_next()
     bench.finish()
     for request_id, request in requests.items():
         assert bench.output(request_id) == oracle(request, bench.limits.max_single_sequence_length)[0]

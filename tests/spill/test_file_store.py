@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from mlc_serve.engine.prefix_store import Prefix
+from mlc_serve.engine.sequence_pages import SequencePages
+from mlc_serve.spill import file_store
 from mlc_serve.spill.file_store import FileStore
 from mlc_serve.spill.page_files import PageFiles
 from mlc_serve.spill.page_names import PageNames
@@ -49,14 +51,14 @@ class Opened:
         self.exported: list[tuple[int, int]] = []
         self.flush()
 
-    def offer(self, prefix: Prefix) -> bool:
-        """Offer a prefix."""
+    def offer(self, prefix: Prefix, start: int = 0, *, is_last: bool = True) -> int:
+        """Offer a prefix, and return the position up to which it is stored."""
 
-        def export(start: int, stop: int) -> object:
+        def export(start: int, stop: int) -> SequencePages:
             self.exported.append((start, stop))
             return pages_of(prefix, start, stop)
 
-        return self.store.offer(prefix, export)  # type: ignore[arg-type]
+        return self.store.offer(prefix, export, start, is_last=is_last)
 
     def flush(self) -> None:
         """Wait until everything is written."""
@@ -84,7 +86,7 @@ def opened(tmp_path: Path) -> Iterator[Opened]:
 def test_a_restart_finds_what_was_offered(opened: Opened, tmp_path: Path) -> None:
     """Whole pages of all prefixes; nothing is found for another model, namespace or beginning."""
     assert not opened.store.may_have(PROMPT)
-    assert opened.offer(PROMPT)
+    assert opened.offer(PROMPT) == 20
     opened.flush()
     again = Opened(tmp_path)
     assert again.length(PROMPT) == 20
@@ -117,16 +119,30 @@ def test_no_more_waits_than_is_allowed(tmp_path: Path) -> None:
     """A prefix is then taken from its beginning on, and the rest once there is room again."""
     opened = Opened(tmp_path, most_unwritten=350)
     opened.files.gate.clear()
-    assert not opened.offer(PROMPT)
-    assert not opened.offer(PROMPT)
-    assert not opened.offer(BRANCH)
+    assert opened.offer(PROMPT) == 6
+    assert opened.offer(PROMPT) == 6
+    assert opened.offer(BRANCH, 4) == 6
+    assert opened.offer(BRANCH, 8) == 8
     assert opened.exported == [(0, 6)]
     opened.files.gate.set()
-    opened.flush()
-    while not opened.offer(PROMPT):
+    stop = 6
+    while stop < 20:
         opened.flush()
+        stop = opened.offer(PROMPT, stop)
     assert opened.exported == [(0, 6), (6, 12), (12, 18), (18, 20)]
+    opened.flush()
     assert opened.length(PROMPT) == 20
+
+
+def test_little_is_taken_at_once_unless_it_would_be_lost(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a step of the engine does not wait long for what can follow later."""
+    monkeypatch.setattr(opened.store, "_most_at_once", 250)
+    assert opened.offer(PROMPT, is_last=False) == 4
+    assert opened.offer(PROMPT, 4, is_last=False) == 8
+    assert opened.offer(PROMPT) == 20
+    assert opened.exported == [(0, 4), (4, 8), (8, 20)]
 
 
 def test_what_is_missing_in_between_is_written_again(opened: Opened) -> None:
@@ -139,7 +155,7 @@ def test_what_is_missing_in_between_is_written_again(opened: Opened) -> None:
         assert opened.store.read(PROMPT, 2 * place, 2 * place + 2).result(PATIENCE) is None
     assert opened.length(PROMPT) == 2
     opened.exported.clear()
-    assert opened.offer(PROMPT)
+    assert opened.offer(PROMPT) == 20
     assert opened.exported == [(2, 6), (10, 12)]
     assert opened.length(PROMPT) == 20
 
@@ -198,6 +214,24 @@ def _offer_all(opened: Opened) -> None:
         opened.offer(PROMPT)
         opened.offer(BRANCH)
         opened.flush()
+
+
+def test_what_another_server_stores_is_found(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that drains so hands its prefixes to those that share its directory, which look for new files
+    from time to time.
+    """
+    other = Opened(tmp_path)
+    other.offer(PROMPT)
+    other.flush()
+    assert not opened.store.may_have(PROMPT)
+    opened.flush()
+    assert not opened.store.may_have(PROMPT)
+    monkeypatch.setattr(file_store, "_LIST_SECONDS", 0)
+    opened.store.may_have(PROMPT)
+    opened.flush()
+    assert opened.length(PROMPT) == 20
 
 
 def test_a_directory_that_has_gone_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
