@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -20,11 +21,7 @@ from tests.api.microservers import Microserver, disaggregated, microservers
 
 QUESTIONS = "What is the capital of France? And what is 2 plus 3? Spell the word house."
 CONFIG = EngineConfig(
-    model=str(demo_model_path()),
-    quantization="q0f32",
-    max_num_sequence=4,
-    max_total_sequence_length=2048,
-    verbose=False,
+    model=str(demo_model_path()), max_num_sequence=16, max_total_sequence_length=16384, verbose=False
 )
 # A page of the demo model has more bytes, so that each is a portion of its own.
 LIMITS = TransferLimits(portion_bytes=1000)
@@ -42,6 +39,8 @@ async def servers(
 ) -> AsyncIterator[list[Microserver]]:
     """A server that computes prompts, and one that generates."""
     transport: Transport = request.param
+    for model in models:
+        model.backend.state.clear()  # type: ignore[attr-defined]
     async with microservers(*models, limits=LIMITS, transports=[transport]) as running:
         yield running
 
@@ -53,7 +52,7 @@ async def test_an_answer_is_that_of_one_server(servers: list[Microserver], strea
     request = validated(TokenizeChatRequest, {"messages": [{"role": "user", "content": QUESTIONS}]})
     prompt = json.loads(await decode.engine.tokenization(request))["tokens"]
     text = await decode.plain(prompt, max_tokens=24)
-    fields = {"stream": True, "stream_options": {"include_usage": True}} if streams else {}
+    fields: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}} if streams else {}
     for end in (0, 1, 15, 16, 17, 32, len(prompt) // 2, -1):
         for server in servers:
             await server.engine.reset()

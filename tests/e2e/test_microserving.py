@@ -16,15 +16,14 @@ from mlc_serve.kv_transfer.address import Address, Transport
 from mlc_serve.kv_transfer.kv_port import ALL_TRANSPORTS
 from tests.patience import PATIENCE
 
-FLAGS = ("--quantization", "q0f32", "--overrides", "max_total_sequence_length=2048")
-TEXT = "Once upon a time there was a server that read a long prompt, and another one that wrote the answer to it."
+QUESTION = "What is the capital of France? What is 2 plus 3? Spell the word house."
 
 
 @pytest.fixture(scope="module")
 def clients() -> Iterator[Sequence[httpx.Client]]:
     """Clients of a server that computes prompts, and of one that generates."""
     with ExitStack() as stack:
-        urls = [stack.enter_context(demo_server(*FLAGS)) for _ in range(2)]
+        urls = [stack.enter_context(demo_server()) for _ in range(2)]
         yield [stack.enter_context(httpx.Client(base_url=url, timeout=PATIENCE)) for url in urls]
 
 
@@ -46,9 +45,11 @@ def _events(text: str) -> list[dict[str, Any]]:
 def test_a_prompt_moves_from_one_process_to_the_other(
     clients: Sequence[httpx.Client], transport: Transport, streams: bool
 ) -> None:
-    """Over either transport, the answer is that of one server, and the moved tokens are not computed again."""
+    """Over either transport, the answer is that of one server, and what was moved is not computed again."""
     prefill, decode = clients
-    salted = {"prompt": TEXT, "max_tokens": 16, "temperature": 0, "cache_salt": f"{transport} {streams}"}
+    messages = [{"role": "user", "content": QUESTION}]
+    prompt = called(prefill, "/tokenize", {"messages": messages})["tokens"]
+    salted = {"prompt": prompt, "max_tokens": 16, "temperature": 0, "cache_salt": f"{transport} {streams}"}
     body = {**salted, "user": transport}
     prepared = called(decode, "/microserving/prep_recv", {**body, "end": -1})
     address = Address.decoded(prepared["kv_append_metadata"])
