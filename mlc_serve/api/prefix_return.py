@@ -1,13 +1,13 @@
 """Brings prefixes back that the prefix cache has evicted, before the requests that need them are submitted.
 
-    event loop                           threads of the store        engine's thread
-    around:  what is stored? ──────────> length                      between two steps
-             what is cached? ──────────────────────────────────────> PrefixMoves.length
-             the missing pages,  ──────> read
-             piece by piece      ──────────────────────────────────> PrefixMoves.bring_in
-             the request is submitted, and ends
-             what is not stored, ──────────────────────────────────> PrefixMoves.offer_next
-             piece by piece      ──────> write
+event loop                           threads of the store        engine's thread
+around:  what is stored? ──────────> length                      between two steps
+         what is cached? ──────────────────────────────────────> PrefixMoves.length
+         the missing pages,  ──────> read
+         piece by piece      ──────────────────────────────────> PrefixMoves.bring_in
+         the request is submitted, and ends
+         what is not stored, ──────────────────────────────────> PrefixMoves.offer_next
+         piece by piece      ──────> write
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ _PAUSE_SECONDS = 60.0
 class PrefixReturn(Protocol):
     """What is done about prefixes outside of the engine's memory."""
 
-    def around(
-        self, prompts: Sequence[Sequence[int]], namespace: str
-    ) -> AbstractAsyncContextManager[Ahead]:
+    def around(self, prompts: Sequence[Sequence[int]], namespace: str) -> AbstractAsyncContextManager[Ahead]:
         """Bring what is stored of prompts into the prefix cache, before the context is entered in which they
         are submitted. The room that this has taken is released when the context is left, or before.
         """
@@ -103,9 +101,7 @@ class StoredPrefixes:
             if self._storing is None or self._storing.done():
                 self._storing = asyncio.create_task(self._store_all())
 
-    async def _bring_all_back(
-        self, prompts: Sequence[Sequence[int]], namespace: str, ahead: Ahead
-    ) -> None:
+    async def _bring_all_back(self, prompts: Sequence[Sequence[int]], namespace: str, ahead: Ahead) -> None:
         """Bring back prefixes, without the last token of a prompt, which is computed in any case."""
         if time.monotonic() < self._paused_until:
             return
