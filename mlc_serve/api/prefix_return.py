@@ -1,19 +1,20 @@
 """Brings prefixes back that the prefix cache has evicted, before the requests that need them are submitted.
 
-    event loop                           threads of the store        engine's thread
-    around:  what is stored? ──────────> length                      between two steps
-             what is cached? ──────────────────────────────────────> PrefixMoves.length
-             the missing pages,  ──────> read
-             piece by piece      ──────────────────────────────────> PrefixMoves.bring_in
-             the request is submitted, and ends
-             what is not stored, ──────────────────────────────────> PrefixMoves.offer_next
-             piece by piece      ──────> write
+event loop                           threads of the store        engine's thread
+around:  what is stored? ──────────> length                      between two steps
+         what is cached? ──────────────────────────────────────> PrefixMoves.length
+         the missing pages,  ──────> read
+         piece by piece      ──────────────────────────────────> PrefixMoves.bring_in
+         the request is submitted, and ends
+         what is not stored, ──────────────────────────────────> PrefixMoves.offer_next
+         piece by piece      ──────> write
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
@@ -32,16 +33,15 @@ logger = logging.getLogger(__name__)
 
 # How many bytes are read, and copied to the engine's memory, at a time. Copying takes about ten milliseconds.
 _PIECE_BYTES = 32 << 20
-# A request is submitted without what takes longer than this to read.
+# A request is submitted without what takes longer than this to read, and nothing is read for a while then.
 _READ_SECONDS = 10.0
+_PAUSE_SECONDS = 60.0
 
 
 class PrefixReturn(Protocol):
     """What is done about prefixes outside of the engine's memory."""
 
-    def around(
-        self, prompts: Sequence[Sequence[int]], namespace: str
-    ) -> AbstractAsyncContextManager[Ahead]:
+    def around(self, prompts: Sequence[Sequence[int]], namespace: str) -> AbstractAsyncContextManager[Ahead]:
         """Bring what is stored of prompts into the prefix cache, before the context is entered in which they
         are submitted. The room that this has taken is released when the context is left, or before.
         """
@@ -84,6 +84,7 @@ class StoredPrefixes:
         self._loop = loop
         self._budget = Budget(most_ahead)
         self._storing: asyncio.Task[None] | None = None
+        self._paused_until = 0.0  # time.monotonic() seconds
         self._piece = max(store.layout.num_tokens_in(_PIECE_BYTES), store.layout.page_size)
 
     @asynccontextmanager
@@ -100,10 +101,10 @@ class StoredPrefixes:
             if self._storing is None or self._storing.done():
                 self._storing = asyncio.create_task(self._store_all())
 
-    async def _bring_all_back(
-        self, prompts: Sequence[Sequence[int]], namespace: str, ahead: Ahead
-    ) -> None:
+    async def _bring_all_back(self, prompts: Sequence[Sequence[int]], namespace: str, ahead: Ahead) -> None:
         """Bring back prefixes, without the last token of a prompt, which is computed in any case."""
+        if time.monotonic() < self._paused_until:
+            return
         prefixes = dict.fromkeys(Prefix(namespace, tuple(prompt[:-1])) for prompt in prompts)
         try:
             async with asyncio.timeout(_READ_SECONDS):
@@ -111,7 +112,12 @@ class StoredPrefixes:
                     if self._store.may_have(prefix):
                         await self._bring_back(prefix, ahead)
         except TimeoutError:
-            logger.warning("reading a prefix took longer than %g s; its prompt is computed", _READ_SECONDS)
+            self._paused_until = time.monotonic() + _PAUSE_SECONDS
+            logger.warning(
+                "reading a prefix took longer than %g s; prompts are computed for %g s",
+                _READ_SECONDS,
+                _PAUSE_SECONDS,
+            )
         except EngineDeadError:  # the caller finds out when it submits the request
             pass
 

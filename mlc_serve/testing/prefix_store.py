@@ -19,7 +19,7 @@ class FakePrefixStore:
         self._page_size = page_size
         self._pages: dict[_Key, SequencePages] = {}
 
-    def offer(self, prefix: Prefix, export: Export, start: int, *, is_last: bool) -> int:
+    def offer(self, prefix: Prefix, export: Export, start: int, *, is_last: bool) -> int:  # noqa: ARG002 - the interface's
         """See PrefixStore."""
         stops = [stop for stop in self._stops(prefix) if stop > start]
         missing = [stop for stop in stops if self._key(prefix, stop) not in self._pages]

@@ -15,6 +15,7 @@ import pytest
 from mlc_serve.api import prefix_return
 from mlc_serve.api.ahead import Ahead, Budget
 from mlc_serve.api.async_engine import AsyncMLCEngine
+from mlc_serve.engine.prefix_store import Prefix
 from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.frontend.params import GenerationParams
 from mlc_serve.loaded_model import PrefixFiles
@@ -219,6 +220,26 @@ async def test_a_client_that_leaves_meanwhile_takes_no_room(servers: Servers) ->
             await request
         await fill(second)
         assert stored_by(second)._budget._num_left == second.limits.max_total_sequence_length // 2
+
+
+async def test_reading_is_bounded_in_time(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that does not answer delays one request, and the next ones compute their prompts at once."""
+    first = servers.start()
+    expected, _ = await ask(first)
+    await first.drain(PATIENCE)
+    second = servers.start()
+    lookups: list[Future[int]] = []
+
+    def length(_prefix: Prefix) -> Future[int]:
+        lookups.append(Future())
+        return lookups[-1]
+
+    monkeypatch.setattr(stored_by(second)._store, "length", length)
+    monkeypatch.setattr(prefix_return, "_READ_SECONDS", 0.05)
+    assert await ask(second) == (expected, 0)
+    await second.reset()
+    assert await ask(second) == (expected, 0)
+    assert len(lookups) == 1
 
 
 async def test_saving_is_bounded_in_time(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
