@@ -11,13 +11,18 @@
     │   ├── ModelNotFoundError      404
     │   ├── UnknownPathError        404
     │   ├── ResponseNotFoundError   404  a response that is not stored, or no longer
+    │   ├── ParkedRequestNotFoundError  404  microserving: no call has prepared this request
     │   ├── MethodNotAllowedError   405
     │   ├── ReaderTooSlowError      408  a stream was not read while it was written
+    │   ├── ParkedRequestConflictError  409  microserving: the calls come in the wrong order
+    │   ├── ParkedRequestGoneError  410  microserving: the request has expired or was aborted
     │   ├── BodyTooLargeError       413
     │   ├── QueueFullError          429  retry later
     │   ├── RequestFailedError      500  this request failed while it ran; others go on
     │   ├── EngineDeadError         500  the engine loop has ended; nothing more is computed
     │   ├── ShuttingDownError       503  the server is shutting down
+    │   ├── KVCacheFullError        503  microserving: there is no room for a prefix from another server
+    │   ├── KVTransferError         503  microserving: the other server did not take part as it should
     │   ├── FirstTokenTimeoutError  504  --first-token-timeout has passed
     │   └── GenerationTimeoutError  504  --request-timeout has passed
     ├── RemoteServerError         another server refuses a request, fails, or can't be reached
@@ -164,6 +169,13 @@ class ResponseNotFoundError(RequestError):
     code = "response_not_found"
 
 
+class ParkedRequestNotFoundError(RequestError):
+    """No call to this server has prepared the request that a microserving call names."""
+
+    status = 404
+    code = "parked_request_not_found"
+
+
 class MethodNotAllowedError(RequestError):
     """The path is known, but not with this HTTP method."""
 
@@ -183,6 +195,20 @@ class ReaderTooSlowError(RequestError):
 
     status = 408
     code = "reader_too_slow"
+
+
+class ParkedRequestConflictError(RequestError):
+    """A microserving call comes too early, too late, or with another prompt than the one before it."""
+
+    status = 409
+    code = "parked_request_conflict"
+
+
+class ParkedRequestGoneError(RequestError):
+    """The request that a microserving call names has expired or was aborted, or the server was restarted."""
+
+    status = 410
+    code = "parked_request_gone"
 
 
 class BodyTooLargeError(RequestError):
@@ -244,6 +270,24 @@ class ShuttingDownError(RequestError):
     status = 503
     type = "server_error"
     code = "shutting_down"
+
+
+class KVCacheFullError(RequestError):
+    """The KV cache has no room for a prefix that another server should send, or has lost it to requests."""
+
+    status = 503
+    type = "server_error"
+    code = "kv_cache_full"
+
+
+class KVTransferError(RequestError):
+    """A prefix could not be moved: the other server can't be reached, is too slow, or sends what it should
+    not.
+    """
+
+    status = 503
+    type = "server_error"
+    code = "kv_transfer_failed"
 
 
 class FirstTokenTimeoutError(RequestError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mlc_serve.engine.backend import Backend
 from mlc_serve.engine.embedder import Embedder, EmbeddingLimits
@@ -33,10 +34,22 @@ class GenerationDefaults:
 
 
 @dataclass(frozen=True)
+class PrefixFiles:
+    """Where prefixes are stored: in files of at most `max_bytes` in all. `key` stands for everything that
+    keys and values follow from, besides the tokens: the weights, and the code that computes.
+    """
+
+    directory: Path
+    max_bytes: int
+    key: str
+
+
+@dataclass(frozen=True)
 class LoadedModel:
     """`name` is the model's name for clients. Without a `chat_template` only raw completions can be served.
     `device` names the device that it runs on, `quantization` the scheme of its weights. `answers` says how it
-    writes calls and reasoning, and `speculation` what drafts for it.
+    writes calls and reasoning, and `speculation` what drafts for it. Without `prefix_files`, prefixes that
+    the prefix cache evicts are lost.
     """
 
     name: str
@@ -50,6 +63,7 @@ class LoadedModel:
     defaults: GenerationDefaults
     answers: AnswerForm = field(default_factory=AnswerForm)
     speculation: Speculation = field(default_factory=Speculation.none)
+    prefix_files: PrefixFiles | None = None
 
 
 @dataclass(frozen=True)

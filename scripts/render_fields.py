@@ -45,6 +45,13 @@ from mlc_serve.protocol.messages import (
     Message,
     Tool,
 )
+from mlc_serve.protocol.microserving import (
+    AbortRequest,
+    MicroservingRequest,
+    PrepRecvRequest,
+    RemoteSendRequest,
+    StartGenerateRequest,
+)
 from mlc_serve.protocol.openai import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -107,6 +114,11 @@ PARTS: dict[str, type[RequestPart]] = {
     "Embeddings": EmbeddingRequest,
     "Rankings": RerankRequest,
     "Scores": ScoreRequest,
+    "Microserving, besides the fields of completions": MicroservingRequest,
+    "`/microserving/prep_recv`": PrepRecvRequest,
+    "`/microserving/remote_send`": RemoteSendRequest,
+    "`/microserving/start_generate`": StartGenerateRequest,
+    "`/microserving/abort`": AbortRequest,
 }
 
 

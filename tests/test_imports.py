@@ -40,11 +40,23 @@ ALLOWED: dict[str, frozenset[str]] = {
     ),
     "chat": frozenset({"api"}),
     "bench": frozenset({"api", "frontend", "engine"}),
-    "server": frozenset({"", "api", "protocol", "supervisor", "host"}),
+    "server": frozenset({"", "api", "protocol", "supervisor", "host", "kv_transfer"}),
     "supervisor": frozenset({"host"}),
     "api": frozenset(
-        {"frontend", "protocol", "text", "engine", "grammar", "loaded_model", "loading", "host"}
+        {
+            "frontend",
+            "protocol",
+            "text",
+            "engine",
+            "grammar",
+            "loaded_model",
+            "loading",
+            "spill",
+            "host",
+            "kv_transfer",
+        }
     ),
+    "spill": frozenset({"engine", "loaded_model", "host"}),
     "frontend": frozenset({"protocol", "text", "engine", "grammar", "loaded_model"}),
     "grammar": frozenset({"engine", "text"}),
     "loading": frozenset(
@@ -71,6 +83,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "text": frozenset(),
     "demo": frozenset(),
     "host": frozenset(),
+    "kv_transfer": frozenset(),
     "config": frozenset({"demo"}),
     "errors": frozenset(),
 }
@@ -85,7 +98,9 @@ OUTSIDE = {
     "uvicorn": frozenset({"server"}),
     "opentelemetry": frozenset({"server"}),
     "pydantic": frozenset({"protocol", "api", "text", "checkpoint", "supervisor"}),
-    "asyncio": frozenset({"api", "server", "bench", "supervisor", "interface", "host", "testing"}),
+    "asyncio": frozenset(
+        {"api", "server", "bench", "supervisor", "interface", "host", "kv_transfer", "testing"}
+    ),
     "torch": frozenset(),
     "transformers": frozenset(),
 }

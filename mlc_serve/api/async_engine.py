@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import asdict, dataclass
@@ -28,9 +29,12 @@ from mlc_serve.api.endpoint import Asked, Endpoint
 from mlc_serve.api.generation import Generation
 from mlc_serve.api.long_texts import LongTexts
 from mlc_serve.api.messages import Messages, MessageTokens
+from mlc_serve.api.microserving import Microserving
 from mlc_serve.api.output_forms import OutputForms
 from mlc_serve.api.places import Places
+from mlc_serve.api.prefix_return import NothingReturns, PrefixReturn, StoredPrefixes
 from mlc_serve.api.queued_tokens import QueuedTokens
+from mlc_serve.api.start_generate import StartGenerate
 from mlc_serve.api.streams import Streams
 from mlc_serve.api.timeouts import Timeouts
 from mlc_serve.api.tokenization import Tokenization
@@ -46,14 +50,19 @@ from mlc_serve.frontend.params import GenerationParams, check_prompt, check_samp
 from mlc_serve.grammar import Grammars
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.anthropic.request import CountTokensRequest, MessagesRequest
+from mlc_serve.protocol.microserving import StartGenerateRequest
 from mlc_serve.protocol.openai import ChatCompletionRequest, CompletionRequest
 from mlc_serve.protocol.replies import ChatCompletion, ChatCompletionChunk, Completion
 from mlc_serve.protocol.tokenization import TokenizationRequest, TokenizerInfo
+from mlc_serve.spill.file_store import FileStore
+from mlc_serve.spill.opening import open_store
 
 logger = logging.getLogger(__name__)
 
 # An engine counts as stuck if one step takes longer than this many seconds.
 _STUCK_AFTER = 300.0
+# How many seconds storing prefixes may take when the engine drains: at least and at most.
+_SAVE_SECONDS = 1.0, 10.0
 
 ChatEndpoint = Endpoint[ChatCompletionRequest, ChatCompletion, ChatCompletionChunk]
 CompletionEndpoint = Endpoint[CompletionRequest, Completion, Completion]
@@ -115,11 +124,13 @@ class AsyncMLCEngine:
         self._metrics = EngineMetrics(model.name)
         num_places = model.limits.max_num_sequence + model.limits.max_queued_requests
         self._places = Places(num_places, min(model.limits.max_choices, num_places))
+        store = open_store(model, self._metrics.registry)
         core = EngineCore(
-            model.backend, model.limits, self._metrics, self.trace, speculation=model.speculation
+            model.backend, model.limits, self._metrics, self.trace, speculation=model.speculation, store=store
         )
         self.streams = _streams(core, model.limits)
-        self._generation = Generation(self.streams, model.tokenizer)
+        self._prefixes = _prefixes(store, self.streams, model.limits)
+        self._generation = Generation(self.streams, model.tokenizer, self._prefixes)
         self._long_texts = LongTexts()
         self._tokenization = Tokenization(model)
         self._add_endpoints(model)
@@ -130,6 +141,8 @@ class AsyncMLCEngine:
         completions = Completions(model, self._generation, self._long_texts, forms)
         messages = Messages(model.name, chat, self._long_texts)
         tokens = MessageTokens(chat, self._long_texts)
+        self._microserving = Microserving(model, completions, self._generation, self.streams, self.reserve)
+        start = StartGenerate(completions, self._microserving.parked, self._metrics.transfers)
         self.chat = Chat(Endpoint(ChatCompletionRequest, "chatcmpl-", chat, self.reserve))
         self.completions = Endpoint(CompletionRequest, "cmpl-", completions, self.reserve)
         self._endpoints: dict[type[Any], Endpoint[Any, Any, Any]] = {
@@ -137,6 +150,7 @@ class AsyncMLCEngine:
             CompletionRequest: self.completions,
             MessagesRequest: Endpoint(MessagesRequest, "msg_", messages, self.reserve),
             CountTokensRequest: Endpoint(CountTokensRequest, "count_", tokens, self.reserve),
+            StartGenerateRequest: Endpoint(StartGenerateRequest, "cmpl-", start, self.reserve),
         }
 
     # Generating text -------------------------------------------------------------------------------------
@@ -157,6 +171,10 @@ class AsyncMLCEngine:
         raise UnsupportedFieldError(
             f"The model {self.name!r} generates text; it makes no embeddings, rankings or scores.", "model"
         )
+
+    def microserving(self) -> Microserving:
+        """Return the calls that move prefixes between servers."""
+        return self._microserving
 
     @contextmanager
     def reserve(self, num_choices: int) -> Iterator[None]:
@@ -277,14 +295,20 @@ class AsyncMLCEngine:
 
         Raises EngineDeadError.
         """
+        self._microserving.abort_all()
         await asyncio.wrap_future(self.streams.loop.call(EngineCore.reset))
 
     async def drain(self, timeout: float) -> None:
-        """Refuse new requests, wait up to `timeout` seconds for the open ones, then end them.
+        """Refuse new requests, wait up to `timeout` seconds for the open ones, then end them. In the rest of
+        this time, or one second, prefixes that are worth it are stored, if they are to be.
 
         Requests that are refused or ended get ShuttingDownError.
         """
+        start = time.monotonic()
+        self._microserving.abort_all()
         await self.streams.drain(timeout)
+        least, most = _SAVE_SECONDS
+        await self._prefixes.save(min(max(timeout - (time.monotonic() - start), least), most))
 
     def terminate(self) -> None:
         """End all requests with ShuttingDownError, then end the engine's thread.
@@ -294,6 +318,14 @@ class AsyncMLCEngine:
         self._long_texts.end()
         self._tokenization.end()
         self.streams.terminate()
+        self._prefixes.end()
+
+
+def _prefixes(store: FileStore | None, streams: Streams, limits: EngineLimits) -> PrefixReturn:
+    """Half of the KV cache may be filled for requests that have not begun."""
+    if store is None:
+        return NothingReturns()
+    return StoredPrefixes(store, streams.loop, limits.max_total_sequence_length // 2)
 
 
 def _streams(core: EngineCore, limits: EngineLimits) -> Streams:

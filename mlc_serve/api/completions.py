@@ -53,11 +53,20 @@ class Completions:
     ) -> WholeReply[Completion] | ReplyStream[Completion]:
         """See Endpoint.respond."""
         arrival = time.monotonic()
+        return await self.answer(request, await self.prompts(request), request_id, owner, arrival)
+
+    async def prompts(self, request: CompletionRequest) -> list[Prompt]:
+        """Return the tokenized prompts. Raises InvalidRequestError or ContextLengthError for a bad one."""
         for prompt in request.prompt:
             if isinstance(prompt, str):
                 check_text(len(prompt), self._model, "prompt")
         read = partial(completion_prompts, request, self._model)
-        prompts = await self._long_texts.read(read) if is_long(request.prompt) else read()
+        return await self._long_texts.read(read) if is_long(request.prompt) else read()
+
+    async def answer(
+        self, request: CompletionRequest, prompts: list[Prompt], request_id: str, owner: str, arrival: float
+    ) -> WholeReply[Completion] | ReplyStream[Completion]:
+        """Answer a request that came at `arrival` (time.monotonic() seconds), whose prompts are these."""
         grammar = await self._output_forms.template(output_grammar(request))
         params = _generation_params(request, prompts, self._model, owner)
         params = replace(params, arrival=arrival, grammar=grammar)

@@ -120,6 +120,10 @@ class AsyncEmbeddingEngine:
         """Return the operation for this kind of request."""
         return self._operations[kind]
 
+    def microserving(self) -> NoReturn:
+        """Raise UnsupportedFieldError."""
+        self.endpoint(object)
+
     async def tokenization(self, request: object) -> NoReturn:  # noqa: ARG002 - the protocol has it
         """Raise UnsupportedFieldError."""
         self.tokenizer_info()

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 
 from mlc_serve.api.portions import portions
+from mlc_serve.api.prefix_return import PrefixReturn
 from mlc_serve.api.streams import Streams
 from mlc_serve.engine.request import EngineRequest, RequestDelta
 from mlc_serve.errors import RequestError
@@ -23,8 +24,9 @@ from mlc_serve.text.tokenization.tokenizer import Tokenizer
 class Generation:
     """Answers prompts, and decodes the output with one tokenizer."""
 
-    def __init__(self, streams: Streams, tokenizer: Tokenizer) -> None:
+    def __init__(self, streams: Streams, tokenizer: Tokenizer, prefixes: PrefixReturn) -> None:
         self._streams = streams
+        self._prefixes = prefixes
         self._tokenizer = tokenizer
 
     async def run(
@@ -40,16 +42,19 @@ class Generation:
         scores_prompts = params.sampling.num_prompt_logprobs is not None
         in_order = choices(len(requests), params, self._tokenizer)
         running = {request.request_id: choice for request, choice in zip(requests, in_order, strict=True)}
-        with self._streams.open(requests, request_id) as stream:
-            while running:
-                texts, failure = self._push(await stream.take(), running)
-                if texts and not scores_prompts:
-                    yield texts
-                for portion in portions(texts if scores_prompts else ()):
-                    yield portion
-                    await asyncio.sleep(0)  # so that others get their turns
-                if failure is not None:
-                    raise failure
+        reused = () if scores_prompts else prompts
+        async with self._prefixes.around(reused, params.cache_namespace) as ahead:
+            with self._streams.open(requests, request_id) as stream:
+                while running:
+                    texts, failure = self._push(await stream.take(), running)
+                    ahead.release()
+                    if texts and not scores_prompts:
+                        yield texts
+                    for portion in portions(texts if scores_prompts else ()):
+                        yield portion
+                        await asyncio.sleep(0)  # so that others get their turns
+                    if failure is not None:
+                        raise failure
 
     def _push(
         self, deltas: list[RequestDelta], running: dict[str, Choice]

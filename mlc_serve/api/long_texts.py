@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
+
+from mlc_serve.host.worker_threads import WorkerThreads
 
 T = TypeVar("T")
 
@@ -46,9 +45,7 @@ class LongTexts:
     """
 
     def __init__(self, num_threads: int = _NUM_THREADS) -> None:
-        self._num_threads = num_threads
-        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._threads = WorkerThreads("long texts", num_threads)
 
     async def read(self, work: Callable[[], T], cancel: Callable[[], None] | None = None) -> T:
         """Run `work` on a thread, and return or raise what it returns or raises.
@@ -56,9 +53,7 @@ class LongTexts:
         If the caller is cancelled before `work` has started, it doesn't start. If it is already running,
         `cancel` is called, which should end it.
         """
-        outcome: Future[T] = Future()
-        self._start()
-        self._jobs.put((outcome, work))
+        outcome = self._threads.submit(work)
         try:
             return await asyncio.wrap_future(outcome)
         except asyncio.CancelledError:
@@ -68,24 +63,4 @@ class LongTexts:
 
     def end(self) -> None:
         """Let the threads end once they have finished the work that is queued. Any thread may call this."""
-        for _ in self._threads:
-            self._jobs.put(None)
-
-    def _start(self) -> None:
-        while len(self._threads) < self._num_threads:
-            self._threads.append(threading.Thread(target=self._work, name="long texts", daemon=True))
-            self._threads[-1].start()
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            outcome, work = job
-            if outcome.set_running_or_notify_cancel():
-                _do(outcome, work)
-            del job, outcome, work  # so that they are not kept until the next job
-
-
-def _do(outcome: Future[T], work: Callable[[], T]) -> None:
-    try:
-        outcome.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - raised to the caller by the future
-        outcome.set_exception(error)
+        self._threads.end()

@@ -67,7 +67,7 @@ def add_parser(commands: Any) -> CommandParser:
     _add_load(parser.add_argument_group("load"))
     add_options(parser, "requests", Workload)
     add_server_flags(parser)
-    add_engine_options(parser, without={"prefix_cache_mode"})
+    add_engine_options(parser, without={"prefix_cache_mode", "prefix_cache_dir", "prefix_cache_size"})
     return parser
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from mlc_serve.config.not_yet import refuse_not_yet
 from mlc_serve.config.option import Kind, Spelling, check_options, option, parse_assignments
+from mlc_serve.config.prefix_cache import check_prefix_cache
 from mlc_serve.config.speculation import check_speculation
 from mlc_serve.errors import ConfigError
 
@@ -208,6 +209,21 @@ class EngineConfig:
         minimum=-1,
         override="prefix_cache_max_num_recycling_seqs",
     )
+    prefix_cache_dir: str | None = option(
+        None,
+        "Directory in which prefixes are stored. They are read back when a prompt begins with one that is no "
+        "longer cached, also after a restart. Default: none is stored.",
+        flags=("--prefix-cache-dir",),
+        override="prefix_cache_dir",
+    )
+    prefix_cache_size: int = option(
+        8 << 30,
+        "Most bytes that the files in --prefix-cache-dir take.",
+        kind=Kind.INTEGER,
+        minimum=1,
+        flags=("--prefix-cache-size",),
+        override="prefix_cache_size",
+    )
     prefill_mode: PrefillMode = option(
         "hybrid",
         "Whether a step mixes prefill with decode (hybrid) or prefill goes first (chunked).",
@@ -279,6 +295,7 @@ class EngineConfig:
         check_options(self)
         refuse_not_yet(self)
         check_speculation(self)
+        check_prefix_cache(self)
 
     def agreed(self, *, model: str, model_lib: str | None, mode: Mode) -> EngineConfig:
         """Return this configuration with these values. Raises ConfigError if it already has other ones."""

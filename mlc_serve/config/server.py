@@ -28,6 +28,7 @@ OWN_PATHS = frozenset(
         "rerank",
         "v2",
         "score",
+        "microserving",
     }
 )
 
@@ -247,6 +248,21 @@ class ServerConfig:
         minimum=0,
         flags=("--max-stored-response-bytes",),
     )
+    kv_transfer_host: str = option(
+        "127.0.0.1",
+        "Address of this machine at which other servers reach this one to send keys and values. By default "
+        "they are exchanged with servers on the same machine only, in both directions.",
+        flags=("--kv-transfer-host",),
+    )
+    kv_transfer_port: int = option(
+        0,
+        "Port for keys and values from other servers, which is opened when the first are expected; 0 chooses "
+        "any free one.",
+        kind=Kind.INTEGER,
+        minimum=0,
+        maximum=65535,
+        flags=("--kv-transfer-port",),
+    )
     shutdown_timeout: float = option(
         30.0,
         "Seconds that running requests get to finish after SIGINT or SIGTERM.",
@@ -309,6 +325,11 @@ class ServerConfig:
             raise ConfigError(
                 f"otlp_traces_endpoint is {self.otlp_traces_endpoint!r}: expected an address such as "
                 "http://127.0.0.1:4318/v1/traces"
+            )
+        if self.kv_transfer_host in ("0.0.0.0", "::", "*"):  # noqa: S104 - refused
+            raise ConfigError(
+                f"kv_transfer_host is {self.kv_transfer_host!r}: expected an address that other servers can "
+                "connect to"
             )
         if self.root_path is not None:
             _check_root_path(self.root_path)

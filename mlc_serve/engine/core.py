@@ -16,9 +16,13 @@ from mlc_serve.engine.pacing import Pacing
 from mlc_serve.engine.plan import Plan, PlanEntry
 from mlc_serve.engine.policy import MakePolicy
 from mlc_serve.engine.prefix_cache import NoPrefixCache, PrefixCache, RadixPrefixCache
+from mlc_serve.engine.prefix_moves import PrefixMoves
+from mlc_serve.engine.prefix_store import PrefixStore
+from mlc_serve.engine.prefix_transfer import PrefixTransfer
 from mlc_serve.engine.request import EngineRequest, FinishReason, Request, RequestDelta
 from mlc_serve.engine.scheduler import Scheduler
 from mlc_serve.engine.sequence_pool import SequencePool
+from mlc_serve.engine.sequence_state import SequenceState
 from mlc_serve.engine.speculation.draft_totals import DraftTotals
 from mlc_serve.engine.speculation.speculation import Speculation
 from mlc_serve.engine.trace import Trace
@@ -29,7 +33,9 @@ class EngineCore:
 
     `clock` returns seconds; the `arrival` of requests is read from the same clock. `make_policy` makes the
     policy that decides which requests compute next. The output of a request is the same with any policy, and
-    with any `speculation`, which is none if it is None.
+    with any `speculation`, which is none if it is None. A `store`, if there is one, is offered the prefixes
+    that are recycled. `prefixes` moves prefixes between steps, and `prefix_transfer` exchanges them with
+    other engines; it is None where that can't be done, see `why_no_transfer`.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class EngineCore:
         clock: Callable[[], float] = time.monotonic,
         make_policy: MakePolicy = Scheduler,
         speculation: Speculation | None = None,
+        store: PrefixStore | None = None,
     ) -> None:
         self._backend = backend
         self._limits = limits
@@ -48,10 +55,12 @@ class EngineCore:
         self._trace = trace
         self._clock = clock
         self._pool = SequencePool(backend.state)
-        self._cache = _prefix_cache(limits, self._pool)
+        self._cache = _prefix_cache(limits, self._pool, store)
+        self.prefixes = PrefixMoves(self._pool, self._cache)
         self._pacing = Pacing()
         self._speculation = speculation or Speculation.none()
         self._scheduler = make_policy(limits, self._pool, self._cache, self._pacing, self._speculation)
+        self.prefix_transfer = self._prefix_transfer()
         self._requests: dict[str, Request] = {}
         self._ended: list[RequestDelta] = []
         if self._pool.num_pages_of(limits.max_single_sequence_length) > self._pool.num_pages:
@@ -101,6 +110,8 @@ class EngineCore:
         self._metrics.reset()
         self._pool.clear()
         self._cache.clear()
+        if self.prefix_transfer is not None:
+            self.prefix_transfer.reset()
         self._observe()
 
     def step(self) -> list[RequestDelta]:
@@ -111,6 +122,12 @@ class EngineCore:
         deltas = self._commit(plan, results, start)
         self._check_idle()
         return deltas
+
+    def _prefix_transfer(self) -> PrefixTransfer | None:
+        if self._pool.layout is None or not isinstance(self._cache, RadixPrefixCache):
+            return None
+        parts = (self._pool, self._cache, self._scheduler, self._metrics.transfers)
+        return PrefixTransfer(*parts, observe=self._observe)
 
     def _plan(self, now: float) -> Plan:
         plan = self._scheduler.plan()
@@ -213,10 +230,19 @@ class EngineCore:
             self._pool.check_idle()
 
 
-def _prefix_cache(limits: EngineLimits, pool: SequencePool) -> PrefixCache:
+def why_no_transfer(limits: EngineLimits, state: SequenceState) -> str | None:
+    """Return why an engine can't exchange prefixes with others, or None if it can."""
+    if state.layout is None or not state.can_fork:
+        return "the state of this model's sequences can't be copied to another server"
+    if limits.prefix_cache_mode == "disable" or limits.max_recycling_sequences == 0:
+        return "the server has no prefix cache"
+    return None
+
+
+def _prefix_cache(limits: EngineLimits, pool: SequencePool, store: PrefixStore | None) -> PrefixCache:
     if limits.prefix_cache_mode == "disable" or not pool.can_fork:
         return NoPrefixCache(pool)
-    return RadixPrefixCache(pool, limits.max_recycling_sequences)
+    return RadixPrefixCache(pool, limits.max_recycling_sequences, store)
 
 
 def _sequence_step(entry: PlanEntry) -> SequenceStep:

@@ -16,6 +16,7 @@ from mlc_serve.engine.plan import Plan
 from mlc_serve.engine.request import FinishReason, Request
 from mlc_serve.engine.sequence_pool import SequencePool
 from mlc_serve.engine.speculation.draft_metrics import DraftMetrics
+from mlc_serve.engine.transfer_metrics import TransferMetrics
 
 M = TypeVar("M", Gauge, Counter, Histogram)
 
@@ -46,6 +47,7 @@ class EngineMetrics:
         self._last_finished: dict[str, float] = {}
         self._batch_times = BatchTimes()
         self._drafts = DraftMetrics(self.registry, model_name)
+        self.transfers = TransferMetrics(self.registry, model_name)
         self._make_gauges()
         self._make_counters()
         self._make_histograms()

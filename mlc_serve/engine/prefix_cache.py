@@ -2,14 +2,18 @@
 
 A cached prefix is the beginning of a live sequence, which belongs to a running request or was recycled when
 its request ended. A request finds only prefixes of its own namespace; pages and the order of eviction are
-shared by all namespaces. Owns the radix tree and the order of eviction; runs on the engine's thread.
+shared by all namespaces. What is recycled is offered to a store, at the latest when it is evicted. Owns the
+radix tree and the order of eviction; runs on the engine's thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
+from mlc_serve.engine.prefix_store import Prefix, PrefixStore
 from mlc_serve.engine.radix_tree import PrefixMatch, RadixTree
 from mlc_serve.engine.request import Request
 from mlc_serve.engine.sequence_pool import SequencePool
@@ -41,24 +45,56 @@ class PrefixCache(Protocol):
         """Release the sequence of a request that will be computed again."""
 
     def evict(self) -> bool:
-        """Release the least recently used recycled sequence; return False if there is none."""
+        """Release the least recently used recycled sequence, or a parked one if there is no other; return
+        False if there is none.
+        """
+
+    def evict_recycled(self) -> bool:
+        """Do the same, but release nothing that is parked."""
+
+    def adopt(self, seq_id: int, prefix: Prefix, forked_from: int | None) -> None:
+        """Take over a pinned sequence of a whole number of pages that no request computed, to keep it as a
+        recycled one. If it was forked from a recycled sequence that it covers now, release that.
+        """
+
+    def offer_next(self) -> bool:
+        """Offer the store a part of what it has not been offered yet, in the order of eviction. Return False
+        if there is nothing left.
+        """
 
     def clear(self) -> None:
-        """Forget everything. The caller has already cleared the sequence pool."""
+        """Forget everything, and what the store has. The caller has already cleared the sequence pool."""
+
+
+@dataclass(eq=False)
+class ParkedPrefix:
+    """A sequence that no request runs on, kept for one that is to come or until it has been copied.
+
+    `is_lost` says that its pages were needed more urgently; there is no such sequence then.
+    """
+
+    seq_id: int
+    is_lost: bool = False
 
 
 class RadixPrefixCache:
     """Finds prefixes in a radix tree and evicts the least recently used sequence first.
 
-    `max_recycled` bounds the number of recycled sequences; None means that only the pages bound it.
+    `max_recycled` bounds the number of recycled sequences; None means that only the pages bound it. If there
+    is a `store`, it is offered what is recycled. Parked sequences are evicted only when there are no others.
     """
 
-    def __init__(self, pool: SequencePool, max_recycled: int | None) -> None:
+    def __init__(
+        self, pool: SequencePool, max_recycled: int | None, store: PrefixStore | None = None
+    ) -> None:
         self._pool = pool
         self._max_recycled = max_recycled
+        self._store = store
         self._tree = RadixTree(pool.page_size)
         self._num_recorded: dict[int, int] = {}
         self._recycled: dict[int, None] = {}
+        self._num_offered: dict[int, int] = {}
+        self._parked: dict[ParkedPrefix, None] = {}
 
     def match(self, token_ids: Sequence[int], namespace: str) -> PrefixMatch | None:
         """See PrefixCache.match."""
@@ -95,14 +131,18 @@ class RadixPrefixCache:
 
     def recycle(self, request: Request) -> None:
         """See PrefixCache.recycle. Releases a sequence whose whole pages another one holds as well."""
-        seq_id = request.held_seq_id
-        if seq_id not in self._tree or self._tree.is_covered(seq_id):
-            self._release(seq_id)
-            return
+        self._pool.unpin(request.held_seq_id)
+        self._keep(request.held_seq_id)
+
+    def adopt(self, seq_id: int, prefix: Prefix, forked_from: int | None) -> None:
+        """See PrefixCache.adopt."""
         self._pool.unpin(seq_id)
-        self._recycled[seq_id] = None
-        if self._max_recycled is not None and len(self._recycled) > self._max_recycled:
-            self.evict()
+        self._tree.insert(seq_id, prefix.token_ids, prefix.namespace)
+        self._num_recorded[seq_id] = len(prefix.token_ids)
+        if forked_from in self._recycled and self._tree.is_covered(forked_from):
+            del self._recycled[forked_from]
+            self._release(forked_from)
+        self._keep(seq_id)
 
     def discard(self, request: Request) -> None:
         """See PrefixCache.discard."""
@@ -110,20 +150,92 @@ class RadixPrefixCache:
 
     def evict(self) -> bool:
         """See PrefixCache.evict."""
+        if self.evict_recycled():
+            return True
+        parked = next(iter(self._parked), None)
+        if parked is None:
+            return False
+        del self._parked[parked]
+        parked.is_lost = True
+        self._release(parked.seq_id)
+        return True
+
+    def evict_recycled(self) -> bool:
+        """See PrefixCache.evict_recycled."""
         if not self._recycled:
             return False
         seq_id = next(iter(self._recycled))
+        self._offer(seq_id, 0, is_last=True)
         del self._recycled[seq_id]
         self._release(seq_id)
         return True
 
+    def offer_next(self) -> bool:
+        """See PrefixCache.offer_next."""
+        for seq_id in self._recycled if self._store is not None else ():
+            done = self._num_offered.get(seq_id, 0)
+            if done < self._num_recorded[seq_id]:
+                self._num_offered[seq_id] = self._offer(seq_id, done, is_last=False)
+                return True
+        return False
+
+    def _offer(self, seq_id: int, start: int, *, is_last: bool) -> int:
+        """Offer the store a sequence from a position on, and return the position up to which it has it. What
+        another sequence covers is offered with that one.
+        """
+        if self._store is None or self._tree.is_covered(seq_id):
+            return self._num_recorded[seq_id]
+        prefix, export = Prefix(*self._tree.tokens_of(seq_id)), partial(self._pool.export_pages, seq_id)
+        return self._store.offer(prefix, export, start, is_last=is_last)
+
     def clear(self) -> None:
         """See PrefixCache.clear."""
+        if self._store is not None:
+            self._store.clear()
         self._tree.clear()
         self._num_recorded.clear()
+        self._num_offered.clear()
         self._recycled.clear()
+        for parked in self._parked:
+            parked.is_lost = True
+        self._parked.clear()
+
+    def park(self, seq_id: int) -> ParkedPrefix:
+        """Keep a pinned sequence that no request runs on. It may grow, and requests don't find it yet."""
+        self._pool.unpin(seq_id)
+        parked = ParkedPrefix(seq_id)
+        self._parked[parked] = None
+        return parked
+
+    def show(self, parked: ParkedPrefix, token_ids: Sequence[int], namespace: str) -> None:
+        """Let requests find a parked sequence by its tokens, which fill whole pages. It grows no more."""
+        self._tree.insert(parked.seq_id, token_ids, namespace)
+        self._num_recorded[parked.seq_id] = len(token_ids)
+
+    def unpark(self, parked: ParkedPrefix) -> None:
+        """Keep a parked sequence no longer than other recycled ones, and release it if requests don't find
+        it. Does nothing if it is lost.
+        """
+        if not parked.is_lost:
+            del self._parked[parked]
+            self._keep(parked.seq_id)
+
+    @property
+    def parked_ids(self) -> Iterable[int]:
+        """The ids of the parked sequences."""
+        return (parked.seq_id for parked in self._parked)
+
+    def _keep(self, seq_id: int) -> None:
+        """Keep a sequence that no request runs on, unless another one has its whole pages as well."""
+        if seq_id not in self._tree or self._tree.is_covered(seq_id):
+            self._release(seq_id)
+            return
+        self._recycled[seq_id] = None
+        if self._max_recycled is not None and len(self._recycled) > self._max_recycled:
+            self.evict_recycled()
 
     def _release(self, seq_id: int) -> None:
+        self._num_offered.pop(seq_id, None)
         if self._num_recorded.pop(seq_id, 0):
             self._tree.remove(seq_id)
         self._pool.release(seq_id)
@@ -159,6 +271,18 @@ class NoPrefixCache:
 
     def evict(self) -> bool:
         """See PrefixCache.evict. Returns False."""
+        return False
+
+    def evict_recycled(self) -> bool:
+        """See PrefixCache.evict_recycled. Returns False."""
+        return False
+
+    def adopt(self, seq_id: int, prefix: Prefix, forked_from: int | None) -> None:  # noqa: ARG002 - the interface's
+        """See PrefixCache.adopt. Releases the sequence."""
+        self._pool.release(seq_id)
+
+    def offer_next(self) -> bool:
+        """See PrefixCache.offer_next. There is nothing to offer."""
         return False
 
     def clear(self) -> None:

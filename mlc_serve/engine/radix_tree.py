@@ -92,6 +92,16 @@ class RadixTree:
         del node.seq_ids[seq_id]
         self._tidy(node)
 
+    def tokens_of(self, seq_id: int) -> tuple[str, list[int]]:
+        """Return the namespace of a sequence and its stored tokens."""
+        edges: list[list[Page]] = []
+        node: _Node | None = self._ends[seq_id]
+        while node is not None:
+            edges.append(node.edge)
+            node = node.parent
+        (name,), *pages = (page for edge in reversed(edges) for page in edge)
+        return str(name), [int(token_id) for page in pages for token_id in page]
+
     def is_covered(self, seq_id: int) -> bool:
         """Return whether another sequence begins with all stored tokens of this one."""
         node = self._ends[seq_id]

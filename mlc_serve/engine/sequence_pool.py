@@ -7,8 +7,10 @@ that fills them, so that a plan never takes a page that isn't free. Runs on the 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from mlc_serve.engine.sequence_pages import SequencePages
 from mlc_serve.engine.sequence_state import SequenceState
 
 
@@ -31,7 +33,8 @@ class SequencePool:
     """Sequences are pinned while a request runs on them. The pages that only unpinned sequences hold become
     free when these are released. `page_size` is in tokens, `num_pages` counts all pages, and `can_fork` says
     whether sequences can share the pages of a common beginning. A sequence can shrink by `longest_shrink`
-    tokens after a forward pass, or by any number if that is None.
+    tokens after a forward pass, or by any number if that is None. Pages can be copied to and from other
+    processes if there is a `layout`.
     """
 
     def __init__(self, state: SequenceState) -> None:
@@ -40,6 +43,7 @@ class SequencePool:
         self.num_pages = state.num_pages
         self.can_fork = state.can_fork
         self.longest_shrink = state.longest_pop
+        self.layout = state.layout
         self._sequences: dict[int, _Sequence] = {}
         self._free_ids: list[int] = []
         self._num_held = 0
@@ -74,6 +78,15 @@ class SequencePool:
         shared = self._sequences[parent].pages[: length // self.page_size]
         return sum(page.num_pins == 0 for page in shared)
 
+    def num_pages_held(self, seq_id: int) -> int:
+        """Return how many pages a sequence holds."""
+        return len(self._sequences[seq_id].pages)
+
+    def num_unpinned_pages_of(self, seq_ids: Iterable[int]) -> int:
+        """Return how many pages these sequences hold that no running request has pinned."""
+        pages = {id(page): page for seq_id in seq_ids for page in self._sequences[seq_id].pages}
+        return sum(page.num_pins == 0 for page in pages.values())
+
     def add(self) -> int:
         """Start an empty, pinned sequence and return its id."""
         seq_id = self._take_id()
@@ -94,8 +107,8 @@ class SequencePool:
         return seq_id
 
     def grow(self, seq_id: int, num_tokens: int) -> None:
-        """Take the pages for `num_tokens` more tokens of a pinned sequence, which the next forward pass
-        appends. Raises RuntimeError if they are not free.
+        """Take the pages for `num_tokens` more tokens of a sequence, which the next forward pass appends.
+        Raises RuntimeError if they are not free.
         """
         sequence = self._sequences[seq_id]
         length = sequence.num_tokens + num_tokens
@@ -117,6 +130,30 @@ class SequencePool:
         """Take the last `num_tokens` off a pinned sequence. The last forward pass has appended them."""
         self._state.pop(seq_id, num_tokens)
         self.give_back(seq_id, num_tokens)
+
+    def export_pages(self, seq_id: int, start: int, stop: int) -> SequencePages:
+        """Return a copy of the pages with the tokens at positions [start, stop) of a sequence, between two
+        multiples of the page size. Raises RuntimeError if the sequence has no such pages.
+        """
+        length = self._sequences[seq_id].num_tokens
+        is_whole = start % self.page_size == stop % self.page_size == 0
+        if self.layout is None or not (is_whole and 0 <= start < stop <= length):
+            raise RuntimeError(
+                f"there are no pages of [{start}, {stop}) in sequence {seq_id} of {length} tokens"
+            )
+        return self._state.export_pages(seq_id, start, stop)
+
+    def import_pages(self, seq_id: int, pages: SequencePages) -> None:
+        """Append pages that were exported here or elsewhere to a pinned sequence of `pages.start` tokens.
+
+        Raises RuntimeError if it has another length, if the layout is another one, or if there are not enough
+        free pages; nothing has changed then.
+        """
+        length = self._sequences[seq_id].num_tokens
+        if pages.layout != self.layout or pages.start != length:
+            raise RuntimeError(f"these pages don't fit behind the {length} tokens of sequence {seq_id}")
+        self.grow(seq_id, pages.num_tokens)
+        self._state.import_pages(seq_id, pages)
 
     def unpin(self, seq_id: int) -> None:
         """Note that no request runs on this sequence any more."""
@@ -169,9 +206,10 @@ class SequencePool:
     def _hold(self, sequence: _Sequence, page: _Page) -> None:
         sequence.pages.append(page)
         self._num_held += page.num_holders == 0
-        self._num_pinned += page.num_pins == 0
         page.num_holders += 1
-        page.num_pins += 1
+        if sequence.is_pinned:
+            self._num_pinned += page.num_pins == 0
+            page.num_pins += 1
 
     def _unpin(self, page: _Page) -> None:
         page.num_pins -= 1

@@ -24,6 +24,7 @@ from mlc_serve.loading.draft_model import find_draft_model
 from mlc_serve.loading.drafting import Target, find_drafting, speculation_for
 from mlc_serve.loading.library import find_library
 from mlc_serve.loading.load_embedding import load_decoder, load_encoder
+from mlc_serve.loading.prefix_files import find_prefix_files
 from mlc_serve.loading.weights import find_weights
 from mlc_serve.models.table import is_encoder
 from mlc_serve.runtime.device import find_device
@@ -84,11 +85,12 @@ def load_model(config: EngineConfig, device: str, report: Report) -> LoadedModel
         limits = choose_limits(config, drafting.info_with(library.info), place, report)
         weights = find_weights(checkpoint, library, report)
         drafter = drafting.start(limits, Target(checkpoint, library, weights), report)
+        backend = TVMBackend(library, weights, limits, drafter.companion)
         return LoadedModel(
             name=config.model,
             device=str(place),
             quantization=library.quantization,
-            backend=TVMBackend(library, weights, limits, drafter.companion),
+            backend=backend,
             info=library.info,
             limits=limits,
             tokenizer=tokenizer,
@@ -96,6 +98,7 @@ def load_model(config: EngineConfig, device: str, report: Report) -> LoadedModel
             defaults=defaults,
             answers=answers,
             speculation=speculation_for(config, drafter),
+            prefix_files=find_prefix_files(config, checkpoint, library, backend.state, report),
         )
 
 

@@ -21,7 +21,7 @@ class DebugConfig(RequestPart):
         "special_request": WithoutEffect(
             "engine metrics are served by GET /metrics and POST /debug/dump_engine_metrics", only=()
         ),
-        "disagg_config": WithoutEffect("disaggregated prefill is not supported yet", only=({},)),
+        "disagg_config": WithoutEffect("the calls of /microserving need none", only=({},)),
     }
 
     ignore_eos: bool = Field(

@@ -39,21 +39,28 @@ class CompletionTokensDetails(Reply):
 
 
 class UsageExtra(Reply):
-    """What drafts did for all choices of a request: in how many passes there were some, how many there were,
-    and how many were kept. A pass with drafts gave `mean_acceptance_length` tokens on average, and the share
-    `draft_acceptance_rate` of drafts was kept; both are null if nothing was drafted.
+    """What drafts did for all choices of a request, if the engine drafts: in how many passes there were some,
+    how many there were, and how many were kept. A pass with drafts gave `mean_acceptance_length` tokens on
+    average, and the share `draft_acceptance_rate` of drafts was kept; both are null if nothing was drafted.
+
+    Of a request that microserving calls have prepared, how many tokens of the prompt were found on this
+    server before, how many another server has sent, and how many were computed here.
     """
 
-    num_spec_steps: int
-    num_draft_tokens: int
-    num_accepted_draft_tokens: int
-    mean_acceptance_length: float | None
-    draft_acceptance_rate: float | None
+    num_spec_steps: int | None = None
+    num_draft_tokens: int | None = None
+    num_accepted_draft_tokens: int | None = None
+    mean_acceptance_length: float | None = None
+    draft_acceptance_rate: float | None = None
+    matched_tokens: int | None = None
+    transferred_tokens: int | None = None
+    recomputed_tokens: int | None = None
 
 
 class Usage(Reply):
     """The tokens of one request: each prompt counted once, and the output of all choices. `extra` is there if
-    the engine drafts tokens; a server shows it only with --enable-debug.
+    the engine drafts tokens or another server has prepared the request; a server shows it only with
+    --enable-debug.
     """
 
     prompt_tokens: int

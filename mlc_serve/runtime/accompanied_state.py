@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlc_serve.engine.backend import SequenceStep
+from mlc_serve.engine.sequence_pages import SequencePages
 from mlc_serve.engine.sequence_state import SequenceState
 from mlc_serve.runtime.companion import Companion
 from mlc_serve.runtime.model_functions import States
@@ -18,6 +19,7 @@ class AccompaniedState:
         self.page_size, self.num_pages = own.page_size, own.num_pages
         self.can_fork = own.can_fork
         self.longest_pop = own.longest_pop
+        self.layout = own.layout
         self._lengths: dict[int, int] = {}
 
     @property
@@ -62,6 +64,16 @@ class AccompaniedState:
         for step in steps:
             self._lengths[step.seq_id] += len(step.token_ids) + len(step.draft_ids)
         self._companion.passed(steps, states)
+
+    def export_pages(self, seq_id: int, start: int, stop: int) -> SequencePages:
+        """Return a copy of pages of the model's own state."""
+        return self._own.export_pages(seq_id, start, stop)
+
+    def import_pages(self, seq_id: int, pages: SequencePages) -> None:
+        """Append pages to a sequence of the model's own state."""
+        self._own.import_pages(seq_id, pages)
+        self._lengths[seq_id] = pages.stop
+        self._companion.imported(seq_id, pages.num_tokens)
 
     def clear(self) -> None:
         """Forget all sequences."""

@@ -41,5 +41,8 @@ class Companion(Protocol):
         the taps side by side. It is valid only until the next pass.
         """
 
+    def imported(self, seq_id: int, num_tokens: int) -> None:
+        """The next `num_tokens` of a sequence were computed elsewhere, so that no pass has them."""
+
     def clear(self) -> None:
         """All sequences end."""

@@ -49,11 +49,11 @@ class EagleDraft:
     computed at once. All others wait until drafts are asked for, or until all that wait exceed
     `prefill_chunk_size`, so that no pair of a draft is computed before it is known whether the draft is kept.
 
-    The cache of a sequence may lack pairs: those of an incomplete page where it was forked, and all that came
-    before the cache had no room left, when it is started anew. What comes later is then nearer to what came
-    before than it should be, which rotary positions bear, because only differences of positions count. And
-    behind a fork, the last pair has the token that follows in the parent. All of this can only make drafts
-    worse.
+    The cache of a sequence may lack pairs: those of an incomplete page where it was forked, those of tokens
+    that were imported, and all that came before the cache had no room left, when it is started anew. What
+    comes later is then nearer to what came before than it should be, which rotary positions bear, because
+    only differences of positions count. And behind a fork, the last pair has the token that follows in the
+    parent. All of this can only make drafts worse.
     """
 
     def __init__(
@@ -203,6 +203,10 @@ class EagleDraft:
         self._catch_up(
             [step.seq_id for step in steps if len(step.token_ids) >= _PROMPT_PIECE and not step.draft_ids]
         )
+
+    def imported(self, seq_id: int, num_tokens: int) -> None:
+        """See Companion. Pairs that wait are forgotten with those of the imported tokens."""
+        self._pending[seq_id] = PendingPairs(self._pending[seq_id].end + num_tokens)
 
     def clear(self) -> None:
         """See Companion."""

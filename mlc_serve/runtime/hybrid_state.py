@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mlc_serve.engine.sequence_pages import SequencePages
 from mlc_serve.runtime.paged_kv import PagedKV
 from mlc_serve.runtime.recurrent_state import RecurrentState
 
@@ -15,6 +16,7 @@ class HybridState:
     """
 
     can_fork = False
+    layout = None
 
     def __init__(self, paged: PagedKV, recurrent: RecurrentState) -> None:
         self._paged, self._recurrent = paged, recurrent
@@ -54,6 +56,14 @@ class HybridState:
         """Take the last `num_tokens` off a sequence."""
         for state in self._both:
             state.pop(seq_id, num_tokens)
+
+    def export_pages(self, seq_id: int, start: int, stop: int) -> SequencePages:
+        """Raise RuntimeError: a recurrent state has no pages."""
+        return self._recurrent.export_pages(seq_id, start, stop)
+
+    def import_pages(self, seq_id: int, pages: SequencePages) -> None:
+        """Raise RuntimeError: a recurrent state has no pages."""
+        self._recurrent.import_pages(seq_id, pages)
 
     def clear(self) -> None:
         """Forget all sequences."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Callable, Sequence
@@ -75,6 +76,7 @@ class Library:
         self, path: Path, device: tvm.runtime.Device, needed: Sequence[str] = CHAT_FUNCTIONS
     ) -> None:
         self.device = device
+        self._path = path
         try:
             _check_whole(path)
             self._module = tvm.runtime.load_module(str(path))
@@ -114,6 +116,11 @@ class Library:
     def cache_constructor(self) -> Callable[..., Any]:
         """Return the function that creates the paged KV cache."""
         return self.function(next(name for name in _CACHES if self.has(name)))
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the library's code, in 64 hexadecimal digits."""
+        return hashlib.sha256(self._path.read_bytes()).hexdigest()
 
     @property
     def takes_pages(self) -> bool:

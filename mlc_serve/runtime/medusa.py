@@ -108,6 +108,10 @@ class Medusa:
             sequence.length += num_tokens + num_drafts
             sequence.states = states[end - num_drafts - 1 : end].copy()
 
+    def imported(self, seq_id: int, num_tokens: int) -> None:
+        """See Companion. There is a state again as soon as the sequence computes a token."""
+        self._sequences[seq_id] = _Sequence(self._sequences[seq_id].length + num_tokens, self._none)
+
     def clear(self) -> None:
         """See Companion."""
         self._sequences.clear()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tvm
 import tvm_ffi
 
 from mlc_serve.config.sliding_window import SlidingWindow
 from mlc_serve.engine.limits import EngineLimits
+from mlc_serve.engine.sequence_pages import PageLayout, SequencePages
 from mlc_serve.runtime.huge_pages import huge_pages
 from mlc_serve.runtime.page_list import Ids, PageList
 from mlc_serve.runtime.pass_tables import PassTables, TableSizes
@@ -37,8 +41,11 @@ class PagedKV:
         self._most_pages = _most_pages(window, limits.prefill_chunk_size, self.page_size)
         self.num_pages = self._pages_for(limits.max_total_sequence_length)
         self._tables = PassTables(self._sizes(limits), self.page_size)
-        pages = _memory(cache, self.num_pages)
-        self.arguments = (tvm_ffi.convert([*self._tables.tensors, *pages]),)
+        layers = _memory(cache, self.num_pages)
+        self._contents = layers.swapaxes(0, 1)
+        self.layout = None if window is not None else _layout(cache, self._contents)
+        tensors = [tvm.runtime.from_dlpack(layer) for layer in layers]
+        self.arguments = (tvm_ffi.convert([*self._tables.tensors, *tensors]),)
         self._sequences: dict[int, PageList] = {}
         self._num_owners = np.zeros(self.num_pages, np.int32)
         self._free: list[int] = []
@@ -103,6 +110,33 @@ class PagedKV:
         pages.num_tokens -= num_tokens
         self._disown(pages.truncate(self._pages_for(length)))
 
+    def export_pages(self, seq_id: int, start: int, stop: int) -> SequencePages:
+        """Return a copy of the pages with the tokens at positions [start, stop) of a sequence."""
+        layout, pages = self._require_layout(), self._sequences[seq_id]
+        _require(start < stop <= pages.num_tokens, f"[{start}, {stop}) is not within sequence {seq_id}")
+        ids = pages.ids[start // self.page_size : stop // self.page_size]
+        copies = np.empty((len(ids), *self._contents.shape[1:]), self._contents.dtype)
+        for copy, number in zip(copies, ids, strict=True):
+            copy[:] = self._contents[number]
+        return SequencePages(layout, start, copies.reshape(-1).view(np.uint8).data)
+
+    def import_pages(self, seq_id: int, pages: SequencePages) -> None:
+        """Append pages to a sequence of `pages.start` tokens. There must be enough free ones."""
+        own = self._sequences[seq_id]
+        _require(pages.layout == self._require_layout(), "the pages are laid out in another way")
+        _require(own.num_tokens == pages.start, f"sequence {seq_id} does not end at {pages.start}")
+        num_before = len(own)
+        own.num_tokens = pages.stop
+        self._grow(own)
+        values = np.frombuffer(pages.data, self._contents.dtype).reshape(-1, *self._contents.shape[1:])
+        for number, value in zip(own.ids[num_before:], values, strict=True):
+            self._contents[number] = value
+
+    def _require_layout(self) -> PageLayout:
+        if self.layout is None:
+            raise RuntimeError("sequences that drop pages can't be copied")
+        return self.layout
+
     def clear(self) -> None:
         """Forget all sequences."""
         self._sequences.clear()
@@ -161,11 +195,19 @@ def _require(condition: bool, message: str) -> None:
         raise RuntimeError(message)
 
 
-def _memory(cache: Mapping[str, Any], num_pages: int) -> list[tvm.runtime.Tensor]:
-    """The pages of each layer, as compiler.kernels.cpu.attention.pages describes them."""
+def _layout(cache: Mapping[str, Any], contents: npt.NDArray[Any]) -> PageLayout:
+    """The layout of pages with these contents, which follows from what the metadata says."""
+    described = json.dumps(["paged_kv", 1, dict(cache), contents.dtype.str], sort_keys=True)
+    digest = hashlib.sha256(described.encode()).hexdigest()
+    return PageLayout(digest, int(cache["page_size"]), contents.nbytes // len(contents))
+
+
+def _memory(cache: Mapping[str, Any], num_pages: int) -> npt.NDArray[Any]:
+    """The contents of all pages, `[layer, page, ...]`; compiler.kernels.cpu.attention.pages describes a
+    layer's.
+    """
     page_values = cache["page_size"] * cache["head_dim"]
     shape = (num_pages, cache.get("page_parts", 2), cache["num_key_value_heads"], page_values)
     num_layers, dtype = cache["num_hidden_layers"], np.dtype(cache["dtype"])
     region = huge_pages(num_layers * int(np.prod(shape)) * dtype.itemsize)
-    layers = np.frombuffer(region, dtype).reshape(num_layers, *shape)
-    return [tvm.runtime.from_dlpack(layer) for layer in layers]
+    return np.frombuffer(region, dtype).reshape(num_layers, *shape)

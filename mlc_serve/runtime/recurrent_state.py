@@ -9,6 +9,7 @@ from typing import Any
 import tvm_ffi
 
 from mlc_serve.engine.limits import EngineLimits
+from mlc_serve.engine.sequence_pages import SequencePages
 from mlc_serve.runtime.library import Library
 
 
@@ -26,6 +27,7 @@ class RecurrentState:
     can_fork = False
     num_pages = 0
     num_free_pages = 0
+    layout = None
 
     def __init__(self, library: Library, limits: EngineLimits) -> None:
         self.page_size = library.info.page_size
@@ -63,6 +65,14 @@ class RecurrentState:
     def pop(self, seq_id: int, num_tokens: int) -> None:
         """Take the last `num_tokens` off a sequence."""
         self._pop(self._handle, seq_id, num_tokens)
+
+    def export_pages(self, seq_id: int, start: int, stop: int) -> SequencePages:
+        """Raise RuntimeError: a recurrent state has no pages."""
+        raise RuntimeError(f"the tokens [{start}, {stop}) of sequence {seq_id} can't be copied")
+
+    def import_pages(self, seq_id: int, pages: SequencePages) -> None:
+        """Raise RuntimeError: a recurrent state has no pages."""
+        raise RuntimeError(f"nothing can be appended to sequence {seq_id} at {pages.start}")
 
     def clear(self) -> None:
         """Forget all sequences."""

@@ -111,6 +111,9 @@ class SmallDraft:
     def passed(self, steps: Sequence[SequenceStep], states: States) -> None:
         """See Companion. The draft model computes only sequences that it drafts for."""
 
+    def imported(self, seq_id: int, num_tokens: int) -> None:
+        """See Companion. The draft model computes them before it drafts."""
+
     def clear(self) -> None:
         """See Companion."""
         self._cache.clear()

@@ -10,6 +10,7 @@ from typing import Any
 import tvm_ffi
 
 from mlc_serve.engine.limits import EngineLimits
+from mlc_serve.engine.sequence_pages import SequencePages
 from mlc_serve.runtime.library import Library
 
 
@@ -22,6 +23,7 @@ class TVMKVCache:
 
     can_fork = True
     longest_pop = None
+    layout = None  # TVM copies only whole sequences, and none that shares pages with another
 
     def __init__(self, library: Library, limits: EngineLimits) -> None:
         self.page_size = library.info.page_size
@@ -72,6 +74,14 @@ class TVMKVCache:
     def pop(self, seq_id: int, num_tokens: int) -> None:
         """Take the last `num_tokens` off a sequence."""
         self._pop(self._handle, seq_id, num_tokens)
+
+    def export_pages(self, seq_id: int, start: int, stop: int) -> SequencePages:
+        """Raise RuntimeError: TVM copies only whole sequences."""
+        raise RuntimeError(f"the tokens [{start}, {stop}) of sequence {seq_id} can't be copied")
+
+    def import_pages(self, seq_id: int, pages: SequencePages) -> None:
+        """Raise RuntimeError: TVM copies only whole sequences."""
+        raise RuntimeError(f"nothing can be appended to sequence {seq_id} at {pages.start}")
 
     def clear(self) -> None:
         """Forget all sequences."""

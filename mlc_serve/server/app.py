@@ -5,8 +5,8 @@ Owns no state; the engines are in the ServerContext.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse
@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from mlc_serve.api.response_store import ResponseStore
 from mlc_serve.api.responses import Responses
 from mlc_serve.config import ServerConfig
+from mlc_serve.kv_transfer.kv_port import KVPort
 from mlc_serve.server import ignored_fields
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.documentation import ANYWHERE, DocumentedApp, refuses_with
@@ -39,6 +40,7 @@ from mlc_serve.server.routers import (
     embeddings,
     health,
     metrics,
+    microserving,
     openai,
     responses,
     tokenization,
@@ -57,23 +59,25 @@ def create_app(
     tracer: Tracer | None = None,
 ) -> FastAPI:
     """Return the application that serves a context's engines. `tracer` records the requests that generate."""
+    serving = _serving(context, config)
     app = DocumentedApp(
         title="mlc_serve",
         description="OpenAI-compatible serving of language models.",
         middleware=_layers(config, tracer),
         exception_handlers=EXCEPTION_HANDLERS,
-        lifespan=lifespan,
+        lifespan=_closing(serving.kv_port, lifespan),
         responses=refuses_with(*ANYWHERE),
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.serving = _serving(context, config)
+    app.state.serving = serving
     app.include_router(openai.router)
     app.include_router(anthropic.router)
     app.include_router(responses.router)
     app.include_router(tokenization.router)
     app.include_router(tokenization.router, prefix="/v1")
     app.include_router(embeddings.router)
+    app.include_router(microserving.router)
     app.include_router(metrics.router)
     app.include_router(health.router)
     if config.enable_debug:
@@ -89,7 +93,23 @@ def _serving(context: ServerContext, config: ServerConfig) -> Serving:
     server_metrics = ServerMetrics(context, vllm_names=config.vllm_metrics)
     bodies = JsonBodies(config, IgnoredFields(server_metrics.registry))
     store = ResponseStore(config.max_stored_responses, config.max_stored_response_bytes)
-    return Serving(context, config, bodies, server_metrics, Responses(store, config.max_body_bytes))
+    responses = Responses(store, config.max_body_bytes)
+    kv_port = KVPort(config.kv_transfer_host, config.kv_transfer_port)
+    return Serving(context, config, bodies, server_metrics, responses, kv_port)
+
+
+def _closing(kv_port: KVPort, lifespan: Lifespan | None) -> Lifespan:
+    """Return a lifespan that also closes the port."""
+
+    @asynccontextmanager
+    async def extended(app: FastAPI) -> AsyncIterator[None]:
+        async with nullcontext() if lifespan is None else lifespan(app):
+            try:
+                yield
+            finally:
+                await kv_port.close()
+
+    return extended
 
 
 def _layers(config: ServerConfig, tracer: Tracer | None) -> list[Middleware]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry
 
 from mlc_serve.api.endpoint import Asked, Endpoint
+from mlc_serve.api.microserving import Microserving
 from mlc_serve.api.operation import Operation, Posed
 from mlc_serve.protocol.tokenization import TokenizationRequest, TokenizerInfo
 
@@ -39,6 +40,9 @@ class Served(Protocol):
 
     def endpoint(self, kind: type[Asked]) -> Endpoint[Asked, Any, Any]:
         """Return the endpoint for this kind of request. Raises UnsupportedFieldError if there is none."""
+
+    def microserving(self) -> Microserving:
+        """Return the microserving calls. Raises UnsupportedFieldError if there are none."""
 
     async def tokenization(self, request: TokenizationRequest) -> str:
         """Answer a request about tokens or prompts with JSON. Raises UnsupportedFieldError if it has none."""

@@ -8,6 +8,7 @@ from fastapi import Request
 
 from mlc_serve.api.responses import Responses
 from mlc_serve.config import ServerConfig
+from mlc_serve.kv_transfer.kv_port import KVPort
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.json_bodies import JsonBodies
 from mlc_serve.server.metrics import ServerMetrics
@@ -22,6 +23,7 @@ class Serving:
     bodies: JsonBodies
     metrics: ServerMetrics
     responses: Responses
+    kv_port: KVPort
 
 
 def serving_of(request: Request) -> Serving:

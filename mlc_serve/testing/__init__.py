@@ -10,6 +10,7 @@ from mlc_serve.testing.embedder import FakeEmbedder, fake_embedding_model
 from mlc_serve.testing.first_come import FirstComeFirstServed
 from mlc_serve.testing.kv_cache import FakeKVCache
 from mlc_serve.testing.model import CHAT_TEMPLATE, fake_model
+from mlc_serve.testing.prefix_store import FakePrefixStore
 from mlc_serve.testing.proposer import FakeProposer
 from mlc_serve.testing.served import FakeServed
 from mlc_serve.testing.short_memory import FakeRecurrentState, FakeWindowedState
@@ -36,6 +37,7 @@ __all__ = [
     "FakeConstraint",
     "FakeEmbedder",
     "FakeKVCache",
+    "FakePrefixStore",
     "FakeProposer",
     "FakeRecurrentState",
     "FakeServed",

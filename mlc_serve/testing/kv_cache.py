@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from mlc_serve.engine.sequence_pages import PageLayout, SequencePages
+
+_TOKEN_BYTES = 8  # of a token in exported pages
 
 
 @dataclass
@@ -17,7 +22,8 @@ class FakeKVCache:
 
     Implements engine.sequence_state.SequenceState and testing.backend.State. Raises RuntimeError for calls
     that would corrupt a real cache: no page is free, an id is in use or unknown, a fork is not at a multiple
-    of the page size, or a pop reaches into shared pages.
+    of the page size, a pop reaches into shared pages, or pages that are exported or imported are not those of
+    the sequence.
     """
 
     can_fork = True
@@ -26,6 +32,7 @@ class FakeKVCache:
     def __init__(self, page_size: int, num_pages: int) -> None:
         self.page_size = page_size
         self.num_pages = num_pages
+        self.layout = PageLayout("fake tokens", page_size, page_size * _TOKEN_BYTES)
         self._num_used = 0
         self._sequences: dict[int, list[_Page]] = {}
 
@@ -100,6 +107,20 @@ class FakeKVCache:
             num_tokens -= taken
             if not pages[-1].token_ids:
                 self._disown(pages.pop())
+
+    def export_pages(self, seq_id: int, start: int, stop: int) -> SequencePages:
+        """Return the tokens at positions [start, stop) of a sequence as bytes."""
+        held = self.token_ids(seq_id)
+        self._require(0 <= start < stop <= len(held), f"[{start}, {stop}) is not in sequence {seq_id}")
+        return SequencePages(self.layout, start, array("q", held[start:stop]).tobytes())
+
+    def import_pages(self, seq_id: int, pages: SequencePages) -> None:
+        """Append tokens to a sequence of `pages.start` tokens."""
+        self._require(pages.layout == self.layout, "the pages have another layout")
+        self._require(
+            self.num_tokens(seq_id) == pages.start, f"sequence {seq_id} does not end at {pages.start}"
+        )
+        self.append(seq_id, memoryview(pages.data).cast("B").cast("q").tolist())
 
     def clear(self) -> None:
         """Forget all sequences."""

@@ -40,6 +40,10 @@ class FakeServed:
         """Raise UnsupportedFieldError for every kind of request."""
         raise UnsupportedFieldError(f"The model {self.name!r} can't answer a {kind.__name__}.", "model")
 
+    def microserving(self) -> NoReturn:
+        """Raise UnsupportedFieldError."""
+        raise UnsupportedFieldError(f"The model {self.name!r} has no prefixes.", "model")
+
     async def tokenization(self, request: object) -> NoReturn:  # noqa: ARG002 - the protocol has it
         """Raise UnsupportedFieldError."""
         self.tokenizer_info()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from mlc_serve.engine.sequence_pages import PageLayout, SequencePages
+
 
 class FakeWindowedState:
     """A cache that keeps the last `window` tokens of each sequence, and shares no pages.
@@ -15,6 +17,7 @@ class FakeWindowedState:
 
     can_fork = False
     longest_pop: int | None = None
+    layout: PageLayout | None = None
 
     def __init__(self, page_size: int, num_pages: int, window: int) -> None:
         self.page_size = page_size
@@ -52,6 +55,14 @@ class FakeWindowedState:
     def pop(self, seq_id: int, num_tokens: int) -> None:
         """Take the last `num_tokens` off a sequence."""
         del self._sequences[seq_id][-num_tokens:]
+
+    def export_pages(self, seq_id: int, start: int, stop: int) -> SequencePages:
+        """Raise RuntimeError: a sequence is more than its pages."""
+        raise RuntimeError(f"the tokens [{start}, {stop}) of sequence {seq_id} can't be copied")
+
+    def import_pages(self, seq_id: int, pages: SequencePages) -> None:
+        """Raise RuntimeError: a sequence is more than its pages."""
+        raise RuntimeError(f"nothing can be appended to sequence {seq_id} at {pages.start}")
 
     def clear(self) -> None:
         """Forget all sequences."""

@@ -13,6 +13,7 @@ from mlc_serve.engine.core import EngineCore
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.engine.metrics import EngineMetrics
 from mlc_serve.engine.policy import MakePolicy
+from mlc_serve.engine.prefix_store import PrefixStore
 from mlc_serve.engine.request import EngineRequest, FinishReason, RequestDelta
 from mlc_serve.engine.sampling import Draw, SamplingParams
 from mlc_serve.engine.scheduler import Scheduler
@@ -71,6 +72,7 @@ class Bench:
         state: State | None = None,
         make_policy: MakePolicy = Scheduler,
         speculation: Speculation | None = None,
+        store: PrefixStore | None = None,
         **fields: Any,
     ) -> None:
         self.limits = limits(**fields)
@@ -92,6 +94,7 @@ class Bench:
             self.clock,
             make_policy,
             speculation,
+            store,
         )
         self.deltas: dict[str, list[RequestDelta]] = {}
         self._num_submitted = 0

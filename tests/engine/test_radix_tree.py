@@ -52,6 +52,16 @@ def apply(tree: RadixTree, stored: Stored, operation: Operation) -> None:
 
 
 @settings(max_examples=200)
+@given(OPERATIONS)
+def test_a_sequence_has_the_tokens_it_was_given(operations: list[Operation]) -> None:
+    """After any changes, with its namespace."""
+    tree, stored = RadixTree(PAGE), Stored()
+    for operation in operations:
+        apply(tree, stored, operation)
+    assert {seq_id: tree.tokens_of(seq_id) for seq_id in stored} == stored
+
+
+@settings(max_examples=200)
 @given(OPERATIONS, st.lists(st.tuples(NAMESPACES, TOKENS), min_size=1, max_size=5))
 def test_match_finds_what_a_search_finds(
     operations: list[Operation], queries: list[tuple[str, list[int]]]

@@ -108,13 +108,17 @@ class Told:
         """See Companion."""
         self.calls.append(("passed", *(step.seq_id for step in steps)))
 
+    def imported(self, seq_id: int, num_tokens: int) -> None:
+        """See Companion."""
+        self.calls.append(("imported", seq_id, num_tokens))
+
     def clear(self) -> None:
         """See Companion."""
         self.calls.append(("clear",))
 
 
 def test_a_companion_is_told_of_all_that_happens() -> None:
-    """With the lengths of sequences after it, those of forks and after drafts included."""
+    """With the lengths of sequences after it, those of forks, of imports and after drafts included."""
     own, told = FakeKVCache(PAGE, 8), Told()
     state = AccompaniedState(own, told)
 
@@ -131,6 +135,11 @@ def test_a_companion_is_told_of_all_that_happens() -> None:
     state.pop(1, 2)
     state.pop(0, 1)
     state.remove_sequence(0)
+    state.add_sequence(2)
+    state.import_pages(2, state.export_pages(1, 0, 4))
+    run(SequenceStep(2, [4], draft_ids=[5]))
+    state.pop(2, 1)
+    assert own.token_ids(2) == [0, 1, 2, 3, 4]
     assert told.calls == [
         ("add", 0),
         ("passed", 0),
@@ -139,7 +148,12 @@ def test_a_companion_is_told_of_all_that_happens() -> None:
         ("truncate", 1, 5),
         ("truncate", 0, 8),
         ("remove", 0),
+        ("add", 2),
+        ("imported", 2, 4),
+        ("passed", 2),
+        ("truncate", 2, 5),
     ]
+    state.remove_sequence(2)
     assert (state.num_free_pages, state.num_pages) == (own.num_free_pages, 8) == (6, 8)
     assert (state.num_pages_of(9), state.num_tokens_in(2), state.page_size) == (3, 8, PAGE)
     state.clear()

@@ -18,6 +18,7 @@ from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.config import EngineConfig
 from mlc_serve.engine.core import EngineCore
 from mlc_serve.engine.metrics import EngineMetrics
+from mlc_serve.engine.prefix_store import Prefix
 from mlc_serve.engine.request import EngineRequest, Request
 from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.engine.speculation.draft_lengths import FixedLengths
@@ -30,6 +31,7 @@ from mlc_serve.loading.draft_model import find_draft_model
 from mlc_serve.loading.drafting import find_drafting
 from mlc_serve.loading.library import find_library
 from mlc_serve.runtime.device import DeviceName
+from mlc_serve.testing import FakePrefixStore
 from tests.checkpoints import Shape, write_checkpoint
 from tests.eagle_checkpoints import Array, Draft, Reference, Tensors, write_draft
 from tests.greedy import ROUNDING, shortfall
@@ -263,6 +265,39 @@ def test_a_prefix_that_is_reused_serves_drafts_too(target: Target, skilled_draft
         shares.append(counting.num_kept / counting.num_drafts)
         counting.num_drafts = counting.num_kept = 0
     assert shares[1] > shares[0] - 0.2
+
+
+def test_a_prefix_that_comes_from_elsewhere_is_drafted_for(target: Target, skilled_draft: Path) -> None:
+    """The draft model lacks the states of imported tokens, in front of which it may have those of a fork. It
+    drafts from what follows, and no token is another one.
+    """
+    model = load(target, skilled_draft, max_num_sequence=2, max_total_sequence_length=512)
+    (prompt,) = random_prompts((97,))
+    page = model.backend.state.page_size
+    speculation = Speculation(proposer_of(model), counting := Counting(3))
+    for held in (0, 32):
+        store = FakePrefixStore(page)
+        first = EngineCore(model.backend, model.limits, EngineMetrics("e"), NullTrace(), store=store)
+        served(first, [_request("first", prompt)], random.Random(1))
+        while first.prefixes.offer_next():
+            pass
+        model.backend.state.clear()
+        metrics = EngineMetrics("e")
+        core = EngineCore(model.backend, model.limits, metrics, NullTrace(), speculation=speculation)
+        if held:
+            served(core, [_request("half", prompt[: held + 1])], random.Random(1))
+        prefix = Prefix("", prompt)
+        assert core.prefixes.bring_in(prefix, store.read(prefix, held, 96)) == 96
+        counting.num_drafts = counting.num_kept = 0
+        outputs = served(core, [_request("0", prompt)], random.Random(1))
+        assert_greedy(target, [prompt], outputs)
+        assert counting.num_kept > 0
+        model.backend.state.clear()
+
+
+def _request(name: str, prompt: Sequence[int]) -> EngineRequest:
+    params = SamplingParams(temperature=0.0, max_tokens=MAX_TOKENS)
+    return EngineRequest(name, tuple(prompt), params, seed=0, arrival=0.0)
 
 
 def test_what_the_draft_model_takes_is_counted(target: Target, skilled_draft: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -198,6 +198,43 @@ class Twins:
         for b, seq_id in enumerate(lengths):
             pages = self.memory.reshape(-1, 16)[listed[first[b] : first[b + 1]]]
             assert pages.reshape(-1)[: keys[b]].tolist() == self.fake.token_ids(seq_id)
+
+
+@pytest.mark.parametrize(
+    "change", [{"head_dim": 8}, {"dtype": "float16"}, {"num_hidden_layers": 2}, {"page_parts": 1}], ids=str
+)
+def test_other_caches_have_other_layouts(change: dict[str, Any]) -> None:
+    """Equal metadata gives the same layout, whatever the capacity, and other metadata another one."""
+    larger = replace(LIMITS, max_total_sequence_length=600)
+    layout = PagedKV(CACHE, LIMITS).layout
+    assert layout == PagedKV(CACHE, larger).layout
+    assert layout is not None
+    assert layout.page_bytes == 16 * 4 * 4 * 2
+    other = PagedKV(CACHE | change, LIMITS).layout
+    assert other is not None
+    assert layout.digest != other.digest
+
+
+def test_pages_that_do_not_fit_are_refused() -> None:
+    """Pages from another position, of another layout or more than are free, and those of a window."""
+    cache = PagedKV(CACHE, LIMITS)
+    cache.add_sequence(0)
+    cache.begin_forward([0], [64])
+    cache.add_sequence(1)
+    with pytest.raises(RuntimeError, match="does not end at 16"):
+        cache.import_pages(1, cache.export_pages(0, 16, 32))
+    other = PagedKV({**CACHE, "head_dim": 8}, LIMITS)
+    other.add_sequence(1)
+    with pytest.raises(RuntimeError, match="another way"):
+        other.import_pages(1, cache.export_pages(0, 0, 32))
+    with pytest.raises(RuntimeError, match="not within"):
+        cache.export_pages(0, 48, 80)
+    window = PagedKV(CACHE, LIMITS, SlidingWindow(40))
+    window.add_sequence(0)
+    window.begin_forward([0], [16])
+    assert window.layout is None
+    with pytest.raises(RuntimeError, match="can't be copied"):
+        window.export_pages(0, 0, 16)
 
 
 ids = st.integers(0, 3)

@@ -302,3 +302,27 @@ def test_a_pass_over_drafts_gives_the_logits_of_decoding(backend: Backend, num_h
     one_by_one = [backend.forward([SequenceStep(0, [token])], [0]).copy() for token in new]
     together = backend.forward([SequenceStep(1, new[:1], draft_ids=new[1:])], list(range(len(new))))
     np.testing.assert_array_equal(together, np.concatenate(one_by_one))
+
+
+def test_exported_pages_are_the_sequence(backend: Backend) -> None:
+    """A sequence that goes on with the pages of another, of which it shares the first and imports the others
+    into other places, draws the same, to the last bit: also after all others have gone.
+    """
+    kv, ids = backend.state, tokens(70)
+    kv.add_sequence(0)
+    continued(backend, 0, [ids[:64]])
+    pages = kv.export_pages(0, 0, 64)
+    expected = continued(backend, 0, [ids[64:]])
+    kv.clear()
+    kv.add_sequence(7)
+    continued(backend, 7, [tokens(20, seed=1)])
+    kv.add_sequence(0)
+    kv.import_pages(0, pages.part(0, 32))
+    kv.fork_sequence(0, 1, 16)
+    kv.import_pages(1, pages.part(16, 64))
+    assert kv.num_pages - kv.num_free_pages == 2 + 2 + 3
+    kv.remove_sequence(7)
+    kv.remove_sequence(0)
+    assert continued(backend, 1, [ids[64:]]) == expected
+    kv.clear()
+    assert kv.num_free_pages == kv.num_pages

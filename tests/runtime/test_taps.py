@@ -52,6 +52,9 @@ class Recorder:
     def truncate(self, seq_id: int, length: int) -> None:
         """See Companion."""
 
+    def imported(self, seq_id: int, num_tokens: int) -> None:
+        """See Companion."""
+
     def clear(self) -> None:
         """See Companion."""
 

@@ -50,9 +50,13 @@ async def test_replies_are_described(document: dict[str, Any]) -> None:
 
 
 async def test_every_status_of_a_refusal_is_told_somewhere(document: dict[str, Any]) -> None:
-    """A chat completion lists the statuses of all refusals, as it can end in each of them."""
-    told = document["paths"]["/v1/chat/completions"]["post"]["responses"].keys()
-    assert {str(kind.status) for kind in RequestError.__subclasses__()} <= told
+    """A chat completion lists the statuses of all refusals, as it can end in each of them, and the calls of
+    microserving those that only they have.
+    """
+    paths = ("/v1/chat/completions", "/microserving/start_generate")
+    chat, start = (document["paths"][path]["post"]["responses"].keys() for path in paths)
+    assert {str(kind.status) for kind in RequestError.__subclasses__()} <= chat | start
+    assert start - chat == {"409", "410"}
 
 
 async def test_no_component_is_left_over(document: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ from mlc_serve.server.sse import OPENAI_EVENTS, event
 Body = TypeVar("Body", bound=GenerationRequest)
 
 
-def _generates(whole: type[Reply], chunk: type[Reply]) -> dict[int | str, dict[str, Any]]:
+def generates(whole: type[Reply], chunk: type[Reply]) -> dict[int | str, dict[str, Any]]:
     """Return FastAPI's `responses` for an operation that generates text."""
     stream = {
         "schema": {"type": "string", "description": f"Events whose data is a {chunk.__name__}, or [DONE]."}
@@ -70,27 +70,27 @@ async def retrieve_model(request: Request, model: str) -> dict[str, Any]:
 
 
 @router.post(
-    "/completions", openapi_extra=takes(CompletionRequest), responses=_generates(Completion, Completion)
+    "/completions", openapi_extra=takes(CompletionRequest), responses=generates(Completion, Completion)
 )
 async def create_completion(request: Request, until_sent: UntilSent) -> Response:
     """Complete one or several prompts."""
-    return await _generate(request, until_sent, CompletionRequest)
+    return await generate(request, until_sent, CompletionRequest)
 
 
 @router.post(
     "/chat/completions",
     openapi_extra=takes(ChatCompletionRequest),
-    responses=_generates(ChatCompletion, ChatCompletionChunk),
+    responses=generates(ChatCompletion, ChatCompletionChunk),
 )
 async def create_chat(request: Request, until_sent: UntilSent) -> Response:
     """Continue a conversation."""
-    return await _generate(request, until_sent, ChatCompletionRequest)
+    return await generate(request, until_sent, ChatCompletionRequest)
 
 
-async def _generate(request: Request, until_sent: AsyncExitStack, kind: type[Body]) -> Response:
+async def generate(request: Request, until_sent: AsyncExitStack, kind: type[Body]) -> Response:
     """Answer a request. Each step refuses what it can before the next one does any work."""
     serving, record = serving_of(request), record_of(request)
-    record.operation = "text_completion" if kind is CompletionRequest else "chat"
+    record.operation = "text_completion" if issubclass(kind, CompletionRequest) else "chat"
     serving.context.require_room()
     body = await serving.bodies.read(request, kind)
     check_debug_allowed(body.debug_config, serving.config.enable_debug)

@@ -1,0 +1,1 @@
+"""Moves keys and values between servers, over TCP or through memory that two processes share."""

@@ -1,0 +1,1 @@
+"""Stores computed prefixes in files, where they outlive eviction and restarts."""
