@@ -42,6 +42,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "bench": frozenset({"api", "frontend", "engine"}),
     "server": frozenset({"", "api", "protocol", "supervisor", "host"}),
     "supervisor": frozenset({"host"}),
+    "router": frozenset(),
     "api": frozenset(
         {"frontend", "protocol", "text", "engine", "grammar", "loaded_model", "loading", "host"}
     ),
