@@ -23,7 +23,7 @@ from mlc_serve.engine.sampling import Draw, SamplingParams
 from mlc_serve.runtime.compiled_rows import CompiledRows
 from mlc_serve.runtime.rows import NumPyRows
 from mlc_serve.runtime.sampler import Sampler
-from mlc_serve.runtime.threads import use_every_core
+from mlc_serve.host.threads import use_every_core
 
 ASKED = {
     "greedy": SamplingParams(temperature=0.0),

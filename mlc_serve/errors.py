@@ -17,6 +17,8 @@
     │   ├── QueueFullError          429  retry later
     │   ├── RequestFailedError      500  this request failed while it ran; others go on
     │   ├── EngineDeadError         500  the engine loop has ended; nothing more is computed
+    │   ├── ServerLostError         502  the server behind a router went away before its reply was complete
+    │   ├── NoServerError           503  a router knows no server that can take the request
     │   ├── ShuttingDownError       503  the server is shutting down
     │   ├── FirstTokenTimeoutError  504  --first-token-timeout has passed
     │   └── GenerationTimeoutError  504  --request-timeout has passed
@@ -228,6 +230,29 @@ class EngineDeadError(RequestError):
     status = 500
     type = "server_error"
     code = "engine_dead"
+
+
+class ServerLostError(RequestError):
+    """The server behind the router went away, or broke HTTP's rules, before its reply was complete.
+
+    `was_sent` says whether it may have received the request.
+    """
+
+    status = 502
+    type = "server_error"
+    code = "server_lost"
+
+    def __init__(self, message: str, *, was_sent: bool = True) -> None:
+        super().__init__(message)
+        self.was_sent = was_sent
+
+
+class NoServerError(RequestError):
+    """No server behind the router can take the request now."""
+
+    status = 503
+    type = "server_error"
+    code = "no_server_available"
 
 
 class TooManyConnectionsError(RequestError):

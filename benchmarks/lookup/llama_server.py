@@ -13,7 +13,7 @@ from benchmarks.lookup.answers import PLAIN, Answer
 from benchmarks.peers.llama_cpp import LlamaCpp, LlamaCppModel
 from benchmarks.peers.openvino import OpenVino
 from benchmarks.peers.servers import llama_server
-from mlc_serve.runtime.threads import num_cores
+from mlc_serve.host.threads import num_cores
 
 # What it calls lookup decoding, and the simplest of the ways that its documentation recommends for rewriting.
 DRAFTS = (PLAIN, "ngram-cache", "ngram-simple")

@@ -29,7 +29,7 @@ from benchmarks.peers.tables import record, row
 from benchmarks.report import table
 from benchmarks.shapes import SHAPES
 from mlc_serve.quantization.scheme import SCHEMES
-from mlc_serve.runtime.threads import num_cores
+from mlc_serve.host.threads import num_cores
 
 # The shapes that can be converted for the peers.
 CONVERTED = [name for name, shape in SHAPES.items() if shape.model_type in FAMILIES]

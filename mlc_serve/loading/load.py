@@ -27,7 +27,7 @@ from mlc_serve.loading.weights import find_weights
 from mlc_serve.models.table import is_encoder
 from mlc_serve.runtime.device import find_device
 from mlc_serve.runtime.runner import TVMBackend
-from mlc_serve.runtime.threads import use_every_core
+from mlc_serve.host.threads import use_every_core
 from mlc_serve.text.answer_form import answer_form
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 

@@ -7,7 +7,7 @@ import os
 import psutil
 import pytest
 
-from mlc_serve.runtime.threads import NUM_THREADS_VARIABLE, num_cores, use_every_core
+from mlc_serve.host.threads import NUM_THREADS_VARIABLE, num_cores, use_every_core
 
 
 def test_every_core_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
