@@ -30,6 +30,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "chat",
             "bench",
             "demo",
+            "router",
             "loading",
             "loaded_model",
             "compiler",
@@ -40,9 +41,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     ),
     "chat": frozenset({"api"}),
     "bench": frozenset({"api", "frontend", "engine"}),
-    "server": frozenset({"", "api", "protocol", "supervisor", "host"}),
+    "server": frozenset({"", "api", "protocol", "router", "supervisor", "host"}),
     "supervisor": frozenset({"host"}),
-    "router": frozenset(),
+    "router": frozenset({"protocol", "supervisor"}),
     "api": frozenset(
         {"frontend", "protocol", "text", "engine", "grammar", "loaded_model", "loading", "host"}
     ),
@@ -86,7 +87,9 @@ OUTSIDE = {
     "uvicorn": frozenset({"server"}),
     "opentelemetry": frozenset({"server"}),
     "pydantic": frozenset({"protocol", "api", "text", "checkpoint", "supervisor"}),
-    "asyncio": frozenset({"api", "server", "bench", "supervisor", "interface", "host", "testing"}),
+    "asyncio": frozenset(
+        {"api", "server", "bench", "supervisor", "router", "interface", "host", "testing"}
+    ),
     "torch": frozenset(),
     "transformers": frozenset(),
 }

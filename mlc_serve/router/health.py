@@ -12,7 +12,6 @@ from mlc_serve.errors import ServerLostError
 from mlc_serve.router.backend import Backend
 from mlc_serve.router.fleet import Fleet
 from mlc_serve.router.message import ReplyHead, RoutedRequest
-from mlc_serve.router.upstream import Upstream
 
 HEALTH, MODELS = "/health", "/v1/models"
 # A server that asks for another key serves as well.
@@ -25,11 +24,10 @@ Models = Mapping[str, Mapping[str, Any]]
 class HealthWatch:
     """Probes the servers of a fleet every `interval` seconds. An answer may take `timeout` seconds."""
 
-    def __init__(self, fleet: Fleet, interval: float, timeout: float, api_key: str | None) -> None:
+    def __init__(self, fleet: Fleet, interval: float, timeout: float) -> None:
         self._fleet = fleet
         self._interval = interval
         self._timeout = timeout
-        self._api_key = api_key
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -45,13 +43,12 @@ class HealthWatch:
 
     async def probe(self, backend: Backend) -> None:
         """Ask a server once, and tell the fleet what came of it."""
-        upstream = backend.upstream
-        if upstream is None:
+        if backend.upstream is None:
             return
         try:
             async with asyncio.timeout(self._timeout):
-                await self._require_health(upstream)
-                models = None if backend.is_up else await self._models(upstream)
+                await _require_health(backend)
+                models = None if backend.is_up else await _models(backend)
         except (ServerLostError, TimeoutError) as error:
             self._fleet.saw_failure(backend, str(error) or f"no answer within {self._timeout:g} s")
         else:
@@ -62,30 +59,32 @@ class HealthWatch:
             await asyncio.sleep(self._interval)
             await self.probe(backend)
 
-    async def _require_health(self, upstream: Upstream) -> None:
-        """Raise ServerLostError unless a server says that it serves. One that has no /health is asked for its
-        models instead.
-        """
-        status, _ = await self._get(upstream, HEALTH)
-        if status == 404:
-            status, _ = await self._get(upstream, MODELS)
-        if status not in _SERVING:
-            raise ServerLostError(f"its probe was answered with status {status}")
 
-    async def _models(self, upstream: Upstream) -> Models | None:
-        """Return the models that a server lists, or None if it doesn't."""
-        status, body = await self._get(upstream, MODELS)
-        return _listed(body) if status == 200 else None
-
-    async def _get(self, upstream: Upstream, path: str) -> tuple[int, bytes]:
-        return await fetch(upstream, path, self._api_key)
+async def _require_health(backend: Backend) -> None:
+    """Raise ServerLostError unless a server says that it serves. One that has no /health is asked for its models
+    instead.
+    """
+    status, _ = await fetch(backend, HEALTH)
+    if status == 404:
+        status, _ = await fetch(backend, MODELS)
+    if status not in _SERVING:
+        raise ServerLostError(f"its probe was answered with status {status}")
 
 
-async def fetch(upstream: Upstream, path: str, api_key: str | None) -> tuple[int, bytes]:
-    """Return the status and the body of a server's answer to GET. Raises ServerLostError."""
+async def _models(backend: Backend) -> Models | None:
+    """Return the models that a server lists, or None if it doesn't."""
+    status, body = await fetch(backend, MODELS)
+    return _listed(body) if status == 200 else None
+
+
+async def fetch(backend: Backend, path: str) -> tuple[int, bytes]:
+    """Return the status and the body of a server's answer to a GET of the router's own. Raises ServerLostError."""
+    if backend.upstream is None:
+        raise ServerLostError(f"{backend.name} is not running.", was_sent=False)
     request = RoutedRequest("GET", path, path.encode(), (), b"")
+    request_id = f"router{path.replace('/', '-')}"
     status, parts, num_bytes = 0, [], 0
-    async with aclosing(upstream.reply(request, f"router{path.replace('/', '-')}", api_key)) as reply:
+    async with aclosing(backend.upstream.reply(request, request_id, backend.own_key)) as reply:
         async for part in reply:
             if isinstance(part, ReplyHead):
                 status = part.status

@@ -23,9 +23,8 @@ _HEADER = b"x-routed-to"
 class Holders:
     """Knows which server stores which response, and asks the servers for others."""
 
-    def __init__(self, fleet: Fleet, api_key: str | None) -> None:
+    def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._api_key = api_key
         self._stored = StoredResponses()
 
     async def find(self, request: RoutedRequest, prompt: Prompt) -> Backend | None:
@@ -51,22 +50,11 @@ class Holders:
             return None
         path = f"{RESPONSES}/{response_id}"
         asking = RoutedRequest("HEAD", path, path.encode(), request.headers, b"")
-        answers = await asyncio.gather(*(self._has(backend, asking) for backend in up))
+        answers = await asyncio.gather(*(_has(backend, asking) for backend in up))
         name = next((backend.name for backend, has in zip(up, answers, strict=True) if has), None)
         if name is not None:
             self._stored.record(response_id, name)
         return name
-
-    async def _has(self, backend: Backend, asking: RoutedRequest) -> bool:
-        if backend.upstream is None:
-            return False
-        try:
-            async with asyncio.timeout(_SEARCH_SECONDS):
-                async with aclosing(backend.upstream.reply(asking, "router-search", self._api_key)) as reply:
-                    head = await anext(reply)
-        except (ServerLostError, TimeoutError):
-            return False
-        return isinstance(head, ReplyHead) and head.status == 200
 
     async def noting(
         self, request: RoutedRequest, parts: AsyncGenerator[ReplyPart, None]
@@ -82,3 +70,16 @@ class Holders:
                 self._stored.record(response_id, server)
                 is_new = False
             yield part
+
+
+async def _has(backend: Backend, asking: RoutedRequest) -> bool:
+    """Return whether a server answers a question about a response with 200."""
+    if backend.upstream is None:
+        return False
+    try:
+        async with asyncio.timeout(_SEARCH_SECONDS):
+            async with aclosing(backend.upstream.reply(asking, "router-search", backend.api_key)) as reply:
+                head = await anext(reply)
+    except (ServerLostError, TimeoutError):
+        return False
+    return isinstance(head, ReplyHead) and head.status == 200

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
 
-from mlc_serve.config import RouterConfig
+from mlc_serve.config import RouterConfig, ServerConfig
 from mlc_serve.errors import NoServerError, QueueFullError, RequestError, ServerLostError
 from mlc_serve.protocol.json_text import JsonLimits
 from mlc_serve.router.backend import Backend
@@ -48,20 +48,19 @@ _METRICS_SECONDS = 5.0
 
 
 class Router:
-    """Routes requests to servers. `limits` bound what it reads in a request; a longer one has no prompt."""
+    """Routes requests to servers. A body that exceeds the limits of `server` is not read for its prompt."""
 
     def __init__(
-        self, backends: Sequence[Backend], config: RouterConfig, limits: JsonLimits | None = None
+        self, backends: Sequence[Backend], config: RouterConfig, server: ServerConfig | None = None
     ) -> None:
+        server = server or ServerConfig()
         self.config = config
         self.prefixes = PrefixMap()
         self.fleet = Fleet(backends, self.prefixes.forget, config.max_server_requests)
         self.counts = Counts(self.fleet)
-        self._holders = Holders(self.fleet, config.backend_api_key)
-        self._limits = limits or JsonLimits()
-        self._watch = HealthWatch(
-            self.fleet, config.poll_interval, config.poll_timeout, config.backend_api_key
-        )
+        self._holders = Holders(self.fleet)
+        self._limits = JsonLimits(server.max_body_elements, server.max_body_depth)
+        self._watch = HealthWatch(self.fleet, config.poll_interval, config.poll_timeout)
         self._readers = ThreadPoolExecutor(_NUM_READERS, thread_name_prefix="requests")
 
     async def start(self) -> None:
@@ -174,7 +173,7 @@ class Router:
         self._note_prefix(backend, prompt)
         with self.fleet.running(backend):
             try:
-                reply = upstream.reply(request, request_id, self.config.backend_api_key)
+                reply = upstream.reply(request, request_id, backend.api_key)
                 async with aclosing(_kept_if_short(reply)) as parts:
                     head = await anext(parts)
                     if _refuses(head):
@@ -212,22 +211,11 @@ class Router:
 
     async def metrics(self) -> bytes:
         """Return the metrics of all servers that answer and of the router, in Prometheus' text format."""
-        asked = [backend for backend in self.fleet.up if backend.upstream is not None]
-        texts = await asyncio.gather(*(self._metrics_of(backend) for backend in asked))
+        asked = self.fleet.up
+        texts = await asyncio.gather(*(_metrics_of(backend) for backend in asked))
         by_server = {backend.name: text for backend, text in zip(asked, texts, strict=True) if text}
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._written, by_server)
-
-    async def _metrics_of(self, backend: Backend) -> str:
-        """Return a server's own metrics; nothing if it has none to show."""
-        if backend.upstream is None:
-            return ""
-        try:
-            async with asyncio.timeout(_METRICS_SECONDS):
-                status, body = await fetch(backend.upstream, "/metrics", self.config.backend_api_key)
-        except (ServerLostError, TimeoutError):
-            return ""
-        return body.decode(errors="replace") if status == 200 else ""
 
     def _written(self, by_server: dict[str, str]) -> bytes:
         own = self.counts.process_text()
@@ -243,6 +231,16 @@ def _wait_in(head: ReplyPart) -> float:
     """Return for how many seconds a server that refuses wants no requests."""
     wait = head.value(b"retry-after") if isinstance(head, ReplyHead) else None
     return float(wait[:6]) if wait is not None and wait.isdigit() else _REST_SECONDS
+
+
+async def _metrics_of(backend: Backend) -> str:
+    """Return a server's own metrics; nothing if it shows none."""
+    try:
+        async with asyncio.timeout(_METRICS_SECONDS):
+            status, body = await fetch(backend, "/metrics")
+    except (ServerLostError, TimeoutError):
+        return ""
+    return body.decode(errors="replace") if status == 200 else ""
 
 
 async def _kept_if_short(reply: AsyncGenerator[ReplyPart, None]) -> AsyncGenerator[ReplyPart, None]:
