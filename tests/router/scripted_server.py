@@ -48,6 +48,15 @@ class Asked:
             self._writer.write(portion)
             await self._writer.drain()
 
+    @property
+    def connection(self) -> object:
+        """What tells connections apart."""
+        return self._writer.get_extra_info("peername")
+
+    def close(self) -> None:
+        """Close the connection when all has been sent."""
+        self._writer.close()
+
     def cut(self) -> None:
         """Close the connection at once."""
         self._writer.transport.abort()
