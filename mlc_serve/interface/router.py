@@ -61,13 +61,11 @@ def serve(
 ) -> None:
     """Start a server at each endpoint of this machine, and route requests to them until SIGINT or SIGTERM.
 
-    The parameters are those of MLC's function of this name. `router_type` is a class derived from Router, whose
+    The parameters are those of MLC's function of this name; in mode disagg, the first server prefills. `router_type` is a class derived from Router, whose
     `translate_request` decides what is done with a request. Raises StartupError, and SystemExit with the exit
     code if no server can run.
     """
     _check_endpoints(endpoint_hosts, endpoint_ports, endpoint_num_gpus)
-    if pd_balance_factor:
-        raise ConfigError("pd_balance_factor has no effect unless one server prefills for another")
     mode: Any = "radix" if enable_prefix_cache else "disable"
     endpoints = [
         ServerConfig(host=host, port=port)
@@ -78,7 +76,11 @@ def serve(
         ServerConfig(host=router_host, port=router_port),
         LaunchConfig(),
         SupervisionConfig(),
-        RouterConfig(router_mode=router_mode, replicas=len(endpoints)),
+        RouterConfig(
+            router_mode=router_mode,
+            replicas=len(endpoints),
+            pd_balance_factor=str(pd_balance_factor if router_mode == "disagg" else 0),
+        ),
         router_type,
         endpoints,
     )
@@ -116,7 +118,8 @@ def run_router(
     endpoints = endpoints or [replica_config(server)] * config.num_replicas
     settings = [Settings.of(engine, endpoint, launch, _patient(supervision, server)) for endpoint in endpoints]
     replicas = Replicas(settings, _environment(config.num_replicas, os.environ))
-    router = router_type([*replicas.backends(), *_backends(config)], config, server)
+    own = replicas.backends(config.num_prefill_replicas)
+    router = router_type([*own, *_backends(config)], config, server)
     tls = server_context(server, os.environ)
     sys.setswitchinterval(_SWITCH_SECONDS)
     with closing(bind_socket(server.host, server.port)) as sock:
@@ -140,7 +143,7 @@ def _environment(num_replicas: int, environ: Mapping[str, str]) -> dict[str, str
 
 def _backends(config: RouterConfig) -> list[Backend]:
     """Return the servers that run already. Raises ConfigError for an address that is wrong or there twice."""
-    addresses = [Address.of(url) for url in config.backends]
+    addresses = [Address.of(url) for url in (*config.prefill_backends, *config.backends)]
     names = [f"{address.netloc}{address.prefix}" for address in addresses]
     for position, name in enumerate(names):
         if name in names[:position]:
@@ -148,8 +151,8 @@ def _backends(config: RouterConfig) -> list[Backend]:
     trust = _trust(config.backend_ca_file)
     key = config.backend_api_key
     return [
-        Backend(name, Upstream(address, trust), key, key)
-        for name, address in zip(names, addresses, strict=True)
+        Backend(name, Upstream(address, trust), key, key, prefills=number < len(config.prefill_backends))
+        for number, (name, address) in enumerate(zip(names, addresses, strict=True))
     ]
 
 

@@ -41,6 +41,13 @@ class Counts:
             ["prefix"],
             registry=self.registry,
         )
+        self.transfers = Counter(
+            "mlc_serve_router_transfers",
+            "Prompts in mode disagg: moved to the decode server, cached there already, bypassed because they are "
+            "short or known there, or failed and computed there",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.registry.register(_FleetCollector(fleet))
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)

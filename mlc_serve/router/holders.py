@@ -62,14 +62,15 @@ class Holders:
         """Yield the parts of a reply. If they contain a new response, note which server has made it."""
         is_new = request.method == "POST" and request.path == RESPONSES
         reader, server = ResponseIdReader(), ""
-        async for part in parts:
-            if is_new and isinstance(part, ReplyHead):
-                server = (part.value(_HEADER) or b"").decode()
-                is_new = part.status == 200
-            elif is_new and isinstance(part, bytes) and (response_id := reader.read(part)) is not None:
-                self._stored.record(response_id, server)
-                is_new = False
-            yield part
+        async with aclosing(parts):
+            async for part in parts:
+                if is_new and isinstance(part, ReplyHead):
+                    server = (part.value(_HEADER) or b"").decode()
+                    is_new = part.status == 200
+                elif is_new and isinstance(part, bytes) and (response_id := reader.read(part)) is not None:
+                    self._stored.record(response_id, server)
+                    is_new = False
+                yield part
 
 
 async def _has(backend: Backend, asking: RoutedRequest) -> bool:

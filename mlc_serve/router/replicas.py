@@ -53,10 +53,15 @@ class Replicas:
         self._settings = settings
         self._starting: asyncio.Task[None] | None = None
 
-    def backends(self) -> list[Backend]:
-        """Return what stands for them in a fleet."""
+    def backends(self, num_prefilling: int) -> list[Backend]:
+        """Return what stands for them in a fleet. The first ones compute prompts for the others."""
         return [
-            Backend(_name(number), None, own_key=next(iter(each.server.api_keys), None))
+            Backend(
+                _name(number),
+                None,
+                own_key=next(iter(each.server.api_keys), None),
+                prefills=number <= num_prefilling,
+            )
             for number, each in enumerate(self._settings, 1)
         ]
 

@@ -23,6 +23,7 @@ from mlc_serve.errors import NoServerError, QueueFullError, RequestError, Server
 from mlc_serve.protocol.json_text import JsonLimits
 from mlc_serve.router.backend import Backend
 from mlc_serve.router.counts import Counts
+from mlc_serve.router.disaggregation import Disaggregation
 from mlc_serve.router.exposition import joined
 from mlc_serve.router.fleet import Fleet
 from mlc_serve.router.health import MODELS, HealthWatch, fetch
@@ -59,6 +60,11 @@ class Router:
         self.fleet = Fleet(backends, self.prefixes.forget, config.max_server_requests)
         self.counts = Counts(self.fleet)
         self._holders = Holders(self.fleet)
+        self._disaggregation = (
+            Disaggregation(self.fleet, self.prefixes, self.counts, config)
+            if config.router_mode == "disagg"
+            else None
+        )
         self._limits = JsonLimits(server.max_body_elements, server.max_body_depth)
         self._watch = HealthWatch(self.fleet, config.poll_interval, config.poll_timeout)
         self._readers = ThreadPoolExecutor(_NUM_READERS, thread_name_prefix="requests")
@@ -90,10 +96,12 @@ class Router:
         prompt = await self.read(request)
         holder = await self._holders.find(request, prompt)
         ranking = self.ranking(prompt) if holder is None else [holder]
-        async with aclosing(self.first_of(ranking, request, request_id, prompt)) as parts:
-            async with aclosing(self._holders.noting(request, parts)) as noted:
-                async for part in noted:
-                    yield part
+        reply = self.first_of(ranking, request, request_id, prompt)
+        if self._disaggregation is not None and holder is None:
+            reply = self._disaggregation.prefilled(reply, request, prompt, ranking[0])
+        async with aclosing(self._holders.noting(request, reply)) as parts:
+            async for part in parts:
+                yield part
 
     async def read(self, request: RoutedRequest) -> Prompt:
         """Return what a request says about its prompt."""
@@ -109,7 +117,9 @@ class Router:
         able = self.fleet.able(prompt.model)
         if not able:
             raise self._why_none()
-        by_prefix = self.config.router_mode == "prefix" and prompt.pages
+        if self._disaggregation is not None:
+            able = self._disaggregation.decoders(able)
+        by_prefix = self.config.router_mode != "round-robin" and prompt.pages
         matched = self.prefixes.matched(prompt.pages) if by_prefix else {}
         candidates = [
             Candidate(backend.name, backend.num_running, matched.get(backend.name, 0), backend.last_used)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 HEALTHY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -38,8 +38,11 @@ Answer = Callable[["Asked"], Awaitable[None]]
 class Asked:
     """One request, which an answer reads and replies to."""
 
-    def __init__(self, request: Received, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, request: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self.request = request
+        self._reader = reader
         self._writer = writer
 
     async def send(self, *portions: bytes) -> None:
@@ -63,7 +66,8 @@ class Asked:
 
     async def gone(self) -> None:
         """Wait until the router has closed the connection."""
-        await self._writer.wait_closed()
+        with suppress(ConnectionError):
+            await self._reader.read()
 
 
 class ScriptedServer:
@@ -94,7 +98,7 @@ class ScriptedServer:
                     writer.write(self.models)
                 else:
                     self.received.append(request)
-                    await self.answer(Asked(request, writer))
+                    await self.answer(Asked(request, reader, writer))
                 await writer.drain()
         except ConnectionError:
             return

@@ -146,7 +146,7 @@ async def test_replies_are_those_of_the_servers() -> None:
                 chunks = [json.loads(event)["choices"] for event in events]
                 assert "".join(choices[0]["text"] for choices in chunks if choices) == text
             tokens = await router.client.post("/tokenize", json={"prompt": "Hello"})
-            assert tokens.json()["count"] == 5
+            assert tokens.json()["count"] == 6
 
 
 class TwoServers(Router):
