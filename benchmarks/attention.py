@@ -26,8 +26,8 @@ from mlc_serve.compiler.kernels.cpu.instructions import float_unit_for
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
 from mlc_serve.compiler.pipeline import lowering_options
 from mlc_serve.compiler.target import target_for
-from mlc_serve.models.rope import Rope
 from mlc_serve.host.threads import use_every_core
+from mlc_serve.models.rope import Rope
 
 DECODES = [(1, 128), (1, 1024), (1, 8192), (8, 512), (32, 128), (32, 512), (32, 1024)]
 PREFILLS = [(1, 128, 0), (1, 512, 0), (1, 2048, 0), (4, 128, 0), (1, 128, 512), (1, 512, 2048), (32, 1, 512)]

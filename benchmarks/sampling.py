@@ -20,10 +20,10 @@ from benchmarks.report import Row, print_report
 from mlc_serve.compiler.kernels.cpu.sampling.kernels import KERNELS
 from mlc_serve.compiler.target import target_for
 from mlc_serve.engine.sampling import Draw, SamplingParams
+from mlc_serve.host.threads import use_every_core
 from mlc_serve.runtime.compiled_rows import CompiledRows
 from mlc_serve.runtime.rows import NumPyRows
 from mlc_serve.runtime.sampler import Sampler
-from mlc_serve.host.threads import use_every_core
 
 ASKED = {
     "greedy": SamplingParams(temperature=0.0),

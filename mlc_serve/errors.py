@@ -17,8 +17,9 @@
     │   ├── QueueFullError          429  retry later
     │   ├── RequestFailedError      500  this request failed while it ran; others go on
     │   ├── EngineDeadError         500  the engine loop has ended; nothing more is computed
-    │   ├── ServerLostError         502  the server behind a router went away before its reply was complete
-    │   ├── NoServerError           503  a router knows no server that can take the request
+    │   ├── RoutingError            503  a router can't have the request answered
+    │   │   ├── ServerLostError       502  the server went away before its reply was complete
+    │   │   └── NoServerError         503  no server can take the request now
     │   ├── ShuttingDownError       503  the server is shutting down
     │   ├── FirstTokenTimeoutError  504  --first-token-timeout has passed
     │   └── GenerationTimeoutError  504  --request-timeout has passed
@@ -232,14 +233,20 @@ class EngineDeadError(RequestError):
     code = "engine_dead"
 
 
-class ServerLostError(RequestError):
+class RoutingError(RequestError):
+    """A router can't have a request answered by any of its servers."""
+
+    status = 503
+    type = "server_error"
+
+
+class ServerLostError(RoutingError):
     """The server behind the router went away, or broke HTTP's rules, before its reply was complete.
 
     `was_sent` says whether it may have received the request.
     """
 
     status = 502
-    type = "server_error"
     code = "server_lost"
 
     def __init__(self, message: str, *, was_sent: bool = True) -> None:
@@ -247,11 +254,9 @@ class ServerLostError(RequestError):
         self.was_sent = was_sent
 
 
-class NoServerError(RequestError):
+class NoServerError(RoutingError):
     """No server behind the router can take the request now."""
 
-    status = 503
-    type = "server_error"
     code = "no_server_available"
 
 

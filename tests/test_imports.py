@@ -87,9 +87,7 @@ OUTSIDE = {
     "uvicorn": frozenset({"server"}),
     "opentelemetry": frozenset({"server"}),
     "pydantic": frozenset({"protocol", "api", "text", "checkpoint", "supervisor"}),
-    "asyncio": frozenset(
-        {"api", "server", "bench", "supervisor", "router", "interface", "host", "testing"}
-    ),
+    "asyncio": frozenset({"api", "server", "bench", "supervisor", "router", "interface", "host", "testing"}),
     "torch": frozenset(),
     "transformers": frozenset(),
 }

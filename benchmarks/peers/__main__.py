@@ -28,8 +28,8 @@ from benchmarks.peers.rounds import compare, say
 from benchmarks.peers.tables import record, row
 from benchmarks.report import table
 from benchmarks.shapes import SHAPES
-from mlc_serve.quantization.scheme import SCHEMES
 from mlc_serve.host.threads import num_cores
+from mlc_serve.quantization.scheme import SCHEMES
 
 # The shapes that can be converted for the peers.
 CONVERTED = [name for name, shape in SHAPES.items() if shape.model_type in FAMILIES]

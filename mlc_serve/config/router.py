@@ -21,15 +21,15 @@ class RouterConfig:
     router_mode: RouterMode = option(
         "prefix",
         "How a server is chosen for a request: by how much of the prompt it was sent before, less its load "
-        "(prefix), or only by the number of its running requests (round-robin, as in MLC). With disagg, some "
-        "servers compute prompts for the others, which are chosen as with prefix.",
+        "(prefix), or only by the number of its running requests (round-robin, as in MLC). With disagg, "
+        "some servers compute prompts for the others, which are chosen as with prefix.",
         flags=("--router-mode",),
         choices=get_args(RouterMode),
     )
     replicas: int | None = option(
         None,
-        "Number of servers to start on this machine, each with MODEL and the flags of `serve`. Default: 2, or "
-        "none if there is a --backend.",
+        "Number of servers to start on this machine, each with MODEL and the flags of `serve`. Default: 2, "
+        "or none if there is a --backend.",
         kind=Kind.INTEGER,
         minimum=0,
         maximum=64,
@@ -52,8 +52,8 @@ class RouterConfig:
     )
     prefill_backends: Sequence[str] = option(
         (),
-        "Address of a running server that computes prompts for the others; may be given several times. Only in "
-        "mode disagg.",
+        "Address of a running server that computes prompts for the others; may be given several times. Only "
+        "in mode disagg.",
         kind=Kind.TEXTS,
         flags=("--prefill-backend",),
         spelling=Spelling.REPEATED,
@@ -79,13 +79,14 @@ class RouterConfig:
     )
     backend_ca_file: str | None = option(
         None,
-        "PEM file with the authorities that sign the certificates of https:// backends. Default: the system's.",
+        "PEM file with the authorities that sign the certificates of https:// backends. Default: the "
+        "system's.",
         flags=("--backend-ca-file",),
     )
     load_weight: float = option(
         1.0,
-        "How much the load of servers counts in mode prefix. With 1, a prompt that is wholly cached outweighs "
-        "a difference in running requests as large as their mean.",
+        "How much the load of servers counts in mode prefix. With 1, a prompt that is wholly cached "
+        "outweighs a difference in running requests as large as their mean.",
         kind=Kind.NUMBER,
         minimum=0,
         maximum=1000,
@@ -93,8 +94,8 @@ class RouterConfig:
     )
     max_server_requests: int | None = option(
         None,
-        "Most requests that one server is sent at a time; if all have that many, further ones are refused with "
-        "status 429. Default: no limit but the servers' own.",
+        "Most requests that one server is sent at a time; if all have that many, further ones are refused "
+        "with status 429. Default: no limit but the servers' own.",
         kind=Kind.INTEGER,
         minimum=1,
         flags=("--max-server-requests",),
@@ -151,7 +152,8 @@ class RouterConfig:
             return float(self.pd_balance_factor)
         except ValueError:
             raise ConfigError(
-                f"pd_balance_factor is {self.pd_balance_factor!r}: expected a number from 0 to below 1, or auto"
+                f"pd_balance_factor is {self.pd_balance_factor!r}: expected a number from 0 to below 1, "
+                "or auto"
             ) from None
 
     @property

@@ -61,15 +61,14 @@ def serve(
 ) -> None:
     """Start a server at each endpoint of this machine, and route requests to them until SIGINT or SIGTERM.
 
-    The parameters are those of MLC's function of this name; in mode disagg, the first server prefills. `router_type` is a class derived from Router, whose
-    `translate_request` decides what is done with a request. Raises StartupError, and SystemExit with the exit
-    code if no server can run.
+    The parameters are those of MLC's function of this name; in mode disagg, the first server prefills.
+    `router_type` is a class derived from Router, whose `translate_request` decides what is done with a
+    request. Raises StartupError, and SystemExit with the exit code if no server can run.
     """
     _check_endpoints(endpoint_hosts, endpoint_ports, endpoint_num_gpus)
     mode: Any = "radix" if enable_prefix_cache else "disable"
     endpoints = [
-        ServerConfig(host=host, port=port)
-        for host, port in zip(endpoint_hosts, endpoint_ports, strict=True)
+        ServerConfig(host=host, port=port) for host, port in zip(endpoint_hosts, endpoint_ports, strict=True)
     ]
     code = run_router(
         EngineConfig(model=model, model_lib=model_lib, mode="server", prefix_cache_mode=mode),
@@ -114,9 +113,13 @@ def run_router(
     server = with_all_keys(server, os.environ)
     config = replace(config, backend_api_key=config.backend_api_key or os.environ.get(KEY_VARIABLE) or None)
     if engine.model is not None and not config.num_replicas:
-        raise ConfigError("MODEL is given, but the router starts no server: add --replicas, or leave MODEL out")
+        raise ConfigError(
+            "MODEL is given, but the router starts no server: add --replicas, or leave MODEL out"
+        )
     endpoints = endpoints or [replica_config(server)] * config.num_replicas
-    settings = [Settings.of(engine, endpoint, launch, _patient(supervision, server)) for endpoint in endpoints]
+    settings = [
+        Settings.of(engine, endpoint, launch, _patient(supervision, server)) for endpoint in endpoints
+    ]
     replicas = Replicas(settings, _environment(config.num_replicas, os.environ))
     own = replicas.backends(config.num_prefill_replicas)
     router = router_type([*own, *_backends(config)], config, server)

@@ -15,6 +15,7 @@ from mlc_serve.checkpoint.locate import locate
 from mlc_serve.config import EngineConfig
 from mlc_serve.engine.limits import ModelInfo
 from mlc_serve.errors import CheckpointError, ConfigError, StartupError
+from mlc_serve.host.threads import use_every_core
 from mlc_serve.loaded_model import LoadedEmbeddingModel, LoadedModel
 from mlc_serve.loading.architecture import makes_embeddings
 from mlc_serve.loading.artifacts import Report
@@ -27,7 +28,6 @@ from mlc_serve.loading.weights import find_weights
 from mlc_serve.models.table import is_encoder
 from mlc_serve.runtime.device import find_device
 from mlc_serve.runtime.runner import TVMBackend
-from mlc_serve.host.threads import use_every_core
 from mlc_serve.text.answer_form import answer_form
 from mlc_serve.text.tokenization.tokenizer import Tokenizer
 

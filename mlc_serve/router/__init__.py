@@ -1,1 +1,1 @@
-"""Many servers behind one address: who gets a request, by load and by the prefixes that servers have cached."""
+"""Many servers behind one address: who gets a request, by load and by what servers have cached."""

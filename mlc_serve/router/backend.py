@@ -13,11 +13,11 @@ from mlc_serve.router.upstream import Upstream
 class Backend:
     """A server under its `name`. Times are in seconds of time.monotonic().
 
-    `upstream` is None until the server has an address. An `api_key` is sent to it in place of the client's, and
-    `own_key` is that of the router's own questions. One that `prefills` computes prompts for others. It `is_up` if it answers probes; `num_failures` counts the
-    probes and connections that have failed since the last success, the first of them at `failing_since`. Until
-    `resting_until` it wants no further requests. `models` are the entries of its /v1/models by their ids, or None
-    as long as these are not known.
+    `upstream` is None until the server has an address. An `api_key` is sent to it in place of the client's,
+    and `own_key` is that of the router's own questions. One that `prefills` computes prompts for others. It
+    `is_up` if it answers probes; `num_failures` counts the probes and connections that have failed since the
+    last success, the first of them at `failing_since`. Until `resting_until` it wants no further requests.
+    `models` are the entries of its /v1/models by their ids, or None as long as these are not known.
     """
 
     name: str

@@ -1,6 +1,7 @@
 """Connection: one connection to a server, which carries one request at a time.
 
-It reads no more than a few hundred kilobytes ahead of its reader, so that a slow client slows its server down.
+It reads no more than a few hundred kilobytes ahead of its reader, so that a slow client slows its server
+down.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Counts: the router's own metrics. Router writes them, and the fleet's state is read when it is asked for."""
+"""Counts: the router's own metrics. Router writes them; the fleet's state is read when it is asked for."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Counts:
         )
         self.transfers = Counter(
             "mlc_serve_router_transfers",
-            "Prompts in mode disagg: moved to the decode server, cached there already, bypassed because they are "
-            "short or known there, or failed and computed there",
+            "Prompts in mode disagg: moved to the decode server, cached there already, bypassed because they "
+            "are short or known there, or failed and computed there",
             ["outcome"],
             registry=self.registry,
         )

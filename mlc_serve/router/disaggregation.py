@@ -8,8 +8,8 @@
       ├── the client's own request ───> finds the prefix, computes the rest, generates
       └── /microserving/abort ────────> the prefix is kept no longer than others
 
-The client's request is not changed, so that replies of every form are the decode server's own. If anything fails
-on the way, the decode server computes the prompt itself.
+The client's request is not changed, so that replies of every form are the decode server's own. If anything
+fails on the way, the decode server computes the prompt itself.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Disaggregation:
         prompt: Prompt,
         decoder: Backend,
     ) -> AsyncGenerator[ReplyPart, None]:
-        """Yield a reply that a decode server will give. If that is worthwhile, another server computes the prompt
-        before, and it is moved to the decode server.
+        """Yield a reply that a decode server will give. If that is worthwhile, another server computes the
+        prompt before, and it is moved to the decode server.
         """
         async with aclosing(reply), AsyncExitStack() as parked:
             await self._move(request, prompt, decoder, parked)
@@ -119,7 +119,7 @@ class Disaggregation:
         return self._fleet[rank(candidates, len(prompt.pages), self._config.load_weight)[0].name]
 
     def _is_worthwhile(self, request: RoutedRequest, prompt: Prompt, decoder: Backend) -> bool:
-        """Return whether a decode server would have to compute enough of a prompt, as far as the router knows."""
+        """Return whether a decode server would probably have to compute much of a prompt."""
         if request.path not in (CHAT, COMPLETIONS):
             return False
         num_new = len(prompt.pages) - self._prefixes.matched(prompt.pages).get(decoder.name, 0)
@@ -135,8 +135,8 @@ class Disaggregation:
             return "bypassed"
         end = window_end(len(token_ids), self._share(sender, decoder))
         user = f"router-{secrets.token_hex(16)}"
-        shared = {name: fields[name] for name in ("model", "cache_salt") if name in fields}
-        call = {**shared, "prompt": token_ids, "user": user, "max_tokens": 1, "end": end}
+        call: dict[str, Any] = {"prompt": token_ids, "user": user, "max_tokens": 1, "end": end}
+        call |= {name: fields[name] for name in ("model", "cache_salt") if name in fields}
         parked.callback(self._release, request, decoder, {"model": fields.get("model"), "user": user})
         prepared = await _call(decoder, request, _PREP_RECV, call)
         begin, address = prepared.get("prefix_matched_length"), prepared.get("kv_append_metadata")
@@ -193,7 +193,7 @@ def _fields(request: RoutedRequest) -> dict[str, Any]:
 async def _call(
     backend: Backend, request: RoutedRequest, path: str, body: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return a server's answer to a call that is made for a request. Raises ServerLostError and CallFailedError."""
+    """Return a server's answer to a call for a request. Raises ServerLostError and CallFailedError."""
     if backend.upstream is None:
         raise ServerLostError(f"{backend.name} is not running.", was_sent=False)
     headers = tuple(header for header in request.headers if header[0] in _CREDENTIALS)

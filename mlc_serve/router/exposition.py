@@ -1,6 +1,7 @@
 """The metrics of several servers as one text in Prometheus' format, each sample with a label for its server.
 
-The texts are joined line by line. Parsing them into numbers and writing these again would take ten times as long.
+The texts are joined line by line. Parsing them into numbers and writing these again would take ten times as
+long.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ class HealthWatch:
 
 
 async def _require_health(backend: Backend) -> None:
-    """Raise ServerLostError unless a server says that it serves. One that has no /health is asked for its models
-    instead.
+    """Raise ServerLostError unless a server says that it serves. One that has no /health is asked for its
+    models instead.
     """
     status, _ = await fetch(backend, HEALTH)
     if status == 404:
@@ -78,7 +78,7 @@ async def _models(backend: Backend) -> Models | None:
 
 
 async def fetch(backend: Backend, path: str) -> tuple[int, bytes]:
-    """Return the status and the body of a server's answer to a GET of the router's own. Raises ServerLostError."""
+    """Return the status and the body of a server's answer to the router's own GET. Raises ServerLostError."""
     if backend.upstream is None:
         raise ServerLostError(f"{backend.name} is not running.", was_sent=False)
     request = RoutedRequest("GET", path, path.encode(), (), b"")

@@ -1,4 +1,4 @@
-"""Holders: the server that stores a response of /v1/responses gets all requests about it, since no other has it."""
+"""Holders: the server that stores a response of /v1/responses gets all requests about it."""
 
 from __future__ import annotations
 

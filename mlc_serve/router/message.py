@@ -42,8 +42,8 @@ _OF_A_CONNECTION = frozenset(
         b"upgrade",
     }
 )
-# Each connection has its own host and framing, and the whole body is at hand. The router itself answers browsers
-# that ask which origins are allowed.
+# Each connection has its own host and framing, and the whole body is at hand. The router itself answers
+# browsers that ask which origins are allowed.
 _NOT_SENT_ON = frozenset({b"host", b"content-length", b"expect", b"origin", b"x-request-id"})
 # The router sends its own.
 _NOT_SENT_BACK = frozenset({b"date", b"server", b"x-request-id", b"request-id"})
@@ -100,6 +100,10 @@ class ReplyHead(NamedTuple):
         """The length of the body in bytes, or None if the head doesn't tell it."""
         text = self.value(b"content-length")
         return int(text) if text is not None and text.isdigit() else None
+
+    def is_short(self, most: int) -> bool:
+        """Return whether the body has no more than so many bytes, and is not a stream."""
+        return not self.is_event_stream and self.length is not None and self.length <= most
 
     def routed(self, server: str) -> ReplyHead:
         """Return the head that the client gets, which names the server that has answered."""

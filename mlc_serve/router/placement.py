@@ -18,9 +18,9 @@ from typing import NamedTuple
 class Candidate(NamedTuple):
     """A server that may get the request. It is healthy, and has room for another request.
 
-    `load` is its number of requests, running and waiting. `num_matched` is how much of the prompt's beginning it
-    has cached, in the unit of the prompt's length. `last_used` is the time of its last request, in seconds of
-    any clock.
+    `load` is its number of requests, running and waiting. `num_matched` is how much of the prompt's beginning
+    it has cached, in the unit of the prompt's length. `last_used` is the time of its last request, in seconds
+    of any clock.
     """
 
     name: str
@@ -32,7 +32,8 @@ class Candidate(NamedTuple):
 def rank(candidates: Sequence[Candidate], num_tokens: int, load_weight: float = 1.0) -> list[Candidate]:
     """Return the candidates, the best first, for a prompt of `num_tokens` tokens.
 
-    With a `load_weight` of 1, a wholly cached prompt outweighs a difference in load as large as the mean load.
+    With a `load_weight` of 1, a wholly cached prompt outweighs a difference in load as large as the mean
+    load.
     """
     if not candidates:
         return []

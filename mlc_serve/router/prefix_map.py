@@ -3,8 +3,8 @@
 A prompt is cut into pages of one size, and each page's hash covers all pages before it, too. So a prompt is a
 chain of hashes, and two prompts have as many hashes in common as whole pages at their beginning.
 
-The map is a guess, since it learns from what was sent where and not from the servers. It is bounded, and forgets
-what a server has not been sent for a while, as the server's own cache does.
+The map is a guess, since it learns from what was sent where and not from the servers. It is bounded, and
+forgets what a server has not been sent for a while, as the server's own cache does.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def page_hashes(
 ) -> list[bytes]:
     """Return the hashes of a prompt's first whole pages, at most `max_pages` of them.
 
-    `prompt` is a text's bytes or token ids, and `page_size` is the length of a page in these. `namespace` says
-    what else must be the same for a prefix to be of use, such as the model. Raises OverflowError for token ids
-    of more than 64 bits.
+    `prompt` is a text's bytes or token ids, and `page_size` is the length of a page in these. `namespace`
+    says what else must be the same for a prefix to be of use, such as the model. Raises OverflowError for
+    token ids of more than 64 bits.
     """
     width = page_size if isinstance(prompt, bytes) else page_size * _ID_BYTES
     head = prompt[: page_size * max_pages]
@@ -41,7 +41,7 @@ def page_hashes(
 
 
 class PrefixMap:
-    """The pages that were sent to each server: at most `max_pages` for a server, each for `expiry` seconds."""
+    """The pages that each server was sent: at most `max_pages` for a server, each for `expiry` seconds."""
 
     def __init__(
         self, max_pages: int = 65536, expiry: float = 1800.0, clock: Callable[[], float] = time.monotonic
@@ -59,8 +59,8 @@ class PrefixMap:
         return {server: count for server, count in counts.items() if count}
 
     def record(self, server: str, hashes: Sequence[bytes]) -> None:
-        """Note that a server was sent the prompt with this chain. The last pages of a chain are the oldest, so
-        that they are forgotten first: without the pages before them, they are of no use.
+        """Note that a server was sent the prompt with this chain. The last pages of a chain are the oldest,
+        so that they are forgotten first: without the pages before them, they are of no use.
         """
         pages = self._sent.setdefault(server, OrderedDict())
         now = self._clock()

@@ -1,8 +1,8 @@
 """Prompt: what the router reads in a request, to find the server that has most of its prompt cached.
 
-The router has no tokenizer and no chat template. It reads the text of a prompt in the order in which templates
-write it: the tools, the system's text, the messages. Two requests that agree in the beginning of that text agree
-in the beginning of their prompts.
+The router has no tokenizer and no chat template. It reads the text of a prompt in the order in which
+templates write it: the tools, the system's text, the messages. Two requests that agree in the beginning of
+that text agree in the beginning of their prompts.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _text(value: object) -> str | None:
 
 
 def _parts(fields: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[bytes]:
-    """Yield the text of the fields. Nothing follows a prompt's last character but what a longer one has there."""
+    """Yield the text of the fields. A longer list of entries has a text that begins as the shorter one's."""
     for name in names:
         value = fields.get(name)
         entries = value if isinstance(value, list) else [] if value is None else [value]

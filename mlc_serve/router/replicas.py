@@ -24,8 +24,8 @@ HOST = "127.0.0.1"
 
 
 def replica_config(router: ServerConfig) -> ServerConfig:
-    """Return the settings of a server behind a router with these: any free port of the loopback interface, and
-    nothing that only concerns browsers, proxies or the network.
+    """Return the settings of a server behind a router with these: any free port of the loopback interface,
+    and nothing that only concerns browsers, proxies or the network.
     """
     return replace(
         router,

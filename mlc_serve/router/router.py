@@ -1,12 +1,12 @@
 """Router: chooses a server for each request and passes the request and its reply on.
 
     request ─ read ─> prompt ─ rank ─> servers, the best first ─ send ─┬─> reply
-                                          ^                            │
-                                          └─ the next one, if this one ┘ can't be reached, has no room, or is lost
-                                             before its reply has begun
+                                                          ^            │
+                                                          └── the next ┘ if a server can't be reached, has
+                                                              no room, or is lost before its reply has begun
 
-Owns the fleet, the map of prefixes and the counts. Runs on one event loop. To route in another way, derive a class
-and override `translate_request`.
+Owns the fleet, the map of prefixes and the counts. Runs on one event loop. To route in another way, derive a
+class and override `translate_request`.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _NO_ROOM = frozenset({429, 503})
 _REST_SECONDS = 1.0
 # After so many servers without room, a request is refused as the last one did.
 _MOST_REFUSALS = 3
-# A reply that is not streamed and not longer than this is kept until it is complete, so that another server can
-# answer if this one is lost meanwhile.
+# A reply that is not streamed and not longer than this is kept until it is complete, so that another server
+# can answer if this one is lost meanwhile.
 _MOST_KEPT_BYTES = 1024 * 1024
 # A longer request is read on another thread, which takes more than a few milliseconds.
 _MOST_READ_AT_ONCE = 16 * 1024
@@ -85,9 +85,9 @@ class Router:
     ) -> AsyncGenerator[ReplyPart, None]:
         """Answer one request: yield the head of the reply, then the parts of its body.
 
-        Subclasses may override this. They may change the request (`request._replace`), call `super()`, or make
-        an order of servers of their own for `first_of`; `fleet` has the servers. RequestErrors are answered in
-        the form of the API that the path belongs to, also in a stream that has begun.
+        Subclasses may override this. They may change the request (`request._replace`), call `super()`, or
+        make an order of servers of their own for `first_of`; `fleet` has the servers. RequestErrors are
+        answered in the form of the API that the path belongs to, also in a stream that has begun.
         """
         if request.method == "GET" and request.path == MODELS and (models := self._different_models()):
             yield ReplyHead(200, ((b"content-type", b"application/json"),))
@@ -257,13 +257,12 @@ async def _kept_if_short(reply: AsyncGenerator[ReplyPart, None]) -> AsyncGenerat
     """Yield a reply. If it is short and not streamed, its head comes only when its body is complete."""
     async with aclosing(reply):
         head = await anext(reply)
-        if isinstance(head, ReplyHead) and not head.is_event_stream:
-            if head.length is not None and head.length <= _MOST_KEPT_BYTES:
-                parts = [part async for part in reply]
-                yield head
-                for part in parts:
-                    yield part
-                return
+        if isinstance(head, ReplyHead) and head.is_short(_MOST_KEPT_BYTES):
+            parts = [part async for part in reply]
+            yield head
+            for part in parts:
+                yield part
+            return
         yield head
         async for part in reply:
             yield part

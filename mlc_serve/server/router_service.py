@@ -57,8 +57,8 @@ class RouterService:
 
 
 def _with_half(config: ServerConfig) -> ServerConfig:
-    """Return the configuration with half as many connections by default, since each request needs another one to
-    a server.
+    """Return the configuration with half as many connections by default, since each request needs another one
+    to a server.
     """
     return replace(config, max_connections=config.max_connections or max(1, max_connections(config) // 2))
 

@@ -2,8 +2,8 @@
 
     python -I -S killed_server.py PORT
 
-It prints a line when it listens, and another one when it has begun to answer. A streamed reply stops after two
-events, and any other reply never comes.
+It prints a line when it listens, and another one when it has begun to answer. A streamed reply stops after
+two events, and any other reply never comes.
 """
 
 import socket
@@ -19,7 +19,8 @@ STREAM = (
 def main() -> None:
     """Serve until the end."""
     with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
-        print(listener.getsockname()[1], flush=True)
+        sys.stdout.write(f"{listener.getsockname()[1]}\n")
+        sys.stdout.flush()
         while True:
             connection, _ = listener.accept()
             threading.Thread(target=answer, args=(connection,), daemon=True).start()
@@ -33,7 +34,8 @@ def answer(connection: socket.socket) -> None:
             continue
         if b'"stream"' in request:
             connection.sendall(STREAM)
-        print("answering", flush=True)
+        sys.stdout.write("answering\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -33,10 +33,10 @@ class RunningRouter:
         return await self.client.post("/v1/chat/completions", json=body)
 
     async def until(self, condition: Callable[[Router], object]) -> None:
-        """Wait until a condition holds, which the router's probes or the ends of requests bring about."""
+        """Ask the router until a condition holds, which its probes or the ends of requests bring about."""
         async with asyncio.timeout(PATIENCE):
             while not condition(self.router):
-                await asyncio.sleep(0.005)
+                await self.client.get("/health")
 
     @property
     def num_busy(self) -> int:

@@ -38,9 +38,7 @@ Answer = Callable[["Asked"], Awaitable[None]]
 class Asked:
     """One request, which an answer reads and replies to."""
 
-    def __init__(
-        self, request: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    def __init__(self, request: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.request = request
         self._reader = reader
         self._writer = writer
@@ -113,9 +111,7 @@ async def _read(reader: asyncio.StreamReader) -> Received | None:
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
     line, *lines = head[:-4].split(b"\r\n")
-    headers = {
-        name.lower(): value.strip() for name, _, value in (entry.partition(b":") for entry in lines)
-    }
+    headers = {name.lower(): value.strip() for name, _, value in (entry.partition(b":") for entry in lines)}
     body = await reader.readexactly(int(headers.get(b"content-length", b"0")))
     return Received(line, headers, body)
 
@@ -136,7 +132,7 @@ async def scripted(answer: Answer, port: int = 0) -> AsyncIterator[ScriptedServe
             writer.transport.abort()
 
     server = await asyncio.start_server(serve, "127.0.0.1", port)
-    own.url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+    own.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield own
     finally:

@@ -24,7 +24,17 @@ def test_an_address_is_read(url: str, address: Address, netloc: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["a:8000", "ftp://a", "http://", "http://a:x", "http://a:0", "http://a?b", "http://k@a", "http://a/ b", "http://ä"],
+    [
+        "a:8000",
+        "ftp://a",
+        "http://",
+        "http://a:x",
+        "http://a:0",
+        "http://a?b",
+        "http://k@a",
+        "http://a/ b",
+        "http://ä",
+    ],
 )
 def test_what_is_no_address_is_refused(url: str) -> None:
     """The message names the setting and says what was expected."""

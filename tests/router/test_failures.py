@@ -1,4 +1,4 @@
-"""When servers fail: no request is lost silently. It ends elsewhere, or with an error in the form of its API."""
+"""When servers fail, no request is lost silently: it ends elsewhere, or with an error in its API's form."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,15 +69,18 @@ async def cut(asked: Asked) -> None:
 
 async def test_a_request_whose_server_is_killed_is_answered_by_another() -> None:
     """Nothing of the reply was there yet, so the client notices nothing but the name of the other server."""
-    async with to_be_killed() as killed, scripted(answering(OK)) as other:
-        async with running_router(killed.url, other.url) as router:
-            # The other one is busier, as far as the router knows.
-            with router.router.fleet.running(router.router.fleet[other.name]):
-                asking = asyncio.create_task(router.chat())
-                await killed.kill_while_answering()
-                reply = await asking
-            assert (reply.status_code, reply.headers["x-routed-to"]) == (200, other.name)
-            text = (await router.client.get("/metrics")).text
+    async with (
+        to_be_killed() as killed,
+        scripted(answering(OK)) as other,
+        running_router(killed.url, other.url) as router,
+    ):
+        # The other one is busier, as far as the router knows.
+        with router.router.fleet.running(router.router.fleet[other.name]):
+            asking = asyncio.create_task(router.chat())
+            await killed.kill_while_answering()
+            reply = await asking
+        assert (reply.status_code, reply.headers["x-routed-to"]) == (200, other.name)
+        text = (await router.client.get("/metrics")).text
     assert 'mlc_serve_router_retries_total{reason="lost"} 1.0' in text
 
 
@@ -123,50 +127,62 @@ async def test_a_whole_reply_that_breaks_off_comes_from_another_server() -> None
         await asked.send(json_reply(b'{"half": 1')[:-3])
         asked.cut()
 
-    async with scripted(answer) as broken, scripted(answering(OK)) as other:
-        async with running_router(broken.url, other.url) as router:
-            with router.router.fleet.running(router.router.fleet[other.name]):
-                reply = await router.chat()
+    async with (
+        scripted(answer) as broken,
+        scripted(answering(OK)) as other,
+        running_router(broken.url, other.url) as router,
+    ):
+        with router.router.fleet.running(router.router.fleet[other.name]):
+            reply = await router.chat()
     assert (reply.status_code, reply.content, len(broken.received)) == (200, b"{}", 1)
 
 
 async def test_a_request_is_repeated_once() -> None:
     """If the second server is lost as well, the client is told."""
-    async with scripted(cut) as one, scripted(cut) as two, scripted(cut) as three:
-        async with running_router(one.url, two.url, three.url) as router:
-            reply = await router.chat()
-            assert (reply.status_code, reply.json()["error"]["code"]) == (502, "server_lost")
-            assert [bool(server.received) for server in (one, two, three)].count(True) == 2
-            assert router.router.fleet.num_running == 0
+    async with (
+        scripted(cut) as one,
+        scripted(cut) as two,
+        scripted(cut) as three,
+        running_router(one.url, two.url, three.url) as router,
+    ):
+        reply = await router.chat()
+        assert (reply.status_code, reply.json()["error"]["code"]) == (502, "server_lost")
+        assert [bool(server.received) for server in (one, two, three)].count(True) == 2
+        assert router.router.fleet.num_running == 0
 
 
 async def test_what_may_change_something_is_not_repeated() -> None:
     """A server that was lost may have done what it was asked for."""
-    async with scripted(cut) as one, scripted(cut) as two:
-        async with running_router(one.url, two.url) as router:
-            reply = await router.client.post("/debug/reset", json={})
-            assert reply.status_code == 502
+    async with scripted(cut) as one, scripted(cut) as two, running_router(one.url, two.url) as router:
+        reply = await router.client.post("/debug/reset", json={})
+        assert reply.status_code == 502
     assert len(one.received) + len(two.received) == 1
 
 
 async def test_a_server_without_room_is_passed_over() -> None:
     """The request goes to another one, and so do the next ones for as long as the first one says."""
-    async with scripted(answering(FULL)) as full, scripted(answering(OK)) as other:
-        async with running_router(full.url, other.url) as router:
-            for _ in range(4):
-                reply = await router.chat()
-                assert (reply.status_code, reply.headers["x-routed-to"]) == (200, other.name)
-            assert len(full.received) <= 1
+    async with (
+        scripted(answering(FULL)) as full,
+        scripted(answering(OK)) as other,
+        running_router(full.url, other.url) as router,
+    ):
+        for _ in range(4):
+            reply = await router.chat()
+            assert (reply.status_code, reply.headers["x-routed-to"]) == (200, other.name)
+        assert len(full.received) <= 1
 
 
 async def test_if_nobody_has_room_the_client_is_told() -> None:
     """The refusal is that of the last server that was asked; at most three are."""
-    async with scripted(answering(FULL)) as full, scripted(answering(FULL)) as other:
-        async with running_router(full.url, other.url) as router:
-            for _ in range(2):
-                reply = await router.chat()
-                assert (reply.status_code, reply.headers["retry-after"]) == (429, "7")
-                assert reply.json()["error"]["code"] == "queue_full"
+    async with (
+        scripted(answering(FULL)) as full,
+        scripted(answering(FULL)) as other,
+        running_router(full.url, other.url) as router,
+    ):
+        for _ in range(2):
+            reply = await router.chat()
+            assert (reply.status_code, reply.headers["retry-after"]) == (429, "7")
+            assert reply.json()["error"]["code"] == "queue_full"
 
 
 async def test_servers_may_be_limited() -> None:
@@ -196,18 +212,21 @@ async def test_a_server_may_be_down_at_the_start() -> None:
 
 async def test_a_sick_server_is_out_until_it_is_well() -> None:
     """Two failed probes take a server out, and one success brings it back without what it had cached."""
-    async with scripted(answering(OK)) as server, scripted(answering(OK)) as other:
-        async with running_router(server.url, other.url) as router:
-            text = "one long prompt " * 20
-            fleet = router.router.fleet
-            with fleet.running(fleet[other.name]):
-                assert (await router.chat(text)).headers["x-routed-to"] == server.name
-            server.probe = SICK
-            await router.until(lambda own: not own.fleet[server.name].is_up)
-            assert (await router.chat(text)).headers["x-routed-to"] == other.name
-            server.probe = json_reply(b"{}")
-            await router.until(lambda own: own.fleet[server.name].is_up)
-            assert (await router.chat(text)).headers["x-routed-to"] == other.name
+    async with (
+        scripted(answering(OK)) as server,
+        scripted(answering(OK)) as other,
+        running_router(server.url, other.url) as router,
+    ):
+        text = "one long prompt " * 20
+        fleet = router.router.fleet
+        with fleet.running(fleet[other.name]):
+            assert (await router.chat(text)).headers["x-routed-to"] == server.name
+        server.probe = SICK
+        await router.until(lambda own: not own.fleet[server.name].is_up)
+        assert (await router.chat(text)).headers["x-routed-to"] == other.name
+        server.probe = json_reply(b"{}")
+        await router.until(lambda own: own.fleet[server.name].is_up)
+        assert (await router.chat(text)).headers["x-routed-to"] == other.name
 
 
 async def test_a_client_that_goes_away_ends_its_request() -> None:
@@ -222,21 +241,24 @@ async def test_a_client_that_goes_away_ends_its_request() -> None:
         await asked.gone()
         gone.put_nowait(None)
 
-    async with scripted(answer) as one, scripted(answer) as other:
-        async with running_router(one.url, other.url) as router:
-            for _ in range(10):
-                forms = [{"stream": True}, {}] * 15
-                asking = [asyncio.create_task(router.chat(**fields)) for fields in forms]
-                for _ in asking:
-                    await begun.get()
-                for task in asking:
-                    task.cancel()
-                await asyncio.wait(asking)
-                for _ in asking:
-                    await asyncio.wait_for(gone.get(), PATIENCE)
-            await router.until(lambda own: own.fleet.num_running == 0)
-            assert router.num_busy == 0
-            text = (await router.client.get("/metrics")).text
+    async with (
+        scripted(answer) as one,
+        scripted(answer) as other,
+        running_router(one.url, other.url) as router,
+    ):
+        for _ in range(10):
+            forms: list[dict[str, Any]] = [{"stream": True}, {}] * 15
+            asking = [asyncio.create_task(router.chat(**fields)) for fields in forms]
+            for _ in asking:
+                await begun.get()
+            for task in asking:
+                task.cancel()
+            await asyncio.wait(asking)
+            for _ in asking:
+                await asyncio.wait_for(gone.get(), PATIENCE)
+        await router.until(lambda own: own.fleet.num_running == 0)
+        assert router.num_busy == 0
+        text = (await router.client.get("/metrics")).text
     for server in (one, other):
         assert f'mlc_serve_router_running_requests{{server="{server.name}"}} 0.0' in text
         assert f'outcome="aborted",server="{server.name}"}} 150.0' in text

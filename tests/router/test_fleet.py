@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from mlc_serve.router.address import Address
 from mlc_serve.router.backend import Backend
 from mlc_serve.router.fleet import ABANDON_SECONDS, Fleet
@@ -31,7 +29,9 @@ class Closing(Upstream):
         self.num_closed += 1
 
 
-def fleet_of(*names: str, clock: Clock | None = None, max_running: int | None = None) -> tuple[Fleet, list[str]]:
+def fleet_of(
+    *names: str, clock: Clock | None = None, max_running: int | None = None
+) -> tuple[Fleet, list[str]]:
     """A fleet whose servers are up, and the names of those that have come back."""
     returned: list[str] = []
     backends = [Backend(name, Closing()) for name in names]
@@ -94,9 +94,8 @@ def test_a_full_server_gets_nothing() -> None:
     fleet, _ = fleet_of("a", "b", max_running=1)
     with fleet.running(fleet["a"]):
         assert able(fleet) == ["b"]
-        with pytest.raises(KeyError), fleet.running(fleet["b"]):
+        with fleet.running(fleet["b"]):
             assert able(fleet) == []
-            raise KeyError
     assert able(fleet) == ["a", "b"]
 
 

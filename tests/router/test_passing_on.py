@@ -35,7 +35,9 @@ async def test_a_request_arrives_as_it_was_sent() -> None:
     (request,) = server.received
     assert request.line == b"PUT /v1/files/a%2Fb?x=%20&y HTTP/1.1"
     assert request.body == b'{ "odd" :1}'
-    sent = {name: request.headers.get(name) for name in (b"x-own", b"authorization", b"x-request-id", b"host")}
+    sent = {
+        name: request.headers.get(name) for name in (b"x-own", b"authorization", b"x-request-id", b"host")
+    }
     assert sent == {
         b"x-own": b"1",
         b"authorization": b"Bearer k",
@@ -80,9 +82,11 @@ async def test_a_stream_arrives_byte_for_byte_as_it_comes() -> None:
 
 async def test_a_server_may_have_a_prefix_and_a_key_of_its_own() -> None:
     """With a key for the servers, the client's keys stay with the router."""
-    async with scripted(answering(OK)) as server:
-        async with running_router(f"{server.url}/llm/", backend_api_key="theirs") as router:
-            await router.client.get("/v1/x", headers={"X-Api-Key": "mine", "Authorization": "Bearer mine"})
+    async with (
+        scripted(answering(OK)) as server,
+        running_router(f"{server.url}/llm/", backend_api_key="theirs") as router,
+    ):
+        await router.client.get("/v1/x", headers={"X-Api-Key": "mine", "Authorization": "Bearer mine"})
     (request,) = [request for request in server.received if b"/v1/x" in request.line]
     assert request.line == b"GET /llm/v1/x HTTP/1.1"
     assert request.headers[b"authorization"] == b"Bearer theirs"
@@ -92,14 +96,13 @@ async def test_a_server_may_have_a_prefix_and_a_key_of_its_own() -> None:
 async def test_a_router_with_keys_asks_for_one() -> None:
     """Probes need no key, everything else does, and errors have the form of the API."""
     server_config = ServerConfig(port=0, shutdown_timeout=0, api_keys=("k",))
-    async with scripted(answering(OK)) as server:
-        async with running_router(server.url, server=server_config) as router:
-            assert (await router.client.get("/ready")).status_code == 200
-            assert (await router.client.get("/metrics")).status_code == 401
-            refused = await router.client.post("/v1/messages", json={})
-            assert (refused.status_code, refused.json()["type"]) == (401, "error")
-            with_key = await router.client.get("/v1/x", headers={"X-Api-Key": "k"})
-            assert with_key.status_code == 200
+    async with scripted(answering(OK)) as server, running_router(server.url, server=server_config) as router:
+        assert (await router.client.get("/ready")).status_code == 200
+        assert (await router.client.get("/metrics")).status_code == 401
+        refused = await router.client.post("/v1/messages", json={})
+        assert (refused.status_code, refused.json()["type"]) == (401, "error")
+        with_key = await router.client.get("/v1/x", headers={"X-Api-Key": "k"})
+        assert with_key.status_code == 200
     assert len(server.received) == 1
 
 
@@ -133,17 +136,21 @@ async def test_a_client_that_does_not_read_slows_the_server_down() -> None:
             sent += len(portion)
         await asked.send(END)
 
-    async with scripted(answer) as server, running_router(server.url) as router:
-        async with router.client.stream("POST", "/v1/completions", json={}) as reply:
-            parts = reply.aiter_raw()
-            received = len(await anext(parts))
-            before = -1
-            while before != sent:  # until the server can't send any more
-                before = sent
-                await asyncio.sleep(0.1)
-            assert sent < size / 2
-            async for part in parts:
-                received += len(part)
+    async with (
+        scripted(answer) as server,
+        running_router(server.url) as router,
+        router.client.stream("POST", "/v1/completions", json={}) as reply,
+    ):
+        parts = reply.aiter_raw()
+        received = len(await anext(parts))
+        before = -1
+        while before != sent:  # until the server can't send any more
+            before = sent
+            for _ in range(20):
+                await router.client.get("/health")
+        assert sent < size / 2
+        async for part in parts:
+            received += len(part)
     assert received == sent // len(portion) * len(b"data: " + b"x" * 65_000 + b"\n\n")
 
 
@@ -183,10 +190,13 @@ async def test_metrics_of_all_servers_are_one_text() -> None:
         length = b"Content-Length: %d\r\n\r\n" % len(text)
         await asked.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n" + length + text)
 
-    async with scripted(answer) as one, scripted(answer) as other:
-        async with running_router(one.url, other.url) as router:
-            await router.chat()
-            text = (await router.client.get("/metrics")).text
+    async with (
+        scripted(answer) as one,
+        scripted(answer) as other,
+        running_router(one.url, other.url) as router,
+    ):
+        await router.chat()
+        text = (await router.client.get("/metrics")).text
     assert text.count("# TYPE a gauge") == 1
     for server in (one, other):
         assert f'a{{server="{server.name}",model="m"}} 1' in text
@@ -199,8 +209,11 @@ async def test_metrics_of_all_servers_are_one_text() -> None:
 async def test_errors_of_servers_are_passed_on() -> None:
     """A request that a server refuses is not tried elsewhere."""
     refusal = json_reply(json.dumps({"error": {"code": "x"}}).encode(), b"400 Bad Request")
-    async with scripted(answering(refusal)) as one, scripted(answering(refusal)) as other:
-        async with running_router(one.url, other.url) as router:
-            reply: httpx.Response = await router.chat()
+    async with (
+        scripted(answering(refusal)) as one,
+        scripted(answering(refusal)) as other,
+        running_router(one.url, other.url) as router,
+    ):
+        reply: httpx.Response = await router.chat()
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, "x")
     assert len(one.received) + len(other.received) == 1

@@ -29,7 +29,9 @@ def num_common(first: Prompt, second: Prompt) -> int:
 def test_a_longer_conversation_begins_as_the_shorter_one() -> None:
     """All pages of the first turn are the first ones of the second."""
     first = read(CHAT, {"model": "m", "messages": [FIRST]})
-    second = read(CHAT, {"messages": [FIRST, {"role": "assistant", "content": "y" * 300}], "model": "m", "n": 1})
+    second = read(
+        CHAT, {"messages": [FIRST, {"role": "assistant", "content": "y" * 300}], "model": "m", "n": 1}
+    )
     assert num_common(first, second) == len(first.pages) == 5
     assert len(second.pages) > 8
 

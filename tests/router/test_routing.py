@@ -1,4 +1,4 @@
-"""Which server gets a request: by prefix, by load, by the response that it continues, or as a subclass says."""
+"""Which server gets a request: by prefix, load, the response that it continues, or as a subclass says."""
 
 from __future__ import annotations
 
@@ -71,13 +71,16 @@ async def test_the_least_loaded_server_gets_the_request() -> None:
         await held.wait()
         await asked.send(OK)
 
-    async with scripted(answer) as one, scripted(answer) as other:
-        async with running_router(one.url, other.url, router_mode="round-robin") as router:
-            asking = [asyncio.create_task(router.chat(LONG)) for _ in range(6)]
-            await router.until(lambda own: own.fleet.num_running == 6)
-            assert [backend.num_running for backend in router.router.fleet] == [3, 3]
-            held.set()
-            await asyncio.gather(*asking)
+    async with (
+        scripted(answer) as one,
+        scripted(answer) as other,
+        running_router(one.url, other.url, router_mode="round-robin") as router,
+    ):
+        asking = [asyncio.create_task(router.chat(LONG)) for _ in range(6)]
+        await router.until(lambda own: own.fleet.num_running == 6)
+        assert [backend.num_running for backend in router.router.fleet] == [3, 3]
+        held.set()
+        await asyncio.gather(*asking)
 
 
 async def test_requests_without_a_prompt_are_spread() -> None:
@@ -106,7 +109,9 @@ async def test_a_stored_response_is_asked_for_where_it_is(stream: bool) -> None:
     with live_server() as one, live_server() as other:
         async with running_router(one.url, other.url) as router:
             made = [await created(router, str(number), stream=stream) for number in range(4)]
-            assert {server for _, server in made} == {url.removeprefix("http://") for url in (one.url, other.url)}
+            assert {server for _, server in made} == {
+                url.removeprefix("http://") for url in (one.url, other.url)
+            }
             for response_id, server in made:
                 _, continued_on = await created(router, "more", previous_response_id=response_id)
                 assert continued_on == server
@@ -124,12 +129,15 @@ async def test_a_stored_response_is_asked_for_where_it_is(stream: bool) -> None:
 async def test_a_response_whose_server_is_out_is_not_asked_for_elsewhere() -> None:
     """No other server has it, so the client is told to try later."""
     stored = json_reply(b'{"id": "resp_1"}')
-    async with scripted(answering(stored)) as one, scripted(answering(stored)) as other:
-        async with running_router(one.url, other.url) as router:
-            _, name = await created(router, "x")
-            router.router.fleet.move(name, None)
-            reply = await router.client.get("/v1/responses/resp_1")
-            assert (reply.status_code, reply.json()["error"]["code"]) == (503, "no_server_available")
+    async with (
+        scripted(answering(stored)) as one,
+        scripted(answering(stored)) as other,
+        running_router(one.url, other.url) as router,
+    ):
+        _, name = await created(router, "x")
+        router.router.fleet.move(name, None)
+        reply = await router.client.get("/v1/responses/resp_1")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "no_server_available")
 
 
 async def test_replies_are_those_of_the_servers() -> None:

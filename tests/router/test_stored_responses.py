@@ -6,7 +6,9 @@ import pytest
 
 from mlc_serve.router.stored_responses import ResponseIdReader, StoredResponses, response_in_path
 
-EVENT = b'event: response.created\ndata: {"type":"response.created","response":{"id":"resp_a1","output":[]}}\n\n'
+EVENT = (
+    b'event: response.created\ndata: {"type":"response.created","response":{"id":"resp_a1","output":[]}}\n\n'
+)
 
 
 @pytest.mark.parametrize("size", [1, 7, len(EVENT)])
