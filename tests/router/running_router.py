@@ -44,11 +44,13 @@ class RunningRouter:
         return sum(backend.upstream.num_busy for backend in self.router.fleet if backend.upstream)
 
 
-def backends_at(urls: Sequence[str], api_key: str | None = None) -> list[Backend]:
+def backends_at(urls: Sequence[str], api_key: str | None, *, prefills: bool) -> list[Backend]:
     """The servers at these addresses, as a fleet knows them."""
     addresses = [Address.of(url) for url in urls]
     return [
-        Backend(f"{address.netloc}{address.prefix}", Upstream(address), api_key, api_key)
+        Backend(
+            f"{address.netloc}{address.prefix}", Upstream(address), api_key, api_key, prefills=prefills
+        )
         for address in addresses
     ]
 
@@ -65,7 +67,12 @@ async def running_router(
     quick = {"poll_interval": 0.02, "poll_timeout": PATIENCE, "backends": urls, **config}
     settings = RouterConfig(**quick)
     server = server or ServerConfig(port=0, shutdown_timeout=0)
-    router = router_type(backends_at(urls, settings.backend_api_key), settings, server)
+    key = settings.backend_api_key
+    backends = [
+        *backends_at(settings.prefill_backends, key, prefills=True),
+        *backends_at(urls, key, prefills=False),
+    ]
+    router = router_type(backends, settings, server)
     sock = bind_socket("127.0.0.1", 0)
     service = RouterService(router, server, sock)
     serving = asyncio.create_task(service.serve())
