@@ -40,7 +40,7 @@ from mlc_serve.config import EngineConfig
 from mlc_serve.config.option import command_line
 
 ONE, PREFIX, ROUND_ROBIN = "one server", "router, prefix", "router, round-robin"
-# Conversations with the same system prompt.
+# About so many conversations share a system prompt.
 GROUP = 4
 
 
@@ -201,7 +201,7 @@ async def compare(clients: Mapping[str, EventClient], settings: Settings, concur
 
 
 def differences(runs: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, float]:
-    """The medians of both sides, of the ratio of their rates, and of the router's share of the first token."""
+    """The medians of both sides, of the ratio of their rates, and of what the first token takes longer."""
     both = [(run["direct"], run["routed"]) for run in runs]
     rates = {
         f"{name}_tokens_per_s": statistics.median(run[name]["tokens_per_s"] for run in runs)

@@ -10,7 +10,7 @@ CHATS = Chats(conversations=6, turns=3, system_tokens=8, turn_tokens=4)
 
 
 def test_conversations_grow_turn_by_turn() -> None:
-    """Each turn's prompts begin with those of the turn before, and four conversations share a system prompt."""
+    """Each turn's prompts begin with those of the turn before, and groups share a system prompt."""
     turns = list(CHATS.prompts(seed=1))
     assert [len(prompts) for prompts in turns] == [6, 6, 6]
     assert [len(prompts[0]) for prompts in turns] == [12, 16, 20]
