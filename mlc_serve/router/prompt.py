@@ -19,6 +19,7 @@ from mlc_serve.router.prefix_map import page_hashes
 # About 16 tokens of English text, which is a page of a server's cache.
 PAGE_BYTES = 64
 RESPONSES = "/v1/responses"
+_MODEL_PATH = "/v1/models/"
 # The fields of a prompt by path, in the order of the prompt.
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "/v1/chat/completions": ("tools", "messages"),
@@ -38,6 +39,8 @@ class Prompt(NamedTuple):
 
 def prompt_of(request: RoutedRequest, limits: JsonLimits) -> Prompt:
     """Read a request. One that can't be read has no prompt, and the server that gets it will say why."""
+    if request.path.startswith(_MODEL_PATH):
+        return Prompt(request.path.removeprefix(_MODEL_PATH))
     try:
         fields = parse_json(request.body, limits) if request.body else None
     except InvalidRequestError:

@@ -195,7 +195,8 @@ class Router:
                 outcome = "ok" if outcome == "aborted" else outcome
             except ServerLostError as error:
                 outcome = "lost"
-                self.fleet.saw_failure(backend, error.message)
+                if not error.was_sent:  # else the request may be at fault, and a probe will find out
+                    self.fleet.saw_failure(backend, error.message)
                 raise
             finally:
                 self.counts.requests.labels(backend.name, outcome).inc()

@@ -164,6 +164,8 @@ async def test_models_of_all_servers_are_listed() -> None:
             for _ in range(3):
                 reply = await router.client.post("/v1/embeddings", json={"model": "e", "input": "x"})
                 assert reply.headers["x-routed-to"] == other.name
+            card = await router.client.get("/v1/models/e")
+            assert card.headers["x-routed-to"] == other.name
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/models/m", "/nothing"])

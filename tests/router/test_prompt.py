@@ -49,6 +49,7 @@ def test_the_model_and_what_is_continued_are_read() -> None:
     assert (read("/v1/responses", fields).model, read("/v1/responses", fields).continues) == ("m", "resp_1")
     assert read(CHAT, fields).continues is None
     assert read("/v1/embeddings", fields)[:2] == ("m", [])
+    assert read("/v1/models/owner/name", b"").model == "owner/name"
 
 
 @pytest.mark.parametrize(
