@@ -66,7 +66,7 @@ class Chats:
         chats = [list(systems[number % num_systems]) for number in range(self.conversations)]
         for _ in range(self.turns):
             for chat in chats:
-                chat += generator.choices(TOKEN_IDS, k=self.turn_tokens)
+                chat.extend(generator.choices(TOKEN_IDS, k=self.turn_tokens))
             yield generator.sample([tuple(chat) for chat in chats], len(chats))
 
 
@@ -161,9 +161,7 @@ async def hit_share(client: EventClient, settings: Settings, chats: Chats, seed:
         usage = json.loads(text)["usage"]
         return usage["prompt_tokens_details"]["cached_tokens"], usage["prompt_tokens"]
 
-    found = [
-        pair for prompts in chats.prompts(seed) for pair in await asyncio.gather(*map(ask, prompts))
-    ]
+    found = [pair for prompts in chats.prompts(seed) for pair in await asyncio.gather(*map(ask, prompts))]
     return sum(cached for cached, _ in found) / sum(length for _, length in found)
 
 

@@ -84,9 +84,9 @@ class RouterConfig:
         flags=("--backend-ca-file",),
     )
     load_weight: float = option(
-        1.0,
-        "How much the load of servers counts in mode prefix. With 1, a prompt that is wholly cached "
-        "outweighs a difference in running requests as large as their mean.",
+        0.5,
+        "How much the load of servers counts in mode prefix. With 0.5, a prompt that is wholly cached "
+        "outweighs a difference in running requests of up to twice their mean; with 1, of once their mean.",
         kind=Kind.NUMBER,
         minimum=0,
         maximum=1000,

@@ -26,4 +26,4 @@ def window_end(num_tokens: int, share: float) -> int:
 
     As in MLC, a share of 0 leaves it the last token.
     """
-    return min(num_tokens - 1, int((1 - share) * num_tokens))
+    return min(num_tokens - 1, num_tokens - int(share * num_tokens))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from benchmarks.router import ONE, PREFIX, Chats, differences, share_rows
@@ -14,7 +16,7 @@ def test_conversations_grow_turn_by_turn() -> None:
     turns = list(CHATS.prompts(seed=1))
     assert [len(prompts) for prompts in turns] == [6, 6, 6]
     assert [len(prompts[0]) for prompts in turns] == [12, 16, 20]
-    for earlier, later in zip(turns, turns[1:], strict=False):
+    for earlier, later in pairwise(turns):
         assert {tuple(prompt) for prompt in earlier} == {tuple(prompt)[:-4] for prompt in later}
     assert len({tuple(prompt)[:8] for prompt in turns[0]}) == 2
     assert CHATS.num_cached == 6 * 20

@@ -13,8 +13,8 @@ from email.message import Message
 import psutil
 import pytest
 
-from mlc_serve.interface.router import serve
 from mlc_serve.errors import ConfigError
+from mlc_serve.interface.router import serve
 from tests.interface.running_command import RunningCommand
 from tests.patience import PATIENCE
 from tests.supervisor.supervised import fake_command, wait_gone

@@ -48,9 +48,7 @@ def backends_at(urls: Sequence[str], api_key: str | None, *, prefills: bool) -> 
     """The servers at these addresses, as a fleet knows them."""
     addresses = [Address.of(url) for url in urls]
     return [
-        Backend(
-            f"{address.netloc}{address.prefix}", Upstream(address), api_key, api_key, prefills=prefills
-        )
+        Backend(f"{address.netloc}{address.prefix}", Upstream(address), api_key, api_key, prefills=prefills)
         for address in addresses
     ]
 

@@ -9,7 +9,7 @@ from mlc_serve.router.balance import decode_share, window_end
 
 @pytest.mark.parametrize(
     ("num_tokens", "share", "end"),
-    [(2, 0, 1), (100, 0, 99), (100, 0.2, 80), (100, 0.001, 99), (10, 0.9, 1), (3, 0.9, 0)],
+    [(2, 0, 1), (100, 0, 99), (100, 0.2, 80), (100, 0.001, 99), (10, 0.9, 1), (3, 0.9, 1)],
 )
 def test_the_decode_server_computes_the_end(num_tokens: int, share: float, end: int) -> None:
     """It is left its share of the prompt, and at least the last token."""

@@ -72,7 +72,9 @@ async def released(receiver: ScriptedServer, router: RunningRouter) -> None:
 async def outcomes(router: RunningRouter) -> str:
     """The lines of /metrics that say what came of moving prompts."""
     text = (await router.client.get("/metrics")).text
-    return "\n".join(line for line in text.splitlines() if line.startswith("mlc_serve_router_transfers_total"))
+    return "\n".join(
+        line for line in text.splitlines() if line.startswith("mlc_serve_router_transfers_total")
+    )
 
 
 async def test_a_long_chat_is_computed_elsewhere() -> None:
@@ -86,7 +88,14 @@ async def test_a_long_chat_is_computed_elsewhere() -> None:
         assert paths(sender) == ["remote_send"]
         prepared, sent = body(receiver, "prep_recv"), body(sender, "remote_send")
         user = prepared["user"]
-        shared = {"prompt": TOKENS, "model": "m", "cache_salt": "s", "user": user, "end": 400, "max_tokens": 1}
+        shared = {
+            "prompt": TOKENS,
+            "model": "m",
+            "cache_salt": "s",
+            "user": user,
+            "end": 400,
+            "max_tokens": 1,
+        }
         assert prepared == shared
         assert sent == {**shared, "begin": 16, "kv_addr_info": "there"}
         assert body(receiver, "abort") == {"model": "m", "user": user}
@@ -145,7 +154,9 @@ FULL = json_reply(b'{"error":{}}', b"503 Service Unavailable")
         (Calls(), Calls(tokenize=Asked.cut)),
     ],
 )
-async def test_if_a_prompt_can_not_be_moved_the_decode_server_computes_it(prefill: Calls, decode: Calls) -> None:
+async def test_if_a_prompt_can_not_be_moved_the_decode_server_computes_it(
+    prefill: Calls, decode: Calls
+) -> None:
     """The client notices nothing, and the failure is counted."""
     async with pair(prefill, decode) as (_, receiver, router):
         reply = await router.chat(LONG)
