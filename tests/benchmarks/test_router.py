@@ -27,12 +27,13 @@ def test_shares_are_compared_run_by_run() -> None:
     """The median of the ratios, and not the ratio of the medians."""
     one, router = share_rows({ONE: [0.8, 0.5, 0.4], PREFIX: [0.4, 0.5, 0.3]})
     assert (one["hit_share"], one["of_one"]) == (0.5, 1.0)
-    assert (router["hit_share"], router["of_one"]) == (0.4, pytest.approx(0.75))
+    assert router["hit_share"] == 0.4
+    assert router["of_one"] == pytest.approx(0.75)
 
 
 def test_costs_are_compared_run_by_run() -> None:
     """Rates are divided, and times subtracted, within a run."""
-    runs = [
+    runs: list[dict[str, dict[str, float]]] = [
         {
             "direct": {"tokens_per_s": 100 * scale, "ttft_p50_ms": 10 * scale},
             "routed": {"tokens_per_s": 96 * scale, "ttft_p50_ms": 10 * scale + 1.5},
@@ -41,4 +42,5 @@ def test_costs_are_compared_run_by_run() -> None:
     ]
     found = differences(runs)
     assert (found["direct_tokens_per_s"], found["ttft_p50_ms"]) == (200, 20)
-    assert (found["rate_ratio"], found["ttft_more_ms"]) == (pytest.approx(0.96), pytest.approx(1.5))
+    assert found["rate_ratio"] == pytest.approx(0.96)
+    assert found["ttft_more_ms"] == pytest.approx(1.5)

@@ -36,7 +36,8 @@ class RouterProcess(RunningCommand):
         """Wait until both servers have started, and return all processes below this one."""
         self.wait_for(r"replica-1 serves")
         self.wait_for(r"replica-2 serves")
-        return psutil.Process(self.process.pid).children(recursive=True)
+        family: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return family
 
 
 def get(url: str) -> tuple[int, Message]:
