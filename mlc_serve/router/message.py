@@ -48,6 +48,7 @@ _NOT_SENT_ON = frozenset({b"host", b"content-length", b"expect", b"origin", b"x-
 # The router sends its own.
 _NOT_SENT_BACK = frozenset({b"date", b"server", b"x-request-id", b"request-id"})
 _CORS = b"access-control-"
+_CORS_VARY = (b"vary", b"Origin")
 
 
 class RoutedRequest(NamedTuple):
@@ -107,7 +108,7 @@ class ReplyHead(NamedTuple):
 
     def routed(self, server: str) -> ReplyHead:
         """Return the head that the client gets, which names the server that has answered."""
-        headers = passed_on(self.headers, _NOT_SENT_BACK)
+        headers = [header for header in passed_on(self.headers, _NOT_SENT_BACK) if header != _CORS_VARY]
         return ReplyHead(self.status, (*headers, (b"x-routed-to", server.encode())))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -52,6 +52,7 @@ class Replicas:
         self._servers = [MLCServer(each, env=env) for each in settings]
         self._settings = settings
         self._starting: asyncio.Task[None] | None = None
+        self._unfollow: list[Callable[[], None]] = []
 
     def backends(self, num_prefilling: int) -> list[Backend]:
         """Return what stands for them in a fleet. The first ones compute prompts for the others."""
@@ -71,7 +72,7 @@ class Replicas:
         """
         for number, (server, settings) in enumerate(zip(self._servers, self._settings, strict=True), 1):
             address = _Address(fleet, _name(number), settings.server.host)
-            server.on_status_changed(address.follow)
+            self._unfollow.append(server.on_status_changed(address.follow))
         self._starting = asyncio.create_task(self._start_all())
 
     async def _start_all(self) -> None:
@@ -91,7 +92,9 @@ class Replicas:
         return self._servers[-1].get_status().error or "the servers have been stopped"
 
     async def stop(self) -> None:
-        """Stop them gently, and kill those that take too long."""
+        """Stop them gently, and kill those that take too long. The fleet is told nothing more."""
+        for unfollow in self._unfollow:
+            unfollow()
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.gather(self._starting, return_exceptions=True)

@@ -49,14 +49,14 @@ async def test_a_request_arrives_as_it_was_sent() -> None:
 
 async def test_a_reply_arrives_as_it_was_sent() -> None:
     """Status, headers and body are the same, and one header names the server."""
-    headers = b"X-Own: 1\r\nKeep-Alive: timeout=5\r\nServer: other\r\nAccess-Control-Allow-Origin: b\r\n"
+    headers = b"X-Own: 1\r\nKeep-Alive: timeout=5\r\nServer: other\r\nAccess-Control-Allow-Origin: b\r\nVary: Origin\r\n"
     reply = json_reply(b'{ "odd" :1}', b"418 Teapot", headers)
     async with scripted(answering(reply)) as server, running_router(server.url) as router:
         got = await router.client.get("/v1/x", headers={"Origin": "http://a"})
     assert (got.status_code, got.content) == (418, b'{ "odd" :1}')
     assert (got.headers["x-own"], got.headers["x-routed-to"]) == ("1", server.name)
     assert "keep-alive" not in got.headers
-    for name, value in (("server", "uvicorn"), ("access-control-allow-origin", "*")):
+    for name, value in (("server", "uvicorn"), ("access-control-allow-origin", "*"), ("vary", "Origin")):
         assert got.headers.get_list(name) == [value]
     assert len(got.headers.get_list("x-request-id")) == 1
 
@@ -206,6 +206,7 @@ async def test_metrics_of_all_servers_are_one_text() -> None:
         assert f'mlc_serve_router_server_up{{server="{server.name}"}} 1.0' in text
     assert 'process_resident_memory_bytes{server="router"}' in text
     assert 'outcome="ok"' in text
+    assert "_created" not in text
 
 
 async def test_errors_of_servers_are_passed_on() -> None:
