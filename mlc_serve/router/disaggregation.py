@@ -79,7 +79,8 @@ class Disaggregation:
         prompt before, and it is moved to the decode server.
         """
         async with aclosing(reply), AsyncExitStack() as parked:
-            await self._move(request, prompt, decoder, parked)
+            with self._fleet.running(decoder):  # others should see that it will have this request
+                await self._move(request, prompt, decoder, parked)
             async for part in reply:
                 await parked.aclose()  # the reply has begun, so that the prefix has been found
                 yield part
