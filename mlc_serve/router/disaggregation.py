@@ -123,7 +123,7 @@ class Disaggregation:
         """Return whether a decode server would probably have to compute much of a prompt."""
         if request.path not in (CHAT, COMPLETIONS):
             return False
-        num_new = len(prompt.pages) - self._prefixes.matched(prompt.pages).get(decoder.name, 0)
+        num_new = len(prompt.pages) - self._prefixes.num_matched(decoder.name, prompt.pages)
         return num_new * PAGE_BYTES // _BYTES_PER_TOKEN >= self._config.disagg_min_tokens
 
     async def _moved(

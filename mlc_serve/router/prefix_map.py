@@ -54,9 +54,13 @@ class PrefixMap:
 
     def matched(self, hashes: Sequence[bytes]) -> dict[str, int]:
         """Return how many of the chain's first pages each server has, for the servers that have any."""
-        oldest = self._clock() - self._expiry
-        counts = {server: _num_leading(hashes, pages, oldest) for server, pages in self._sent.items()}
+        counts = {server: self.num_matched(server, hashes) for server in self._sent}
         return {server: count for server, count in counts.items() if count}
+
+    def num_matched(self, server: str, hashes: Sequence[bytes]) -> int:
+        """Return how many of the chain's first pages a server has."""
+        pages = self._sent.get(server)
+        return 0 if pages is None else _num_leading(hashes, pages, self._clock() - self._expiry)
 
     def record(self, server: str, hashes: Sequence[bytes]) -> None:
         """Note that a server was sent the prompt with this chain. The last pages of a chain are the oldest,

@@ -203,7 +203,7 @@ class Router:
 
     def _note_prefix(self, backend: Backend, prompt: Prompt) -> None:
         if prompt.pages:
-            known = self.prefixes.matched(prompt.pages).get(backend.name, 0)
+            known = self.prefixes.num_matched(backend.name, prompt.pages)
             self.counts.pages.labels("known").inc(known)
             self.counts.pages.labels("new").inc(len(prompt.pages) - known)
             self.prefixes.record(backend.name, prompt.pages)
