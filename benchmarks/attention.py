@@ -24,7 +24,7 @@ from mlc_serve.compiler.kernels.cpu.attention.scores import MASKED, Scores
 from mlc_serve.compiler.kernels.cpu.attention.visible import Visible
 from mlc_serve.compiler.kernels.cpu.instructions import float_unit_for
 from mlc_serve.compiler.kernels.cpu.primitives.float_unit import FloatUnit
-from mlc_serve.compiler.pipeline import lowering_options
+from mlc_serve.compiler.pipeline import lowering
 from mlc_serve.compiler.target import target_for
 from mlc_serve.host.threads import use_every_core
 from mlc_serve.models.rope import Rope
@@ -136,7 +136,7 @@ def compiled(function: Any) -> Any:
     """Compile a kernel; the result is called with tensors."""
     module = tvm.IRModule({"kernel": function.with_attr("global_symbol", "kernel")})
     target = target_for("cpu")
-    with tvm.transform.PassContext(config=lowering_options(target)):
+    with lowering(target):
         return tvm.compile(module, target=target)["kernel"]
 
 

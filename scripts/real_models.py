@@ -65,6 +65,8 @@ def convert(file: Path, out: Path) -> None:
     with torch.device("meta"):
         plain = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
     plain.load_state_dict(read.state_dict(), assign=True)
+    # Newer releases of transformers note how the file stored the weights, which is not how they are now.
+    vars(plain.config).pop("quantization_config", None)
     plain.save_pretrained(out)
     AutoTokenizer.from_pretrained(**source).save_pretrained(out)
 

@@ -91,20 +91,23 @@ class Results:
     def sections(self) -> Sequence[MadeSection]:
         """Every section that is made from the results."""
         compared = [machine for machine in self.machines if self.comparisons(machine)]
+        short = [table for table in map(self.short_table, compared) if table]
         return [
-            _section("README.md", "figures", "\n".join(map(self.short_table, compared))),
+            _section("README.md", "figures", "\n".join(short)),
             *(_section("docs/performance.md", machine, self.table(machine)) for machine in compared),
             _section("benchmarks/results/README.md", "runs", "\n".join(self.listing())),
         ]
 
     def short_table(self, machine: str) -> str:
-        """A machine's table for README.md, which has one shape."""
+        """A machine's table for README.md, which has one shape; "" if that was not measured there."""
         rows = [
             table_row(f"{found.bits} bits: {line.title}", *line.rates)
             for found in self.comparisons(machine)
             if found.shape == README_SHAPE
             for line in found.lines()
         ]
+        if not rows:
+            return ""
         title = self.machines[machine].title
         return "\n".join([f"{title}:", "", table_row("", *ENGINES), "|---|---|---|---|", *rows, ""])
 

@@ -19,7 +19,7 @@ from mlc_serve.compiler.layers.encoder import CPUEncoderLayers
 from mlc_serve.compiler.layers.gpu import GPULayers
 from mlc_serve.compiler.metadata import describe, describe_encoder, describe_heads
 from mlc_serve.compiler.optimization import find_level
-from mlc_serve.compiler.pipeline import lowering_options, pipeline_for
+from mlc_serve.compiler.pipeline import lowering, pipeline_for
 from mlc_serve.config import DEFAULT_OPT
 from mlc_serve.errors import CompileError, ConfigError
 from mlc_serve.models.architecture import Architecture
@@ -87,7 +87,7 @@ def _compile(
     report(STAGES[0])
     module, metadata = export()
     try:
-        with target, tvm.transform.PassContext(config=lowering_options(target)):
+        with target, lowering(target):
             report(STAGES[1])
             executable = tvm.compile(module, target=target, relax_pipeline=pipeline_for(target))
         report(STAGES[2])

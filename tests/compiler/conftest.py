@@ -12,7 +12,7 @@ import tvm
 from tvm import tirx
 from tvm.target import Target
 
-from mlc_serve.compiler.pipeline import lowering_options
+from mlc_serve.compiler.pipeline import lowering
 from mlc_serve.compiler.target import target_for
 
 Kernel = Callable[..., None]
@@ -35,7 +35,7 @@ def build_for() -> Callable[[Target], Build]:
 
     def build(target: Target, function: tirx.PrimFunc) -> Kernel:
         module = tvm.IRModule({"kernel": function.with_attr("global_symbol", "kernel")})
-        with tvm.transform.PassContext(config=lowering_options(target)):
+        with lowering(target):
             executable = tvm.compile(module, target=target)["kernel"]
 
         def call(*arguments: object) -> None:

@@ -14,7 +14,7 @@ from tvm.relax.frontend import nn
 
 from mlc_serve.compiler.layers.cpu import CPULayers
 from mlc_serve.compiler.optimization import find_level
-from mlc_serve.compiler.pipeline import lowering_options, pipeline_for
+from mlc_serve.compiler.pipeline import lowering, pipeline_for
 from mlc_serve.compiler.target import target_for
 from mlc_serve.engine.limits import EngineLimits
 from mlc_serve.models.parts.attention import AttentionLayer, AttentionShape
@@ -140,7 +140,7 @@ def machine(request: pytest.FixtureRequest) -> tuple[Any, str]:
     """The compiled layers, and their type."""
     target = target_for("cpu")
     model = TwoLayers(request.param)
-    with target, tvm.transform.PassContext(config=lowering_options(target)):
+    with target, lowering(target):
         module, _ = model.export_tvm(spec=model.spec())
         executable = tvm.compile(module, target=target, relax_pipeline=pipeline_for(target))
     return relax.VirtualMachine(executable, tvm.cpu()), request.param

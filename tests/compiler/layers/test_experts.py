@@ -17,7 +17,7 @@ from mlc_serve.compiler.layers.cpu import CPULayers
 from mlc_serve.compiler.layers.gpu import GPULayers
 from mlc_serve.compiler.layers.gpu_experts import PlainChoice, PlainExpertMLPs
 from mlc_serve.compiler.optimization import find_level
-from mlc_serve.compiler.pipeline import lowering_options, pipeline_for
+from mlc_serve.compiler.pipeline import lowering, pipeline_for
 from mlc_serve.compiler.target import target_for
 from mlc_serve.models.layers import Layers
 from mlc_serve.models.parts.experts import ClampedSwiGLU, ExpertGroups, Experts, Routing
@@ -63,7 +63,7 @@ def export(layer: nn.Module, **inputs: nn.spec.Tensor) -> tuple[tvm.IRModule, li
 
 def compiled(module: tvm.IRModule, target: Target) -> Executable:
     """The module's code."""
-    with tvm.transform.PassContext(config=lowering_options(target)):
+    with lowering(target):
         return tvm.compile(module, target=target, relax_pipeline=pipeline_for(target))
 
 

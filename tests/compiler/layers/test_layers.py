@@ -16,7 +16,7 @@ from tvm.relax.frontend import nn
 from mlc_serve.compiler.layers.cpu import CPULayers
 from mlc_serve.compiler.layers.gpu import GPULayers
 from mlc_serve.compiler.optimization import find_level
-from mlc_serve.compiler.pipeline import lowering_options
+from mlc_serve.compiler.pipeline import lowering
 from mlc_serve.compiler.target import target_for
 from mlc_serve.models.layers import Layers
 from mlc_serve.models.parts.activation import Activation
@@ -138,7 +138,7 @@ def compiled(model: Model) -> tuple[Callable[..., Any], list[tuple[str, nn.Param
     rows = nn.spec.Tensor(["s"], "int32")
     spec = nn.spec.ModuleSpec.from_raw({"run": {"ids": rows, "positions": rows, "$": modes}}, model)
     target = target_for("cpu")
-    with target, tvm.transform.PassContext(config=lowering_options(target)):
+    with target, lowering(target):
         module, params, _ = model.export_tvm(spec=spec, allow_extern=True)
         executable = tvm.compile(module, target=target)
     return relax.VirtualMachine(executable, tvm.cpu())["run"], params

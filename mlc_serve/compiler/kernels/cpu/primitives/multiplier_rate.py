@@ -23,7 +23,7 @@ from mlc_serve.compiler.kernels.cpu.primitives.multiplier import (
 )
 from mlc_serve.compiler.kernels.cpu.primitives.task_buffer import local
 from mlc_serve.compiler.kernels.cpu.primitives.vector import broadcast, vector
-from mlc_serve.compiler.pipeline import lowering_options
+from mlc_serve.compiler.pipeline import lowering
 from mlc_serve.quantization.packing import LANES
 
 # Independent sums, so that no product waits for another. They and their factors fit into 32 registers.
@@ -64,7 +64,7 @@ def _loop(multiplier: Multiplier, target: Target) -> Callable[[], float]:
 def _compiled(multiplier: Multiplier, target: Target) -> Callable[..., None]:
     """`_chains` as a function of tensors."""
     module = tvm.IRModule({"chains": _chains(multiplier).with_attr("global_symbol", "chains")})
-    with tvm.transform.PassContext(config=lowering_options(target)):
+    with lowering(target):
         chains: Callable[..., None] = tvm.compile(module, target=target)["chains"]
     return chains
 

@@ -13,7 +13,7 @@ from tvm.target import Target
 
 from mlc_serve.compiler.features import has
 from mlc_serve.compiler.kernels.cpu.instructions import dot_for
-from mlc_serve.compiler.pipeline import lowering_options
+from mlc_serve.compiler.pipeline import lowering
 from mlc_serve.compiler.target import target_for
 from mlc_serve.quantization.scheme import GroupFormat
 from tests.compiler.kernels.cpu.linear.parts import integer_matmul
@@ -101,6 +101,6 @@ def test_arm_has_its_own_instructions(
     dot = dot_for(target, groups)
     assert dot.offset == (groups.offset if offset_left is None else offset_left[groups.bits])
     kernel = integer_matmul(64, 64, groups, PLAIN, "float32", dot).with_attr("global_symbol", "kernel")
-    with tvm.transform.PassContext(config=lowering_options(target)):
+    with lowering(target):
         code = tvm.tirx.build(tvm.IRModule({"kernel": kernel}), target=target)
     assert re.search(rf"\t{instruction}", code.inspect_source("asm"))
