@@ -20,6 +20,9 @@
     │   ├── QueueFullError          429  retry later
     │   ├── RequestFailedError      500  this request failed while it ran; others go on
     │   ├── EngineDeadError         500  the engine loop has ended; nothing more is computed
+    │   ├── RoutingError            503  a router can't have the request answered
+    │   │   ├── ServerLostError       502  the server went away before its reply was complete
+    │   │   └── NoServerError         503  no server can take the request now
     │   ├── ShuttingDownError       503  the server is shutting down
     │   ├── KVCacheFullError        503  microserving: there is no room for a prefix from another server
     │   ├── KVTransferError         503  microserving: the other server did not take part as it should
@@ -254,6 +257,33 @@ class EngineDeadError(RequestError):
     status = 500
     type = "server_error"
     code = "engine_dead"
+
+
+class RoutingError(RequestError):
+    """A router can't have a request answered by any of its servers."""
+
+    status = 503
+    type = "server_error"
+
+
+class ServerLostError(RoutingError):
+    """The server behind the router went away, or broke HTTP's rules, before its reply was complete.
+
+    `was_sent` says whether it may have received the request.
+    """
+
+    status = 502
+    code = "server_lost"
+
+    def __init__(self, message: str, *, was_sent: bool = True) -> None:
+        super().__init__(message)
+        self.was_sent = was_sent
+
+
+class NoServerError(RoutingError):
+    """No server behind the router can take the request now."""
+
+    code = "no_server_available"
 
 
 class TooManyConnectionsError(RequestError):

@@ -14,6 +14,7 @@ from made_section import DOCS, MadeSection, main, table_row
 from mlc_serve.config import (
     EngineConfig,
     LaunchConfig,
+    RouterConfig,
     ServerConfig,
     StatusServiceConfig,
     SupervisionConfig,
@@ -30,6 +31,7 @@ def tables() -> str:
         "Launch": LaunchConfig,
         "Supervisor": SupervisionConfig,
         "Status service of the supervisor": StatusServiceConfig,
+        "Router": RouterConfig,
     }
     parts = [f"### {title}\n\n{_table(config)}" for title, config in titles.items()]
     return "\n".join([*parts, f"### Not built yet\n\n{_not_yet_table()}"])

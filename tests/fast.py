@@ -32,6 +32,7 @@ SLOW_PATHS = (
     "e2e",
     "interface/test_compile.py",
     "interface/test_convert.py",
+    "interface/test_router.py",
     "interface/test_supervise.py",
     "models",
     "runtime",

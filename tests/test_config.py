@@ -11,6 +11,7 @@ from mlc_serve import config
 from mlc_serve.config import (
     EngineConfig,
     LaunchConfig,
+    RouterConfig,
     ServerConfig,
     StatusServiceConfig,
     SupervisionConfig,
@@ -79,7 +80,8 @@ def test_every_field_of_mlc_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [EngineConfig, ServerConfig, LaunchConfig, SupervisionConfig, StatusServiceConfig]
+    "config",
+    [EngineConfig, ServerConfig, LaunchConfig, SupervisionConfig, StatusServiceConfig, RouterConfig],
 )
 def test_every_field_is_declared(config: type) -> None:
     """No field escapes the checks, the flags and the docs."""

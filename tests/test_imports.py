@@ -30,6 +30,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "chat",
             "bench",
             "demo",
+            "router",
             "loading",
             "loaded_model",
             "compiler",
@@ -40,8 +41,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     ),
     "chat": frozenset({"api"}),
     "bench": frozenset({"api", "frontend", "engine"}),
-    "server": frozenset({"", "api", "protocol", "supervisor", "host", "kv_transfer"}),
+    "server": frozenset({"", "api", "protocol", "router", "supervisor", "host", "kv_transfer"}),
     "supervisor": frozenset({"host"}),
+    "router": frozenset({"protocol", "supervisor"}),
     "api": frozenset(
         {
             "frontend",
@@ -99,7 +101,7 @@ OUTSIDE = {
     "opentelemetry": frozenset({"server"}),
     "pydantic": frozenset({"protocol", "api", "text", "checkpoint", "supervisor"}),
     "asyncio": frozenset(
-        {"api", "server", "bench", "supervisor", "interface", "host", "kv_transfer", "testing"}
+        {"api", "server", "bench", "supervisor", "router", "interface", "host", "kv_transfer", "testing"}
     ),
     "torch": frozenset(),
     "transformers": frozenset(),

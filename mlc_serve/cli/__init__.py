@@ -16,6 +16,7 @@ from mlc_serve.cli import (
     compile,
     convert,
     models,
+    router,
     serve,
     shell_completion,
     supervise,
@@ -27,6 +28,7 @@ from mlc_serve.host.interruption import Terminated, ended_by_sigterm
 _COMMANDS = (
     serve,
     supervise,
+    router,
     chat,
     models,
     convert,

@@ -19,6 +19,7 @@ from mlc_serve.config.engine import (
     parse_overrides,
 )
 from mlc_serve.config.launch import LaunchConfig
+from mlc_serve.config.router import RouterConfig, RouterMode
 from mlc_serve.config.server import ServerConfig
 from mlc_serve.config.supervision import StatusServiceConfig, SupervisionConfig
 from mlc_serve.config.workload import Workload
@@ -33,6 +34,8 @@ __all__ = [
     "PrefillMode",
     "PrefixCacheMode",
     "ReasoningParser",
+    "RouterConfig",
+    "RouterMode",
     "ServerConfig",
     "SpeculativeMode",
     "StatusServiceConfig",

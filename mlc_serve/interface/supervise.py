@@ -50,7 +50,7 @@ def run_supervisor(
     server = with_all_keys(server, os.environ)
     settings = Settings.of(engine, server, launch, supervision)
     line = StatusLine(sys.stderr, server.host, server.scheme, is_logged=server.log_format == "json")
-    _log_to(line, server.log_level, server.log_format)
+    log_to(line, server.log_level, server.log_format)
     try:
         return asyncio.run(_Supervision(settings, service, line).run())
     finally:
@@ -156,7 +156,8 @@ class ServerLines(logging.Formatter):
         return self._own.format(record)
 
 
-def _log_to(handler: logging.Handler, level: str, log_format: str) -> None:
+def log_to(handler: logging.Handler, level: str, log_format: str) -> None:
+    """Log this program's records and its servers' lines to a handler."""
     handler.setFormatter(ServerLines(log_format))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # The server's own level decides what it prints, so all of that is shown.

@@ -63,7 +63,7 @@ def create_app(
     app = DocumentedApp(
         title="mlc_serve",
         description="OpenAI-compatible serving of language models.",
-        middleware=_layers(config, tracer),
+        middleware=layers(config, tracer),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=_closing(serving.kv_port, lifespan),
         responses=refuses_with(*ANYWHERE),
@@ -112,7 +112,7 @@ def _closing(kv_port: KVPort, lifespan: Lifespan | None) -> Lifespan:
     return extended
 
 
-def _layers(config: ServerConfig, tracer: Tracer | None) -> list[Middleware]:
+def layers(config: ServerConfig, tracer: Tracer | None = None) -> list[Middleware]:
     """Return the layers, the outermost first. Each can refuse a request before the next ones do any work.
 
     Layers that refuse requests are inside CORS, so that browsers may read the refusal. The check of the Host
@@ -138,6 +138,7 @@ def _layers(config: ServerConfig, tracer: Tracer | None) -> list[Middleware]:
                 request_id.ANTHROPIC_HEADER,
                 ignored_fields.HEADER,
                 "Retry-After",
+                "X-Routed-To",
             ],
         ),
         Middleware(UnexpectedErrors),

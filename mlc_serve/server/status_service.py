@@ -8,11 +8,9 @@ because programs that only supervise a server should not load a web framework.
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.middleware import Middleware
@@ -24,6 +22,7 @@ from mlc_serve.errors import AuthenticationError, MLCServeError, RequestFailedEr
 from mlc_serve.host.server_socket import bind_socket, listen, url_of
 from mlc_serve.server.connection import uvicorn_settings
 from mlc_serve.server.connections import Connections
+from mlc_serve.server.embedded_uvicorn import EmbeddedUvicorn
 from mlc_serve.server.middleware.auth import bearer_token
 from mlc_serve.server.middleware.errors import EXCEPTION_HANDLERS
 from mlc_serve.supervisor.mlc_server import MLCServer
@@ -126,7 +125,7 @@ class StatusService:
     def __init__(self, port: int) -> None:
         self._sock = bind_socket(HOST, port)
         listen(self._sock)
-        self._uvicorn: _Uvicorn | None = None
+        self._uvicorn: EmbeddedUvicorn | None = None
 
     @property
     def url(self) -> str:
@@ -136,17 +135,8 @@ class StatusService:
     async def serve(self, server: MLCServer, token: str) -> None:
         """Answer until `stop` is called."""
         limits = ServerConfig()
-        config = uvicorn.Config(
-            create_status_app(server, token),
-            **uvicorn_settings(limits, Connections(limits, _nothing)),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            proxy_headers=False,
-            timeout_graceful_shutdown=_FLUSH_SECONDS,
-        )
-        self._uvicorn = _Uvicorn(config)
+        settings = uvicorn_settings(limits, Connections(limits, _nothing))
+        self._uvicorn = EmbeddedUvicorn(create_status_app(server, token), _FLUSH_SECONDS, settings)
         await self._uvicorn.serve(sockets=[self._sock])
 
     def stop(self) -> None:
@@ -157,12 +147,3 @@ class StatusService:
 
 def _nothing() -> None:
     """Do nothing when bytes arrive, since this event loop is not watched."""
-
-
-class _Uvicorn(uvicorn.Server):
-    """Uvicorn that leaves the signals to the supervisor."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture no signals."""
-        yield

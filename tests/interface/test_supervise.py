@@ -3,77 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import re
 import signal
-import subprocess
-import sys
-import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psutil
 import pytest
 
-from tests.patience import PATIENCE
+from tests.interface.running_command import RunningCommand
 from tests.supervisor.supervised import fake_command, free_port, wait_gone
 
-ROOT = Path(__file__).parent.parent.parent
 QUICK = ("--ready-interval=0.02", "--restart-delay=0.01")
 
 
-class Supervisor:
-    """A running `mlc_serve supervise` of a fake child; what it prints is collected."""
+class Supervisor(RunningCommand):
+    """A running `mlc_serve supervise` of a fake child."""
 
     def __init__(self, mode: str, *flags: str, terminal: bool = False) -> None:
-        self._text = ""
-        self._news = threading.Condition()
-        ours, theirs = pty.openpty() if terminal else (None, subprocess.PIPE)
         words = ("supervise", f"--port={free_port()}", f"--command={json.dumps(fake_command(mode))}")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlc_serve", *words, *QUICK, *flags],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=theirs,
-            stderr=theirs if terminal else subprocess.STDOUT,
-        )
-        if ours is not None:
-            os.close(theirs)
-        source = self.process.stdout if ours is None else os.fdopen(ours, "rb", buffering=0)
-        assert source is not None
-        self._reader = threading.Thread(target=self._read, args=(source,))
-        self._reader.start()
-
-    def _read(self, source: IO[bytes]) -> None:
-        with source:
-            try:
-                while part := os.read(source.fileno(), 65536):
-                    with self._news:
-                        self._text += part.decode()
-                        self._news.notify_all()
-            except OSError:  # how a terminal ends
-                return
-
-    def wait_for(self, pattern: str) -> re.Match[str]:
-        """Wait until something was printed."""
-        with self._news:
-            assert self._news.wait_for(lambda: re.search(pattern, self._text), PATIENCE), self._text
-            found = re.search(pattern, self._text)
-        assert found
-        return found
+        super().__init__(*words, *QUICK, *flags, terminal=terminal)
 
     def serving(self) -> int:
         """Wait until the server serves, and return the id of its process."""
         return int(self.wait_for(r"serving \| \S+ \| pid (\d+)")[1])
-
-    def end(self) -> tuple[int, str]:
-        """Wait for the end; the exit code and all that was printed."""
-        code = self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
-        return code, self._text
 
 
 Start = Callable[..., Supervisor]

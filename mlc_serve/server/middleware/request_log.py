@@ -31,6 +31,7 @@ class RequestRecord:
     status: int | None = None
     operation: str | None = None  # of a request that generates, under OpenTelemetry's name
     model: str | None = None
+    server: str | None = None  # that a router has sent the request to
     reply_id: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -81,6 +82,7 @@ class RequestRecord:
         """Return what is known about the generation. Times are in seconds."""
         facts = {
             "model": self.model,
+            "server": self.server,
             "reply": self.reply_id,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,

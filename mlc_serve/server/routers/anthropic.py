@@ -13,16 +13,13 @@ from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from sse_starlette import ServerSentEvent
 
-from mlc_serve.errors import RequestError
-from mlc_serve.protocol.anthropic.errors import AnthropicErrorReply, anthropic_error
+from mlc_serve.protocol.anthropic.errors import AnthropicErrorReply
 from mlc_serve.protocol.anthropic.reply import (
     MessageDelta,
     MessageEvent,
     MessageReply,
     MessageUsage,
-    Ping,
     TokenCount,
 )
 from mlc_serve.protocol.anthropic.request import CountTokensRequest, MessagesRequest
@@ -30,10 +27,10 @@ from mlc_serve.protocol.reply_stream import ReplyStream, TextPart
 from mlc_serve.protocol.text_frame import TextFrame
 from mlc_serve.server.answering import UntilSent, answer
 from mlc_serve.server.documentation import ANYWHERE, NAMED_EVENTS, refuses_with, takes
-from mlc_serve.server.middleware.request_id import request_id
+from mlc_serve.server.event_forms import MESSAGE_EVENTS
 from mlc_serve.server.middleware.request_log import RequestRecord, record_of
 from mlc_serve.server.serving import serving_of
-from mlc_serve.server.sse import EventForm, event
+from mlc_serve.server.sse import event
 
 _REPLIES: dict[int | str, dict[str, Any]] = {
     200: {"model": MessageReply, "content": {"text/event-stream": NAMED_EVENTS}}
@@ -67,18 +64,12 @@ async def count_tokens(request: Request, until_sent: UntilSent) -> Response:
     return await answer(request, until_sent, body, _MessageForm(record_of(request)))
 
 
-def _error_event(error: RequestError) -> str:
-    return event(anthropic_error(error, request_id.get()).to_json(), "error")
-
-
 @dataclass(frozen=True)
 class _MessageForm:
     """Writes Anthropic's replies. Implements answering.ReplyForm."""
 
     record: RequestRecord
-    event_form: ClassVar = EventForm(
-        ping=ServerSentEvent(Ping(type="ping").to_json(), event="ping", sep="\n"), error=_error_event
-    )
+    event_form: ClassVar = MESSAGE_EVENTS
     hidden: ClassVar = None
 
     def note(self, whole: MessageReply | TokenCount) -> None:

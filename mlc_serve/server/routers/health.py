@@ -23,7 +23,7 @@ router = APIRouter(tags=["health"], responses={200: {"model": Report}, 503: {"mo
 @router.get("/health")
 async def health(request: Request) -> Response:
     """Answer 200 while every engine works, and 503 with the reasons otherwise."""
-    return _report("unhealthy", _sick(serving_of(request)))
+    return report("unhealthy", _sick(serving_of(request)))
 
 
 @router.get("/ready")
@@ -31,14 +31,15 @@ async def ready(request: Request) -> Response:
     """Answer 200 while the server takes requests, and 503 while it drains or an engine is dead or stuck."""
     serving = serving_of(request)
     draining = ["the server is shutting down"] if serving.context.is_draining else []
-    return _report("not ready", draining + _sick(serving))
+    return report("not ready", draining + _sick(serving))
 
 
 def _sick(serving: Serving) -> list[str]:
     return serving.context.sick(serving.config.watchdog_timeout)
 
 
-def _report(trouble: str, reasons: list[str]) -> Response:
-    report = Report(status=trouble, reasons=reasons) if reasons else Report(status="ok")
+def report(trouble: str, reasons: list[str]) -> Response:
+    """Return 200, or 503 if there are `reasons` for `trouble`."""
+    result = Report(status=trouble, reasons=reasons) if reasons else Report(status="ok")
     status = 503 if reasons else 200
-    return Response(report.to_json(), status, retry_headers(status), media_type="application/json")
+    return Response(result.to_json(), status, retry_headers(status), media_type="application/json")

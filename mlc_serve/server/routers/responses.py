@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -26,17 +25,16 @@ from mlc_serve.protocol.responses.whole_response import WholeResponse
 from mlc_serve.server.answering import UntilSent
 from mlc_serve.server.disconnect import unless_disconnected
 from mlc_serve.server.documentation import NAMED_EVENTS, refuses_with, takes
+from mlc_serve.server.event_forms import RESPONSE_EVENTS
 from mlc_serve.server.middleware.auth import key_name
-from mlc_serve.server.middleware.errors import error_json
 from mlc_serve.server.middleware.request_log import RequestRecord, record_of
 from mlc_serve.server.serving import serving_of
-from mlc_serve.server.sse import OPENAI_EVENTS, EventStream, event
+from mlc_serve.server.sse import EventStream, event
 from mlc_serve.server.turns import in_turns
 
 router = APIRouter(prefix="/v1/responses", tags=["responses"])
 
 _JSON = "application/json"
-_EVENT_FORM = replace(OPENAI_EVENTS, error=lambda error: event(error_json(error), "error"), end=b"")
 # How many items a page has, unless the client says so, and at most.
 _PAGE, _LONGEST_PAGE = 20, 100
 
@@ -117,7 +115,7 @@ async def _first_answer(
     events = await until_sent.enter_async_context(aclosing(_written(reply, record)))
     first = await anext(events)
     record.saw_first_chunk()
-    return EventStream(first, events, send_timeout=send_timeout, form=_EVENT_FORM)
+    return EventStream(first, events, send_timeout=send_timeout, form=RESPONSE_EVENTS)
 
 
 def _whole(reply: WholeResponse) -> HttpResponse:

@@ -1,0 +1,1 @@
+"""Many servers behind one address: who gets a request, by load and by what servers have cached."""

@@ -1,0 +1,38 @@
+"""Backend: one server behind the router, and what the router knows about it. Fleet alone changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlc_serve.router.upstream import Upstream
+
+
+@dataclass(eq=False)
+class Backend:
+    """A server under its `name`. Times are in seconds of time.monotonic().
+
+    `upstream` is None until the server has an address. An `api_key` is sent to it in place of the client's,
+    and `own_key` is that of the router's own questions. One that `prefills` computes prompts for others. It
+    `is_up` if it answers probes; `num_failures` counts the probes and connections that have failed since the
+    last success, the first of them at `failing_since`. Until `resting_until` it wants no further requests.
+    `models` are the entries of its /v1/models by their ids, or None as long as these are not known.
+    """
+
+    name: str
+    upstream: Upstream | None
+    api_key: str | None = None
+    own_key: str | None = None
+    prefills: bool = False
+    is_up: bool = False
+    num_failures: int = 0
+    failing_since: float = 0.0
+    resting_until: float = 0.0
+    num_running: int = 0
+    last_used: float = 0.0
+    models: Mapping[str, Mapping[str, Any]] | None = None
+
+    def may_serve(self, model: str | None) -> bool:
+        """Return whether it serves a model, as far as is known."""
+        return model is None or self.models is None or model in self.models
