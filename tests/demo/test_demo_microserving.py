@@ -40,7 +40,7 @@ async def servers(
     """A server that computes prompts, and one that generates."""
     transport: Transport = request.param
     for model in models:
-        model.backend.state.clear()  # type: ignore[attr-defined]
+        model.backend.state.clear()
     async with microservers(*models, limits=LIMITS, transports=[transport]) as running:
         yield running
 
