@@ -138,7 +138,7 @@ def test_training_lowers_the_loss(kind: str, target: Target) -> None:
     observed = target.observe(batch)
     optimizers = Optimizers(student.module.parameters(), student.matrices, RATES)
     losses = []
-    for step in range(45):
+    for step in range(40, 55):  # when the learning rate is high
         loss = student.loss(observed)
         torch.autograd.backward(loss)
         optimizers.step(step, 100)
