@@ -101,8 +101,9 @@ async def answer(engine: AsyncMLCEngine, question: Question) -> str:
 
 async def draw(engine: AsyncMLCEngine, question: Question, seed: int) -> list[str]:
     """The tokens of a sampled answer."""
-    sampling = {"temperature": 1, "seed": seed, "max_tokens": MAX_SAMPLED, "logprobs": True}
-    reply = await engine.chat.completions.create(**sampling, **prompt(question))
+    reply = await engine.chat.completions.create(
+        temperature=1, seed=seed, max_tokens=MAX_SAMPLED, logprobs=True, **prompt(question)
+    )
     logprobs = reply.choices[0].logprobs
     assert logprobs is not None
     return [entry.token for entry in logprobs.content]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from numpy.typing import NDArray
+from transformers import AutoModelForCausalLM
 
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.config import EngineConfig
@@ -94,20 +94,23 @@ class Passes:
         ]
 
 
-@pytest.mark.parametrize(
-    ("model_type", "keys"),
-    [("llama", {}), ("gpt2", {"num_key_value_heads": None, "intermediate_size": None})],
-)
-def test_states_are_those_that_transformers_has(
-    tmp_path: Path, model_type: str, keys: dict[str, Any]
-) -> None:
+def test_states_are_those_that_transformers_has(tiny_checkpoint: Path) -> None:
     """Up to rounding, for every token of prompts and decodes, and in the order that was asked for. The last
     tap is what the last norm takes.
     """
-    theirs = write_family(tmp_path, model_type, keys)
-    passes = Passes(tmp_path, "q0f32", TAPS)
-    width = theirs.config.hidden_size
-    last_norm = theirs.model.norm if model_type == "llama" else theirs.transformer.ln_f
+    theirs = AutoModelForCausalLM.from_pretrained(str(tiny_checkpoint), dtype=torch.float32).eval()
+    assert_states_are_theirs(tiny_checkpoint, theirs, theirs.model.norm)
+
+
+def test_models_with_biases_and_learned_positions_give_states_too(tmp_path: Path) -> None:
+    """The first tap has the positions in it."""
+    theirs = write_family(tmp_path, "gpt2", {"num_key_value_heads": None, "intermediate_size": None})
+    assert_states_are_theirs(tmp_path, theirs, theirs.transformer.ln_f)
+
+
+def assert_states_are_theirs(directory: Path, theirs: Any, last_norm: Any) -> None:
+    """Check the states of a model's library against those of transformers' copy of the model."""
+    passes, width = Passes(directory, "q0f32", TAPS), theirs.config.hidden_size
     for ids, states in zip(passes.ids, passes.states, strict=True):
         with torch.no_grad():
             last, first, second = torch.split(torch.tensor(states), width, dim=1)

@@ -106,18 +106,19 @@ def test_the_script_writes_what_can_be_loaded(exported: Path) -> None:
 def test_what_is_read_is_what_was_written_but_for_rounding(tmp_path: Path) -> None:
     """A weight of a matrix is at most half a step away, 127 of which make the largest of its group."""
     torch.manual_seed(2)
-    module = nn.Linear(96, 5)
+    module = nn.Sequential(nn.Linear(96, 5))
     written = {name: parameter.clone() for name, parameter in module.state_dict().items()}
     export_packed(written, {"model_type": "llama"}, 1, tmp_path)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.zero_()
     read_packed(module, tmp_path)
-    errors = (module.weight - written["weight"]).abs()
+    read = module.state_dict()
+    errors = (read["0.weight"] - written["0.weight"]).abs()
     for group in (slice(64), slice(64, None)):
-        largest = written["weight"][:, group].abs().max(dim=1, keepdim=True).values
+        largest = written["0.weight"][:, group].abs().max(dim=1, keepdim=True).values
         assert (errors[:, group] <= 0.51 * largest / 127).all()
-    torch.testing.assert_close(module.bias, written["bias"], atol=0, rtol=2**-11)
+    torch.testing.assert_close(read["0.bias"], written["0.bias"], atol=0, rtol=2**-11)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -137,7 +138,7 @@ def test_training_lowers_the_loss(kind: str, target: Target) -> None:
     observed = target.observe(batch)
     optimizers = Optimizers(student.module.parameters(), student.matrices, RATES)
     losses = []
-    for step in range(45):
+    for step in range(40, 55):  # when the learning rate is high
         loss = student.loss(observed)
         torch.autograd.backward(loss)
         optimizers.step(step, 100)
