@@ -31,6 +31,7 @@ def replica_config(router: ServerConfig) -> ServerConfig:
         router,
         host=HOST,
         port=0,
+        kv_transfer_port=0,
         allowed_hosts=(),
         allow_credentials=False,
         allow_origins=("*",),
