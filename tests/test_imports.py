@@ -45,7 +45,17 @@ ALLOWED: dict[str, frozenset[str]] = {
     "supervisor": frozenset({"host"}),
     "router": frozenset({"protocol", "supervisor"}),
     "api": frozenset(
-        {"frontend", "protocol", "text", "engine", "grammar", "loaded_model", "loading", "host"}
+        {
+            "frontend",
+            "protocol",
+            "text",
+            "engine",
+            "grammar",
+            "loaded_model",
+            "loading",
+            "demo",
+            "host",
+        }
     ),
     "frontend": frozenset({"protocol", "text", "engine", "grammar", "loaded_model"}),
     "grammar": frozenset({"engine", "text"}),
