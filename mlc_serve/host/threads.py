@@ -11,6 +11,7 @@ import os
 import psutil
 
 NUM_THREADS_VARIABLE = "TVM_NUM_THREADS"
+BIND_THREADS_VARIABLE = "TVM_BIND_THREADS"
 
 
 def use_every_core() -> None:
@@ -18,7 +19,18 @@ def use_every_core() -> None:
 
     It must be called before the first kernel runs.
     """
-    os.environ.setdefault(NUM_THREADS_VARIABLE, str(num_cores()))
+    use_cores(num_cores())
+
+
+def use_cores(number: int) -> None:
+    """Like `use_every_core`, with this number of threads. A later call of either has no effect.
+
+    If these are not all cores, the threads are not bound to cores, because those of another process with a
+    part of the cores would be bound to the same ones.
+    """
+    os.environ.setdefault(NUM_THREADS_VARIABLE, str(number))
+    if number < num_cores():
+        os.environ.setdefault(BIND_THREADS_VARIABLE, "0")
 
 
 def num_cores() -> int:

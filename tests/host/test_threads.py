@@ -7,7 +7,14 @@ import os
 import psutil
 import pytest
 
-from mlc_serve.host.threads import NUM_THREADS_VARIABLE, num_cores, use_every_core
+from mlc_serve.host import threads
+from mlc_serve.host.threads import (
+    BIND_THREADS_VARIABLE,
+    NUM_THREADS_VARIABLE,
+    num_cores,
+    use_cores,
+    use_every_core,
+)
 
 
 def test_every_core_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,3 +36,30 @@ def test_what_the_user_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NUM_THREADS_VARIABLE, "7")
     use_every_core()
     assert os.environ[NUM_THREADS_VARIABLE] == "7"
+
+
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither variable is set, and what a test sets is undone."""
+    for name in (NUM_THREADS_VARIABLE, BIND_THREADS_VARIABLE):
+        monkeypatch.setenv(name, "1")
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.usefixtures("unset")
+def test_a_share_of_the_cores_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was given some of the cores does not use every one later, and binds no thread to a core
+    that another such process would bind to as well.
+    """
+    monkeypatch.setattr(threads, "num_cores", lambda: 8)
+    use_cores(3)
+    use_every_core()
+    assert os.environ[NUM_THREADS_VARIABLE] == "3"
+    assert os.environ[BIND_THREADS_VARIABLE] == "0"
+
+
+@pytest.mark.usefixtures("unset")
+def test_a_process_with_all_cores_binds_its_threads() -> None:
+    """TVM's own choice, which is faster, is kept."""
+    use_cores(num_cores())
+    assert BIND_THREADS_VARIABLE not in os.environ
