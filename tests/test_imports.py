@@ -44,6 +44,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "server": frozenset({"", "api", "protocol", "router", "supervisor", "host"}),
     "supervisor": frozenset({"host"}),
     "router": frozenset({"protocol", "supervisor"}),
+    "ray": frozenset({"api", "server", "router", "protocol", "loading", "host"}),
     "api": frozenset(
         {
             "frontend",
@@ -92,12 +93,15 @@ OUTSIDE = {
     "tvm": frozenset({"runtime", "compiler", "models"}),
     "tvm_ffi": frozenset({"runtime"}),
     "fastapi": frozenset({"server"}),
-    "starlette": frozenset({"server"}),
+    "starlette": frozenset({"server", "ray"}),
     "sse_starlette": frozenset({"server"}),
     "uvicorn": frozenset({"server"}),
     "opentelemetry": frozenset({"server"}),
     "pydantic": frozenset({"protocol", "api", "text", "checkpoint", "supervisor"}),
-    "asyncio": frozenset({"api", "server", "bench", "supervisor", "router", "interface", "host", "testing"}),
+    "asyncio": frozenset(
+        {"api", "server", "bench", "supervisor", "router", "ray", "interface", "host", "testing"}
+    ),
+    "ray": frozenset({"ray"}),
     "torch": frozenset(),
     "transformers": frozenset(),
 }
