@@ -26,6 +26,7 @@ ALLOWED: dict[str, frozenset[str]] = {
         {
             "server",
             "supervisor",
+            "ray",
             "api",
             "chat",
             "bench",
@@ -102,6 +103,7 @@ OUTSIDE = {
         {"api", "server", "bench", "supervisor", "router", "ray", "interface", "host", "testing"}
     ),
     "ray": frozenset({"ray"}),
+    "yaml": frozenset({"interface"}),
     "torch": frozenset(),
     "transformers": frozenset(),
 }

@@ -48,7 +48,7 @@ class DeploymentConfig:
     cpus_per_replica: float | None = option(
         None,
         "CPUs that are reserved for a replica, which computes with as many threads. Default: the cores of "
-        "the machine where the command runs, divided among the replicas (of auto, among two).",
+        "the machine where the application is built, divided among the replicas (of auto, among two).",
         kind=Kind.NUMBER,
         minimum=0.01,
         flags=("--cpus-per-replica",),
