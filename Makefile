@@ -11,6 +11,9 @@ DEV_INSTALLED := $(VENV)/.installed-dev
 # Some clients work with an older release of OpenAI's SDK only.
 CLIENTS_VENV ?= .venv-openai-2
 CLIENTS_INSTALLED := $(CLIENTS_VENV)/.installed
+# Ray is a large package with many requirements, which only its tests need.
+RAY_VENV ?= .venv-ray
+RAY_INSTALLED := $(RAY_VENV)/.installed
 CLIENTS_TESTS := $(addprefix tests/clients/test_,instructor.py llama_index.py openai.py)
 SOURCES := mlc_serve tests benchmarks scripts
 
@@ -18,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loads
 NODE_MISSING := echo "node (20.19 or newer) is not installed: the page's tests are skipped"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast test-clients test-real lint format coverage bench ui ui-test clean
+.PHONY: help serve test test-fast test-clients test-ray test-real lint format coverage bench ui ui-test clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +35,9 @@ test: lint ## Lint, then run all tests; to run some of them: make test ARGS=test
 
 test-clients: $(CLIENTS_INSTALLED) ## Test the clients that need an environment of their own
 	$(CLIENTS_VENV)/bin/python -m pytest $(CLIENTS_TESTS)
+
+test-ray: $(RAY_INSTALLED) ## Test with a real Ray Serve, which is installed into an environment of its own
+	$(RAY_VENV)/bin/python -m pytest -W ignore tests/cluster $(ARGS)
 
 test-fast: $(TEST_INSTALLED) ## Run the tests that need no compiler, PyTorch or browser, in less than a minute
 	$(PYTEST) -p tests.fast $(ARGS)
@@ -67,7 +73,7 @@ ui-test: ## Check and test the page's sources; does nothing without node
 	@if command -v npm >/dev/null; then cd ui && npm ci && npm run check && npm test; else $(NODE_MISSING); fi
 
 clean: ## Remove the virtual environment and all caches of the tools
-	rm -rf $(VENV) $(CLIENTS_VENV) build dist *.egg-info ui/node_modules .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS_VENV) $(RAY_VENV) build dist *.egg-info ui/node_modules .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find $(SOURCES) -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -92,4 +98,9 @@ $(DEV_INSTALLED): pyproject.toml | $(BIN)/python
 $(CLIENTS_INSTALLED): pyproject.toml
 	test -x $(CLIENTS_VENV)/bin/python || $(PYTHON) -m venv $(CLIENTS_VENV)
 	$(CLIENTS_VENV)/bin/python -m pip install --quiet --editable '.[clients-openai-2]'
+	touch $@
+
+$(RAY_INSTALLED): pyproject.toml
+	test -x $(RAY_VENV)/bin/python || $(PYTHON) -m venv $(RAY_VENV)
+	$(RAY_VENV)/bin/python -m pip install --quiet --editable '.[cluster]'
 	touch $@

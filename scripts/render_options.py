@@ -12,6 +12,7 @@ from typing import Any
 from made_section import DOCS, MadeSection, main, table_row
 
 from mlc_serve.config import (
+    DeploymentConfig,
     EngineConfig,
     LaunchConfig,
     RouterConfig,
@@ -32,6 +33,7 @@ def tables() -> str:
         "Supervisor": SupervisionConfig,
         "Status service of the supervisor": StatusServiceConfig,
         "Router": RouterConfig,
+        "Deployment on Ray Serve": DeploymentConfig,
     }
     parts = [f"### {title}\n\n{_table(config)}" for title, config in titles.items()]
     return "\n".join([*parts, f"### Not built yet\n\n{_not_yet_table()}"])

@@ -26,6 +26,7 @@ ALLOWED: dict[str, frozenset[str]] = {
         {
             "server",
             "supervisor",
+            "ray",
             "api",
             "chat",
             "bench",
@@ -44,6 +45,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "server": frozenset({"", "api", "protocol", "router", "supervisor", "host", "kv_transfer"}),
     "supervisor": frozenset({"host"}),
     "router": frozenset({"protocol", "supervisor"}),
+    "ray": frozenset({"api", "server", "router", "protocol", "loading", "host"}),
     "api": frozenset(
         {
             "frontend",
@@ -54,6 +56,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "loaded_model",
             "loading",
             "spill",
+            "demo",
             "host",
             "kv_transfer",
         }
@@ -95,14 +98,16 @@ OUTSIDE = {
     "tvm": frozenset({"runtime", "compiler", "models"}),
     "tvm_ffi": frozenset({"runtime"}),
     "fastapi": frozenset({"server"}),
-    "starlette": frozenset({"server"}),
+    "starlette": frozenset({"server", "ray"}),
     "sse_starlette": frozenset({"server"}),
     "uvicorn": frozenset({"server"}),
     "opentelemetry": frozenset({"server"}),
     "pydantic": frozenset({"protocol", "api", "text", "checkpoint", "supervisor"}),
     "asyncio": frozenset(
-        {"api", "server", "bench", "supervisor", "router", "interface", "host", "kv_transfer", "testing"}
+        {"api", "server", "bench", "supervisor", "router", "ray", "interface", "host", "kv_transfer", "testing"}
     ),
+    "ray": frozenset({"ray"}),
+    "yaml": frozenset({"interface"}),
     "torch": frozenset(),
     "transformers": frozenset(),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from mlc_serve import __version__
 
 ROOT = Path(__file__).parent.parent
 BUILT_FROM = ("LICENSE", "README.md", "mlc_serve", "pyproject.toml")
+IMPORTS_RAY = re.compile(r"^(import|from) ray\b", re.MULTILINE)
 # Imports each module that is named on stdin.
 IMPORT_ALL = "import importlib, sys\nfor name in sys.stdin.read().split(): importlib.import_module(name)"
 
@@ -33,8 +35,10 @@ def files(package: Path) -> set[str]:
 
 
 def modules() -> Iterator[str]:
-    """The dotted names of the package's modules."""
+    """The dotted names of the package's modules, without those that need Ray, an optional dependency."""
     for path in sorted((ROOT / "mlc_serve").rglob("*.py")):
+        if IMPORTS_RAY.search(path.read_text("utf-8")):
+            continue
         parts = path.relative_to(ROOT).with_suffix("").parts
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 

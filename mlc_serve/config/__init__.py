@@ -6,8 +6,11 @@ code that knows the model or the device.
 """
 
 from mlc_serve.config.chat import ChatConfig
+from mlc_serve.config.deployment import DeploymentConfig
 from mlc_serve.config.engine import (
+    DEFAULT_MODE,
     DEFAULT_OPT,
+    LOCAL_SEQUENCES,
     EngineConfig,
     Mode,
     OptimizationLevel,
@@ -25,8 +28,11 @@ from mlc_serve.config.supervision import StatusServiceConfig, SupervisionConfig
 from mlc_serve.config.workload import Workload
 
 __all__ = [
+    "DEFAULT_MODE",
     "DEFAULT_OPT",
+    "LOCAL_SEQUENCES",
     "ChatConfig",
+    "DeploymentConfig",
     "EngineConfig",
     "LaunchConfig",
     "Mode",

@@ -17,6 +17,9 @@ SpeculativeMode = Literal["disable", "ngram", "small_draft", "eagle", "medusa"]
 PrefillMode = Literal["hybrid", "chunked"]
 OptimizationLevel = Literal["O0", "O1", "O2", "O3"]
 DEFAULT_OPT: OptimizationLevel = "O3"
+DEFAULT_MODE: Mode = "local"
+# The sequences that run at once in mode "local".
+LOCAL_SEQUENCES = 4
 PrefixCacheMode = Literal["radix", "disable"]
 ToolCallParser = Literal[
     "generic",

@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar
 
-from mlc_serve.api.async_engine import AsyncMLCEngine
-from mlc_serve.api.embedding_engine import AsyncEmbeddingEngine
+from mlc_serve.api.served_models import Load, chat_models, embedding_models, open_engine
 from mlc_serve.config import (
     EngineConfig,
     LaunchConfig,
@@ -28,31 +27,17 @@ from mlc_serve.config import (
     ToolCallParser,
 )
 from mlc_serve.config.api_keys import with_all_keys
-from mlc_serve.config.speculation import MODEL_MODES
-from mlc_serve.demo import DEMO_MODEL_NAME, demo_model_path
-from mlc_serve.errors import ConfigError
 from mlc_serve.host.interruption import ended_by_sigterm
 from mlc_serve.host.server_socket import bind_socket, inherited_socket
 from mlc_serve.interface.log_lines import formatter_for
 from mlc_serve.interface.supervisor_url import supervisor_url
-from mlc_serve.loaded_model import LoadedEmbeddingModel, LoadedModel
 from mlc_serve.loading import load_embedding_model, load_served
 from mlc_serve.server.context import ServerContext
 from mlc_serve.server.lifecycle import run
-from mlc_serve.server.served import Served
 from mlc_serve.server.tls import server_context
 from mlc_serve.server.tracing import tracer_for
 
-Load = Callable[[EngineConfig, str, Callable[[str], object]], LoadedModel | LoadedEmbeddingModel]
 Config = TypeVar("Config", bound="EngineConfig | ServerConfig | LaunchConfig")
-
-
-class _Named(NamedTuple):
-    """A model's configuration, and the names that requests may use."""
-
-    name: str
-    aliases: Sequence[str]
-    config: EngineConfig
 
 
 def serve(
@@ -168,16 +153,16 @@ def run_server(
     server = with_all_keys(server, os.environ)
     tls = server_context(server, os.environ)
     tracer = tracer_for(server.otlp_traces_endpoint, os.environ)
-    models = _models(engine, server.served_model_name)
-    embedding = _embedding(engine, launch, models)
+    models = chat_models(engine, server.served_model_name)
+    embedding = embedding_models(engine, launch, models)
     context = ServerContext(supervisor_url(os.environ))
     sock = inherited_socket(os.environ) or bind_socket(server.host, server.port)
     try:
         with ended_by_sigterm():
-            for name, aliases, config in models:
-                context.add(_served(name, load(config, launch.device, _report), launch), aliases)
-            for name, aliases, config in embedding:
-                context.add(_served(name, load_embedding(config, launch.device, _report), launch), aliases)
+            for model in models:
+                context.add(open_engine(model, launch, load, _report), model.aliases)
+            for model in embedding:
+                context.add(open_engine(model, launch, load_embedding, _report), model.aliases)
     except BaseException:
         context.close()
         sock.close()
@@ -192,48 +177,6 @@ def run_server(
 def _from_fields(kind: type[Config], values: Mapping[str, Any]) -> Config:
     """Build a configuration from the values that are named like its fields."""
     return kind(**{entry.name: values[entry.name] for entry in fields(kind) if entry.name in values})
-
-
-def _models(engine: EngineConfig, served_names: Sequence[str]) -> list[_Named]:
-    """Each model's names and configuration. Raises ConfigError if a name occurs twice."""
-    model = engine.model or str(demo_model_path())
-    name, *aliases = served_names or (engine.model or DEMO_MODEL_NAME,)
-    if engine.speculative_mode in MODEL_MODES:  # the additional model drafts, and is not served
-        return [_Named(name, aliases, replace(engine, model=model))]
-    first = replace(engine, model=model, additional_models=())
-    models = [_Named(name, aliases, first)]
-    for entry in engine.additional_models:
-        path, library = (entry, None) if isinstance(entry, str) else entry
-        models.append(_Named(path, (), replace(first, model=path, model_lib=library)))
-    _refuse_clashes([name for model in models for name in (model.name, *model.aliases)])
-    return models
-
-
-def _refuse_clashes(names: Sequence[str]) -> None:
-    for position, name in enumerate(names):
-        if name in names[:position]:
-            raise ConfigError(f"two models would be served under the same name, {name!r}")
-
-
-def _embedding(engine: EngineConfig, launch: LaunchConfig, models: Sequence[_Named]) -> list[_Named]:
-    """The embedding model's name and configuration, if there is one. What is set for the other models is not
-    meant for it.
-    """
-    path = launch.embedding_model
-    if path is None:
-        return []
-    if any(path in (model.name, *model.aliases) for model in models):
-        raise ConfigError(f"embedding_model: another model is already served under the name {path!r}")
-    library, queued = launch.embedding_model_lib, engine.max_queued_requests
-    config = EngineConfig(model=path, model_lib=library, max_queued_requests=queued, verbose=engine.verbose)
-    return [_Named(path, (), config)]
-
-
-def _served(name: str, model: LoadedModel | LoadedEmbeddingModel, launch: LaunchConfig) -> Served:
-    """The engine of a model that has been loaded, under the name that clients use."""
-    if isinstance(model, LoadedEmbeddingModel):
-        return AsyncEmbeddingEngine.from_loaded(replace(model, name=name))
-    return AsyncMLCEngine.from_loaded(replace(model, name=name), enable_tracing=launch.enable_tracing)
 
 
 def _report(line: str) -> None:

@@ -17,15 +17,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from mlc_serve.config import EngineConfig, Mode
+from mlc_serve.config import DEFAULT_MODE, LOCAL_SEQUENCES, EngineConfig, Mode
 from mlc_serve.engine.limits import EngineLimits, ModelInfo
 from mlc_serve.errors import ConfigError
 
-DEFAULT_MODE: Mode = "local"
 DEFAULT_MEMORY_UTILIZATION = 0.85
 # A step this long keeps matrix products efficient, and requests that arrive meanwhile do not wait long.
 DEFAULT_PREFILL_CHUNK = 1024
-LOCAL_SEQUENCES = 4
 # The value of `prefix_cache_max_num_recycling_seqs` that means "no limit", as in MLC.
 UNLIMITED_RECYCLING = -1
 _UNLIMITED_TOKENS = 2**62  # where no sequence takes memory for its tokens
