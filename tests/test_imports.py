@@ -104,7 +104,18 @@ OUTSIDE = {
     "opentelemetry": frozenset({"server"}),
     "pydantic": frozenset({"protocol", "api", "text", "checkpoint", "supervisor"}),
     "asyncio": frozenset(
-        {"api", "server", "bench", "supervisor", "router", "ray", "interface", "host", "kv_transfer", "testing"}
+        {
+            "api",
+            "server",
+            "bench",
+            "supervisor",
+            "router",
+            "ray",
+            "interface",
+            "host",
+            "kv_transfer",
+            "testing",
+        }
     ),
     "ray": frozenset({"ray"}),
     "yaml": frozenset({"interface"}),
