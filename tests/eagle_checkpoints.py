@@ -135,6 +135,19 @@ class Draft:
         return {"speculators_model_type": kind, "transformer_layer_config": layer} | own | self.keys
 
 
+# For targets of the default shape, which several tests compile. Tests that load these share their libraries.
+FIRST = Draft(Shape(), 1, bias=True)
+THIRD = Draft(
+    Shape(),
+    3,
+    num_taps=3,
+    draft_vocab_size=96,
+    state_norms="joint",
+    has_head=True,
+    keys={"eagle_aux_hidden_state_layer_ids": [2, 0, 1]},
+)
+
+
 def write_draft(path: Path, draft: Draft, layout: Layout = "eagle", tensors: Tensors | None = None) -> Path:
     """Write a draft model, whose tensors are random if none are given, and return the directory."""
     path.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,6 @@ def engine_config(**settings: Any) -> EngineConfig:
     """The demo model in float32, where no two tokens are so close that rounding decides between them."""
     return EngineConfig(
         quantization="q0f32",
-        opt="O0",
         max_num_sequence=8,
         max_total_sequence_length=16384,
         verbose=False,

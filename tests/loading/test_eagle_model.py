@@ -153,12 +153,16 @@ def test_a_target_that_ties_its_head_gives_its_embeddings(tmp_path: Path) -> Non
 
 
 def test_taps_are_read_as_each_layout_means_them(target: Path, tmp_path: Path) -> None:
-    """`speculators` names what enters layers, and `eagle_config` what leaves them."""
+    """`speculators` names what enters layers, and `eagle_config` what leaves them. By convention, EAGLE-1
+    reads what the last layer leaves, and EAGLE-3 what enters three layers.
+    """
     key = "eagle_aux_hidden_state_layer_ids"
     entering = replace(THIRD, keys={key: [0, 2, 4]})
     leaving = replace(THIRD, keys={"eagle_config": {key: [0, 1, 3], "use_aux_hidden_state": True}})
     assert read(write_draft(tmp_path / "a", entering, "speculators"), target).taps == (0, 2, 4)
     assert read(write_draft(tmp_path / "b", leaving), target).taps == (1, 2, 4)
+    assert read(write_draft(tmp_path / "c", FIRST), target).taps == (4,)
+    assert read(write_draft(tmp_path / "d", THIRD), target).taps == (2, 2, 1)
 
 
 def without(name: str) -> Callable[[Tensors], Tensors]:

@@ -22,10 +22,9 @@ from mlc_serve.runtime.model_functions import Logits
 from mlc_serve.runtime.sequence_cache import SequenceCache, cache_for
 from mlc_serve.runtime.vocabulary import fitted, spread
 from tests.checkpoints import Shape, write_checkpoint
-from tests.eagle_checkpoints import Array, Draft, Layout, Reference, write_draft
+from tests.eagle_checkpoints import FIRST, THIRD, Array, Draft, Layout, Reference, write_draft
 
-UNTIED = Shape(num_layers=4, vocab_size=320)
-TIED = Shape(num_layers=4, vocab_size=320, tied=True)
+TIED = Shape(tied=True)
 LIMITS = EngineLimits(
     max_num_sequence=4,
     max_total_sequence_length=256,
@@ -45,11 +44,9 @@ class Case:
 
 
 CASES = {
-    "eagle-1": Case(Draft(UNTIED, 1, bias=True)),
-    "eagle-1 of a tied target": Case(Draft(TIED, 1, has_embedding=True), "speculators"),
-    "eagle-3": Case(
-        Draft(UNTIED, 3, num_taps=3, draft_vocab_size=96, state_norms="joint", has_head=True),
-    ),
+    "eagle-1": Case(FIRST),
+    "eagle-1 of a tied target in 8 bits": Case(Draft(TIED, 1, has_embedding=True), "speculators", "q8f32_1"),
+    "eagle-3": Case(THIRD),
     "eagle-3 with every option": Case(
         Draft(
             TIED,
@@ -60,12 +57,9 @@ CASES = {
             feeds_normed=True,
             has_embedding=True,
             has_head_norms=True,
-            keys={"eagle_aux_hidden_state_layer_ids": [1, 4]},
+            keys={"eagle_aux_hidden_state_layer_ids": [1, 2]},
         ),
         "speculators",
-    ),
-    "eagle-3 in 8 bits": Case(
-        Draft(UNTIED, 3, num_taps=3, draft_vocab_size=96, has_head=True), scheme="q8f32_1"
     ),
 }
 
@@ -87,7 +81,7 @@ class Loaded:
         widths = eagle.states_width, eagle.hidden_size
         self.functions = EagleFunctions(library, weights, LIMITS, self.state, widths)
         self.reference = Reference(draft, tensors, target_path)
-        self.draft, self.taps = draft, eagle.taps
+        self.draft = draft
         self._token_ids = read_token_ids(checkpoint, eagle)
 
     def logits(self, logits: Logits) -> Any:
@@ -149,11 +143,3 @@ def test_logits_follow_from_the_equations(loaded: Loaded, request: pytest.Fixtur
     whole = np.concatenate([projected[1], loaded.reference.project(more)])
     (expected,) = loaded.reference.chain(ids + more_ids, whole, 0)
     assert_close(loaded, loaded.logits(drafted.logits)[0], expected, rounding)
-
-
-def test_states_come_from_the_layers_that_the_configuration_names(loaded: Loaded) -> None:
-    """EAGLE-1 reads what the last layer leaves, and EAGLE-3 what enters three layers, or those it names."""
-    if loaded.draft.generation == 1:
-        assert loaded.taps == (4,)
-    else:
-        assert loaded.taps == ((1, 4) if loaded.draft.num_taps == 2 else (2, 2, 1))
