@@ -62,7 +62,10 @@ def test_flags_reach_the_chat(calls: list[tuple[Any, ...]], monkeypatch: pytest.
         ("--url http://host --device cpu", "--device can't be combined with --url"),
         ("--api-key k", "--api-key is only for a running server"),
         ("--temperature 3", "'3': expected a number from 0 to 2"),
-        ("--max-queued-tokens 1", "--max-queued-tokens is a flag of serve, supervise and router, not of"),
+        (
+            "--max-queued-tokens 1",
+            "--max-queued-tokens is a flag of serve, supervise, router and deploy, not",
+        ),
         ("--additional-models x", "it needs a --speculative-mode such as small_draft"),
     ],
 )

@@ -122,10 +122,13 @@ async def test_settings_reach_the_application(backend: FakeBackend) -> None:
 
 async def test_closing_ends_what_is_still_open(replica: Replica, backend: FakeBackend) -> None:
     """A request that outlives its replica's time ends with an error, and not in silence."""
+    backend.hold_after(3)
     async with aclosing(replica.answer(call_of(chat_body(stream=True, max_tokens=500)))) as batches:
         await anext(batches)
-        await asyncio.to_thread(replica.close)
+        closing = asyncio.create_task(asyncio.to_thread(replica.close))
         rest = [part async for batch in batches for part in batch]
+    backend.gate.set()
+    await closing
     assert b"shutting_down" in b"".join(part for part in rest if isinstance(part, bytes))
 
 
