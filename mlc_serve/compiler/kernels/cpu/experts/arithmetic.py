@@ -198,7 +198,7 @@ class IntegerArithmetic:
         return integers_macro(self.groups, self.dot, tiles)
 
     def fetch_macro(self, tiles: int) -> Any:
-        return fetch_macro(self.groups, tiles)
+        return fetch_macro(self.groups, self.dot, tiles)
 
 
 @dataclass(frozen=True)

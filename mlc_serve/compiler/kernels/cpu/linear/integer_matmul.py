@@ -51,12 +51,18 @@ def product_macro(
     """
     room = (dot.tiles, dot.rows)
     tiling = Tiling.fit(num_columns, groups.count(depth), groups.padded(depth), epilogue, room)
-    step, fetch = step_macro(groups, dot, tiling.tiles), fetch_macro(groups, tiling.tiles)
+    step, fetch = step_macro(groups, dot, tiling.tiles), fetch_macro(groups, dot, tiling.tiles)
     return tiled_product_macro(tiling, step, epilogue, out_dtype, fetch)
 
 
-def fetch_macro(groups: GroupFormat, tiles: int) -> Any:
-    """The fetch of `all_rows_macro` for a group."""
+def fetch_macro(groups: GroupFormat, dot: Dot, tiles: int) -> Any:
+    """The fetch of `all_rows_macro` for a group, or None.
+
+    Where a step is few instructions, the processor looks far enough ahead by itself, and fetching would cost
+    more time than it saves.
+    """
+    if dot.is_one_instruction:
+        return None
     num_vectors = groups.group_size * groups.bits // 32
 
     @T.macro

@@ -2,7 +2,7 @@
 
 A thread streams its tiles from memory once, in order, and multiplies each by a few rows at a time, whose sums
 are in registers. All but the first few rows of a batch find the tile in the cache. Memory would be idle
-meanwhile, so the next tile is fetched.
+meanwhile, so the next tile is fetched where that is faster.
 """
 
 from __future__ import annotations
