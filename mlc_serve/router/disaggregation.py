@@ -29,7 +29,6 @@ from mlc_serve.router.balance import decode_share, window_end
 from mlc_serve.router.counts import Counts
 from mlc_serve.router.fleet import Fleet
 from mlc_serve.router.message import ReplyHead, ReplyPart, RoutedRequest
-from mlc_serve.router.placement import Candidate, rank
 from mlc_serve.router.prefix_map import PrefixMap
 from mlc_serve.router.prompt import PAGE_BYTES, Prompt
 
@@ -113,11 +112,7 @@ class Disaggregation:
         if not able or decoder.prefills:
             return None
         matched = self._prefixes.matched(prompt.pages)
-        candidates = [
-            Candidate(backend.name, backend.num_running, matched.get(backend.name, 0), backend.last_used)
-            for backend in able
-        ]
-        return self._fleet[rank(candidates, len(prompt.pages), self._config.load_weight)[0].name]
+        return self._fleet.ranked(able, len(prompt.pages), matched, self._config.load_weight)[0]
 
     def _is_worthwhile(self, request: RoutedRequest, prompt: Prompt, decoder: Backend) -> bool:
         """Return whether a decode server would probably have to compute much of a prompt."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mlc_serve.router.backend import Backend
+from mlc_serve.router.placement import Candidate, rank
 from mlc_serve.router.upstream import Upstream
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,18 @@ class Fleet:
         serving = [backend for backend in up if backend.may_serve(model)] or up
         with_room = [backend for backend in serving if not self._is_full(backend)]
         return [backend for backend in with_room if backend.resting_until <= self._clock()] or with_room
+
+    def ranked(
+        self, able: Sequence[Backend], num_pages: int, matched: Mapping[str, int], load_weight: float
+    ) -> list[Backend]:
+        """Return these servers, the best first, for a prompt of so many pages. `matched` says how many of its
+        first pages each server has cached.
+        """
+        candidates = [
+            Candidate(backend.name, backend.num_running, matched.get(backend.name, 0), backend.last_used)
+            for backend in able
+        ]
+        return [self[candidate.name] for candidate in rank(candidates, num_pages, load_weight)]
 
     def _is_full(self, backend: Backend) -> bool:
         return self._max_running is not None and backend.num_running >= self._max_running

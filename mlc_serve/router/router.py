@@ -29,7 +29,6 @@ from mlc_serve.router.fleet import Fleet
 from mlc_serve.router.health import MODELS, HealthWatch, fetch
 from mlc_serve.router.holders import Holders
 from mlc_serve.router.message import ReplyHead, ReplyPart, RoutedRequest
-from mlc_serve.router.placement import Candidate, rank
 from mlc_serve.router.prefix_map import PrefixMap
 from mlc_serve.router.prompt import Prompt, prompt_of
 
@@ -121,12 +120,7 @@ class Router:
             able = self._disaggregation.decoders(able)
         by_prefix = self.config.router_mode != "round-robin" and prompt.pages
         matched = self.prefixes.matched(prompt.pages) if by_prefix else {}
-        candidates = [
-            Candidate(backend.name, backend.num_running, matched.get(backend.name, 0), backend.last_used)
-            for backend in able
-        ]
-        ranked = rank(candidates, len(prompt.pages), self.config.load_weight)
-        return [self.fleet[candidate.name] for candidate in ranked]
+        return self.fleet.ranked(able, len(prompt.pages), matched, self.config.load_weight)
 
     def _why_none(self) -> RequestError:
         if self.fleet.up:
