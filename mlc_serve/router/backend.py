@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from mlc_serve.errors import ServerLostError
+from mlc_serve.router.message import ReplyHead, RoutedRequest
 from mlc_serve.router.upstream import Upstream
 
 
@@ -36,3 +39,23 @@ class Backend:
     def may_serve(self, model: str | None) -> bool:
         """Return whether it serves a model, as far as is known."""
         return model is None or self.models is None or model in self.models
+
+    async def answer(self, request: RoutedRequest, api_key: str | None, most_bytes: int) -> tuple[int, bytes]:
+        """Return the status and the body of the server's reply to a request of the router's own.
+
+        Raises ServerLostError, also for a body of more than `most_bytes`.
+        """
+        if self.upstream is None:
+            raise ServerLostError(f"{self.name} is not running.", was_sent=False)
+        request_id = f"router{request.path.replace('/', '-')}"
+        status, parts, num_bytes = 0, [], 0
+        async with aclosing(self.upstream.reply(request, request_id, api_key)) as reply:
+            async for part in reply:
+                if isinstance(part, ReplyHead):
+                    status = part.status
+                    continue
+                parts.append(part)
+                num_bytes += len(part)
+                if num_bytes > most_bytes:
+                    raise ServerLostError(f"its answer to {request.path} is longer than {most_bytes} bytes")
+        return status, b"".join(parts)

@@ -28,7 +28,7 @@ from mlc_serve.router.backend import Backend
 from mlc_serve.router.balance import decode_share, window_end
 from mlc_serve.router.counts import Counts
 from mlc_serve.router.fleet import Fleet
-from mlc_serve.router.message import ReplyHead, ReplyPart, RoutedRequest
+from mlc_serve.router.message import ReplyPart, RoutedRequest
 from mlc_serve.router.prefix_map import PrefixMap
 from mlc_serve.router.prompt import PAGE_BYTES, Prompt
 
@@ -190,20 +190,9 @@ async def _call(
     backend: Backend, request: RoutedRequest, path: str, body: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return a server's answer to a call for a request. Raises ServerLostError and CallFailedError."""
-    if backend.upstream is None:
-        raise ServerLostError(f"{backend.name} is not running.", was_sent=False)
     headers = tuple(header for header in request.headers if header[0] in _CREDENTIALS)
     call = RoutedRequest("POST", path, path.encode(), (*headers, _JSON), json.dumps(body).encode())
-    request_id = f"router{path.replace('/', '-')}"
-    status, text = 0, b""
-    async with aclosing(backend.upstream.reply(call, request_id, backend.api_key)) as reply:
-        async for part in reply:
-            if isinstance(part, ReplyHead):
-                status = part.status
-            else:
-                text += part
-                if len(text) > _MOST_REPLY_BYTES:
-                    raise CallFailedError(f"{backend.name}'s answer to {path} is too long")
+    status, text = await backend.answer(call, backend.api_key, _MOST_REPLY_BYTES)
     if status != 200:
         raise CallFailedError(f"{backend.name} answered {path} with {status}: {text[:200]!r}")
     try:

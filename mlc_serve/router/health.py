@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from contextlib import aclosing
 from typing import Any
 
 from mlc_serve.errors import ServerLostError
 from mlc_serve.router.backend import Backend
 from mlc_serve.router.fleet import Fleet
-from mlc_serve.router.message import ReplyHead, RoutedRequest
+from mlc_serve.router.message import RoutedRequest
 
 HEALTH, MODELS = "/health", "/v1/models"
 # A server that asks for another key serves as well.
@@ -79,21 +78,9 @@ async def _models(backend: Backend) -> Models | None:
 
 async def fetch(backend: Backend, path: str) -> tuple[int, bytes]:
     """Return the status and the body of a server's answer to the router's own GET. Raises ServerLostError."""
-    if backend.upstream is None:
-        raise ServerLostError(f"{backend.name} is not running.", was_sent=False)
-    request = RoutedRequest("GET", path, path.encode(), (), b"")
-    request_id = f"router{path.replace('/', '-')}"
-    status, parts, num_bytes = 0, [], 0
-    async with aclosing(backend.upstream.reply(request, request_id, backend.own_key)) as reply:
-        async for part in reply:
-            if isinstance(part, ReplyHead):
-                status = part.status
-                continue
-            parts.append(part)
-            num_bytes += len(part)
-            if num_bytes > _MOST_BYTES:
-                raise ServerLostError(f"its answer to {path} is longer than {_MOST_BYTES} bytes")
-    return status, b"".join(parts)
+    return await backend.answer(
+        RoutedRequest("GET", path, path.encode(), (), b""), backend.own_key, _MOST_BYTES
+    )
 
 
 def _listed(body: bytes) -> Models | None:
