@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from mlc_serve.config import (
@@ -26,6 +27,7 @@ from mlc_serve.config import (
 )
 from mlc_serve.config.api_keys import with_all_keys
 from mlc_serve.errors import EXIT_OK, EXIT_STARTUP_ERROR, ConfigError
+from mlc_serve.host.end_signals import end_signals
 from mlc_serve.host.server_socket import bind_socket
 from mlc_serve.host.threads import NUM_THREADS_VARIABLE, num_cores
 from mlc_serve.interface.supervise import log_to
@@ -39,7 +41,6 @@ from mlc_serve.server.tls import server_context
 from mlc_serve.supervisor.settings import Settings
 
 KEY_VARIABLE = "MLC_SERVE_BACKEND_API_KEY"
-_SIGNALS = frozenset({"SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"})
 # How long a thread that reads a long request may keep the streams waiting for the interpreter.
 _SWITCH_SECONDS = 0.001
 # How much longer than its requests a replica may take to end.
@@ -187,20 +188,18 @@ class _Routing:
 
     async def run(self) -> int:
         """Run until the end, and return the exit code."""
-        previous = self._watch_signals(asyncio.get_running_loop())
-        if self._config.num_replicas:
-            self._replicas.start(self._router.fleet)
-        serving = asyncio.create_task(self._service.serve())
-        names = ", ".join(backend.name for backend in self._router.fleet)
-        print(f"Routing to {names} on {self._service.url}", flush=True)
-        try:
-            await self._until_the_end(serving)
-        finally:
-            await self._service.stop()
-            await self._replicas.stop()
-            await serving
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        with end_signals(partial(self._handle, asyncio.get_running_loop())):
+            if self._config.num_replicas:
+                self._replicas.start(self._router.fleet)
+            serving = asyncio.create_task(self._service.serve())
+            names = ", ".join(backend.name for backend in self._router.fleet)
+            print(f"Routing to {names} on {self._service.url}", flush=True)
+            try:
+                await self._until_the_end(serving)
+            finally:
+                await self._service.stop()
+                await self._replicas.stop()
+                await serving
         return self._exit_code
 
     async def _until_the_end(self, serving: asyncio.Task[None]) -> None:
@@ -219,18 +218,10 @@ class _Routing:
         print(f"mlc_serve: error: {reason}", file=sys.stderr)
         self._exit_code = EXIT_STARTUP_ERROR
 
-    def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> dict[signal.Signals, Any]:
-        """Handle the signals from now on, and return their previous handlers.
-
-        These are plain handlers, not the loop's, so that they work on Windows and while the loop is busy.
-        """
-
-        def handle(number: int, _frame: object) -> None:
-            if self._interrupted is not None:
-                self._replicas.kill_now()
-                os._exit(128 + number)
-            self._interrupted = signal.Signals(number)
-            loop.call_soon_threadsafe(self._wake.set)
-
-        numbers = [number for number in signal.Signals if number.name in _SIGNALS]
-        return {number: signal.signal(number, handle) for number in numbers}
+    def _handle(self, loop: asyncio.AbstractEventLoop, number: signal.Signals) -> None:
+        """Wake `run`, which ends gently; a second signal ends it at once."""
+        if self._interrupted is not None:
+            self._replicas.kill_now()
+            os._exit(128 + number)
+        self._interrupted = number
+        loop.call_soon_threadsafe(self._wake.set)

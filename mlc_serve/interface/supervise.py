@@ -12,7 +12,7 @@ import secrets
 import signal
 import sys
 from contextlib import suppress
-from typing import Any
+from functools import partial
 
 from mlc_serve.config import (
     EngineConfig,
@@ -23,6 +23,7 @@ from mlc_serve.config import (
 )
 from mlc_serve.config.api_keys import with_all_keys
 from mlc_serve.errors import EXIT_OK, EXIT_STARTUP_ERROR
+from mlc_serve.host.end_signals import end_signals
 from mlc_serve.interface.log_lines import formatter_for
 from mlc_serve.interface.status_line import StatusLine
 from mlc_serve.interface.supervisor_url import VARIABLE as URL_VARIABLE
@@ -32,7 +33,6 @@ from mlc_serve.supervisor.settings import Settings
 
 TOKEN_VARIABLE = "MLC_SERVE_STATUS_TOKEN"  # noqa: S105  the name of a variable
 REDRAW_SECONDS = 1.0
-_SIGNALS = frozenset({"SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"})
 
 
 def run_supervisor(
@@ -73,19 +73,17 @@ class _Supervision:
 
     async def run(self) -> int:
         """Run until the end, and return the exit code."""
-        previous = self._watch_signals(asyncio.get_running_loop())
-        self._server.on_status_changed(self._line.show)
-        helpers = [asyncio.create_task(self._redraw())]
-        if self._service is not None:
-            helpers.append(asyncio.create_task(self._service.serve(self._server, self._token)))
-            self._announce(self._service.url)
-        try:
-            await (self._until_given_up() if self._service is None else self._until_interrupted())
-        finally:
-            await self._server.close()
-            await self._end(helpers)
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        with end_signals(partial(self._handle, asyncio.get_running_loop())):
+            self._server.on_status_changed(self._line.show)
+            helpers = [asyncio.create_task(self._redraw())]
+            if self._service is not None:
+                helpers.append(asyncio.create_task(self._service.serve(self._server, self._token)))
+                self._announce(self._service.url)
+            try:
+                await (self._until_given_up() if self._service is None else self._until_interrupted())
+            finally:
+                await self._server.close()
+                await self._end(helpers)
         return self._exit_code
 
     async def _until_given_up(self) -> None:
@@ -123,21 +121,13 @@ class _Supervision:
         token = "" if self._token_is_known else f", token {self._token}"
         print(f"Status on {url}{token}", flush=True)
 
-    def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> dict[signal.Signals, Any]:
-        """Handle the signals from now on, and return their previous handlers.
-
-        These are plain handlers, not the loop's, so that they work on Windows and while the loop is busy.
-        """
-
-        def handle(number: int, _frame: object) -> None:
-            if self._interrupted is not None:
-                self._exit_code = 128 + number
-                self._server.kill_sync()
-            self._interrupted = signal.Signals(number)
-            loop.call_soon_threadsafe(self._wake.set)
-
-        numbers = [number for number in signal.Signals if number.name in _SIGNALS]
-        return {number: signal.signal(number, handle) for number in numbers}
+    def _handle(self, loop: asyncio.AbstractEventLoop, number: signal.Signals) -> None:
+        """Wake `run`, which ends gently; a second signal ends it at once."""
+        if self._interrupted is not None:
+            self._exit_code = 128 + number
+            self._server.kill_sync()
+        self._interrupted = number
+        loop.call_soon_threadsafe(self._wake.set)
 
 
 class ServerLines(logging.Formatter):
