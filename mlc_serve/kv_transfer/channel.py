@@ -28,6 +28,11 @@ class Channel:
         self.sock = sock
         self._timeout = timeout
 
+    @property
+    def is_unix(self) -> bool:
+        """Whether this is a Unix socket, whose ends are on one machine and share memory."""
+        return self.sock.family not in (socket.AF_INET, socket.AF_INET6)
+
     def close(self) -> None:
         """Close the connection. Nothing may be waiting for it any more."""
         self.sock.close()

@@ -32,7 +32,7 @@ from mlc_serve.kv_transfer.address import Address, Transport
 from mlc_serve.kv_transfer.channel import Channel
 from mlc_serve.kv_transfer.hello import refusal, terms_in
 from mlc_serve.kv_transfer.limits import NUM_SLOTS, TransferLimits
-from mlc_serve.kv_transfer.shared_memory import IS_AVAILABLE, share, socket_name
+from mlc_serve.kv_transfer.shared_memory import IS_AVAILABLE, share, slots_of, socket_name
 from mlc_serve.kv_transfer.terms import Terms
 
 logger = logging.getLogger(__name__)
@@ -171,9 +171,9 @@ class KVPort:
 
     async def _serve(self, sock: socket.socket) -> None:
         """Answer one sender."""
-        if not _is_unix(sock):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         channel = Channel(sock, self.limits.portion)
+        if not channel.is_unix:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             await self._answer(channel)
         except RequestError as error:
@@ -222,13 +222,13 @@ async def _take_all(channel: Channel, expected: Expected, limits: TransferLimits
     num_bytes = expected.terms.num_bytes
     portion = limits.portion_of(expected.page_bytes, num_bytes)
     await channel.send({"ok": True, "portion_bytes": portion})
-    slots = _slots(channel.sock, portion)
+    slots = _slots(channel, portion)
     for index, offset in enumerate(range(0, num_bytes, portion)):
         data = slots[index % len(slots)][: min(portion, num_bytes - offset)]
         header = await channel.receive()
         if header.get("num_bytes") != len(data):
             raise KVTransferError("a portion has another length than was agreed.")
-        if not _is_unix(channel.sock):
+        if not channel.is_unix:
             await channel.receive_into(data)
         if await asyncio.to_thread(zlib.crc32, data) != header.get("crc32"):
             raise KVTransferError("a portion has arrived damaged: its checksum is wrong.")
@@ -236,19 +236,15 @@ async def _take_all(channel: Channel, expected: Expected, limits: TransferLimits
         await channel.send({"ok": True})
 
 
-def _slots(sock: socket.socket, portion: int) -> list[memoryview]:
+def _slots(channel: Channel, portion: int) -> list[memoryview]:
     """Return the memory for portions, which the sender shares if it is on this machine."""
-    if not _is_unix(sock):
+    if not channel.is_unix:
         return [memoryview(bytearray(portion))]
     try:
-        memory = share(sock, NUM_SLOTS * portion)
+        memory = share(channel.sock, NUM_SLOTS * portion)
     except OSError as error:
         raise KVTransferError(f"there is no shared memory: {error}.") from None
-    return [memory[index * portion :][:portion] for index in range(NUM_SLOTS)]
-
-
-def _is_unix(sock: socket.socket) -> bool:
-    return sock.family is not socket.AF_INET and sock.family is not socket.AF_INET6
+    return slots_of(memory, portion)
 
 
 async def _tcp_listener(host: str, port: int) -> socket.socket:

@@ -16,7 +16,7 @@ from mlc_serve.kv_transfer.address import Address
 from mlc_serve.kv_transfer.channel import Channel
 from mlc_serve.kv_transfer.hello import accepted, hello
 from mlc_serve.kv_transfer.limits import NUM_SLOTS, TransferLimits
-from mlc_serve.kv_transfer.shared_memory import IS_AVAILABLE, shared, socket_name
+from mlc_serve.kv_transfer.shared_memory import IS_AVAILABLE, shared, slots_of, socket_name
 from mlc_serve.kv_transfer.terms import Terms
 
 # The most bytes that a receiver may want in a portion that has more than one page.
@@ -93,11 +93,10 @@ def _written(data: memoryview | bytes, slot: memoryview | None) -> int:
 
 async def _slots(channel: Channel, portion: int) -> list[memoryview]:
     """Return the memory that the receiver shares, or nothing if it is reached over TCP."""
-    if channel.sock.family in (socket.AF_INET, socket.AF_INET6):
+    if not channel.is_unix:
         return []
     await channel.until_readable()
-    memory = shared(channel.sock, NUM_SLOTS * portion)
-    return [memory[index * portion :][:portion] for index in range(NUM_SLOTS)]
+    return slots_of(shared(channel.sock, NUM_SLOTS * portion), portion)
 
 
 async def _connected(address: Address, limits: TransferLimits, *, leaves_machine: bool) -> Channel:

@@ -25,6 +25,11 @@ def socket_name(instance: str) -> str:
     return f"\0mlc_serve-kv-{instance}"
 
 
+def slots_of(memory: memoryview, slot_bytes: int) -> list[memoryview]:
+    """Return the slots of shared memory, each with room for a portion."""
+    return [memory[start : start + slot_bytes] for start in range(0, len(memory), slot_bytes)]
+
+
 def share(sock: socket.socket, num_bytes: int) -> memoryview:
     """Make memory, pass it to the process at the other end of a Unix socket, and return it.
 
