@@ -9,6 +9,8 @@ from typing import Any
 
 from mlc_serve.errors import CheckpointError
 
+_SHOWN_CHARACTERS = 100
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -21,7 +23,7 @@ class Settings:
     def of(cls, place: str, values: Any) -> Settings:
         """The settings, if the configuration has an object there. Raises CheckpointError."""
         if not isinstance(values, dict):
-            raise CheckpointError(f"{place} is {reprlib.repr(values)}, but must be an object")
+            raise CheckpointError(f"{place} is {_shown(values)}, but must be an object")
         return cls(place, values)
 
     def check_keys(self, *known: Iterable[str]) -> None:
@@ -65,4 +67,10 @@ class Settings:
 
     def error(self, key: str, fault: str) -> CheckpointError:
         """An error about one key, with its value."""
-        return CheckpointError(f"{self.place}.{key} is {reprlib.repr(self.values.get(key))}, {fault}")
+        return CheckpointError(f"{self.place}.{key} is {_shown(self.values.get(key))}, {fault}")
+
+
+def _shown(value: Any) -> str:
+    """A value on one short line. reprlib bounds each object, but not how many objects contain one another."""
+    text = reprlib.repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."

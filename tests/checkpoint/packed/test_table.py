@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlc_serve.checkpoint.directory import open_checkpoint
@@ -135,6 +135,7 @@ def refusal(config: Any) -> str | None:
     return None
 
 
+@example("gptq", {"checkpoint_format": [{"bits": [{"group_size": ["gptq"] * 4}] * 4}] * 4})
 @given(
     st.sampled_from(["gptq", "awq", "fp8", "mxfp4", "compressed-tensors"]),
     st.dictionaries(st.sampled_from(KEYS), values),
