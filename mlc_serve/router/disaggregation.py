@@ -146,7 +146,7 @@ class Disaggregation:
 
     def _share(self, sender: Backend, decoder: Backend) -> float:
         fixed = self._config.decode_share
-        return decode_share(sender.num_running, decoder.num_running) if fixed is None else fixed
+        return decode_share(sender.load, decoder.load) if fixed is None else fixed
 
     async def _tokens(
         self, decoder: Backend, request: RoutedRequest, fields: Mapping[str, Any]
