@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import statistics
 import sys
@@ -23,20 +22,20 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import uvloop
 
 from benchmarks.peers.servers import POLL_SECONDS, START_SECONDS, Program, running
+from benchmarks.replies import whole_reply
 from benchmarks.report import Row, print_report
 from benchmarks.setup import PAGE, Settings, add_arguments, settings_of
 from mlc_serve.bench.asking import ask_server
 from mlc_serve.bench.closed_loop import TOKEN_IDS, Prompt, closed_loop, random_prompts, summary
 from mlc_serve.bench.event_client import EventClient
 from mlc_serve.bench.measures import WAVES
-from mlc_serve.config import EngineConfig
 from mlc_serve.config.option import command_line
 
 ONE, PREFIX, ROUND_ROBIN = "one server", "router, prefix", "router, round-robin"
@@ -99,24 +98,14 @@ def contenders(settings: Settings, chats: Chats, logs: Path) -> Iterator[Mapping
     concurrency = max(settings.concurrency)
     slack = concurrency * (chats.turn_tokens + settings.max_tokens + 2 * PAGE)
     with ExitStack() as stack:
-        whole = cached_config(settings, chats.num_cached + slack)
-        command = [sys.executable, "-m", "mlc_serve", "serve", settings.model, *command_line(whole)]
+        whole = settings.caching_config(chats.num_cached + slack)
+        command = settings.serve_command(whole)
         urls = {ONE: stack.enter_context(running(Program(command, "/ready"), logs / "one.log"))}
-        half = cached_config(settings, (chats.num_cached + slack) // 2)
+        half = settings.caching_config((chats.num_cached + slack) // 2)
         for name, mode in ((PREFIX, "prefix"), (ROUND_ROBIN, "round-robin")):
             flags = [settings.model, "--replicas=2", f"--router-mode={mode}", *command_line(half)]
             urls[name] = stack.enter_context(routed(flags, 2, logs / f"{mode}.log"))
         yield urls
-
-
-def cached_config(settings: Settings, num_tokens: int) -> EngineConfig:
-    """A server whose KV cache holds so many tokens, and keeps prefixes as long as there is room."""
-    return replace(
-        settings.engine_config(),
-        max_total_sequence_length=num_tokens,
-        prefix_cache_mode="radix",
-        prefix_cache_max_num_recycling_seqs=-1,
-    )
 
 
 @contextmanager
@@ -157,8 +146,7 @@ async def hit_share(client: EventClient, settings: Settings, chats: Chats, seed:
     async def ask(prompt: Prompt) -> tuple[int, int]:
         body = {"prompt": list(prompt), "max_tokens": settings.max_tokens, "temperature": 0}
         async with limit:
-            text = "".join([line async for line in client.post("/v1/completions", body)])
-        usage = json.loads(text)["usage"]
+            usage = (await whole_reply(client, "/v1/completions", body))["usage"]
         return usage["prompt_tokens_details"]["cached_tokens"], usage["prompt_tokens"]
 
     found = [pair for prompts in chats.prompts(seed) for pair in await asyncio.gather(*map(ask, prompts))]
