@@ -5,9 +5,9 @@
 Two servers run on this machine, each with every core, and take turns. Each run has prompts of its own.
 
 First table: `recompute_ms` is the time until the second server has the first token of a prompt that is new to
-it, and `move_ms` that of a prompt that the first server has cached, with all calls: prep_recv, remote_send and
-start_generate. `transfer_ms` is remote_send alone, and `gb_per_s` what is moved divided by it. `ratio` is the
-median of `recompute_ms` / `move_ms`. Figures are medians over the runs, after one that does not count.
+it, and `move_ms` that of a prompt that the first server has cached, with all calls: prep_recv, remote_send
+and start_generate. `transfer_ms` is remote_send alone, and `gb_per_s` what is moved divided by it. `ratio` is
+the median of `recompute_ms` / `move_ms`. Figures are medians over the runs, after one that does not count.
 
 Second table: the times between tokens of a stream of `--max-tokens` tokens on one of the servers, while
 prefixes move (prep_recv and remote_send), and while none does (`alone`). The gaps of all runs count as one

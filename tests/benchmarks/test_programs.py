@@ -138,9 +138,7 @@ def test_prompts_move_between_two_servers() -> None:
     assert all(float(str(row["itl_p99_ms"])) >= float(str(row["itl_p50_ms"])) > 0 for row in streams)
 
 
-@pytest.mark.parametrize(
-    "program", [offline, online, http_overhead, structured_output, speculation, kv_move]
-)
+@pytest.mark.parametrize("program", [offline, online, http_overhead, structured_output, speculation, kv_move])
 def test_programs_explain_themselves(
     program: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

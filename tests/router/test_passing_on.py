@@ -201,9 +201,7 @@ async def test_metrics_of_all_servers_are_one_text() -> None:
         scripted(answering(OK)) as other,
         running_router(one.url, other.url) as router,
     ):
-        one.metrics = other.metrics = metrics_reply(
-            '# HELP a An a.\n# TYPE a gauge\na{model="m"} 1\na 2\n'
-        )
+        one.metrics = other.metrics = metrics_reply('# HELP a An a.\n# TYPE a gauge\na{model="m"} 1\na 2\n')
         await router.chat()
         text = (await router.client.get("/metrics")).text
     assert text.count("# TYPE a gauge") == 1
