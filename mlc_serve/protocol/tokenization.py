@@ -72,7 +72,7 @@ class DetokenizeRequest(RequestPart):
     tokens: TokenIds = Field(description="The token ids.")
 
 
-# A chat request that isn't to be tokenized asks for its prompt as text, and those of other APIs for its tokens.
+# A chat request that isn't to be tokenized asks for its prompt as text, one of another API for its tokens.
 TokenizationRequest = (
     TokenizeTextRequest
     | TokenizeChatRequest
