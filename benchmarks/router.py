@@ -8,35 +8,44 @@ each: in mode prefix, and in mode round-robin. `hit_share` is the share of promp
 `of_one` compares it with that of the one server. All servers run at the same time and take turns.
 
 Second table: the one server's rate and times under closed-loop load, beside those of the same server through
-a router. `rate_ratio` and `ttft_more_ms` are medians over the runs.
+a router. `ttft_more_ms` is the time to the first token, less that within the engine, which the server tells,
+and less the same without a router: by chance, the engine's own time differs far more. It and `rate_ratio` are
+medians over the runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import uvloop
 
 from benchmarks.peers.servers import POLL_SECONDS, START_SECONDS, Program, running
+from benchmarks.replies import whole_reply
 from benchmarks.report import Row, print_report
 from benchmarks.setup import PAGE, Settings, add_arguments, settings_of
 from mlc_serve.bench.asking import ask_server
-from mlc_serve.bench.closed_loop import TOKEN_IDS, Prompt, closed_loop, random_prompts, summary
+from mlc_serve.bench.closed_loop import (
+    TOKEN_IDS,
+    NoMeasureError,
+    Prompt,
+    Record,
+    closed_loop,
+    random_prompts,
+    summary,
+)
 from mlc_serve.bench.event_client import EventClient
 from mlc_serve.bench.measures import WAVES
-from mlc_serve.config import EngineConfig
 from mlc_serve.config.option import command_line
 
 ONE, PREFIX, ROUND_ROBIN = "one server", "router, prefix", "router, round-robin"
@@ -99,24 +108,14 @@ def contenders(settings: Settings, chats: Chats, logs: Path) -> Iterator[Mapping
     concurrency = max(settings.concurrency)
     slack = concurrency * (chats.turn_tokens + settings.max_tokens + 2 * PAGE)
     with ExitStack() as stack:
-        whole = cached_config(settings, chats.num_cached + slack)
-        command = [sys.executable, "-m", "mlc_serve", "serve", settings.model, *command_line(whole)]
+        whole = settings.caching_config(chats.num_cached + slack)
+        command = settings.serve_command(whole)
         urls = {ONE: stack.enter_context(running(Program(command, "/ready"), logs / "one.log"))}
-        half = cached_config(settings, (chats.num_cached + slack) // 2)
+        half = settings.caching_config((chats.num_cached + slack) // 2)
         for name, mode in ((PREFIX, "prefix"), (ROUND_ROBIN, "round-robin")):
             flags = [settings.model, "--replicas=2", f"--router-mode={mode}", *command_line(half)]
             urls[name] = stack.enter_context(routed(flags, 2, logs / f"{mode}.log"))
         yield urls
-
-
-def cached_config(settings: Settings, num_tokens: int) -> EngineConfig:
-    """A server whose KV cache holds so many tokens, and keeps prefixes as long as there is room."""
-    return replace(
-        settings.engine_config(),
-        max_total_sequence_length=num_tokens,
-        prefix_cache_mode="radix",
-        prefix_cache_max_num_recycling_seqs=-1,
-    )
 
 
 @contextmanager
@@ -134,8 +133,13 @@ def routed(flags: Sequence[str], num_servers: int, log: Path) -> Iterator[str]:
 
 def num_up(url: str) -> int:
     """How many servers a router says are up."""
+    return int(metric(url, "mlc_serve_router_server_up"))
+
+
+def metric(url: str, name: str) -> float:
+    """The sum of a metric's samples."""
     lines = httpx.get(f"{url}/metrics", trust_env=False, timeout=60).text.splitlines()
-    return sum(line.startswith("mlc_serve_router_server_up") and line.endswith(" 1.0") for line in lines)
+    return sum(float(line.split()[-1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
 
 async def hit_shares(
@@ -157,8 +161,7 @@ async def hit_share(client: EventClient, settings: Settings, chats: Chats, seed:
     async def ask(prompt: Prompt) -> tuple[int, int]:
         body = {"prompt": list(prompt), "max_tokens": settings.max_tokens, "temperature": 0}
         async with limit:
-            text = "".join([line async for line in client.post("/v1/completions", body)])
-        usage = json.loads(text)["usage"]
+            usage = (await whole_reply(client, "/v1/completions", body))["usage"]
         return usage["prompt_tokens_details"]["cached_tokens"], usage["prompt_tokens"]
 
     found = [pair for prompts in chats.prompts(seed) for pair in await asyncio.gather(*map(ask, prompts))]
@@ -182,20 +185,41 @@ async def overhead(settings: Settings, direct: str, through: str) -> list[Row]:
     """A row for each concurrency: a server's figures without and with a router, which take turns."""
     async with EventClient(direct) as near, EventClient(through) as far:
         clients = {"direct": near, "routed": far}
-        return [await compare(clients, settings, concurrency) for concurrency in settings.concurrency]
+        return [await compare(clients, direct, settings, number) for number in settings.concurrency]
 
 
-async def compare(clients: Mapping[str, EventClient], settings: Settings, concurrency: int) -> Row:
-    """The medians over the runs, after one that does not count, of both sides and of what lies between."""
+async def compare(
+    clients: Mapping[str, EventClient], server: str, settings: Settings, concurrency: int
+) -> Row:
+    """The medians over the runs, after one that does not count, of both sides and of what lies between.
+
+    `server` is the address of the server behind both.
+    """
     runs = []
     for run in range(1 + settings.runs):
         found = {}
         for side, (name, client) in enumerate(clients.items()):
             prompts = random_prompts(WAVES * concurrency, settings.prompt_tokens, 2 * run + side)
-            ask = ask_server(client, settings.max_tokens)
-            found[name] = summary(await closed_loop(ask, prompts, concurrency))
+            records, within = await engines_ttft(
+                server, closed_loop(ask_server(client, settings.max_tokens), prompts, concurrency)
+            )
+            seen = statistics.fmean(record.first - record.sent for record in records)
+            found[name] = summary(records) | {"ttft_outside_ms": 1000 * (seen - within)}
         runs.append(found)
     return {"concurrency": concurrency, **differences(runs[1:])}
+
+
+async def engines_ttft(server: str, load: Awaitable[Sequence[Record]]) -> tuple[Sequence[Record], float]:
+    """The records of a load on a server, and the mean time to the first token within its engine, in seconds.
+
+    Raises NoMeasureError if the server has answered other requests meanwhile.
+    """
+    total, count = (f"mlc_serve_time_to_first_token_seconds_{name}" for name in ("sum", "count"))
+    seconds, number = metric(server, total), metric(server, count)
+    records = await load
+    if metric(server, count) - number != len(records):
+        raise NoMeasureError("the server has other clients")
+    return records, (metric(server, total) - seconds) / len(records)
 
 
 def differences(runs: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, float]:
@@ -206,7 +230,7 @@ def differences(runs: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, 
         for name in ("direct", "routed")
     }
     ratios = [far["tokens_per_s"] / near["tokens_per_s"] for near, far in both]
-    later = [far["ttft_p50_ms"] - near["ttft_p50_ms"] for near, far in both]
+    later = [far["ttft_outside_ms"] - near["ttft_outside_ms"] for near, far in both]
     return {
         **rates,
         "rate_ratio": statistics.median(ratios),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.random_model import write_model
 from benchmarks.shapes import SHAPES
 from mlc_serve import AsyncMLCEngine, EngineConfig
 from mlc_serve.config import Workload
+from mlc_serve.config.option import command_line
 
 MODELS = Path("models")
 PAGE = 16
@@ -42,6 +44,20 @@ class Settings:
             prefix_cache_mode="disable",
             verbose=False,
         )
+
+    def caching_config(self, num_tokens: int) -> EngineConfig:
+        """A KV cache that holds so many tokens, and keeps prefixes as long as there is room."""
+        return replace(
+            self.engine_config(),
+            max_total_sequence_length=num_tokens,
+            prefix_cache_mode="radix",
+            prefix_cache_max_num_recycling_seqs=-1,
+        )
+
+    def serve_command(self, config: EngineConfig) -> list[str]:
+        """The command that serves the model in this way, at no particular address."""
+        command = [sys.executable, "-m", "mlc_serve", "serve", self.model, "--device", self.device]
+        return [*command, *command_line(config)]
 
     @property
     def workload(self) -> Workload:

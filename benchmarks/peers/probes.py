@@ -33,12 +33,12 @@ async def longest_gap(ask_for: AskFor, seed: int) -> dict[str, float]:
     running = [asyncio.Event() for _ in range(STREAMS)]
     prompts = random_prompts(STREAMS, STREAM_PROMPT, seed)
     streams = [
-        asyncio.create_task(_follow(ask_for(STREAM_ANSWER), prompt, event))
+        asyncio.create_task(follow(ask_for(STREAM_ANSWER), prompt, event))
         for prompt, event in zip(prompts, running, strict=True)
     ]
     await asyncio.gather(*(event.wait() for event in running))
     (long_prompt,) = random_prompts(1, LONG_PROMPT, seed)
-    late = await _follow(ask_for(SHORT_ANSWER), long_prompt, asyncio.Event())
+    late = await follow(ask_for(SHORT_ANSWER), long_prompt, asyncio.Event())
     records = await asyncio.gather(*streams)
     normal = statistics.median(gap for record in records for gap in record.gaps)
     longest = max(gap for record in records for gap in gaps_during(record, late.sent, late.first))
@@ -53,11 +53,11 @@ async def behind_a_burst(ask_for: AskFor, seed: int) -> dict[str, float]:
     """Measure how long a short prompt waits behind many that were sent just before."""
     prompts = random_prompts(BURST, BURST_PROMPT, seed)
     burst = [
-        asyncio.create_task(_follow(ask_for(BURST_ANSWER), prompt, asyncio.Event())) for prompt in prompts
+        asyncio.create_task(follow(ask_for(BURST_ANSWER), prompt, asyncio.Event())) for prompt in prompts
     ]
     await asyncio.sleep(BURST_SECONDS)
     (short,) = random_prompts(1, SHORT_PROMPT, seed)
-    record = await _follow(ask_for(SHORT_ANSWER), short, asyncio.Event())
+    record = await follow(ask_for(SHORT_ANSWER), short, asyncio.Event())
     await asyncio.gather(*burst)
     return {"short_ttft_ms": 1000 * (record.first - record.sent)}
 
@@ -67,7 +67,7 @@ def gaps_during(record: Record, start: float, end: float) -> list[float]:
     return [after - before for before, after in record.waits if before < end and after > start]
 
 
-async def _follow(ask: Ask, prompt: Prompt, under_way: asyncio.Event) -> Record:
+async def follow(ask: Ask, prompt: Prompt, under_way: asyncio.Event) -> Record:
     """Read a stream to its end. Sets the event once UNDER_WAY tokens have arrived, or at the end."""
     record = Record(time.perf_counter())
     try:

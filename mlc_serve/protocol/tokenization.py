@@ -6,11 +6,13 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from mlc_serve.protocol.anthropic.request import CountTokensRequest
 from mlc_serve.protocol.fields import Text, TokenIds
 from mlc_serve.protocol.openai import ChatCompletionRequest
 from mlc_serve.protocol.refusals import refuse_invalid
 from mlc_serve.protocol.replies import Reply
 from mlc_serve.protocol.request_part import RequestPart, WithoutEffect
+from mlc_serve.protocol.responses.request import ResponseRequest
 
 _MODEL = "The name of a served model; not needed if there is only one."
 _STRINGS = "Also return each token as the tokenizer's vocabulary writes it."
@@ -70,8 +72,15 @@ class DetokenizeRequest(RequestPart):
     tokens: TokenIds = Field(description="The token ids.")
 
 
-# A chat request that isn't to be tokenized asks for its prompt as text.
-TokenizationRequest = TokenizeTextRequest | TokenizeChatRequest | DetokenizeRequest | ChatCompletionRequest
+# A chat request that isn't to be tokenized asks for its prompt as text, one of another API for its tokens.
+TokenizationRequest = (
+    TokenizeTextRequest
+    | TokenizeChatRequest
+    | CountTokensRequest
+    | ResponseRequest
+    | DetokenizeRequest
+    | ChatCompletionRequest
+)
 
 
 def tokenize_kind(fields: object) -> type[TokenizeTextRequest | TokenizeChatRequest]:

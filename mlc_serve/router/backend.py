@@ -20,6 +20,8 @@ class Backend:
     and `own_key` is that of the router's own questions. One that `prefills` computes prompts for others. It
     `is_up` if it answers probes; `num_failures` counts the probes and connections that have failed since the
     last success, the first of them at `failing_since`. Until `resting_until` it wants no further requests.
+    `num_running` counts the requests from this router, and `num_others` those that it had from elsewhere when
+    it was last asked, as far as it tells.
     `models` are the entries of its /v1/models by their ids, or None as long as these are not known.
     """
 
@@ -33,8 +35,14 @@ class Backend:
     failing_since: float = 0.0
     resting_until: float = 0.0
     num_running: int = 0
+    num_others: int = 0
     last_used: float = 0.0
     models: Mapping[str, Mapping[str, Any]] | None = None
+
+    @property
+    def load(self) -> int:
+        """How many requests it has, as far as is known."""
+        return self.num_running + self.num_others
 
     def may_serve(self, model: str | None) -> bool:
         """Return whether it serves a model, as far as is known."""

@@ -88,10 +88,16 @@ class _FleetCollector(Collector):
         running = GaugeMetricFamily(
             "mlc_serve_router_running_requests", "Requests that a server is answering", labels=["server"]
         )
+        others = GaugeMetricFamily(
+            "mlc_serve_router_other_requests",
+            "Requests that a server reports besides those from this router",
+            labels=["server"],
+        )
         up = GaugeMetricFamily(
             "mlc_serve_router_server_up", "1 if a server answers probes, else 0", labels=["server"]
         )
         for backend in self._fleet:
             running.add_metric([backend.name], backend.num_running)
+            others.add_metric([backend.name], backend.num_others)
             up.add_metric([backend.name], float(backend.is_up))
-        return [running, up]
+        return [running, others, up]

@@ -30,11 +30,17 @@ from mlc_serve.router.counts import Counts
 from mlc_serve.router.fleet import Fleet
 from mlc_serve.router.message import ReplyPart, RoutedRequest
 from mlc_serve.router.prefix_map import PrefixMap
-from mlc_serve.router.prompt import PAGE_BYTES, Prompt
+from mlc_serve.router.prompt import PAGE_BYTES, RESPONSES, Prompt
 
 logger = logging.getLogger(__name__)
 
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+COMPLETIONS = "/v1/completions"
+# Where a server tells the tokens of a conversation's prompt, by the path at which it is continued.
+_TOKENIZE = {
+    "/v1/chat/completions": "/tokenize",
+    "/v1/messages": "/tokenize/messages",
+    RESPONSES: "/tokenize/responses",
+}
 _PREP_RECV = "/microserving/prep_recv"
 _REMOTE_SEND = "/microserving/remote_send"
 _ABORT = "/microserving/abort"
@@ -116,7 +122,7 @@ class Disaggregation:
 
     def _is_worthwhile(self, request: RoutedRequest, prompt: Prompt, decoder: Backend) -> bool:
         """Return whether a decode server would probably have to compute much of a prompt."""
-        if request.path not in (CHAT, COMPLETIONS):
+        if request.path not in (COMPLETIONS, *_TOKENIZE) or prompt.continues is not None:
             return False
         num_new = len(prompt.pages) - self._prefixes.num_matched(decoder.name, prompt.pages)
         return num_new * PAGE_BYTES // _BYTES_PER_TOKEN >= self._config.disagg_min_tokens
@@ -146,13 +152,13 @@ class Disaggregation:
 
     def _share(self, sender: Backend, decoder: Backend) -> float:
         fixed = self._config.decode_share
-        return decode_share(sender.num_running, decoder.num_running) if fixed is None else fixed
+        return decode_share(sender.load, decoder.load) if fixed is None else fixed
 
     async def _tokens(
         self, decoder: Backend, request: RoutedRequest, fields: Mapping[str, Any]
     ) -> list[int] | None:
         """Return the token ids of a prompt, or None if there are several prompts."""
-        asked: Mapping[str, Any] = fields
+        path, asked = _TOKENIZE.get(request.path, "/tokenize"), fields
         if request.path == COMPLETIONS:
             prompt = fields.get("prompt")
             if isinstance(prompt, list) and prompt and all(isinstance(entry, int) for entry in prompt):
@@ -160,7 +166,7 @@ class Disaggregation:
             if not isinstance(prompt, str):
                 return None
             asked = {name: fields[name] for name in ("model", "prompt") if name in fields}
-        tokens = (await _call(decoder, request, "/tokenize", asked)).get("tokens")
+        tokens = (await _call(decoder, request, path, asked)).get("tokens")
         if not isinstance(tokens, list) or len(tokens) < 2:
             raise CallFailedError(f"{decoder.name} does not tell the tokens of a prompt")
         return tokens

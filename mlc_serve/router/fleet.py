@@ -75,7 +75,7 @@ class Fleet:
         first pages each server has cached.
         """
         candidates = [
-            Candidate(backend.name, backend.num_running, matched.get(backend.name, 0), backend.last_used)
+            Candidate(backend.name, backend.load, matched.get(backend.name, 0), backend.last_used)
             for backend in able
         ]
         return [self[candidate.name] for candidate in rank(candidates, num_pages, load_weight)]
@@ -129,6 +129,10 @@ class Fleet:
             logger.info("%s serves", backend.name)
             self._on_return(backend.name)
 
+    def saw_requests(self, backend: Backend, reported: int, own: int) -> None:
+        """Note how many requests a server has, which `own` ones of this router may be among."""
+        backend.num_others = max(0, reported - own)
+
     def saw_failure(self, backend: Backend, why: str) -> None:
         """Note that a probe or a connection has failed."""
         if backend.num_failures == 0:
@@ -141,7 +145,7 @@ class Fleet:
 
     def _take_out(self, backend: Backend, why: str) -> None:
         if backend.is_up:
-            backend.is_up, backend.models = False, None
+            backend.is_up, backend.models, backend.num_others = False, None, 0
             logger.warning("%s is out: %s", backend.name, why)
 
     def close(self) -> None:

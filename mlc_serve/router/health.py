@@ -1,4 +1,4 @@
-"""Health: asks each server, again and again, whether it serves, and which models."""
+"""Health: asks each server, again and again, whether it serves, which models, and how much it has to do."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from mlc_serve.errors import ServerLostError
 from mlc_serve.router.backend import Backend
 from mlc_serve.router.fleet import Fleet
 from mlc_serve.router.message import RoutedRequest
+from mlc_serve.router.reported_requests import requests_in
 
-HEALTH, MODELS = "/health", "/v1/models"
+HEALTH, MODELS, METRICS = "/health", "/v1/models", "/metrics"
 # A server that asks for another key serves as well.
 _SERVING = frozenset({200, 401})
 _MOST_BYTES = 4 * 1024 * 1024
@@ -52,6 +53,20 @@ class HealthWatch:
             self._fleet.saw_failure(backend, str(error) or f"no answer within {self._timeout:g} s")
         else:
             self._fleet.saw_success(backend, models)
+            await self._ask_for_requests(backend)
+
+    async def _ask_for_requests(self, backend: Backend) -> None:
+        """Ask a server how many requests it has. One that doesn't tell has none but this router's."""
+        own, reported = backend.num_running, 0
+        try:
+            async with asyncio.timeout(self._timeout):
+                status, metrics = await fetch(backend, METRICS)
+        except (ServerLostError, TimeoutError):
+            status, metrics = 0, b""
+        if status == 200:
+            reported = requests_in(metrics)
+        # Those that began or ended meanwhile may be among the reported ones, and are then no others.
+        self._fleet.saw_requests(backend, reported, max(own, backend.num_running))
 
     async def _watch(self, backend: Backend) -> None:
         while True:

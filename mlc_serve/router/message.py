@@ -24,7 +24,14 @@ _REPEATABLE = frozenset(
         *(
             f"{prefix}/{name}"
             for prefix in ("", "/v1")
-            for name in ("score", "tokenize", "detokenize", "apply-template")
+            for name in (
+                "score",
+                "tokenize",
+                "tokenize/messages",
+                "tokenize/responses",
+                "detokenize",
+                "apply-template",
+            )
         ),
     }
 )

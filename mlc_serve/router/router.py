@@ -26,7 +26,7 @@ from mlc_serve.router.counts import Counts
 from mlc_serve.router.disaggregation import Disaggregation
 from mlc_serve.router.exposition import joined
 from mlc_serve.router.fleet import Fleet
-from mlc_serve.router.health import MODELS, HealthWatch, fetch
+from mlc_serve.router.health import METRICS, MODELS, HealthWatch, fetch
 from mlc_serve.router.holders import Holders
 from mlc_serve.router.message import ReplyHead, ReplyPart, RoutedRequest
 from mlc_serve.router.prefix_map import PrefixMap
@@ -242,7 +242,7 @@ async def _metrics_of(backend: Backend) -> str:
     """Return a server's own metrics; nothing if it shows none."""
     try:
         async with asyncio.timeout(_METRICS_SECONDS):
-            status, body = await fetch(backend, "/metrics")
+            status, body = await fetch(backend, METRICS)
     except (ServerLostError, TimeoutError):
         return ""
     return body.decode(errors="replace") if status == 200 else ""

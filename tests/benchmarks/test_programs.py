@@ -11,6 +11,7 @@ import pytest
 from benchmarks import (
     fairness,
     http_overhead,
+    kv_move,
     offline,
     online,
     speculation,
@@ -21,6 +22,7 @@ from benchmarks import (
 from benchmarks.setup import Settings
 from mlc_serve.bench.closed_loop import NoMeasureError, Record
 from mlc_serve.demo import demo_model_path
+from mlc_serve.kv_transfer.kv_port import ALL_TRANSPORTS
 
 SETTINGS = Settings(str(demo_model_path()), "cpu", None, (2,), prompt_tokens=16, max_tokens=8, runs=1)
 
@@ -119,7 +121,24 @@ def test_answers_that_end_in_another_way_are_not_measured(fills: bool, advice: s
         structured_output.check_lengths([Record(0.0, [(1.0, num_tokens)])], 4, fills=fills)
 
 
-@pytest.mark.parametrize("program", [offline, online, http_overhead, structured_output, speculation])
+def test_prompts_move_between_two_servers() -> None:
+    """Each way of moving has a row with whole pages, and one for a stream on each of the servers."""
+    settings = replace(SETTINGS, concurrency=(kv_move.KEPT,), prompt_tokens=40, max_tokens=400)
+    costs, streams = asyncio.run(kv_move.measure(settings, ALL_TRANSPORTS))
+    assert [(row["transport"], row["moved_tokens"]) for row in costs] == [
+        (transport, 32) for transport in ALL_TRANSPORTS
+    ]
+    for row in costs:
+        times = {name: float(str(row[f"{name}_ms"])) for name in ("recompute", "move", "transfer")}
+        assert 0 < times["transfer"] < times["move"]
+        assert float(str(row["ratio"])) == pytest.approx(times["recompute"] / times["move"])
+    assert [(row["transport"], row["stream_on"]) for row in streams] == [
+        (transport, role) for transport in ALL_TRANSPORTS for role in kv_move.ROLES
+    ]
+    assert all(float(str(row["itl_p99_ms"])) >= float(str(row["itl_p50_ms"])) > 0 for row in streams)
+
+
+@pytest.mark.parametrize("program", [offline, online, http_overhead, structured_output, speculation, kv_move])
 def test_programs_explain_themselves(
     program: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

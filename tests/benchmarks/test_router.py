@@ -35,8 +35,8 @@ def test_costs_are_compared_run_by_run() -> None:
     """Rates are divided, and times subtracted, within a run."""
     runs: list[dict[str, dict[str, float]]] = [
         {
-            "direct": {"tokens_per_s": 100 * scale, "ttft_p50_ms": 10 * scale},
-            "routed": {"tokens_per_s": 96 * scale, "ttft_p50_ms": 10 * scale + 1.5},
+            "direct": {"tokens_per_s": 100 * scale, "ttft_p50_ms": 10 * scale, "ttft_outside_ms": scale},
+            "routed": {"tokens_per_s": 96 * scale, "ttft_p50_ms": 30, "ttft_outside_ms": scale + 1.5},
         }
         for scale in (1, 3, 2)
     ]

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 HEALTHY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+UNKNOWN = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 SICK = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
@@ -17,6 +18,11 @@ def json_reply(body: bytes, status: bytes = b"200 OK", headers: bytes = b"") -> 
     """A whole reply with a JSON body; `headers` are further lines."""
     length = b"Content-Length: %d\r\n" % len(body)
     return b"HTTP/1.1 %s\r\nContent-Type: application/json\r\n%s%s\r\n%s" % (status, length, headers, body)
+
+
+def metrics_reply(text: str) -> bytes:
+    """A reply to /metrics."""
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text.encode())
 
 
 def chunk(data: bytes) -> bytes:
@@ -69,12 +75,16 @@ class Asked:
 
 
 class ScriptedServer:
-    """Answers probes by itself, and everything else with `answer`. `received` holds what it was sent."""
+    """Answers probes by itself, and everything else with `answer`. `received` holds what it was sent.
+
+    It has no /metrics, unless a test says what these are.
+    """
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self.probe = HEALTHY
         self.models = json_reply(b'{"object":"list","data":[{"id":"m"}]}')
+        self.metrics = UNKNOWN
         self.received: list[Received] = []
         self.num_open = 0
         self.url = ""
@@ -94,6 +104,8 @@ class ScriptedServer:
                     writer.write(self.probe)
                 elif path == b"/v1/models":
                     writer.write(self.models)
+                elif path == b"/metrics":
+                    writer.write(self.metrics)
                 else:
                     self.received.append(request)
                     await self.answer(Asked(request, reader, writer))

@@ -139,6 +139,41 @@ async def test_token_ids_need_no_tokenizer() -> None:
         assert sorted(paths(receiver)) == ["abort", "completions", "completions", "prep_recv"]
 
 
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/messages", {"messages": [{"role": "user", "content": LONG}], "max_tokens": 5}),
+        ("/v1/responses", {"input": LONG, "cache_salt": "s"}),
+    ],
+)
+async def test_conversations_of_other_apis_are_computed_elsewhere(path: str, fields: dict[str, Any]) -> None:
+    """The decode server is asked for the tokens of the very request, and gets it as it is afterwards."""
+    name = path.rsplit("/", 1)[1]
+    tokens = json_reply(json.dumps({"count": 500, "tokens": TOKENS}).encode())
+    async with pair(Calls(), Calls(**{name: tokens})) as (sender, receiver, router):
+        await router.client.post(path, json=fields)
+        await released(receiver, router)
+        assert [request.line.split()[1].decode() for request in receiver.received] == [
+            f"/tokenize/{name}",
+            "/microserving/prep_recv",
+            path,
+            "/microserving/abort",
+        ]
+        bodies = [json.loads(request.body) for request in receiver.received]
+        assert bodies[0] == bodies[2] == fields
+        assert bodies[1]["prompt"] == body(sender, "remote_send")["prompt"] == TOKENS
+        assert bodies[1].get("cache_salt") == fields.get("cache_salt")
+
+
+async def test_a_response_that_continues_another_is_not_moved() -> None:
+    """Its prompt is known only where that one is stored."""
+    async with pair(Calls(), Calls()) as (sender, receiver, router):
+        fields = {"input": LONG, "previous_response_id": "no id of a response"}
+        await router.client.post("/v1/responses", json=fields)
+        assert (paths(sender), paths(receiver)) == ([], ["responses"])
+        assert 'outcome="bypassed"} 1.0' in await outcomes(router)
+
+
 FULL = json_reply(b'{"error":{}}', b"503 Service Unavailable")
 
 

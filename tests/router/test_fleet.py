@@ -121,6 +121,17 @@ def test_a_server_that_starts_elsewhere_is_out_until_it_answers() -> None:
     assert (able(fleet), returned) == (["a"], ["a"])
 
 
+def test_the_load_of_a_server_that_is_out_is_forgotten() -> None:
+    """It may have lost all requests when it comes back. Before, its load is no less than what it was sent."""
+    fleet, _ = fleet_of("a")
+    with fleet.running(fleet["a"]):
+        for reported, load in ((0, 1), (1, 1), (4, 4)):
+            fleet.saw_requests(fleet["a"], reported, own=1)
+            assert fleet["a"].load == load
+    fleet.move("a", Closing())
+    assert fleet["a"].load == 0
+
+
 async def test_waiting_for_the_last_request_has_a_limit() -> None:
     """The end of the last request ends the wait, and so does the time."""
     fleet, _ = fleet_of("a")

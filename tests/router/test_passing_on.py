@@ -11,7 +11,16 @@ import pytest
 
 from mlc_serve.config import ServerConfig
 from tests.router.running_router import running_router
-from tests.router.scripted_server import END, STREAM, Asked, answering, chunk, json_reply, scripted
+from tests.router.scripted_server import (
+    END,
+    STREAM,
+    Asked,
+    answering,
+    chunk,
+    json_reply,
+    metrics_reply,
+    scripted,
+)
 
 OK = json_reply(b'{"a": 1}')
 
@@ -187,17 +196,12 @@ async def test_head_is_answered_without_a_body() -> None:
 
 async def test_metrics_of_all_servers_are_one_text() -> None:
     """Each server's samples have its name; the router's own are beside them, and families are there once."""
-
-    async def answer(asked: Asked) -> None:
-        text = b'# HELP a An a.\n# TYPE a gauge\na{model="m"} 1\na 2\n'
-        length = b"Content-Length: %d\r\n\r\n" % len(text)
-        await asked.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n" + length + text)
-
     async with (
-        scripted(answer) as one,
-        scripted(answer) as other,
+        scripted(answering(OK)) as one,
+        scripted(answering(OK)) as other,
         running_router(one.url, other.url) as router,
     ):
+        one.metrics = other.metrics = metrics_reply('# HELP a An a.\n# TYPE a gauge\na{model="m"} 1\na 2\n')
         await router.chat()
         text = (await router.client.get("/metrics")).text
     assert text.count("# TYPE a gauge") == 1

@@ -14,7 +14,15 @@ from mlc_serve.router.message import ReplyHead, ReplyPart, RoutedRequest
 from mlc_serve.router.router import Router
 from tests.e2e.live_server import live_server
 from tests.router.running_router import RunningRouter, running_router
-from tests.router.scripted_server import Asked, ScriptedServer, answering, json_reply, scripted
+from tests.router.scripted_server import (
+    UNKNOWN,
+    Asked,
+    ScriptedServer,
+    answering,
+    json_reply,
+    metrics_reply,
+    scripted,
+)
 
 OK = json_reply(b"{}")
 LONG = "This is a prompt of several pages, which begins like no other one. " * 10
@@ -79,6 +87,40 @@ async def test_the_least_loaded_server_gets_the_request() -> None:
         asking = [asyncio.create_task(router.chat(LONG)) for _ in range(6)]
         await router.until(lambda own: own.fleet.num_running == 6)
         assert [backend.num_running for backend in router.router.fleet] == [3, 3]
+        held.set()
+        await asyncio.gather(*asking)
+
+
+async def test_what_others_have_sent_a_server_is_load_too() -> None:
+    """The server that reports requests of others gets none until these have ended."""
+    busy = metrics_reply('mlc_serve_requests_running{model="m"} 2\nmlc_serve_requests_waiting{model="m"} 1\n')
+    async with servers(2) as (one, other), running_router(one.url, other.url) as router:
+        one.metrics = busy
+        await router.until(lambda own: own.fleet[one.name].load == 3)
+        used = [(await router.chat(str(number))).headers["x-routed-to"] for number in range(3)]
+        assert used == [other.name] * 3
+        text = (await router.client.get("/metrics")).text
+        assert f'mlc_serve_router_other_requests{{server="{one.name}"}} 3.0' in text
+        one.metrics = UNKNOWN
+        await router.until(lambda own: own.fleet[one.name].load == 0)
+        assert (await router.chat("4")).headers["x-routed-to"] == one.name
+
+
+async def test_the_router_s_own_requests_are_no_others() -> None:
+    """Of what a server reports, only what exceeds the requests from this router adds to its load."""
+    held = asyncio.Event()
+
+    async def answer(asked: Asked) -> None:
+        await held.wait()
+        await asked.send(OK)
+
+    async with scripted(answer) as server, running_router(server.url) as router:
+        asking = [asyncio.create_task(router.chat(str(number))) for number in range(2)]
+        backend = router.router.fleet[server.name]
+        await router.until(lambda _: backend.num_running == 2)
+        server.metrics = metrics_reply("mlc_serve_requests_running 5\n")
+        await router.until(lambda _: backend.num_others)
+        assert (backend.num_others, backend.load) == (3, 5)
         held.set()
         await asyncio.gather(*asking)
 

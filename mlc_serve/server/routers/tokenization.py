@@ -1,4 +1,5 @@
-"""/tokenize, /detokenize, /apply-template and /tokenizer_info, in vLLM's and llama.cpp's forms.
+"""/tokenize, /detokenize, /apply-template and /tokenizer_info, in vLLM's and llama.cpp's forms, and /tokenize
+for requests of other APIs.
 
 Each path exists with and without /v1 before it.
 """
@@ -8,7 +9,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from mlc_serve.protocol.anthropic.request import CountTokensRequest
 from mlc_serve.protocol.openai import ChatCompletionRequest
+from mlc_serve.protocol.responses.request import ResponseRequest
 from mlc_serve.protocol.tokenization import (
     DetokenizeRequest,
     PromptReply,
@@ -30,6 +33,22 @@ router = APIRouter(tags=["tokenization"], responses=refuses_with(404))
 async def tokenize(request: Request) -> Response:
     """Return the tokens of a text, or of the prompt for a conversation if the body has `messages`."""
     return await _answered(request, await serving_of(request).bodies.read_one_of(request, tokenize_kind))
+
+
+@router.post(
+    "/tokenize/messages", openapi_extra=takes(CountTokensRequest), responses={200: {"model": TokenizeReply}}
+)
+async def tokenize_messages(request: Request) -> Response:
+    """Return the tokens of the prompt of a request of Anthropic's API, /v1/messages."""
+    return await _answered(request, await serving_of(request).bodies.read(request, CountTokensRequest))
+
+
+@router.post(
+    "/tokenize/responses", openapi_extra=takes(ResponseRequest), responses={200: {"model": TokenizeReply}}
+)
+async def tokenize_response(request: Request) -> Response:
+    """Return the tokens of the prompt of a request of /v1/responses that continues no stored response."""
+    return await _answered(request, await serving_of(request).bodies.read(request, ResponseRequest))
 
 
 @router.post("/detokenize", openapi_extra=takes(DetokenizeRequest), responses={200: {"model": PromptReply}})

@@ -64,6 +64,30 @@ async def test_a_conversation_is_written_as_for_a_reply(client: httpx.AsyncClien
     assert closed["prompt"] == prompt.removesuffix("<|im_start|>assistant\n")
 
 
+TOOL = {"name": "f", "parameters": {"type": "object", "properties": {}}}
+
+
+@pytest.mark.parametrize("prefix", ["", "/v1"])
+async def test_requests_of_other_apis_have_the_tokens_of_their_prompts(
+    client: httpx.AsyncClient, prefix: str
+) -> None:
+    """They are as many as a reply counts, with system texts and tools, and those of the same chat."""
+    message: dict[str, Any] = {"system": "Be brief.", "messages": HELLO, "max_tokens": 1}
+    message["tools"] = [{"name": "f", "input_schema": TOOL["parameters"]}]
+    asked = await answer(client, f"{prefix}/tokenize/messages", **message)
+    counted = await answer(client, "/v1/messages/count_tokens", **message)
+    assert len(asked["tokens"]) == asked["count"] == counted["input_tokens"]
+    response = {"instructions": "Be brief.", "input": HELLO, "tools": [{**TOOL, "type": "function"}]}
+    chat = {
+        "messages": [{"role": "system", "content": "Be brief."}, *HELLO],
+        "tools": [{"type": "function", "function": TOOL}],
+    }
+    found = await answer(client, f"{prefix}/tokenize/responses", **response)
+    assert found["tokens"] == asked["tokens"] == (await answer(client, "/tokenize", **chat))["tokens"]
+    usage = (await answer(client, "/v1/responses", **response, max_output_tokens=1))["usage"]
+    assert usage["input_tokens"] == found["count"]
+
+
 async def test_a_prompt_that_is_too_long_is_counted(client: httpx.AsyncClient) -> None:
     """Clients learn by how much a prompt is too long, unless its text could never fit."""
     assert (await answer(client, "/tokenize", prompt="a" * 5000))["count"] == 5001
@@ -86,6 +110,11 @@ async def test_a_prompt_that_is_too_long_is_counted(client: httpx.AsyncClient) -
         ("/tokenize", {"prompt": "a", "model": "none"}, "model"),
         ("/detokenize", {"tokens": [260]}, "tokens"),
         ("/detokenize", {"tokens": [-1]}, "tokens.0"),
+        ("/tokenize/messages", {"messages": []}, "messages"),
+        ("/tokenize/messages", {"messages": HELLO, "tools": [{"name": "f"}]}, "tools.0.input_schema"),
+        ("/tokenize/responses", {"input": []}, "input"),
+        ("/tokenize/responses", {"input": "a", "previous_response_id": "resp_1"}, "input"),
+        ("/tokenize/responses", {"input": [{"type": "item_reference", "id": "msg_1"}]}, "input"),
         ("/apply-template", {"messages": HELLO, "chat_template_kwargs": {"tools": 1}}, None),
     ],
 )
@@ -125,6 +154,6 @@ async def test_info_is_what_the_files_say(context: ServerContext, make_client: M
 async def test_keys_protect_every_path(make_client: MakeClient) -> None:
     """Without the server's key nothing is answered."""
     async with make_client(api_keys=("secret",)) as client:
-        for path in ("/tokenize", "/v1/detokenize", "/apply-template"):
+        for path in ("/tokenize", "/tokenize/messages", "/v1/detokenize", "/apply-template"):
             assert (await client.post(path, json={})).status_code == 401
         assert (await client.get("/tokenizer_info")).status_code == 401
