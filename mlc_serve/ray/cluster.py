@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from subprocess import TimeoutExpired
 from typing import Any
 
 import ray
 from ray import serve
 
 from mlc_serve.errors import StartupError
+from mlc_serve.host.processes import running
 from mlc_serve.ray.application import build_app
 
 # The address that means the cluster of the environment or of this machine.
 _ANY = "auto"
+# The address that means a new cluster on this machine, whatever others have left behind.
+_NEW = "local"
+_ADDRESS_VARIABLE = "RAY_ADDRESS"
+_PROBE = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False)"
+_PROBE_SECONDS = 15
 
 
 def deploy(config: Mapping[str, Any], address: str | None, report: Callable[[str], object]) -> None:
@@ -28,7 +36,7 @@ def deploy(config: Mapping[str, Any], address: str | None, report: Callable[[str
     is_own = not _is_connected(address)
     if is_own:
         report("No Ray cluster is running: starting one on this machine.")
-        ray.init(include_dashboard=False, log_to_driver=True)
+        ray.init(address=_NEW, include_dashboard=False, log_to_driver=True)
     try:
         _run(config)
         report(f"Serving on {_url(config)}")
@@ -45,12 +53,26 @@ def deploy(config: Mapping[str, Any], address: str | None, report: Callable[[str
 
 def _is_connected(address: str | None) -> bool:
     """Connect to a cluster; return False if there is none and none was asked for."""
-    with suppress(ConnectionError):
+    if _answers(address or _ANY):
         ray.init(address=address or _ANY)
         return True
     if address is not None:
         raise StartupError(f"--address: no Ray cluster answers at {address}")
+    if named := os.environ.get(_ADDRESS_VARIABLE):
+        raise StartupError(f"{_ADDRESS_VARIABLE}: no Ray cluster answers at {named}")
     return False
+
+
+def _answers(address: str) -> bool:
+    """Whether a cluster answers. Ray waits for minutes for one that is gone, whose address a cluster that was
+    killed leaves behind, so a process of its own tries it, which can be ended.
+    """
+    try:
+        with running([sys.executable, "-c", _PROBE, address], os.environ) as probe:
+            probe.communicate(timeout=_PROBE_SECONDS)
+            return probe.returncode == 0
+    except TimeoutExpired:
+        return False
 
 
 def _run(config: Mapping[str, Any]) -> None:

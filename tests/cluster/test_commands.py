@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import openai
+import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
@@ -38,9 +42,19 @@ def test_serve_accepts_our_configuration(tmp_path: Path) -> None:
     assert schema.applications[0].route_prefix == "/llm"
 
 
-def test_deploy_serves_until_it_is_interrupted(cache_directory: Path) -> None:
-    """Without a cluster, `mlc_serve deploy` starts one and says where it serves. After SIGINT, the open
-    stream is finished, and the command ends with code 0.
+@pytest.fixture
+def killed_cluster() -> Iterator[Path]:
+    """A directory of Ray's with what a cluster that was killed leaves: its address, where nobody answers."""
+    with TemporaryDirectory() as directory:  # a path that is short enough for the names of Unix sockets
+        leftover = Path(directory, "ray", "ray_current_cluster")
+        leftover.parent.mkdir()
+        leftover.write_text(f"127.0.0.1:{free_port()}")
+        yield Path(directory)
+
+
+def test_deploy_serves_until_it_is_interrupted(cache_directory: Path, killed_cluster: Path) -> None:
+    """Without a cluster, `mlc_serve deploy` starts one and says where it serves, whatever an earlier one has
+    left behind. After SIGINT, the open stream is finished, and the command ends with code 0.
     """
     command = [
         sys.executable,
@@ -52,7 +66,8 @@ def test_deploy_serves_until_it_is_interrupted(cache_directory: Path) -> None:
         "--port",
         str(free_port()),
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    env = os.environ | {"RAY_TMPDIR": str(killed_cluster)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
         assert process.stdout is not None
         try:
             lines = iter(process.stdout.readline, "")
@@ -65,3 +80,10 @@ def test_deploy_serves_until_it_is_interrupted(cache_directory: Path) -> None:
         finally:
             if process.poll() is None:
                 process.terminate()
+
+
+def test_a_cluster_that_is_named_must_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    """Otherwise the command ends with one line that says where the address comes from."""
+    address = f"127.0.0.1:{free_port()}"
+    assert main(["deploy", "--address", address]) == 1
+    assert f"--address: no Ray cluster answers at {address}" in capfd.readouterr().err
