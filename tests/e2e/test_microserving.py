@@ -16,6 +16,7 @@ from mlc_serve.kv_transfer.address import Address, Transport
 from mlc_serve.kv_transfer.kv_port import ALL_TRANSPORTS
 from tests.patience import PATIENCE
 
+PAGE = 16  # tokens
 QUESTION = "What is the capital of France? What is 2 plus 3? Spell the word house."
 
 
@@ -42,25 +43,38 @@ def _events(text: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("transport", ALL_TRANSPORTS)
 @pytest.mark.parametrize("streams", [False, True])
-def test_a_prompt_moves_from_one_process_to_the_other(
+def test_every_split_gives_the_text_of_one_server(
     clients: Sequence[httpx.Client], transport: Transport, streams: bool
 ) -> None:
-    """Over either transport, the answer is that of one server, and what was moved is not computed again."""
+    """Wherever a prompt is split, and over either transport, the answer is that of one server, and what was
+    moved is not computed again.
+    """
     prefill, decode = clients
     messages = [{"role": "user", "content": QUESTION}]
     prompt = called(prefill, "/tokenize", {"messages": messages})["tokens"]
-    salted = {"prompt": prompt, "max_tokens": 16, "temperature": 0, "cache_salt": f"{transport} {streams}"}
-    body = {**salted, "user": transport}
-    prepared = called(decode, "/microserving/prep_recv", {**body, "end": -1})
+    body = {"prompt": prompt, "max_tokens": 16, "temperature": 0}
+    plain = called(prefill, "/v1/completions", {**body, "cache_salt": "plain"})
+    for end in range(1, len(prompt)):
+        fields = {**body, "cache_salt": f"{transport} {streams} {end}", "user": f"{transport} {end}"}
+        if end >= PAGE:
+            move(prefill, decode, transport, fields, end)
+        else:
+            called(decode, "/microserving/prep_recv", {**fields, "end": end})
+        start = {**fields, "begin": end, "stream": streams, "stream_options": {"include_usage": True}}
+        reply = decode.post("/microserving/start_generate", json=start)
+        parts = _events(reply.text) if streams else [reply.json()]
+        text = "".join(choice["text"] for part in parts for choice in part["choices"])
+        assert text == plain["choices"][0]["text"], end
+        cached = parts[-1]["usage"]["prompt_tokens_details"]["cached_tokens"]
+        assert cached == end - end % PAGE
+
+
+def move(
+    prefill: httpx.Client, decode: httpx.Client, transport: Transport, fields: dict[str, Any], end: int
+) -> None:
+    """Prepare a request, and move the tokens before `end` over a transport."""
+    prepared = called(decode, "/microserving/prep_recv", {**fields, "end": end})
     address = Address.decoded(prepared["kv_append_metadata"])
     only = replace(address, transports=[transport]).encoded()
-    window = {"begin": prepared["prefix_matched_length"], "end": -1}
-    assert called(prefill, "/microserving/remote_send", {**body, **window, "kv_addr_info": only}) == {}
-    start = {**body, "begin": -1, "stream": streams, "stream_options": {"include_usage": True}}
-    reply = decode.post("/microserving/start_generate", json=start)
-    parts = _events(reply.text) if streams else [reply.json()]
-    text = "".join(choice["text"] for part in parts for choice in part["choices"])
-    plain = called(prefill, "/v1/completions", {**salted, "cache_salt": "plain"})
-    assert text == plain["choices"][0]["text"]
-    num_moved = address.stop - address.stop % 16
-    assert parts[-1]["usage"]["prompt_tokens_details"]["cached_tokens"] == num_moved > 0
+    window = {"begin": prepared["prefix_matched_length"], "end": end, "kv_addr_info": only}
+    assert called(prefill, "/microserving/remote_send", {**fields, **window}) == {}
