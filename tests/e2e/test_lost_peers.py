@@ -2,76 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from mlc_serve.kv_transfer.address import Address
+from tests.e2e.microserver_process import Microserver
 from tests.e2e.relay import Relay, relay
 from tests.patience import PATIENCE
 
-SCRIPT = Path(__file__).with_name("microserver.py")
-ROOT = SCRIPT.parents[2]
 # How long a server waits for another one.
 SECONDS = 1.0
-PROMPT = "The quick brown fox jumps over the lazy dog, and it does so again and again. " * 6
-BODY: dict[str, Any] = {"prompt": PROMPT, "max_tokens": 8, "temperature": 0}
 SENDER, RECEIVER = 0, 1
-
-
-class Microserver:
-    """A running microserver.py, and a client of it."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, str(SCRIPT), str(SECONDS)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env)
-        stack.callback(self._end)
-        assert self.process.stdout is not None
-        found = re.fullmatch(rb"Serving fake on (\S+)\n", self.process.stdout.readline())
-        assert found
-        self.client = stack.enter_context(
-            httpx.Client(base_url=found[1].decode(), timeout=PATIENCE, trust_env=False)
-        )
-
-    def _end(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def call(self, name: str, user: str, **fields: Any) -> httpx.Response:
-        """Make a call of microserving."""
-        return self.client.post(f"/microserving/{name}", json={**BODY, "user": user, **fields})
-
-    def text(self) -> str:
-        """The text of an ordinary completion, which finds no prefix."""
-        reply = self.client.post("/v1/completions", json={**BODY, "cache_salt": "none"}).json()
-        text: str = reply["choices"][0]["text"]
-        return text
-
-    def gauge(self, name: str) -> float:
-        """A value of /metrics."""
-        found = re.search(
-            rf'^mlc_serve_{name}{{model="fake"}} (\S+)$', self.client.get("/metrics").text, re.M
-        )
-        assert found, name
-        return float(found[1])
-
-    def assert_idle(self) -> None:
-        """It answers, and afterwards nothing runs, waits, or holds pages."""
-        assert self.text()
-        for name in ("requests_running", "requests_waiting", "kv_cache_pages_used"):
-            assert self.gauge(name) == 0, name
 
 
 class Pair:
@@ -81,11 +29,11 @@ class Pair:
         self._stack = stack
         self._relay = between
         self._num_users = 0
-        self.servers = [Microserver(stack) for _ in (SENDER, RECEIVER)]
+        self.servers = [Microserver(stack, SECONDS) for _ in (SENDER, RECEIVER)]
 
     def started_anew(self, place: int) -> Microserver:
         """The server that has taken the place of one that was killed."""
-        self.servers[place] = Microserver(self._stack)
+        self.servers[place] = Microserver(self._stack, SECONDS)
         return self.servers[place]
 
     def prepared(self, most: int | None = None) -> tuple[str, dict[str, Any]]:
@@ -140,6 +88,12 @@ def held(pair: Pair, share: float) -> Iterator[tuple[str, Future[httpx.Response]
         yield user, sending
 
 
+def assert_idle(server: Microserver) -> None:
+    """It answers, and afterwards it is idle."""
+    assert server.text()
+    assert server.is_idle
+
+
 each_share = pytest.mark.parametrize("share", [0, 0.5, 0.99])
 
 
@@ -150,7 +104,7 @@ def test_a_sender_is_killed(pair: Pair, share: float) -> None:
         pair.servers[SENDER].process.kill()
         assert isinstance(sending.exception(PATIENCE), httpx.TransportError)
         assert pair.start(user).status_code == 410
-    pair.servers[RECEIVER].assert_idle()
+    assert_idle(pair.servers[RECEIVER])
     pair.started_anew(SENDER)
     pair.num_bytes()
 
@@ -163,7 +117,7 @@ def test_a_receiver_is_killed(pair: Pair, share: float) -> None:
         reply = sending.result(PATIENCE)
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "kv_transfer_failed")
         assert "Retry-After" in reply.headers
-    pair.servers[SENDER].assert_idle()
+    assert_idle(pair.servers[SENDER])
     pair.started_anew(RECEIVER)
     assert pair.start(user).status_code == 404
     pair.num_bytes()
@@ -188,5 +142,5 @@ def test_a_server_is_stopped(pair: Pair, place: int, share: float) -> None:
         assert sending.result(PATIENCE).status_code in (410, 503)
         assert pair.start(user).status_code == 410
     for server in pair.servers:
-        server.assert_idle()
+        assert_idle(server)
     pair.num_bytes()
