@@ -26,7 +26,8 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO)
     seconds = float(sys.argv[1])
     limits = TransferLimits(portion=seconds, hello=seconds, lease=seconds, portion_bytes=400)
-    app.KVPort = partial(KVPort, limits=limits)  # type: ignore[assignment,misc]  made where the app is made
+    # The app makes the port, and has no setting for these limits.
+    app.KVPort = partial(KVPort, limits=limits)  # type: ignore[misc, assignment]
     context = ServerContext()
     context.add(AsyncMLCEngine.from_loaded(fake_model()))
     return run(context, ServerConfig(port=0, shutdown_timeout=0))
