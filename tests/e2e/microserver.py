@@ -27,7 +27,7 @@ def main() -> int:
     seconds = float(sys.argv[1])
     limits = TransferLimits(portion=seconds, hello=seconds, lease=seconds, portion_bytes=400)
     # The app makes the port, and has no setting for these limits.
-    app.KVPort = partial(KVPort, limits=limits)  # type: ignore[misc, assignment]
+    app.KVPort = partial(KVPort, limits=limits)  # type: ignore[assignment, attr-defined]
     context = ServerContext()
     context.add(AsyncMLCEngine.from_loaded(fake_model()))
     return run(context, ServerConfig(port=0, shutdown_timeout=0))
