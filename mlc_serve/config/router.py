@@ -64,12 +64,13 @@ class RouterConfig:
         "loads decide. Only in mode disagg.",
         flags=("--pd-balance-factor",),
     )
-    disagg_min_tokens: int = option(
+    move_min_tokens: int = option(
         256,
-        "A prompt of which fewer tokens than this have to be computed is not moved. Only in mode disagg.",
+        "The fewest tokens of a prompt that are worth moving from one server to another: computed elsewhere "
+        "in mode disagg, cached elsewhere in mode prefix.",
         kind=Kind.INTEGER,
         minimum=1,
-        flags=("--disagg-min-tokens",),
+        flags=("--move-min-tokens",),
     )
     backend_api_key: str | None = option(
         None,
