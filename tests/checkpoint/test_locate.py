@@ -42,6 +42,14 @@ FILES = {
         ("https://huggingface.co/org/name/", HubRepository("org/name")),
         ("https://huggingface.co/org/name.git", HubRepository("org/name")),
         ("https://huggingface.co/org/name/tree/v1.0", HubRepository("org/name", "v1.0")),
+        ("org/name-GGUF:Q4_K_M", HubRepository("org/name-GGUF", gguf="Q4_K_M")),
+        ("HF://org/name:q8_0", HubRepository("org/name", gguf="q8_0")),
+        ("HF://org/name/file.gguf", HubRepository("org/name", gguf="file.gguf")),
+        (
+            "https://huggingface.co/org/name/blob/main/Q4/file.gguf",
+            HubRepository("org/name", "main", "Q4/file.gguf"),
+        ),
+        ("org/name/file.gguf", None),
         ("./name", None),
         ("../org/name", None),
         ("/org/name", None),
@@ -156,9 +164,16 @@ def test_a_bare_name_without_a_quantization_is_looked_for_here_only(mlc_home: Pa
     assert locate("Tiny") == copy
 
 
+def test_a_gguf_file_is_found(tmp_path: Path) -> None:
+    """By its path."""
+    file = tmp_path / "model.gguf"
+    file.touch()
+    assert locate(str(file)) == file
+
+
 def test_another_file_is_refused(tmp_path: Path) -> None:
     """A file of weights is refused, as a model is given as its directory."""
-    file = tmp_path / "model.gguf"
+    file = tmp_path / "model.safetensors"
     file.touch()
 
     with pytest.raises(CheckpointError, match="expected the directory of a model"):

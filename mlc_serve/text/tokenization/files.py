@@ -72,9 +72,9 @@ def _from_tokenizer_json(
 
 def _from_sentencepiece(directory: Path, config: Options) -> tokenizers.Tokenizer:
     # This loads protobuf, which other models don't need.
-    from mlc_serve.text.tokenization.sentencepiece import SentencePieceFile  # noqa: PLC0415
+    from mlc_serve.text.tokenization.sentencepiece import SentencePieceModel  # noqa: PLC0415
 
-    pieces = SentencePieceFile(directory / "tokenizer.model")
+    pieces = SentencePieceModel.read(directory / "tokenizer.model")
     known = _class_of(directory, config)
     named = known.named_tokens if known else pieces.named_tokens()
     declared = read_declared_tokens(directory, config, {}, named)

@@ -1,4 +1,4 @@
-"""Reads `tokenizer.model`, a vocabulary that SentencePiece has trained.
+"""Vocabularies that SentencePiece has trained: those of `tokenizer.model`, and those in the same terms.
 
 The format is a protocol buffer, described in sentencepiece_model.proto of github.com/google/sentencepiece.
 The file's normalization is done by steps of the tokenizers library, as in transformers 5.
@@ -7,9 +7,9 @@ The file's normalization is done by steps of the tokenizers library, as in trans
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tokenizers
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -19,8 +19,8 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from mlc_serve.errors import CheckpointError
 
 # Kinds of models, and of pieces.
-_UNIGRAM = 1
-_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
+_UNIGRAM, _BPE = 1, 2
+_NORMAL, _CONTROL, _USER_DEFINED, _BYTE = 1, 3, 4, 6
 
 # The fields of each message that matter here: number, name, type and default.
 _FIELDS: Mapping[str, tuple[tuple[int, str, str, str], ...]] = {
@@ -45,20 +45,52 @@ _FIELDS: Mapping[str, tuple[tuple[int, str, str, str], ...]] = {
 _PARTS = ((1, "pieces", "Piece"), (2, "trainer", "Trainer"), (3, "normalizer", "Normalizer"))
 
 
-class SentencePieceFile:
-    """One tokenizer.model. Raises CheckpointError if it can't be read."""
+class Pieces(NamedTuple):
+    """A BPE vocabulary by its parts: texts, scores and types of the pieces, in order of their ids. A space is
+    put before each text if it `adds_space`, and runs of spaces are one if it `joins_spaces`.
+    """
 
-    def __init__(self, path: Path) -> None:
-        self._model = _model_class()()
+    texts: Sequence[str]
+    scores: Sequence[float]
+    types: Sequence[int]
+    unknown: str
+    adds_space: bool
+    joins_spaces: bool
+
+
+class SentencePieceModel:
+    """One vocabulary, as the message that such files contain."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._ids = {piece.piece: i for i, piece in enumerate(self._model.pieces)}
+
+    @classmethod
+    def read(cls, path: Path) -> SentencePieceModel:
+        """Read a tokenizer.model. Raises CheckpointError if it can't be read."""
+        model = _model_class()()
         try:
-            self._model.ParseFromString(path.read_bytes())
+            model.ParseFromString(path.read_bytes())
         except OSError as error:
             raise CheckpointError(f"{path}: {error.strerror}") from error
         except DecodeError as error:
             raise CheckpointError(f"{path}: not a SentencePiece model") from error
-        if not self._model.pieces:
+        if not model.pieces:
             raise CheckpointError(f"{path}: not a SentencePiece model: it has no pieces")
-        self._ids = {piece.piece: i for i, piece in enumerate(self._model.pieces)}
+        return cls(model)
+
+    @classmethod
+    def of_pieces(cls, pieces: Pieces) -> SentencePieceModel:
+        """Make a vocabulary of its parts. Bytes of unknown characters are pieces if it has them."""
+        model = _model_class()()
+        for text, score, kind in zip(pieces.texts, pieces.scores, pieces.types, strict=True):
+            model.pieces.add(piece=text, score=score, type=kind)
+        model.trainer.model_type = _BPE
+        model.trainer.byte_fallback = _BYTE in pieces.types
+        model.trainer.unk_piece = pieces.unknown
+        model.normalizer.add_dummy_prefix = pieces.adds_space
+        model.normalizer.remove_extra_whitespaces = pieces.joins_spaces
+        return cls(model)
 
     def bpe(self) -> models.BPE:
         """Return the pieces as a BPE model in which pieces with lower ids are merged first."""

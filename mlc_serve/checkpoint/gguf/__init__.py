@@ -1,0 +1,1 @@
+"""Files in llama.cpp's format, GGUF, as checkpoints."""
