@@ -62,7 +62,9 @@ class Router:
         self.counts = Counts(self.fleet)
         self._holders = Holders(self.fleet)
         policy = self._move_policy()
-        self._moves = None if policy is None else PromptMoves(self.fleet, self.prefixes, self.counts, policy)
+        self._moves = (
+            None if policy is None else PromptMoves(self.fleet, self.prefixes, self.counts, policy)
+        )
         self._limits = JsonLimits(server.max_body_elements, server.max_body_depth)
         self._watch = HealthWatch(self.fleet, config.poll_interval, config.poll_timeout)
         self._readers = ThreadPoolExecutor(_NUM_READERS, thread_name_prefix="requests")
