@@ -39,7 +39,7 @@ async def disaggregated(factor: str) -> AsyncIterator[tuple[RunningRouter, httpx
                 router_mode="disagg",
                 prefill_backends=(prefill.url,),
                 pd_balance_factor=factor,
-                move_min_tokens=16,
+                disagg_min_tokens=16,
             ) as router,
             httpx.AsyncClient(base_url=alone.url, timeout=PATIENCE, trust_env=False) as client,
         ):
