@@ -49,7 +49,7 @@ class LoadedModel:
     """`name` is the model's name for clients. Without a `chat_template` only raw completions can be served.
     `device` names the device that it runs on, `quantization` the scheme of its weights. `answers` says how it
     writes calls and reasoning, and `speculation` what drafts for it. Without `prefix_files`, prefixes that
-    the prefix cache evicts are lost. `weights_digest` is the same on all machines that have the same weights.
+    the prefix cache evicts are lost.
     """
 
     name: str
@@ -64,7 +64,6 @@ class LoadedModel:
     answers: AnswerForm = field(default_factory=AnswerForm)
     speculation: Speculation = field(default_factory=Speculation.none)
     prefix_files: PrefixFiles | None = None
-    weights_digest: str = ""
 
 
 @dataclass(frozen=True)

@@ -251,7 +251,6 @@ class Microserving:
     def _terms(self, prompt: Sequence[int], pages: Window, layout: PageLayout) -> Terms:
         return Terms(
             f"{self._model.name} {self._model.quantization}",
-            self._model.weights_digest,
             f"{layout.digest} {layout.page_size} {layout.page_bytes}",
             prompt_hash(prompt[: pages.end]),
             layout.num_bytes_of(pages.end - pages.begin),

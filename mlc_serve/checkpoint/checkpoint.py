@@ -57,11 +57,6 @@ class Checkpoint(Protocol):
     def fingerprint(self) -> str:
         """A hash, in 64 hexadecimal digits, of everything that a conversion of the tensors depends on."""
 
-    def weights_digest(self) -> str:
-        """A hash, in 64 hexadecimal digits, by which servers on several machines tell whether they have the
-        same weights.
-        """
-
     def generation_defaults(self) -> GenerationDefaults:
         """The values for what a request does not set."""
 

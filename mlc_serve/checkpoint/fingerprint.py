@@ -1,4 +1,4 @@
-"""Hashes for sets of files, cheap enough to take at every start."""
+"""One hash for a set of files, cheap enough to take at every start."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-
-# Bytes of each part of a file of weights that is read, and how many parts there are.
-_SAMPLE, _NUM_SAMPLES = 1 << 16, 16
 
 
 def fingerprint_of(documents: Iterable[Path], weights: Iterable[Path]) -> str:
@@ -23,21 +20,3 @@ def fingerprint_of(documents: Iterable[Path], weights: Iterable[Path]) -> str:
         *(["weights", path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(weights)),
     ]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
-
-
-def sampled_digest(weights: Iterable[Path]) -> str:
-    """SHA-256 of the sizes of files, and of parts that are spread evenly over each. It does not depend on the
-    names, places and times of the files.
-    """
-    digests = sorted(_sampled(path) for path in weights)
-    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
-
-
-def _sampled(path: Path) -> str:
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for number in range(_NUM_SAMPLES):
-            file.seek(max(size - _SAMPLE, 0) * number // (_NUM_SAMPLES - 1))
-            digest.update(file.read(_SAMPLE))
-    return digest.hexdigest()

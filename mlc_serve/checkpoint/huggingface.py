@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mlc_serve.checkpoint.fingerprint import fingerprint_of, sampled_digest
+from mlc_serve.checkpoint.fingerprint import fingerprint_of
 from mlc_serve.checkpoint.generation_values import Recommendations
 from mlc_serve.checkpoint.packed.table import KEY, read_packings
 from mlc_serve.checkpoint.packed.unpacked_tensors import UnpackedTensors
@@ -63,10 +63,6 @@ class HuggingFaceCheckpoint:
         """See Checkpoint."""
         index = [self._files.index] if self._files.index else []
         return fingerprint_of([self.config_file, *index], self._files.files)
-
-    def weights_digest(self) -> str:
-        """See Checkpoint."""
-        return sampled_digest(self._files.files)
 
     def generation_defaults(self) -> GenerationDefaults:
         """The values of generation_config.json. The end tokens are its own, or else those of config.json, and

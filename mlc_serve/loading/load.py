@@ -99,7 +99,6 @@ def load_model(config: EngineConfig, device: str, report: Report) -> LoadedModel
             answers=answers,
             speculation=speculation_for(config, drafter),
             prefix_files=find_prefix_files(config, checkpoint, library, backend.state, report),
-            weights_digest=checkpoint.weights_digest(),
         )
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import random
 from pathlib import Path
 
-from mlc_serve.checkpoint.fingerprint import fingerprint_of, sampled_digest
+from mlc_serve.checkpoint.fingerprint import fingerprint_of
 
 
 def test_documents_count_by_content_and_weights_by_size_and_time(tmp_path: Path) -> None:
@@ -38,20 +37,3 @@ def test_order_and_place_make_no_difference(tmp_path: Path) -> None:
         prints |= {fingerprint_of(files, []), fingerprint_of(files[::-1], [])}
 
     assert len(prints) == 1
-
-
-def test_the_digest_of_weights_follows_from_what_they_contain(tmp_path: Path) -> None:
-    """Copies have the same digest, under any name. Weights that differ all over, or in size, have others."""
-    weights, copy = tmp_path / "weights.bin", tmp_path / "other.bin"
-    weights.write_bytes(random.Random(1).randbytes(3_000_000))
-    copy.write_bytes(weights.read_bytes())
-    os.utime(copy, ns=(1, 1))
-    assert sampled_digest([weights]) == sampled_digest([copy])
-    digests = {sampled_digest([weights]), sampled_digest([weights, copy])}
-    copy.write_bytes(random.Random(2).randbytes(3_000_000))
-    digests.add(sampled_digest([copy]))
-    copy.write_bytes(weights.read_bytes() + b"1")
-    digests.add(sampled_digest([copy]))
-    copy.write_bytes(b"")
-    digests.add(sampled_digest([copy]))
-    assert len(digests) == 5
