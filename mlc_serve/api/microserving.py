@@ -53,6 +53,8 @@ from mlc_serve.protocol.microserving import (
 
 # How often a prefix is computed that other requests have evicted before it could be sent.
 _MOST_TRIES = 3
+# So much of the weights' hash tells one model from another, and is short enough for a message.
+_WEIGHTS_LETTERS = 16
 
 TokenIds = tuple[int, ...]
 
@@ -250,7 +252,7 @@ class Microserving:
 
     def _terms(self, prompt: Sequence[int], pages: Window, layout: PageLayout) -> Terms:
         return Terms(
-            f"{self._model.name} {self._model.quantization}",
+            f"{self._model.name} {self._model.quantization} {self._model.weights[:_WEIGHTS_LETTERS]}",
             f"{layout.digest} {layout.page_size} {layout.page_bytes}",
             prompt_hash(prompt[: pages.end]),
             layout.num_bytes_of(pages.end - pages.begin),

@@ -180,9 +180,10 @@ async def test_another_window_than_the_receivers_is_refused(begin: int, end: int
     [
         (fake_model("other"), "model"),
         (replace(fake_model(), quantization="q8f32"), "model"),
+        (replace(fake_model(), weights="1" * 64), "model"),
         (fake_model(backend=FakeBackend(state=FakeKVCache(8, 128))), "layout"),
     ],
-    ids=["name", "quantization", "page size"],
+    ids=["name", "quantization", "weights", "page size"],
 )
 async def test_another_model_is_refused(other: Any, difference: str) -> None:
     """Servers that differ in model, weights or layout move nothing, and compute nothing for it."""
