@@ -23,6 +23,7 @@ from mlc_serve.api.parked_requests import Key, ParkedRequest, ParkedRequests
 from mlc_serve.api.streams import Streams
 from mlc_serve.engine.core import why_no_transfer
 from mlc_serve.engine.prefix_cache import ParkedPrefix
+from mlc_serve.engine.prefix_store import Prefix
 from mlc_serve.engine.request import FinishReason
 from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.engine.sequence_pages import PageLayout
@@ -44,6 +45,7 @@ from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.microserving import (
     AbortReply,
     AbortRequest,
+    MatchReply,
     MicroservingRequest,
     PrepRecvReply,
     PrepRecvRequest,
@@ -79,6 +81,12 @@ class Microserving:
         self._prefixes = EnginePrefixes(streams.loop)
         self._preparing: set[Key] = set()
         self._sends: dict[Key, asyncio.Task[None]] = {}
+
+    async def match(self, request: MicroservingRequest, owner: str) -> MatchReply:
+        """Return how much of a prompt is cached, in whole pages. Takes nothing. Raises a RequestError."""
+        self._layout()
+        prefix = Prefix(cache_namespace(request, owner), await self._prompt(request))
+        return MatchReply(prefix_matched_length=await self._prefixes.num_matched(prefix))
 
     async def prepare(self, request: PrepRecvRequest, owner: str, port: KVPort) -> PrepRecvReply:
         """Park a request, and expect its prefix on a port. Raises a RequestError.

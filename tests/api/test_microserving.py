@@ -119,6 +119,19 @@ async def test_any_request_finds_a_prefix_that_was_received() -> None:
         assert reply.usage.prompt_tokens_details.cached_tokens == 48
 
 
+async def test_a_match_tells_what_is_cached_for_the_caller() -> None:
+    """Whole pages count, of the prompts of the same salt, and asking takes no place and no page."""
+    async with microservers(fake_model(max_num_sequence=2)) as (server,):
+        assert await server.num_matched(PROMPT) == 0
+        await server.plain(PROMPT[:21], max_tokens=1)
+        free = await server.num_free_pages()
+        assert await server.num_matched(PROMPT) == 20
+        assert await server.num_matched(PROMPT[:6]) == 4
+        assert await server.num_matched(PROMPT, cache_salt="s") == 0
+        assert await server.num_free_pages() == free
+        assert server.engine.num_open == 0
+
+
 async def test_start_alone_is_an_ordinary_completion() -> None:
     """A generation that begins at 0 needs no other call."""
     async with microservers(fake_model()) as (server,):

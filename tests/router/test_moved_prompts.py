@@ -1,9 +1,9 @@
-"""Mode disagg with real servers: the text is the same, and the decode server computes little of a prompt."""
+"""Prompts that a router moves between real servers: the text is the same, and little is computed twice."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
@@ -59,5 +59,29 @@ async def test_a_prompt_that_was_moved_is_continued_as_any_other(
             usage = reply.json()["usage"]
             share = usage["prompt_tokens_details"]["cached_tokens"] / usage["prompt_tokens"]
             assert share > (0.45 if factor == "0.5" else 0.9)
+            text = (await router.client.get("/metrics")).text
+    assert 'mlc_serve_router_transfers_total{outcome="moved"} 1.0' in text
+
+
+@pytest.mark.parametrize(("path", "fields"), [CHAT, COMPLETION, TOKENS], ids=["chat", "text", "token ids"])
+async def test_a_prefix_follows_a_request_away_from_a_busy_server(path: str, fields: dict[str, Any]) -> None:
+    """In mode prefix, the server that gets the request finds what the busy one has cached."""
+    with caching_server() as one, caching_server() as two, live_server() as alone:
+        async with (
+            running_router(one.url, two.url, migration_min_tokens=16) as router,
+            httpx.AsyncClient(timeout=PATIENCE) as client,
+        ):
+            body = {**fields, **GREEDY}
+            expected = text_of(await client.post(f"{alone.url}{path}", json=body))
+            first = await router.client.post(path, json=body)
+            fleet = router.router.fleet
+            with ExitStack() as load:
+                for _ in range(8):
+                    load.enter_context(fleet.running(fleet[first.headers["x-routed-to"]]))
+                second = await router.client.post(path, json=body)
+            assert second.headers["x-routed-to"] != first.headers["x-routed-to"]
+            assert text_of(first) == text_of(second) == expected
+            usage = second.json()["usage"]
+            assert usage["prompt_tokens_details"]["cached_tokens"] / usage["prompt_tokens"] > 0.9
             text = (await router.client.get("/metrics")).text
     assert 'mlc_serve_router_transfers_total{outcome="moved"} 1.0' in text

@@ -1,4 +1,4 @@
-"""The microserving calls: /microserving/prep_recv, /remote_send, /start_generate and /abort.
+"""The microserving calls: /microserving/match, /prep_recv, /remote_send, /start_generate and /abort.
 
 A router uses them to compute a prompt on one server and to generate on another; see docs/microserving.md.
 """
@@ -15,6 +15,7 @@ from mlc_serve.protocol.debug import check_debug_allowed
 from mlc_serve.protocol.microserving import (
     AbortReply,
     AbortRequest,
+    MatchReply,
     MicroservingRequest,
     PrepRecvReply,
     PrepRecvRequest,
@@ -34,6 +35,17 @@ from mlc_serve.server.serving import serving_of
 Call = TypeVar("Call", bound=MicroservingRequest)
 
 router = APIRouter(prefix="/microserving", tags=["microserving"])
+
+
+@router.post(
+    "/match",
+    openapi_extra=takes(MicroservingRequest),
+    responses={200: {"model": MatchReply}, **refuses_with(404, 429)},
+)
+async def match(request: Request) -> Response:
+    """Tell how much of a prompt is in the prefix cache."""
+    body, calls = await _read(request, MicroservingRequest)
+    return _sent(await calls.match(body, key_name(request)))
 
 
 @router.post(
