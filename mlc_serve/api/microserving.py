@@ -62,7 +62,9 @@ TokenIds = tuple[int, ...]
 
 
 class Microserving:
-    """The calls of one engine. `reserve` takes places, as an Endpoint's does."""
+    """The calls of one engine. `reserve` takes places, as an Endpoint's does. `reserve_place` does so for what
+    computes nothing: also if no further prompt may wait, or while the engine drains.
+    """
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class Microserving:
         generation: Generation,
         streams: Streams,
         reserve: Callable[[int], AbstractContextManager[None]],
+        reserve_place: Callable[[int], AbstractContextManager[None]],
     ) -> None:
         self.parked = ParkedRequests()
         self._model = model
@@ -78,6 +81,7 @@ class Microserving:
         self._generation = generation
         self._streams = streams
         self._reserve = reserve
+        self._reserve_place = reserve_place
         self._prefixes = EnginePrefixes(streams.loop)
         self._preparing: set[Key] = set()
         self._sends: dict[Key, asyncio.Task[None]] = {}
@@ -197,7 +201,7 @@ class Microserving:
         terms = self._terms(prompt, pages, layout)
         address.terms.require_equal(terms)
         if terms.num_bytes:
-            with self._reserve(1):
+            with self._reserve_place(1):
                 prefix = await self._computed(prompt[: pages.end], cache_namespace(request, owner))
                 try:
                     await self._send_pages(prefix, pages.begin, address, terms, layout, port)
@@ -235,6 +239,8 @@ class Microserving:
 
     async def _compute(self, token_ids: TokenIds, namespace: str) -> None:
         """Compute a prefix as for a request that draws nothing, which leaves it in the prefix cache."""
+        self._streams.require_open()
+        self._streams.require_room()
         params = GenerationParams(SamplingParams(max_tokens=0), cache_namespace=namespace)
         async with aclosing(self._generation.run([token_ids], params, None)) as batches:
             async for deltas in batches:
