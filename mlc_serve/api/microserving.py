@@ -62,8 +62,8 @@ TokenIds = tuple[int, ...]
 
 
 class Microserving:
-    """The calls of one engine. `reserve` takes places, as an Endpoint's does. `reserve_place` does so for what
-    computes nothing: also if no further prompt may wait, or while the engine drains.
+    """The calls of one engine. `reserve` takes places, as an Endpoint's does. `reserve_place` does so for
+    what computes nothing: also if no further prompt may wait, or while the engine drains.
     """
 
     def __init__(

@@ -205,7 +205,7 @@ async def test_a_server_that_drains_sends_what_it_has(peers: tuple[Peer, Peer]) 
     assert (matched.status_code, matched.json()) == (200, {"prefix_matched_length": 40})
     assert (await sent(prefill, await decode.prepared(40), 40)).status_code == 200
     assert (await decode.call("match")).json() == {"prefix_matched_length": 40}
-    other = {"prompt": PROMPT[::-1], "user": "v"}
+    other: dict[str, Any] = {"prompt": PROMPT[::-1], "user": "v"}
     reply = await sent(prefill, await decode.prepared(**other), **other)
     assert (reply.status_code, reply.json()["error"]["code"]) == (503, "shutting_down")
 
