@@ -47,6 +47,7 @@ class PrefixFiles:
 @dataclass(frozen=True)
 class LoadedModel:
     """`name` is the model's name for clients. Without a `chat_template` only raw completions can be served.
+    `weights` is the same wherever a model with the same weights is loaded.
     `device` names the device that it runs on, `quantization` the scheme of its weights. `answers` says how it
     writes calls and reasoning, and `speculation` what drafts for it. Without `prefix_files`, prefixes that
     the prefix cache evicts are lost.
@@ -55,6 +56,7 @@ class LoadedModel:
     name: str
     device: str
     quantization: str
+    weights: str
     backend: Backend
     info: ModelInfo
     limits: EngineLimits

@@ -71,6 +71,14 @@ class RouterConfig:
         minimum=1,
         flags=("--disagg-min-tokens",),
     )
+    migration_min_tokens: int = option(
+        256,
+        "In mode prefix, a cached prefix is moved to the server that gets the request if at least so many "
+        "tokens need not be computed then. 0 moves nothing.",
+        kind=Kind.INTEGER,
+        minimum=0,
+        flags=("--migration-min-tokens",),
+    )
     backend_api_key: str | None = option(
         None,
         "Key to send to the servers instead of the client's own. It is better taken from the environment "

@@ -90,6 +90,7 @@ def load_model(config: EngineConfig, device: str, report: Report) -> LoadedModel
             name=config.model,
             device=str(place),
             quantization=library.quantization,
+            weights=checkpoint.portable_fingerprint(),
             backend=backend,
             info=library.info,
             limits=limits,

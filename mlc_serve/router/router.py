@@ -29,6 +29,7 @@ from mlc_serve.router.fleet import Fleet
 from mlc_serve.router.health import METRICS, MODELS, HealthWatch, fetch
 from mlc_serve.router.holders import Holders
 from mlc_serve.router.message import ReplyHead, ReplyPart, RoutedRequest
+from mlc_serve.router.migration import Migration
 from mlc_serve.router.prefix_map import PrefixMap
 from mlc_serve.router.prompt import Prompt, prompt_of
 
@@ -62,6 +63,11 @@ class Router:
         self._disaggregation = (
             Disaggregation(self.fleet, self.prefixes, self.counts, config)
             if config.router_mode == "disagg"
+            else None
+        )
+        self._migration = (
+            Migration(self.fleet, self.prefixes, self.counts, config.migration_min_tokens)
+            if config.router_mode == "prefix" and config.migration_min_tokens
             else None
         )
         self._limits = JsonLimits(server.max_body_elements, server.max_body_depth)
@@ -98,6 +104,8 @@ class Router:
         reply = self.first_of(ranking, request, request_id, prompt)
         if self._disaggregation is not None and holder is None:
             reply = self._disaggregation.prefilled(reply, request, prompt, ranking[0])
+        elif self._migration is not None and holder is None:
+            reply = self._migration.before(reply, request, prompt, ranking[0])
         async with aclosing(self._holders.noting(request, reply)) as parts:
             async for part in parts:
                 yield part
