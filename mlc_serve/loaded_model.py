@@ -47,14 +47,16 @@ class PrefixFiles:
 @dataclass(frozen=True)
 class LoadedModel:
     """`name` is the model's name for clients. Without a `chat_template` only raw completions can be served.
+    `weights` is the same wherever a model with the same weights is loaded.
     `device` names the device that it runs on, `quantization` the scheme of its weights. `answers` says how it
     writes calls and reasoning, and `speculation` what drafts for it. Without `prefix_files`, prefixes that
-    the prefix cache evicts are lost. `weights_digest` is the same on all machines that have the same weights.
+    the prefix cache evicts are lost.
     """
 
     name: str
     device: str
     quantization: str
+    weights: str
     backend: Backend
     info: ModelInfo
     limits: EngineLimits
@@ -64,7 +66,6 @@ class LoadedModel:
     answers: AnswerForm = field(default_factory=AnswerForm)
     speculation: Speculation = field(default_factory=Speculation.none)
     prefix_files: PrefixFiles | None = None
-    weights_digest: str = ""
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,9 @@ class AsyncMLCEngine:
         completions = Completions(model, self._generation, self._long_texts, forms)
         messages = Messages(model.name, chat, self._long_texts)
         tokens = MessageTokens(chat, self._long_texts)
-        self._microserving = Microserving(model, completions, self._generation, self.streams, self.reserve)
+        self._microserving = Microserving(
+            model, completions, self._generation, self.streams, self.reserve, self._places.reserve
+        )
         start = StartGenerate(completions, self._microserving.parked, self._metrics.transfers)
         self.chat = Chat(Endpoint(ChatCompletionRequest, "chatcmpl-", chat, self.reserve))
         self.completions = Endpoint(CompletionRequest, "cmpl-", completions, self.reserve)
@@ -299,14 +301,16 @@ class AsyncMLCEngine:
         await asyncio.wrap_future(self.streams.loop.call(EngineCore.reset))
 
     async def drain(self, timeout: float) -> None:
-        """Refuse new requests, wait up to `timeout` seconds for the open ones, then end them. In the rest of
-        this time, or one second, prefixes that are worth it are stored, if they are to be.
+        """Refuse new requests, wait up to `timeout` seconds for the open ones, then end them. Until then,
+        prefixes that are cached can be sent to other servers. In the rest of this time, or one second, those
+        that are worth it are stored, if they are to be.
 
         Requests that are refused or ended get ShuttingDownError.
         """
         start = time.monotonic()
-        self._microserving.abort_all()
+        self._microserving.parked.abort_all()
         await self.streams.drain(timeout)
+        self._microserving.abort_all()
         least, most = _SAVE_SECONDS
         await self._prefixes.save(min(max(timeout - (time.monotonic() - start), least), most))
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 from mlc_serve.engine.core import EngineCore
 from mlc_serve.engine.loop import EngineLoop
 from mlc_serve.engine.prefix_cache import ParkedPrefix
+from mlc_serve.engine.prefix_store import Prefix
 from mlc_serve.engine.prefix_transfer import PrefixTransfer, ReceivedPrefix
 from mlc_serve.errors import EngineDeadError
 
@@ -26,6 +27,10 @@ class EnginePrefixes:
 
     def __init__(self, loop: EngineLoop) -> None:
         self._loop = loop
+
+    async def num_matched(self, prefix: Prefix) -> int:
+        """See PrefixMoves.length."""
+        return await asyncio.wrap_future(self._loop.call(lambda core: core.prefixes.length(prefix)))
 
     async def reserve(self, token_ids: Sequence[int], namespace: str, max_length: int) -> ReceivedPrefix:
         """See PrefixTransfer.reserve."""

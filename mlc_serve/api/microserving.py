@@ -23,6 +23,7 @@ from mlc_serve.api.parked_requests import Key, ParkedRequest, ParkedRequests
 from mlc_serve.api.streams import Streams
 from mlc_serve.engine.core import why_no_transfer
 from mlc_serve.engine.prefix_cache import ParkedPrefix
+from mlc_serve.engine.prefix_store import Prefix
 from mlc_serve.engine.request import FinishReason
 from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.engine.sequence_pages import PageLayout
@@ -44,6 +45,7 @@ from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.microserving import (
     AbortReply,
     AbortRequest,
+    MatchReply,
     MicroservingRequest,
     PrepRecvReply,
     PrepRecvRequest,
@@ -53,12 +55,16 @@ from mlc_serve.protocol.microserving import (
 
 # How often a prefix is computed that other requests have evicted before it could be sent.
 _MOST_TRIES = 3
+# So much of the weights' hash tells one model from another, and is short enough for a message.
+_WEIGHTS_LETTERS = 16
 
 TokenIds = tuple[int, ...]
 
 
 class Microserving:
-    """The calls of one engine. `reserve` takes places, as an Endpoint's does."""
+    """The calls of one engine. `reserve` takes places, as an Endpoint's does. `reserve_place` does so for
+    what computes nothing: also if no further prompt may wait, or while the engine drains.
+    """
 
     def __init__(
         self,
@@ -67,6 +73,7 @@ class Microserving:
         generation: Generation,
         streams: Streams,
         reserve: Callable[[int], AbstractContextManager[None]],
+        reserve_place: Callable[[int], AbstractContextManager[None]],
     ) -> None:
         self.parked = ParkedRequests()
         self._model = model
@@ -74,9 +81,16 @@ class Microserving:
         self._generation = generation
         self._streams = streams
         self._reserve = reserve
+        self._reserve_place = reserve_place
         self._prefixes = EnginePrefixes(streams.loop)
         self._preparing: set[Key] = set()
         self._sends: dict[Key, asyncio.Task[None]] = {}
+
+    async def match(self, request: MicroservingRequest, owner: str) -> MatchReply:
+        """Return how much of a prompt is cached, in whole pages. Takes nothing. Raises a RequestError."""
+        self._layout()
+        prefix = Prefix(cache_namespace(request, owner), await self._prompt(request))
+        return MatchReply(prefix_matched_length=await self._prefixes.num_matched(prefix))
 
     async def prepare(self, request: PrepRecvRequest, owner: str, port: KVPort) -> PrepRecvReply:
         """Park a request, and expect its prefix on a port. Raises a RequestError.
@@ -187,7 +201,7 @@ class Microserving:
         terms = self._terms(prompt, pages, layout)
         address.terms.require_equal(terms)
         if terms.num_bytes:
-            with self._reserve(1):
+            with self._reserve_place(1):
                 prefix = await self._computed(prompt[: pages.end], cache_namespace(request, owner))
                 try:
                     await self._send_pages(prefix, pages.begin, address, terms, layout, port)
@@ -225,6 +239,8 @@ class Microserving:
 
     async def _compute(self, token_ids: TokenIds, namespace: str) -> None:
         """Compute a prefix as for a request that draws nothing, which leaves it in the prefix cache."""
+        self._streams.require_open()
+        self._streams.require_room()
         params = GenerationParams(SamplingParams(max_tokens=0), cache_namespace=namespace)
         async with aclosing(self._generation.run([token_ids], params, None)) as batches:
             async for deltas in batches:
@@ -250,8 +266,7 @@ class Microserving:
 
     def _terms(self, prompt: Sequence[int], pages: Window, layout: PageLayout) -> Terms:
         return Terms(
-            f"{self._model.name} {self._model.quantization}",
-            self._model.weights_digest,
+            f"{self._model.name} {self._model.quantization} {self._model.weights[:_WEIGHTS_LETTERS]}",
             f"{layout.digest} {layout.page_size} {layout.page_bytes}",
             prompt_hash(prompt[: pages.end]),
             layout.num_bytes_of(pages.end - pages.begin),

@@ -57,9 +57,9 @@ class Checkpoint(Protocol):
     def fingerprint(self) -> str:
         """A hash, in 64 hexadecimal digits, of everything that a conversion of the tensors depends on."""
 
-    def weights_digest(self) -> str:
-        """A hash, in 64 hexadecimal digits, by which servers on several machines tell whether they have the
-        same weights.
+    def portable_fingerprint(self) -> str:
+        """A hash of the same length that copies of the checkpoint on other machines have as well, and other
+        weights do not.
         """
 
     def generation_defaults(self) -> GenerationDefaults:

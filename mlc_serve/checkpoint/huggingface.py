@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mlc_serve.checkpoint.fingerprint import fingerprint_of, sampled_digest
+from mlc_serve.checkpoint.fingerprint import fingerprint_of, portable_fingerprint_of
 from mlc_serve.checkpoint.generation_values import Recommendations
 from mlc_serve.checkpoint.packed.table import KEY, read_packings
 from mlc_serve.checkpoint.packed.unpacked_tensors import UnpackedTensors
@@ -61,12 +61,15 @@ class HuggingFaceCheckpoint:
 
     def fingerprint(self) -> str:
         """See Checkpoint."""
-        index = [self._files.index] if self._files.index else []
-        return fingerprint_of([self.config_file, *index], self._files.files)
+        return fingerprint_of(self._documents, self._files.files)
 
-    def weights_digest(self) -> str:
+    def portable_fingerprint(self) -> str:
         """See Checkpoint."""
-        return sampled_digest(self._files.files)
+        return portable_fingerprint_of(self._documents, self._files.files)
+
+    @property
+    def _documents(self) -> list[Path]:
+        return [self.config_file, *([self._files.index] if self._files.index else [])]
 
     def generation_defaults(self) -> GenerationDefaults:
         """The values of generation_config.json. The end tokens are its own, or else those of config.json, and

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mlc_serve.checkpoint.fingerprint import fingerprint_of, sampled_digest
+from mlc_serve.checkpoint.fingerprint import fingerprint_of, portable_fingerprint_of
 from mlc_serve.checkpoint.generation_values import Recommendations
 from mlc_serve.checkpoint.mlc_conversation import read_conversation
 from mlc_serve.checkpoint.raw_shards import RawShards
@@ -58,9 +58,9 @@ class MLCCheckpoint:
         """See Checkpoint."""
         return fingerprint_of([self.config_file, self.tensors.index], self.tensors.files)
 
-    def weights_digest(self) -> str:
+    def portable_fingerprint(self) -> str:
         """See Checkpoint."""
-        return sampled_digest(self.tensors.files)
+        return portable_fingerprint_of([self.config_file, self.tensors.index], self.tensors.files)
 
     def generation_defaults(self) -> GenerationDefaults:
         """The sampling values and the end tokens of the chat config, and the conversation template's stop

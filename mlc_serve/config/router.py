@@ -64,13 +64,20 @@ class RouterConfig:
         "loads decide. Only in mode disagg.",
         flags=("--pd-balance-factor",),
     )
-    move_min_tokens: int = option(
+    disagg_min_tokens: int = option(
         256,
-        "The fewest tokens of a prompt that are worth moving from one server to another: computed elsewhere "
-        "in mode disagg, cached elsewhere in mode prefix.",
+        "A prompt of which fewer tokens than this have to be computed is not moved. Only in mode disagg.",
         kind=Kind.INTEGER,
         minimum=1,
-        flags=("--move-min-tokens",),
+        flags=("--disagg-min-tokens",),
+    )
+    migration_min_tokens: int = option(
+        256,
+        "In mode prefix, a cached prefix is moved to the server that gets the request if at least so many "
+        "tokens need not be computed then. 0 moves nothing.",
+        kind=Kind.INTEGER,
+        minimum=0,
+        flags=("--migration-min-tokens",),
     )
     backend_api_key: str | None = option(
         None,

@@ -49,8 +49,10 @@ class PrefixCache(Protocol):
         False if there is none.
         """
 
-    def evict_recycled(self) -> bool:
-        """Do the same, but release nothing that is parked."""
+    def make_room(self, seq_id: int, num_tokens: int) -> int:
+        """Release recycled sequences, but nothing that is parked, until `num_tokens` can be appended to a
+        sequence that is pinned or parked. Return how many of them can.
+        """
 
     def adopt(self, seq_id: int, prefix: Prefix, forked_from: int | None) -> None:
         """Take over a pinned sequence of a whole number of pages that no request computed, to keep it as a
@@ -160,8 +162,14 @@ class RadixPrefixCache:
         self._release(parked.seq_id)
         return True
 
+    def make_room(self, seq_id: int, num_tokens: int) -> int:
+        """See PrefixCache.make_room."""
+        while self._pool.room(seq_id) < num_tokens and self.evict_recycled():
+            pass
+        return min(num_tokens, self._pool.room(seq_id))
+
     def evict_recycled(self) -> bool:
-        """See PrefixCache.evict_recycled."""
+        """Do the same as `evict`, but release nothing that is parked."""
         if not self._recycled:
             return False
         seq_id = next(iter(self._recycled))
@@ -273,9 +281,9 @@ class NoPrefixCache:
         """See PrefixCache.evict. Returns False."""
         return False
 
-    def evict_recycled(self) -> bool:
-        """See PrefixCache.evict_recycled. Returns False."""
-        return False
+    def make_room(self, seq_id: int, num_tokens: int) -> int:
+        """See PrefixCache.make_room. There is nothing to release."""
+        return min(num_tokens, self._pool.room(seq_id))
 
     def adopt(self, seq_id: int, prefix: Prefix, forked_from: int | None) -> None:  # noqa: ARG002 - the interface's
         """See PrefixCache.adopt. Releases the sequence."""

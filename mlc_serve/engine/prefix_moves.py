@@ -49,10 +49,7 @@ class PrefixMoves:
 
     def _stop_of(self, seq_id: int, held: int, wanted: int) -> int:
         """Evict until a sequence of `held` tokens has room to grow to `wanted`, and return how far it can."""
-        while self._pool.room(seq_id) < wanted - held:
-            if not self._cache.evict_recycled():
-                break
-        num_fitting = min(wanted - held, self._pool.room(seq_id))
+        num_fitting = self._cache.make_room(seq_id, wanted - held)
         return held + num_fitting // self._pool.page_size * self._pool.page_size
 
     def offer_next(self) -> bool:

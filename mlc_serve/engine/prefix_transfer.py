@@ -99,7 +99,8 @@ class PrefixTransfer:
         if pages.stop > len(prefix.token_ids):
             raise ValueError(f"{pages.num_tokens} tokens are more than the prefix lacks")
         _require_kept(prefix.parked)
-        self._make_room(self._pool.num_pages_of(pages.num_tokens))
+        if self._cache.make_room(prefix.parked.seq_id, pages.num_tokens) < pages.num_tokens:
+            raise KVCacheFullError("The KV cache is full of running requests; try again later.")
         self._pool.import_pages(prefix.parked.seq_id, pages)
         prefix.num_here = pages.stop
         self._metrics.received(pages.num_tokens)
@@ -147,12 +148,6 @@ class PrefixTransfer:
     def _show_if_whole(self, prefix: ReceivedPrefix) -> None:
         if prefix.is_whole and prefix.token_ids:
             self._cache.show(prefix.parked, prefix.token_ids, prefix.namespace)
-
-    def _make_room(self, num_pages: int) -> None:
-        """Evict until so many pages are free, but nothing that is parked."""
-        while self._pool.num_free_pages < num_pages:
-            if not self._cache.evict_recycled():
-                raise KVCacheFullError("The KV cache is full of running requests; try again later.")
 
     def _num_pages_short(self) -> int:
         """Return how many pages are missing for what is parked and promised, beside running requests with a

@@ -49,7 +49,6 @@ class Address:
             "token": self.token,
             "instance": self.instance,
             "model": self.terms.model,
-            "weights": self.terms.weights,
             "layout": self.terms.layout,
             "prompt": self.terms.prompt,
             "num_bytes": self.terms.num_bytes,
@@ -67,7 +66,6 @@ class Address:
         stop = _number(fields, "end")
         terms = Terms(
             _text(fields, "model"),
-            _text(fields, "weights"),
             _text(fields, "layout"),
             _text(fields, "prompt"),
             _number(fields, "num_bytes"),

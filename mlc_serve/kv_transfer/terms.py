@@ -12,13 +12,11 @@ from mlc_serve.errors import InvalidRequestError
 
 @dataclass(frozen=True)
 class Terms:
-    """`model` names the model and how its weights are stored, and `weights` is a hash of these. `layout` says
-    what the bytes of a page mean, and `prompt` is the hash of the tokens to which they belong. `num_bytes`
-    are sent in all.
+    """`model` names the model, how its weights are stored and their hash, `layout` says what the bytes of a
+    page mean, and `prompt` is the hash of the tokens to which they belong. `num_bytes` are sent in all.
     """
 
     model: str
-    weights: str
     layout: str
     prompt: str
     num_bytes: int

@@ -90,6 +90,7 @@ def load_model(config: EngineConfig, device: str, report: Report) -> LoadedModel
             name=config.model,
             device=str(place),
             quantization=library.quantization,
+            weights=checkpoint.portable_fingerprint(),
             backend=backend,
             info=library.info,
             limits=limits,
@@ -99,7 +100,6 @@ def load_model(config: EngineConfig, device: str, report: Report) -> LoadedModel
             answers=answers,
             speculation=speculation_for(config, drafter),
             prefix_files=find_prefix_files(config, checkpoint, library, backend.state, report),
-            weights_digest=checkpoint.weights_digest(),
         )
 
 

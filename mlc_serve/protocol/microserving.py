@@ -83,6 +83,12 @@ class PrepRecvReply(Reply):
     prefix_matched_length: int
 
 
+class MatchReply(Reply):
+    """The first `prefix_matched_length` tokens are in the prefix cache."""
+
+    prefix_matched_length: int
+
+
 class RemoteSendReply(Reply):
     """The receiver has everything."""
 

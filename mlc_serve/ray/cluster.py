@@ -24,6 +24,9 @@ _NEW = "local"
 _ADDRESS_VARIABLE = "RAY_ADDRESS"
 _PROBE = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False)"
 _PROBE_SECONDS = 15
+_DEPLOYED = (
+    "Deployed. Serve was running before and listens where it did, so that --host and --port had no effect."
+)
 
 
 def deploy(config: Mapping[str, Any], address: str | None, report: Callable[[str], object]) -> None:
@@ -38,8 +41,9 @@ def deploy(config: Mapping[str, Any], address: str | None, report: Callable[[str
         report("No Ray cluster is running: starting one on this machine.")
         ray.init(address=_NEW, include_dashboard=False, log_to_driver=True)
     try:
+        listens_elsewhere = bool(serve.status().proxies)
         _run(config)
-        report(f"Serving on {_url(config)}")
+        report(_DEPLOYED if listens_elsewhere else f"Serving on {_url(config)}")
         if is_own:
             _wait_for_signal()
             report("Finishing open requests.")

@@ -42,13 +42,19 @@ class Counts:
         )
         self.transfers = Counter(
             "mlc_serve_router_transfers",
-            "Prompts in mode disagg: moved to the decode server, cached there already, bypassed because they "
-            "are short or known there, or failed and computed there",
+            "Prompts that might be moved to the server that generates: moved, cached there already, bypassed "
+            "because too little is gained, or failed and computed there",
             ["outcome"],
             registry=None,
         )
+        self.moved_tokens = Counter(
+            "mlc_serve_router_moved_tokens",
+            "Tokens whose keys and values were moved to the server that generates",
+            registry=None,
+        )
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_CountCollector((self.requests, self.retries, self.pages, self.transfers)))
+        counters = (self.requests, self.retries, self.pages, self.transfers, self.moved_tokens)
+        self._registry.register(_CountCollector(counters))
         self._registry.register(_FleetCollector(fleet))
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)

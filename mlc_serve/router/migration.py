@@ -1,35 +1,38 @@
-"""Migration: a prefix follows a request that leaves the server which has it. Implements MovePolicy.
+"""Migration: a prefix follows its request, when the request is sent away from the server that has it cached.
 
-A request goes to another server than the one that has its prefix cached when that one has too much to do,
-rests, or is full. Moving the keys and values of the prefix takes a small part of the time that computing them
-again would take.
+That server has too much to do, rests, or has no room. It only copies what it has, which takes it far less
+than to compute it does the other one; see Transfers.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack
+from functools import partial
 
 from mlc_serve.router.backend import Backend
+from mlc_serve.router.counts import Counts
 from mlc_serve.router.fleet import Fleet
+from mlc_serve.router.message import ReplyPart, RoutedRequest
 from mlc_serve.router.prefix_map import PrefixMap
-from mlc_serve.router.prompt import Prompt, num_tokens_in
-from mlc_serve.router.prompt_moves import Move
+from mlc_serve.router.prompt import Prompt
+from mlc_serve.router.transfers import Route, Transfers, end_of_match, may_be_moved, num_tokens_in
 
-# After a move has failed, none is tried between the same two servers for so many seconds: they may be of
-# another make, or have different models.
+# A prefix that is not there after so many seconds is computed instead.
+_MOST_SECONDS = 10.0
+# After a failure, nothing is moved between the two servers for so many seconds, so that few requests wait.
 _PAUSE_SECONDS = 30.0
 
 
 class Migration:
-    """Brings what another server has of a prompt, if that is at least `min_tokens` more than the decode
-    server has. `clock` returns seconds.
-    """
+    """Moves prefixes of at least `min_tokens` tokens, one at a time between two servers."""
 
     def __init__(
         self,
         fleet: Fleet,
         prefixes: PrefixMap,
+        counts: Counts,
         min_tokens: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -37,27 +40,44 @@ class Migration:
         self._prefixes = prefixes
         self._min_tokens = min_tokens
         self._clock = clock
+        self._transfers = Transfers(fleet, counts)
+        self._moving: set[tuple[str, str]] = set()  # senders and receivers, by name
         self._paused_until: dict[tuple[str, str], float] = {}
 
-    def choose(self, prompt: Prompt, decoder: Backend) -> Move | None:
-        """See MovePolicy."""
-        matched = self._prefixes.matched(prompt.pages)
-        holders = [
-            backend
-            for backend in self._fleet.up
-            if backend is not decoder and backend.name in matched and backend.may_serve(prompt.model)
-        ]
-        if not holders:
-            return None
-        holder = max(holders, key=lambda backend: (matched[backend.name], -backend.load))
-        num_more = matched[holder.name] - matched.get(decoder.name, 0)
-        if num_tokens_in(num_more) < self._min_tokens or self._is_paused(holder, decoder):
-            return None
-        return Move(holder, 1 - matched[holder.name] / len(prompt.pages))
+    def before(
+        self,
+        reply: AsyncGenerator[ReplyPart, None],
+        request: RoutedRequest,
+        prompt: Prompt,
+        receiver: Backend,
+    ) -> AsyncGenerator[ReplyPart, None]:
+        """Return a reply that the receiver will give. If another server probably has much more of the prompt,
+        that is moved to the receiver before.
+        """
+        sender = self._sender(request, prompt, receiver)
+        if sender is None:
+            return reply
+        return self._transfers.before(reply, receiver, partial(self._move, Route(request, sender, receiver)))
 
-    def failed(self, sender: Backend, decoder: Backend) -> None:
-        """See MovePolicy."""
-        self._paused_until[sender.name, decoder.name] = self._clock() + _PAUSE_SECONDS
+    def _sender(self, request: RoutedRequest, prompt: Prompt, receiver: Backend) -> Backend | None:
+        """Return the server that probably has most of a prompt, or None if moving it saves too little."""
+        matched = self._prefixes.matched(prompt.pages) if may_be_moved(request, prompt) else {}
+        others = [backend for backend in self._fleet.up if backend is not receiver]
+        able = [backend for backend in others if backend.name in matched and backend.may_serve(prompt.model)]
+        if not able:
+            return None
+        sender = max(able, key=lambda backend: matched[backend.name])
+        num_saved = num_tokens_in(matched[sender.name] - matched.get(receiver.name, 0))
+        return sender if num_saved >= self._min_tokens else None
 
-    def _is_paused(self, sender: Backend, decoder: Backend) -> bool:
-        return self._clock() < self._paused_until.get((sender.name, decoder.name), 0.0)
+    async def _move(self, route: Route, parked: AsyncExitStack) -> None:
+        pair = route.sender.name, route.receiver.name
+        if pair in self._moving or self._paused_until.get(pair, 0.0) > self._clock():
+            return
+        self._moving.add(pair)
+        try:
+            outcome = await self._transfers.move(route, end_of_match, self._min_tokens, _MOST_SECONDS, parked)
+        finally:
+            self._moving.discard(pair)
+        if outcome == "failed":
+            self._paused_until[pair] = self._clock() + _PAUSE_SECONDS

@@ -18,8 +18,6 @@ from mlc_serve.router.prefix_map import page_hashes
 
 # About 16 tokens of English text, which is a page of a server's cache.
 PAGE_BYTES = 64
-# Typical text has so many bytes in a token, which is enough to tell short prompts from long ones.
-_BYTES_PER_TOKEN = 4
 RESPONSES = "/v1/responses"
 _MODEL_PATH = "/v1/models/"
 # The fields of a prompt by path, in the order of the prompt.
@@ -37,11 +35,6 @@ class Prompt(NamedTuple):
     model: str | None = None
     pages: Sequence[bytes] = ()
     continues: str | None = None
-
-
-def num_tokens_in(num_pages: int) -> int:
-    """Return about how many tokens so many pages of a prompt have."""
-    return num_pages * PAGE_BYTES // _BYTES_PER_TOKEN
 
 
 def prompt_of(request: RoutedRequest, limits: JsonLimits) -> Prompt:

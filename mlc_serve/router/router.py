@@ -32,7 +32,6 @@ from mlc_serve.router.message import ReplyHead, ReplyPart, RoutedRequest
 from mlc_serve.router.migration import Migration
 from mlc_serve.router.prefix_map import PrefixMap
 from mlc_serve.router.prompt import Prompt, prompt_of
-from mlc_serve.router.prompt_moves import MovePolicy, PromptMoves
 
 # A server that answers so has no room, and another one may have.
 _NO_ROOM = frozenset({429, 503})
@@ -61,20 +60,19 @@ class Router:
         self.fleet = Fleet(backends, self.prefixes.forget, config.max_server_requests)
         self.counts = Counts(self.fleet)
         self._holders = Holders(self.fleet)
-        policy = self._move_policy()
-        self._moves = None if policy is None else PromptMoves(self.fleet, self.prefixes, self.counts, policy)
+        self._disaggregation = (
+            Disaggregation(self.fleet, self.prefixes, self.counts, config)
+            if config.router_mode == "disagg"
+            else None
+        )
+        self._migration = (
+            Migration(self.fleet, self.prefixes, self.counts, config.migration_min_tokens)
+            if config.router_mode == "prefix" and config.migration_min_tokens
+            else None
+        )
         self._limits = JsonLimits(server.max_body_elements, server.max_body_depth)
         self._watch = HealthWatch(self.fleet, config.poll_interval, config.poll_timeout)
         self._readers = ThreadPoolExecutor(_NUM_READERS, thread_name_prefix="requests")
-
-    def _move_policy(self) -> MovePolicy | None:
-        match self.config.router_mode:
-            case "disagg":
-                return Disaggregation(self.fleet, self.prefixes, self.config)
-            case "prefix":
-                return Migration(self.fleet, self.prefixes, self.config.move_min_tokens)
-            case _:
-                return None
 
     async def start(self) -> None:
         """Find out which servers serve, and watch them from now on."""
@@ -104,8 +102,10 @@ class Router:
         holder = await self._holders.find(request, prompt)
         ranking = self.ranking(prompt) if holder is None else [holder]
         reply = self.first_of(ranking, request, request_id, prompt)
-        if self._moves is not None and holder is None:
-            reply = self._moves.prefilled(reply, request, prompt, ranking[0])
+        if self._disaggregation is not None and holder is None:
+            reply = self._disaggregation.prefilled(reply, request, prompt, ranking[0])
+        elif self._migration is not None and holder is None:
+            reply = self._migration.before(reply, request, prompt, ranking[0])
         async with aclosing(self._holders.noting(request, reply)) as parts:
             async for part in parts:
                 yield part
@@ -124,8 +124,8 @@ class Router:
         able = self.fleet.able(prompt.model)
         if not able:
             raise self._why_none()
-        if self.config.router_mode == "disagg":
-            able = Disaggregation.decoders(able)
+        if self._disaggregation is not None:
+            able = self._disaggregation.decoders(able)
         by_prefix = self.config.router_mode != "round-robin" and prompt.pages
         matched = self.prefixes.matched(prompt.pages) if by_prefix else {}
         return self.fleet.ranked(able, len(prompt.pages), matched, self.config.load_weight)

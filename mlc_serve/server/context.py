@@ -86,6 +86,10 @@ class ServerContext:
         not name it. Raises ShuttingDownError while the server drains.
         """
         self._require_open()
+        return self.find_for(kind, model)
+
+    def find_for(self, kind: type[Any], model: str | None) -> Served:
+        """Do the same, also while the server drains."""
         able = [engine for engine in self.all_served if engine.answers(kind)]
         return able[0] if model is None and len(able) == 1 else self.get(model)
 

@@ -46,6 +46,7 @@ def fake_model(name: str = "fake", *, backend: FakeBackend | None = None, **limi
         name=name,
         device="cpu",
         quantization="q0f32",
+        weights="0" * 64,
         backend=backend,
         info=_model_info(engine_limits, backend.state.page_size),
         limits=engine_limits,

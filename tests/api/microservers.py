@@ -15,6 +15,7 @@ from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.protocol.microserving import (
     AbortReply,
     AbortRequest,
+    MicroservingRequest,
     PrepRecvReply,
     PrepRecvRequest,
     RemoteSendRequest,
@@ -48,6 +49,11 @@ class Microserver:
         """Call prep_recv."""
         request = PrepRecvRequest(prompt=[prompt], end=end, user=user, **fields)
         return await self.calls.prepare(request, "", self.port)
+
+    async def num_matched(self, prompt: list[int], **fields: Any) -> int:
+        """Call match."""
+        request = MicroservingRequest(prompt=[prompt], user="u", **fields)
+        return (await self.calls.match(request, "")).prefix_matched_length
 
     async def send(
         self, prompt: list[int], begin: int, end: int, address: str, user: str = "u", **fields: Any

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mlc_serve.api.parked_requests import ParkedState
+from mlc_serve.engine.sampling import SamplingParams
 from mlc_serve.errors import (
     InvalidRequestError,
     KVCacheFullError,
@@ -20,8 +21,10 @@ from mlc_serve.errors import (
     ParkedRequestNotFoundError,
     QueueFullError,
     RequestError,
+    ShuttingDownError,
     UnsupportedFieldError,
 )
+from mlc_serve.frontend.params import GenerationParams
 from mlc_serve.kv_transfer.address import Address
 from mlc_serve.kv_transfer.channel import Channel
 from mlc_serve.kv_transfer.hello import accepted, hello
@@ -119,6 +122,19 @@ async def test_any_request_finds_a_prefix_that_was_received() -> None:
         assert reply.usage.prompt_tokens_details.cached_tokens == 48
 
 
+async def test_a_match_tells_what_is_cached_for_the_caller() -> None:
+    """Whole pages count, of the prompts of the same salt, and asking takes no place and no page."""
+    async with microservers(fake_model(max_num_sequence=2)) as (server,):
+        assert await server.num_matched(PROMPT) == 0
+        await server.plain(PROMPT[:21], max_tokens=1)
+        free = await server.num_free_pages()
+        assert await server.num_matched(PROMPT) == 20
+        assert await server.num_matched(PROMPT[:6]) == 4
+        assert await server.num_matched(PROMPT, cache_salt="s") == 0
+        assert await server.num_free_pages() == free
+        assert server.engine.num_open == 0
+
+
 async def test_start_alone_is_an_ordinary_completion() -> None:
     """A generation that begins at 0 needs no other call."""
     async with microservers(fake_model()) as (server,):
@@ -180,7 +196,7 @@ async def test_another_window_than_the_receivers_is_refused(begin: int, end: int
     [
         (fake_model("other"), "model"),
         (replace(fake_model(), quantization="q8f32"), "model"),
-        (replace(fake_model(), weights_digest="of others"), "weights"),
+        (replace(fake_model(), weights="1" * 64), "model"),
         (fake_model(backend=FakeBackend(state=FakeKVCache(8, 128))), "layout"),
     ],
     ids=["name", "quantization", "weights", "page size"],
@@ -400,6 +416,28 @@ async def test_a_reset_and_a_drain_end_what_is_parked() -> None:
             with pytest.raises(RequestError):
                 await decode.start(PROMPT, 40)
             assert decode.engine.num_open == 0
+
+
+async def test_a_drain_leaves_time_to_send_what_is_cached() -> None:
+    """While other requests end, a prefix that is cached can be looked up and sent, and no other one."""
+    async with microservers(fake_model(), fake_model()) as (prefill, decode):
+        await prefill.plain(PROMPT[:41], max_tokens=1)
+        stream = prefill.engine.generate([1, 2, 3], GenerationParams(SamplingParams(max_tokens=9)))
+        await anext(stream)
+        draining = asyncio.ensure_future(prefill.engine.drain(PATIENCE))
+        await prefill.num_free_pages()  # lets the drain begin
+        with pytest.raises(ShuttingDownError):
+            prefill.engine.streams.require_open()
+        assert await prefill.num_matched(PROMPT) == 40
+        prepared = await decode.prepare(PROMPT, 40)
+        await prefill.send(PROMPT, 0, 40, prepared.kv_append_metadata)
+        assert await decode.num_matched(PROMPT) == 40
+        prepared = await decode.prepare(PROMPT[::-1], 40, "v")
+        with pytest.raises(ShuttingDownError):
+            await prefill.send(PROMPT[::-1], 0, 40, prepared.kv_append_metadata, "v")
+        assert not draining.done()
+        await stream.aclose()
+        await draining
 
 
 async def test_others_decode_while_a_prefix_arrives() -> None:

@@ -14,11 +14,12 @@ from tempfile import TemporaryDirectory
 import openai
 import pytest
 import yaml
+from ray import get_runtime_context, serve
 from ray.serve.schema import ServeDeploySchema
 
 from mlc_serve.cli import main
 from tests.cluster.asking import LONG, begun
-from tests.cluster.conftest import free_port
+from tests.cluster.conftest import NAME, free_port
 from tests.patience import PATIENCE
 
 SERVE = str(Path(sys.executable).with_name("serve"))
@@ -80,6 +81,22 @@ def test_deploy_serves_until_it_is_interrupted(cache_directory: Path, killed_clu
         finally:
             if process.poll() is None:
                 process.terminate()
+
+
+def test_deploy_leaves_the_application_on_a_running_cluster(url: str) -> None:
+    """The command ends when the replicas are ready, and says that Serve's address is an earlier one. An
+    application that is removed finishes its open stream.
+    """
+    cluster = ["--address", get_runtime_context().gcs_address, "--name", NAME, "--port", str(free_port())]
+    command = [sys.executable, "-m", "mlc_serve", "deploy", *cluster, "--cpus-per-replica", "0.5"]
+    ended = subprocess.run(command, check=True, timeout=PATIENCE, stdout=subprocess.PIPE, text=True)
+    assert "Serve was running before" in ended.stdout
+    assert "Serving on" not in ended.stdout
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client:
+        stream = begun(client, LONG)
+        serve.delete(NAME)
+        assert stream.text()
+    assert NAME not in serve.status().applications
 
 
 def test_a_cluster_that_is_named_must_answer(capfd: pytest.CaptureFixture[str]) -> None:

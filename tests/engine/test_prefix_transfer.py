@@ -78,8 +78,7 @@ def test_only_what_is_missing_is_received() -> None:
     transfer = transfer_of(bench)
     prefix = transfer.reserve(PROMPT[:16], "", 24)
     assert prefix.num_matched == 8
-    while bench.core._cache.evict_recycled():
-        pass
+    bench.core._cache.make_room(prefix.parked.seq_id, 10_000)
     transfer.append(prefix, exported(PROMPT, 8, 16))
     request = bench.submit("a", PROMPT)
     bench.finish()
@@ -189,8 +188,7 @@ def test_a_prefix_is_held_while_it_is_sent() -> None:
     transfer = transfer_of(bench)
     held = transfer.hold(PROMPT[:16], "")
     assert held is not None
-    while bench.core._cache.evict_recycled():
-        pass
+    bench.core._cache.make_room(held.seq_id, 10_000)
     assert bytes(transfer.export(held, 4, 16).data) == exported(PROMPT, 4, 16)
     assert bench.sample("kv_sent_tokens_total") == 12
     transfer.release(held)

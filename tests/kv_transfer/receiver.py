@@ -16,7 +16,7 @@ class Wanted:
     page_bytes = PAGE
 
     def __init__(self, num_pages: int) -> None:
-        self.terms = Terms("model", "weights", "layout", "prompt", num_pages * PAGE)
+        self.terms = Terms("model", "layout", "prompt", num_pages * PAGE)
         self.data = b""
         self.takes: list[int] = []
         self.has_begun = False

@@ -13,7 +13,7 @@ from mlc_serve.errors import InvalidRequestError
 from mlc_serve.kv_transfer.address import Address
 from mlc_serve.kv_transfer.terms import Terms, prompt_hash
 
-TERMS = Terms("demo q8f32", "e5", "a1 16 4096", prompt_hash([1, 2, 3]), 8192)
+TERMS = Terms("demo q8f32", "a1 16 4096", prompt_hash([1, 2, 3]), 8192)
 ADDRESS = Address(["shm", "tcp"], "127.0.0.1", 4000, "ab" * 32, "cd" * 16, TERMS, 16, 49)
 
 

@@ -216,6 +216,7 @@ def read_everything(directory: Path) -> None:
     checkpoint = open_checkpoint(directory)
     checked_architecture(checkpoint)
     checkpoint.fingerprint()
+    checkpoint.portable_fingerprint()
     checkpoint.generation_defaults()
     checkpoint.chat_template()
 

@@ -68,7 +68,7 @@ async def site(servers: Sequence[Microserver], mode: str) -> AsyncIterator[Site]
     urls = [server.url for server in servers]
     config: dict[str, Any] = {"router_mode": mode}
     if mode == "disagg":
-        config |= {"prefill_backends": (urls.pop(),), "move_min_tokens": 16, "pd_balance_factor": "0"}
+        config |= {"prefill_backends": (urls.pop(),), "disagg_min_tokens": 16, "pd_balance_factor": "0"}
     async with running_router(*urls, **config) as router:
         yield Site(router, servers)
 

@@ -131,7 +131,7 @@ async def test_what_is_cached_is_not_sent() -> None:
 
 async def test_token_ids_need_no_tokenizer() -> None:
     """A completion may have its prompt as token ids; several prompts are left to the decode server."""
-    async with pair(Calls(), Calls(), move_min_tokens=10) as (sender, receiver, router):
+    async with pair(Calls(), Calls(), disagg_min_tokens=10) as (sender, receiver, router):
         await router.client.post("/v1/completions", json={"prompt": TOKENS})
         await router.client.post("/v1/completions", json={"prompt": [LONG, LONG]})
         await released(receiver, router)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
@@ -39,7 +39,7 @@ async def disaggregated(factor: str) -> AsyncIterator[tuple[RunningRouter, httpx
                 router_mode="disagg",
                 prefill_backends=(prefill.url,),
                 pd_balance_factor=factor,
-                move_min_tokens=16,
+                disagg_min_tokens=16,
             ) as router,
             httpx.AsyncClient(base_url=alone.url, timeout=PATIENCE, trust_env=False) as client,
         ):
@@ -107,3 +107,24 @@ async def test_the_prompt_of_a_message_is_moved(has_tools: bool) -> None:
         usage = reply["usage"]
         assert usage["cache_read_input_tokens"] > 9 * usage["input_tokens"]
         assert await num_moved(router) == 1
+
+
+@pytest.mark.parametrize(("path", "fields"), [CHAT, COMPLETION, TOKENS], ids=["chat", "text", "token ids"])
+async def test_a_prefix_follows_a_request_away_from_a_busy_server(path: str, fields: dict[str, Any]) -> None:
+    """In mode prefix, the server that gets the request finds what the busy one has cached."""
+    body = {**fields, **GREEDY}
+    with caching_server() as one, caching_server() as two:
+        async with running_router(one.url, two.url, migration_min_tokens=16) as router:
+            first = await router.client.post(path, json=body)
+            fleet, holder = router.router.fleet, first.headers["x-routed-to"]
+            with ExitStack() as load:
+                for _ in range(8):
+                    load.enter_context(fleet.running(fleet[holder]))
+                second = await router.client.post(path, json=body)
+            assert second.headers["x-routed-to"] != holder
+            (expected,), (choice,) = first.json()["choices"], second.json()["choices"]
+            for name in {"message", "text"} & set(expected):
+                assert choice[name] == expected[name]
+            usage = second.json()["usage"]
+            assert usage["prompt_tokens_details"]["cached_tokens"] / usage["prompt_tokens"] > 0.9
+            assert await num_moved(router) == 1

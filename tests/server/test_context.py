@@ -57,6 +57,7 @@ async def test_draining_takes_nothing_new(context: ServerContext) -> None:
     assert context.get("fake").name == "fake"
     with pytest.raises(ShuttingDownError):
         context.get_for(ChatCompletionRequest, "fake")
+    assert context.find_for(ChatCompletionRequest, None).name == "fake"
 
 
 async def test_what_is_served_need_not_generate_text(

@@ -1,4 +1,4 @@
-"""The microserving calls: /microserving/prep_recv, /remote_send, /start_generate and /abort.
+"""The microserving calls: /microserving/match, /prep_recv, /remote_send, /start_generate and /abort.
 
 A router uses them to compute a prompt on one server and to generate on another; see docs/microserving.md.
 """
@@ -15,6 +15,7 @@ from mlc_serve.protocol.debug import check_debug_allowed
 from mlc_serve.protocol.microserving import (
     AbortReply,
     AbortRequest,
+    MatchReply,
     MicroservingRequest,
     PrepRecvReply,
     PrepRecvRequest,
@@ -37,6 +38,17 @@ router = APIRouter(prefix="/microserving", tags=["microserving"])
 
 
 @router.post(
+    "/match",
+    openapi_extra=takes(MicroservingRequest),
+    responses={200: {"model": MatchReply}, **refuses_with(404, 429)},
+)
+async def match(request: Request) -> Response:
+    """Tell how much of a prompt is in the prefix cache, also while the server drains."""
+    body, calls = await _read(request, MicroservingRequest, while_draining=True)
+    return _sent(await calls.match(body, key_name(request)))
+
+
+@router.post(
     "/prep_recv",
     openapi_extra=takes(PrepRecvRequest),
     responses={200: {"model": PrepRecvReply}, **refuses_with(404, 409, 429)},
@@ -54,8 +66,10 @@ async def prep_recv(request: Request) -> Response:
     responses={200: {"model": RemoteSendReply}, **refuses_with(404, 409, 410, 429, 504)},
 )
 async def remote_send(request: Request) -> Response:
-    """Compute the beginning of a prompt, and send it to the server that expects it."""
-    body, calls = await _read(request, RemoteSendRequest)
+    """Compute the beginning of a prompt, and send it to the server that expects it. While the server drains,
+    nothing is computed, but what is cached can be sent.
+    """
+    body, calls = await _read(request, RemoteSendRequest, while_draining=True)
     work = calls.send(body, key_name(request), serving_of(request).kv_port)
     return _sent(await unless_disconnected(request.receive, work))
 
@@ -81,15 +95,20 @@ async def abort(request: Request) -> Response:
     return _sent(served.microserving().abort(body, key_name(request)))
 
 
-async def _read(request: Request, kind: type[Call]) -> tuple[Call, Microserving]:
+async def _read(
+    request: Request, kind: type[Call], *, while_draining: bool = False
+) -> tuple[Call, Microserving]:
     """Return the body of a call, and the calls of the engine that it names. Each step refuses what it can
     before the next one does any work.
     """
     serving = serving_of(request)
-    serving.context.require_room()
+    context = serving.context
+    if not (while_draining and context.is_draining):
+        context.require_room()
     body = await serving.bodies.read(request, kind)
     check_debug_allowed(body.debug_config, serving.config.enable_debug)
-    served = serving.context.get_for(StartGenerateRequest, body.model)
+    find = context.find_for if while_draining else context.get_for
+    served = find(StartGenerateRequest, body.model)
     record_of(request).model = served.name
     return body, served.microserving()
 

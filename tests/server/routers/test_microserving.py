@@ -196,6 +196,20 @@ async def test_keys_keep_requests_apart() -> None:
         assert (await decode.call("start_generate", begin=-1)).status_code == 200
 
 
+async def test_a_server_that_drains_sends_what_it_has(peers: tuple[Peer, Peer]) -> None:
+    """It still tells what is cached, and sends that, but computes nothing."""
+    prefill, decode = peers
+    await prefill.engine.completions.create(prompt=PROMPT[:41], max_tokens=1)
+    await prefill.app.state.serving.context.drain(0)
+    matched = await prefill.call("match")
+    assert (matched.status_code, matched.json()) == (200, {"prefix_matched_length": 40})
+    assert (await sent(prefill, await decode.prepared(40), 40)).status_code == 200
+    assert (await decode.call("match")).json() == {"prefix_matched_length": 40}
+    other: dict[str, Any] = {"prompt": PROMPT[::-1], "user": "v"}
+    reply = await sent(prefill, await decode.prepared(**other), **other)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "shutting_down")
+
+
 async def test_a_server_that_drains_takes_no_calls(peers: tuple[Peer, Peer]) -> None:
     """It ends what is parked, and refuses new calls with 503."""
     _, decode = peers
