@@ -20,7 +20,7 @@ class Checkpoint(Protocol):
 
     @property
     def directory(self) -> Path:
-        """The model directory."""
+        """The model directory, or its GGUF file."""
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -47,8 +47,8 @@ class Checkpoint(Protocol):
         """The tensors, under the names that the directory's files give them."""
 
     @property
-    def tokenizer_directory(self) -> Path:
-        """The directory of the tokenizer's files."""
+    def tokenizer_directory(self) -> Path | None:
+        """The directory of the tokenizer's files; None if it is described in a GGUF file."""
 
     @property
     def tokenizer(self) -> Tokenizer:

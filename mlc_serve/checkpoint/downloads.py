@@ -24,14 +24,15 @@ class Download:
 
 
 def downloads() -> Iterator[Download]:
-    """Every repository of the cache that holds a model's configuration."""
+    """Every repository of the cache that holds a model's configuration, or a GGUF file."""
     try:
         repositories = scan_cache_dir().repos
     except CacheNotFound:
         return
     for repository in sorted(repositories, key=lambda entry: entry.repo_id):
         names = {file.file_name for revision in repository.revisions for file in revision.files}
-        if repository.repo_type == "model" and names & _CONFIGS:
+        has_model = names & _CONFIGS or any(name.endswith(".gguf") for name in names)
+        if repository.repo_type == "model" and has_model:
             yield Download(
                 repository.repo_id,
                 repository.size_on_disk,

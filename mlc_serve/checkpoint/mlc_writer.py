@@ -72,7 +72,7 @@ def write_mlc_directory(
                 writer.add(copy, tensor)
         progress(prod(shape))
     writer.close(sum(map(prod, shapes.values())))
-    present = _copy_tokenizer(checkpoint.tokenizer_directory, directory)
+    present = _copy_tokenizer(tokenizer_directory(checkpoint), directory)
     config = _chat_config(checkpoint, scheme, present)
     (directory / CONFIG_NAME).write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
 
@@ -119,6 +119,15 @@ def _cut(parts: Sequence[Part], rows: NDArray[Any]) -> Iterator[tuple[str, NDArr
             raise CheckpointError(f"{part.name} can't be written in MLC's form")
         yield part.name, part.change.undone(rows[first:end])
         first = end
+
+
+def tokenizer_directory(checkpoint: Checkpoint) -> Path:
+    """The directory of the tokenizer's files, which are copied. Raises CheckpointError if there are none."""
+    if checkpoint.tokenizer_directory is None:
+        raise CheckpointError(
+            f"{checkpoint.directory}: a model in a GGUF file is served as it is, and can't be converted"
+        )
+    return checkpoint.tokenizer_directory
 
 
 def _copy_tokenizer(source: Path, directory: Path) -> list[str]:

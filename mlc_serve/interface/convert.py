@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.locate import locate
-from mlc_serve.checkpoint.mlc_writer import write_mlc_directory
+from mlc_serve.checkpoint.mlc_writer import tokenizer_directory, write_mlc_directory
 from mlc_serve.errors import ConfigError, StartupError
 from mlc_serve.host.disk import told_if_full
 from mlc_serve.host.unfinished import unfinished
@@ -29,6 +29,7 @@ def convert_model(source: str, quantization: str, output: Path) -> None:
         raise ConfigError(f"{output} already exists; choose another --output, or remove it")
     checkpoint = open_checkpoint(locate(source))
     check_conversion(checkpoint.quantization, scheme.name)
+    tokenizer_directory(checkpoint)
     shapes = dict(checked_weights(checkpoint))
     total = sum(map(prod, shapes.values()))
     folder = output.absolute().parent

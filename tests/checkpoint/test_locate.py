@@ -24,6 +24,9 @@ FILES = {
     "tokenizer.model": b"pieces",
     "merges.txt": b"a b",
     "README.md": b"no",
+    "model-Q4_K_M.gguf": b"weights",
+    "split/model-q8_0-00001-of-00002.gguf": b"weights",
+    "split/model-q8_0-00002-of-00002.gguf": b"weights",
     "onnx/config.json": b"no",
     "1_Pooling/config.json": b"{}",
 }
@@ -265,7 +268,8 @@ def test_downloads_what_is_read_and_says_why_it_can_not(hub: str, tmp_path: Path
     )
     loaded = {str(path.relative_to(found)) for path in Path(found).rglob("*") if path.is_file()}
 
-    assert loaded == FILES.keys() - {"README.md", "onnx/config.json"}
+    unwanted = {"README.md", "onnx/config.json", *(name for name in FILES if name.endswith(".gguf"))}
+    assert loaded == FILES.keys() - unwanted
     assert revision == "org/model: the model has no revision v9 on the Hugging Face hub"
     assert "grant access" in gated
     assert (
@@ -274,6 +278,18 @@ def test_downloads_what_is_read_and_says_why_it_can_not(hub: str, tmp_path: Path
     )
 
     assert located(["org/model"], tmp_path, HF_HUB_OFFLINE="1") == [found]
+
+
+def test_one_gguf_file_of_a_repository_is_downloaded(hub: str, tmp_path: Path) -> None:
+    """By its type, in the spelling of either, or by its path. Of a file in parts, all are downloaded."""
+    names = ["org/model:Q4_K_M", "org/model:q4_k_m", "HF://org/model/model-Q4_K_M.gguf", "org/model:Q2_K"]
+    *found, missing = located(names, tmp_path / "whole", HF_ENDPOINT=hub)
+    assert {Path(path).name for path in found} == {"model-Q4_K_M.gguf"}
+    assert {path.name for path in Path(found[0]).parent.iterdir()} == {"model-Q4_K_M.gguf"}
+    assert missing == "org/model: there is no GGUF file Q2_K"
+    (first,) = located(["org/model:Q8_0"], tmp_path / "split", HF_ENDPOINT=hub)
+    assert Path(first).name == "model-q8_0-00001-of-00002.gguf"
+    assert len(list(Path(first).parent.iterdir())) == 2
 
 
 def test_without_the_hub_the_answer_is_one_line(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from mlc_serve.config import EngineConfig
 from mlc_serve.engine.backend import SequenceStep
 from mlc_serve.loaded_model import LoadedModel
 from mlc_serve.loading import load_model
+from mlc_serve.runtime.model_functions import Logits
 from mlc_serve.runtime.runner import TVMBackend
 from tests.gguf_files import write_gguf
 
@@ -30,10 +31,10 @@ def test_it_gives_the_same_logits(tiny_checkpoint: Path, tiny_model: LoadedModel
     np.testing.assert_allclose(served, logits_of(tiny_model), atol=1e-5)
 
 
-def logits_of(model: LoadedModel) -> np.ndarray:
+def logits_of(model: LoadedModel) -> Logits:
     """The logits after a prompt."""
     backend = model.backend
     assert isinstance(backend, TVMBackend)
     backend.state.clear()
     backend.state.add_sequence(0)
-    return backend.forward([SequenceStep(0, PROMPT)], [len(PROMPT) - 1])[0].copy()
+    return backend.forward([SequenceStep(0, PROMPT)], [len(PROMPT) - 1]).copy()

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mlc_serve.checkpoint.fingerprint import fingerprint_of, sampled_digest
+from mlc_serve.checkpoint.fingerprint import fingerprint_of, portable_fingerprint_of
 from mlc_serve.checkpoint.generation_values import Recommendations
 from mlc_serve.checkpoint.gguf.family import FACTORS, config_of, family_of, names_of
 from mlc_serve.checkpoint.gguf.file import GGUFFile
@@ -39,12 +39,11 @@ class GGUFCheckpoint:
 
     form: Form = "huggingface"
     quantization: str | None = None
+    tokenizer_directory: Path | None = None
 
     def __init__(self, path: Path) -> None:
         self._files = [GGUFFile(part) for part in _parts_of(path)]
-        self.config_file = self._files[0].path
-        self.directory = self.config_file.parent
-        self.tokenizer_directory = self.directory
+        self.config_file = self.directory = self._files[0].path
         self._metadata = self._files[0].metadata
         try:
             self._read()
@@ -84,9 +83,9 @@ class GGUFCheckpoint:
         """See Checkpoint."""
         return fingerprint_of([], self.tensors.files)
 
-    def weights_digest(self) -> str:
+    def portable_fingerprint(self) -> str:
         """See Checkpoint."""
-        return sampled_digest(self.tensors.files)
+        return portable_fingerprint_of([], self.tensors.files)
 
     def generation_defaults(self) -> GenerationDefaults:
         """The sampling values and the end tokens of the metadata."""

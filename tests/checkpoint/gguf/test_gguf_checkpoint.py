@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mlc_serve.checkpoint.directory import open_checkpoint
 from mlc_serve.checkpoint.gguf.checkpoint import gguf_in
 from mlc_serve.errors import CheckpointError
+from mlc_serve.interface.convert import convert_model
 from mlc_serve.loading.architecture import checked_architecture
 from mlc_serve.quantization.groups import dequantize as dequantized
 from mlc_serve.quantization.packed import repacked
@@ -232,3 +233,11 @@ def refusal(file: Path) -> str | None:
     except CheckpointError as error:
         return str(error)
     return None
+
+
+def test_it_is_not_converted_to_mlcs_form(tmp_path: Path) -> None:
+    """This is said before anything is written."""
+    file = write_gguf(write_checkpoint(tmp_path / "directory", Shape()), tmp_path / "model.gguf")
+    with pytest.raises(CheckpointError, match=r"model\.gguf: .* can't be converted"):
+        convert_model(str(file), "q4f16_1", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
