@@ -1,4 +1,6 @@
-"""Writes the model of a Hugging Face directory as llama.cpp's programs do, with the package gguf."""
+"""Writes the model of a Hugging Face directory as llama.cpp's programs do, with the package gguf, and
+compares the two.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from gguf.quants import quantize
 from numpy.typing import NDArray
 
 from mlc_serve.checkpoint.directory import open_checkpoint
+from mlc_serve.loading.architecture import checked_architecture
 
 _ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3_text": "gemma3"}
 _SIZES = {
@@ -30,6 +33,16 @@ _GEMMA_NAMES = {
     "post_attention_layernorm": "post_attention_norm",
     "post_feedforward_layernorm": "post_ffw_norm",
 }
+
+TEXTS = (
+    "Hello, world! 12 345",
+    "Привет, мир",
+    "你好，世界",
+    "مرحبا",
+    "  two  spaces\n\n\tand tabs",
+    "👩‍👩‍👧",
+    "<|im_start|>user\nhi<|im_end|>",
+)
 
 
 def write_gguf(
@@ -123,3 +136,18 @@ def _changed(
             halves = values.reshape(config[heads], 2, -1, *values.shape[1:])
             return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
     return values
+
+
+def assert_same_model(file: Path, directory: Path) -> None:
+    """The architecture, the tensors and the tokens are the same."""
+    own, expected = open_checkpoint(file), open_checkpoint(directory)
+    assert checked_architecture(own) == checked_architecture(expected)
+    assert set(own.tensors.names) == set(expected.tensors.names)
+    for name in own.tensors.names:
+        np.testing.assert_allclose(
+            np.asarray(own.tensors.tensor(name), np.float32), expected.tensors.tensor(name), rtol=0, atol=3e-7
+        )
+    for text in TEXTS:
+        assert own.tokenizer.encode(text, add_special_tokens=True) == expected.tokenizer.encode(
+            text, add_special_tokens=True
+        )

@@ -22,18 +22,8 @@ from mlc_serve.quantization.groups import dequantize as dequantized
 from mlc_serve.quantization.packed import repacked
 from mlc_serve.quantization.scheme import SCHEMES
 from tests.checkpoints import Shape, write_checkpoint
-from tests.family_checkpoints import write_family
-from tests.gguf_files import write_gguf
+from tests.gguf_files import assert_same_model, write_gguf
 
-TEXTS = (
-    "Hello, world! 12 345",
-    "Привет, мир",
-    "你好，世界",
-    "مرحبا",
-    "  two  spaces\n\n\tand tabs",
-    "👩‍👩‍👧",
-    "<|im_start|>user\nhi<|im_end|>",
-)
 SHAPES = {
     "llama": Shape(),
     "llama, tied": Shape(tied=True, rope_theta=50000.0),
@@ -43,34 +33,11 @@ SHAPES = {
 }
 
 
-def assert_same_model(file: Path, directory: Path) -> None:
-    """The architecture, the tensors and the tokens are the same."""
-    own, expected = open_checkpoint(file), open_checkpoint(directory)
-    assert checked_architecture(own) == checked_architecture(expected)
-    assert set(own.tensors.names) == set(expected.tensors.names)
-    for name in own.tensors.names:
-        np.testing.assert_allclose(
-            np.asarray(own.tensors.tensor(name), np.float32), expected.tensors.tensor(name), rtol=0, atol=3e-7
-        )
-    for text in TEXTS:
-        assert own.tokenizer.encode(text, add_special_tokens=True) == expected.tokenizer.encode(
-            text, add_special_tokens=True
-        )
-
-
 @pytest.mark.parametrize("name", sorted(SHAPES))
 def test_it_is_the_model_of_its_directory(name: str, tmp_path: Path) -> None:
     """With the order of rows that transformers has."""
     directory = write_checkpoint(tmp_path / "directory", SHAPES[name], seed=3)
     assert_same_model(write_gguf(directory, tmp_path / "model.gguf"), directory)
-
-
-def test_gemma_3_is_the_model_of_its_directory(tmp_path: Path) -> None:
-    """With the norms that transformers has, and the window of most of its layers."""
-    keys: dict[str, Any] = {"head_dim": 32, "sliding_window": 16, "query_pre_attn_scalar": 32}
-    more = {"num_hidden_layers": 7, "tie_word_embeddings": True}
-    write_family(tmp_path / "directory", "gemma3_text", {**keys, **more})
-    assert_same_model(write_gguf(tmp_path / "directory", tmp_path / "model.gguf"), tmp_path / "directory")
 
 
 def test_frequencies_are_divided_as_the_file_says(tmp_path: Path) -> None:
